@@ -1,0 +1,528 @@
+//! Loads the packed modules: concurrently, each once, after what it needs.
+//!
+//! No lock is held while the kernel runs a module's init, so one that takes seconds (zfs) holds up only what needs it.
+
+mod error;
+mod graph;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashSet, VecDeque};
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+pub use error::LoadError;
+use graph::Graph;
+
+use procfs::{FromRead as _, KernelModules};
+
+use super::aliases::AliasIndex;
+use super::table::{Module, ModuleTable, When, canonical_name};
+
+/// How much a line to the log matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// For those who look for an error in us.
+    Debug,
+    /// Worth a line in the log.
+    Info,
+    /// Something is not as it should be; boot goes on.
+    Warning,
+}
+
+/// A parameter on the kernel command line, `module.param[=value]`: module, parameter, value.
+pub type ModuleOption = (String, String, Option<String>);
+
+/// What became of one module.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loaded {
+    /// Name.
+    pub name: String,
+    /// From the start of the loader to the start of the insertion.
+    pub started: Duration,
+    /// How long the insertion, with the module's own init, took; zero if it was not tried.
+    pub took: Duration,
+    /// How it ended.
+    pub result: Result<(), LoadError>,
+}
+
+/// A packed module that was asked for by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Handle(usize);
+
+type Insert = dyn Fn(&Module, &str) -> io::Result<()> + Send + Sync;
+type Log = dyn Fn(Level, String) + Send + Sync;
+
+#[derive(Debug)]
+enum State {
+    Idle,
+    /// Asked for; this many modules must end first.
+    Waiting(usize),
+    Ready,
+    Running(Instant),
+    Done(Result<(), LoadError>),
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    states: Vec<State>,
+    /// Who to tell when a module has ended.
+    dependents: Vec<Vec<usize>>,
+    ready: VecDeque<usize>,
+    /// Modules asked for and not ended.
+    outstanding: usize,
+    /// Number of requests that asked for something new.
+    requests: u64,
+    seen: HashSet<String>,
+    unmatched: Vec<String>,
+    report: Vec<Loaded>,
+    stopping: bool,
+    workers: usize,
+}
+
+struct Inner {
+    table: ModuleTable,
+    params: Vec<String>,
+    index: AliasIndex,
+    graph: Graph,
+    begun: Instant,
+    insert: Box<Insert>,
+    log: Box<Log>,
+    shared: Mutex<Shared>,
+    /// There is something to insert, or to end for.
+    work: Condvar,
+    /// A module or a worker has ended.
+    ended: Condvar,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// The module loader; clones are the same loader.
+#[derive(Clone)]
+pub struct Loader(Arc<Inner>);
+
+impl fmt::Debug for Loader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Loader").field("modules", &self.0.table.modules.len()).finish_non_exhaustive()
+    }
+}
+
+/// Parameters of a module: those packed, then those of the command line in their order, as the kernel takes them (the
+/// last one of a name wins, as with modprobe).
+pub fn module_params(module: &Module, cmdline: &[ModuleOption]) -> String {
+    let mut params = module.params.clone();
+    let name = canonical_name(&module.name);
+    for (_, param, value) in cmdline.iter().filter(|(of, ..)| canonical_name(of) == name) {
+        if !params.is_empty() {
+            params.push(' ');
+        }
+        params.push_str(param);
+        match value {
+            // The kernel's parser takes quotes around a value with blanks.
+            Some(value) if value.contains(char::is_whitespace) && !value.contains('"') => {
+                params.push_str("=\"");
+                params.push_str(value);
+                params.push('"');
+            }
+            Some(value) => {
+                params.push('=');
+                params.push_str(value);
+            }
+            None => {}
+        }
+    }
+    params
+}
+
+/// Names in `/proc/modules` that are loaded and ready, not still initialising; sorted. A table that cannot be read gives
+/// none: loading such a module again ends with EEXIST, which is no failure.
+pub fn loaded_modules(proc_modules: &Path) -> Vec<String> {
+    let Ok(KernelModules(modules)) = KernelModules::from_file(proc_modules) else { return Vec::new() };
+    let live = modules.into_values().filter(|module| module.state == "Live");
+    let mut names: Vec<String> = live.map(|module| canonical_name(&module.name)).collect();
+    names.sort_unstable();
+    names
+}
+
+impl Loader {
+    /// A loader for the running system: `insert` puts one module in (see [`crate::sys::kmod::load`]) and returns when
+    /// its init has ended; modules already in `/proc/modules` count as loaded.
+    pub fn new(
+        table: ModuleTable,
+        cmdline_options: &[ModuleOption],
+        cmdline_blacklist: &[String],
+        insert: impl Fn(&Module, &str) -> io::Result<()> + Send + Sync + 'static,
+        log: impl Fn(Level, String) + Send + Sync + 'static,
+    ) -> Self {
+        let live = loaded_modules(Path::new("/proc/modules"));
+        Self::with_loaded(table, cmdline_options, cmdline_blacklist, &live, insert, log)
+    }
+
+    /// As [`Loader::new`], with the names of the modules that are loaded already.
+    pub fn with_loaded(
+        mut table: ModuleTable,
+        cmdline_options: &[ModuleOption],
+        cmdline_blacklist: &[String],
+        live: &[String],
+        insert: impl Fn(&Module, &str) -> io::Result<()> + Send + Sync + 'static,
+        log: impl Fn(Level, String) + Send + Sync + 'static,
+    ) -> Self {
+        table.blacklist.extend_from_slice(cmdline_blacklist);
+        let graph = Graph::new(&table);
+        for (module, dependency) in &graph.cut {
+            let name = |i: &usize| table.modules.get(*i).map_or("?", |m| m.name.as_str());
+            let (module, dependency) = (name(module), name(dependency));
+            log(
+                Level::Warning,
+                format!("module table: {module} and {dependency} need each other; {module} is not made to wait"),
+            );
+        }
+        let mut shared = Shared::default();
+        shared.states.resize_with(table.modules.len(), || State::Idle);
+        shared.dependents.resize_with(table.modules.len(), Vec::new);
+        for index in live.iter().filter_map(|name| graph.find(name)) {
+            if let Some(state) = shared.states.get_mut(index) {
+                *state = State::Done(Ok(()));
+            }
+        }
+        let loader = Self(Arc::new(Inner {
+            params: table.modules.iter().map(|m| module_params(m, cmdline_options)).collect(),
+            index: AliasIndex::new(&table),
+            graph,
+            begun: Instant::now(),
+            insert: Box::new(insert),
+            log: Box::new(log),
+            shared: Mutex::new(shared),
+            work: Condvar::new(),
+            ended: Condvar::new(),
+            threads: Mutex::new(Vec::new()),
+            table,
+        }));
+        loader.spawn_workers();
+        loader
+    }
+
+    /// One thread more than processors, at least three: one inside zfs's init, one inside a driver that sleeps while it
+    /// probes, one that goes on.
+    fn spawn_workers(&self) {
+        let count = std::thread::available_parallelism().map_or(1, usize::from).saturating_add(1).clamp(3, 16);
+        let mut threads = self.0.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        for _ in 0..count {
+            let inner = Arc::clone(&self.0);
+            self.0.lock().workers += 1;
+            match std::thread::Builder::new().name("modules".into()).spawn(move || inner.worker()) {
+                Ok(thread) => threads.push(thread),
+                Err(err) => {
+                    self.0.lock().workers -= 1;
+                    (self.0.log)(Level::Warning, format!("cannot start a thread that loads modules: {err}"));
+                }
+            }
+        }
+    }
+
+    /// Asks for every module that is to be loaded without a device.
+    pub fn start_boot(&self) {
+        let boot = self.0.table.modules.iter().enumerate().filter(|(_, m)| m.when == When::Boot).map(|(i, _)| i);
+        self.0.request(boot);
+    }
+
+    /// Asks for the modules a device wants; asking again costs nothing.
+    pub fn request_modalias(&self, modalias: &str) {
+        let modalias = modalias.trim_end();
+        if modalias.is_empty() || !self.0.lock().seen.insert(modalias.to_owned()) {
+            return;
+        }
+        let modules = self.0.index.matches(modalias);
+        if modules.is_empty() {
+            self.0.lock().unmatched.push(modalias.to_owned());
+        } else {
+            self.0.request(modules.into_iter());
+        }
+    }
+
+    /// Asks for a module by name (`-` and `_` are equal); `None` if it is not packed.
+    pub fn request_name(&self, name: &str) -> Option<Handle> {
+        let index = self.0.graph.find(name)?;
+        self.0.request(std::iter::once(index));
+        Some(Handle(index))
+    }
+
+    /// Asks for the module and waits until it has ended. One that is not packed is fine if the kernel has it.
+    pub fn wait(&self, name: &str, deadline: Instant) -> Result<(), LoadError> {
+        match self.request_name(name) {
+            Some(handle) => self.wait_handle(handle, deadline),
+            // A module that is built in has no initstate there; one that is loaded says "live".
+            None if Path::new("/sys/module").join(canonical_name(name)).exists() => Ok(()),
+            None => Err(LoadError::NotPacked { module: name.to_owned() }),
+        }
+    }
+
+    /// As [`Loader::wait`], for a module that was asked for.
+    pub fn wait_handle(&self, handle: Handle, deadline: Instant) -> Result<(), LoadError> {
+        let begun = Instant::now();
+        let name = self.0.name(handle.0);
+        let mut shared = self.0.lock();
+        loop {
+            if let Some(State::Done(result)) = shared.states.get(handle.0) {
+                return result.clone();
+            }
+            if shared.stopping {
+                return Err(LoadError::Stopped { module: name.to_owned() });
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                let state = self.0.describe(&shared, handle.0);
+                return Err(LoadError::Deadline { module: name.to_owned(), waited: begun.elapsed(), state });
+            }
+            shared = wait_on(&self.0.ended, shared, left);
+        }
+    }
+
+    /// Whether everything asked for has ended. Devices may still be appearing.
+    pub fn settled(&self) -> bool {
+        self.0.lock().outstanding == 0
+    }
+
+    /// Waits until everything asked for has ended; false at the deadline.
+    pub fn wait_settled(&self, deadline: Instant) -> bool {
+        let mut shared = self.0.lock();
+        while shared.outstanding > 0 && !shared.stopping {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            shared = wait_on(&self.0.ended, shared, left);
+        }
+        shared.outstanding == 0
+    }
+
+    /// Grows with each request for a module not asked for before; with [`Loader::settled`] it tells "nothing has
+    /// happened since" from "it is over again".
+    pub fn requests(&self) -> u64 {
+        self.0.lock().requests
+    }
+
+    /// Number of modules that have ended, loaded or not.
+    pub fn ended(&self) -> usize {
+        self.0.lock().report.len()
+    }
+
+    /// What became of each module, in the order they ended.
+    pub fn report(&self) -> Vec<Loaded> {
+        self.0.lock().report.clone()
+    }
+
+    /// Modules that were asked for and have not ended, with what they are doing.
+    pub fn pending(&self) -> Vec<(String, String)> {
+        let shared = self.0.lock();
+        let open =
+            |i: &usize| matches!(shared.states.get(*i), Some(State::Waiting(_) | State::Ready | State::Running(_)));
+        (0..shared.states.len())
+            .filter(open)
+            .map(|i| (self.0.name(i).to_owned(), self.0.describe(&shared, i)))
+            .collect()
+    }
+
+    /// Modaliases seen that no packed module answers to, in the order seen. Most devices need no driver to boot.
+    pub fn unmatched(&self) -> Vec<String> {
+        self.0.lock().unmatched.clone()
+    }
+
+    /// Ends loading: what has not begun is dropped, what is inside the kernel gets until `limit`. Returns the names of
+    /// modules that were still inside; their threads are left alone, they end with the process.
+    ///
+    /// A thread that sleeps inside a driver's init in a way that signals cannot break holds up `execve(2)` of the whole
+    /// process, so a caller that is about to exec should name the modules returned.
+    pub fn shutdown(&self, limit: Duration) -> Vec<String> {
+        let deadline = Instant::now() + limit;
+        let mut shared = self.0.lock();
+        shared.stopping = true;
+        shared.ready.clear();
+        self.0.work.notify_all();
+        self.0.ended.notify_all();
+        while shared.workers > 0 {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            shared = wait_on(&self.0.ended, shared, left);
+        }
+        let stuck = shared.states.iter().enumerate().filter(|(_, s)| matches!(s, State::Running(_)));
+        let stuck: Vec<String> = stuck.map(|(i, _)| self.0.name(i).to_owned()).collect();
+        let all_ended = shared.workers == 0;
+        drop(shared);
+        let threads = std::mem::take(&mut *self.0.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            if all_ended || thread.is_finished() {
+                let _ = thread.join();
+            }
+        }
+        stuck
+    }
+}
+
+fn wait_on<'a>(condvar: &Condvar, guard: MutexGuard<'a, Shared>, timeout: Duration) -> MutexGuard<'a, Shared> {
+    condvar.wait_timeout(guard, timeout).unwrap_or_else(PoisonError::into_inner).0
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn name(&self, index: usize) -> &str {
+        self.table.modules.get(index).map_or("?", |m| m.name.as_str())
+    }
+
+    /// Asks for modules and all they need that was not asked for before.
+    fn request(&self, modules: impl Iterator<Item = usize>) {
+        let mut guard = self.lock();
+        let shared = &mut *guard;
+        if shared.stopping {
+            return;
+        }
+        let mut todo: Vec<usize> = modules.collect();
+        let mut fresh = Vec::new();
+        while let Some(index) = todo.pop() {
+            if let Some(state @ State::Idle) = shared.states.get_mut(index) {
+                *state = State::Waiting(0);
+                fresh.push(index);
+                todo.extend(self.graph.before.get(index).into_iter().flatten().map(|e| e.to));
+            }
+        }
+        if fresh.is_empty() {
+            return;
+        }
+        shared.requests += 1;
+        shared.outstanding += fresh.len();
+        // The packed order, so that what the packer put first (the long ones' dependencies) is begun first.
+        fresh.sort_unstable();
+        let mut done = Vec::new();
+        for &index in &fresh {
+            let mut open = 0;
+            let mut failed = None;
+            for edge in self.graph.before.get(index).into_iter().flatten() {
+                match shared.states.get(edge.to) {
+                    Some(State::Done(Err(err))) if edge.hard && failed.is_none() => failed = Some(err.clone()),
+                    Some(State::Done(_)) | None => {}
+                    Some(_) => {
+                        open += 1;
+                        if let Some(list) = shared.dependents.get_mut(edge.to) {
+                            list.push(index);
+                        }
+                    }
+                }
+            }
+            if let Some(err) = failed {
+                done.push((index, LoadError::dependency(self.name(index), &err)));
+            } else if let Some(state) = shared.states.get_mut(index) {
+                *state = if open == 0 { State::Ready } else { State::Waiting(open) };
+                if open == 0 {
+                    shared.ready.push_back(index);
+                }
+            }
+        }
+        for (index, err) in done {
+            self.end(shared, index, None, Err(err));
+        }
+        drop(guard);
+        self.work.notify_all();
+        self.ended.notify_all();
+    }
+
+    fn worker(&self) {
+        let mut shared = self.lock();
+        while !shared.stopping {
+            let Some(index) = shared.ready.pop_front() else {
+                shared = self.work.wait(shared).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let begun = Instant::now();
+            if let Some(state) = shared.states.get_mut(index) {
+                *state = State::Running(begun);
+            }
+            drop(shared);
+            let result = self.insert(index);
+            shared = self.lock();
+            self.end(&mut shared, index, Some(begun), result);
+            self.work.notify_all();
+            self.ended.notify_all();
+        }
+        shared.workers -= 1;
+        drop(shared);
+        self.ended.notify_all();
+    }
+
+    fn insert(&self, index: usize) -> Result<(), LoadError> {
+        let Some(module) = self.table.modules.get(index) else { return Ok(()) };
+        let params = self.params.get(index).map_or("", String::as_str);
+        let begun = Instant::now();
+        let result = (self.insert)(module, params).map_err(|err| {
+            LoadError::insert(&module.name, &err, self.graph.unpacked.get(index).map_or(&[], Vec::as_slice))
+        });
+        match &result {
+            Ok(()) => (self.log)(Level::Debug, format!("module {} loaded in {:.1?}", module.name, begun.elapsed())),
+            Err(err) => {
+                // A driver that finds no device of its own is no fault.
+                let absent = matches!(err.errno(), Some(nix::errno::Errno::ENODEV)) && module.when == When::Device;
+                (self.log)(if absent { Level::Debug } else { Level::Warning }, err.to_string());
+            }
+        }
+        result
+    }
+
+    /// Notes the end of `index` and of all that fail with it, and makes ready what waited for it.
+    fn end(&self, shared: &mut Shared, index: usize, begun: Option<Instant>, result: Result<(), LoadError>) {
+        let mut ends = VecDeque::from([(index, begun, result)]);
+        while let Some((index, begun, result)) = ends.pop_front() {
+            let Some(state) = shared.states.get_mut(index) else { continue };
+            if matches!(state, State::Done(_)) {
+                continue;
+            }
+            *state = State::Done(result.clone());
+            shared.outstanding = shared.outstanding.saturating_sub(1);
+            shared.report.push(Loaded {
+                name: self.name(index).to_owned(),
+                started: begun.map_or_else(|| self.begun.elapsed(), |b| b.saturating_duration_since(self.begun)),
+                took: begun.map_or(Duration::ZERO, |b| b.elapsed()),
+                result: result.clone(),
+            });
+            for waiter in shared.dependents.get_mut(index).map(std::mem::take).unwrap_or_default() {
+                let hard = self.graph.before.get(waiter).is_some_and(|e| e.iter().any(|e| e.to == index && e.hard));
+                let Some(state) = shared.states.get_mut(waiter) else { continue };
+                let State::Waiting(open) = state else { continue };
+                match &result {
+                    Err(err) if hard => {
+                        ends.push_back((waiter, None, Err(LoadError::dependency(self.name(waiter), err))));
+                    }
+                    _ if *open > 1 => *open -= 1,
+                    _ => {
+                        *state = State::Ready;
+                        if !shared.stopping {
+                            shared.ready.push_back(waiter);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// What a module that has not ended is doing, in words.
+    fn describe(&self, shared: &Shared, index: usize) -> String {
+        match shared.states.get(index) {
+            Some(State::Running(since)) => {
+                format!("the kernel has been running its initialisation for {:.1?}", since.elapsed())
+            }
+            Some(State::Waiting(_)) => {
+                let open = self.graph.before.get(index).into_iter().flatten().map(|e| e.to);
+                let open = open.filter(|i| !matches!(shared.states.get(*i), Some(State::Done(_)) | None));
+                format!("it waits for {}", open.map(|i| self.name(i)).collect::<Vec<_>>().join(", "))
+            }
+            Some(State::Ready) => "it is next in the queue".to_owned(),
+            Some(State::Idle | State::Done(_)) | None => "it was not asked for".to_owned(),
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! The library behind `taproot-init`: one room per job, arrows point down only (see `docs/ARCHITECTURE.md`).
+//!
+//! The builder depends on it for everything both sides must agree on: the module table, the image configuration,
+//! nvlists and labels.
+
+pub mod devices;
+pub mod image;
+pub mod sys;

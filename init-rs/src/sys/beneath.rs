@@ -1,0 +1,65 @@
+//! Paths of a tree that is not (yet) `/`: an absolute link in it must not lead out of it.
+
+use std::fs;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+/// Longest chain of symbolic links, as in the kernel.
+const MAX_LINKS: usize = 40;
+
+/// Where `path` of the tree at `root` is, with every link followed inside it. Parts that do not exist stay as they are.
+/// `ELOOP` for more links than the kernel follows.
+pub fn resolve(root: &Path, path: &Path) -> io::Result<PathBuf> {
+    let mut todo: Vec<PathBuf> = vec![path.to_path_buf()];
+    let mut inside = PathBuf::new();
+    let mut links = 0;
+    while let Some(next) = todo.pop() {
+        let parts: Vec<Component<'_>> = next.components().collect();
+        for (i, part) in parts.iter().enumerate() {
+            match part {
+                Component::RootDir => inside.clear(),
+                Component::ParentDir => {
+                    inside.pop();
+                }
+                Component::Normal(name) => {
+                    let Ok(target) = fs::read_link(root.join(&inside).join(name)) else {
+                        inside.push(name);
+                        continue;
+                    };
+                    links += 1;
+                    if links > MAX_LINKS {
+                        return Err(io::Error::from_raw_os_error(libc::ELOOP));
+                    }
+                    // The rest waits until the link's own parts are walked.
+                    todo.push(parts.iter().skip(i + 1).collect());
+                    todo.push(target);
+                    break;
+                }
+                Component::CurDir | Component::Prefix(_) => {}
+            }
+        }
+    }
+    Ok(root.join(inside))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn links_are_followed_inside_the_root() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        fs::create_dir_all(root.join("usr/lib/systemd")).unwrap();
+        fs::write(root.join("usr/lib/systemd/systemd"), "x").unwrap();
+        symlink("usr/sbin", root.join("sbin")).unwrap();
+        fs::create_dir_all(root.join("usr/sbin")).unwrap();
+        symlink("/lib/systemd/systemd", root.join("usr/sbin/init")).unwrap();
+        symlink("/usr/lib", root.join("lib")).unwrap();
+        assert_eq!(resolve(root, Path::new("/sbin/init")).unwrap(), root.join("usr/lib/systemd/systemd"));
+        assert_eq!(resolve(root, Path::new("/../../etc")).unwrap(), root.join("etc"));
+        symlink("loop", root.join("loop")).unwrap();
+        assert!(resolve(root, Path::new("/loop")).is_err());
+    }
+}
