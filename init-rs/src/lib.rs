@@ -6,3 +6,4 @@
 pub mod devices;
 pub mod image;
 pub mod sys;
+pub mod zfs;

@@ -1,0 +1,131 @@
+//! Writes seed inputs for each fuzz target below the directory given: encodings of a mirrored pool's labels, a spare,
+//! and an ioctl's arguments.
+
+use std::path::Path;
+use std::{env, fs, io};
+
+use taproot_init::zfs::nvlist::{NvList, Value};
+
+fn list<const N: usize>(pairs: [(&str, Value); N]) -> NvList {
+    pairs.into_iter().collect()
+}
+
+fn disk(id: u64, guid: u64) -> NvList {
+    list([
+        ("type", Value::text("disk")),
+        ("id", Value::U64(id)),
+        ("guid", Value::U64(guid)),
+        ("path", Value::text("/dev/disk/by-id/virtio-d-part1")),
+        ("devid", Value::text("virtio-d-part1")),
+        ("phys_path", Value::text("pci-0000:00:04.0")),
+        ("whole_disk", Value::U64(1)),
+        ("create_txg", Value::U64(4)),
+    ])
+}
+
+fn mirror(id: u64) -> NvList {
+    let guid = 100 * (id + 1);
+    list([
+        ("type", Value::text("mirror")),
+        ("id", Value::U64(id)),
+        ("guid", Value::U64(guid)),
+        ("metaslab_array", Value::U64(68)),
+        ("metaslab_shift", Value::U64(29)),
+        ("ashift", Value::U64(12)),
+        ("asize", Value::U64(4 << 30)),
+        ("is_log", Value::U64(0)),
+        ("children", Value::ListArray(vec![disk(0, guid + 1), disk(1, guid + 2)])),
+    ])
+}
+
+fn member(guid: u64, top: NvList) -> NvList {
+    list([
+        ("version", Value::U64(5000)),
+        ("name", Value::text("rpool")),
+        ("state", Value::U64(0)),
+        ("txg", Value::U64(4)),
+        ("pool_guid", Value::U64(7)),
+        ("errata", Value::U64(0)),
+        ("hostid", Value::U64(0x0a0b_0c0d)),
+        ("hostname", Value::text("host")),
+        ("top_guid", Value::U64(top.u64("guid").unwrap_or(0))),
+        ("guid", Value::U64(guid)),
+        ("vdev_children", Value::U64(3)),
+        ("hole_array", Value::U64Array(vec![2])),
+        ("vdev_tree", Value::List(top)),
+        ("features_for_read", Value::List(list([("com.delphix:hole_birth", Value::Boolean)]))),
+    ])
+}
+
+/// One value of each of the other types.
+fn exotic() -> NvList {
+    list([
+        ("byte", Value::Byte(1)),
+        ("i16", Value::I16(-2)),
+        ("mmp_seq", Value::U16(2)),
+        ("type", Value::I32(2)),
+        ("load-rewind-policy", Value::U32(1)),
+        ("i64", Value::I64(-4)),
+        ("bytes", Value::ByteArray(vec![1, 2, 3])),
+        ("i16s", Value::I16Array(vec![-1])),
+        ("u16s", Value::U16Array(vec![1, 2])),
+        ("i32s", Value::I32Array(vec![1])),
+        ("u32s", Value::U32Array(vec![1])),
+        ("i64s", Value::I64Array(vec![1])),
+        ("strings", Value::StrArray(vec![b"a".to_vec(), Vec::new()])),
+        ("time", Value::HrTime(1)),
+        ("force", Value::BooleanValue(true)),
+        ("i8", Value::I8(-1)),
+        ("u8", Value::U8(1)),
+        ("booleans", Value::BooleanArray(vec![true, false])),
+        ("i8s", Value::I8Array(vec![-1])),
+        ("wkeydata", Value::U8Array(vec![0x6b; 32])),
+        ("double", Value::Double(0)),
+    ])
+}
+
+/// Labels that OpenZFS wrote, each followed by its checksum.
+const REAL: [&[u8]; 2] = [
+    include_bytes!("../../init-rs/src/zfs/label/testdata/mirror-openzfs-2.1.label"),
+    include_bytes!("../../init-rs/src/zfs/label/testdata/raidz-openzfs-2.3.label"),
+];
+
+fn write(directory: &Path, seeds: &[Vec<u8>]) -> io::Result<()> {
+    fs::create_dir_all(directory)?;
+    for (i, seed) in seeds.iter().enumerate() {
+        fs::write(directory.join(format!("seed-{i}")), seed)?;
+    }
+    Ok(())
+}
+
+fn main() -> io::Result<()> {
+    let directory = env::args_os().nth(1).ok_or_else(|| io::Error::other("usage: seeds DIRECTORY"))?;
+    let directory = Path::new(&directory);
+    let spare = list([
+        ("version", Value::U64(5000)),
+        ("state", Value::U64(3)),
+        ("guid", Value::U64(9)),
+        ("path", Value::text("/dev/vdk1")),
+    ]);
+    let made =
+        [member(101, mirror(0)), member(102, mirror(0)), member(201, mirror(1)), member(301, disk(1, 301)), spare];
+    let real = REAL.iter().filter_map(|label| NvList::decode(label).ok());
+    let labels: Vec<NvList> = made.into_iter().chain(real).collect();
+
+    let nvlists =
+        labels.iter().chain([&exotic()]).flat_map(|l| [l.encode_native(), l.encode_xdr()]).collect::<Vec<_>>();
+    write(&directory.join("nvlist"), &nvlists)?;
+
+    let copies = |control: u8, odd: u8| labels.iter().map(move |l| [vec![control, odd], l.encode_xdr()].concat());
+    write(&directory.join("label"), &copies(0, 0).chain(copies(7, 5)).chain(copies(15, 0)).collect::<Vec<_>>())?;
+
+    let mut sets = vec![vec![1; 65], (0..=96).map(|n| n | 1).collect()];
+    let mut all = vec![0];
+    for label in &labels {
+        let packed = label.encode_xdr();
+        all.extend(u16::try_from(packed.len()).unwrap_or(0).to_le_bytes());
+        all.extend(packed);
+    }
+    sets.push(all);
+    write(&directory.join("assemble"), &sets)
+}

@@ -1,0 +1,321 @@
+//! From the labels of all devices to the pools they make up: pure, and independent of the order of discovery.
+//!
+//! The kernel re-reads every label and takes the final tree from the pool itself, so a candidate needs to be just good
+//! enough to open the devices. The newest configuration wins throughout, so that a member that was away does not bring
+//! an old layout back. Labels come from whatever is plugged in: counts, ids and depth are bounded.
+
+#[cfg(test)]
+mod tests;
+mod tree;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::label::{Label, PoolState};
+use super::nvlist::{NvList, Value};
+
+pub use tree::set_leaf_path;
+
+/// Most top-level slots a candidate may have; a label claiming more is not believed.
+pub const MAX_TOPS: u64 = 4096;
+
+/// A device and the label found on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// The device's node, such as `/dev/sda1`.
+    pub device: String,
+    /// Its label.
+    pub label: Label,
+}
+
+/// A device of a pool, found or awaited.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leaf {
+    /// The vdev's guid.
+    pub guid: u64,
+    /// The path that the labels record, for people.
+    pub recorded_path: Option<String>,
+    /// The device that carries this guid; `None` while it has not been found.
+    pub device: Option<String>,
+    /// The slot of the top-level vdev it belongs to.
+    pub top_id: u64,
+    /// The vdev type: `disk` or `file`.
+    pub kind: String,
+}
+
+/// Something about a candidate that people should know. Only [`Problem::Duplicate`] without a choice makes an import
+/// unsafe; the kernel copes with the others.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// Several devices are byte copies of one vdev.
+    #[error(
+        "{} carry the same label (vdev {guid}): copies of one disk, of which only one may be attached{}",
+        devices.join(" and "),
+        chosen(*decided)
+    )]
+    Duplicate {
+        /// The vdev's guid.
+        guid: u64,
+        /// The devices, sorted.
+        devices: Vec<String>,
+        /// True when one of them is at the path that the pool records and was taken.
+        decided: bool,
+    },
+    /// A device names this pool, but the pool's newest configuration does not know it, or knows a newer copy of it.
+    #[error("{device} carries an outdated label of this pool and is left out (detached, replaced or an old copy)")]
+    Outdated {
+        /// The device.
+        device: String,
+    },
+    /// A device's label lacks what every label has.
+    #[error("{device} names this pool, but its label is malformed ({what}); it is left out")]
+    Malformed {
+        /// The device.
+        device: String,
+        /// What is missing or impossible.
+        what: &'static str,
+    },
+    /// The labels claim an impossible number of top-level vdevs.
+    #[error(
+        "the newest label claims {claimed} top-level vdevs (at most {MAX_TOPS} are believed); the number is ignored"
+    )]
+    TooManyTops {
+        /// The number claimed.
+        claimed: u64,
+    },
+}
+
+fn chosen(decided: bool) -> &'static str {
+    if decided { "; the one at the recorded path is used" } else { "; detach all but one" }
+}
+
+/// A pool as its labels describe it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// Pool guid.
+    pub guid: u64,
+    /// Pool name, for people.
+    pub name: String,
+    /// State in the newest label; destroyed pools are listed too.
+    pub state: PoolState,
+    /// The last importer's hostid, absent if it had none.
+    pub hostid: Option<u64>,
+    /// The last importer's host name, for people.
+    pub hostname: Option<String>,
+    /// Transaction group of the newest configuration.
+    pub txg: u64,
+    /// The configuration for TRYIMPORT, with the paths that the labels record.
+    pub config: NvList,
+    /// All devices the pool is made of, found or not, in the order of the tree.
+    pub leaves: Vec<Leaf>,
+    /// What people should know.
+    pub problems: Vec<Problem>,
+}
+
+impl Candidate {
+    /// The devices that were not found.
+    pub fn missing(&self) -> impl Iterator<Item = &Leaf> {
+        self.leaves.iter().filter(|leaf| leaf.device.is_none())
+    }
+
+    /// Top-level slots of which no label was found. Slots of removed vdevs are among them: they have no label, and the
+    /// kernel knows them from the pool itself.
+    pub fn missing_tops(&self) -> u64 {
+        let tops = self.config.list("vdev_tree").and_then(|tree| tree.lists("children")).unwrap_or_default();
+        tops.iter().map(|top| u64::from(top.string("type") == Some(b"missing"))).sum()
+    }
+
+    /// True when it cannot be told which of several copies of a disk is the pool's.
+    pub fn is_ambiguous(&self) -> bool {
+        self.problems.iter().any(|p| matches!(p, Problem::Duplicate { decided: false, .. }))
+    }
+
+    /// Has the vdev `leaf_guid` opened at `path`. When that changes the path, the strings that described the old place
+    /// go.
+    pub fn set_path(&mut self, leaf_guid: u64, path: &str) {
+        if let Some(tree) = self.config.list_mut("vdev_tree") {
+            set_leaf_path(tree, leaf_guid, path);
+        }
+    }
+}
+
+/// Spares and caches among the devices, as (vdev guid, device), sorted. They belong to whichever pool lists their guid.
+pub fn aux_devices(seen: &[Seen]) -> Vec<(u64, String)> {
+    let aux = seen.iter().filter(|s| s.label.is_aux());
+    let found: BTreeSet<_> = aux.filter_map(|s| Some((s.label.guid()?, s.device.clone()))).collect();
+    found.into_iter().collect()
+}
+
+/// Groups devices by pool and assembles each pool's configuration; sorted by name, then guid.
+pub fn assemble(seen: &[Seen]) -> Vec<Candidate> {
+    let mut pools: BTreeMap<u64, Vec<&Seen>> = BTreeMap::new();
+    for device in seen.iter().filter(|s| !s.label.is_aux()) {
+        if let Some(guid) = device.label.pool_guid().filter(|guid| *guid != 0) {
+            pools.entry(guid).or_default().push(device);
+        }
+    }
+    let mut candidates: Vec<Candidate> =
+        pools.into_iter().filter_map(|(guid, devices)| assemble_pool(guid, devices)).collect();
+    candidates.sort_by(|a, b| (&a.name, a.guid).cmp(&(&b.name, b.guid)));
+    candidates
+}
+
+/// A device whose label has everything that assembling needs.
+struct Member<'a> {
+    device: &'a str,
+    label: &'a Label,
+    guid: u64,
+    txg: u64,
+    top_guid: u64,
+    top_id: u64,
+    top: &'a NvList,
+}
+
+impl<'a> Member<'a> {
+    fn of(seen: &'a Seen) -> Result<Self, &'static str> {
+        let label = &seen.label;
+        let top = label.config.list("vdev_tree").ok_or("no vdev tree")?;
+        if label.pool_name().is_none_or(|name| name.is_empty()) {
+            return Err("no pool name");
+        }
+        if !tree::is_shallow(top) {
+            return Err("vdev tree nested too deep");
+        }
+        let top_id = top.u64("id").ok_or("no top-level id")?;
+        if top_id >= MAX_TOPS {
+            return Err("impossible top-level id");
+        }
+        Ok(Member {
+            device: &seen.device,
+            label,
+            guid: label.guid().ok_or("no vdev guid")?,
+            txg: label.txg().ok_or("no transaction group")?,
+            top_guid: label.top_guid().ok_or("no top-level guid")?,
+            top_id,
+            top,
+        })
+    }
+}
+
+fn assemble_pool(guid: u64, mut devices: Vec<&Seen>) -> Option<Candidate> {
+    // Newest first; the rest of the key makes the result independent of the order given.
+    devices.sort_by_cached_key(|s| (Reverse(s.label.txg()), s.device.clone(), s.label.config.encode_xdr()));
+    devices.dedup_by(|a, b| a.device == b.device && a.label.config == b.label.config);
+    let mut problems = Vec::new();
+    let mut members = Vec::new();
+    for seen in devices {
+        match Member::of(seen) {
+            Ok(member) => members.push(member),
+            Err(what) => problems.push(Problem::Malformed { device: seen.device.clone(), what }),
+        }
+    }
+    let newest = members.first()?;
+    let tops = choose_tops(&members);
+    let slots = slot_count(newest.label, &tops, &mut problems);
+    let children = fill_slots(newest.label, &tops, slots);
+
+    let mut leaves: Vec<Leaf> = children.iter().flat_map(tree::leaves).collect();
+    assign_devices(&mut leaves, &members, &mut problems);
+    Some(Candidate {
+        guid,
+        name: newest.label.pool_name()?.into_owned(),
+        state: newest.label.state(),
+        hostid: newest.label.hostid(),
+        hostname: newest.label.hostname().map(std::borrow::Cow::into_owned),
+        txg: newest.txg,
+        config: pool_config(newest.label, guid, children),
+        leaves,
+        problems,
+    })
+}
+
+/// The newest tree of each top-level vdev, by slot. Where two vdevs claim a slot (one was replaced there) the newer one
+/// has it. `members` are sorted newest first.
+fn choose_tops<'a>(members: &[Member<'a>]) -> BTreeMap<u64, &'a NvList> {
+    let mut known = BTreeSet::new();
+    let mut tops = BTreeMap::new();
+    for member in members {
+        if known.insert(member.top_guid) {
+            tops.entry(member.top_id).or_insert(member.top);
+        }
+    }
+    tops
+}
+
+/// How many top-level slots the pool has: what the newest label says, or enough for the vdevs found.
+fn slot_count(newest: &Label, tops: &BTreeMap<u64, &NvList>, problems: &mut Vec<Problem>) -> u64 {
+    let needed = tops.last_key_value().map_or(0, |(id, _)| id + 1);
+    match newest.vdev_children() {
+        Some(claimed) if claimed > MAX_TOPS => {
+            problems.push(Problem::TooManyTops { claimed });
+            needed
+        }
+        Some(0) | None => needed,
+        Some(claimed) => claimed,
+    }
+}
+
+/// One tree for each slot: the vdev found, or that it is a hole or missing. Vdevs beyond the last slot drop out.
+fn fill_slots(newest: &Label, tops: &BTreeMap<u64, &NvList>, slots: u64) -> Vec<NvList> {
+    let holes = newest.config.u64s("hole_array").unwrap_or_default();
+    let holes: BTreeSet<u64> = holes.iter().copied().collect();
+    let placeholder = |kind: &str, id: u64| -> NvList {
+        [("type", Value::text(kind)), ("id", Value::U64(id)), ("guid", Value::U64(0))].into_iter().collect()
+    };
+    let slot = |id: u64| match tops.get(&id) {
+        _ if holes.contains(&id) => placeholder("hole", id),
+        Some(top) => NvList::clone(top),
+        None => placeholder("missing", id),
+    };
+    (0..slots).map(slot).collect()
+}
+
+/// The configuration for TRYIMPORT: the newest label's facts on the pool as a whole over the assembled tree.
+fn pool_config(newest: &Label, guid: u64, children: Vec<NvList>) -> NvList {
+    let mut config = NvList::new();
+    let slots = u64::try_from(children.len()).unwrap_or(0);
+    for key in ["version", "name", "state", "hostid", "hostname", "comment", "compatibility", "hole_array"] {
+        if let Some(value) = newest.config.get(key) {
+            config.set(key, value.clone());
+        }
+    }
+    config.set("pool_guid", Value::U64(guid));
+    config.set("vdev_children", Value::U64(slots));
+    let mut root = NvList::new();
+    root.set("type", Value::text("root"));
+    root.set("id", Value::U64(0));
+    root.set("guid", Value::U64(guid));
+    root.set("children", Value::ListArray(children));
+    config.set("vdev_tree", Value::List(root));
+    config
+}
+
+/// Finds each leaf's device, and says which devices have no place.
+fn assign_devices(leaves: &mut [Leaf], members: &[Member<'_>], problems: &mut Vec<Problem>) {
+    let mut by_guid: BTreeMap<u64, Vec<&Member<'_>>> = BTreeMap::new();
+    for member in members {
+        by_guid.entry(member.guid).or_default().push(member);
+    }
+    for leaf in leaves {
+        // A guid occurs once in a sane tree; a second leaf of that guid finds no device.
+        let Some(mut found) = by_guid.remove(&leaf.guid) else { continue };
+        let newest = found.iter().map(|m| m.txg).max();
+        found.retain(|member| {
+            let current = Some(member.txg) == newest;
+            if !current {
+                problems.push(Problem::Outdated { device: member.device.to_owned() });
+            }
+            current
+        });
+        let recorded = found.iter().find(|m| Some(m.device) == leaf.recorded_path.as_deref());
+        leaf.device = recorded.or(found.first()).map(|m| m.device.to_owned());
+        let devices: BTreeSet<String> = found.iter().map(|m| m.device.to_owned()).collect();
+        if devices.len() > 1 {
+            let decided = recorded.is_some();
+            problems.push(Problem::Duplicate { guid: leaf.guid, devices: devices.into_iter().collect(), decided });
+        }
+    }
+    for member in by_guid.values().flatten() {
+        problems.push(Problem::Outdated { device: member.device.to_owned() });
+    }
+}

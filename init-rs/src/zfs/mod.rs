@@ -1,0 +1,8 @@
+//! Pools and datasets by labels, nvlists and `/dev/zfs` ioctls; no libzfs, no `zpool`.
+
+pub mod assemble;
+pub mod ioctl;
+pub mod judge;
+pub mod label;
+pub mod nvlist;
+pub mod paths;
