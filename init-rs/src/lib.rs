@@ -3,7 +3,10 @@
 //! The builder depends on it for everything both sides must agree on: the module table, the image configuration,
 //! nvlists and labels.
 
+pub mod cmdline;
 pub mod devices;
 pub mod image;
+pub mod plan;
+pub mod report;
 pub mod sys;
 pub mod zfs;

@@ -1,0 +1,126 @@
+//! The kernel command line, read into one [`Request`]. Pure: bytes in, data out.
+//!
+//! Where a parameter is given more than once, the last word decides, as in the kernel; each decided field remembers
+//! the word that decided it. `docs/boot-parameters.md` has the table.
+
+mod parse;
+mod words;
+
+use std::time::Duration;
+
+pub use parse::parse;
+pub use words::{Word, tokenize};
+
+/// A value together with the word (or default) that decided it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decided<T> {
+    /// The value.
+    pub value: T,
+    /// The word of the command line as it was given, or the default's name, e.g. `default (30 s)`.
+    pub why: String,
+}
+
+impl<T> Decided<T> {
+    /// A value decided by `why`.
+    pub fn new(value: T, why: impl Into<String>) -> Self {
+        Self { value, why: why.into() }
+    }
+}
+
+/// Which root is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selector {
+    /// The `bootfs` of whichever pool has one.
+    Auto,
+    /// The `bootfs` of this pool (name, or guid in decimal).
+    Pool(String),
+    /// This dataset.
+    Dataset {
+        /// First component of the name (pool name, or guid in decimal).
+        pool: String,
+        /// Full dataset name, starting with `pool`.
+        dataset: String,
+    },
+    /// The words name a root that cannot be used; [`crate::plan::select::choose`] refuses with this text rather than
+    /// boot something that was not asked for.
+    Unusable(String),
+}
+
+/// A module option of the command line (`module.param=value` or `module.param`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModuleOption {
+    /// Module name, `-` replaced by `_`.
+    pub module: String,
+    /// Parameter name as given.
+    pub param: String,
+    /// Value without its surrounding quotes; `None` for a bare word.
+    pub value: Option<String>,
+}
+
+impl ModuleOption {
+    /// The option in the form `finit_module(2)` takes, quoted if the value holds white space.
+    pub fn render(&self) -> String {
+        match &self.value {
+            None => self.param.clone(),
+            Some(v) if v.contains(|c: char| c.is_ascii_whitespace() || c == '\x0b') => {
+                format!("{}=\"{v}\"", self.param)
+            }
+            Some(v) => format!("{}={v}", self.param),
+        }
+    }
+}
+
+/// Something about the command line the user should know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// The word as given.
+    pub word: String,
+    /// What was expected and what happens now.
+    pub message: String,
+}
+
+/// What the command line asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// The kernel's part of the command line (before `--`), words as given.
+    pub words: Vec<String>,
+    /// Which root.
+    pub root: Decided<Selector>,
+    /// `ro` (true) or `rw` (false); `None`: neither word, the dataset's properties decide.
+    pub read_only: Option<Decided<bool>>,
+    /// `init=`: path of the program to hand over to, in the new root.
+    pub init: Option<Decided<String>>,
+    /// Console level set by `quiet` (4), `debug` (10) or `loglevel=N`; messages of a lower level number are shown.
+    pub console_level: Option<Decided<u8>>,
+    /// `panic=N`: seconds to wait after a failure before rebooting instead of giving a shell.
+    pub panic: Option<Decided<u64>>,
+    /// Options for modules, in order.
+    pub module_options: Vec<ModuleOption>,
+    /// Modules not to load by alias (`modprobe.blacklist=`, `module_blacklist=`), `-` replaced by `_`.
+    pub module_blacklist: Vec<String>,
+    /// How long to wait for the wanted pool.
+    pub wait: Decided<Duration>,
+    /// How long to wait for missing members once the pool can be imported degraded.
+    pub degraded_wait: Decided<Duration>,
+    /// The words after `--`; the kernel itself passes them to init, kept for `taproot explain`.
+    pub init_args: Vec<String>,
+    /// Words that ask for something that cannot be done.
+    pub problems: Vec<Note>,
+    /// Words that look meant for us but are not understood.
+    pub notes: Vec<Note>,
+}
+
+impl Request {
+    /// Whether the console is to stay silent but for errors and warnings (`quiet`, or `loglevel=` up to 4).
+    pub fn quiet(&self) -> bool {
+        self.console_level.as_ref().is_some_and(|l| l.value <= 4)
+    }
+
+    /// Whether debug messages are wanted on the console (`debug`, or `loglevel=8` and above).
+    pub fn debug(&self) -> bool {
+        self.console_level.as_ref().is_some_and(|l| l.value >= 8)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,180 @@
+//! Which datasets belong to another boot environment than the selected one.
+//!
+//! No property says so, so layout has to. The rule errs on the side of leaving a dataset out: the booted system's
+//! `zfs mount -a` mounts it a moment later, while a foreign `/var` mounted too early would shadow the right one.
+
+use std::collections::BTreeMap;
+
+use super::facts::{CanMount, Dataset, Mountpoint};
+use super::names;
+
+/// Name of the container that holds nothing but boot environments, by the convention of every distribution.
+const CONTAINER: &str = "ROOT";
+
+/// The pool as seen from the selected root.
+pub(super) struct Environments<'a> {
+    root: &'a Dataset,
+    datasets: BTreeMap<&'a str, &'a Dataset>,
+}
+
+impl<'a> Environments<'a> {
+    pub(super) fn new(root: &'a Dataset, all: &'a [Dataset]) -> Self {
+        Self { root, datasets: all.iter().map(|d| (d.name.as_str(), d)).collect() }
+    }
+
+    /// Whether `name` is, or lies below, the root of another boot environment; says which and how that shows.
+    pub(super) fn other(&self, name: &str) -> Option<String> {
+        // The selected root and what it lies in are not foreign.
+        let mut foreign = names::lineage(name).filter(|part| !names::is_within(&self.root.name, part));
+        foreign.find_map(|part| {
+            let sign = self.sign(part)?;
+            Some(format!("it belongs to another boot environment, {part} ({sign})"))
+        })
+    }
+
+    /// What shows that `name` itself is the root of an environment.
+    fn sign(&self, name: &str) -> Option<&'static str> {
+        let parent = names::parent(name)?;
+        if names::base(parent) == CONTAINER {
+            return Some("it lies in a container named ROOT");
+        }
+        let dataset = *self.datasets.get(name)?;
+        // canmount=off makes a container, e.g. one with mountpoint=/ so that its children land in /home and /srv.
+        if dataset.canmount == CanMount::Off {
+            return None;
+        }
+        if dataset.path() == Some("/") {
+            return Some("its mountpoint is /");
+        }
+        if Some(parent) == names::parent(&self.root.name) { self.sibling_sign(dataset) } else { None }
+    }
+
+    /// What shows that a sibling of the selected root is a root too, not data beside it such as `pool/home`.
+    fn sibling_sign(&self, sibling: &Dataset) -> Option<&'static str> {
+        if sibling.canmount == CanMount::NoAuto {
+            return Some("beside the root, canmount=noauto");
+        }
+        match (&sibling.mountpoint, &self.root.mountpoint) {
+            (Mountpoint::Legacy, _) => Some("beside the root, mountpoint=legacy"),
+            (Mountpoint::None, Mountpoint::None) => Some("beside the root, mountpoint=none like it"),
+            (Mountpoint::Path(a), Mountpoint::Path(b))
+                if inherited_place(sibling, a) == inherited_place(self.root, b) =>
+            {
+                inherited_place(sibling, a).map(|_| "beside the root, mountpoint derived from its name like the root's")
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The directory a dataset is mounted in, if it is mounted there under its own name.
+fn inherited_place<'a>(dataset: &Dataset, path: &'a str) -> Option<&'a str> {
+    path.strip_suffix(names::base(&dataset.name)).filter(|place| place.ends_with('/') && *place != "/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dataset(name: &str, canmount: CanMount, mountpoint: &str) -> Dataset {
+        let mountpoint = match mountpoint {
+            "legacy" => Mountpoint::Legacy,
+            "none" => Mountpoint::None,
+            path => Mountpoint::Path(path.to_owned()),
+        };
+        Dataset { canmount, mountpoint, ..Dataset::with_defaults(name) }
+    }
+
+    /// Datasets of the layout that count as another environment's, for the given root.
+    fn foreign<'a>(root: &str, layout: &[(&'a str, CanMount, &str)]) -> Vec<&'a str> {
+        let all: Vec<_> = layout.iter().map(|(n, c, m)| dataset(n, *c, m)).collect();
+        let root = all.iter().find(|d| d.name == root).unwrap();
+        let environments = Environments::new(root, &all);
+        layout.iter().map(|(n, ..)| *n).filter(|n| environments.other(n).is_some()).collect()
+    }
+
+    use CanMount::{NoAuto, Off, On};
+
+    #[test]
+    fn debian_guide() {
+        let layout = [
+            ("rpool", Off, "/"),
+            ("rpool/ROOT", Off, "none"),
+            ("rpool/ROOT/debian", NoAuto, "/"),
+            ("rpool/ROOT/debian/usr", On, "/usr"),
+            ("rpool/ROOT/other", NoAuto, "/"),
+            ("rpool/ROOT/other/var", On, "/var"),
+            ("rpool/home", On, "/home"),
+            ("rpool/home/root", On, "/root"),
+            ("rpool/var", Off, "/var"),
+            ("rpool/var/log", On, "/var/log"),
+        ];
+        assert_eq!(foreign("rpool/ROOT/debian", &layout), ["rpool/ROOT/other", "rpool/ROOT/other/var"]);
+        // the pool's own dataset as root: environments below it are still others
+        assert_eq!(foreign("rpool", &layout).len(), 4);
+    }
+
+    #[test]
+    fn root_beside_data() {
+        let layout = [
+            ("tank", Off, "none"),
+            ("tank/root", NoAuto, "/"),
+            ("tank/root2", NoAuto, "/"),
+            ("tank/root2/var", On, "/var"),
+            ("tank/old", NoAuto, "/old"),
+            ("tank/old/var", On, "/var"),
+            ("tank/home", On, "/home"),
+            ("tank/data", On, "none"),
+            ("tank/data/www", On, "/srv/www"),
+            ("tank/top", Off, "/"),
+            ("tank/top/opt", On, "/opt"),
+        ];
+        assert_eq!(foreign("tank/root", &layout), ["tank/root2", "tank/root2/var", "tank/old", "tank/old/var"]);
+    }
+
+    #[test]
+    fn legacy_and_none_roots() {
+        let layout = [
+            ("system", On, "legacy"),
+            ("system/default", On, "legacy"),
+            ("system/mini", On, "legacy"),
+            ("system/mini/var", On, "/var"),
+            ("system/home", On, "/home"),
+            ("system/n1", On, "none"),
+            ("system/n1/x", On, "/x"),
+            ("system/n2", On, "none"),
+            ("system/n2/x", On, "/x"),
+        ];
+        assert_eq!(foreign("system/default", &layout), ["system/mini", "system/mini/var"]);
+        assert_eq!(
+            foreign("system/n1", &layout),
+            ["system/default", "system/mini", "system/mini/var", "system/n2", "system/n2/x"]
+        );
+    }
+
+    #[test]
+    fn mountpoints_derived_from_names() {
+        let layout = [
+            ("tank", On, "/tank"),
+            ("tank/sys", On, "/tank/sys"),
+            ("tank/sys/a", On, "/tank/sys/a"),
+            ("tank/sys/a/var", On, "/tank/sys/a/var"),
+            ("tank/sys/b", On, "/tank/sys/b"),
+            ("tank/sys/b/var", On, "/tank/sys/b/var"),
+            ("tank/sys/home", On, "/home"),
+        ];
+        assert_eq!(foreign("tank/sys/a", &layout), ["tank/sys/b", "tank/sys/b/var"]);
+    }
+
+    #[test]
+    fn two_systems_in_a_pool() {
+        let layout = [
+            ("t/a/root", NoAuto, "/"),
+            ("t/a/home", On, "/home"),
+            ("t/b/root", NoAuto, "/"),
+            ("t/b/root/var", On, "/var"),
+            ("t/b/home", On, "/home"),
+        ];
+        assert_eq!(foreign("t/a/root", &layout), ["t/b/root", "t/b/root/var"]);
+    }
+}

@@ -1,0 +1,114 @@
+//! What was seen of the pools and datasets, as plain data.
+
+pub use crate::zfs::ioctl::ObjsetKind as Kind;
+pub use crate::zfs::judge::Health;
+
+/// A pool that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolFact {
+    /// Pool name.
+    pub name: String,
+    /// Pool guid.
+    pub guid: u64,
+    /// Property `bootfs`; `None` if unset or not yet readable.
+    pub bootfs: Option<String>,
+    /// State.
+    pub health: Health,
+    /// Why it cannot be imported now (missing members, another system's hostid, unsupported features); `None` if it can.
+    pub problem: Option<String>,
+    /// Whether it was exported cleanly.
+    pub exported: bool,
+    /// Hostid of the system that used it last, 0 if none is recorded.
+    pub hostid: u32,
+    /// Host name recorded with the hostid.
+    pub hostname: Option<String>,
+}
+
+/// Property `canmount`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CanMount {
+    /// Mounted by `zfs mount -a`.
+    On,
+    /// Never mounted: a container.
+    Off,
+    /// Mounted only when asked for.
+    NoAuto,
+}
+
+/// Property `mountpoint`, inheritance resolved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mountpoint {
+    /// An absolute path.
+    Path(String),
+    /// `legacy`: mounted through fstab.
+    Legacy,
+    /// `none`.
+    None,
+}
+
+/// A dataset with the properties that decide its mount (zfsprops(7)).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // one field a property
+pub struct Dataset {
+    /// Full name.
+    pub name: String,
+    /// Kind.
+    pub kind: Kind,
+    /// `canmount`.
+    pub canmount: CanMount,
+    /// `mountpoint`.
+    pub mountpoint: Mountpoint,
+    /// `readonly`.
+    pub readonly: bool,
+    /// `atime`.
+    pub atime: bool,
+    /// `relatime`.
+    pub relatime: bool,
+    /// `devices`.
+    pub devices: bool,
+    /// `exec`.
+    pub exec: bool,
+    /// `setuid`.
+    pub setuid: bool,
+    /// `nbmand`.
+    pub nbmand: bool,
+    /// `zoned`: belongs to a container.
+    pub zoned: bool,
+    /// Whether the encryption key is loaded; `None` if not encrypted.
+    pub key_available: Option<bool>,
+    /// `encryptionroot`.
+    pub encryption_root: Option<String>,
+    /// Security contexts that are set (zfsprops(7), "context"): pairs such as `("context", "system_u:object_r:...")`, in the order to pass them.
+    pub contexts: Vec<(String, String)>,
+}
+
+impl Dataset {
+    /// A filesystem with every property at its default (OpenZFS 2.2 and later), mounted at `/` + its name.
+    pub fn with_defaults(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            kind: Kind::Filesystem,
+            canmount: CanMount::On,
+            mountpoint: Mountpoint::Path(format!("/{name}")),
+            readonly: false,
+            atime: true,
+            relatime: true,
+            devices: true,
+            exec: true,
+            setuid: true,
+            nbmand: false,
+            zoned: false,
+            key_available: None,
+            encryption_root: None,
+            contexts: Vec::new(),
+        }
+    }
+
+    /// The mount point, if it is a path.
+    pub fn path(&self) -> Option<&str> {
+        match &self.mountpoint {
+            Mountpoint::Path(path) => Some(path),
+            Mountpoint::Legacy | Mountpoint::None => None,
+        }
+    }
+}

@@ -1,0 +1,285 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::cmdline::parse;
+use crate::plan::fstab;
+
+fn dataset(spec: &str) -> Dataset {
+    let mut words = spec.split(' ');
+    let mut d = Dataset::with_defaults(words.next().unwrap());
+    for word in words {
+        match word {
+            "on" => d.canmount = CanMount::On,
+            "off" => d.canmount = CanMount::Off,
+            "noauto" => d.canmount = CanMount::NoAuto,
+            "legacy" => d.mountpoint = Mountpoint::Legacy,
+            "none" => d.mountpoint = Mountpoint::None,
+            "ro" => d.readonly = true,
+            "zoned" => d.zoned = true,
+            "locked" => (d.key_available, d.encryption_root) = (Some(false), Some("t/key".into())),
+            "unlocked" => d.key_available = Some(true),
+            "volume" => d.kind = Kind::Volume,
+            path => d.mountpoint = Mountpoint::Path(path.into()),
+        }
+    }
+    d
+}
+
+/// Plans with the first dataset as root.
+fn make(specs: &[&str], fstab: &str, line: &str) -> MountPlan {
+    let all: Vec<_> = specs.iter().map(|s| dataset(s)).collect();
+    let plan_of =
+        |all: &[Dataset], root: &Dataset| plan(root, all, &fstab::parse(fstab.as_bytes()), &parse(line.as_bytes()));
+    let result = plan_of(&all, &all[0]);
+    let reversed: Vec<_> = all.iter().rev().cloned().collect();
+    assert_eq!(result, plan_of(&reversed, &all[0]), "the order of datasets must not matter");
+    result
+}
+
+fn steps(plan: &MountPlan) -> Vec<(&str, &str)> {
+    plan.steps.iter().map(|s| (s.dataset.as_str(), s.target.as_str())).collect()
+}
+
+#[track_caller]
+fn skipped(plan: &MountPlan, dataset: &str, why: &str) {
+    let found = plan.skipped.iter().find(|s| s.dataset == dataset).unwrap_or_else(|| panic!("{dataset} not skipped"));
+    assert!(found.why.contains(why), "{}", found.why);
+}
+
+#[test]
+fn debian_with_two_environments() {
+    let plan = make(
+        &[
+            "t/ROOT/a noauto /",
+            "t off none",
+            "t/ROOT off none",
+            "t/ROOT/a/var off /var",
+            "t/ROOT/a/var/log on /var/log",
+            "t/ROOT/a/noauto noauto /noauto",
+            "t/ROOT/b noauto /",
+            "t/ROOT/b/var on /var",
+            "t/home on /home",
+            "t/home/root on /root",
+            "t/srv legacy",
+            "t/unlisted legacy",
+            "t/swap volume",
+        ],
+        "t/srv /srv zfs nodev,nofail 0 0\n/dev/vda1 /boot/efi vfat defaults 0 1\nt/ROOT/a / zfs defaults 0 0\n",
+        "root=zfs:AUTO",
+    );
+    assert_eq!(
+        steps(&plan),
+        [
+            ("t/ROOT/a", "/"),
+            ("t/home", "/home"),
+            ("t/home/root", "/root"),
+            ("t/srv", "/srv"),
+            ("t/ROOT/a/var/log", "/var/log"),
+        ]
+    );
+    assert_eq!(plan.steps[3].origin, Origin::Fstab);
+    assert!(plan.steps[3].nofail && !plan.steps[2].nofail);
+    assert_eq!(plan.steps[3].options.flags, libc::MS_NODEV | libc::MS_RELATIME);
+    assert_eq!(plan.steps[3].why, "fstab line 1");
+    assert!(plan.steps[4].options.data.ends_with(",mntpoint=/var/log"));
+    skipped(&plan, "t/ROOT/b/var", "another boot environment, t/ROOT/b");
+    skipped(&plan, "t/ROOT/a/var", "canmount=off");
+    skipped(&plan, "t/ROOT/a/noauto", "canmount=noauto");
+    skipped(&plan, "t/unlisted", "no fstab line");
+    assert!(plan.skipped.iter().all(|s| s.dataset != "t/swap"));
+}
+
+#[test]
+fn order_is_by_path_not_by_name() {
+    let plan =
+        make(&["t/r /", "t/a /usr/local", "t/b /usr", "t/c legacy", "t/d /usr-x"], "t/c /usr/local/share zfs", "");
+    let targets: Vec<_> = plan.steps.iter().map(|s| s.target.as_str()).collect();
+    assert_eq!(targets, ["/", "/usr", "/usr/local", "/usr/local/share", "/usr-x"]);
+}
+
+#[test]
+fn children_of_a_root_with_a_path_move_with_it() {
+    let plan = make(
+        &[
+            "t/s/be1 /t/be1",
+            "t/s/be1/var /t/be1/var",
+            "t/s/be1/abs /abs",
+            "t/s/be1/x /t/be1x",
+            "t/s/be1/y /t/be1",
+            "t/o /t/be1/o",
+        ],
+        "",
+        "",
+    );
+    assert_eq!(
+        steps(&plan),
+        [
+            ("t/s/be1", "/"),
+            ("t/s/be1/abs", "/abs"),
+            ("t/o", "/t/be1/o"),
+            ("t/s/be1/x", "/t/be1x"),
+            ("t/s/be1/var", "/var"),
+        ]
+    );
+    skipped(&plan, "t/s/be1/y", "t/s/be1 is mounted at /");
+}
+
+#[test]
+fn what_cannot_be_mounted() {
+    let plan = make(
+        &[
+            "t/r /",
+            "t/z zoned /z",
+            "t/k locked /k",
+            "t/u unlocked /u",
+            "t/d ../x",
+            "t/e /a/../b",
+            "t/p /proc/x",
+            "t/run /running",
+        ],
+        "",
+        "",
+    );
+    assert_eq!(steps(&plan), [("t/r", "/"), ("t/run", "/running"), ("t/u", "/u")]);
+    skipped(&plan, "t/z", "zoned");
+    skipped(&plan, "t/k", "the key of t/key is not loaded");
+    skipped(&plan, "t/d", "not an absolute path");
+    skipped(&plan, "t/e", "not a plain path");
+    skipped(&plan, "t/p", "lies in /proc");
+}
+
+#[test]
+fn one_mount_point_one_dataset() {
+    let plan =
+        make(&["t/a/root /", "t/a/home /home", "t/0/home /home", "t/srv /srv", "t/l legacy"], "t/l /srv zfs", "");
+    assert_eq!(steps(&plan), [("t/a/root", "/"), ("t/a/home", "/home"), ("t/l", "/srv")]);
+    skipped(&plan, "t/0/home", "t/a/home is mounted at /home");
+    skipped(&plan, "t/srv", "t/l is mounted at /srv");
+}
+
+#[test]
+fn fstab_lines() {
+    let specs =
+        ["t/ROOT/a /", "t/ROOT/b legacy", "t/l legacy", "t/p /p", "t/q noauto /q", "t/v volume", "t/k legacy locked"];
+    let plan = make(
+        &specs,
+        "t/p /other zfs defaults\n\
+         t/q /q2/ zfs zfsutil,ro\n\
+         t/l / zfs defaults\n\
+         t/l /l zfs x-systemd.automount\n\
+         u/x /x zfs\n\
+         t/none /n zfs\n\
+         t/v /v zfs\n\
+         t/k /k zfs\n\
+         t/p@s /s zfs\n\
+         t/ROOT/b /b zfs\n\
+         t/q /q3 zfs zfsutil\n",
+        "",
+    );
+    assert_eq!(steps(&plan), [("t/ROOT/a", "/"), ("t/ROOT/b", "/b"), ("t/p", "/p"), ("t/q", "/q2")]);
+    assert!(plan.steps[1].why.starts_with("fstab line 10, although it belongs to another"), "{}", plan.steps[1].why);
+    assert!(plan.steps[3].options.data.starts_with("ro,"));
+    skipped(&plan, "t/l", "fstab line 3: it names another root");
+    skipped(&plan, "t/p", "fstab line 1: its mountpoint is /p, not legacy");
+    skipped(&plan, "u/x", "another pool");
+    skipped(&plan, "t/none", "no such dataset");
+    skipped(&plan, "t/v", "not a filesystem");
+    skipped(&plan, "t/k", "fstab line 8: the key of t/key");
+    skipped(&plan, "t/p@s", "snapshot");
+    let plan = make(&specs, "t/l /l zfs noauto,nofail\nt/p none zfs zfsutil\n", "");
+    skipped(&plan, "t/l", "noauto");
+    assert_eq!(steps(&plan), [("t/ROOT/a", "/"), ("t/p", "/p")]);
+}
+
+#[test]
+fn ro_and_rw() {
+    let rdonly = |plan: &MountPlan, n: usize| plan.steps[n].options.flags & libc::MS_RDONLY != 0;
+    let specs = ["t/r /", "t/home /home"];
+    let plan = make(&specs, "t/r / zfs defaults", "rw ro");
+    assert!(rdonly(&plan, 0) && !rdonly(&plan, 1) && plan.remount_root.is_none());
+    assert!(plan.steps[0].why.ends_with("read-only by ro"));
+    // nobody would remount it
+    let remount = make(&specs, "", "ro").remount_root.unwrap();
+    assert_eq!(remount.options.flags & libc::MS_RDONLY, 0);
+    // the property decides without a word, and with rw
+    for line in ["", "ro rw"] {
+        let plan = make(&specs, "", line);
+        assert!(!rdonly(&plan, 0) && plan.remount_root.is_none());
+        assert!(rdonly(&make(&["t/r / ro"], "", line), 0));
+    }
+    assert!(make(&["t/r / ro"], "", "ro").remount_root.is_none());
+}
+
+/// Mount points from few names, so that they meet.
+fn any_path() -> impl Strategy<Value = String> {
+    proptest::collection::vec("[ab.]{1,2}", 0..4).prop_map(|parts| format!("/{}", parts.join("/")))
+}
+
+fn any_dataset() -> impl Strategy<Value = Dataset> {
+    let name = proptest::collection::vec("(a|b|ROOT)", 0..4)
+        .prop_map(|parts| ["t".to_owned()].into_iter().chain(parts).collect::<Vec<_>>().join("/"));
+    let canmount = prop_oneof![3 => Just(CanMount::On), 1 => Just(CanMount::Off), 1 => Just(CanMount::NoAuto)];
+    let mountpoint = prop_oneof![
+        4 => any_path().prop_map(Mountpoint::Path),
+        1 => Just(Mountpoint::Legacy),
+        1 => Just(Mountpoint::None),
+        1 => any::<String>().prop_map(Mountpoint::Path),
+    ];
+    (name, canmount, mountpoint, proptest::bool::weighted(0.1), proptest::option::weighted(0.2, any::<bool>()))
+        .prop_map(|(name, canmount, mountpoint, zoned, key_available)| Dataset {
+            canmount,
+            mountpoint,
+            zoned,
+            key_available,
+            ..Dataset::with_defaults(&name)
+        })
+}
+
+fn any_entry() -> impl Strategy<Value = FstabEntry> {
+    let option = prop_oneof![Just("noauto"), Just("nofail"), Just("zfsutil"), Just("ro"), Just("x-y=z")];
+    (any_dataset(), any_path(), proptest::collection::vec(option.prop_map(str::to_owned), 0..3), 1usize..100).prop_map(
+        |(d, target, options, line)| FstabEntry { source: d.name, target, fstype: "zfs".into(), options, line },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn every_plan_is_sound(
+        mut all in proptest::collection::vec(any_dataset(), 1..12),
+        fstab in proptest::collection::vec(any_entry(), 0..5),
+        line in "(ro|rw|)",
+    ) {
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all.dedup_by(|a, b| a.name == b.name);
+        let root = all[all.len() / 2].clone();
+        let plan = plan(&root, &all, &fstab, &parse(line.as_bytes()));
+
+        prop_assert_eq!(&plan.steps[0].dataset, &root.name);
+        prop_assert_eq!(&plan.steps[0].target, "/");
+        for (n, step) in plan.steps.iter().enumerate() {
+            prop_assert!(step.target.starts_with('/'));
+            prop_assert!(step.target == "/" || parts(&step.target).all(|p| p != "." && p != ".."));
+            for later in &plan.steps[n + 1..] {
+                prop_assert!(later.target != step.target && later.dataset != step.dataset);
+                prop_assert!(!names::is_within(&step.target, &later.target), "{} before {}", step.target, later.target);
+            }
+            let dataset = all.iter().find(|d| d.name == step.dataset).unwrap();
+            if n > 0 {
+                prop_assert!(!dataset.zoned && dataset.key_available != Some(false));
+            }
+            if step.origin == Origin::Property {
+                prop_assert!(dataset.canmount == CanMount::On && dataset.path().is_some_and(|p| p != "/"));
+                prop_assert!(!step.dataset.contains("/ROOT/") || root.name.contains("ROOT"));
+            }
+        }
+        // Every filesystem is accounted for; a second fstab line for a mounted one is reported beside its step.
+        for dataset in &all {
+            let mounted = plan.steps.iter().filter(|s| s.dataset == dataset.name).count();
+            let left: Vec<_> = plan.skipped.iter().filter(|s| s.dataset == dataset.name).collect();
+            prop_assert!(mounted + left.len() >= 1 && left.len() <= 1, "{}", dataset.name);
+            prop_assert!(mounted == 0 || left.iter().all(|s| s.why.starts_with("fstab line")), "{}", dataset.name);
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Dataset names: checking and relations (zfs(8), "ZFS File System Hierarchy").
+
+/// Longest dataset name the kernel takes, bytes without the NUL (`ZFS_MAX_DATASET_NAME_LEN` - 1).
+const MAX_NAME: usize = 255;
+
+/// Checks that `name` can be the name of a dataset; the error says what is wrong.
+pub fn check(name: &str) -> Result<(), String> {
+    if name.len() > MAX_NAME {
+        return Err(format!("{} bytes long, at most {MAX_NAME} are possible", name.len()));
+    }
+    if let Some((base, snapshot)) = name.split_once('@') {
+        return Err(format!(
+            "`@{snapshot}` makes it a snapshot, which is read-only; clone it and boot the clone of `{base}`"
+        ));
+    }
+    if name.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        return Err("a part of it is empty, `.` or `..`".to_owned());
+    }
+    match name.chars().find(|c| !(c.is_ascii_alphanumeric() || "-_.: /".contains(*c))) {
+        Some(bad) => Err(format!("{bad:?} cannot be in a name")),
+        None => Ok(()),
+    }
+}
+
+/// The pool a dataset lies in: everything before the first `/`.
+pub fn pool_of(name: &str) -> &str {
+    name.split_once('/').map_or(name, |(pool, _)| pool)
+}
+
+/// The parent dataset; `None` for a pool's own dataset.
+pub fn parent(name: &str) -> Option<&str> {
+    name.rsplit_once('/').map(|(parent, _)| parent)
+}
+
+/// The last component.
+pub fn base(name: &str) -> &str {
+    name.rsplit_once('/').map_or(name, |(_, base)| base)
+}
+
+/// Whether `name` is `ancestor` or lies below it (by components: `a/bc` is not below `a/b`).
+pub fn is_within(name: &str, ancestor: &str) -> bool {
+    name.strip_prefix(ancestor).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// `name` and its ancestors, the pool's dataset first.
+pub fn lineage(name: &str) -> impl Iterator<Item = &str> {
+    name.match_indices('/').filter_map(|(at, _)| name.get(..at)).chain(std::iter::once(name))
+}

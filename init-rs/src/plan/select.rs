@@ -1,0 +1,282 @@
+//! Which pool and which dataset.
+
+use super::facts::{Health, PoolFact};
+use crate::cmdline::{Request, Selector};
+use crate::image::ExpectedPool;
+
+/// The pool and dataset to boot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// Pool name.
+    pub pool: String,
+    /// Pool guid; import by it.
+    pub guid: u64,
+    /// State of the pool; if [`Health::Degraded`], waiting for its missing members may help.
+    pub health: Health,
+    /// Root dataset; `None`: read `bootfs` from the imported pool (see [`no_bootfs`] if it has none).
+    pub dataset: Option<String>,
+    /// Why these, in a sentence.
+    pub why: String,
+    /// Set when a better choice may still appear, and says which: wait for it until the deadline, then take this one.
+    pub better: Option<String>,
+}
+
+/// Nothing can be booted (yet).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct NoChoice {
+    /// What was expected, what was found, what to do.
+    pub message: String,
+    /// Whether waiting for more devices may help.
+    pub retry: bool,
+}
+
+impl NoChoice {
+    fn new(message: String, retry: bool) -> Self {
+        Self { message, retry }
+    }
+}
+
+/// Chooses the pool and dataset. The answer does not depend on the order of `pools`.
+pub fn choose(request: &Request, pools: &[PoolFact], expected: &[ExpectedPool]) -> Result<Choice, NoChoice> {
+    let scene = Scene { asked: &request.root.why, pools, expected };
+    match &request.root.value {
+        Selector::Unusable(why) => Err(NoChoice::new(why.clone(), false)),
+        Selector::Auto => scene.auto(),
+        Selector::Pool(pool) => scene.named(pool, None),
+        Selector::Dataset { pool, dataset } => scene.named(pool, Some(dataset)),
+    }
+}
+
+/// The explanation for a pool that was chosen for its `bootfs`, but has none.
+pub fn no_bootfs(pool: &str) -> String {
+    format!(
+        "pool {pool} has no bootfs, so there is no root to boot; set one with `zpool set bootfs={pool}/DATASET {pool}`, \
+         or name the root on the kernel command line: zfs={pool}/DATASET"
+    )
+}
+
+struct Scene<'a> {
+    /// The word that asked.
+    asked: &'a str,
+    pools: &'a [PoolFact],
+    expected: &'a [ExpectedPool],
+}
+
+impl Scene<'_> {
+    /// The pool called `wanted` (name, or guid in decimal).
+    fn named(&self, wanted: &str, dataset: Option<&str>) -> Result<Choice, NoChoice> {
+        let (pool, mut why, better) = self.find(wanted)?;
+        if let Some(problem) = obstacle(pool) {
+            let message = format!("{} asks for pool {wanted}, but it cannot be imported: {problem}", self.asked);
+            return Err(NoChoice::new(message, pool.health == Health::Unavailable));
+        }
+        let dataset = match dataset {
+            // A guid in place of the pool's name is no dataset name: put the name there.
+            Some(full) => Some(format!("{}{}", pool.name, full.strip_prefix(wanted).unwrap_or_default())),
+            None => pool.bootfs.clone(),
+        };
+        if let Some(snapshot) = dataset.as_deref().filter(|d| d.contains('@')) {
+            return Err(NoChoice::new(format!("{}: {}", self.asked, snapshot_bootfs(&pool.name, snapshot)), false));
+        }
+        why.insert_str(0, if dataset.is_some() && pool.bootfs == dataset { "bootfs of " } else { "dataset of " });
+        Ok(Choice { pool: pool.name.clone(), guid: pool.guid, health: pool.health, dataset, why, better })
+    }
+
+    /// Finds the pool called `wanted`: it, why it is the one, and what would be better.
+    fn find(&self, wanted: &str) -> Result<(&PoolFact, String, Option<String>), NoChoice> {
+        let by_name: Vec<_> = self.pools.iter().filter(|p| p.name == wanted).collect();
+        let why = format!("pool {wanted}, named by {}", self.asked);
+        let hint = self.expected.iter().find(|e| e.name == wanted && e.guid != 0);
+        if let Some(hint) = hint
+            && let Some(pool) = by_name.iter().find(|p| p.guid == hint.guid)
+        {
+            let note = if by_name.len() > 1 { ", the one of that name with the guid the image expects" } else { "" };
+            return Ok((pool, why + note, None));
+        }
+        match by_name.as_slice() {
+            [pool] => {
+                let better = hint.map(|hint| {
+                    format!(
+                        "pool {wanted} with guid {}, which the image expects (found: guid {})",
+                        hint.guid, pool.guid
+                    )
+                });
+                Ok((pool, why, better))
+            }
+            [] => match self.pools.iter().find(|p| wanted.parse() == Ok(p.guid)) {
+                Some(pool) => Ok((pool, format!("pool {}, guid named by {}", pool.name, self.asked), None)),
+                None => Err(NoChoice::new(
+                    format!(
+                        "{} asks for pool {wanted}, which was not found; {}; check that its disks are attached and that \
+                         the image holds their drivers",
+                        self.asked,
+                        self.found()
+                    ),
+                    true,
+                )),
+            },
+            several => Err(NoChoice::new(ambiguous(wanted, several), hint.is_some())),
+        }
+    }
+
+    /// Any pool with a `bootfs`.
+    fn auto(&self) -> Result<Choice, NoChoice> {
+        let mut usable: Vec<(usize, &PoolFact, &String)> = self
+            .pools
+            .iter()
+            .filter(|pool| obstacle(pool).is_none())
+            .filter_map(|pool| Some((self.rank(pool), pool, pool.bootfs.as_ref().filter(|b| !b.contains('@'))?)))
+            .collect();
+        usable.sort_by_key(|(rank, pool, _)| (*rank, &pool.name, pool.guid));
+        let Some(&(rank, pool, bootfs)) = usable.first() else { return Err(self.nothing_bootable()) };
+
+        let namesakes: Vec<_> = self.pools.iter().filter(|p| p.name == pool.name).collect();
+        let sure = self.expected.iter().any(|e| e.guid == pool.guid);
+        if namesakes.len() > 1 && !sure {
+            return Err(NoChoice::new(ambiguous(&pool.name, &namesakes), self.may_improve(rank).is_some()));
+        }
+        let others: Vec<_> = usable.iter().skip(1).map(|(_, p, _)| p.name.as_str()).collect();
+        let why = match (others.is_empty(), rank < self.unexpected()) {
+            (true, _) => format!("bootfs of pool {}, the only usable pool that has one", pool.name),
+            (false, true) => {
+                format!(
+                    "bootfs of pool {}, which the image expects; also with bootfs: {}",
+                    pool.name,
+                    others.join(", ")
+                )
+            }
+            (false, false) => {
+                format!("bootfs of pool {}, first by name of those with one; others: {}", pool.name, others.join(", "))
+            }
+        };
+        Ok(Choice {
+            pool: pool.name.clone(),
+            guid: pool.guid,
+            health: pool.health,
+            dataset: Some(bootfs.clone()),
+            why,
+            better: self.may_improve(rank),
+        })
+    }
+
+    /// Place of a pool among the expected ones: twice the index of the entry with its guid, one more if only the name
+    /// agrees (made anew, or a copy), and [`Self::unexpected`] if neither does.
+    fn rank(&self, pool: &PoolFact) -> usize {
+        let exact = |e: &ExpectedPool| e.guid == pool.guid || (e.guid == 0 && e.name == pool.name);
+        let by_guid = self.expected.iter().position(exact).map(|at| 2 * at);
+        let by_name = || self.expected.iter().position(|e| e.name == pool.name).map(|at| 2 * at + 1);
+        by_guid.or_else(by_name).unwrap_or(self.unexpected())
+    }
+
+    fn unexpected(&self) -> usize {
+        2 * self.expected.len()
+    }
+
+    /// An expected pool that would come before `rank` and may still appear or become complete.
+    fn may_improve(&self, rank: usize) -> Option<String> {
+        self.expected.iter().enumerate().take_while(|(at, _)| 2 * at < rank).find_map(|(at, expected)| {
+            let name = &expected.name;
+            match self.pools.iter().find(|p| self.rank(p) == 2 * at) {
+                None if expected.guid == 0 => Some(format!("pool {name}, which the image expects, was not found yet")),
+                None => {
+                    Some(format!("pool {name} (guid {}), which the image expects, was not found yet", expected.guid))
+                }
+                Some(p) if p.health == Health::Unavailable => {
+                    Some(format!("pool {name}, which the image expects, is not complete yet"))
+                }
+                Some(_) => None,
+            }
+        })
+    }
+
+    fn nothing_bootable(&self) -> NoChoice {
+        let complete = !self.expected.is_empty() && self.may_improve(self.unexpected()).is_none();
+        let mut message =
+            format!("no root to boot ({}): a pool with bootfs was expected; {}", self.asked, self.found());
+        let snapshot = self.pools.iter().find_map(|p| Some((p, p.bootfs.as_ref().filter(|b| b.contains('@'))?)));
+        if let Some((pool, snapshot)) = snapshot {
+            message = format!("{message}; {}", snapshot_bootfs(&pool.name, snapshot));
+        } else if let Some(pool) = self.pools.iter().find(|p| obstacle(p).is_none()) {
+            let name = &pool.name;
+            message = format!(
+                "{message}; set one with `zpool set bootfs={name}/DATASET {name}`, or name the root on the kernel command \
+                 line: zfs={name}/DATASET"
+            );
+        } else if self.pools.is_empty() {
+            message.push_str("; check that the disks are attached and that the image holds their drivers");
+        }
+        NoChoice::new(message, !complete)
+    }
+
+    /// What was seen, and what of the expectation was not.
+    fn found(&self) -> String {
+        let mut lines: Vec<String> = self.pools.iter().map(describe).collect();
+        lines.sort();
+        let mut text = match lines.len() {
+            0 => "no pool was found on any disk".to_owned(),
+            _ => format!("found: {}", lines.join("; ")),
+        };
+        let missing: Vec<_> = self
+            .expected
+            .iter()
+            .filter(|e| !self.pools.iter().any(|p| p.guid == e.guid || p.name == e.name))
+            .map(|e| match e.vdevs.as_slice() {
+                [] => e.name.clone(),
+                vdevs => format!("{} (on {})", e.name, vdevs.join(", ")),
+            })
+            .collect();
+        if !missing.is_empty() {
+            text = format!("{text}; the image expects: {}", missing.join(", "));
+        }
+        text
+    }
+}
+
+/// Why a pool cannot be imported.
+fn obstacle(pool: &PoolFact) -> Option<&str> {
+    match (&pool.problem, pool.health) {
+        (Some(problem), _) => Some(problem),
+        (None, Health::Unavailable) => Some("too many of its disks are missing or damaged"),
+        (None, _) => None,
+    }
+}
+
+fn describe(pool: &PoolFact) -> String {
+    let health = match pool.health {
+        Health::Online => "online",
+        Health::Degraded => "degraded",
+        Health::Unavailable => "unavailable",
+    };
+    let bootfs = match &pool.bootfs {
+        Some(bootfs) => format!("bootfs {bootfs}"),
+        None => "no bootfs".to_owned(),
+    };
+    match obstacle(pool) {
+        Some(problem) => format!("pool {} ({health}, {bootfs}, {problem})", pool.name),
+        None => format!("pool {} ({health}, {bootfs})", pool.name),
+    }
+}
+
+fn snapshot_bootfs(pool: &str, snapshot: &str) -> String {
+    format!(
+        "bootfs of pool {pool} is the snapshot {snapshot}, which cannot be a writable root; clone it and set bootfs to the \
+         clone"
+    )
+}
+
+fn ambiguous(name: &str, pools: &[&PoolFact]) -> String {
+    let mut guids: Vec<_> = pools.iter().map(|p| p.guid).collect();
+    guids.sort_unstable();
+    let list: Vec<_> = guids.iter().map(ToString::to_string).collect();
+    let first = guids.first().copied().unwrap_or_default();
+    format!(
+        "{} pools are called {name} (guids {}), so it is not clear which one is meant; detach the disks of the others, or \
+         name one by its guid: zfs={first}/DATASET",
+        guids.len(),
+        list.join(", ")
+    )
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,215 @@
+//! `/run/taproot/boot.json`: what was asked, found, chosen and done. `docs/boot-json.md` describes it.
+
+use std::time::Duration;
+
+use super::json::Json;
+use super::modules::{ModuleDone, module};
+use super::phases::Phase;
+use crate::cmdline::Request;
+use crate::plan::facts::{Health, PoolFact};
+use crate::plan::mounts::{MountStep, Origin, Skipped};
+use crate::plan::select::Choice;
+
+/// Where the report is kept for the booted system.
+pub const REPORT_PATH: &str = "/run/taproot/boot.json";
+
+/// A mount that was tried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountDone {
+    /// What was planned.
+    pub step: MountStep,
+    /// How long mount(2) took.
+    pub took: Duration,
+    /// Why it failed; `None` if it is mounted.
+    pub error: Option<String>,
+}
+
+/// What is known about one boot; fields are filled as the boot goes on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BootReport {
+    /// Version of taproot-init.
+    pub version: String,
+    /// Kernel release.
+    pub kernel: String,
+    /// Version of the zfs module.
+    pub zfs: Option<String>,
+    /// What the command line asked for.
+    pub request: Option<Request>,
+    /// Pools found.
+    pub pools: Vec<PoolFact>,
+    /// The choice.
+    pub choice: Option<Choice>,
+    /// The root dataset that was mounted, once `bootfs` is resolved.
+    pub root: Option<String>,
+    /// Program that is handed over to.
+    pub init: Option<String>,
+    /// Mounts, in order.
+    pub mounts: Vec<MountDone>,
+    /// Datasets and fstab lines left out.
+    pub skipped: Vec<Skipped>,
+    /// Kernel modules, in the order they ended.
+    pub modules: Vec<ModuleDone>,
+    /// Phase timings.
+    pub phases: Vec<Phase>,
+    /// Everything that went wrong or needs attention.
+    pub problems: Vec<String>,
+}
+
+impl BootReport {
+    /// The document.
+    pub fn to_json(&self) -> String {
+        Json::Object(vec![
+            ("format", Json::Int(1)),
+            ("version", self.version.as_str().into()),
+            ("kernel", self.kernel.as_str().into()),
+            ("zfs", self.zfs.as_deref().into()),
+            ("request", self.request.as_ref().map(request).into()),
+            ("pools", Json::list(&self.pools, pool)),
+            ("choice", self.choice.as_ref().map(choice).into()),
+            ("root", self.root.as_deref().into()),
+            ("init", self.init.as_deref().into()),
+            ("mounts", Json::list(&self.mounts, mount)),
+            ("skipped", Json::list(&self.skipped, skipped)),
+            ("modules", Json::list(&self.modules, module)),
+            ("phases", Json::list(&self.phases, phase)),
+            ("problems", Json::list(&self.problems, |p| p.as_str().into())),
+        ])
+        .render()
+    }
+}
+
+fn request(request: &Request) -> Json {
+    let note = |n: &crate::cmdline::Note| {
+        Json::Object(vec![("word", n.word.as_str().into()), ("message", n.message.as_str().into())])
+    };
+    Json::Object(vec![
+        ("words", Json::list(&request.words, |w| w.as_str().into())),
+        ("root", request.root.why.as_str().into()),
+        ("problems", Json::list(&request.problems, note)),
+        ("notes", Json::list(&request.notes, note)),
+    ])
+}
+
+fn pool(pool: &PoolFact) -> Json {
+    Json::Object(vec![
+        ("name", pool.name.as_str().into()),
+        ("guid", Json::text(&pool.guid)),
+        ("bootfs", pool.bootfs.as_deref().into()),
+        ("health", health(pool.health)),
+        ("problem", pool.problem.as_deref().into()),
+        ("exported", pool.exported.into()),
+        ("hostid", Json::Int(pool.hostid.into())),
+        ("hostname", pool.hostname.as_deref().into()),
+    ])
+}
+
+fn health(health: Health) -> Json {
+    match health {
+        Health::Online => "online",
+        Health::Degraded => "degraded",
+        Health::Unavailable => "unavailable",
+    }
+    .into()
+}
+
+fn choice(choice: &Choice) -> Json {
+    Json::Object(vec![
+        ("pool", choice.pool.as_str().into()),
+        ("guid", Json::text(&choice.guid)),
+        ("dataset", choice.dataset.as_deref().into()),
+        ("health", health(choice.health)),
+        ("why", choice.why.as_str().into()),
+    ])
+}
+
+fn mount(done: &MountDone) -> Json {
+    let origin = match done.step.origin {
+        Origin::Root => "root",
+        Origin::Property => "property",
+        Origin::Fstab => "fstab",
+    };
+    Json::Object(vec![
+        ("dataset", done.step.dataset.as_str().into()),
+        ("target", done.step.target.as_str().into()),
+        ("options", done.step.options.data.as_str().into()),
+        ("origin", origin.into()),
+        ("why", done.step.why.as_str().into()),
+        ("ms", millis(done.took)),
+        ("error", done.error.as_deref().into()),
+    ])
+}
+
+fn skipped(skipped: &Skipped) -> Json {
+    Json::Object(vec![("dataset", skipped.dataset.as_str().into()), ("why", skipped.why.as_str().into())])
+}
+
+fn phase(phase: &Phase) -> Json {
+    Json::Object(vec![
+        ("name", phase.name.as_str().into()),
+        ("start_ms", millis(phase.start)),
+        ("ms", phase.took.map(millis).into()),
+    ])
+}
+
+/// Milliseconds with microsecond resolution.
+pub(super) fn millis(time: Duration) -> Json {
+    Json::Float((time.as_secs_f64() * 1e6).round() / 1e3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::facts::Dataset;
+    use crate::plan::mounts::root_step;
+
+    #[test]
+    fn every_part_is_valid_json() {
+        let request = crate::cmdline::parse(b"root=ZFS=tank/ROOT/a \"x y\" taproot.nope=1");
+        let step = root_step(&Dataset::with_defaults("tank/ROOT/a"), &request);
+        let report = BootReport {
+            version: "0.1.0".into(),
+            kernel: "6.12".into(),
+            pools: vec![PoolFact {
+                name: "tank".into(),
+                guid: u64::MAX,
+                bootfs: None,
+                health: Health::Degraded,
+                problem: Some("one \"disk\" is missing".into()),
+                exported: false,
+                hostid: u32::MAX,
+                hostname: None,
+            }],
+            choice: Some(Choice {
+                pool: "tank".into(),
+                guid: 7,
+                health: Health::Online,
+                dataset: Some("tank/ROOT/a".into()),
+                why: "asked for".into(),
+                better: None,
+            }),
+            root: Some("tank/ROOT/a".into()),
+            mounts: vec![MountDone { step, took: Duration::from_micros(1234), error: None }],
+            skipped: vec![Skipped { dataset: "tank/x".into(), why: "canmount=off".into() }],
+            phases: vec![Phase { name: "import".into(), start: Duration::from_millis(1500), took: None }],
+            problems: vec!["a\nb".into()],
+            request: Some(request),
+            ..BootReport::default()
+        };
+        let doc: serde_json::Value = serde_json::from_str(&report.to_json()).unwrap();
+        assert_eq!(doc["pools"][0]["guid"], u64::MAX.to_string());
+        assert_eq!(doc["mounts"][0]["ms"], 1.234);
+        assert_eq!(doc["mounts"][0]["target"], "/");
+        assert_eq!(doc["phases"][0]["start_ms"], 1500.0);
+        assert_eq!(doc["phases"][0]["ms"], serde_json::Value::Null);
+        assert_eq!(doc["request"]["words"][1], "\"x y\"");
+        assert_eq!(doc["request"]["notes"][0]["word"], "taproot.nope=1");
+        assert_eq!(doc["problems"][0], "a\nb");
+    }
+
+    #[test]
+    fn an_empty_report_is_valid() {
+        let doc: serde_json::Value = serde_json::from_str(&BootReport::default().to_json()).unwrap();
+        assert_eq!(doc["format"], 1);
+        assert!(doc["choice"].is_null());
+    }
+}

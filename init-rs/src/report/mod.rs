@@ -1,0 +1,7 @@
+//! What happened, for people and programs: kernel log, `/run/taproot/boot.log`, `/run/taproot/boot.json`.
+
+pub mod boot;
+pub mod json;
+pub mod log;
+pub mod modules;
+pub mod phases;

@@ -1,0 +1,88 @@
+//! How long each phase of the boot took.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+
+/// One phase; times since the kernel started (`CLOCK_BOOTTIME`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Phase {
+    /// Name.
+    pub name: String,
+    /// When it began.
+    pub start: Duration,
+    /// How long it took; `None` while it runs.
+    pub took: Option<Duration>,
+}
+
+/// The phases so far. Usable from several threads; phases may overlap.
+#[derive(Debug, Default)]
+pub struct Phases {
+    list: Mutex<Vec<Phase>>,
+}
+
+impl Phases {
+    /// No phase yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Begins a phase; it ends when the returned guard is dropped.
+    #[must_use = "the phase ends when the guard is dropped"]
+    pub fn start(&self, name: &str) -> Running<'_> {
+        let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+        list.push(Phase { name: name.to_owned(), start: since_boot(), took: None });
+        Running { phases: self, index: list.len() - 1 }
+    }
+
+    /// Runs `work` as a phase.
+    pub fn time<T>(&self, name: &str, work: impl FnOnce() -> T) -> T {
+        let _running = self.start(name);
+        work()
+    }
+
+    /// A copy of the phases, in the order they began.
+    pub fn list(&self) -> Vec<Phase> {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// A phase under way.
+#[derive(Debug)]
+pub struct Running<'a> {
+    phases: &'a Phases,
+    index: usize,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        let mut list = self.phases.list.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(phase) = list.get_mut(self.index) {
+            phase.took = Some(since_boot().saturating_sub(phase.start));
+        }
+    }
+}
+
+/// Time since the kernel started, zero if the clock cannot be read.
+pub fn since_boot() -> Duration {
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phases_nest_and_end() {
+        let phases = Phases::new();
+        let outer = phases.start("outer");
+        assert_eq!(phases.time("inner", || 7), 7);
+        assert!(phases.list()[0].took.is_none());
+        drop(outer);
+        let list = phases.list();
+        assert_eq!(list.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(), ["outer", "inner"]);
+        assert!(list[0].start <= list[1].start);
+        assert!(list[0].took >= list[1].took);
+    }
+}
