@@ -3,10 +3,12 @@
 //! The builder depends on it for everything both sides must agree on: the module table, the image configuration,
 //! nvlists and labels.
 
+pub mod boot;
 pub mod cmdline;
 pub mod devices;
 pub mod image;
 pub mod plan;
 pub mod report;
+pub mod rescue;
 pub mod sys;
 pub mod zfs;

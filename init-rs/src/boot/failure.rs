@@ -1,0 +1,122 @@
+//! Everything that can stop a boot, with the words for it.
+
+use crate::rescue::Explanation;
+use crate::sys::switch_root::SwitchError;
+use crate::zfs::ioctl::ZfsError;
+use std::io;
+
+/// Why the boot cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// The zfs module is not there or did not start.
+    #[error("the ZFS kernel module is not usable: {0}")]
+    Module(String),
+    /// No pool, or no dataset, that fits the request.
+    #[error("{message}")]
+    NoRoot {
+        /// From the plan: expected, found, what to do.
+        message: String,
+        /// Pools and devices seen, a line each.
+        seen: Vec<String>,
+    },
+    /// The kernel refused the import.
+    #[error("pool {pool} could not be imported: {reason}")]
+    Import {
+        /// Pool name.
+        pool: String,
+        /// The kernel's reason in words.
+        reason: String,
+        /// Devices that are missing and other details, a line each.
+        detail: Vec<String>,
+    },
+    /// A question to the imported pool failed.
+    #[error(transparent)]
+    Zfs(#[from] ZfsError),
+    /// The root dataset does not exist.
+    #[error("root dataset {dataset} does not exist")]
+    NoDataset {
+        /// The name asked for.
+        dataset: String,
+        /// File systems of the pool that could be meant.
+        others: Vec<String>,
+    },
+    /// The root dataset could not be mounted.
+    #[error("root dataset {dataset} could not be mounted: {source}")]
+    Mount {
+        /// Dataset.
+        dataset: String,
+        /// System error.
+        source: io::Error,
+    },
+    /// The mounted root has no program to start.
+    #[error("root {dataset} has no {wanted} that can be executed")]
+    NoInit {
+        /// The mounted dataset.
+        dataset: String,
+        /// Candidates looked for.
+        wanted: String,
+        /// What is there instead, a line each.
+        found: Vec<String>,
+    },
+    /// The hand-over failed.
+    #[error(transparent)]
+    HandOver(#[from] SwitchError),
+}
+
+impl Failure {
+    /// What the rescue shows.
+    pub(super) fn explain(&self) -> Explanation {
+        let problem = self.to_string();
+        let explain = |expected: &str, found: Vec<String>, advice: &[&str]| Explanation {
+            problem: problem.clone(),
+            expected: expected.to_owned(),
+            found,
+            advice: advice.iter().map(|s| (*s).to_owned()).collect(),
+        };
+        match self {
+            Self::Module(_) => explain(
+                "spl and zfs in the image, built for the running kernel",
+                vec![format!("kernel {}", super::start::kernel_release())],
+                &["boot the kernel this image was packed for, or pack it again: taproot initramfs"],
+            ),
+            Self::NoRoot { seen, .. } => explain(
+                "a pool with all its disks, and a root dataset named on the command line or by the pool's bootfs",
+                seen.clone(),
+                &[
+                    "attach the missing disks and type retry; taproot.wait=SECONDS waits longer",
+                    "name the root on the kernel command line: root=ZFS=pool/dataset",
+                ],
+            ),
+            Self::Import { detail, .. } => explain(
+                "a pool that this kernel can open",
+                detail.clone(),
+                &["look at the log (log), attach what is missing, then type retry"],
+            ),
+            Self::Zfs(_) => explain("an answer from the zfs module", vec![], &["look at the log (log)", "retry"]),
+            Self::NoDataset { others, .. } => explain(
+                "a file system of that name",
+                others.clone(),
+                &[
+                    "name one of these on the kernel command line: root=ZFS=pool/dataset",
+                    "or set bootfs to one of them",
+                ],
+            ),
+            Self::Mount { source, .. } => {
+                let found = if source.raw_os_error() == Some(libc::EACCES) {
+                    vec!["it is encrypted and its key is not loaded".to_owned()]
+                } else {
+                    vec![]
+                };
+                explain("a mountable file system", found, &["look at the log (log)", "choose another root"])
+            }
+            Self::NoInit { found, .. } => explain(
+                "an executable file, or init=PATH on the kernel command line naming one",
+                found.clone(),
+                &["boot with init=/path/to/program", "choose another root: root=ZFS=pool/dataset"],
+            ),
+            Self::HandOver(_) => {
+                explain("a root with /dev, /proc, /sys and /run", vec![], &["repair the root, then retry"])
+            }
+        }
+    }
+}

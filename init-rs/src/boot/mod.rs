@@ -1,0 +1,251 @@
+//! The story of one boot, from PID 1's first instruction to the hand-over.
+
+mod candidate;
+mod facts;
+mod failure;
+mod find;
+mod hardware;
+mod newroot;
+mod progress;
+mod scan;
+mod start;
+
+use crate::cmdline::Request;
+use crate::image::ImageConfig;
+use crate::plan::facts::{Dataset, Health};
+use crate::plan::mounts::Origin;
+use crate::plan::select::Choice;
+use crate::plan::{from_zfs, mounts, select};
+use crate::report::boot::{BootReport, MountDone, REPORT_PATH};
+use crate::report::log::{LOG_PATH, Log};
+use crate::report::phases::{Phases, since_boot};
+use crate::rescue::{self, Decision};
+use crate::sys::{System, entry, power, switch_root};
+use crate::zfs::ioctl::{ObjsetKind, Zfs, describe};
+use crate::zfs::nvlist::{NvList, Value};
+use failure::Failure;
+use find::Found;
+use hardware::Hardware;
+use newroot::NEW_ROOT;
+use std::convert::Infallible;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Between two looks at the disks while the zfs module starts.
+const MODULE_POLL: Duration = Duration::from_millis(50);
+
+/// One boot: what is asked, what is known, what was done.
+struct Boot<'a> {
+    system: &'a dyn System,
+    log: Arc<Log>,
+    phases: &'a Phases,
+    image: ImageConfig,
+    request: Request,
+    hardware: Hardware,
+    report: BootReport,
+    /// This system's hostid, 0 if it has none.
+    hostid: u32,
+}
+
+/// Boots; as PID 1 this never returns.
+pub fn run(system: &dyn System) -> ! {
+    entry::ignore_sigpipe();
+    let log = Arc::new(Log::new());
+    let phases = Phases::new();
+    let mut boot = Boot::start(system, &log, &phases);
+    loop {
+        let failure = match boot.attempt() {
+            Err(failure) => failure,
+            Ok(never) => match never {},
+        };
+        boot.report.problems.push(failure.to_string());
+        boot.save_report();
+        let panic = boot.request.panic.as_ref().map(|p| p.value);
+        let error = match rescue::run(&failure.explain(), panic, &log) {
+            Decision::Retry => continue,
+            Decision::Reboot => power::restart(),
+            Decision::PowerOff => power::power_off(),
+        };
+        log.error(error.to_string());
+    }
+}
+
+impl<'a> Boot<'a> {
+    /// Brings up the pseudo file systems, the log, the modules and the devices; nothing here can fail the boot.
+    fn start(system: &'a dyn System, log: &Arc<Log>, phases: &'a Phases) -> Self {
+        let began = phases.start("start");
+        let problems = start::mount_pseudo(system);
+        start::attach(log);
+        rescue::catch_panics();
+        let image = start::image_config();
+        let request = start::request(&image);
+        log.info(format!("taproot-init {}, kernel {}", env!("CARGO_PKG_VERSION"), start::kernel_release()));
+        for note in request.problems.iter().chain(&request.notes) {
+            log.warn(format!("{}: {}", note.word, note.message));
+        }
+        for problem in &problems {
+            log.error(problem);
+        }
+        let report = BootReport {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            kernel: start::kernel_release(),
+            request: Some(request.clone()),
+            problems,
+            ..BootReport::default()
+        };
+        let hardware = Hardware::start(start::module_table(log), &request, log);
+        drop(began);
+        Self { system, log: Arc::clone(log), phases, image, request, hardware, report, hostid: 0 }
+    }
+
+    /// From devices to the hand-over; comes back only with what went wrong.
+    fn attempt(&mut self) -> Result<Infallible, Failure> {
+        let found = self.find_pool()?;
+        self.log.info(format!("pool {}: {}", found.choice.pool, found.choice.why));
+        self.report.choice = Some(found.choice.clone());
+        self.import(&found)?;
+        let root = self.root_dataset(&found)?;
+        self.report.root = Some(root.name.clone());
+        self.mount_everything(&root)?;
+        let init =
+            newroot::find_init(Path::new(NEW_ROOT), &root.name, self.request.init.as_ref().map(|i| i.value.as_str()))?;
+        self.report.init = Some(init.display().to_string());
+        self.log.info(format!(
+            "handing over to {} {:.3} s after the kernel started",
+            init.display(),
+            since_boot().as_secs_f64()
+        ));
+        self.hardware.stop(&self.log);
+        self.save_report();
+        let args: Vec<_> = std::env::args_os().skip(1).collect();
+        Err(switch_root::hand_over(Path::new(NEW_ROOT), &init, &args).into())
+    }
+
+    /// Imports what was found, under its own name and with the paths its labels record.
+    fn import(&self, found: &Found) -> Result<(), Failure> {
+        let Some(config) = &found.config else { return Ok(()) };
+        let Choice { pool, guid, .. } = &found.choice;
+        if found.choice.health == Health::Degraded {
+            self.log.warn(format!("importing pool {pool} degraded: not all of its disks are there"));
+        }
+        let mut properties = NvList::new();
+        // Else the kernel writes /etc/zfs/zpool.cache into the initramfs.
+        properties.set("cachefile", Value::Str(b"none".to_vec()));
+        let result = self.phases.time("import", || {
+            progress::watch(&self.log, &format!("importing pool {pool}"), || {
+                Zfs::new(self.system).import(pool, *guid, config, &properties)
+            })
+        });
+        result.map_err(|e| Failure::Import {
+            pool: pool.clone(),
+            reason: describe(e.error.errno),
+            detail: e.detail.as_ref().map(import_detail).unwrap_or_default(),
+        })
+    }
+
+    /// The dataset to mount as root: the one named, or the pool's bootfs.
+    fn root_dataset(&self, found: &Found) -> Result<Dataset, Failure> {
+        let zfs = Zfs::new(self.system);
+        let name = match found.choice.dataset.clone().or_else(|| found.bootfs.clone()) {
+            Some(name) => name,
+            None => zfs
+                .bootfs(&found.choice.pool)?
+                .ok_or_else(|| Failure::NoRoot { message: select::no_bootfs(&found.choice.pool), seen: vec![] })?,
+        };
+        match zfs.objset(&name) {
+            Ok(objset) => Ok(from_zfs::dataset(&objset, self.relatime_default())),
+            Err(e) if e.errno == libc::ENOENT => {
+                let all = zfs.datasets(&found.choice.pool).unwrap_or_default();
+                let roots = all.iter().filter(|o| o.kind == ObjsetKind::Filesystem).map(|o| o.name.clone());
+                Err(Failure::NoDataset { dataset: name, others: roots.take(40).collect() })
+            }
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// The root, then what its pool and its own fstab add.
+    fn mount_everything(&mut self, root: &Dataset) -> Result<(), Failure> {
+        let began = self.phases.start("mount");
+        let new_root = Path::new(NEW_ROOT);
+        let step = mounts::root_step(root, &self.request);
+        self.report.mounts = vec![newroot::mount_root(self.system, step, root, &self.log)?];
+        let relatime = self.relatime_default();
+        let pool = root.name.split('/').next().unwrap_or_default();
+        let all: Vec<Dataset> = match Zfs::new(self.system).datasets(pool) {
+            Ok(all) => all.iter().map(|o| from_zfs::dataset(o, relatime)).collect(),
+            Err(e) => {
+                self.log.error(format!("only the root and fstab are mounted: {e}"));
+                self.report.problems.push(e.to_string());
+                vec![root.clone()]
+            }
+        };
+        let plan = mounts::plan(root, &all, &newroot::read_fstab(new_root), &self.request);
+        if let Some(remount) = &plan.remount_root {
+            newroot::remount_root(self.system, &root.name, &remount.options, &remount.why, &self.log);
+        }
+        for step in plan.steps.into_iter().filter(|step| step.origin != Origin::Root) {
+            let done = newroot::mount(self.system, new_root, step, &self.log);
+            self.report.mounts.push(done);
+        }
+        for skipped in &plan.skipped {
+            self.log.debug(format!("{} not mounted: {}", skipped.dataset, skipped.why));
+        }
+        self.report.skipped = plan.skipped;
+        let failed = self.report.mounts.iter().filter(|m| !m.step.nofail).filter_map(failed_mount);
+        self.report.problems.extend(failed.collect::<Vec<_>>());
+        drop(began);
+        Ok(())
+    }
+
+    /// `relatime` is on by default since OpenZFS 2.2.
+    fn relatime_default(&self) -> bool {
+        let version = self.report.zfs.as_deref().unwrap_or("");
+        let mut numbers = version.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse::<u32>().unwrap_or(0));
+        (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (2, 2)
+    }
+
+    /// Whether the zfs module is ready; with it come this system's hostid and the check that we speak its language.
+    fn zfs_ready(&mut self) -> Result<bool, Failure> {
+        match self.hardware.module("zfs", MODULE_POLL) {
+            None => return Ok(false),
+            Some(Err(e)) => return Err(Failure::Module(e.to_string())),
+            Some(Ok(())) => {}
+        }
+        self.hostid = start::hostid();
+        let version = fs::read_to_string("/sys/module/zfs/version").unwrap_or_default().trim().to_owned();
+        self.log.info(format!("OpenZFS {version}, hostid {:08x}", self.hostid));
+        self.report.zfs = Some(version);
+        Zfs::new(self.system).imported_pools().map_err(|e| Failure::Module(e.to_string()))?;
+        Ok(true)
+    }
+
+    /// Leaves the record for the booted system, or for the rescue.
+    fn save_report(&mut self) {
+        self.report.phases = self.phases.list();
+        self.report.modules = self.hardware.modules();
+        let files = [(REPORT_PATH, self.report.to_json()), (LOG_PATH, self.log.text())];
+        for (path, text) in files {
+            if let Err(e) = fs::write(path, text) {
+                self.log.warn(format!("{path}: {e}"));
+            }
+        }
+    }
+}
+
+fn failed_mount(done: &MountDone) -> Option<String> {
+    done.error.as_ref().map(|e| format!("{} not mounted on {}: {e}", done.step.dataset, done.step.target))
+}
+
+/// What the kernel's reply to a failed import names.
+fn import_detail(reply: &NvList) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(info) = reply.list("load_info") {
+        for (what, key) in [("missing", "missing_vdevs"), ("unsupported feature", "unsup_feat")] {
+            let names = info.list(key).map(|list| list.iter().map(|(n, _)| String::from_utf8_lossy(n).into_owned()));
+            lines.extend(names.into_iter().flatten().map(|name| format!("{what}: {name}")));
+        }
+    }
+    lines
+}

@@ -1,0 +1,86 @@
+//! The first milliseconds: pseudo file systems, console, what the kernel and the image tell us.
+
+use crate::cmdline::{self, Request};
+use crate::devices::table::{ModuleTable, TABLE_PATH};
+use crate::image::{CONFIG_PATH, ImageConfig};
+use crate::report::log::{self, Log};
+use crate::sys::{System, entry};
+use std::fs;
+use std::path::Path;
+
+/// Mounts what every program expects. The kernel may have mounted devtmpfs itself.
+pub(super) fn mount_pseudo(system: &dyn System) -> Vec<String> {
+    let nosuid_noexec = libc::MS_NOSUID | libc::MS_NOEXEC | libc::MS_NODEV;
+    let table = [
+        ("dev", "/dev", "devtmpfs", libc::MS_NOSUID, "mode=0755"),
+        ("proc", "/proc", "proc", nosuid_noexec, ""),
+        ("sysfs", "/sys", "sysfs", nosuid_noexec, ""),
+        ("run", "/run", "tmpfs", libc::MS_NOSUID | libc::MS_NODEV, "mode=0755"),
+    ];
+    let mut problems = Vec::new();
+    for (source, target, fstype, flags, data) in table {
+        let _ = fs::create_dir_all(target);
+        if let Err(e) = system.mount(source, Path::new(target), fstype, flags, data) {
+            // EBUSY: already there.
+            if e.raw_os_error() != Some(libc::EBUSY) {
+                problems.push(format!("mounting {fstype} on {target} failed: {e}"));
+            }
+        }
+    }
+    problems
+}
+
+/// Console, log and run-time directory.
+pub(super) fn attach(log: &Log) {
+    let console = entry::attach_console();
+    let limit = log::lift_rate_limit();
+    if let Err(e) = log.attach(Path::new("/dev/kmsg")) {
+        log.warn(format!("/dev/kmsg: {e}; the log is in memory only"));
+    }
+    if let Err(e) = limit {
+        log.debug(format!("the kernel keeps its limit on our log lines: {e}"));
+    }
+    if let Err(e) = console {
+        log.warn(format!("no console: {e}"));
+    }
+    let _ = fs::create_dir_all("/run/taproot");
+}
+
+/// The request: words packed into the image first, then the kernel's command line, which wins.
+pub(super) fn request(image: &ImageConfig) -> Request {
+    let mut line = image.cmdline.clone().into_bytes();
+    line.push(b' ');
+    line.extend(fs::read("/proc/cmdline").unwrap_or_default());
+    cmdline::parse(&line)
+}
+
+/// What the builder knew.
+pub(super) fn image_config() -> ImageConfig {
+    ImageConfig::parse(&fs::read_to_string(CONFIG_PATH).unwrap_or_default())
+}
+
+/// The packed modules. An image without a table has everything built into the kernel.
+pub(super) fn module_table(log: &Log) -> ModuleTable {
+    let Ok(text) = fs::read_to_string(TABLE_PATH) else {
+        log.warn(format!("{TABLE_PATH} is not in the image: no modules will be loaded"));
+        return ModuleTable::default();
+    };
+    ModuleTable::parse(&text).unwrap_or_else(|e| {
+        log.error(e.to_string());
+        ModuleTable::default()
+    })
+}
+
+/// Release of the running kernel, as `uname -r` prints it.
+pub(super) fn kernel_release() -> String {
+    fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
+}
+
+/// This system's hostid as the module sees it: the parameter, else `/etc/hostid` of the image, else 0.
+pub(super) fn hostid() -> u32 {
+    let parameter = fs::read_to_string("/sys/module/spl/parameters/spl_hostid").ok();
+    match parameter.and_then(|text| text.trim().parse::<u32>().ok()) {
+        Some(id) if id != 0 => id,
+        _ => fs::read("/etc/hostid").ok().and_then(|b| b.try_into().ok()).map_or(0, u32::from_ne_bytes),
+    }
+}

@@ -1,0 +1,17 @@
+//! `taproot-init`: PID 1 of the initramfs, or an applet of its rescue shell by name.
+//!
+//! Rust's own start-up aborts when fds 0 to 2 are closed and `/dev/null` is missing, which is how the kernel starts an
+//! init without a console; so `main` is the C one.
+#![no_main]
+
+use taproot_init::{boot, rescue, sys::linux::Linux};
+
+/// The C entry point; arguments are read through `std::env`.
+#[allow(unsafe_code)] // SAFETY: the only symbol of this name, with C's signature
+#[unsafe(no_mangle)]
+pub extern "C" fn main() -> i32 {
+    if std::process::id() == 1 {
+        boot::run(&Linux::new());
+    }
+    rescue::applet(&std::env::args().collect::<Vec<_>>())
+}
