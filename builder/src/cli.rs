@@ -1,0 +1,130 @@
+//! The command line of `taproot`; man pages and completions come from it.
+
+use crate::initramfs::compress::Compression;
+use crate::initramfs::extras::Rescue;
+use crate::settings::ModuleSet;
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Packs the installed system and taproot-init into images that boot from ZFS.
+#[derive(Debug, Parser)]
+#[command(name = "taproot", version, max_term_width = 100, propagate_version = true)]
+#[command(
+    after_help = "Examples:\n  taproot initramfs                      image for the running system and kernel\n  \
+    taproot inspect /boot/initramfs-*.img  what is in an image, and why"
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Build an initramfs image.
+    Initramfs(InitramfsArgs),
+    /// List what is in an image and why each file is there.
+    Inspect(InspectArgs),
+    /// Print a completion script for a shell.
+    Completions {
+        /// Shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write the man pages into a directory.
+    Man {
+        /// Directory; it must exist.
+        directory: PathBuf,
+    },
+}
+
+/// Arguments of `taproot initramfs`. What is not given comes from the configuration file, then from the default.
+#[derive(Debug, Clone, Default, Args)]
+#[allow(clippy::struct_excessive_bools)] // one a switch
+#[command(
+    after_help = "The image is written under a temporary name, synced and renamed, readable by its owner only. The same input \
+    gives the same bytes. An image that could not boot is refused with the reasons, and no file is left behind.\n\n\
+    Examples:\n  taproot initramfs\n  taproot initramfs --modules generic --rescue full --compress zstd:19\n  \
+    taproot initramfs --root /mnt/tree --kernel 6.12.9-amd64 --output /mnt/esp/initramfs.img\n  \
+    taproot initramfs --config /etc/taproot/initramfs.toml --json"
+)]
+pub struct InitramfsArgs {
+    /// Tree to take kernel modules, programs, firmware and /etc/hostid from [default: /]
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// Kernel release to pack modules for [default: the running one; with --root, the only one of the tree]
+    #[arg(long, value_name = "VERSION")]
+    pub kernel: Option<String>,
+    /// File to write [default: boot/initramfs-taproot-VERSION.img of the tree]
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Drivers for this machine, or for what common machines boot from [default: host]
+    #[arg(long, value_enum)]
+    pub modules: Option<ModuleSet>,
+    /// zstd, lz4, xz, gzip or none, with an optional level [default: zstd:9]
+    #[arg(long, value_name = "NAME[:LEVEL]")]
+    pub compress: Option<Compression>,
+    /// Programs for the rescue shell: busybox with zpool, zfs and zdb; busybox; or the built-in prompt alone [default: small]
+    #[arg(long, value_enum)]
+    pub rescue: Option<Rescue>,
+    /// Configuration file (TOML) with these settings [default: /etc/taproot/initramfs.toml, if it exists]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The static taproot-init [default: beside this program, or lib/taproot/taproot-init of its prefix]
+    #[arg(long, value_name = "FILE")]
+    pub init: Option<PathBuf>,
+    /// Pack this module too and load it at once; may be given several times
+    #[arg(long = "add-module", value_name = "NAME")]
+    pub add_modules: Vec<String>,
+    /// Pack this file of the tree too, with its libraries if it is a program; may be given several times
+    #[arg(long = "add-file", value_name = "SOURCE[:TARGET]")]
+    pub add_files: Vec<String>,
+    /// Words put before the kernel command line
+    #[arg(long, value_name = "WORDS")]
+    pub cmdline: Option<String>,
+    /// Leave processor microcode out
+    #[arg(long)]
+    pub no_microcode: bool,
+    /// Write the image even if the checks say that it cannot boot
+    #[arg(long)]
+    pub no_preflight: bool,
+    /// Print what was built as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// No progress
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+/// Arguments of `taproot inspect`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  taproot inspect /boot/initramfs-taproot-6.12.9.img\n  taproot inspect --json IMAGE | jq -r '.files[].path'"
+)]
+pub struct InspectArgs {
+    /// The image; also images of other tools can be listed, without reasons.
+    pub image: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_with_choices_has_examples() {
+        for name in ["initramfs", "inspect"] {
+            let mut command = Cli::command();
+            let help = command.find_subcommand_mut(name).unwrap().render_help().to_string();
+            assert!(help.contains("Examples:"), "{name}");
+        }
+    }
+}

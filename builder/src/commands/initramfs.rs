@@ -1,0 +1,43 @@
+//! `taproot initramfs`.
+
+use crate::cli::InitramfsArgs;
+use crate::initramfs::{Summary, build};
+use crate::output::print;
+use crate::progress::{Progress, megabytes};
+use crate::settings::Settings;
+use anyhow::Result;
+
+/// Builds the image and says what was built.
+pub fn run(args: &InitramfsArgs) -> Result<()> {
+    let settings = Settings::new(args)?;
+    let progress = Progress::new(args.quiet || args.json);
+    let result = build(&settings, &progress);
+    progress.finish();
+    let summary = result?;
+    if args.json {
+        return print(&format!("{}\n", serde_json::to_string_pretty(&summary)?));
+    }
+    if args.quiet { Ok(()) } else { report(&summary) }
+}
+
+fn report(summary: &Summary) -> Result<()> {
+    for line in &summary.ignored_modprobe_lines {
+        eprintln!("note: modprobe.d: {line:?} has no effect in the image: nothing is executed to load a module");
+    }
+    if !summary.absent_firmware.is_empty() {
+        eprintln!(
+            "note: firmware not in the tree, packed drivers may ask for it: {}",
+            summary.absent_firmware.join(", ")
+        );
+    }
+    let seconds: f64 = summary.seconds.values().sum();
+    print(&format!(
+        "{}: {} ({} unpacked), {} modules of kernel {}, OpenZFS {}, {seconds:.2} s\n",
+        summary.output.display(),
+        megabytes(summary.bytes),
+        megabytes(summary.uncompressed_bytes),
+        summary.modules,
+        summary.kernel,
+        summary.zfs.as_deref().unwrap_or("built in"),
+    ))
+}

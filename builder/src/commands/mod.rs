@@ -1,0 +1,6 @@
+//! One file a subcommand.
+
+pub mod completions;
+pub mod initramfs;
+pub mod inspect;
+pub mod man;

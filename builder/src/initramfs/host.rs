@@ -1,0 +1,151 @@
+//! The machine we run on: what drives its disks, and what its root pool lies on.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use taproot_init::devices::block;
+use taproot_init::devices::table::canonical_name;
+use taproot_init::image::ExpectedPool;
+use taproot_init::zfs::label::{PoolState, read_labels};
+
+/// What stands between a disk and the processor.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Chain {
+    /// The kernel's name of the disk.
+    pub disk: String,
+    /// Modaliases of the disk's device and of those above it.
+    pub modaliases: BTreeSet<String>,
+    /// Modules of their drivers, as far as these are modules in the running kernel.
+    pub modules: BTreeSet<String>,
+}
+
+/// Follows a block device upwards in `sys` (`/sys`), a partition to its disk first. Disks made of others (device mapper,
+/// md) are followed into their parts.
+pub fn chain(sys: &Path, name: &str) -> Chain {
+    let mut chain = Chain { disk: name.to_owned(), ..Chain::default() };
+    let mut queue = vec![name.to_owned()];
+    let mut seen = BTreeSet::new();
+    while let Some(name) = queue.pop() {
+        if !seen.insert(name.clone()) {
+            continue;
+        }
+        let Ok(start) = sys.join("class/block").join(&name).canonicalize() else { continue };
+        let disk = if start.join("partition").exists() { start.parent().unwrap_or(&start) } else { &start };
+        for slaves in [start.join("slaves"), disk.join("slaves")] {
+            let below = fs::read_dir(slaves).into_iter().flatten().flatten();
+            queue.extend(below.filter_map(|e| e.file_name().into_string().ok()));
+        }
+        for dir in disk.ancestors().take_while(|dir| dir.starts_with(sys)) {
+            if let Ok(modalias) = fs::read_to_string(dir.join("modalias"))
+                && !modalias.trim().is_empty()
+            {
+                chain.modaliases.insert(modalias.trim().to_owned());
+            }
+            if let Ok(module) = dir.join("driver/module").canonicalize()
+                && let Some(module) = module.file_name().and_then(|n| n.to_str())
+            {
+                chain.modules.insert(canonical_name(module));
+            }
+        }
+    }
+    chain
+}
+
+/// The vendor string of the processor, e.g. `GenuineIntel`.
+pub fn cpu_vendor() -> Option<String> {
+    let text = fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = text.lines().find(|l| l.starts_with("vendor_id"))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
+}
+
+/// The chains of all disks, in order of their names.
+pub fn disks(sys: &Path) -> Vec<Chain> {
+    let sys = &sys.canonicalize().unwrap_or_else(|_| sys.to_owned());
+    block::names(sys).iter().filter(|name| !is_virtual(sys, name)).map(|name| chain(sys, name)).collect()
+}
+
+fn is_virtual(sys: &Path, name: &str) -> bool {
+    let target = sys.join("class/block").join(name).canonicalize();
+    target.map_or(true, |target| target.starts_with(sys.join("devices/virtual")) || target.join("partition").exists())
+}
+
+/// The pool that `/` of `mounts` (text of `/proc/mounts`) is on.
+pub fn root_pool(mounts: &str) -> Option<String> {
+    let mut root = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    // The last one that was mounted there is the one that is seen.
+    let source = root.rfind(|f| f.get(1) == Some(&"/") && f.get(2) == Some(&"zfs"))?.first()?.to_owned();
+    source.split(['/', '@']).next().map(|pool| pool.replace("\\040", " "))
+}
+
+/// Finds the vdevs of the pool in use that has this name, by their labels: the kernel's names of the disks or
+/// partitions, and the pool as an image expects it.
+pub fn find_pool(sys: &Path, dev: &Path, name: &str) -> (Vec<String>, Option<ExpectedPool>) {
+    let mut names = Vec::new();
+    let mut expected: Option<ExpectedPool> = None;
+    for device in block::enumerate(sys, dev).devices {
+        let Ok(file) = File::open(&device.node) else { continue };
+        let mut read = |offset: u64, buffer: &mut [u8]| file.read_exact_at(buffer, offset);
+        let Ok(label) = read_labels(&mut read, device.size_bytes) else { continue };
+        let guid = label.pool_guid().unwrap_or(0);
+        if label.state() != PoolState::Active || label.pool_name().as_deref() != Some(name) {
+            continue;
+        }
+        let pool = expected.get_or_insert_with(|| ExpectedPool { name: name.to_owned(), guid, vdevs: Vec::new() });
+        if pool.guid == guid {
+            pool.vdevs.push(stable_path(dev, &device.node).to_string_lossy().into_owned());
+            names.push(device.name);
+        }
+    }
+    (names, expected)
+}
+
+/// A name of a device that survives another order of disks: the first below `by-id`, else its node.
+fn stable_path(dev: &Path, node: &Path) -> PathBuf {
+    let entries = fs::read_dir(dev.join("disk/by-id")).into_iter().flatten().flatten();
+    let mut links: Vec<PathBuf> = entries.map(|e| e.path()).collect();
+    links.sort();
+    links.into_iter().find(|link| link.canonicalize().is_ok_and(|to| to == node)).unwrap_or_else(|| node.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn pool_of_the_root() {
+        let mounts = "rootfs / rootfs rw 0 0\nrpool/ROOT/debian / zfs rw 0 0\nbpool/b /boot zfs rw 0 0\n";
+        assert_eq!(root_pool(mounts).as_deref(), Some("rpool"));
+        assert_eq!(root_pool("/dev/vda1 / ext4 rw 0 0\n"), None);
+        assert_eq!(root_pool("tank / zfs rw 0 0\n").as_deref(), Some("tank"));
+    }
+
+    #[test]
+    fn chain_of_a_partition() {
+        let dir = tempfile::tempdir().unwrap();
+        let sys = dir.path().canonicalize().unwrap();
+        let disk = sys.join("devices/pci0000:00/0000:00:04.0/virtio1/block/vda");
+        let part = disk.join("vda1");
+        fs::create_dir_all(&part).unwrap();
+        fs::create_dir_all(sys.join("module/virtio_blk")).unwrap();
+        fs::create_dir_all(sys.join("devices/virtual/block/loop0")).unwrap();
+        fs::create_dir_all(sys.join("bus/virtio/drivers/virtio_blk")).unwrap();
+        fs::create_dir_all(sys.join("class/block")).unwrap();
+        fs::write(part.join("partition"), "1\n").unwrap();
+        fs::write(sys.join("devices/pci0000:00/0000:00:04.0/modalias"), "pci:v1AF4\n").unwrap();
+        fs::write(sys.join("devices/pci0000:00/0000:00:04.0/virtio1/modalias"), "virtio:d2v1\n").unwrap();
+        symlink(sys.join("module/virtio_blk"), sys.join("bus/virtio/drivers/virtio_blk/module")).unwrap();
+        symlink(sys.join("bus/virtio/drivers/virtio_blk"), sys.join("devices/pci0000:00/0000:00:04.0/virtio1/driver"))
+            .unwrap();
+        for (name, target) in [("vda", &disk), ("vda1", &part), ("loop0", &sys.join("devices/virtual/block/loop0"))] {
+            symlink(target, sys.join("class/block").join(name)).unwrap();
+        }
+        let found = chain(&sys, "vda1");
+        assert_eq!(found.modules.into_iter().collect::<Vec<_>>(), ["virtio_blk"]);
+        assert_eq!(found.modaliases.into_iter().collect::<Vec<_>>(), ["pci:v1AF4", "virtio:d2v1"]);
+        assert_eq!(disks(&sys).iter().map(|c| c.disk.as_str()).collect::<Vec<_>>(), ["vda"]);
+        assert!(chain(&sys, "absent").modules.is_empty());
+    }
+}

@@ -1,0 +1,197 @@
+//! What depmod wrote about a kernel's modules: `modules.dep`, `modules.alias`, `modules.softdep`, `modules.builtin`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use taproot_init::devices::aliases::glob;
+use taproot_init::devices::table::canonical_name;
+
+/// One module on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Relative to the module directory, as in `modules.dep`.
+    pub path: String,
+    /// Canonical names of everything it needs, nearest first (depmod lists the whole closure).
+    pub deps: Vec<String>,
+}
+
+/// `softdep` of one module.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Soft {
+    /// To be loaded before, if possible.
+    pub pre: Vec<String>,
+    /// To be loaded after, if possible.
+    pub post: Vec<String>,
+}
+
+/// The index of one module directory.
+#[derive(Debug, Clone, Default)]
+pub struct Index {
+    /// `lib/modules/VERSION` of the tree.
+    pub dir: PathBuf,
+    /// By canonical name.
+    pub modules: BTreeMap<String, Entry>,
+    /// Pattern and canonical name, in file order.
+    pub aliases: Vec<(String, String)>,
+    /// By canonical name.
+    pub soft: BTreeMap<String, Soft>,
+    /// Canonical names of what is built into the kernel.
+    pub builtin: BTreeSet<String>,
+}
+
+/// Canonical module name of a file such as `kernel/fs/ext4/ext4.ko.xz`.
+pub fn name_of(path: &str) -> String {
+    let base = path.rsplit('/').next().unwrap_or(path);
+    canonical_name(base.split(".ko").next().unwrap_or(base))
+}
+
+/// Why a module directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {cause}; expected the module index that depmod writes (run: depmod -b ROOT {version})")]
+pub struct IndexError {
+    path: PathBuf,
+    version: String,
+    cause: std::io::Error,
+}
+
+impl Index {
+    /// Reads the index of one kernel. Only `modules.dep` must be there.
+    pub fn read(dir: &Path, version: &str) -> Result<Self, IndexError> {
+        let path = dir.join("modules.dep");
+        let dep = fs::read(&path).map_err(|cause| IndexError { path, version: version.to_owned(), cause })?;
+        let optional = |name: &str| {
+            let bytes = fs::read(dir.join(name)).unwrap_or_default();
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
+        Ok(Self {
+            dir: dir.to_owned(),
+            modules: parse_dep(&String::from_utf8_lossy(&dep)),
+            aliases: parse_alias(&optional("modules.alias")),
+            soft: parse_softdep(&optional("modules.softdep")),
+            builtin: optional("modules.builtin").lines().map(name_of).collect(),
+        })
+    }
+
+    /// Modules that a name means: itself, or those with a matching alias (`crypto-crc32c`, `fs-ext4`).
+    pub fn resolve(&self, name: &str) -> Vec<String> {
+        let canonical = canonical_name(name);
+        if self.modules.contains_key(&canonical) {
+            return vec![canonical];
+        }
+        self.matching(name)
+    }
+
+    /// Modules whose alias matches a device or alias name, without repetition.
+    pub fn matching(&self, modalias: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        for (pattern, name) in &self.aliases {
+            // The first bytes decide nearly always; most patterns start with a bus name.
+            let literal = pattern.bytes().take_while(|b| !matches!(b, b'*' | b'?' | b'['));
+            if literal.zip(modalias.bytes()).all(|(a, b)| a == b)
+                && !found.contains(name)
+                && glob(pattern.as_bytes(), modalias.as_bytes())
+            {
+                found.push(name.clone());
+            }
+        }
+        found
+    }
+}
+
+fn parse_dep(text: &str) -> BTreeMap<String, Entry> {
+    let line = |line: &str| {
+        let (path, deps) = line.split_once(':')?;
+        let entry = Entry { path: path.to_owned(), deps: deps.split_whitespace().map(name_of).collect() };
+        Some((name_of(path), entry))
+    };
+    text.lines().filter_map(line).collect()
+}
+
+fn parse_alias(text: &str) -> Vec<(String, String)> {
+    let line = |line: &str| {
+        let rest = line.strip_prefix("alias ")?;
+        // Patterns may hold spaces (DMI strings do); module names never.
+        let (pattern, name) = rest.trim_end().rsplit_once(' ')?;
+        Some((pattern.to_owned(), canonical_name(name)))
+    };
+    text.lines().filter_map(line).collect()
+}
+
+/// `softdep NAME pre: a b post: c`; words before the first of the two labels mean nothing.
+pub fn parse_softdep(text: &str) -> BTreeMap<String, Soft> {
+    let mut all: BTreeMap<String, Soft> = BTreeMap::new();
+    for line in text.lines() {
+        let mut words = line.split_whitespace();
+        if words.next() != Some("softdep") {
+            continue;
+        }
+        let Some(name) = words.next() else { continue };
+        let soft = all.entry(canonical_name(name)).or_default();
+        let mut into: Option<&mut Vec<String>> = None;
+        for word in words {
+            match word {
+                "pre:" => into = Some(&mut soft.pre),
+                "post:" => into = Some(&mut soft.post),
+                _ => {
+                    if let Some(list) = &mut into {
+                        list.push(word.to_owned());
+                    }
+                }
+            }
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn names_and_dependencies() {
+        let modules =
+            parse_dep("kernel/fs/ext4/ext4.ko.xz: kernel/lib/crc-16.ko.xz kernel/fs/jbd2/jbd2.ko\nupdates/zfs.ko:\n");
+        assert_eq!(modules["ext4"].deps, ["crc_16", "jbd2"]);
+        assert_eq!(modules["zfs"].path, "updates/zfs.ko");
+    }
+
+    #[test]
+    fn soft_dependencies() {
+        let soft =
+            parse_softdep("# x\nsoftdep ext4 pre: crypto-crc32c\nsoftdep cifs gcm\nsoftdep a-b post: c pre: d e\n");
+        assert_eq!(soft["ext4"].pre, ["crypto-crc32c"]);
+        assert_eq!(soft["cifs"], Soft::default());
+        assert_eq!(
+            (soft["a_b"].pre.as_slice(), soft["a_b"].post.as_slice()),
+            (["d", "e"].map(String::from).as_slice(), ["c"].map(String::from).as_slice())
+        );
+    }
+
+    #[test]
+    fn aliases_resolve_to_modules() {
+        let index = Index {
+            aliases: parse_alias(
+                "alias crypto-crc32c crc32c_generic\nalias virtio:d00000002v* virtio-blk\nalias dmi*:bvn A B:* x\n",
+            ),
+            modules: parse_dep("a/zfs.ko:\n"),
+            ..Index::default()
+        };
+        assert_eq!(index.resolve("crypto-crc32c"), ["crc32c_generic"]);
+        assert_eq!(index.matching("virtio:d00000002v00001AF4"), ["virtio_blk"]);
+        assert_eq!(index.resolve("zfs"), ["zfs"]);
+        assert!(index.resolve("nothing").is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn parsers_are_total(text in ".{0,300}") {
+            let _ = parse_dep(&text);
+            let _ = parse_softdep(&text);
+            for (pattern, _) in parse_alias(&format!("alias {text} x")) {
+                let index = Index { aliases: vec![(pattern, "x".into())], ..Index::default() };
+                let _ = index.matching(&text);
+            }
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! modprobe.d: `options`, `blacklist` and `softdep` lines. `install` and `remove` name commands to run; nothing is run at
+//! boot, so they are reported and ignored. `alias` lines are honoured.
+
+use super::index::{Soft, parse_softdep};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use taproot_init::devices::table::canonical_name;
+
+/// The configuration of a tree.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ModprobeConfig {
+    /// Parameters by canonical module name, in file order.
+    pub options: BTreeMap<String, String>,
+    /// Canonical names.
+    pub blacklist: Vec<String>,
+    /// Pattern and canonical name.
+    pub aliases: Vec<(String, String)>,
+    /// By canonical name.
+    pub soft: BTreeMap<String, Soft>,
+    /// Lines that are not honoured, for the user to know.
+    pub ignored: Vec<String>,
+}
+
+impl ModprobeConfig {
+    /// Reads a tree's files as modprobe does: a name in an earlier directory hides the same name in a later one.
+    pub fn read(root: &Path) -> Self {
+        let mut files = BTreeMap::new();
+        for dir in
+            ["etc/modprobe.d", "run/modprobe.d", "usr/local/lib/modprobe.d", "usr/lib/modprobe.d", "lib/modprobe.d"]
+        {
+            for entry in fs::read_dir(root.join(dir)).into_iter().flatten().flatten() {
+                let name = entry.file_name();
+                if Path::new(&name).extension().is_some_and(|e| e == "conf") {
+                    files.entry(name).or_insert_with(|| entry.path());
+                }
+            }
+        }
+        let mut config = Self::default();
+        for path in files.values() {
+            // A dangling link is how a packaged file is switched off.
+            if let Ok(bytes) = fs::read(path) {
+                config.parse(&String::from_utf8_lossy(&bytes));
+            }
+        }
+        config
+    }
+
+    /// Adds the lines of one file.
+    pub fn parse(&mut self, text: &str) {
+        let joined = text.replace("\\\n", " ");
+        for line in joined.lines() {
+            let line = line.trim();
+            let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+            let rest = rest.trim();
+            match word {
+                "" => {}
+                _ if word.starts_with('#') => {}
+                "options" => {
+                    let (name, params) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+                    let all = self.options.entry(canonical_name(name)).or_default();
+                    if !all.is_empty() {
+                        all.push(' ');
+                    }
+                    all.push_str(&params.trim().replace('\t', " "));
+                }
+                "blacklist" => self.blacklist.push(canonical_name(rest)),
+                "alias" => {
+                    if let Some((pattern, name)) = rest.split_once(char::is_whitespace) {
+                        self.aliases.push((pattern.to_owned(), canonical_name(name.trim())));
+                    }
+                }
+                "softdep" => {
+                    for (name, soft) in parse_softdep(line) {
+                        let all = self.soft.entry(name).or_default();
+                        all.pre.extend(soft.pre);
+                        all.post.extend(soft.post);
+                    }
+                }
+                _ => self.ignored.push(line.to_owned()),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn lines() {
+        let mut config = ModprobeConfig::default();
+        config.parse("# c\noptions zfs zfs_arc_max=1 \\\n  b=2\noptions zfs c=3\nblacklist pc-spkr\nalias x-y zfs\nsoftdep a pre: b\ninstall nfs /bin/true\n");
+        assert_eq!(config.options["zfs"], "zfs_arc_max=1    b=2 c=3");
+        assert_eq!(config.blacklist, ["pc_spkr"]);
+        assert_eq!(config.aliases, [("x-y".to_owned(), "zfs".to_owned())]);
+        assert_eq!(config.soft["a"].pre, ["b"]);
+        assert_eq!(config.ignored, ["install nfs /bin/true"]);
+    }
+
+    #[test]
+    fn an_earlier_directory_hides_a_later_one() {
+        let dir = tempfile::tempdir().unwrap();
+        for (sub, text) in [("etc/modprobe.d", "options a x=1"), ("lib/modprobe.d", "options a x=2")] {
+            fs::create_dir_all(dir.path().join(sub)).unwrap();
+            fs::write(dir.path().join(sub).join("a.conf"), text).unwrap();
+        }
+        assert_eq!(ModprobeConfig::read(dir.path()).options["a"], "x=1");
+    }
+
+    proptest! {
+        #[test]
+        fn total(text in "(options|blacklist|softdep|alias|x)?[ \\t\\\\a-z\\n#:]{0,80}") {
+            ModprobeConfig::default().parse(&text);
+        }
+    }
+}

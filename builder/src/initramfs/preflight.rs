@@ -1,0 +1,129 @@
+//! An image that cannot boot is refused when it is packed, with every reason at once.
+
+use super::compress::Compression;
+use super::host::Chain;
+use super::index::Index;
+use super::modules::{Chosen, Packed};
+use goblin::elf::Elf;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Everything that is wrong with an image.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Problems(pub Vec<String>);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "this image could not boot, so it is not written:")?;
+        self.0.iter().try_for_each(|problem| write!(f, "\n  - {problem}"))
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// Checks modules: zfs there, everything built for this kernel, the drivers of the root pool's disks packed.
+pub fn modules(
+    version: &str,
+    index: &Index,
+    chosen: &BTreeMap<String, Chosen>,
+    packed: &BTreeMap<String, Packed>,
+    root_disks: &[Chain],
+    problems: &mut Problems,
+) {
+    if !packed.contains_key("zfs") && !index.builtin.contains("zfs") {
+        problems.0.push(format!(
+            "no zfs module for kernel {version}: expected zfs.ko below {} (install zfs-dkms or the distribution's zfs modules for this kernel)",
+            index.dir.display()
+        ));
+    }
+    for (name, module) in packed {
+        match module.info.kernel() {
+            Some(kernel) if kernel == version => {}
+            found => problems.0.push(format!(
+                "module {name} was built for kernel {}, expected {version}; rebuild it (for DKMS: dkms autoinstall -k {version})",
+                found.unwrap_or("unknown")
+            )),
+        }
+    }
+    for disk in root_disks {
+        for module in disk.modules.iter().filter(|m| !chosen.contains_key(*m) && !index.builtin.contains(*m)) {
+            problems.0.push(format!(
+                "disk {} of the root pool needs driver {module}, which kernel {version} does not have; choose a kernel that has it",
+                disk.disk
+            ));
+        }
+    }
+}
+
+/// Checks the program that becomes `/init`: an executable for this kind of machine that needs no libraries.
+pub fn init(path: &str, program: &[u8], problems: &mut Problems) {
+    let advice = "expected the static taproot-init (make build leaves it at out/taproot-init)";
+    match Elf::parse(program) {
+        Err(e) => problems.0.push(format!("{path} is not an executable ({e}); {advice}")),
+        Ok(elf) if elf.interpreter.is_some() || !elf.libraries.is_empty() => {
+            problems
+                .0
+                .push(format!("{path} is dynamically linked and would not start without its libraries; {advice}"));
+        }
+        Ok(elf) if elf.header.e_machine != goblin::elf::header::EM_X86_64 => {
+            problems.0.push(format!("{path} is built for another kind of processor; {advice}"));
+        }
+        Ok(_) => {}
+    }
+}
+
+/// Checks that the kernel can unpack the image, as far as its build configuration is there to tell.
+pub fn compression(config: Option<&str>, compression: Compression, problems: &mut Problems) {
+    let (Some(config), Some(option)) = (config, compression.kernel_option()) else { return };
+    if !config.lines().any(|line| line == format!("{option}=y")) {
+        problems.0.push(format!("this kernel is built without {option}; choose another --compress, or none"));
+    }
+}
+
+/// Checks `/etc/hostid` of the tree: 4 bytes, or absent.
+pub fn hostid(found: Option<&[u8]>, problems: &mut Problems) {
+    if let Some(bytes) = found
+        && bytes.len() != 4
+    {
+        problems.0.push(format!("etc/hostid has {} bytes, expected 4; make it anew with zgenhostid", bytes.len()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::initramfs::modinfo::ModInfo;
+
+    #[test]
+    fn every_problem_is_named() {
+        let index = Index { builtin: ["ahci".to_owned()].into(), ..Index::default() };
+        let info = ModInfo { vermagic: Some("5.0 SMP".into()), ..ModInfo::default() };
+        let packed = [("x".to_owned(), Packed { path: "/x".into(), data: vec![], info, why: String::new() })].into();
+        let disk = Chain {
+            disk: "nvme0n1".into(),
+            modules: ["nvme".to_owned(), "ahci".to_owned()].into(),
+            ..Chain::default()
+        };
+        let mut problems = Problems::default();
+        modules("6.1", &index, &BTreeMap::new(), &packed, &[disk], &mut problems);
+        hostid(Some(&[1]), &mut problems);
+        compression(Some("CONFIG_RD_XZ=y\n# CONFIG_RD_ZSTD is not set\n"), Compression::Zstd(3), &mut problems);
+        compression(Some("CONFIG_RD_XZ=y\n"), Compression::Xz(3), &mut problems);
+        compression(None, Compression::Lz4, &mut problems);
+        init("/bin/sh", b"#!/bin/sh", &mut problems);
+        let text = problems.to_string();
+        for part in [
+            "no zfs module for kernel 6.1",
+            "x was built for kernel 5.0",
+            "nvme0n1",
+            "needs driver nvme",
+            "without CONFIG_RD_ZSTD",
+            "hostid has 1",
+            "/bin/sh is not",
+        ] {
+            assert!(text.contains(part), "{part:?} is not in {text}");
+        }
+        assert!(!text.contains("RD_XZ") && !text.contains("RD_LZ4"), "{text}");
+        assert!(!text.contains("ahci"), "a built-in driver is no problem: {text}");
+    }
+}

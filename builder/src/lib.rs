@@ -1,0 +1,9 @@
+//! Library behind the `taproot` command.
+
+pub mod cli;
+pub mod commands;
+pub mod initramfs;
+pub mod inspect;
+pub mod output;
+pub mod progress;
+pub mod settings;

@@ -1,0 +1,188 @@
+//! The settings of one image: command line over configuration file over defaults.
+
+use crate::cli::InitramfsArgs;
+use crate::initramfs::compress::Compression;
+use crate::initramfs::extras::Rescue;
+use crate::initramfs::kernel_version;
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Read when `--config` is not given.
+pub const DEFAULT_CONFIG: &str = "/etc/taproot/initramfs.toml";
+const INSTALLED_INIT: &str = "/usr/lib/taproot/taproot-init";
+
+/// Which drivers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ModuleSet {
+    /// What this machine has.
+    #[default]
+    Host,
+    /// What common machines boot from.
+    Generic,
+}
+
+/// The configuration file; every key is optional.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct File {
+    kernel: Option<String>,
+    output: Option<PathBuf>,
+    modules: Option<ModuleSet>,
+    compress: Option<String>,
+    rescue: Option<Rescue>,
+    init: Option<PathBuf>,
+    add_modules: Vec<String>,
+    add_files: Vec<String>,
+    cmdline: Option<String>,
+    microcode: Option<bool>,
+}
+
+/// Everything decided.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Tree to pack.
+    pub root: PathBuf,
+    /// Kernel release; `None` to find it.
+    pub kernel: Option<String>,
+    /// Image to write.
+    pub output: PathBuf,
+    /// Which drivers.
+    pub modules: ModuleSet,
+    /// How it is compressed.
+    pub compress: Compression,
+    /// What the rescue shell has.
+    pub rescue: Rescue,
+    /// The program that becomes `/init`.
+    pub init: PathBuf,
+    /// Modules asked for by name.
+    pub add_modules: Vec<String>,
+    /// Files asked for: path in the tree, path in the image.
+    pub add_files: Vec<(PathBuf, String)>,
+    /// Words put before the kernel command line.
+    pub cmdline: String,
+    /// Whether microcode is packed.
+    pub microcode: bool,
+    /// Whether an image that cannot boot is refused.
+    pub preflight: bool,
+    /// Time of every file in the archive, seconds since 1970.
+    pub mtime: u32,
+}
+
+impl Settings {
+    /// Joins the command line with the configuration file.
+    pub fn new(args: &InitramfsArgs) -> Result<Self> {
+        let file = match &args.config {
+            Some(path) => read(path)?,
+            None if Path::new(DEFAULT_CONFIG).exists() => read(Path::new(DEFAULT_CONFIG))?,
+            None => File::default(),
+        };
+        let root = args.root.clone().unwrap_or_else(|| PathBuf::from("/"));
+        let root = fs::canonicalize(&root).with_context(|| format!("--root {}", root.display()))?;
+        let compress = match (args.compress, &file.compress) {
+            (Some(compress), _) => compress,
+            (None, Some(text)) => text.parse().map_err(|e| anyhow::anyhow!("compress = {text:?}: {e}"))?,
+            (None, None) => Compression::default(),
+        };
+        let cmdline = args.cmdline.clone().or(file.cmdline).unwrap_or_default();
+        if cmdline.contains('\n') {
+            bail!("the words for the command line must stand on one line");
+        }
+        let files = file.add_files.iter().chain(&args.add_files).map(|f| split_file(f)).collect::<Result<_>>()?;
+        let mut settings = Self {
+            root,
+            kernel: args.kernel.clone().or(file.kernel),
+            output: args.output.clone().or(file.output).unwrap_or_default(),
+            modules: args.modules.or(file.modules).unwrap_or_default(),
+            compress,
+            rescue: args.rescue.or(file.rescue).unwrap_or_default(),
+            init: args.init.clone().or(file.init).unwrap_or_else(default_init),
+            add_modules: file.add_modules.into_iter().chain(args.add_modules.iter().cloned()).collect(),
+            add_files: files,
+            cmdline,
+            microcode: !args.no_microcode && file.microcode.unwrap_or(true),
+            preflight: !args.no_preflight,
+            mtime: source_date_epoch()?,
+        };
+        let version = kernel_version(&settings)?;
+        if settings.output.as_os_str().is_empty() {
+            settings.output = settings.root.join(format!("boot/initramfs-taproot-{version}.img"));
+        }
+        settings.kernel = Some(version);
+        Ok(settings)
+    }
+}
+
+fn read(path: &Path) -> Result<File> {
+    let text = fs::read_to_string(path).with_context(|| format!("{}: reading the configuration", path.display()))?;
+    // toml's errors show the line and what was expected.
+    toml::from_str(&text).map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))
+}
+
+fn default_init() -> PathBuf {
+    let own = std::env::current_exe().unwrap_or_default();
+    let dir = own.parent().unwrap_or(Path::new("/"));
+    // out/taproot beside out/taproot-init; PREFIX/bin/taproot and PREFIX/lib/taproot/taproot-init.
+    let places = [dir.join("taproot-init"), dir.join("../lib/taproot/taproot-init")];
+    places.into_iter().find(|p| p.exists()).unwrap_or_else(|| PathBuf::from(INSTALLED_INIT))
+}
+
+fn split_file(text: &str) -> Result<(PathBuf, String)> {
+    let (source, target) = text.split_once(':').unwrap_or((text, text));
+    if !source.starts_with('/') || !target.starts_with('/') {
+        bail!("{text:?}: expected an absolute path of the tree, or SOURCE:TARGET with two");
+    }
+    Ok((PathBuf::from(source), target.to_owned()))
+}
+
+/// See reproducible-builds.org: files get this time instead of 1970.
+fn source_date_epoch() -> Result<u32> {
+    match std::env::var("SOURCE_DATE_EPOCH") {
+        Err(_) => Ok(0),
+        Ok(text) => text.trim().parse().map_err(|_| {
+            anyhow::anyhow!("SOURCE_DATE_EPOCH={text:?}: expected seconds since 1970, below 2^32 (a limit of cpio)")
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_key_is_shown_with_its_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.toml");
+        fs::write(&path, "modules = \"generic\"\nmodul = 1\n").unwrap();
+        let error = format!("{:#}", read(&path).unwrap_err());
+        assert!(error.contains("line 2") && error.contains("modul"), "{error}");
+    }
+
+    #[test]
+    fn command_line_wins_over_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.toml");
+        fs::write(&path, "modules = \"generic\"\ncompress = \"xz:3\"\nadd-modules = [\"a\"]\nkernel = \"1\"\n")
+            .unwrap();
+        let args = InitramfsArgs {
+            config: Some(path),
+            root: Some(dir.path().to_owned()),
+            compress: Some(Compression::None),
+            add_modules: vec!["b".into()],
+            ..InitramfsArgs::default()
+        };
+        let settings = Settings::new(&args).unwrap();
+        assert_eq!((settings.modules, settings.compress), (ModuleSet::Generic, Compression::None));
+        assert_eq!(settings.add_modules, ["a", "b"]);
+        assert_eq!(settings.output, fs::canonicalize(dir.path()).unwrap().join("boot/initramfs-taproot-1.img"));
+    }
+
+    #[test]
+    fn files_are_absolute() {
+        assert_eq!(split_file("/a").unwrap(), (PathBuf::from("/a"), "/a".to_owned()));
+        assert_eq!(split_file("/a:/b").unwrap().1, "/b");
+        assert!(split_file("a:/b").is_err() && split_file("/a:b").is_err());
+    }
+}
