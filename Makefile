@@ -1,0 +1,58 @@
+# Everything a developer or a CI machine calls. Needs Debian 12 or 13, root or sudo, and Rust; `make kit` installs the rest.
+TARGET := x86_64-unknown-linux-gnu
+PREFIX ?= /usr
+
+.PHONY: help build guest-init host kit lint test unit demo bench fuzz install clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+
+build: host ## both binaries: out/taproot and out/taproot-init
+	cargo build --locked --profile boot -p taproot-init
+	cargo build --locked --release -p taproot
+	install -D -m 755 target/$(TARGET)/boot/taproot-init out/taproot-init
+	install -D -m 755 target/$(TARGET)/release/taproot out/taproot
+
+guest-init: host
+	cargo build --locked --profile boot -p taproot-tests --bin guest-init
+	install -D -m 755 target/$(TARGET)/boot/guest-init out/guest-init
+
+host: ## packages of this machine: QEMU, compilers, squashfs-tools...
+	@tests/kit/host.sh
+
+kit: guest-init ## Debian trees and pools for the tests, in ~/.cache/taproot-kit (about 15 minutes the first time)
+	@tests/kit/all.sh
+
+lint: ## rustfmt and clippy, warnings are errors
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+unit: ## the tests that need no virtual machine
+	cargo test --locked --workspace --lib --bins
+
+test: build kit ## everything: lint, unit tests, scenarios in virtual machines on both kit systems
+	@tests/run.sh
+
+demo: build kit ## an installed Debian on ZFS boots, changes its boot environment and boots again
+	cargo run --locked --quiet --release -p taproot-tests --bin demo
+
+bench: build kit ## boot phases, image build time and size, against the floor
+	cargo run --locked --quiet --release -p taproot-tests --bin bench
+
+fuzz: ## ten minutes for each parser of foreign bytes (FUZZ_SECONDS=600)
+	fuzz/run.sh $(FUZZ_SECONDS)
+
+install: ## what `make build` left in out/, with man pages and completions, to $(DESTDIR)$(PREFIX)
+	@test -x out/taproot || { echo "out/taproot is not there: run make build first" >&2; exit 1; }
+	install -D -m 755 out/taproot $(DESTDIR)$(PREFIX)/bin/taproot
+	install -D -m 755 out/taproot-init $(DESTDIR)$(PREFIX)/lib/taproot/taproot-init
+	install -d $(DESTDIR)$(PREFIX)/share/man/man1
+	out/taproot man $(DESTDIR)$(PREFIX)/share/man/man1
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/vendor-completions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	out/taproot completions bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/taproot
+	out/taproot completions zsh >$(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_taproot
+	out/taproot completions fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/taproot.fish
+
+clean: ## build results; the kit in ~/.cache/taproot-kit stays
+	cargo clean
+	rm -rf out

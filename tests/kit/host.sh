@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Installs what the kit and the tests run on this machine: QEMU, mmdebstrap, squashfs-tools and friends.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+. "$here/lib.sh"
+
+commands=(mmdebstrap:mmdebstrap sgdisk:gdisk mksquashfs:squashfs-tools cpio:cpio zstd:zstd xz:xz-utils lz4:lz4 file:file
+    strings:binutils strace:strace gcc:gcc busybox:busybox-static)
+missing=()
+for pair in "${commands[@]}"; do
+    command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
+done
+[ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || missing+=(debian-archive-keyring)
+[ -e /usr/lib/x86_64-linux-gnu/libc.a ] || missing+=(libc6-dev)
+
+have_qemu() { command -v qemu-system-x86_64 >/dev/null && command -v qemu-img >/dev/null; }
+
+if [ ${#missing[@]} -eq 0 ] && have_qemu; then
+    exit 0
+fi
+[ "$(id -u)" = 0 ] || exec sudo --preserve-env=TAPROOT_KIT,KIT_START,XDG_CACHE_HOME "$0" "$@"
+export DEBIAN_FRONTEND=noninteractive
+mkdir -p "$KIT_CACHE/log"
+logged "$KIT_CACHE/log/apt-update.log" "apt-get update" apt-get update
+if [ ${#missing[@]} -gt 0 ]; then
+    logged "$KIT_CACHE/log/apt-host.log" "installing ${missing[*]}" apt-get install -y --no-install-recommends "${missing[@]}"
+fi
+if ! have_qemu; then
+    # Where QEMU's tools already come from backports apt refuses to mix in the stable emulator: use backports through a
+    # private list then, so that the machine's own sources stay as they are.
+    if ! apt-get install -y --no-remove --no-install-recommends qemu-system-x86 qemu-utils >"$KIT_CACHE/log/apt-qemu.log" 2>&1; then
+        private=$KIT_CACHE/apt-host
+        mkdir -p "$private/lists/partial"
+        debian12_sources >"$private/sources.list"
+        opts=(-o "Dir::Etc::sourcelist=$private/sources.list" -o Dir::Etc::sourceparts=- -o "Dir::State::lists=$private/lists")
+        logged "$KIT_CACHE/log/apt-qemu.log" "apt-get update for backports" apt-get "${opts[@]}" update
+        logged "$KIT_CACHE/log/apt-qemu.log" "installing qemu-system-x86 from backports" \
+            apt-get "${opts[@]}" install -y --no-install-recommends -t bookworm-backports qemu-system-x86 qemu-utils
+    fi
+fi
+say "host packages ready"

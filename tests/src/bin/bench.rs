@@ -1,0 +1,216 @@
+//! `make bench`: how long a boot takes up to the hand-over, phase by phase, and what the image costs; with ratios to the floor.
+//!
+//! The floor is what nobody can avoid: the kernel up to `/init` of an image that holds nothing, the module initialisation of
+//! OpenZFS, the kernel's part of the import, and mount(2). `BENCH_RUNS` (default 3) boots; the fastest is shown, because on a
+//! shared machine only interference makes one slower.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use taproot_tests::kit::{SYSTEMS, System};
+use taproot_tests::show::{self, seconds};
+use taproot_tests::vm::{Running, Scratch, Vm, accel};
+use taproot_tests::{checkout, image, kit};
+
+/// Hand-over at most this much later than the floor.
+const LIMIT_BOOT: f64 = 1.25;
+/// Megabytes of the generic image with the small rescue set.
+const LIMIT_SIZE: f64 = 8.0;
+/// What the kernel prints when it starts the `/init` of an initramfs.
+const RUN_INIT: &str = "Run /init as init process";
+/// Seconds to pack it.
+const LIMIT_PACK: f64 = 3.0;
+
+fn main() -> Result<()> {
+    let runs: usize = std::env::var("BENCH_RUNS").ok().and_then(|n| n.parse().ok()).unwrap_or(3).max(1);
+    let names = std::env::var("TAPROOT_SYSTEM").map_or_else(|_| SYSTEMS.map(str::to_owned).to_vec(), |name| vec![name]);
+    println!("QEMU with {}; fastest of {runs} runs each", accel()?.argument());
+    for name in names {
+        let system = System::open(&name)?;
+        let scratch = Scratch::new()?;
+        println!("\n== {name}: kernel {}, OpenZFS {}", system.kernel, system.zfs);
+        let packed = pack_table(&system, &scratch, runs)?;
+        boot_table(&system, &scratch, &packed, runs)?;
+    }
+    Ok(())
+}
+
+/// Packs with several settings and shows time and size; returns the image for the boots.
+fn pack_table(system: &System, scratch: &Scratch, runs: usize) -> Result<PathBuf> {
+    let mut rows = vec![["image", "time [s]", "size [MB]", "limits", "identical"].map(str::to_owned).to_vec()];
+    let standard = scratch.path().join("small.img");
+    for rescue in ["small", "none", "full"] {
+        let options = ["--modules", "generic", "--rescue", rescue];
+        let file = scratch.path().join(format!("{rescue}.img"));
+        let again = scratch.path().join("again.img");
+        let mut best = f64::INFINITY;
+        for _ in 0..runs {
+            let start = Instant::now();
+            kit::run(&mut image::pack_command(system, &options, &file))?;
+            best = best.min(start.elapsed().as_secs_f64());
+        }
+        kit::run(&mut image::pack_command(system, &options, &again))?;
+        let bytes = std::fs::read(&file).context("the packed image")?;
+        let same = bytes == std::fs::read(&again).context("the second image")?;
+        let size = megabytes(bytes.len());
+        let limits = if rescue == "small" {
+            verdict(best <= LIMIT_PACK && size <= LIMIT_SIZE, "3 s, 8 MB")
+        } else {
+            String::new()
+        };
+        rows.push(vec![
+            options.join(" "),
+            format!("{best:.2}"),
+            format!("{size:.2}"),
+            limits,
+            if same { "yes".to_owned() } else { "NO".to_owned() },
+        ]);
+    }
+    println!("\n{}", show::table(&rows));
+    Ok(standard)
+}
+
+/// One measured boot; times in milliseconds since the kernel started.
+#[derive(Debug)]
+struct Boot {
+    /// The kernel starts our `/init`.
+    init: f64,
+    /// We are done and start the real init.
+    hand_over: f64,
+    /// The real init's own stamp.
+    real_init: f64,
+    json: Value,
+}
+
+fn boot_table(system: &System, scratch: &Scratch, packed: &Path, runs: usize) -> Result<()> {
+    let empty = empty_image(scratch)?;
+    let mut bare = f64::INFINITY;
+    let mut best: Option<Boot> = None;
+    for run in 0..runs {
+        bare = bare.min(bare_boot(system, &empty)?);
+        // A fresh overlay each time: every import finds the same pool.
+        let overlays = Scratch::new()?;
+        let vm = Vm::new(&format!("bench-{run}"), system, packed)
+            .append("root=zfs:AUTO taproot-test.report")
+            .disk(overlays.overlay(system, "tank0")?)
+            .start()?;
+        let report = vm.report(120)?;
+        let boot = Boot {
+            init: run_init(&vm)?,
+            hand_over: hand_over(&vm)?,
+            real_init: report.one("USERSPACE").parse::<f64>().context("systemd's start time")? / 1000.0,
+            json: report.json.context("the booted system has no boot.json")?,
+        };
+        if best.as_ref().is_none_or(|b| boot.real_init < b.real_init) {
+            best = Some(boot);
+        }
+    }
+    let boot = best.context("no run")?;
+    println!("{}", show::table(&rows(&boot, bare, &dependencies(system)?)));
+    let phases = show::phases(&boot.json);
+    let mut table = vec![["phase of taproot-init", "start [s]", "took [s]"].map(str::to_owned).to_vec()];
+    table.extend(phases.iter().map(|p| vec![p.name.clone(), seconds(p.start), seconds(p.took)]));
+    println!("{}", show::table(&table));
+    Ok(())
+}
+
+/// The floor's parts, then ours.
+fn rows(boot: &Boot, bare: f64, dependencies: &Dependencies) -> Vec<Vec<String>> {
+    let phase = |name: &str| show::phases(&boot.json).iter().filter(|p| p.name == name).map(|p| p.took).sum::<f64>();
+    let parts = [
+        ("kernel up to /init of an empty image", bare),
+        ("initialisation of zfs and what it needs", chain(&boot.json, dependencies, "zfs")),
+        ("TRYIMPORT", phase("tryimport")),
+        ("IMPORT", phase("import")),
+        ("mount(2) of everything", show::entries(&boot.json, "mounts").filter_map(|m| m.get("ms")?.as_f64()).sum()),
+    ];
+    let floor: f64 = parts.iter().map(|(_, ms)| ms).sum();
+    let ratio = boot.hand_over / floor;
+    let mut rows = vec![["from kernel start to the real init", "time [s]", "of the floor"].map(str::to_owned).to_vec()];
+    let mut add = |name: &str, ms: f64, note: String| rows.push(vec![name.to_owned(), seconds(ms), note]);
+    for (name, ms) in parts {
+        add(name, ms, format!("{:.2}", ms / floor));
+    }
+    add("floor", floor, "1.00".to_owned());
+    add("our /init starts", boot.init, format!("{:.2}", boot.init / floor));
+    add("hand-over", boot.hand_over, format!("{ratio:.2} {}", verdict(ratio <= LIMIT_BOOT, "limit 1.25")));
+    add("the real init has started", boot.real_init, format!("{:.2}", boot.real_init / floor));
+    rows
+}
+
+/// Names of the modules that each module of a kernel needs, directly or not.
+type Dependencies = HashMap<String, Vec<String>>;
+
+/// What `modules.dep` of the system says.
+fn dependencies(system: &System) -> Result<Dependencies> {
+    let path = system.tree().join("lib/modules").join(&system.kernel).join("modules.dep");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+    let name = |file: &str| {
+        let base = file.rsplit('/').next().unwrap_or(file);
+        base.split(".ko").next().unwrap_or(base).replace('-', "_")
+    };
+    let line = |line: &str| {
+        line.split_once(':').map(|(file, needs)| (name(file), needs.split_whitespace().map(name).collect()))
+    };
+    Ok(text.lines().filter_map(line).collect())
+}
+
+/// Milliseconds of the slowest chain of modules that ends in `module`: what no order and no parallel loading can beat.
+fn chain(json: &Value, dependencies: &Dependencies, module: &str) -> f64 {
+    let own =
+        show::entries(json, "modules").find(|m| show::text(m, "/name") == module).and_then(|m| m.get("ms")?.as_f64());
+    let needs = dependencies.get(module).map(Vec::as_slice).unwrap_or_default();
+    own.unwrap_or(0.0) + needs.iter().map(|need| chain(json, dependencies, need)).fold(0.0, f64::max)
+}
+
+/// The moment of the hand-over as the boot logs it, in milliseconds.
+fn hand_over(vm: &Running) -> Result<f64> {
+    let text = vm.console.text();
+    let line = text.lines().find(|l| l.contains("taproot: handing over to ")).context("no line about the hand-over")?;
+    let time = line.split_whitespace().rev().nth(5).and_then(|word| word.parse::<f64>().ok());
+    time.map(|s| s * 1000.0)
+        .with_context(|| format!("expected \"... SECONDS s after the kernel started\", found {line:?}"))
+}
+
+fn verdict(good: bool, limit: &str) -> String {
+    format!("({limit}: {})", if good { "kept" } else { "MISSED" })
+}
+
+/// An initramfs with the static test init as its `/init`, and nothing else.
+fn empty_image(scratch: &Scratch) -> Result<PathBuf> {
+    let dir = scratch.path().join("empty");
+    std::fs::create_dir_all(&dir).context("the empty image")?;
+    let init = checkout().join("out/guest-init");
+    std::fs::copy(&init, dir.join("init")).with_context(|| format!("copying {}", init.display()))?;
+    let image = scratch.path().join("empty.cpio");
+    let script = "cd \"$1\" && find . -mindepth 1 | sort | cpio --quiet -o -H newc >\"$2\"";
+    kit::run(Command::new("sh").args(["-c", script, "sh"]).arg(&dir).arg(&image))?;
+    Ok(image)
+}
+
+/// When the kernel reaches `/init` of the empty image.
+fn bare_boot(system: &System, empty: &Path) -> Result<f64> {
+    let vm = Vm::new("bench-bare", system, empty).start()?;
+    // What that init does without a console is of no interest.
+    vm.expect(RUN_INIT, 60)?;
+    run_init(&vm)
+}
+
+/// The kernel's stamp on "Run /init", in milliseconds.
+fn run_init(vm: &Running) -> Result<f64> {
+    let text = vm.console.text();
+    let line = text.lines().find(|l| l.contains(RUN_INIT)).context("the kernel ran no /init")?;
+    let stamp = line.trim_start_matches('[').split(']').next().unwrap_or_default();
+    let time: f64 = stamp.trim().parse().with_context(|| format!("the time stamp in {line:?}"))?;
+    ensure!(time > 0.0, "the time stamp in {line:?}");
+    Ok(time * 1000.0)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "shown with two digits")]
+fn megabytes(bytes: usize) -> f64 {
+    bytes as f64 / 1e6
+}

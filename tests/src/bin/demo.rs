@@ -1,0 +1,190 @@
+//! `make demo`: an installed Debian on ZFS boots through the packed image, changes its boot environment, and boots again.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+use taproot_tests::kit::{SYSTEMS, System};
+use taproot_tests::show;
+use taproot_tests::vm::{Report, Running, Scratch, Vm, accel};
+use taproot_tests::{image, kit, words};
+
+fn main() -> Result<()> {
+    let system = System::open(&std::env::var("TAPROOT_SYSTEM").unwrap_or_else(|_| SYSTEMS[0].to_owned()))?;
+    let accel = accel()?;
+    heading("What is booted");
+    println!(
+        "  {}: Debian 12 with kernel {} and OpenZFS {}, installed on the pool tank:",
+        system.name, system.kernel, system.zfs
+    );
+    println!("  two boot environments (tank/ROOT/be1, be2), /home with canmount=on, a legacy /srv in fstab.");
+    println!("  QEMU with {}; the pool's image stays as it is (copy-on-write).", accel.argument());
+
+    heading("Packing the image");
+    let scratch = Scratch::new()?;
+    let packed = scratch.path().join("initramfs.img");
+    let mut pack = image::pack_command(&system, &["--modules", "generic", "--rescue", "small"], &packed);
+    println!("  $ {}", shown(&pack));
+    let start = Instant::now();
+    kit::run(&mut pack)?;
+    let size = std::fs::metadata(&packed).context("the packed image")?.len();
+    println!("  {:.1} MB in {:.1} s", megabytes(size), start.elapsed().as_secs_f64());
+
+    let mut screen = Screen::default();
+    let mut vm = Vm::new("demo", &system, &packed)
+        .append("root=zfs:AUTO taproot-test.report")
+        .disk(scratch.overlay(&system, "tank0")?)
+        .reboots()
+        .start()?;
+
+    heading("First boot: root=zfs:AUTO");
+    let first = boot(&mut screen, &vm)?;
+
+    heading("Changing the boot environment, typed on the console");
+    vm.type_line("root")?;
+    screen.until(&vm, ":~#", 30)?;
+    vm.type_line("zpool set bootfs=tank/ROOT/be2 tank && zpool get -H -o property,value bootfs tank")?;
+    screen.all = true;
+    screen.until(&vm, ":~#", 30)?;
+    screen.all = false;
+    vm.type_line("systemctl reboot")?;
+
+    heading("Second boot: the same command line");
+    let second = boot(&mut screen, &vm)?;
+    vm.type_line("root")?;
+    screen.until(&vm, ":~#", 30)?;
+    vm.type_line("systemctl poweroff")?;
+    vm.wait_exit(60)?;
+
+    let (before, after) = (root(&first.1), root(&second.1));
+    if before == after {
+        bail!("the root did not change: {before} both times");
+    }
+    heading("Result");
+    println!("  bootfs was changed, and the root with it: {before} -> {after}\n");
+    println!("{}", phases(&first, &second));
+    println!("  (start: since the kernel started. The zfs module starts while the disks are looked for.)");
+    Ok(())
+}
+
+/// Follows one boot to the login prompt and tells what it chose.
+fn boot(screen: &mut Screen, vm: &Running) -> Result<(Report, Value)> {
+    // The report and the login prompt come on two lines, in either order.
+    screen.until(vm, "login:", 120)?;
+    let report = vm.report(60)?;
+    let json = report.json.clone().context("the booted system has no /run/taproot/boot.json")?;
+    println!();
+    println!("  host name   {}", report.hostname());
+    println!("  root        {}", show::text(&json, "/root"));
+    println!("  because     {}", show::text(&json, "/choice/why"));
+    println!("  systemd     multi-user.target is {}", report.one("STATE").replace(" failed=", ", failed units: "));
+    println!("\n{}", mounts(&json, &report));
+    for skipped in show::entries(&json, "skipped") {
+        println!("  left out    {}: {}", show::text(skipped, "/dataset"), show::text(skipped, "/why"));
+    }
+    Ok((report, json))
+}
+
+/// What the early boot mounted, and whether systemd found it there.
+fn mounts(json: &Value, report: &Report) -> String {
+    let early = report.early_mounts();
+    let mut rows = vec![["mounted", "dataset", "because", "before systemd"].map(str::to_owned).to_vec()];
+    for mount in show::entries(json, "mounts") {
+        let (target, dataset) = (show::text(mount, "/target"), show::text(mount, "/dataset"));
+        let there = Report::dataset_at(&early, target).as_deref() == Some(dataset);
+        let seen = if there { "yes" } else { "NO" };
+        rows.push([target, dataset, show::text(mount, "/why"), seen].map(str::to_owned).to_vec());
+    }
+    show::table(&rows)
+}
+
+fn phases(first: &(Report, Value), second: &(Report, Value)) -> String {
+    let (first, second) = (timeline(first), timeline(second));
+    let mut rows =
+        vec![["phase", "1st start [s]", "took [s]", "2nd start [s]", "took [s]"].map(str::to_owned).to_vec()];
+    for (name, start, took) in first {
+        let mut row = vec![name.clone(), start, took];
+        if let Some((_, start, took)) = second.iter().find(|(n, ..)| *n == name) {
+            row.extend([start.clone(), took.clone()]);
+        }
+        rows.push(row);
+    }
+    show::table(&rows)
+}
+
+/// Name, begin and duration of everything from the kernel's start to the real init's.
+fn timeline((report, json): &(Report, Value)) -> Vec<(String, String, String)> {
+    let phases = show::phases(json);
+    let mut lines = Vec::new();
+    if let Some(first) = phases.first() {
+        lines.push(("kernel".to_owned(), show::seconds(0.0), show::seconds(first.start)));
+    }
+    let zfs = show::entries(json, "modules").find(|m| show::text(m, "/name") == "zfs");
+    if let Some(ms) = zfs.and_then(|m| m.get("ms")).and_then(Value::as_f64) {
+        lines.push(("zfs module".to_owned(), "-".to_owned(), show::seconds(ms)));
+    }
+    lines.extend(phases.iter().map(|p| (p.name.clone(), show::seconds(p.start), show::seconds(p.took))));
+    if let Ok(start) = report.one("USERSPACE").parse::<f64>() {
+        lines.push(("systemd".to_owned(), show::seconds(start / 1000.0), String::new()));
+    }
+    lines
+}
+
+fn root(json: &Value) -> &str {
+    show::text(json, "/root")
+}
+
+fn heading(text: &str) {
+    println!("\n== {text}");
+}
+
+/// The command as one would type it.
+fn shown(command: &std::process::Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|w| w.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}
+
+#[expect(clippy::cast_precision_loss, reason = "shown with one digit")]
+fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
+}
+
+/// Shows what the console says while it is waited on: our own lines and the milestones, or everything.
+#[derive(Debug, Default)]
+struct Screen {
+    /// Bytes of the console already looked at.
+    seen: usize,
+    all: bool,
+}
+
+impl Screen {
+    /// Waits for `pattern`, showing lines on the way; `seconds` are those of KVM.
+    fn until(&mut self, vm: &Running, pattern: &str, seconds: u64) -> Result<()> {
+        let deadline = Instant::now() + vm.accel.limit(seconds);
+        loop {
+            let turn = Instant::now() + Duration::from_millis(300);
+            let outcome = vm.console.expect_any(&[pattern, words::PROMPT], turn.min(deadline));
+            self.show(&vm.console.text());
+            match outcome {
+                Ok(0) => return Ok(()),
+                Ok(_) => {
+                    bail!("the boot ended in the rescue prompt; the console's log is {}", vm.console.log.display())
+                }
+                Err(error) if Instant::now() > deadline || vm.console.panicked().is_some() => return Err(error),
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn show(&mut self, text: &str) {
+        let fresh = text.get(self.seen..).unwrap_or_default();
+        let whole = fresh.rfind('\n').map_or(0, |at| at + 1);
+        self.seen += whole;
+        for line in fresh.get(..whole).unwrap_or_default().lines() {
+            let milestone = ["taproot: ", "Run /init", "Welcome to", "Reached target multi-user", " login: "];
+            if !line.trim().is_empty() && (self.all || milestone.iter().any(|m| line.contains(m))) {
+                println!("  | {line}");
+            }
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! The kit: Debian trees, their pools and where they lie (`tests/kit/*.sh` makes them).
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+/// The kit systems, default first.
+pub const SYSTEMS: [&str; 2] = ["debian12-zfs2.3", "debian12-zfs2.1"];
+
+/// The kit's cache directory: `$TAPROOT_KIT`, else `$XDG_CACHE_HOME/taproot-kit`, else `~/.cache/taproot-kit`.
+pub fn cache() -> Result<PathBuf> {
+    if let Some(dir) = std::env::var_os("TAPROOT_KIT") {
+        return Ok(dir.into());
+    }
+    if let Some(dir) = std::env::var_os("XDG_CACHE_HOME") {
+        return Ok(Path::new(&dir).join("taproot-kit"));
+    }
+    let home = std::env::var_os("HOME").context("neither TAPROOT_KIT nor HOME is set")?;
+    Ok(Path::new(&home).join(".cache/taproot-kit"))
+}
+
+/// One kit system: a Debian tree with its kernel and pools.
+#[derive(Debug, Clone)]
+pub struct System {
+    /// `debian12-zfs2.3` or `debian12-zfs2.1`.
+    pub name: String,
+    /// Kernel release.
+    pub kernel: String,
+    /// `OpenZFS` version.
+    pub zfs: String,
+    dir: PathBuf,
+    pools: PathBuf,
+}
+
+impl System {
+    /// Opens a kit system that `make kit` has built.
+    pub fn open(name: &str) -> Result<Self> {
+        let cache = cache()?;
+        let dir = cache.join("trees").join(name);
+        let facts = std::fs::read_to_string(dir.join("facts"))
+            .with_context(|| format!("{name}: no finished tree in {}; run: make kit", dir.display()))?;
+        let fact = |key: &str| {
+            facts
+                .lines()
+                .find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
+                .map(str::to_owned)
+                .with_context(|| format!("{name}: no {key}= in {}", dir.join("facts").display()))
+        };
+        let pools = cache.join("pools").join(name);
+        ensure!(pools.join("stamp").exists(), "{name}: no finished pools in {}; run: make kit", pools.display());
+        Ok(Self { name: name.to_owned(), kernel: fact("KERNEL")?, zfs: fact("ZFS")?, dir, pools })
+    }
+
+    /// The system of this test run: `$TAPROOT_SYSTEM`, else the default one.
+    pub fn current() -> Result<Self> {
+        Self::open(&std::env::var("TAPROOT_SYSTEM").unwrap_or_else(|_| SYSTEMS[0].to_owned()))
+    }
+
+    /// The directory tree of the system.
+    pub fn tree(&self) -> PathBuf {
+        self.dir.join("root")
+    }
+
+    /// The bootable kernel.
+    pub fn vmlinuz(&self) -> PathBuf {
+        self.tree().join("boot").join(format!("vmlinuz-{}", self.kernel))
+    }
+
+    /// The tree as a squashfs, for the helper VM.
+    pub fn squashfs(&self) -> PathBuf {
+        self.dir.join("system.squashfs")
+    }
+
+    /// The initramfs of the helper VM.
+    pub fn helper_initrd(&self) -> PathBuf {
+        self.dir.join("helper.cpio")
+    }
+
+    /// What the tree was made from, for caches that depend on it.
+    pub fn stamp(&self) -> Result<String> {
+        let path = self.dir.join("stamp");
+        std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
+    }
+
+    /// A raw image of the pool disk with this serial. It is shared by all tests: never write to it.
+    pub fn pool_disk(&self, serial: &str) -> PathBuf {
+        self.pools.join(format!("{serial}.img"))
+    }
+}
+
+/// Runs a command, with its output in the error if it fails.
+pub fn run(command: &mut Command) -> Result<String> {
+    let shown = format!("{command:?}");
+    let output = command.output().with_context(|| format!("starting {shown}"))?;
+    if !output.status.success() {
+        bail!(
+            "{shown}: {}\n{}{}",
+            output.status,
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}

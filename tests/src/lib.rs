@@ -1,0 +1,15 @@
+//! Test kit driver: the kit's systems and images, virtual machines, what their guests report.
+
+pub mod image;
+pub mod kit;
+pub mod scenario;
+pub mod show;
+pub mod vm;
+pub mod words;
+
+/// The checkout this crate was built from.
+pub fn checkout() -> std::path::PathBuf {
+    let mut path = std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    path.pop();
+    path
+}

@@ -1,0 +1,153 @@
+//! Disks of a VM: copy-on-write overlays over the kit's pool images.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use tempfile::TempDir;
+
+use crate::kit::{self, System};
+
+/// What a disk is attached to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Bus {
+    /// virtio-blk.
+    #[default]
+    Virtio,
+    /// A disk of a virtio-scsi controller.
+    Scsi,
+    /// `NVMe`.
+    Nvme,
+    /// SATA behind an AHCI controller.
+    Ahci,
+    /// USB mass storage behind an xHCI controller.
+    Usb,
+}
+
+/// One disk image as a VM sees it.
+#[derive(Debug, Clone)]
+pub struct Disk {
+    /// Image file.
+    pub path: PathBuf,
+    /// `raw` or `qcow2`.
+    pub format: &'static str,
+    /// Serial number; udev names the disk after it.
+    pub serial: String,
+    /// What it is attached to.
+    pub bus: Bus,
+    /// The guest cannot write.
+    pub read_only: bool,
+}
+
+impl Disk {
+    /// A raw image that the guest cannot write.
+    pub fn read_only(path: &Path, serial: &str) -> Self {
+        Self { path: path.to_owned(), format: "raw", serial: serial.to_owned(), bus: Bus::Virtio, read_only: true }
+    }
+
+    /// The same disk on another bus.
+    #[must_use]
+    pub fn on(mut self, bus: Bus) -> Self {
+        self.bus = bus;
+        self
+    }
+
+    /// The value of QEMU's `-blockdev` (also the arguments of QMP's `blockdev-add`).
+    pub fn blockdev(&self) -> serde_json::Value {
+        // Nothing here outlives the test, so the guest's flushes need not reach the platter.
+        serde_json::json!({
+            "driver": self.format, "node-name": self.node(), "read-only": self.read_only, "discard": "unmap",
+            "cache": { "no-flush": true },
+            "file": { "driver": "file", "filename": self.path, "discard": "unmap", "locking": "off", "cache": { "no-flush": true } },
+        })
+    }
+
+    /// The name of the block node.
+    pub fn node(&self) -> String {
+        format!("node-{}", self.serial)
+    }
+}
+
+/// A directory for the overlays of one test; gone when dropped.
+#[derive(Debug)]
+pub struct Scratch {
+    dir: TempDir,
+}
+
+impl Scratch {
+    /// A new empty one, in the kit's cache.
+    pub fn new() -> Result<Self> {
+        let parent = kit::cache()?.join("run");
+        std::fs::create_dir_all(&parent).with_context(|| format!("creating {}", parent.display()))?;
+        Ok(Self { dir: TempDir::new_in(&parent).with_context(|| format!("a directory in {}", parent.display()))? })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// A writable copy of the pool disk with this serial; the kit's image stays as it is.
+    pub fn overlay(&self, system: &System, serial: &str) -> Result<Disk> {
+        let path = self.dir.path().join(format!("{serial}.qcow2"));
+        kit::run(
+            Command::new("qemu-img")
+                .args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"])
+                .arg(system.pool_disk(serial))
+                .arg(&path),
+        )?;
+        Ok(Disk { path, format: "qcow2", serial: serial.to_owned(), bus: Bus::Virtio, read_only: false })
+    }
+
+    /// Writable copies of several pool disks.
+    pub fn overlays(&self, system: &System, serials: &[&str]) -> Result<Vec<Disk>> {
+        serials.iter().map(|serial| self.overlay(system, serial)).collect()
+    }
+
+    /// Overwrites vdev labels (0 to 3) on the first partition of an overlay.
+    pub fn damage_labels(&self, system: &System, disk: &Disk, labels: &[u64]) -> Result<()> {
+        let base = system.pool_disk(&disk.serial);
+        let file = File::open(&base).with_context(|| format!("opening {}", base.display()))?;
+        let (start, size) = first_partition(&file).with_context(|| format!("{}", base.display()))?;
+        let mut qemu_io = Command::new("qemu-io");
+        qemu_io.args(["-f", "qcow2"]);
+        for label in labels {
+            let offset = start + label_offset(*label, size);
+            qemu_io.arg("-c").arg(format!("write -P 0xa5 {offset} {LABEL_SIZE}"));
+        }
+        kit::run(qemu_io.arg(&disk.path)).map(drop)
+    }
+}
+
+/// Bytes of one vdev label.
+const LABEL_SIZE: u64 = 256 * 1024;
+
+/// Where label `index` begins on a device of `size` bytes: two at the front, two at the end of the size rounded down to
+/// whole labels.
+fn label_offset(index: u64, size: u64) -> u64 {
+    let rounded = size / LABEL_SIZE * LABEL_SIZE;
+    if index < 2 { index * LABEL_SIZE } else { rounded - (4 - index) * LABEL_SIZE }
+}
+
+/// Start and size in bytes of partition 1 of a GPT disk with 512-byte sectors.
+fn first_partition(disk: &File) -> Result<(u64, u64)> {
+    let mut entry = [0u8; 48];
+    disk.read_exact_at(&mut entry, 1024).context("reading the first GPT entry")?;
+    let number = |range: &[u8]| range.iter().rev().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
+    let [first, last] = [32..40, 40..48].map(|range| entry.get(range).map_or(0, number));
+    ensure!(first > 0 && last > first, "no first partition (sectors {first} to {last})");
+    Ok((first * 512, (last - first + 1) * 512))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_lie_at_both_ends() {
+        let size = 10 * LABEL_SIZE + 4096;
+        assert_eq!([0, 1, 2, 3].map(|i| label_offset(i, size) / LABEL_SIZE), [0, 1, 8, 9]);
+    }
+}

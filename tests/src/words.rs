@@ -1,0 +1,14 @@
+//! What the early boot says, word for word, as far as tests rely on it.
+
+/// First line of the explanation when there is no way on.
+pub const EXPLANATION: &str = "taproot: the system could not be started";
+/// Stands before the sentence that says what is wrong.
+pub const PROBLEM: &str = "Problem:";
+/// Stands before what should have been there.
+pub const EXPECTED: &str = "Expected:";
+/// Prompt of the rescue shell, packed or built in.
+pub const PROMPT: &str = "(taproot) # ";
+/// Part of the answer to `help` in either.
+pub const HELP: &str = "what went wrong";
+/// How the driver calls a crash of the emulated processor; a scenario that dies of it is run again.
+pub const EMULATOR_FAULT: &str = "emulator fault (int3 in the guest's kernel)";
