@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use taproot_init::sys::beneath::resolve;
 
 /// Where glibc looks when nothing else is said; Debian's multiarch directories stand in its ld.so.conf too.
-const DEFAULT_DIRECTORIES: [&str; 8] = [
+pub(super) const DEFAULT_DIRECTORIES: [&str; 8] = [
     "/lib/x86_64-linux-gnu",
     "/usr/lib/x86_64-linux-gnu",
     "/lib64",

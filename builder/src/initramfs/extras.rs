@@ -94,10 +94,10 @@ pub fn rescue(tree: &mut Tree, root: &Path, kind: Rescue) -> Result<(), ExtrasEr
             program(tree, root, &path, &format!("/sbin/{name}"), "rescue: pool and dataset tools")?;
         }
         // glibc opens it by name when a thread is cancelled, which zpool does; no ELF header says so.
-        for dir in ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu", "usr/lib64", "usr/lib", "lib64", "lib"] {
+        for dir in elf::DEFAULT_DIRECTORIES {
             let path = Path::new(dir).join("libgcc_s.so.1");
             if let Some(real) = resolve(root, &path).ok().filter(|p| p.is_file()) {
-                tree.program(&format!("/{}", path.display()), read(&real)?, "library that glibc loads for zpool")?;
+                tree.program(&path.display().to_string(), read(&real)?, "library that glibc loads for zpool")?;
                 break;
             }
         }

@@ -78,14 +78,13 @@ impl Boot<'_> {
                 Tried { devices, judgement, reply: None }
             }
         };
-        self.log.info(format!(
-            "pool {name} ({}): {:?}{}{}, bootfs {}",
-            candidate.guid,
-            tried.judgement.health,
-            if tried.judgement.reason.is_empty() { "" } else { ": " },
-            tried.judgement.reason,
-            tried.judgement.bootfs.as_deref().unwrap_or("not set")
-        ));
+        self.log.info(format!("pool {name} ({}): {}", candidate.guid, tried.judgement));
+        if tried.judgement.health != Health::Unavailable
+            && !self.automatic()
+            && let Some(whose) = self.foreign(candidate)
+        {
+            self.log.warn(format!("pool {name} was {whose}; it is named on the command line, so it is imported"));
+        }
         watched.tried = Some(tried);
     }
 

@@ -28,7 +28,10 @@ impl Boot<'_> {
                         if missing.is_empty() { String::new() } else { format!("; missing: {}", missing.join(", ")) };
                     Some(format!("{}{list}", j.reason))
                 }
-                Some(_) => self.foreign(candidate),
+                Some(_) if self.automatic() => {
+                    self.foreign(candidate).map(|whose| format!("{whose}; name it on the command line to import it"))
+                }
+                Some(_) => None,
             };
             facts.push(PoolFact {
                 name: candidate.name.clone(),
@@ -61,26 +64,24 @@ impl Boot<'_> {
         pools.into_iter().map(fact).collect()
     }
 
-    /// The kernel does not look at the hostid, so this is the only protection against taking a pool from another live
-    /// host. Naming the pool is the user's word that it is ours.
-    fn foreign(&self, candidate: &Candidate) -> Option<String> {
+    /// Whose pool it is, if another system may still be using it. The kernel does not look at the hostid, so this is the
+    /// only protection against taking a pool from another live host.
+    pub(super) fn foreign(&self, candidate: &Candidate) -> Option<String> {
         let theirs = candidate.hostid.unwrap_or(0);
         let active = candidate.state == PoolState::Active;
         if !active || theirs == 0 || theirs == u64::from(self.hostid) {
             return None;
         }
         let host = candidate.hostname.as_deref().unwrap_or("unknown");
-        if matches!(self.request.root.value, Selector::Auto) {
-            return Some(format!(
-                "last used by another system, {host} (hostid {theirs:08x}, ours {:08x}), and not exported there; name it on the command line to import it",
-                self.hostid
-            ));
-        }
-        self.log.warn(format!(
-            "pool {} was last used by {host} (hostid {theirs:08x}, ours {:08x}) and not exported; it is named on the command line, so it is imported",
-            candidate.name, self.hostid
-        ));
-        None
+        let ours = self.hostid;
+        Some(format!(
+            "last used by another system, {host} (hostid {theirs:08x}, ours {ours:08x}), and not exported there"
+        ))
+    }
+
+    /// Whether no pool is named. Naming one is the user's word that it is ours.
+    pub(super) fn automatic(&self) -> bool {
+        matches!(self.request.root.value, Selector::Auto)
     }
 }
 

@@ -45,7 +45,8 @@ impl Boot<'_> {
             if scanner.update(self.system) {
                 last_change = Instant::now();
             }
-            let mut candidates = assemble(&scanner.seen());
+            let labels = scanner.seen();
+            let mut candidates = assemble(&labels);
             candidates.retain(|c| c.state != PoolState::Destroyed);
             if !module_ready {
                 module_ready = self.zfs_ready()?;
@@ -58,7 +59,6 @@ impl Boot<'_> {
             let late = now >= deadline;
             if module_ready {
                 let quiet = last_change.elapsed() >= QUIET && self.hardware.settled();
-                let labels = scanner.seen();
                 let imported = self.imported_facts();
                 candidates.retain(|c| imported.iter().all(|pool| pool.guid != c.guid));
                 for candidate in candidates.iter_mut().filter(|c| wanted(&self.request, c)) {
@@ -98,8 +98,8 @@ impl Boot<'_> {
     fn enough(&self, choice: &Choice, candidates: &[Candidate], watched: &BTreeMap<u64, Watched>, quiet: bool) -> bool {
         // A pool that nobody named, neither the user nor the packer, may not be the only one: which of several boots must
         // not depend on the order in which disks wake up.
-        let named = !matches!(self.request.root.value, Selector::Auto)
-            || self.image.pools.iter().any(|p| p.guid == choice.guid || p.name == choice.pool);
+        let named =
+            !self.automatic() || self.image.pools.iter().any(|p| p.guid == choice.guid || p.name == choice.pool);
         let grace_over =
             watched.get(&choice.guid).is_none_or(|w| w.since.elapsed() >= self.request.degraded_wait.value);
         if choice.better.is_some() || !(named || quiet || grace_over) {
@@ -112,7 +112,7 @@ impl Boot<'_> {
     /// Whether the named pool is there, and is in a state that no further disk changes (unsupported features, in use by
     /// another host).
     fn hopeless(&self, candidates: &[Candidate], watched: &BTreeMap<u64, Watched>) -> bool {
-        if matches!(self.request.root.value, Selector::Auto) {
+        if self.automatic() {
             return false;
         }
         let mut named = candidates.iter().filter(|c| wanted(&self.request, c)).peekable();
@@ -173,13 +173,7 @@ fn seen(candidates: &[Candidate], watched: &BTreeMap<u64, Watched>, scanner: &Sc
         let judgement = watched.get(&candidate.guid).and_then(|w| w.tried.as_ref()).map(|t| &t.judgement);
         let state = match judgement {
             None => missing_text(candidate),
-            Some(j) => format!(
-                "{:?}{}{}, bootfs {}",
-                j.health,
-                if j.reason.is_empty() { "" } else { ": " },
-                j.reason,
-                j.bootfs.as_deref().unwrap_or("not set")
-            ),
+            Some(judgement) => judgement.to_string(),
         };
         lines.push(format!("pool {} (guid {}): {state}", candidate.name, candidate.guid));
         lines.extend(candidate.missing().map(|leaf| format!("  missing {}", leaf_text(leaf))));

@@ -15,7 +15,7 @@ use crate::image::ImageConfig;
 use crate::plan::facts::{Dataset, Health};
 use crate::plan::mounts::Origin;
 use crate::plan::select::Choice;
-use crate::plan::{from_zfs, mounts, select};
+use crate::plan::{from_zfs, mounts, names, select};
 use crate::report::boot::{BootReport, MountDone, REPORT_PATH};
 use crate::report::log::{LOG_PATH, Log};
 use crate::report::phases::{Phases, since_boot};
@@ -170,9 +170,9 @@ impl<'a> Boot<'a> {
         let began = self.phases.start("mount");
         let new_root = Path::new(NEW_ROOT);
         let step = mounts::root_step(root, &self.request);
-        self.report.mounts = vec![newroot::mount_root(self.system, step, root, &self.log)?];
+        self.report.mounts = vec![newroot::mount_root(self.system, step, &self.log)?];
         let relatime = self.relatime_default();
-        let pool = root.name.split('/').next().unwrap_or_default();
+        let pool = names::pool_of(&root.name);
         let all: Vec<Dataset> = match Zfs::new(self.system).datasets(pool) {
             Ok(all) => all.iter().map(|o| from_zfs::dataset(o, relatime)).collect(),
             Err(e) => {

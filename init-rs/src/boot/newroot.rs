@@ -2,9 +2,8 @@
 //! see them: an absolute link there must not lead into the initramfs.
 
 use super::failure::Failure;
-use crate::plan::facts::Dataset;
 use crate::plan::fstab::FstabEntry;
-use crate::plan::mounts::{MountStep, Origin};
+use crate::plan::mounts::MountStep;
 use crate::plan::{fstab, options::MountOptions};
 use crate::report::boot::MountDone;
 use crate::report::log::Log;
@@ -27,7 +26,7 @@ pub(super) fn read_fstab(root: &Path) -> Vec<FstabEntry> {
     fstab::parse(&text)
 }
 
-/// Mounts one step of the plan below `root`.
+/// Mounts one step of the plan below `root`, which [`mount_root`] mounted.
 pub(super) fn mount(system: &dyn System, root: &Path, step: MountStep, log: &Log) -> MountDone {
     let start = Instant::now();
     let result = mount_step(system, root, &step, log);
@@ -41,33 +40,26 @@ pub(super) fn mount(system: &dyn System, root: &Path, step: MountStep, log: &Log
 }
 
 fn mount_step(system: &dyn System, root: &Path, step: &MountStep, log: &Log) -> io::Result<()> {
-    let target = if step.origin == Origin::Root { root.to_path_buf() } else { resolve(root, Path::new(&step.target))? };
-    if step.origin != Origin::Root {
-        match fs::read_dir(&target) {
-            Ok(mut entries) => {
-                if entries.next().is_some() {
-                    log.info(format!("{} is not empty; {} covers what is in it", step.target, step.dataset));
-                }
+    let target = resolve(root, Path::new(&step.target))?;
+    match fs::read_dir(&target) {
+        Ok(mut entries) => {
+            if entries.next().is_some() {
+                log.info(format!("{} is not empty; {} covers what is in it", step.target, step.dataset));
             }
-            Err(e) if e.kind() == io::ErrorKind::NotFound => fs::create_dir_all(&target)
-                .map_err(|e| io::Error::new(e.kind(), format!("mount point {} is missing and {e}", step.target)))?,
-            Err(e) => return Err(e),
         }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => fs::create_dir_all(&target)
+            .map_err(|e| io::Error::new(e.kind(), format!("mount point {} is missing and {e}", step.target)))?,
+        Err(e) => return Err(e),
     }
     system.mount(&step.dataset, &target, "zfs", step.options.flags, &step.options.data)
 }
 
 /// Mounts the root, or says why not.
-pub(super) fn mount_root(
-    system: &dyn System,
-    step: MountStep,
-    dataset: &Dataset,
-    log: &Log,
-) -> Result<MountDone, Failure> {
+pub(super) fn mount_root(system: &dyn System, step: MountStep, log: &Log) -> Result<MountDone, Failure> {
     let root = Path::new(NEW_ROOT);
     // What an earlier attempt left mounted.
     let _ = system.unmount(root, true);
-    let failed = |source| Failure::Mount { dataset: dataset.name.clone(), source };
+    let failed = |source| Failure::Mount { dataset: step.dataset.clone(), source };
     fs::create_dir_all(root).map_err(failed)?;
     let start = Instant::now();
     system.mount(&step.dataset, root, "zfs", step.options.flags, &step.options.data).map_err(failed)?;

@@ -2,6 +2,7 @@
 //! in the root vdev's state (reference zfs-ioctl 4.3).
 
 use super::nvlist::NvList;
+use std::fmt;
 
 /// Depth of a vdev tree as far as we follow it; real ones have at most four levels (root, top, replacing, leaf).
 const MAX_DEPTH: u32 = 16;
@@ -43,6 +44,14 @@ pub struct Judgement {
     pub bad: Vec<BadVdev>,
     /// Waiting for devices may help.
     pub wait_helps: bool,
+}
+
+impl fmt::Display for Judgement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let colon = if self.reason.is_empty() { "" } else { ": " };
+        let bootfs = self.bootfs.as_deref().unwrap_or("not set");
+        write!(f, "{:?}{colon}{}, bootfs {bootfs}", self.health, self.reason)
+    }
 }
 
 fn state_of(node: &NvList) -> (u64, u64) {
