@@ -2,16 +2,7 @@ use super::*;
 use crate::cmdline::parse;
 
 fn pool(name: &str, guid: u64, bootfs: Option<&str>) -> PoolFact {
-    PoolFact {
-        name: name.into(),
-        guid,
-        bootfs: bootfs.map(str::to_owned),
-        health: Health::Online,
-        problem: None,
-        exported: true,
-        hostid: 0,
-        hostname: None,
-    }
+    PoolFact { bootfs: bootfs.map(str::to_owned), exported: true, ..PoolFact::named(name, guid) }
 }
 
 fn gone(mut pool: PoolFact) -> PoolFact {
