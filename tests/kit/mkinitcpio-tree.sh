@@ -17,12 +17,12 @@ if [ ! -e "$dest" ]; then
     cp -a "$tree" "$dest.new"
     mv "$dest.new" "$dest"
 fi
-if [ ! -e "$dest/usr/bin/bsdtar" ]; then
+if [ ! -e "$dest/usr/bin/bsdtar" ] || [ ! -e "$dest/usr/bin/gawk" ]; then
     mkdir -p "$KIT_CACHE/log"
     debian12_sources >"$dest/etc/apt/sources.list"
     cp /etc/resolv.conf "$dest/etc/resolv.conf"
-    logged "$KIT_CACHE/log/mkinitcpio-tree.log" "installing libarchive-tools" \
-        chroot "$dest" sh -c 'apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends libarchive-tools && apt-get clean'
+    logged "$KIT_CACHE/log/mkinitcpio-tree.log" "installing bsdtar and gawk" \
+        chroot "$dest" sh -c 'apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends libarchive-tools gawk && apt-get clean'
 fi
 
 put() { # FILE DEST MODE
@@ -49,9 +49,15 @@ for dir in install hooks; do
 done
 for file in "$source"/udev/*.rules; do put "udev/$(basename "$file")" "$lib/udev/$(basename "$file")" 644; done
 
-# What mkinitcpio expects where Arch has it.
+# What mkinitcpio expects where Arch has it. There is one directory of programs there, and one in the image: hard links,
+# because in the image a symbolic link from one to the other would point to itself.
+for file in "$dest"/usr/sbin/*; do
+    other=$dest/usr/bin/${file##*/}
+    case "$(readlink "$other" || true)" in */sbin/"${file##*/}") rm "$other" ;; esac
+    [ -e "$other" ] || [ -L "$other" ] || cp -Pl "$file" "$other"
+done
 cp "$dest/usr/bin/busybox" "$dest/$lib/busybox"
 ln -sf "$(cd "$dest" && ls usr/lib/*/libkmod.so.2 | sed 's|^usr/lib/||')" "$dest/usr/lib/libkmod.so.2"
 mkdir -p "$dest/etc/udev"
-[ -e "$dest/etc/udev/hwdb.bin" ] || ln -s /usr/lib/udev/hwdb.bin "$dest/etc/udev/hwdb.bin"
-say "$dest: mkinitcpio $(chroot "$dest" mkinitcpio --version)"
+[ -L "$dest/etc/udev/hwdb.bin" ] || [ -e "$dest/etc/udev/hwdb.bin" ] || ln -s /usr/lib/udev/hwdb.bin "$dest/etc/udev/hwdb.bin"
+say "$dest: $(chroot "$dest" mkinitcpio --version | tr -d '"')"
