@@ -38,7 +38,7 @@ impl Boot<'_> {
         // A vdev that was removed from the pool leaves a gap that labels cannot tell from a missing disk: only the kernel
         // knows, so it is asked as soon as no more disks are on their way.
         let complete = leaves_there && (candidate.missing_tops() == 0 || quiet);
-        let grace_over = late || watched.since.elapsed() >= self.request.degraded_wait.value;
+        let grace_over = late || self.grace_over(watched);
         if !complete && !grace_over {
             return;
         }

@@ -100,13 +100,17 @@ impl Boot<'_> {
         // not depend on the order in which disks wake up.
         let named =
             !self.automatic() || self.image.pools.iter().any(|p| p.guid == choice.guid || p.name == choice.pool);
-        let grace_over =
-            watched.get(&choice.guid).is_none_or(|w| w.since.elapsed() >= self.request.degraded_wait.value);
+        let grace_over = watched.get(&choice.guid).is_none_or(|w| self.grace_over(w));
         if choice.better.is_some() || !(named || quiet || grace_over) {
             return false;
         }
         let Some(candidate) = candidates.iter().find(|c| c.guid == choice.guid) else { return true };
         choice.health == Health::Online || candidate.missing().next().is_none() || grace_over
+    }
+
+    /// Whether missing members of a pool have been waited for long enough.
+    pub(super) fn grace_over(&self, watched: &Watched) -> bool {
+        self.request.degraded.value.is_some_and(|grace| watched.since.elapsed() >= grace)
     }
 
     /// Whether the named pool is there, and is in a state that no further disk changes (unsupported features, in use by
@@ -125,7 +129,8 @@ impl Boot<'_> {
 
     /// How long nothing needs to be done unless a device appears.
     fn nap(&self, watched: &BTreeMap<u64, Watched>, deadline: Instant, last_change: Instant) -> Duration {
-        let grace = watched.values().map(|w| self.request.degraded_wait.value.saturating_sub(w.since.elapsed()));
+        let grace =
+            watched.values().filter_map(|w| Some(self.request.degraded.value?.saturating_sub(w.since.elapsed())));
         // Drivers that are loading tell of themselves only by the devices they bring.
         let settling = if self.hardware.settled() { QUIET.saturating_sub(last_change.elapsed()) } else { MODULE_POLL };
         let events = [settling, deadline.saturating_duration_since(Instant::now())];

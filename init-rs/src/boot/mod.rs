@@ -5,12 +5,14 @@ mod facts;
 mod failure;
 mod find;
 mod hardware;
+mod hook;
 mod newroot;
 mod progress;
 mod scan;
 mod start;
 
 use crate::cmdline::Request;
+use crate::devices::table::ModuleTable;
 use crate::image::ImageConfig;
 use crate::plan::facts::{Dataset, Health};
 use crate::plan::mounts::Origin;
@@ -23,16 +25,19 @@ use crate::rescue::{self, Decision};
 use crate::sys::{System, entry, power, switch_root};
 use crate::zfs::ioctl::{ObjsetKind, Zfs, describe};
 use crate::zfs::nvlist::{NvList, Value};
+pub use hook::run as hook;
+
 use failure::Failure;
 use find::Found;
 use hardware::Hardware;
-use newroot::NEW_ROOT;
 use std::convert::Infallible;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Where PID 1 mounts the new root until it becomes `/`.
+const NEW_ROOT: &str = "/newroot";
 /// Between two looks at the disks while the zfs module starts.
 const MODULE_POLL: Duration = Duration::from_millis(50);
 
@@ -47,6 +52,8 @@ struct Boot<'a> {
     report: BootReport,
     /// This system's hostid, 0 if it has none.
     hostid: u32,
+    /// Where the new root is mounted until it becomes `/`.
+    new_root: PathBuf,
 }
 
 /// Boots; as PID 1 this never returns.
@@ -62,8 +69,7 @@ pub fn run(system: &dyn System) -> ! {
         };
         boot.report.problems.push(failure.to_string());
         boot.save_report();
-        let panic = boot.request.panic.as_ref().map(|p| p.value);
-        let error = match rescue::run(&failure.explain(), panic, &log) {
+        let error = match rescue::run(&failure.explain(), boot.request.rescue.on_failure.value, &log) {
             Decision::Retry => continue,
             Decision::Reboot => power::restart(),
             Decision::PowerOff => power::power_off(),
@@ -73,44 +79,47 @@ pub fn run(system: &dyn System) -> ! {
 }
 
 impl<'a> Boot<'a> {
-    /// Brings up the pseudo file systems, the log, the modules and the devices; nothing here can fail the boot.
+    /// PID 1: brings up the pseudo file systems, the log, the modules and the devices; nothing here can fail the boot.
     fn start(system: &'a dyn System, log: &Arc<Log>, phases: &'a Phases) -> Self {
         let began = phases.start("start");
         let problems = start::mount_pseudo(system);
-        start::attach(log);
+        start::attach_console(log);
+        start::attach_log(log);
         rescue::catch_panics();
-        let image = start::image_config();
-        let request = start::request(&image);
-        log.info(format!("taproot-init {}, kernel {}", env!("CARGO_PKG_VERSION"), start::kernel_release()));
-        for note in request.problems.iter().chain(&request.notes) {
-            log.warn(format!("{}: {}", note.word, note.message));
-        }
         for problem in &problems {
             log.error(problem);
         }
+        let mut boot = Self::new(system, log, phases, start::module_table(log), Path::new(NEW_ROOT));
+        boot.report.problems = problems;
+        drop(began);
+        boot
+    }
+
+    /// What is asked, and the devices as they come; `table`: the modules that are ours to load.
+    fn new(system: &'a dyn System, log: &Arc<Log>, phases: &'a Phases, table: ModuleTable, new_root: &Path) -> Self {
+        let image = start::image_config();
+        let request = start::request(&image);
+        let kernel = start::kernel_release();
+        log.info(format!("taproot-init {}, kernel {kernel}", env!("CARGO_PKG_VERSION")));
+        for note in request.problems.iter().chain(&request.notes) {
+            log.warn(format!("{}: {}", note.word, note.message));
+        }
+        let hardware = Hardware::start(table, &request, log);
         let report = BootReport {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            kernel: start::kernel_release(),
+            kernel,
             request: Some(request.clone()),
-            problems,
             ..BootReport::default()
         };
-        let hardware = Hardware::start(start::module_table(log), &request, log);
-        drop(began);
-        Self { system, log: Arc::clone(log), phases, image, request, hardware, report, hostid: 0 }
+        let log = Arc::clone(log);
+        Self { system, log, phases, image, request, hardware, report, hostid: 0, new_root: new_root.to_owned() }
     }
 
     /// From devices to the hand-over; comes back only with what went wrong.
     fn attempt(&mut self) -> Result<Infallible, Failure> {
-        let found = self.find_pool()?;
-        self.log.info(format!("pool {}: {}", found.choice.pool, found.choice.why));
-        self.report.choice = Some(found.choice.clone());
-        self.import(&found)?;
-        let root = self.root_dataset(&found)?;
-        self.report.root = Some(root.name.clone());
-        self.mount_everything(&root)?;
-        let init =
-            newroot::find_init(Path::new(NEW_ROOT), &root.name, self.request.init.as_ref().map(|i| i.value.as_str()))?;
+        let root = self.bring_up_root()?;
+        let wanted = self.request.init.as_ref().map(|i| i.value.as_str());
+        let init = newroot::find_init(&self.new_root, &root.name, wanted)?;
         self.report.init = Some(init.display().to_string());
         self.log.info(format!(
             "handing over to {} {:.3} s after the kernel started",
@@ -120,7 +129,19 @@ impl<'a> Boot<'a> {
         self.hardware.stop(&self.log);
         self.save_report();
         let args: Vec<_> = std::env::args_os().skip(1).collect();
-        Err(switch_root::hand_over(Path::new(NEW_ROOT), &init, &args).into())
+        Err(switch_root::hand_over(&self.new_root, &init, &args).into())
+    }
+
+    /// Everything up to a root that is mounted with all that belongs to it.
+    fn bring_up_root(&mut self) -> Result<Dataset, Failure> {
+        let found = self.find_pool()?;
+        self.log.info(format!("pool {}: {}", found.choice.pool, found.choice.why));
+        self.report.choice = Some(found.choice.clone());
+        self.import(&found)?;
+        let root = self.root_dataset(&found)?;
+        self.report.root = Some(root.name.clone());
+        self.mount_everything(&root)?;
+        Ok(root)
     }
 
     /// Imports what was found, under its own name and with the paths its labels record.
@@ -168,9 +189,9 @@ impl<'a> Boot<'a> {
     /// The root, then what its pool and its own fstab add.
     fn mount_everything(&mut self, root: &Dataset) -> Result<(), Failure> {
         let began = self.phases.start("mount");
-        let new_root = Path::new(NEW_ROOT);
+        let new_root = self.new_root.clone();
         let step = mounts::root_step(root, &self.request);
-        self.report.mounts = vec![newroot::mount_root(self.system, step, &self.log)?];
+        self.report.mounts = vec![newroot::mount_root(self.system, &new_root, step, &self.log)?];
         let relatime = self.relatime_default();
         let pool = names::pool_of(&root.name);
         let all: Vec<Dataset> = match Zfs::new(self.system).datasets(pool) {
@@ -181,12 +202,12 @@ impl<'a> Boot<'a> {
                 vec![root.clone()]
             }
         };
-        let plan = mounts::plan(root, &all, &newroot::read_fstab(new_root), &self.request);
+        let plan = mounts::plan(root, &all, &newroot::read_fstab(&new_root), &self.request);
         if let Some(remount) = &plan.remount_root {
-            newroot::remount_root(self.system, &root.name, &remount.options, &remount.why, &self.log);
+            newroot::remount_root(self.system, &new_root, &root.name, &remount.options, &remount.why, &self.log);
         }
         for step in plan.steps.into_iter().filter(|step| step.origin != Origin::Root) {
-            let done = newroot::mount(self.system, new_root, step, &self.log);
+            let done = newroot::mount(self.system, &new_root, step, &self.log);
             self.report.mounts.push(done);
         }
         for skipped in &plan.skipped {

@@ -15,8 +15,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// Where the new root is mounted until it becomes `/`.
-pub(super) const NEW_ROOT: &str = "/newroot";
 /// Programs tried when the command line names none.
 const INITS: [&str; 3] = ["/sbin/init", "/etc/init", "/bin/init"];
 
@@ -55,8 +53,7 @@ fn mount_step(system: &dyn System, root: &Path, step: &MountStep, log: &Log) -> 
 }
 
 /// Mounts the root, or says why not.
-pub(super) fn mount_root(system: &dyn System, step: MountStep, log: &Log) -> Result<MountDone, Failure> {
-    let root = Path::new(NEW_ROOT);
+pub(super) fn mount_root(system: &dyn System, root: &Path, step: MountStep, log: &Log) -> Result<MountDone, Failure> {
     // What an earlier attempt left mounted.
     let _ = system.unmount(root, true);
     let failed = |source| Failure::Mount { dataset: step.dataset.clone(), source };
@@ -68,9 +65,16 @@ pub(super) fn mount_root(system: &dyn System, step: MountStep, log: &Log) -> Res
 }
 
 /// Changes the options of the mounted root.
-pub(super) fn remount_root(system: &dyn System, dataset: &str, options: &MountOptions, why: &str, log: &Log) {
+pub(super) fn remount_root(
+    system: &dyn System,
+    root: &Path,
+    dataset: &str,
+    options: &MountOptions,
+    why: &str,
+    log: &Log,
+) {
     let flags = options.flags | libc::MS_REMOUNT;
-    match system.mount(dataset, Path::new(NEW_ROOT), "zfs", flags, &options.data) {
+    match system.mount(dataset, root, "zfs", flags, &options.data) {
         Ok(()) => log.info(format!("remounted / ({why})")),
         Err(e) => log.warn(format!("remounting / ({why}) failed: {e}")),
     }

@@ -4,11 +4,16 @@
 //! the word that decided it. `docs/boot-parameters.md` has the table.
 
 mod parse;
+mod settings;
 mod words;
 
 use std::time::Duration;
 
 pub use parse::parse;
+pub use settings::{
+    HostidPolicy, ImportSettings, KeyFile, KeySettings, MountSettings, OnFailure, RescueSettings, ResumeSettings,
+    SnapshotSettings, Stage, Which,
+};
 pub use words::{Word, tokenize};
 
 /// A value together with the word (or default) that decided it.
@@ -86,27 +91,45 @@ pub struct Request {
     pub words: Vec<String>,
     /// Which root.
     pub root: Decided<Selector>,
+    /// Whether a ZFS root is asked for, or none at all; false if `root=` names something else. Hook mode steps aside then.
+    pub ours: bool,
+    /// `...@snap` behind the root: the snapshot's name, without `@`.
+    pub snapshot: Option<Decided<String>>,
+    /// How a snapshot is booted, and what is done to the root before it is mounted.
+    pub snapshots: SnapshotSettings,
+    /// Roots to try when the chosen one cannot be booted, in order (`taproot.fallback=`).
+    pub fallback: Vec<Decided<String>>,
     /// `ro` (true) or `rw` (false); `None`: neither word, the dataset's properties decide.
     pub read_only: Option<Decided<bool>>,
+    /// `rootflags=`: mount options for the root, as given.
+    pub root_flags: Option<Decided<String>>,
     /// `init=`: path of the program to hand over to, in the new root.
     pub init: Option<Decided<String>>,
     /// Console level set by `quiet` (4), `debug` (10) or `loglevel=N`; messages of a lower level number are shown.
     pub console_level: Option<Decided<u8>>,
-    /// `panic=N`: seconds to wait after a failure before rebooting instead of giving a shell.
-    pub panic: Option<Decided<u64>>,
     /// Options for modules, in order.
     pub module_options: Vec<ModuleOption>,
     /// Modules not to load by alias (`modprobe.blacklist=`, `module_blacklist=`), `-` replaced by `_`.
     pub module_blacklist: Vec<String>,
-    /// How long to wait for the wanted pool.
+    /// How long to wait for the wanted pool; [`Duration::MAX`] is for ever.
     pub wait: Decided<Duration>,
-    /// How long to wait for missing members once the pool can be imported degraded.
-    pub degraded_wait: Decided<Duration>,
+    /// How long to wait for missing members once the pool can be imported degraded; `None`: never import it degraded.
+    pub degraded: Decided<Option<Duration>>,
+    /// How pools are imported.
+    pub import: ImportSettings,
+    /// Keys of encrypted datasets.
+    pub keys: KeySettings,
+    /// Which datasets are mounted besides the root.
+    pub mounts: MountSettings,
+    /// Hibernation.
+    pub resume: ResumeSettings,
+    /// What happens when the boot cannot go on, or is stopped on purpose.
+    pub rescue: RescueSettings,
     /// The words after `--`; the kernel itself passes them to init, kept for `taproot explain`.
     pub init_args: Vec<String>,
     /// Words that ask for something that cannot be done.
     pub problems: Vec<Note>,
-    /// Words that look meant for us but are not understood.
+    /// Words that look meant for us but are not understood, or mean something else than some other system made of them.
     pub notes: Vec<Note>,
 }
 

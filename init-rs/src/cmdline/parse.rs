@@ -2,13 +2,26 @@
 
 use std::time::Duration;
 
-use super::{Decided, ModuleOption, Note, Request, Selector, Word, tokenize};
+use super::{
+    Decided, HostidPolicy, ImportSettings, KeySettings, ModuleOption, MountSettings, Note, OnFailure, Request,
+    RescueSettings, ResumeSettings, Selector, SnapshotSettings, Which, Word, tokenize,
+};
 use crate::plan::names;
 
 /// Default of `taproot.wait`, seconds.
 const WAIT: u64 = 30;
 /// Default of `taproot.degraded_wait`, seconds.
 const DEGRADED_WAIT: u64 = 10;
+/// Default of `taproot.key_wait`, seconds.
+const KEY_WAIT: u64 = 10;
+/// Default of `taproot.key_tries`.
+const KEY_TRIES: u32 = 3;
+/// Default of `taproot.resume_wait`, seconds.
+const RESUME_WAIT: u64 = 10;
+/// Default of `taproot.attempts`.
+const ATTEMPTS: u32 = 3;
+/// Why a switch is off that no word turned on.
+const DEFAULT: &str = "default (no)";
 /// What `quiet` sets the console level to (kernel: `CONSOLE_LOGLEVEL_QUIET`).
 const LEVEL_QUIET: u8 = 4;
 /// What `debug` sets the console level to (kernel: `CONSOLE_LOGLEVEL_DEBUG`).
@@ -35,18 +48,59 @@ fn empty() -> Request {
     Request {
         words: Vec::new(),
         root: Decided::new(Selector::Auto, "default: no root= or zfs= word"),
+        ours: true,
+        snapshot: None,
+        snapshots: SnapshotSettings {
+            rollback: Decided::new(false, DEFAULT),
+            rollback_to: None,
+            destroy_newer: Decided::new(false, DEFAULT),
+            take: None,
+            clone: None,
+        },
+        fallback: Vec::new(),
         read_only: None,
+        root_flags: None,
         init: None,
         console_level: None,
-        panic: None,
         module_options: Vec::new(),
         module_blacklist: Vec::new(),
-        wait: Decided::new(Duration::from_secs(WAIT), format!("default ({WAIT} s)")),
-        degraded_wait: Decided::new(Duration::from_secs(DEGRADED_WAIT), format!("default ({DEGRADED_WAIT} s)")),
+        wait: seconds(WAIT),
+        degraded: Decided::new(Some(Duration::from_secs(DEGRADED_WAIT)), format!("default ({DEGRADED_WAIT} s)")),
+        import: ImportSettings {
+            hostid_policy: Decided::new(HostidPolicy::Known, "default (known)"),
+            hostid: None,
+            read_only: Decided::new(false, "default (rw)"),
+            dirs: Vec::new(),
+            missing_log: Decided::new(false, DEFAULT),
+            skip: Vec::new(),
+        },
+        keys: KeySettings {
+            files: Vec::new(),
+            file_wait: seconds(KEY_WAIT),
+            prompt: Decided::new(true, "default (yes)"),
+            tries: Decided::new(KEY_TRIES, format!("default ({KEY_TRIES})")),
+            timeout: Decided::new(None, "default (for ever)"),
+        },
+        mounts: MountSettings {
+            which: Decided::new(Which::All, "default (all)"),
+            also: Vec::new(),
+            fstab: Decided::new(true, "default (yes)"),
+        },
+        resume: ResumeSettings { device: None, offset: None, disabled: None, wait: seconds(RESUME_WAIT) },
+        rescue: RescueSettings {
+            on_failure: Decided::new(OnFailure::Menu, "default (menu)"),
+            attempts: Decided::new(ATTEMPTS, format!("default ({ATTEMPTS})")),
+            stops: Vec::new(),
+            menu: None,
+        },
         init_args: Vec::new(),
         problems: Vec::new(),
         notes: Vec::new(),
     }
+}
+
+fn seconds(default: u64) -> Decided<Duration> {
+    Decided::new(Duration::from_secs(default), format!("default ({default} s)"))
 }
 
 /// `root=` and `zfs=` are kept apart until the end: `zfs=` wins wherever it stands.
@@ -78,7 +132,10 @@ impl State {
                 Err(_) => self.note(word, "expected a number from 0 to 10; ignored"),
             },
             ("panic", Some(v)) => match v.parse::<i64>() {
-                Ok(n) => self.request.panic = Some(Decided::new(u64::try_from(n).unwrap_or(0), why)),
+                Ok(n) => {
+                    let delay = Duration::from_secs(u64::try_from(n).unwrap_or(0));
+                    self.request.rescue.on_failure = Decided::new(OnFailure::Reboot(delay), why);
+                }
                 Err(_) => self.note(word, "expected a number of seconds; ignored"),
             },
             ("modprobe.blacklist" | "module_blacklist", Some(v)) => {
@@ -101,17 +158,14 @@ impl State {
 
     /// A `taproot.` word.
     fn own(&mut self, word: &Word, name: &str) {
-        let target = match name {
-            "wait" => &mut self.request.wait,
-            "degraded_wait" => &mut self.request.degraded_wait,
+        let why = word.text.as_str();
+        match (name, word.value.as_deref().map(str::parse).and_then(Result::ok).map(Duration::from_secs)) {
+            ("wait", Some(time)) => self.request.wait = Decided::new(time, why),
+            ("degraded_wait", Some(time)) => self.request.degraded = Decided::new(Some(time), why),
+            ("wait" | "degraded_wait", None) => self.note(word, "expected a whole number of seconds; ignored"),
             _ => {
                 self.note(word, "no such taproot parameter; known are taproot.wait and taproot.degraded_wait; ignored");
-                return;
             }
-        };
-        match word.value.as_deref().map(str::parse) {
-            Some(Ok(seconds)) => *target = Decided::new(Duration::from_secs(seconds), word.text.as_str()),
-            _ => self.note(word, "expected a whole number of seconds; ignored"),
         }
     }
 

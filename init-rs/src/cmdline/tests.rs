@@ -102,17 +102,17 @@ fn the_other_words() {
     assert!(!request.read_only.as_ref().unwrap().value);
     assert_eq!(request.read_only.unwrap().why, "rw");
     assert_eq!(request.init, Some(Decided::new("/sbin/x".into(), "init=/sbin/x")));
-    assert_eq!(request.panic, Some(Decided::new(5, "panic=5")));
+    assert_eq!(request.rescue.on_failure, Decided::new(OnFailure::Reboot(Duration::from_secs(5)), "panic=5"));
     assert_eq!(request.console_level, Some(Decided::new(7, "loglevel=7")));
     assert_eq!(request.wait, Decided::new(Duration::from_secs(90), "taproot.wait=90"));
-    assert_eq!(request.degraded_wait, Decided::new(Duration::from_secs(10), "default (10 s)"));
+    assert_eq!(request.degraded, Decided::new(Some(Duration::from_secs(10)), "default (10 s)"));
     assert_eq!(request.init_args, ["single", "ro"]);
     assert_eq!(request.words.len(), 9);
     assert!(request.notes.is_empty(), "{:?}", request.notes);
 
     assert!(parse(b"debug quiet").quiet() && !parse(b"quiet debug").quiet() && parse(b"quiet debug").debug());
     assert!(!parse(b"").quiet() && !parse(b"").debug());
-    assert_eq!(parse(b"panic=-1").panic.unwrap().value, 0);
+    assert_eq!(parse(b"panic=-1").rescue.on_failure.value, OnFailure::Reboot(Duration::ZERO));
 
     let request = parse(b"taproot.wait=soon taproot.colour=red taproot.wait init=x loglevel=a panic=b");
     let words: Vec<_> = request.notes.iter().map(|n| n.word.as_str()).collect();

@@ -7,6 +7,7 @@ mod shell;
 
 pub use applet::run as applet;
 
+use crate::cmdline::OnFailure;
 use crate::report::log::Log;
 use crate::sys::power;
 use std::fmt::Write as _;
@@ -82,16 +83,20 @@ fn wrap(line: &str, columns: usize) -> Vec<String> {
     lines
 }
 
-/// Explains and asks. With `panic` seconds given there is no shell: the machine restarts after that time.
-pub fn run(explanation: &Explanation, panic: Option<u64>, log: &Log) -> Decision {
+/// Explains and asks; where `policy` is headless the machine restarts or goes off instead.
+pub fn run(explanation: &Explanation, policy: OnFailure, log: &Log) -> Decision {
     log.error(&explanation.problem);
     let text = explanation.text();
     let _ = std::fs::write(WHY_FILE, &text);
     print(&text);
-    if let Some(seconds) = panic {
-        print(&format!("taproot: panic={seconds} was given: restarting in {seconds} s\n"));
-        std::thread::sleep(Duration::from_secs(seconds));
-        return Decision::Reboot;
+    if let OnFailure::Reboot(delay) | OnFailure::PowerOff(delay) = policy {
+        let (what, decision) = match policy {
+            OnFailure::PowerOff(_) => ("switching off", Decision::PowerOff),
+            _ => ("restarting", Decision::Reboot),
+        };
+        print(&format!("taproot: nobody is to be asked: {what} in {} s\n", delay.as_secs()));
+        std::thread::sleep(delay);
+        return decision;
     }
     print("taproot: 'help' lists what this prompt knows, 'retry' boots again\n");
     if Path::new(shell::BUSYBOX).exists() {

@@ -1,6 +1,7 @@
 //! The only room that talks to the kernel with `unsafe`: everything above sees the trait [`System`].
 
 pub mod beneath;
+pub mod consoles;
 pub mod entry;
 pub mod kmod;
 pub mod linux;

@@ -109,14 +109,14 @@ impl<'a> Zfs<'a> {
         Self { system }
     }
 
-    fn call(self, what: &'static str, call: &ZfsCall<'_>) -> Result<ZfsReply, ZfsError> {
+    pub(super) fn call(self, what: &'static str, call: &ZfsCall<'_>) -> Result<ZfsReply, ZfsError> {
         let fail = |errno| ZfsError { call: what, name: text(call.name), errno };
         self.system.zfs(call).map_err(|e| fail(e.raw_os_error().unwrap_or(libc::EIO)))
     }
 
     /// A call without side effects, repeated with a larger buffer while the kernel says ENOMEM. `call` is sent anew each
     /// time, because the list calls move their cursor even then.
-    fn query(self, what: &'static str, call: &ZfsCall<'_>) -> Result<ZfsReply, ZfsError> {
+    pub(super) fn query(self, what: &'static str, call: &ZfsCall<'_>) -> Result<ZfsReply, ZfsError> {
         let mut capacity = call.dst_capacity.max(DST_START);
         loop {
             let reply = self.call(what, &ZfsCall { dst_capacity: capacity, ..call.clone() })?;
@@ -130,7 +130,7 @@ impl<'a> Zfs<'a> {
         }
     }
 
-    fn decode(what: &'static str, name: &[u8], reply: &ZfsReply) -> Result<NvList, ZfsError> {
+    pub(super) fn decode(what: &'static str, name: &[u8], reply: &ZfsReply) -> Result<NvList, ZfsError> {
         NvList::decode(&reply.dst).map_err(|_| ZfsError { call: what, name: text(name), errno: libc::EBADMSG })
     }
 
