@@ -17,12 +17,16 @@ if [ ! -e "$dest" ]; then
     cp -a "$tree" "$dest.new"
     mv "$dest.new" "$dest"
 fi
-if [ ! -e "$dest/usr/bin/bsdtar" ] || [ ! -e "$dest/usr/bin/gawk" ]; then
-    mkdir -p "$KIT_CACHE/log"
+lib=usr/lib/initcpio
+if [ ! -e "$dest/$lib/busybox" ]; then
+    mkdir -p "$KIT_CACHE/log" "$dest/$lib"
     debian12_sources >"$dest/etc/apt/sources.list"
     cp /etc/resolv.conf "$dest/etc/resolv.conf"
     logged "$KIT_CACHE/log/mkinitcpio-tree.log" "installing bsdtar and gawk" \
-        chroot "$dest" sh -c 'apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends libarchive-tools gawk && apt-get clean'
+        chroot "$dest" sh -c 'apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends libarchive-tools gawk && cd /tmp && apt-get download busybox'
+    # Not that of busybox-static: its shell takes an applet before the program in PATH, so kmod's modprobe is never run.
+    dpkg -x "$dest"/tmp/busybox_*.deb "$dest/tmp/busybox"
+    cp "$dest/tmp/busybox/bin/busybox" "$dest/$lib/busybox"
 fi
 
 put() { # FILE DEST MODE
@@ -34,7 +38,6 @@ put() { # FILE DEST MODE
     mv "$dest/$2.new" "$dest/$2"
 }
 
-lib=usr/lib/initcpio
 mkdir -p "$dest/$lib"/{install,hooks,post,udev} "$dest"/etc/initcpio/{install,hooks,post} "$dest"/etc/mkinitcpio{.conf.d,.d}
 put mkinitcpio usr/bin/mkinitcpio 755
 put lsinitcpio usr/bin/lsinitcpio 755
@@ -56,7 +59,6 @@ for file in "$dest"/usr/sbin/*; do
     case "$(readlink "$other" || true)" in */sbin/"${file##*/}") rm "$other" ;; esac
     [ -e "$other" ] || [ -L "$other" ] || cp -Pl "$file" "$other"
 done
-cp "$dest/usr/bin/busybox" "$dest/$lib/busybox"
 ln -sf "$(cd "$dest" && ls usr/lib/*/libkmod.so.2 | sed 's|^usr/lib/||')" "$dest/usr/lib/libkmod.so.2"
 mkdir -p "$dest/etc/udev"
 [ -L "$dest/etc/udev/hwdb.bin" ] || [ -e "$dest/etc/udev/hwdb.bin" ] || ln -s /usr/lib/udev/hwdb.bin "$dest/etc/udev/hwdb.bin"

@@ -172,7 +172,7 @@ fn a_root_of_ours_is_mounted() {
                 "modprobe zfs",
                 "handler taproot_mount_handler",
                 &mount,
-                "taproot-init hook late /new_root",
+                "taproot-init hook late",
                 "init /sbin/init",
             ],
             "{shell:?}"
@@ -207,7 +207,7 @@ fn a_failed_mount_leads_to_the_shell_and_another_attempt() {
         let from = record.iter().position(|l| *l == mount).unwrap();
         assert_eq!(record[from..from + 5], attempt, "{shell:?}");
         assert_eq!(record[from + 5..from + 10], attempt, "{shell:?}");
-        assert_eq!(record[from + 10..from + 12], [mount.as_str(), "taproot-init hook late /new_root"], "{shell:?}");
+        assert_eq!(record[from + 10..from + 12], [mount.as_str(), "taproot-init hook late"], "{shell:?}");
         assert!(printed.contains("'taproot-init help'") && printed.contains("'exit' tries again"), "{printed}");
     });
 }
@@ -229,7 +229,7 @@ fn a_root_mounted_by_hand_is_taken() {
         room.taproot_init(&[("mount", "1 1 1 1 1 1")]);
         let (record, _) = room.boot(shell, "launch_interactive_shell() { record shell; : >\"$RECORD.by-hand\"; }");
         assert_eq!(record.iter().filter(|l| *l == "shell").count(), 1, "{shell:?}: {record:?}");
-        assert!(has(&record, "taproot-init hook late /new_root"), "{record:?}");
+        assert!(has(&record, "taproot-init hook late"), "{record:?}");
     });
 }
 
