@@ -3,29 +3,33 @@
 mod failure;
 mod find;
 mod hardware;
+mod hook;
+mod mounting;
 mod newroot;
 mod seen;
 mod start;
 
 use crate::cmdline::Request;
+use crate::devices::table::ModuleTable;
 use crate::image::ImageConfig;
 use crate::plan::facts::{Dataset, Health};
-use crate::plan::mounts::Origin;
 use crate::plan::select::Choice;
-use crate::plan::{from_zfs, mounts, names, select};
+use crate::plan::{from_zfs, select};
 use crate::pools::{self, ImportRequest};
-use crate::report::boot::{BootReport, MountDone, REPORT_PATH};
+use crate::report::boot::{BootReport, REPORT_PATH};
 use crate::report::log::{LOG_PATH, Log};
 use crate::report::phases::{Phases, since_boot};
 use crate::rescue::{self, Decision};
 use crate::sys::{System, entry, power, switch_root};
 use crate::zfs::ioctl::{ObjsetKind, Zfs};
+pub use hook::run as hook;
+
 use failure::Failure;
 use find::Found;
 use hardware::Hardware;
 use std::convert::Infallible;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,42 +76,41 @@ pub fn run(system: &dyn System) -> ! {
 }
 
 impl<'a> Boot<'a> {
-    /// Brings up the pseudo file systems, the log, the modules and the devices; nothing here can fail the boot.
+    /// PID 1: brings up the pseudo file systems, the log, the modules and the devices; nothing here can fail the boot.
     fn start(system: &'a dyn System, log: &Arc<Log>, phases: &'a Phases) -> Self {
         let began = phases.start("start");
         let problems = start::mount_pseudo(system);
-        start::attach(log);
+        start::attach_console(log);
+        start::attach_log(log);
         rescue::catch_panics();
-        let image = start::image_config();
-        let request = start::request(&image);
-        log.info(format!("taproot-init {}, kernel {}", env!("CARGO_PKG_VERSION"), start::kernel_release()));
-        for note in request.problems.iter().chain(&request.notes) {
-            log.warn(format!("{}: {}", note.word, note.message));
-        }
         for problem in &problems {
             log.error(problem);
         }
+        let mut boot = Self::new(system, log, phases, start::module_table(log), Path::new(NEW_ROOT));
+        boot.report.problems = problems;
+        drop(began);
+        boot
+    }
+
+    /// What is asked, and the devices as they come; `table`: the modules that are ours to load.
+    fn new(system: &'a dyn System, log: &Arc<Log>, phases: &'a Phases, table: ModuleTable, new_root: &Path) -> Self {
+        let image = start::image_config();
+        let request = start::request(&image);
+        let kernel = start::kernel_release();
+        log.info(format!("taproot-init {}, kernel {kernel}", env!("CARGO_PKG_VERSION")));
+        for note in request.problems.iter().chain(&request.notes) {
+            log.warn(format!("{}: {}", note.word, note.message));
+        }
+        start::hostid(&request, log);
+        let hardware = Hardware::start(table, &request, log);
         let report = BootReport {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            kernel: start::kernel_release(),
+            kernel,
             request: Some(request.clone()),
-            problems,
             ..BootReport::default()
         };
-        start::hostid(&request, log);
-        let hardware = Hardware::start(start::module_table(log), &request, log);
-        drop(began);
-        Self {
-            system,
-            log: Arc::clone(log),
-            phases,
-            image,
-            request,
-            hardware,
-            report,
-            hostid: 0,
-            new_root: NEW_ROOT.into(),
-        }
+        let log = Arc::clone(log);
+        Self { system, log, phases, image, request, hardware, report, hostid: 0, new_root: new_root.to_owned() }
     }
 
     /// From devices to the hand-over; comes back only with what went wrong.
@@ -180,47 +183,6 @@ impl<'a> Boot<'a> {
         }
     }
 
-    /// The root, then what its pool and its own fstab add.
-    fn mount_everything(&mut self, root: &Dataset) -> Result<(), Failure> {
-        let began = self.phases.start("mount");
-        let new_root = self.new_root.clone();
-        let step = mounts::root_step(root, &self.request);
-        self.report.mounts = vec![newroot::mount_root(self.system, &new_root, step, &self.log)?];
-        let relatime = self.relatime_default();
-        let pool = names::pool_of(&root.name);
-        let all: Vec<Dataset> = match Zfs::new(self.system).datasets(pool) {
-            Ok(all) => all.iter().map(|o| from_zfs::dataset(o, relatime)).collect(),
-            Err(e) => {
-                self.log.error(format!("only the root and fstab are mounted: {e}"));
-                self.report.problems.push(e.to_string());
-                vec![root.clone()]
-            }
-        };
-        let plan = mounts::plan(root, &all, &newroot::read_fstab(&new_root), &self.request);
-        if let Some(remount) = &plan.remount_root {
-            newroot::remount_root(self.system, &new_root, &root.name, &remount.options, &remount.why, &self.log);
-        }
-        for step in plan.steps.into_iter().filter(|step| step.origin != Origin::Root) {
-            let done = newroot::mount(self.system, &new_root, step, &self.log);
-            self.report.mounts.push(done);
-        }
-        for skipped in &plan.skipped {
-            self.log.debug(format!("{} not mounted: {}", skipped.dataset, skipped.why));
-        }
-        self.report.skipped = plan.skipped;
-        let failed = self.report.mounts.iter().filter(|m| !m.step.nofail).filter_map(failed_mount);
-        self.report.problems.extend(failed.collect::<Vec<_>>());
-        drop(began);
-        Ok(())
-    }
-
-    /// `relatime` is on by default since OpenZFS 2.2.
-    fn relatime_default(&self) -> bool {
-        let version = self.report.zfs.as_deref().unwrap_or("");
-        let mut numbers = version.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse::<u32>().unwrap_or(0));
-        (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (2, 2)
-    }
-
     /// Whether the zfs module is ready; with it come this system's hostid and the check that we speak its language.
     fn zfs_ready(&mut self) -> Result<bool, Failure> {
         match self.hardware.module("zfs", MODULE_POLL) {
@@ -247,8 +209,4 @@ impl<'a> Boot<'a> {
             }
         }
     }
-}
-
-fn failed_mount(done: &MountDone) -> Option<String> {
-    done.error.as_ref().map(|e| format!("{} not mounted on {}: {e}", done.step.dataset, done.step.target))
 }
