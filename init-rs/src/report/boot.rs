@@ -100,6 +100,10 @@ fn pool(pool: &PoolFact) -> Json {
         ("exported", pool.exported.into()),
         ("hostid", Json::Int(pool.hostid.into())),
         ("hostname", pool.hostname.as_deref().into()),
+        ("destroyed", pool.destroyed.into()),
+        ("foreign", pool.foreign.as_deref().into()),
+        ("missing_log", pool.missing_log.as_deref().into()),
+        ("unwritable", pool.unwritable.as_deref().into()),
     ])
 }
 
@@ -119,6 +123,7 @@ fn choice(choice: &Choice) -> Json {
         ("dataset", choice.dataset.as_deref().into()),
         ("health", health(choice.health)),
         ("why", choice.why.as_str().into()),
+        ("warnings", Json::list(&choice.warnings, |w| w.as_str().into())),
     ])
 }
 
@@ -170,14 +175,10 @@ mod tests {
             version: "0.1.0".into(),
             kernel: "6.12".into(),
             pools: vec![PoolFact {
-                name: "tank".into(),
-                guid: u64::MAX,
-                bootfs: None,
                 health: Health::Degraded,
                 problem: Some("one \"disk\" is missing".into()),
-                exported: false,
                 hostid: u32::MAX,
-                hostname: None,
+                ..PoolFact::named("tank", u64::MAX)
             }],
             choice: Some(Choice {
                 pool: "tank".into(),
@@ -185,6 +186,7 @@ mod tests {
                 health: Health::Online,
                 dataset: Some("tank/ROOT/a".into()),
                 why: "asked for".into(),
+                warnings: vec!["b passed over".into()],
                 better: None,
             }),
             root: Some("tank/ROOT/a".into()),
