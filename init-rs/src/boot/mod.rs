@@ -5,6 +5,7 @@ mod facts;
 mod failure;
 mod find;
 mod hardware;
+mod hook;
 mod mounting;
 mod newroot;
 mod progress;
@@ -12,6 +13,7 @@ mod scan;
 mod start;
 
 use crate::cmdline::Request;
+use crate::devices::table::ModuleTable;
 use crate::image::ImageConfig;
 use crate::plan::facts::{Dataset, Health};
 use crate::plan::select::Choice;
@@ -23,12 +25,14 @@ use crate::rescue::{self, Decision};
 use crate::sys::{System, entry, power, switch_root};
 use crate::zfs::ioctl::{ObjsetKind, Zfs, describe};
 use crate::zfs::nvlist::{NvList, Value};
+pub use hook::run as hook;
+
 use failure::Failure;
 use find::Found;
 use hardware::Hardware;
 use std::convert::Infallible;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,41 +79,40 @@ pub fn run(system: &dyn System) -> ! {
 }
 
 impl<'a> Boot<'a> {
-    /// Brings up the pseudo file systems, the log, the modules and the devices; nothing here can fail the boot.
+    /// PID 1: brings up the pseudo file systems, the log, the modules and the devices; nothing here can fail the boot.
     fn start(system: &'a dyn System, log: &Arc<Log>, phases: &'a Phases) -> Self {
         let began = phases.start("start");
         let problems = start::mount_pseudo(system);
-        start::attach(log);
+        start::attach_console(log);
+        start::attach_log(log);
         rescue::catch_panics();
-        let image = start::image_config();
-        let request = start::request(&image);
-        log.info(format!("taproot-init {}, kernel {}", env!("CARGO_PKG_VERSION"), start::kernel_release()));
-        for note in request.problems.iter().chain(&request.notes) {
-            log.warn(format!("{}: {}", note.word, note.message));
-        }
         for problem in &problems {
             log.error(problem);
         }
+        let mut boot = Self::new(system, log, phases, start::module_table(log), Path::new(NEW_ROOT));
+        boot.report.problems = problems;
+        drop(began);
+        boot
+    }
+
+    /// What is asked, and the devices as they come; `table`: the modules that are ours to load.
+    fn new(system: &'a dyn System, log: &Arc<Log>, phases: &'a Phases, table: ModuleTable, new_root: &Path) -> Self {
+        let image = start::image_config();
+        let request = start::request(&image);
+        let kernel = start::kernel_release();
+        log.info(format!("taproot-init {}, kernel {kernel}", env!("CARGO_PKG_VERSION")));
+        for note in request.problems.iter().chain(&request.notes) {
+            log.warn(format!("{}: {}", note.word, note.message));
+        }
+        let hardware = Hardware::start(table, &request, log);
         let report = BootReport {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            kernel: start::kernel_release(),
+            kernel,
             request: Some(request.clone()),
-            problems,
             ..BootReport::default()
         };
-        let hardware = Hardware::start(start::module_table(log), &request, log);
-        drop(began);
-        Self {
-            system,
-            log: Arc::clone(log),
-            phases,
-            image,
-            request,
-            hardware,
-            report,
-            hostid: 0,
-            new_root: NEW_ROOT.into(),
-        }
+        let log = Arc::clone(log);
+        Self { system, log, phases, image, request, hardware, report, hostid: 0, new_root: new_root.to_owned() }
     }
 
     /// From devices to the hand-over; comes back only with what went wrong.

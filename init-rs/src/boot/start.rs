@@ -30,18 +30,21 @@ pub(super) fn mount_pseudo(system: &dyn System) -> Vec<String> {
     problems
 }
 
-/// Console, log and run-time directory.
-pub(super) fn attach(log: &Log) {
-    let console = entry::attach_console();
+/// Standard streams on the console.
+pub(super) fn attach_console(log: &Log) {
+    if let Err(e) = entry::attach_console() {
+        log.warn(format!("no console: {e}"));
+    }
+}
+
+/// The kernel's log, and the directory for what the booted system finds of us.
+pub(super) fn attach_log(log: &Log) {
     let limit = log::lift_rate_limit();
     if let Err(e) = log.attach(Path::new("/dev/kmsg")) {
         log.warn(format!("/dev/kmsg: {e}; the log is in memory only"));
     }
     if let Err(e) = limit {
         log.debug(format!("the kernel keeps its limit on our log lines: {e}"));
-    }
-    if let Err(e) = console {
-        log.warn(format!("no console: {e}"));
     }
     let _ = fs::create_dir_all("/run/taproot");
 }

@@ -164,7 +164,7 @@ impl State {
             ("degraded_wait", Some(time)) => self.request.degraded = Decided::new(Some(time), why),
             ("wait" | "degraded_wait", None) => self.note(word, "expected a whole number of seconds; ignored"),
             _ => {
-                self.note(word, "no such taproot parameter; known are taproot.wait and taproot.degraded_wait; ignored")
+                self.note(word, "no such taproot parameter; known are taproot.wait and taproot.degraded_wait; ignored");
             }
         }
     }
