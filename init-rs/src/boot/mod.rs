@@ -8,6 +8,7 @@ mod hardware;
 mod hook;
 mod mounting;
 mod newroot;
+mod otherfs;
 mod progress;
 mod scan;
 mod start;
