@@ -6,6 +6,7 @@ mod hardware;
 mod hook;
 mod mounting;
 mod newroot;
+mod otherfs;
 mod seen;
 mod start;
 

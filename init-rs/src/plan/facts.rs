@@ -86,6 +86,9 @@ pub struct Dataset {
     pub canmount: CanMount,
     /// `mountpoint`.
     pub mountpoint: Mountpoint,
+    /// User property `org.zol:mountpoint`, if it was set on this very dataset: where to mount one whose `mountpoint` is no
+    /// path.
+    pub zol_mountpoint: Option<String>,
     /// `readonly`.
     pub readonly: bool,
     /// `atime`.
@@ -118,6 +121,7 @@ impl Dataset {
             kind: Kind::Filesystem,
             canmount: CanMount::On,
             mountpoint: Mountpoint::Path(format!("/{name}")),
+            zol_mountpoint: None,
             readonly: false,
             atime: true,
             relatime: true,
