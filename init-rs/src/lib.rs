@@ -11,4 +11,5 @@ pub mod plan;
 pub mod report;
 pub mod rescue;
 pub mod sys;
+pub mod unlock;
 pub mod zfs;

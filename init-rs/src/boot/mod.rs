@@ -9,6 +9,7 @@ mod newroot;
 mod progress;
 mod scan;
 mod start;
+mod unlock;
 
 use crate::cmdline::Request;
 use crate::image::ImageConfig;
@@ -21,6 +22,7 @@ use crate::report::log::{LOG_PATH, Log};
 use crate::report::phases::{Phases, since_boot};
 use crate::rescue::{self, Decision};
 use crate::sys::{System, entry, power, switch_root};
+use crate::unlock::Keyring;
 use crate::zfs::ioctl::{ObjsetKind, Zfs, describe};
 use crate::zfs::nvlist::{NvList, Value};
 use failure::Failure;
@@ -50,6 +52,8 @@ struct Boot<'a> {
     hostid: u32,
     /// Where the new root is mounted until it becomes `/`.
     new_root: PathBuf,
+    /// What was typed or read to unlock this root, until everything is mounted.
+    keyring: Keyring,
 }
 
 /// Boots; as PID 1 this never returns.
@@ -63,6 +67,7 @@ pub fn run(system: &dyn System) -> ! {
             Err(failure) => failure,
             Ok(never) => match never {},
         };
+        boot.keyring.forget();
         boot.report.problems.push(failure.to_string());
         boot.save_report();
         let error = match rescue::run(&failure.explain(), boot.request.rescue.on_failure.value, &log) {
@@ -109,6 +114,7 @@ impl<'a> Boot<'a> {
             report,
             hostid: 0,
             new_root: NEW_ROOT.into(),
+            keyring: Keyring::default(),
         }
     }
 
@@ -124,6 +130,7 @@ impl<'a> Boot<'a> {
             since_boot().as_secs_f64()
         ));
         self.hardware.stop(&self.log);
+        self.keyring.wipe_image_files();
         self.save_report();
         let args: Vec<_> = std::env::args_os().skip(1).collect();
         Err(switch_root::hand_over(&self.new_root, &init, &args).into())
@@ -137,7 +144,9 @@ impl<'a> Boot<'a> {
         self.import(&found)?;
         let root = self.root_dataset(&found)?;
         self.report.root = Some(root.name.clone());
+        let root = self.unlock_root(root)?;
         self.mount_everything(&root)?;
+        self.keyring.forget();
         Ok(root)
     }
 
@@ -199,7 +208,9 @@ impl<'a> Boot<'a> {
                 vec![root.clone()]
             }
         };
-        let plan = mounts::plan(root, &all, &newroot::read_fstab(&new_root), &self.request);
+        let fstab = newroot::read_fstab(&new_root);
+        let all = self.unlock_others(root, all, &fstab);
+        let plan = mounts::plan(root, &all, &fstab, &self.request);
         if let Some(remount) = &plan.remount_root {
             newroot::remount_root(self.system, &new_root, &root.name, &remount.options, &remount.why, &self.log);
         }
