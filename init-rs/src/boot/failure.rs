@@ -3,6 +3,7 @@
 use crate::pools::ImportError;
 use crate::rescue::Explanation;
 use crate::sys::switch_root::SwitchError;
+use crate::unlock::UnlockError;
 use crate::zfs::ioctl::ZfsError;
 use std::io;
 
@@ -33,6 +34,14 @@ pub(super) enum Failure {
         dataset: String,
         /// File systems of the pool that could be meant.
         others: Vec<String>,
+    },
+    /// The root dataset is encrypted and its key could not be had.
+    #[error("root dataset {dataset} is encrypted: {error}")]
+    Key {
+        /// Dataset.
+        dataset: String,
+        /// What was tried.
+        error: UnlockError,
     },
     /// The root dataset could not be mounted.
     #[error("root dataset {dataset} could not be mounted: {source}")]
@@ -92,6 +101,14 @@ impl Failure {
                 &[
                     "name one of these on the kernel command line: root=ZFS=pool/dataset",
                     "or set bootfs to one of them",
+                ],
+            ),
+            Self::Key { error, .. } => explain(
+                &error.expected(),
+                error.found(),
+                &[
+                    "type retry to be asked again, or to look for the device with the key file again",
+                    "name a key file on the kernel command line: taproot.key=LABEL=X:/path or taproot.key=/path/in/image",
                 ],
             ),
             Self::Mount { source, .. } => {

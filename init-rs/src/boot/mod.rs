@@ -9,6 +9,7 @@ mod newroot;
 mod otherfs;
 mod seen;
 mod start;
+mod unlock;
 
 use crate::cmdline::Request;
 use crate::devices::table::ModuleTable;
@@ -22,6 +23,7 @@ use crate::report::log::{LOG_PATH, Log};
 use crate::report::phases::{Phases, since_boot};
 use crate::rescue::{self, Decision};
 use crate::sys::{System, entry, power, switch_root};
+use crate::unlock::Keyring;
 use crate::zfs::ioctl::{ObjsetKind, Zfs};
 pub use hook::run as hook;
 
@@ -52,6 +54,8 @@ struct Boot<'a> {
     hostid: u32,
     /// Where the new root is mounted until it becomes `/`.
     new_root: PathBuf,
+    /// What was typed or read to unlock this root, until everything is mounted.
+    keyring: Keyring,
 }
 
 /// Boots; as PID 1 this never returns.
@@ -65,6 +69,7 @@ pub fn run(system: &dyn System) -> ! {
             Err(failure) => failure,
             Ok(never) => match never {},
         };
+        boot.keyring.forget();
         boot.report.problems.push(failure.to_string());
         boot.save_report();
         let error = match rescue::run(&failure.explain(), boot.request.rescue.on_failure.value, &log) {
@@ -111,7 +116,9 @@ impl<'a> Boot<'a> {
             ..BootReport::default()
         };
         let log = Arc::clone(log);
-        Self { system, log, phases, image, request, hardware, report, hostid: 0, new_root: new_root.to_owned() }
+        let new_root = new_root.to_owned();
+        let keyring = Keyring::default();
+        Self { system, log, phases, image, request, hardware, report, hostid: 0, new_root, keyring }
     }
 
     /// From devices to the hand-over; comes back only with what went wrong.
@@ -126,6 +133,7 @@ impl<'a> Boot<'a> {
             since_boot().as_secs_f64()
         ));
         self.hardware.stop(&self.log);
+        self.keyring.wipe_image_files();
         self.save_report();
         let args: Vec<_> = std::env::args_os().skip(1).collect();
         Err(switch_root::hand_over(&self.new_root, &init, &args).into())
@@ -142,7 +150,9 @@ impl<'a> Boot<'a> {
         self.import(&found)?;
         let root = self.root_dataset(&found)?;
         self.report.root = Some(root.name.clone());
+        let root = self.unlock_root(root)?;
         self.mount_everything(&root)?;
+        self.keyring.forget();
         Ok(root)
     }
 

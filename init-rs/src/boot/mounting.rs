@@ -18,6 +18,7 @@ impl Boot<'_> {
         self.report.mounts = vec![newroot::mount_root(self.system, &new_root, step, &self.log)?];
         let fstab = newroot::read_fstab(&new_root);
         let datasets = self.datasets(root, &fstab);
+        let datasets = self.unlock_others(root, datasets, &fstab);
         let plan = mounts::plan(root, &datasets, &fstab, &self.request);
         if let Some(remount) = &plan.remount_root {
             newroot::remount_root(self.system, &new_root, &root.name, &remount.options, &remount.why, &self.log);
