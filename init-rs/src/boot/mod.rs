@@ -8,16 +8,19 @@ mod hardware;
 mod hook;
 mod newroot;
 mod progress;
+mod resume;
 mod scan;
+mod snapshots;
 mod start;
 
-use crate::cmdline::Request;
+use crate::cmdline::{Decided, Request};
 use crate::devices::table::ModuleTable;
 use crate::image::ImageConfig;
 use crate::plan::facts::{Dataset, Health};
+use crate::plan::fstab::FstabEntry;
 use crate::plan::mounts::Origin;
 use crate::plan::select::Choice;
-use crate::plan::{from_zfs, mounts, names, select};
+use crate::plan::{from_zfs, mounts, names, select, snapshots as snapshot_plan};
 use crate::report::boot::{BootReport, MountDone, REPORT_PATH};
 use crate::report::log::{LOG_PATH, Log};
 use crate::report::phases::{Phases, since_boot};
@@ -30,6 +33,7 @@ pub use hook::run as hook;
 use failure::Failure;
 use find::Found;
 use hardware::Hardware;
+use snapshots::StandIns;
 use std::convert::Infallible;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -54,6 +58,10 @@ struct Boot<'a> {
     hostid: u32,
     /// Where the new root is mounted until it becomes `/`.
     new_root: PathBuf,
+    /// Whether it is known that no hibernated system waits to be resumed.
+    resume_settled: bool,
+    /// Clones or snapshots that are mounted instead of what was named.
+    stand_ins: StandIns,
 }
 
 /// Boots; as PID 1 this never returns.
@@ -112,7 +120,19 @@ impl<'a> Boot<'a> {
             ..BootReport::default()
         };
         let log = Arc::clone(log);
-        Self { system, log, phases, image, request, hardware, report, hostid: 0, new_root: new_root.to_owned() }
+        Self {
+            system,
+            log,
+            phases,
+            image,
+            request,
+            hardware,
+            report,
+            hostid: 0,
+            new_root: new_root.to_owned(),
+            resume_settled: false,
+            stand_ins: StandIns::default(),
+        }
     }
 
     /// From devices to the hand-over; comes back only with what went wrong.
@@ -134,11 +154,14 @@ impl<'a> Boot<'a> {
 
     /// Everything up to a root that is mounted with all that belongs to it.
     fn bring_up_root(&mut self) -> Result<Dataset, Failure> {
+        self.settle_resume()?;
         let found = self.find_pool()?;
         self.log.info(format!("pool {}: {}", found.choice.pool, found.choice.why));
         self.report.choice = Some(found.choice.clone());
+        self.discard_image()?;
         self.import(&found)?;
-        let root = self.root_dataset(&found)?;
+        let (root, snapshot) = self.root_dataset(&found)?;
+        let root = self.settle_snapshots(root, snapshot)?;
         self.report.root = Some(root.name.clone());
         self.mount_everything(&root)?;
         Ok(root)
@@ -166,8 +189,8 @@ impl<'a> Boot<'a> {
         })
     }
 
-    /// The dataset to mount as root: the one named, or the pool's bootfs.
-    fn root_dataset(&self, found: &Found) -> Result<Dataset, Failure> {
+    /// The dataset to mount as root: the one named, or the pool's bootfs; and the snapshot of it that is meant.
+    fn root_dataset(&self, found: &Found) -> Result<(Dataset, Option<Decided<String>>), Failure> {
         let zfs = Zfs::new(self.system);
         let name = match found.choice.dataset.clone().or_else(|| found.bootfs.clone()) {
             Some(name) => name,
@@ -175,8 +198,17 @@ impl<'a> Boot<'a> {
                 .bootfs(&found.choice.pool)?
                 .ok_or_else(|| Failure::NoRoot { message: select::no_bootfs(&found.choice.pool), seen: vec![] })?,
         };
+        let mut snapshot = self.request.snapshot.clone();
+        let name = match name.split_once('@') {
+            None => name,
+            Some((dataset, of_bootfs)) => {
+                let why = format!("bootfs of pool {}", found.choice.pool);
+                snapshot = snapshot.or_else(|| Some(Decided::new(of_bootfs.to_owned(), why)));
+                dataset.to_owned()
+            }
+        };
         match zfs.objset(&name) {
-            Ok(objset) => Ok(from_zfs::dataset(&objset, self.relatime_default())),
+            Ok(objset) => Ok((from_zfs::dataset(&objset, self.relatime_default()), snapshot)),
             Err(e) if e.errno == libc::ENOENT => {
                 let all = zfs.datasets(&found.choice.pool).unwrap_or_default();
                 let roots = all.iter().filter(|o| o.kind == ObjsetKind::Filesystem).map(|o| o.name.clone());
@@ -202,7 +234,13 @@ impl<'a> Boot<'a> {
                 vec![root.clone()]
             }
         };
-        let plan = mounts::plan(root, &all, &newroot::read_fstab(&new_root), &self.request);
+        // A snapshot that is mounted as it is takes the place of its dataset in the plan.
+        let named = self.stand_ins.viewed.as_ref().unwrap_or(root);
+        let fstab = self.fstab(&new_root);
+        let mut plan = mounts::plan(named, &all, &fstab, &self.request);
+        if self.stand_ins.viewed.is_some() {
+            snapshot_plan::view_mounts(&mut plan, &named.name, &self.stand_ins.names);
+        }
         if let Some(remount) = &plan.remount_root {
             newroot::remount_root(self.system, &new_root, &root.name, &remount.options, &remount.why, &self.log);
         }
@@ -218,6 +256,18 @@ impl<'a> Boot<'a> {
         self.report.problems.extend(failed.collect::<Vec<_>>());
         drop(began);
         Ok(())
+    }
+
+    /// The root's fstab; the fstab of a clone names the datasets of its original.
+    fn fstab(&self, root: &Path) -> Vec<FstabEntry> {
+        let mut entries = newroot::read_fstab(root);
+        for entry in entries.iter_mut().filter(|_| self.stand_ins.viewed.is_none()) {
+            if let Some(clone) = self.stand_ins.names.get(&entry.source) {
+                self.log.info(format!("fstab line {} names {}: its clone {clone} is meant", entry.line, entry.source));
+                entry.source.clone_from(clone);
+            }
+        }
+        entries
     }
 
     /// `relatime` is on by default since OpenZFS 2.2.

@@ -6,3 +6,4 @@ pub mod judge;
 pub mod label;
 pub mod nvlist;
 pub mod paths;
+pub mod snapshots;
