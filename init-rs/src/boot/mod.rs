@@ -6,6 +6,7 @@ mod failure;
 mod find;
 mod hardware;
 mod hook;
+mod mounting;
 mod newroot;
 mod progress;
 mod resume;
@@ -17,11 +18,9 @@ use crate::cmdline::{Decided, Request};
 use crate::devices::table::ModuleTable;
 use crate::image::ImageConfig;
 use crate::plan::facts::{Dataset, Health};
-use crate::plan::fstab::FstabEntry;
-use crate::plan::mounts::Origin;
 use crate::plan::select::Choice;
-use crate::plan::{from_zfs, mounts, names, select, snapshots as snapshot_plan};
-use crate::report::boot::{BootReport, MountDone, REPORT_PATH};
+use crate::plan::{from_zfs, select};
+use crate::report::boot::{BootReport, REPORT_PATH};
 use crate::report::log::{LOG_PATH, Log};
 use crate::report::phases::{Phases, since_boot};
 use crate::rescue::{self, Decision};
@@ -218,65 +217,6 @@ impl<'a> Boot<'a> {
         }
     }
 
-    /// The root, then what its pool and its own fstab add.
-    fn mount_everything(&mut self, root: &Dataset) -> Result<(), Failure> {
-        let began = self.phases.start("mount");
-        let new_root = self.new_root.clone();
-        let step = mounts::root_step(root, &self.request);
-        self.report.mounts = vec![newroot::mount_root(self.system, &new_root, step, &self.log)?];
-        let relatime = self.relatime_default();
-        let pool = names::pool_of(&root.name);
-        let all: Vec<Dataset> = match Zfs::new(self.system).datasets(pool) {
-            Ok(all) => all.iter().map(|o| from_zfs::dataset(o, relatime)).collect(),
-            Err(e) => {
-                self.log.error(format!("only the root and fstab are mounted: {e}"));
-                self.report.problems.push(e.to_string());
-                vec![root.clone()]
-            }
-        };
-        // A snapshot that is mounted as it is takes the place of its dataset in the plan.
-        let named = self.stand_ins.viewed.as_ref().unwrap_or(root);
-        let fstab = self.fstab(&new_root);
-        let mut plan = mounts::plan(named, &all, &fstab, &self.request);
-        if self.stand_ins.viewed.is_some() {
-            snapshot_plan::view_mounts(&mut plan, &named.name, &self.stand_ins.names);
-        }
-        if let Some(remount) = &plan.remount_root {
-            newroot::remount_root(self.system, &new_root, &root.name, &remount.options, &remount.why, &self.log);
-        }
-        for step in plan.steps.into_iter().filter(|step| step.origin != Origin::Root) {
-            let done = newroot::mount(self.system, &new_root, step, &self.log);
-            self.report.mounts.push(done);
-        }
-        for skipped in &plan.skipped {
-            self.log.debug(format!("{} not mounted: {}", skipped.dataset, skipped.why));
-        }
-        self.report.skipped = plan.skipped;
-        let failed = self.report.mounts.iter().filter(|m| !m.step.nofail).filter_map(failed_mount);
-        self.report.problems.extend(failed.collect::<Vec<_>>());
-        drop(began);
-        Ok(())
-    }
-
-    /// The root's fstab; the fstab of a clone names the datasets of its original.
-    fn fstab(&self, root: &Path) -> Vec<FstabEntry> {
-        let mut entries = newroot::read_fstab(root);
-        for entry in entries.iter_mut().filter(|_| self.stand_ins.viewed.is_none()) {
-            if let Some(clone) = self.stand_ins.names.get(&entry.source) {
-                self.log.info(format!("fstab line {} names {}: its clone {clone} is meant", entry.line, entry.source));
-                entry.source.clone_from(clone);
-            }
-        }
-        entries
-    }
-
-    /// `relatime` is on by default since OpenZFS 2.2.
-    fn relatime_default(&self) -> bool {
-        let version = self.report.zfs.as_deref().unwrap_or("");
-        let mut numbers = version.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse::<u32>().unwrap_or(0));
-        (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (2, 2)
-    }
-
     /// Whether the zfs module is ready; with it come this system's hostid and the check that we speak its language.
     fn zfs_ready(&mut self) -> Result<bool, Failure> {
         match self.hardware.module("zfs", MODULE_POLL) {
@@ -303,10 +243,6 @@ impl<'a> Boot<'a> {
             }
         }
     }
-}
-
-fn failed_mount(done: &MountDone) -> Option<String> {
-    done.error.as_ref().map(|e| format!("{} not mounted on {}: {e}", done.step.dataset, done.step.target))
 }
 
 /// What the kernel's reply to a failed import names.

@@ -1,9 +1,11 @@
 //! Carrying out what `plan/snapshots.rs` decides: clones, rollbacks and snapshots of the root before it is mounted.
 
-use super::Boot;
 use super::failure::Failure;
+use super::{Boot, newroot};
 use crate::cmdline::Decided;
 use crate::plan::facts::{Dataset, Kind};
+use crate::plan::fstab::FstabEntry;
+use crate::plan::mounts::MountPlan;
 use crate::plan::snapshots::{self as plan, Existing, SnapshotPlan, Source, Step};
 use crate::plan::{Refusal, from_zfs};
 use crate::zfs::ioctl::{Objset, Zfs, ZfsError};
@@ -59,6 +61,30 @@ impl Boot<'_> {
             self.take_snapshot(&format!("{}@{name}", root.name));
         }
         Ok(root)
+    }
+
+    /// The root to plan the mounts for: the dataset, where a snapshot of it is mounted.
+    pub(super) fn named_root<'d>(&'d self, mounted: &'d Dataset) -> &'d Dataset {
+        self.stand_ins.viewed.as_ref().unwrap_or(mounted)
+    }
+
+    /// The root's fstab. That of a clone names the datasets of its original; their clones are meant.
+    pub(super) fn fstab(&self) -> Vec<FstabEntry> {
+        let mut entries = newroot::read_fstab(&self.new_root);
+        for entry in entries.iter_mut().filter(|_| self.stand_ins.viewed.is_none()) {
+            if let Some(clone) = self.stand_ins.names.get(&entry.source) {
+                self.log.info(format!("fstab line {} names {}: its clone {clone} is meant", entry.line, entry.source));
+                entry.source.clone_from(clone);
+            }
+        }
+        entries
+    }
+
+    /// Where a snapshot is mounted as it is, nothing but snapshots may be mounted for what lies below its dataset.
+    pub(super) fn stand_in(&self, plan: &mut MountPlan) {
+        if let Some(named) = &self.stand_ins.viewed {
+            plan::view_mounts(plan, &named.name, &self.stand_ins.names);
+        }
     }
 
     /// The root as it was at a snapshot.
