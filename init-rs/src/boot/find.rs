@@ -35,7 +35,7 @@ impl Boot<'_> {
     /// Waits until the pool that the request means can be imported. Labels are read while the zfs module, which takes
     /// longest, is still initialising.
     pub(super) fn find_pool(&mut self) -> Result<Found, Failure> {
-        let mut deadline = Instant::now() + self.request.wait.value;
+        let mut deadline = deadline_in(self.request.wait.value);
         let mut watched: BTreeMap<u64, Watched> = BTreeMap::new();
         let mut scanner = Scanner::default();
         let mut module_ready = false;
@@ -52,7 +52,7 @@ impl Boot<'_> {
                 module_ready = self.zfs_ready()?;
                 if module_ready {
                     // The time to wait is for disks: what the module's own start took does not count.
-                    deadline = Instant::now() + self.request.wait.value;
+                    deadline = deadline_in(self.request.wait.value);
                 }
             }
             let now = Instant::now();
@@ -152,6 +152,12 @@ impl Boot<'_> {
         let what = if incomplete.is_empty() { "a pool to boot from".to_owned() } else { incomplete.join("; ") };
         self.log.warn(format!("waiting for {what} ({left} s left)"));
     }
+}
+
+/// The end of a wait; for ever is thirty years.
+fn deadline_in(wait: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(wait).unwrap_or(now + Duration::from_secs(1_000_000_000))
 }
 
 /// Whether the request can mean this pool; others are left alone.
