@@ -1,16 +1,14 @@
 //! The story of one boot, from PID 1's first instruction to the hand-over.
 
-mod candidate;
-mod facts;
 mod failure;
 mod find;
 mod hardware;
 mod hook;
 mod mounting;
 mod newroot;
-mod progress;
+mod otherfs;
 mod resume;
-mod scan;
+mod seen;
 mod snapshots;
 mod start;
 
@@ -20,13 +18,13 @@ use crate::image::ImageConfig;
 use crate::plan::facts::{Dataset, Health};
 use crate::plan::select::Choice;
 use crate::plan::{from_zfs, select};
+use crate::pools::{self, ImportRequest};
 use crate::report::boot::{BootReport, REPORT_PATH};
 use crate::report::log::{LOG_PATH, Log};
 use crate::report::phases::{Phases, since_boot};
 use crate::rescue::{self, Decision};
 use crate::sys::{System, entry, power, switch_root};
-use crate::zfs::ioctl::{ObjsetKind, Zfs, describe};
-use crate::zfs::nvlist::{NvList, Value};
+use crate::zfs::ioctl::{ObjsetKind, Zfs};
 pub use hook::run as hook;
 
 use failure::Failure;
@@ -111,6 +109,7 @@ impl<'a> Boot<'a> {
         for note in request.problems.iter().chain(&request.notes) {
             log.warn(format!("{}: {}", note.word, note.message));
         }
+        start::hostid(&request, log);
         let hardware = Hardware::start(table, &request, log);
         let report = BootReport {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -156,6 +155,9 @@ impl<'a> Boot<'a> {
         self.settle_resume()?;
         let found = self.find_pool()?;
         self.log.info(format!("pool {}: {}", found.choice.pool, found.choice.why));
+        for warning in &found.choice.warnings {
+            self.log.warn(warning);
+        }
         self.report.choice = Some(found.choice.clone());
         self.discard_image()?;
         self.import(&found)?;
@@ -173,19 +175,15 @@ impl<'a> Boot<'a> {
         if found.choice.health == Health::Degraded {
             self.log.warn(format!("importing pool {pool} degraded: not all of its disks are there"));
         }
-        let mut properties = NvList::new();
-        // Else the kernel writes /etc/zfs/zpool.cache into the initramfs.
-        properties.set("cachefile", Value::Str(b"none".to_vec()));
-        let result = self.phases.time("import", || {
-            progress::watch(&self.log, &format!("importing pool {pool}"), || {
-                Zfs::new(self.system).import(pool, *guid, config, &properties)
-            })
-        });
-        result.map_err(|e| Failure::Import {
-            pool: pool.clone(),
-            reason: describe(e.error.errno),
-            detail: e.detail.as_ref().map(import_detail).unwrap_or_default(),
-        })
+        self.pools().import(&ImportRequest {
+            pool,
+            guid: *guid,
+            config,
+            read_only: self.request.import.read_only.value,
+            missing_log: self.request.import.missing_log.value,
+            rewind: false,
+        })?;
+        Ok(())
     }
 
     /// The dataset to mount as root: the one named, or the pool's bootfs; and the snapshot of it that is meant.
@@ -224,7 +222,7 @@ impl<'a> Boot<'a> {
             Some(Err(e)) => return Err(Failure::Module(e.to_string())),
             Some(Ok(())) => {}
         }
-        self.hostid = start::hostid();
+        self.hostid = pools::own_hostid();
         let version = fs::read_to_string("/sys/module/zfs/version").unwrap_or_default().trim().to_owned();
         self.log.info(format!("OpenZFS {version}, hostid {:08x}", self.hostid));
         self.report.zfs = Some(version);
@@ -243,16 +241,4 @@ impl<'a> Boot<'a> {
             }
         }
     }
-}
-
-/// What the kernel's reply to a failed import names.
-fn import_detail(reply: &NvList) -> Vec<String> {
-    let mut lines = Vec::new();
-    if let Some(info) = reply.list("load_info") {
-        for (what, key) in [("missing", "missing_vdevs"), ("unsupported feature", "unsup_feat")] {
-            let names = info.list(key).map(|list| list.iter().map(|(n, _)| String::from_utf8_lossy(n).into_owned()));
-            lines.extend(names.into_iter().flatten().map(|name| format!("{what}: {name}")));
-        }
-    }
-    lines
 }

@@ -36,7 +36,7 @@ impl Boot<'_> {
         };
         let (device, word) = (asked.value.clone(), asked.why.clone());
         let began = self.phases.start("resume");
-        let (place, seen) = self.look(&device);
+        let (place, seen) = self.look_for_image(&device);
         let mut verdict = first_look(&device, &word, &seen, Path::new(RESUME).exists());
         if let (Verdict::Resume(text), Some(place)) = (&verdict, &place) {
             self.log.info(text);
@@ -101,7 +101,7 @@ impl Boot<'_> {
     }
 
     /// Waits for the device and reads its header.
-    fn look(&self, asked: &str) -> (Option<Place>, Seen) {
+    fn look_for_image(&self, asked: &str) -> (Option<Place>, Seen) {
         let spec = match Spec::parse(asked) {
             Ok(spec) if spec.is_zvol() => {
                 let why = "a zvol is there only when its pool is imported, which must not happen before".to_owned();

@@ -191,7 +191,7 @@ fn parts<'a>(root: &str, snapshot: &str, sources: &'a [Source]) -> (Vec<&'a Sour
             }
             _ => "it is a volume".to_owned(),
         };
-        left_out.push(Skipped { dataset: source.name.clone(), why });
+        left_out.push(Skipped { dataset: source.name.clone(), why, more: 0 });
     }
     (parts, left_out)
 }
@@ -381,7 +381,7 @@ pub fn view_mounts(plan: &mut MountPlan, root: &str, stands_for: &BTreeMap<Strin
             }
             None if names::is_within(&step.dataset, root) => {
                 let why = "it has no such snapshot as the root".to_owned();
-                plan.skipped.push(Skipped { dataset: step.dataset, why });
+                plan.skipped.push(Skipped { dataset: step.dataset, why, more: 0 });
             }
             None => plan.steps.push(step),
         }

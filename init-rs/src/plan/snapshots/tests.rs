@@ -215,6 +215,7 @@ fn a_view_mounts_snapshots_only() {
         why: String::new(),
         origin: Origin::Property,
         nofail: false,
+        foreign: None,
     };
     let mut plan =
         MountPlan { steps: vec![step("t/R/d/var"), step("t/R/d/srv"), step("t/home")], ..MountPlan::default() };
