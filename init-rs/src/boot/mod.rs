@@ -7,11 +7,13 @@ mod hook;
 mod mounting;
 mod newroot;
 mod otherfs;
+mod resume;
 mod seen;
+mod snapshots;
 mod start;
 mod unlock;
 
-use crate::cmdline::Request;
+use crate::cmdline::{Decided, Request};
 use crate::devices::table::ModuleTable;
 use crate::image::ImageConfig;
 use crate::plan::facts::{Dataset, Health};
@@ -30,6 +32,7 @@ pub use hook::run as hook;
 use failure::Failure;
 use find::Found;
 use hardware::Hardware;
+use snapshots::StandIns;
 use std::convert::Infallible;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -56,6 +59,10 @@ struct Boot<'a> {
     new_root: PathBuf,
     /// What was typed or read to unlock this root, until everything is mounted.
     keyring: Keyring,
+    /// Whether it is known that no hibernated system waits to be resumed.
+    resume_settled: bool,
+    /// Clones or snapshots that are mounted instead of what was named.
+    stand_ins: StandIns,
 }
 
 /// Boots; as PID 1 this never returns.
@@ -116,9 +123,20 @@ impl<'a> Boot<'a> {
             ..BootReport::default()
         };
         let log = Arc::clone(log);
-        let new_root = new_root.to_owned();
-        let keyring = Keyring::default();
-        Self { system, log, phases, image, request, hardware, report, hostid: 0, new_root, keyring }
+        Self {
+            system,
+            log,
+            phases,
+            image,
+            request,
+            hardware,
+            report,
+            hostid: 0,
+            new_root: new_root.to_owned(),
+            keyring: Keyring::default(),
+            resume_settled: false,
+            stand_ins: StandIns::default(),
+        }
     }
 
     /// From devices to the hand-over; comes back only with what went wrong.
@@ -141,16 +159,19 @@ impl<'a> Boot<'a> {
 
     /// Everything up to a root that is mounted with all that belongs to it.
     fn bring_up_root(&mut self) -> Result<Dataset, Failure> {
+        self.settle_resume()?;
         let found = self.find_pool()?;
         self.log.info(format!("pool {}: {}", found.choice.pool, found.choice.why));
         for warning in &found.choice.warnings {
             self.log.warn(warning);
         }
         self.report.choice = Some(found.choice.clone());
+        self.discard_image()?;
         self.import(&found)?;
-        let root = self.root_dataset(&found)?;
-        self.report.root = Some(root.name.clone());
+        let (root, snapshot) = self.root_dataset(&found)?;
         let root = self.unlock_root(root)?;
+        let root = self.settle_snapshots(root, snapshot)?;
+        self.report.root = Some(root.name.clone());
         self.mount_everything(&root)?;
         self.keyring.forget();
         Ok(root)
@@ -174,8 +195,8 @@ impl<'a> Boot<'a> {
         Ok(())
     }
 
-    /// The dataset to mount as root: the one named, or the pool's bootfs.
-    fn root_dataset(&self, found: &Found) -> Result<Dataset, Failure> {
+    /// The dataset to mount as root: the one named, or the pool's bootfs; and the snapshot of it that is meant.
+    fn root_dataset(&self, found: &Found) -> Result<(Dataset, Option<Decided<String>>), Failure> {
         let zfs = Zfs::new(self.system);
         let name = match found.choice.dataset.clone().or_else(|| found.bootfs.clone()) {
             Some(name) => name,
@@ -183,8 +204,17 @@ impl<'a> Boot<'a> {
                 .bootfs(&found.choice.pool)?
                 .ok_or_else(|| Failure::NoRoot { message: select::no_bootfs(&found.choice.pool), seen: vec![] })?,
         };
+        let mut snapshot = self.request.snapshot.clone();
+        let name = match name.split_once('@') {
+            None => name,
+            Some((dataset, of_bootfs)) => {
+                let why = format!("bootfs of pool {}", found.choice.pool);
+                snapshot = snapshot.or_else(|| Some(Decided::new(of_bootfs.to_owned(), why)));
+                dataset.to_owned()
+            }
+        };
         match zfs.objset(&name) {
-            Ok(objset) => Ok(from_zfs::dataset(&objset, self.relatime_default())),
+            Ok(objset) => Ok((from_zfs::dataset(&objset, self.relatime_default()), snapshot)),
             Err(e) if e.errno == libc::ENOENT => {
                 let all = zfs.datasets(&found.choice.pool).unwrap_or_default();
                 let roots = all.iter().filter(|o| o.kind == ObjsetKind::Filesystem).map(|o| o.name.clone());

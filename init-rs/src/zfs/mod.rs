@@ -7,3 +7,4 @@ pub mod keys;
 pub mod label;
 pub mod nvlist;
 pub mod paths;
+pub mod snapshots;
