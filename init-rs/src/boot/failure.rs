@@ -58,6 +58,9 @@ pub(super) enum Failure {
         /// What is there instead, a line each.
         found: Vec<String>,
     },
+    /// Not a failure: the boot begins again, because something else was chosen.
+    #[error("the boot begins again")]
+    Again,
     /// The hand-over failed.
     #[error(transparent)]
     HandOver(#[from] SwitchError),
@@ -114,6 +117,7 @@ impl Failure {
                 found.clone(),
                 &["boot with init=/path/to/program", "choose another root: root=ZFS=pool/dataset"],
             ),
+            Self::Again => explain("a choice", vec![], &["retry"]),
             Self::HandOver(_) => {
                 explain("a root with /dev, /proc, /sys and /run", vec![], &["repair the root, then retry"])
             }

@@ -5,13 +5,15 @@ mod facts;
 mod failure;
 mod find;
 mod hardware;
+mod headless;
 mod hook;
 mod newroot;
 mod progress;
+mod rescue;
 mod scan;
 mod start;
 
-use crate::cmdline::Request;
+use crate::cmdline::{OnFailure, Request, Stage};
 use crate::devices::table::ModuleTable;
 use crate::image::ImageConfig;
 use crate::plan::facts::{Dataset, Health};
@@ -21,8 +23,8 @@ use crate::plan::{from_zfs, mounts, names, select};
 use crate::report::boot::{BootReport, MountDone, REPORT_PATH};
 use crate::report::log::{LOG_PATH, Log};
 use crate::report::phases::{Phases, since_boot};
-use crate::rescue::{self, Decision};
-use crate::sys::{System, entry, power, switch_root};
+use crate::rescue as person;
+use crate::sys::{System, entry, switch_root};
 use crate::zfs::ioctl::{ObjsetKind, Zfs, describe};
 use crate::zfs::nvlist::{NvList, Value};
 pub use hook::run as hook;
@@ -30,6 +32,7 @@ pub use hook::run as hook;
 use failure::Failure;
 use find::Found;
 use hardware::Hardware;
+use rescue::Course;
 use std::convert::Infallible;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -54,6 +57,8 @@ struct Boot<'a> {
     hostid: u32,
     /// Where the new root is mounted until it becomes `/`.
     new_root: PathBuf,
+    /// Stops, fallbacks and attempts.
+    course: Course,
 }
 
 /// Boots; as PID 1 this never returns.
@@ -63,18 +68,10 @@ pub fn run(system: &dyn System) -> ! {
     let phases = Phases::new();
     let mut boot = Boot::start(system, &log, &phases);
     loop {
-        let failure = match boot.attempt() {
-            Err(failure) => failure,
+        match boot.attempt() {
+            Err(failure) => boot.recover(&failure),
             Ok(never) => match never {},
-        };
-        boot.report.problems.push(failure.to_string());
-        boot.save_report();
-        let error = match rescue::run(&failure.explain(), boot.request.rescue.on_failure.value, &log) {
-            Decision::Retry => continue,
-            Decision::Reboot => power::restart(),
-            Decision::PowerOff => power::power_off(),
-        };
-        log.error(error.to_string());
+        }
     }
 }
 
@@ -85,12 +82,16 @@ impl<'a> Boot<'a> {
         let problems = start::mount_pseudo(system);
         start::attach_console(log);
         start::attach_log(log);
-        rescue::catch_panics();
+        // Until the command line is read nobody may be asked: it could say so.
+        person::catch_panics(OnFailure::Locked, None);
         for problem in &problems {
             log.error(problem);
         }
         let mut boot = Self::new(system, log, phases, start::module_table(log), Path::new(NEW_ROOT));
         boot.report.problems = problems;
+        person::catch_panics(boot.request.rescue.on_failure.value, boot.image.rescue_password.clone());
+        boot.course = Course::new(&boot.request);
+        boot.prepare_to_count();
         drop(began);
         boot
     }
@@ -112,11 +113,13 @@ impl<'a> Boot<'a> {
             ..BootReport::default()
         };
         let log = Arc::clone(log);
-        Self { system, log, phases, image, request, hardware, report, hostid: 0, new_root: new_root.to_owned() }
+        let (new_root, course) = (new_root.to_owned(), Course::default());
+        Self { system, log, phases, image, request, hardware, report, hostid: 0, new_root, course }
     }
 
     /// From devices to the hand-over; comes back only with what went wrong.
     fn attempt(&mut self) -> Result<Infallible, Failure> {
+        self.stop_at(Stage::Start)?;
         let root = self.bring_up_root()?;
         let wanted = self.request.init.as_ref().map(|i| i.value.as_str());
         let init = newroot::find_init(&self.new_root, &root.name, wanted)?;
@@ -126,6 +129,8 @@ impl<'a> Boot<'a> {
             init.display(),
             since_boot().as_secs_f64()
         ));
+        self.stop_at(Stage::HandOver)?;
+        self.forget_failures();
         self.hardware.stop(&self.log);
         self.save_report();
         let args: Vec<_> = std::env::args_os().skip(1).collect();
@@ -137,8 +142,11 @@ impl<'a> Boot<'a> {
         let found = self.find_pool()?;
         self.log.info(format!("pool {}: {}", found.choice.pool, found.choice.why));
         self.report.choice = Some(found.choice.clone());
+        self.stop_at(Stage::Import)?;
         self.import(&found)?;
         let root = self.root_dataset(&found)?;
+        self.offer_roots(&root)?;
+        self.stop_at(Stage::Mount)?;
         self.report.root = Some(root.name.clone());
         self.mount_everything(&root)?;
         Ok(root)

@@ -7,4 +7,5 @@ pub mod fstab;
 pub mod mounts;
 pub mod names;
 pub mod options;
+pub mod roots;
 pub mod select;

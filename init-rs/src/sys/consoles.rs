@@ -71,12 +71,12 @@ pub fn terminals() -> Vec<PathBuf> {
 impl Consoles {
     /// Opens every active console that can be opened.
     pub fn open() -> Self {
-        let open = |path: PathBuf| {
-            let file =
-                File::options().read(true).write(true).custom_flags(libc::O_NOCTTY | libc::O_CLOEXEC).open(&path);
-            Some(Console { path, file: file.ok()?, dead: false })
-        };
-        Self(terminals().into_iter().filter_map(open).collect())
+        Self(terminals().into_iter().filter_map(open_console).collect())
+    }
+
+    /// One terminal alone, such as `/dev/tty` for a program that a shell started.
+    pub fn only(path: &Path) -> Self {
+        Self(open_console(path.to_owned()).into_iter().collect())
     }
 
     /// Path of the terminal with this index.
@@ -178,6 +178,11 @@ impl Consoles {
             }
         }
     }
+}
+
+fn open_console(path: PathBuf) -> Option<Console> {
+    let file = File::options().read(true).write(true).custom_flags(libc::O_NOCTTY | libc::O_CLOEXEC).open(&path);
+    Some(Console { path, file: file.ok()?, dead: false })
 }
 
 /// Puts a terminal into line mode and returns the mode to go back to.
