@@ -73,6 +73,9 @@ pub(super) enum Failure {
         /// System error.
         source: io::Error,
     },
+    /// Not a failure: the boot begins again, because something else was chosen.
+    #[error("the boot begins again")]
+    Again,
     /// The hand-over failed.
     #[error(transparent)]
     HandOver(#[from] SwitchError),
@@ -153,6 +156,7 @@ impl Failure {
                 vec![],
                 &["look at the log (log)", "take resume= off the kernel command line to go on without looking at it"],
             ),
+            Self::Again => explain("a choice", vec![], &["retry"]),
             Self::HandOver(_) => {
                 explain("a root with /dev, /proc, /sys and /run", vec![], &["repair the root, then retry"])
             }
