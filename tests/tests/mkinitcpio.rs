@@ -145,6 +145,16 @@ scenarios! {
         assert_eq!(scenario::dataset_at(&report, "/").as_deref(), Some("tank/ROOT/be1"));
     }
 
+    /// `panic=` means that nobody is given a shell, here as well: the machine restarts.
+    fn panic_restarts_without_a_shell(system) {
+        let Some(tree) = tree() else { return };
+        let mut vm = machine("mkinitcpio-panic", system, &tree, "root=zfs:AUTO taproot.wait=2 panic=1").start().unwrap();
+        vm.expect(words::EXPLANATION, 40).unwrap();
+        vm.wait_exit(30).unwrap();
+        let said = vm.console.text();
+        assert!(!said.contains(SHELL) && !said.contains("Kernel panic"), "{said}");
+    }
+
     /// A root that is no dataset is mkinitcpio's: it looks for the device itself, and the pool stays as it is.
     fn another_root_is_left_to_mkinitcpio(system) {
         let Some(tree) = tree() else { return };
