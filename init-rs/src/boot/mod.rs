@@ -89,6 +89,7 @@ impl<'a> Boot<'a> {
         }
         let mut boot = Self::new(system, log, phases, start::module_table(log), Path::new(NEW_ROOT));
         boot.report.problems = problems;
+        start::console_level(&boot.request, log);
         drop(began);
         boot
     }
@@ -108,6 +109,7 @@ impl<'a> Boot<'a> {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             kernel,
             request: Some(request.clone()),
+            expected: image.pools.clone(),
             ..BootReport::default()
         };
         let log = Arc::clone(log);
