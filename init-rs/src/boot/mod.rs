@@ -101,6 +101,7 @@ impl<'a> Boot<'a> {
         person::catch_panics(boot.request.rescue.on_failure.value, boot.image.rescue_password.clone());
         boot.course = Course::new(&boot.request);
         boot.prepare_to_count();
+        start::console_level(&boot.request, log);
         drop(began);
         boot
     }
@@ -120,6 +121,7 @@ impl<'a> Boot<'a> {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             kernel,
             request: Some(request.clone()),
+            expected: image.pools.clone(),
             ..BootReport::default()
         };
         let log = Arc::clone(log);

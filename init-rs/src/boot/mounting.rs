@@ -25,6 +25,7 @@ impl Boot<'_> {
         if let Some(remount) = &plan.remount_root {
             newroot::remount_root(self.system, &new_root, &root.name, &remount.options, &remount.why, &self.log);
         }
+        (self.report.datasets, self.report.fstab) = (datasets, fstab);
         let MountPlan { steps, skipped, warnings, .. } = plan;
         let others: Vec<MountStep> = steps.into_iter().filter(|step| step.origin != Origin::Root).collect();
         for step in newroot::in_order(&new_root, others) {
