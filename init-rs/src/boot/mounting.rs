@@ -19,6 +19,7 @@ impl Boot<'_> {
         let fstab = self.fstab();
         let named = self.named_root(root).clone();
         let datasets = self.datasets(&named, &fstab);
+        let datasets = self.unlock_others(&named, datasets, &fstab);
         let mut plan = mounts::plan(&named, &datasets, &fstab, &self.request);
         self.stand_in(&mut plan);
         if let Some(remount) = &plan.remount_root {

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::defaults::DEGRADED;
 use super::known;
-use super::parse::{RESTART_DELAY, State};
+use super::parse::RESTART_DELAY;
 use super::root::spaces;
+use super::state::State;
 use super::values::{boolean, hostid, is_off, key_file, list, number, seconds, seconds_or_forever};
 use super::{Decided, HostidPolicy, KeyFile, OnFailure, Which, Word};
 use crate::plan::names;

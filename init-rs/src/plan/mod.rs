@@ -8,6 +8,7 @@ pub mod mounts;
 pub mod names;
 pub mod options;
 pub mod resume;
+pub mod roots;
 pub mod select;
 pub mod snapshots;
 
