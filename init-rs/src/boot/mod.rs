@@ -58,6 +58,8 @@ struct Boot<'a> {
     report: BootReport,
     /// This system's hostid, 0 if it has none.
     hostid: u32,
+    /// Whether another tool's init is PID 1.
+    hook: bool,
     /// Where the new root is mounted until it becomes `/`.
     new_root: PathBuf,
     /// What was typed or read to unlock this root, until everything is mounted.
@@ -134,6 +136,7 @@ impl<'a> Boot<'a> {
             hardware,
             report,
             hostid: 0,
+            hook: std::process::id() != 1,
             new_root: new_root.to_owned(),
             keyring: Keyring::default(),
             resume_settled: false,

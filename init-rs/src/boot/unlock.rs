@@ -5,7 +5,7 @@ use super::failure::Failure;
 use crate::plan::facts::Dataset;
 use crate::plan::fstab::FstabEntry;
 use crate::plan::{from_zfs, mounts};
-use crate::unlock::{Effort, Keyring, UnlockError, Unlocker};
+use crate::unlock::{Agents, Effort, Keyring, UnlockError, Unlocker};
 use crate::zfs::ioctl::Zfs;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -81,6 +81,9 @@ impl Boot<'_> {
             Unlocker::new(self.system, &self.log, &self.request.keys).with_keyring(keyring).with_modules(&load);
         if let Some(root) = root {
             unlocker = unlocker.with_root(root);
+        }
+        if self.hook {
+            unlocker = unlocker.with_agents(Agents::of_system());
         }
         let result = unlocker.unlock_with(key, effort);
         let keyring: Keyring = unlocker.into_keyring();
