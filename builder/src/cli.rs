@@ -69,6 +69,9 @@ pub struct InitramfsArgs {
     /// Programs for the rescue shell: busybox with zpool, zfs and zdb; busybox; or the built-in prompt alone [default: small]
     #[arg(long, value_enum)]
     pub rescue: Option<Rescue>,
+    /// Lock the rescue prompt with a password: FILE holds it in its first line, or its argon2id hash ($argon2id$...)
+    #[arg(long, value_name = "FILE")]
+    pub rescue_password_file: Option<PathBuf>,
     /// Configuration file (TOML) with these settings [default: /etc/taproot/initramfs.toml, if it exists]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,

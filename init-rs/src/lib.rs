@@ -12,4 +12,5 @@ pub mod pools;
 pub mod report;
 pub mod rescue;
 pub mod sys;
+pub mod unlock;
 pub mod zfs;

@@ -14,6 +14,9 @@ use std::time::{Duration, Instant};
 /// How long a driver that is still probing at the hand-over is waited for: execve(2) would wait for it anyway.
 const LAST_MODULES: Duration = Duration::from_secs(2);
 
+/// How long a file system's driver may take to start.
+const MODULE_FOR_MOUNT: Duration = Duration::from_secs(10);
+
 /// The loader and the watch.
 #[derive(Debug)]
 pub(super) struct Hardware {
@@ -51,6 +54,13 @@ impl Hardware {
         match self.loader.wait(name, Instant::now() + patience) {
             Err(LoadError::Deadline { .. }) => None,
             result => Some(result),
+        }
+    }
+
+    /// Loads a module that a mount needs, if it is packed and not there yet; the mount itself tells whether it was enough.
+    pub(super) fn load(&self, name: &str) {
+        if self.loader.request_name(name).is_some() {
+            let _ = self.loader.wait(name, Instant::now() + MODULE_FOR_MOUNT);
         }
     }
 

@@ -3,7 +3,8 @@
 //!
 //! The words and exit statuses are the contract with `mkinitcpio-hook/hooks/taproot`.
 
-use super::{Boot, start};
+use super::rescue::Course;
+use super::{Boot, person, start};
 use crate::devices::table::ModuleTable;
 use crate::report::log::Log;
 use crate::report::phases::{Phases, since_boot};
@@ -14,6 +15,7 @@ use std::sync::Arc;
 /// What `taproot-init hook` answers to.
 const USAGE: &str = "\
 taproot-init hook wanted      exit status 0 if the kernel command line asks for a root that we mount
+taproot-init hook resume      resume a hibernated system, if there is one, before any pool is imported
 taproot-init hook mount DIR   find and import the pool, unlock, mount the root and what belongs to it below DIR
 taproot-init hook late        note the hand-over in /run/taproot/boot.log
 ";
@@ -23,37 +25,53 @@ pub fn run(system: &dyn System, words: &[String]) -> i32 {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["wanted"] => i32::from(!start::request(&start::image_config()).ours),
-        ["mount", dir] => mount(system, Path::new(dir)),
+        ["resume"] => with_boot(system, Path::new("/"), resume),
+        ["mount", dir] => with_boot(system, Path::new(dir), mount),
         ["late"] => late(),
         _ => {
-            eprint!("taproot-init hook: expected wanted, mount DIR or late\n\n{USAGE}");
+            eprint!("taproot-init hook: expected wanted, resume, mount DIR or late\n\n{USAGE}");
             2
         }
     }
 }
 
-fn mount(system: &dyn System, dir: &Path) -> i32 {
+fn with_boot(system: &dyn System, dir: &Path, work: fn(&mut Boot<'_>) -> i32) -> i32 {
     let log = Arc::new(Log::new());
     start::attach_log(&log);
     let phases = Phases::new();
     let mut boot = Boot::new(system, &log, &phases, ModuleTable::default(), dir);
-    let failure = match boot.bring_up_root() {
-        Ok(root) => {
-            if !boot.request.quiet() {
-                println!(":: {} is the root ({})", root.name, boot.request.root.why);
-            }
-            boot.hardware.stop(&log);
-            boot.save_report();
-            return 0;
-        }
-        Err(failure) => failure,
-    };
-    boot.report.problems.push(failure.to_string());
+    boot.course = Course::without_stops(&boot.request);
+    let status = work(&mut boot);
     boot.hardware.stop(&log);
     boot.save_report();
-    log.error(failure.to_string());
-    eprint!("ERROR: taproot: {failure}\n{}", failure.explain().text());
-    1
+    status
+}
+
+/// A failure is explained by `mount`, which asks the same again.
+fn resume(boot: &mut Boot<'_>) -> i32 {
+    i32::from(boot.settle_resume().is_err())
+}
+
+fn mount(boot: &mut Boot<'_>) -> i32 {
+    // Typed in the shell after an attempt that failed.
+    if let Some(decision) = person::take_decision() {
+        boot.obey(decision);
+    }
+    loop {
+        match boot.bring_up_root() {
+            Ok(root) => {
+                if !boot.request.quiet() {
+                    println!(":: {} is the root ({})", root.name, boot.request.root.why);
+                }
+                return 0;
+            }
+            Err(failure) if boot.recover_alone(&failure) => {}
+            Err(failure) => {
+                eprintln!("ERROR: taproot: {failure}");
+                return 1;
+            }
+        }
+    }
 }
 
 /// The last look: mkinitcpio's init checks and switches the root itself.

@@ -16,9 +16,12 @@ impl Boot<'_> {
         let new_root = self.new_root.clone();
         let step = mounts::root_step(root, &self.request);
         self.report.mounts = vec![newroot::mount_root(self.system, &new_root, step, &self.log)?];
-        let fstab = newroot::read_fstab(&new_root);
-        let datasets = self.datasets(root, &fstab);
-        let plan = mounts::plan(root, &datasets, &fstab, &self.request);
+        let fstab = self.fstab();
+        let named = self.named_root(root).clone();
+        let datasets = self.datasets(&named, &fstab);
+        let datasets = self.unlock_others(&named, datasets, &fstab);
+        let mut plan = mounts::plan(&named, &datasets, &fstab, &self.request);
+        self.stand_in(&mut plan);
         if let Some(remount) = &plan.remount_root {
             newroot::remount_root(self.system, &new_root, &root.name, &remount.options, &remount.why, &self.log);
         }

@@ -33,7 +33,7 @@ impl<'a> Environments<'a> {
     }
 
     /// What shows that `name` itself is the root of an environment.
-    fn sign(&self, name: &str) -> Option<&'static str> {
+    pub(super) fn sign(&self, name: &str) -> Option<&'static str> {
         let parent = names::parent(name)?;
         if names::base(parent) == CONTAINER {
             return Some("it lies in a container named ROOT");
