@@ -98,10 +98,10 @@ impl<'a> Boot<'a> {
         }
         let mut boot = Self::new(system, log, phases, start::module_table(log), Path::new(NEW_ROOT));
         boot.report.problems = problems;
-        start::console_level(&boot.request, log);
         person::catch_panics(boot.request.rescue.on_failure.value, boot.image.rescue_password.clone());
         boot.course = Course::new(&boot.request);
         boot.prepare_to_count();
+        start::console_level(&boot.request, log);
         drop(began);
         boot
     }
