@@ -2,12 +2,14 @@
 
 use super::failure::Failure;
 use super::{Boot, newroot, otherfs};
+use crate::devices::probe::Prober;
 use crate::plan::facts::Dataset;
 use crate::plan::fstab::FstabEntry;
 use crate::plan::mounts::{MountPlan, MountStep, Origin};
 use crate::plan::{from_zfs, mounts, names};
 use crate::report::boot::MountDone;
 use crate::zfs::ioctl::Zfs;
+use std::path::Path;
 
 impl Boot<'_> {
     /// The root, then what its pool and its own fstab add.
@@ -28,9 +30,10 @@ impl Boot<'_> {
         (self.report.datasets, self.report.fstab) = (datasets, fstab);
         let MountPlan { steps, skipped, warnings, .. } = plan;
         let others: Vec<MountStep> = steps.into_iter().filter(|step| step.origin != Origin::Root).collect();
+        let mut prober = Prober::new(Path::new("/sys"), Path::new("/dev"));
         for step in newroot::in_order(&new_root, others) {
-            let source = otherfs::source(&step, &self.hardware, &self.log);
-            let done = newroot::mount(self.system, &new_root, step, source, &self.log);
+            let what = otherfs::find(self.system, &step, &self.hardware, &mut prober, &self.log);
+            let done = newroot::mount(self.system, &new_root, step, what, &self.log);
             self.report.mounts.push(done);
         }
         for warning in &warnings {

@@ -34,7 +34,7 @@ pub enum Origin {
 /// What a step of another file system than ZFS needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Foreign {
-    /// Type, as mount(2) takes it.
+    /// Type, as fstab has it; `auto`: whatever the device holds.
     pub fstype: String,
     /// Whether the source is a block device, by path or by a tag such as `LABEL=`.
     pub device: bool,
