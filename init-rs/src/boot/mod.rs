@@ -1,5 +1,6 @@
 //! The story of one boot, from PID 1's first instruction to the hand-over.
 
+mod datasets;
 mod failure;
 mod find;
 mod hardware;
@@ -228,7 +229,7 @@ impl<'a> Boot<'a> {
         match zfs.objset(&name) {
             Ok(objset) => Ok((from_zfs::dataset(&objset, self.relatime_default()), snapshot)),
             Err(e) if e.errno == libc::ENOENT => {
-                let all = zfs.datasets(&found.choice.pool).unwrap_or_default();
+                let all = zfs.walk(&found.choice.pool, 500, &|_| true).map(|walk| walk.found).unwrap_or_default();
                 let roots = all.iter().filter(|o| o.kind == ObjsetKind::Filesystem).map(|o| o.name.clone());
                 Err(Failure::NoDataset { dataset: name, others: roots.take(40).collect() })
             }

@@ -40,9 +40,11 @@ impl Boot<'_> {
         }
         drop(began);
         let zfs = Zfs::new(self.system);
-        let now = |dataset: Dataset| match zfs.objset(&dataset.name) {
-            Ok(objset) if dataset.key_available == Some(false) => from_zfs::dataset(&objset, self.relatime_default()),
-            _ => dataset,
+        let now = |dataset: Dataset| {
+            // Only of those: a pool can have thousands of others.
+            let locked = dataset.key_available == Some(false);
+            let objset = locked.then(|| zfs.objset(&dataset.name).ok()).flatten();
+            objset.map_or(dataset, |objset| from_zfs::dataset(&objset, self.relatime_default()))
         };
         all.into_iter().map(now).collect()
     }
