@@ -87,6 +87,11 @@ impl Boot<'_> {
         }
     }
 
+    /// Whether a person has to be let in before anything but another attempt.
+    pub(super) fn locked(&self) -> bool {
+        self.scene().locked()
+    }
+
     /// Takes the next fallback root, if there is one and it can help.
     fn fall_back(&mut self, failure: &Failure) -> bool {
         // Another root needs the same module.
@@ -174,7 +179,7 @@ impl Boot<'_> {
         if std::mem::replace(&mut self.course.offered, true) || self.course.begin.is_none() || self.nobody(&menu.why) {
             return Ok(());
         }
-        if self.scene().locked() {
+        if self.locked() {
             self.log.warn(format!("{} is ignored: the rescue is locked", menu.why));
             return Ok(());
         }

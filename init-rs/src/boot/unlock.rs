@@ -26,7 +26,7 @@ impl Boot<'_> {
     /// Loads the keys of what else would be mounted if its key were there. What cannot be unlocked is left locked: the plan
     /// then skips it and says so.
     pub(super) fn unlock_others(&mut self, root: &Dataset, all: Vec<Dataset>, fstab: &[FstabEntry]) -> Vec<Dataset> {
-        let wanted = self.locked(root, &all, fstab);
+        let wanted = self.locked_keys(root, &all, fstab);
         if wanted.is_empty() {
             return all;
         }
@@ -51,7 +51,7 @@ impl Boot<'_> {
 
     /// Encryption roots without a key of what the plan would mount with it, in the order of the mounts, and whether to ask:
     /// not for what fstab calls `nofail`.
-    fn locked(&self, root: &Dataset, all: &[Dataset], fstab: &[FstabEntry]) -> Vec<(String, Effort)> {
+    fn locked_keys(&self, root: &Dataset, all: &[Dataset], fstab: &[FstabEntry]) -> Vec<(String, Effort)> {
         let unlocked =
             |dataset: &Dataset| Dataset { key_available: dataset.key_available.map(|_| true), ..dataset.clone() };
         let locked = all.iter().filter(|d| d.key_available == Some(false));
