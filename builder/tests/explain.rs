@@ -128,6 +128,11 @@ fn other_lines_lead_elsewhere() {
     assert!(doc["boot"]["remarks"].to_string().contains("datasets of pool usb are not known"));
     // Settings reach the plan.
     assert_eq!(targets(&recorded.json("root=zfs taproot.mounts=none taproot.fstab=no")), ["tank/ROOT/a /"]);
+    // Snapshots.
+    let doc = recorded.json("zfs=tank/ROOT/a@old bootfs.snapshot");
+    assert!(doc["boot"]["remarks"].to_string().contains("tank/ROOT/a_old, a clone of tank/ROOT/a@old"), "{doc}");
+    assert!(doc["boot"]["remarks"].to_string().contains("the snapshot tank/ROOT/a@KERNEL-RELEASE is taken"), "{doc}");
+    assert_eq!(doc["boot"]["root"], "tank/ROOT/a");
     // Roots that are not there.
     let doc = recorded.json("zfs=tank/ROOT/c");
     assert!(doc["boot"]["remarks"].to_string().contains("there is no dataset tank/ROOT/c"), "{doc}");

@@ -7,7 +7,7 @@ use facts::Facts;
 use serde::Serialize;
 use taproot_init::cmdline::{Note, Request, Setting, known, parse, settings, tokenize};
 use taproot_init::plan::facts::{Dataset, Health, Kind, PoolFact};
-use taproot_init::plan::{mounts, names, select};
+use taproot_init::plan::{mounts, names, select, snapshots};
 
 /// Where the words that need no value of their own are explained by their meaning alone.
 const SILENT: [&str; 6] =
@@ -215,17 +215,45 @@ fn boot(request: &Request, facts: &mut Facts) -> Boot {
         boot.failure = Some(select::no_bootfs(&choice.pool));
         return boot;
     };
+    // A pool's bootfs can be a snapshot, which means the same as naming it.
+    let (root, of_bootfs) = match root.split_once('@') {
+        Some((root, snapshot)) => (root.to_owned(), Some(snapshot.to_owned())),
+        None => (root, None),
+    };
     boot.root = Some(root.clone());
-    if let Some(snapshot) = &request.snapshot {
-        let remark =
-            format!("the root is made from the snapshot {root}@{}; the mounts are those of {root}", snapshot.value);
-        boot.remarks.push(remark);
-    }
+    snapshots(request, &root, of_bootfs, &mut boot);
     match facts.look(&root) {
         Ok(dataset) => plan(request, &dataset, facts, &mut boot),
         Err(why) => boot.remarks.push(why),
     }
     boot
+}
+
+/// What is done with snapshots before the mounts; they are planned for the root itself.
+fn snapshots(request: &Request, root: &str, of_bootfs: Option<String>, boot: &mut Boot) {
+    let asked = &request.snapshots;
+    let release = |name: &Option<String>| name.clone().unwrap_or_else(|| "KERNEL-RELEASE".to_owned());
+    if let Some(to) = &asked.rollback_to {
+        boot.remarks.push(format!("{root} is rolled back to @{} ({})", release(&to.value), to.why));
+    }
+    if let Some(take) = &asked.take {
+        boot.remarks.push(format!("the snapshot {root}@{} is taken ({})", release(&take.value), take.why));
+    }
+    let Some(snapshot) = request.snapshot.as_ref().map(|s| s.value.clone()).or(of_bootfs) else { return };
+    let name = asked.clone.as_ref().map(|c| c.value.as_str());
+    let remark = if asked.rollback.value {
+        format!("{root} is rolled back to @{snapshot} before it is mounted ({})", asked.rollback.why)
+    } else if request.import.read_only.value {
+        format!("{root}@{snapshot} itself is mounted, read-only")
+    } else {
+        match snapshots::clone_name(root, &snapshot, name) {
+            Ok(clone) => {
+                format!("the root is {clone}, a clone of {root}@{snapshot}; the mounts below are those of {root}")
+            }
+            Err(refusal) => refusal.to_string(),
+        }
+    };
+    boot.remarks.push(remark);
 }
 
 fn plan(request: &Request, root: &Dataset, facts: &Facts, boot: &mut Boot) {
