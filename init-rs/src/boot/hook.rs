@@ -15,7 +15,6 @@ use std::sync::Arc;
 /// What `taproot-init hook` answers to.
 const USAGE: &str = "\
 taproot-init hook wanted      exit status 0 if the kernel command line asks for a root that we mount
-taproot-init hook resume      resume a hibernated system, if there is one, before any pool is imported
 taproot-init hook mount DIR   find and import the pool, unlock, mount the root and what belongs to it below DIR
 taproot-init hook late        note the hand-over in /run/taproot/boot.log
 ";
@@ -25,34 +24,28 @@ pub fn run(system: &dyn System, words: &[String]) -> i32 {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["wanted"] => i32::from(!start::request(&start::image_config()).ours),
-        ["resume"] => with_boot(system, Path::new("/"), resume),
-        ["mount", dir] => with_boot(system, Path::new(dir), mount),
+        ["mount", dir] => mount(system, Path::new(dir)),
         ["late"] => late(),
         _ => {
-            eprint!("taproot-init hook: expected wanted, resume, mount DIR or late\n\n{USAGE}");
+            eprint!("taproot-init hook: expected wanted, mount DIR or late\n\n{USAGE}");
             2
         }
     }
 }
 
-fn with_boot(system: &dyn System, dir: &Path, work: fn(&mut Boot<'_>) -> i32) -> i32 {
+fn mount(system: &dyn System, dir: &Path) -> i32 {
     let log = Arc::new(Log::new());
     start::attach_log(&log);
     let phases = Phases::new();
     let mut boot = Boot::new(system, &log, &phases, ModuleTable::default(), dir);
     boot.course = Course::without_stops(&boot.request);
-    let status = work(&mut boot);
+    let status = until_mounted(&mut boot);
     boot.hardware.stop(&log);
     boot.save_report();
     status
 }
 
-/// A failure is explained by `mount`, which asks the same again.
-fn resume(boot: &mut Boot<'_>) -> i32 {
-    i32::from(boot.settle_resume().is_err())
-}
-
-fn mount(boot: &mut Boot<'_>) -> i32 {
+fn until_mounted(boot: &mut Boot<'_>) -> i32 {
     // Typed in the shell after an attempt that failed.
     if let Some(decision) = person::take_decision() {
         boot.obey(decision);
