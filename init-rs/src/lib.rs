@@ -8,6 +8,7 @@ pub mod cmdline;
 pub mod devices;
 pub mod image;
 pub mod plan;
+pub mod pools;
 pub mod report;
 pub mod rescue;
 pub mod sys;

@@ -1,4 +1,4 @@
-//! `taproot-init`: PID 1 of the initramfs, or an applet of its rescue shell by name.
+//! `taproot-init`: PID 1 of the initramfs, a hook in another tool's, or an applet of the rescue shell by name.
 //!
 //! Rust's own start-up aborts when fds 0 to 2 are closed and `/dev/null` is missing, which is how the kernel starts an
 //! init without a console; so `main` is the C one.
@@ -13,5 +13,9 @@ pub extern "C" fn main() -> i32 {
     if std::process::id() == 1 {
         boot::run(&Linux::new());
     }
-    rescue::applet(&std::env::args().collect::<Vec<_>>())
+    let args: Vec<String> = std::env::args().collect();
+    match args.get(1).map(String::as_str) {
+        Some("hook") => boot::hook(&Linux::new(), args.get(2..).unwrap_or_default()),
+        _ => rescue::applet(&args),
+    }
 }

@@ -7,6 +7,9 @@ here=$(cd "$(dirname "$0")" && pwd)
 name=${1:?usage: helper.sh KIT-SYSTEM}
 dir=$KIT_CACHE/trees/$name
 [ -e "$dir/facts" ] || die "$name: no tree; run tree.sh $name first"
+# Pool sets are made by several runs at a time.
+exec 9>"$dir/helper.lock"
+flock 9
 stamp=$(cat "$here/helper.sh" "$here/helper/init" "$dir/facts" | sha256sum | cut -c1-16)
 [ "$(cat "$dir/helper.stamp" 2>/dev/null)" != "$stamp" ] || exit 0
 . "$dir/facts"
@@ -28,8 +31,6 @@ done | awk '$1 == "insmod" && !seen[$2]++ { print $2 }' | while read -r file; do
         *.zst) zstd -qdc "$dir/root/$file" >"$work/modules/$base" ;;
         *) cp "$dir/root/$file" "$work/modules/$base" ;;
     esac
-    # The pools shall belong to the system that boots from them, not to this helper.
-    [ "$base" = spl.ko ] && base="$base spl_hostid=0x12345678"
     echo "$base"
 done >"$work/modules/order"
 (cd "$work" && find . -mindepth 1 | sort | cpio --quiet -o -H newc -R 0:0) >"$dir/helper.cpio.new"

@@ -1,55 +1,102 @@
 #!/usr/bin/env bash
-# Makes the test pools of one kit system, with its own stock zpool and zfs, in one run of the helper VM.
-#   pools.sh debian12-zfs2.3
-# Result in $KIT_CACHE/pools/NAME: DISK.img (raw, sparse), log, stamp. Tests put copy-on-write overlays over the disks.
+# Makes the pool sets of one kit system, with its own stock zpool and zfs; each set in its own run of the helper VM.
+#   pools.sh debian12-zfs2.3              all sets: pools/*.sh
+#   pools.sh debian12-zfs2.3 base debian  these
+# pools/lib says what a set is made of. Result in $KIT_CACHE/pools/NAME/SET: DISK.img (raw, sparse), log, console.log, stamp.
+# Tests put copy-on-write overlays over the disks. Only what changed is made again; several runs at a time do not disturb
+# each other.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/lib.sh"
 
-name=${1:?usage: pools.sh KIT-SYSTEM}
+name=${1:?usage: pools.sh KIT-SYSTEM [SET...]}
 [ "$(id -u)" = 0 ] || exec sudo --preserve-env=TAPROOT_KIT,KIT_START,XDG_CACHE_HOME,TAPROOT_ACCEL,TAPROOT_GUEST_INIT "$0" "$@"
+shift
 tree=$KIT_CACHE/trees/$name
 dir=$KIT_CACHE/pools/$name
 guest_init=${TAPROOT_GUEST_INIT:-$here/../../out/guest-init}
 [ -x "$guest_init" ] || die "$guest_init is missing; run: make guest-init"
 "$here/helper.sh" "$name"
-stamp=$(cat "$here/pools.sh" "$here/helper/pools" "$here/../src/bin/guest-init.rs" "$tree/stamp" | sha256sum | cut -c1-16)
-if [ "$(cat "$dir/stamp" 2>/dev/null)" = "$stamp" ]; then
-    say "$name: pools ready (cached)"
-    exit 0
-fi
 . "$tree/facts"
 
-new=$dir.new
-rm -rf "$new"
-mkdir -p "$new" "$KIT_CACHE/log"
-drives=()
-add_disk() { # SERIAL SIZE
-    truncate -s "$2" "$new/$1.img"
-    sgdisk --clear --new=1:2048:0 --typecode=1:BF01 "$new/$1.img" >/dev/null
-    drives+=(-drive "if=none,id=$1,format=raw,discard=unmap,detect-zeroes=unmap,cache=unsafe,file=$new/$1.img" -device "virtio-blk-pci,drive=$1,serial=$1")
+# What the first comment lines of a set say under a keyword, repeated lines joined.
+header() { # SET KEYWORD
+    sed -n -e '/^#/!q' -e "s/^# $2: *//p" "$here/pools/$1.sh" | paste -sd' '
 }
-add_disk tank0 3G
-for disk in mirror0 mirror1 raidz0 raidz1 raidz2 stripe0 stripe1 nobootfs0 noinit0; do
-    add_disk "$disk" 256M
+
+all=()
+for file in "$here"/pools/*.sh; do
+    all+=("$(basename "$file" .sh)")
+done
+# A serial names one disk, whatever set it is in.
+twice=$(for set in "${all[@]}"; do header "$set" disks; done | tr ' ' '\n' | sed -n 's/=.*//p' | sort | uniq -d | paste -sd' ')
+[ -z "$twice" ] || die "pools/*.sh: several sets have disks of the serial(s) $twice"
+[ $# -gt 0 ] || set -- "${all[@]}"
+for set; do
+    [ -e "$here/pools/$set.sh" ] || die "no pool set '$set'; expected one of: ${all[*]}"
 done
 
-accel=$("$here/accel.sh")
-limit=1800
-[ "$accel" = kvm ] && limit=300
-logged "$KIT_CACHE/log/$name.pools.log" "$name: making the pools in a VM (about 3 minutes without KVM)" \
-    timeout "$limit" qemu-system-x86_64 -accel "$accel" -m 1536 -smp 2 -nodefaults -display none -no-reboot \
-    -kernel "$tree/root/boot/vmlinuz-$KERNEL" -initrd "$tree/helper.cpio" -append "console=ttyS0 panic=-1 quiet" \
-    -serial "file:$new/console.log" -serial "file:$new/log" \
-    -drive "if=none,id=system,format=raw,readonly=on,file=$tree/system.squashfs" -device virtio-blk-pci,drive=system,serial=kit-system \
-    -fw_cfg "name=opt/taproot/script,file=$here/helper/pools" -fw_cfg "name=opt/taproot/files/guest-init,file=$guest_init" \
-    "${drives[@]}"
-if ! grep -q '^@@SCRIPT-EXIT 0' "$new/log"; then
-    tail -n 20 "$new/console.log" "$new/log" >&2
-    die "$name: the pool script failed in the helper VM; logs in $new"
-fi
-sync -f "$new"
-echo "$stamp" >"$new/stamp"
-rm -rf "$dir"
-mv "$new" "$dir"
-say "$name: pools ready, $(du -sh "$dir" | cut -f1)"
+make_set() { # SET
+    local set=$1 script=$here/pools/$1.sh systems stamp new lock pair serial hostid hostname memory words limit accel drives=()
+    systems=$(header "$set" systems)
+    if [ -n "$systems" ] && [[ " $systems " != *" $name "* ]]; then
+        say "$name: pool set $set is not for this system"
+        return
+    fi
+    stamp=$(cat "$here/pools/lib" "$script" "$here/helper.sh" "$here/helper/init" "$here/../src/bin/guest-init.rs" "$tree/stamp" |
+        sha256sum | cut -c1-16)
+    exec {lock}>"$dir/.$set.lock"
+    if ! flock -n "$lock"; then
+        say "$name: waiting for another run that makes the pool set $set"
+        flock "$lock"
+    fi
+    if [ "$(cat "$dir/$set/stamp" 2>/dev/null)" = "$stamp" ]; then
+        say "$name: pool set $set ready (cached)"
+        exec {lock}>&-
+        return
+    fi
+
+    new=$dir/.$set.new
+    rm -rf "$new"
+    mkdir "$new"
+    for pair in $(header "$set" disks); do
+        serial=${pair%%=*}
+        [[ $pair == ?*=?* && ${#serial} -le 20 ]] || die "pools/$set.sh: expected '# disks: SERIAL=SIZE ...', serials of at most 20 characters, found '$pair'"
+        truncate -s "${pair#*=}" "$new/$serial.img"
+        sgdisk --clear --new=1:2048:0 --typecode=1:BF01 "$new/$serial.img" >/dev/null
+        drives+=(-drive "if=none,id=$serial,format=raw,discard=unmap,detect-zeroes=unmap,cache=unsafe,file=$new/$serial.img"
+            -device "virtio-blk-pci,drive=$serial,serial=$serial")
+    done
+    [ ${#drives[@]} -gt 0 ] || die "pools/$set.sh: no line '# disks: SERIAL=SIZE ...' at its beginning"
+    cat "$here/pools/lib" "$script" >"$new/script"
+    hostid=$(header "$set" hostid) hostname=$(header "$set" hostname) memory=$(header "$set" memory)
+    words="console=ttyS0 panic=-1 quiet${hostid:+ helper.hostid=$hostid}${hostname:+ helper.hostname=$hostname}"
+
+    accel=$("$here/accel.sh")
+    limit=1800
+    [ "$accel" = kvm ] && limit=300
+    logged "$KIT_CACHE/log/$name.pools.$set.log" "$name: making the pool set $set in a VM" \
+        timeout "$limit" qemu-system-x86_64 -accel "$accel" -m "${memory:-1536}" -smp 2 -nodefaults -display none -no-reboot \
+        -kernel "$tree/root/boot/vmlinuz-$KERNEL" -initrd "$tree/helper.cpio" -append "$words" \
+        -serial "file:$new/console.log" -serial "file:$new/log" \
+        -drive "if=none,id=system,format=raw,readonly=on,file=$tree/system.squashfs" -device virtio-blk-pci,drive=system,serial=kit-system \
+        -fw_cfg "name=opt/taproot/script,file=$new/script" -fw_cfg "name=opt/taproot/files/guest-init,file=$guest_init" \
+        "${drives[@]}"
+    if ! grep -q '^@@SCRIPT-EXIT 0' "$new/log"; then
+        tail -n 20 "$new/console.log" "$new/log" >&2
+        die "$name: the pool set $set failed in the helper VM; logs in $new"
+    fi
+    sync -f "$new"
+    echo "$stamp" >"$new/stamp"
+    rm -rf "${dir:?}/$set"
+    mv "$new" "$dir/$set"
+    exec {lock}>&-
+    say "$name: pool set $set ready, $(du -sh "$dir/$set" | cut -f1)"
+}
+
+mkdir -p "$dir" "$KIT_CACHE/log"
+# From before there were sets: every disk lay here.
+rm -f "$dir"/*.img "$dir"/{stamp,log,console.log}
+for set; do
+    make_set "$set"
+done

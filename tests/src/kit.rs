@@ -48,8 +48,13 @@ impl System {
                 .with_context(|| format!("{name}: no {key}= in {}", dir.join("facts").display()))
         };
         let pools = cache.join("pools").join(name);
-        ensure!(pools.join("stamp").exists(), "{name}: no finished pools in {}; run: make kit", pools.display());
-        Ok(Self { name: name.to_owned(), kernel: fact("KERNEL")?, zfs: fact("ZFS")?, dir, pools })
+        let system = Self { name: name.to_owned(), kernel: fact("KERNEL")?, zfs: fact("ZFS")?, dir, pools };
+        ensure!(
+            system.pool_sets().next().is_some(),
+            "{name}: no finished pools in {}; run: make kit",
+            system.pools.display()
+        );
+        Ok(system)
     }
 
     /// The system of this test run: `$TAPROOT_SYSTEM`, else the default one.
@@ -83,9 +88,23 @@ impl System {
         std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
     }
 
-    /// A raw image of the pool disk with this serial. It is shared by all tests: never write to it.
+    /// A raw image of the pool disk with this serial, whatever pool set (`tests/kit/pools/SET.sh`) it belongs to. It is
+    /// shared by all tests: never write to it. If no finished set has it, the path is one that does not exist.
     pub fn pool_disk(&self, serial: &str) -> PathBuf {
-        self.pools.join(format!("{serial}.img"))
+        let file = format!("{serial}.img");
+        let found = self.pool_sets().map(|set| set.join(&file)).find(|path| path.exists());
+        found.unwrap_or_else(|| self.pools.join("in-no-finished-pool-set").join(file))
+    }
+
+    /// The directories of the finished pool sets. Only those that this checkout knows: another one that shares the cache
+    /// may have a disk in another set.
+    fn pool_sets(&self) -> impl Iterator<Item = PathBuf> {
+        let scripts = crate::checkout().join("tests/kit/pools");
+        let sets = std::fs::read_dir(&self.pools).into_iter().flatten().flatten().map(|entry| entry.path());
+        sets.filter(move |set| {
+            set.join("stamp").exists()
+                && set.file_name().is_some_and(|name| scripts.join(name).with_extension("sh").exists())
+        })
     }
 }
 

@@ -1,5 +1,6 @@
 //! Everything that can stop a boot, with the words for it.
 
+use crate::pools::ImportError;
 use crate::rescue::Explanation;
 use crate::sys::switch_root::SwitchError;
 use crate::unlock::UnlockError;
@@ -21,15 +22,8 @@ pub(super) enum Failure {
         seen: Vec<String>,
     },
     /// The kernel refused the import.
-    #[error("pool {pool} could not be imported: {reason}")]
-    Import {
-        /// Pool name.
-        pool: String,
-        /// The kernel's reason in words.
-        reason: String,
-        /// Devices that are missing and other details, a line each.
-        detail: Vec<String>,
-    },
+    #[error(transparent)]
+    Import(#[from] ImportError),
     /// A question to the imported pool failed.
     #[error(transparent)]
     Zfs(#[from] ZfsError),
@@ -96,11 +90,10 @@ impl Failure {
                     "name the root on the kernel command line: root=ZFS=pool/dataset",
                 ],
             ),
-            Self::Import { detail, .. } => explain(
-                "a pool that this kernel can open",
-                detail.clone(),
-                &["look at the log (log), attach what is missing, then type retry"],
-            ),
+            Self::Import(e) => {
+                let advice: Vec<&str> = e.advice.iter().map(String::as_str).collect();
+                explain("a pool that this kernel can import", e.detail.clone(), &advice)
+            }
             Self::Zfs(_) => explain("an answer from the zfs module", vec![], &["look at the log (log)", "retry"]),
             Self::NoDataset { others, .. } => explain(
                 "a file system of that name",

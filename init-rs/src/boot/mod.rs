@@ -1,36 +1,38 @@
 //! The story of one boot, from PID 1's first instruction to the hand-over.
 
-mod candidate;
-mod facts;
 mod failure;
 mod find;
 mod hardware;
+mod hook;
+mod mounting;
 mod newroot;
-mod progress;
-mod scan;
+mod otherfs;
+mod seen;
 mod start;
 mod unlock;
 
 use crate::cmdline::Request;
+use crate::devices::table::ModuleTable;
 use crate::image::ImageConfig;
 use crate::plan::facts::{Dataset, Health};
-use crate::plan::mounts::Origin;
 use crate::plan::select::Choice;
-use crate::plan::{from_zfs, mounts, names, select};
-use crate::report::boot::{BootReport, MountDone, REPORT_PATH};
+use crate::plan::{from_zfs, select};
+use crate::pools::{self, ImportRequest};
+use crate::report::boot::{BootReport, REPORT_PATH};
 use crate::report::log::{LOG_PATH, Log};
 use crate::report::phases::{Phases, since_boot};
 use crate::rescue::{self, Decision};
 use crate::sys::{System, entry, power, switch_root};
-use crate::unlock::Keyring;
-use crate::zfs::ioctl::{ObjsetKind, Zfs, describe};
-use crate::zfs::nvlist::{NvList, Value};
+use crate::unlock::{Agents, Keyring};
+use crate::zfs::ioctl::{ObjsetKind, Zfs};
+pub use hook::run as hook;
+
 use failure::Failure;
 use find::Found;
 use hardware::Hardware;
 use std::convert::Infallible;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,6 +56,8 @@ struct Boot<'a> {
     new_root: PathBuf,
     /// What was typed or read to unlock this root, until everything is mounted.
     keyring: Keyring,
+    /// Who asks for passphrases in another initramfs; `None`: we, on the consoles.
+    agents: Option<Agents>,
 }
 
 /// Boots; as PID 1 this never returns.
@@ -80,30 +84,39 @@ pub fn run(system: &dyn System) -> ! {
 }
 
 impl<'a> Boot<'a> {
-    /// Brings up the pseudo file systems, the log, the modules and the devices; nothing here can fail the boot.
+    /// PID 1: brings up the pseudo file systems, the log, the modules and the devices; nothing here can fail the boot.
     fn start(system: &'a dyn System, log: &Arc<Log>, phases: &'a Phases) -> Self {
         let began = phases.start("start");
         let problems = start::mount_pseudo(system);
-        start::attach(log);
+        start::attach_console(log);
+        start::attach_log(log);
         rescue::catch_panics();
-        let image = start::image_config();
-        let request = start::request(&image);
-        log.info(format!("taproot-init {}, kernel {}", env!("CARGO_PKG_VERSION"), start::kernel_release()));
-        for note in request.problems.iter().chain(&request.notes) {
-            log.warn(format!("{}: {}", note.word, note.message));
-        }
         for problem in &problems {
             log.error(problem);
         }
+        let mut boot = Self::new(system, log, phases, start::module_table(log), Path::new(NEW_ROOT));
+        boot.report.problems = problems;
+        drop(began);
+        boot
+    }
+
+    /// What is asked, and the devices as they come; `table`: the modules that are ours to load.
+    fn new(system: &'a dyn System, log: &Arc<Log>, phases: &'a Phases, table: ModuleTable, new_root: &Path) -> Self {
+        let image = start::image_config();
+        let request = start::request(&image);
+        let kernel = start::kernel_release();
+        log.info(format!("taproot-init {}, kernel {kernel}", env!("CARGO_PKG_VERSION")));
+        for note in request.problems.iter().chain(&request.notes) {
+            log.warn(format!("{}: {}", note.word, note.message));
+        }
+        start::hostid(&request, log);
+        let hardware = Hardware::start(table, &request, log);
         let report = BootReport {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            kernel: start::kernel_release(),
+            kernel,
             request: Some(request.clone()),
-            problems,
             ..BootReport::default()
         };
-        let hardware = Hardware::start(start::module_table(log), &request, log);
-        drop(began);
         Self {
             system,
             log: Arc::clone(log),
@@ -113,8 +126,9 @@ impl<'a> Boot<'a> {
             hardware,
             report,
             hostid: 0,
-            new_root: NEW_ROOT.into(),
+            new_root: new_root.to_owned(),
             keyring: Keyring::default(),
+            agents: None,
         }
     }
 
@@ -140,6 +154,9 @@ impl<'a> Boot<'a> {
     fn bring_up_root(&mut self) -> Result<Dataset, Failure> {
         let found = self.find_pool()?;
         self.log.info(format!("pool {}: {}", found.choice.pool, found.choice.why));
+        for warning in &found.choice.warnings {
+            self.log.warn(warning);
+        }
         self.report.choice = Some(found.choice.clone());
         self.import(&found)?;
         let root = self.root_dataset(&found)?;
@@ -157,19 +174,15 @@ impl<'a> Boot<'a> {
         if found.choice.health == Health::Degraded {
             self.log.warn(format!("importing pool {pool} degraded: not all of its disks are there"));
         }
-        let mut properties = NvList::new();
-        // Else the kernel writes /etc/zfs/zpool.cache into the initramfs.
-        properties.set("cachefile", Value::Str(b"none".to_vec()));
-        let result = self.phases.time("import", || {
-            progress::watch(&self.log, &format!("importing pool {pool}"), || {
-                Zfs::new(self.system).import(pool, *guid, config, &properties)
-            })
-        });
-        result.map_err(|e| Failure::Import {
-            pool: pool.clone(),
-            reason: describe(e.error.errno),
-            detail: e.detail.as_ref().map(import_detail).unwrap_or_default(),
-        })
+        self.pools().import(&ImportRequest {
+            pool,
+            guid: *guid,
+            config,
+            read_only: self.request.import.read_only.value,
+            missing_log: self.request.import.missing_log.value,
+            rewind: false,
+        })?;
+        Ok(())
     }
 
     /// The dataset to mount as root: the one named, or the pool's bootfs.
@@ -192,49 +205,6 @@ impl<'a> Boot<'a> {
         }
     }
 
-    /// The root, then what its pool and its own fstab add.
-    fn mount_everything(&mut self, root: &Dataset) -> Result<(), Failure> {
-        let began = self.phases.start("mount");
-        let new_root = self.new_root.clone();
-        let step = mounts::root_step(root, &self.request);
-        self.report.mounts = vec![newroot::mount_root(self.system, &new_root, step, &self.log)?];
-        let relatime = self.relatime_default();
-        let pool = names::pool_of(&root.name);
-        let all: Vec<Dataset> = match Zfs::new(self.system).datasets(pool) {
-            Ok(all) => all.iter().map(|o| from_zfs::dataset(o, relatime)).collect(),
-            Err(e) => {
-                self.log.error(format!("only the root and fstab are mounted: {e}"));
-                self.report.problems.push(e.to_string());
-                vec![root.clone()]
-            }
-        };
-        let fstab = newroot::read_fstab(&new_root);
-        let all = self.unlock_others(root, all, &fstab);
-        let plan = mounts::plan(root, &all, &fstab, &self.request);
-        if let Some(remount) = &plan.remount_root {
-            newroot::remount_root(self.system, &new_root, &root.name, &remount.options, &remount.why, &self.log);
-        }
-        for step in plan.steps.into_iter().filter(|step| step.origin != Origin::Root) {
-            let done = newroot::mount(self.system, &new_root, step, &self.log);
-            self.report.mounts.push(done);
-        }
-        for skipped in &plan.skipped {
-            self.log.debug(format!("{} not mounted: {}", skipped.dataset, skipped.why));
-        }
-        self.report.skipped = plan.skipped;
-        let failed = self.report.mounts.iter().filter(|m| !m.step.nofail).filter_map(failed_mount);
-        self.report.problems.extend(failed.collect::<Vec<_>>());
-        drop(began);
-        Ok(())
-    }
-
-    /// `relatime` is on by default since OpenZFS 2.2.
-    fn relatime_default(&self) -> bool {
-        let version = self.report.zfs.as_deref().unwrap_or("");
-        let mut numbers = version.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse::<u32>().unwrap_or(0));
-        (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (2, 2)
-    }
-
     /// Whether the zfs module is ready; with it come this system's hostid and the check that we speak its language.
     fn zfs_ready(&mut self) -> Result<bool, Failure> {
         match self.hardware.module("zfs", MODULE_POLL) {
@@ -242,7 +212,7 @@ impl<'a> Boot<'a> {
             Some(Err(e)) => return Err(Failure::Module(e.to_string())),
             Some(Ok(())) => {}
         }
-        self.hostid = start::hostid();
+        self.hostid = pools::own_hostid();
         let version = fs::read_to_string("/sys/module/zfs/version").unwrap_or_default().trim().to_owned();
         self.log.info(format!("OpenZFS {version}, hostid {:08x}", self.hostid));
         self.report.zfs = Some(version);
@@ -261,20 +231,4 @@ impl<'a> Boot<'a> {
             }
         }
     }
-}
-
-fn failed_mount(done: &MountDone) -> Option<String> {
-    done.error.as_ref().map(|e| format!("{} not mounted on {}: {e}", done.step.dataset, done.step.target))
-}
-
-/// What the kernel's reply to a failed import names.
-fn import_detail(reply: &NvList) -> Vec<String> {
-    let mut lines = Vec::new();
-    if let Some(info) = reply.list("load_info") {
-        for (what, key) in [("missing", "missing_vdevs"), ("unsupported feature", "unsup_feat")] {
-            let names = info.list(key).map(|list| list.iter().map(|(n, _)| String::from_utf8_lossy(n).into_owned()));
-            lines.extend(names.into_iter().flatten().map(|name| format!("{what}: {name}")));
-        }
-    }
-    lines
 }

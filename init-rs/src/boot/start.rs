@@ -3,6 +3,7 @@
 use crate::cmdline::{self, Request};
 use crate::devices::table::{ModuleTable, TABLE_PATH};
 use crate::image::{CONFIG_PATH, ImageConfig};
+use crate::pools;
 use crate::report::log::{self, Log};
 use crate::sys::{System, entry};
 use std::fs;
@@ -30,18 +31,21 @@ pub(super) fn mount_pseudo(system: &dyn System) -> Vec<String> {
     problems
 }
 
-/// Console, log and run-time directory.
-pub(super) fn attach(log: &Log) {
-    let console = entry::attach_console();
+/// Standard streams on the console.
+pub(super) fn attach_console(log: &Log) {
+    if let Err(e) = entry::attach_console() {
+        log.warn(format!("no console: {e}"));
+    }
+}
+
+/// The kernel's log, and the directory for what the booted system finds of us.
+pub(super) fn attach_log(log: &Log) {
     let limit = log::lift_rate_limit();
     if let Err(e) = log.attach(Path::new("/dev/kmsg")) {
         log.warn(format!("/dev/kmsg: {e}; the log is in memory only"));
     }
     if let Err(e) = limit {
         log.debug(format!("the kernel keeps its limit on our log lines: {e}"));
-    }
-    if let Err(e) = console {
-        log.warn(format!("no console: {e}"));
     }
     let _ = fs::create_dir_all("/run/taproot");
 }
@@ -76,11 +80,11 @@ pub(super) fn kernel_release() -> String {
     fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
 }
 
-/// This system's hostid as the module sees it: the parameter, else `/etc/hostid` of the image, else 0.
-pub(super) fn hostid() -> u32 {
-    let parameter = fs::read_to_string("/sys/module/spl/parameters/spl_hostid").ok();
-    match parameter.and_then(|text| text.trim().parse::<u32>().ok()) {
-        Some(id) if id != 0 => id,
-        _ => fs::read("/etc/hostid").ok().and_then(|b| b.try_into().ok()).map_or(0, u32::from_ne_bytes),
+/// The hostid that the command line gives, before the spl module reads it.
+pub(super) fn hostid(request: &Request, log: &Log) {
+    let Some(hostid) = &request.import.hostid else { return };
+    match pools::set_hostid(hostid.value) {
+        Ok(()) => log.info(format!("hostid {:08x} ({})", hostid.value, hostid.why)),
+        Err(e) => log.error(format!("{}: hostid {:08x} could not be set: {e}", hostid.why, hostid.value)),
     }
 }

@@ -5,7 +5,7 @@ use super::failure::Failure;
 use crate::plan::facts::Dataset;
 use crate::plan::fstab::FstabEntry;
 use crate::plan::{from_zfs, mounts};
-use crate::unlock::{Effort, Keyring, UnlockError, Unlocker};
+use crate::unlock::{Effort, UnlockError, Unlocker};
 use crate::zfs::ioctl::Zfs;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -79,12 +79,14 @@ impl Boot<'_> {
         let keyring = std::mem::take(&mut self.keyring);
         let mut unlocker =
             Unlocker::new(self.system, &self.log, &self.request.keys).with_keyring(keyring).with_modules(&load);
+        if let Some(agents) = &self.agents {
+            unlocker = unlocker.with_agents(agents.clone());
+        }
         if let Some(root) = root {
             unlocker = unlocker.with_root(root);
         }
         let result = unlocker.unlock_with(key, effort);
-        let keyring: Keyring = unlocker.into_keyring();
-        self.keyring = keyring;
+        self.keyring = unlocker.into_keyring();
         result
     }
 }

@@ -1,28 +1,19 @@
 //! The pools on the disks, read from their labels: works without the zfs module.
 
-use crate::devices::block;
-use crate::sys::System;
+use crate::pools::Scanner;
 use crate::sys::linux::Linux;
-use crate::zfs::assemble::{Seen, assemble};
-use crate::zfs::label::read_labels;
+use crate::zfs::assemble::assemble;
 use std::fmt::Write as _;
-use std::path::Path;
 
 /// The list as text.
 pub(super) fn text() -> String {
-    let system = Linux::new();
-    let mut seen = Vec::new();
+    let mut scanner = Scanner::new();
+    scanner.update(&Linux::new());
     let mut out = String::new();
-    for device in block::enumerate(Path::new("/sys"), Path::new("/dev")).devices {
-        let mut read = |offset, buf: &mut [u8]| system.read_at(&device.node, offset, buf);
-        match read_labels(&mut read, device.size_bytes) {
-            Ok(label) => seen.push(Seen { device: device.node.display().to_string(), label }),
-            Err(problem) => {
-                let _ = writeln!(out, "{}: {problem}", device.node.display());
-            }
-        }
+    for line in scanner.problems() {
+        let _ = writeln!(out, "{line}");
     }
-    for pool in assemble(&seen) {
+    for pool in assemble(&scanner.seen()) {
         let _ = writeln!(out, "pool {} guid {} {:?}", pool.name, pool.guid, pool.state);
         for leaf in &pool.leaves {
             let recorded = leaf.recorded_path.as_deref().unwrap_or("(no path)");

@@ -1,0 +1,70 @@
+//! Inside an initramfs that another tool made: its own init owns PID 1, udev brings up the devices and modules are
+//! loaded with modprobe. We find, import, unlock and mount, and come back.
+//!
+//! The words and exit statuses are the contract with `mkinitcpio-hook/hooks/taproot`.
+
+use super::{Boot, start};
+use crate::devices::table::ModuleTable;
+use crate::report::log::Log;
+use crate::report::phases::{Phases, since_boot};
+use crate::sys::System;
+use crate::unlock::Agents;
+use std::path::Path;
+use std::sync::Arc;
+
+/// What `taproot-init hook` answers to.
+const USAGE: &str = "\
+taproot-init hook wanted      exit status 0 if the kernel command line asks for a root that we mount
+taproot-init hook mount DIR   find and import the pool, unlock, mount the root and what belongs to it below DIR
+taproot-init hook late        note the hand-over in /run/taproot/boot.log
+";
+
+/// Runs one word of the hook; returns the exit status.
+pub fn run(system: &dyn System, words: &[String]) -> i32 {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["wanted"] => i32::from(!start::request(&start::image_config()).ours),
+        ["mount", dir] => mount(system, Path::new(dir)),
+        ["late"] => late(),
+        _ => {
+            eprint!("taproot-init hook: expected wanted, mount DIR or late\n\n{USAGE}");
+            2
+        }
+    }
+}
+
+fn mount(system: &dyn System, dir: &Path) -> i32 {
+    let log = Arc::new(Log::new());
+    start::attach_log(&log);
+    let phases = Phases::new();
+    let mut boot = Boot::new(system, &log, &phases, ModuleTable::default(), dir);
+    boot.agents = Some(Agents::of_system());
+    let failure = match boot.bring_up_root() {
+        Ok(root) => {
+            boot.keyring.wipe_image_files();
+            if !boot.request.quiet() {
+                println!(":: {} is the root ({})", root.name, boot.request.root.why);
+            }
+            boot.hardware.stop(&log);
+            boot.save_report();
+            return 0;
+        }
+        Err(failure) => failure,
+    };
+    boot.report.problems.push(failure.to_string());
+    boot.hardware.stop(&log);
+    boot.save_report();
+    log.error(failure.to_string());
+    eprint!("ERROR: taproot: {failure}\n{}", failure.explain().text());
+    1
+}
+
+/// The last look: mkinitcpio's init checks and switches the root itself.
+fn late() -> i32 {
+    use std::io::Write;
+    let line =
+        format!("[{0:>11.6}] info  handing over {0:.3} s after the kernel started\n", since_boot().as_secs_f64());
+    let log = std::fs::OpenOptions::new().append(true).open(crate::report::log::LOG_PATH);
+    let _ = log.and_then(|mut log| log.write_all(line.as_bytes()));
+    0
+}
