@@ -3,7 +3,7 @@
 use crate::cli::InitramfsArgs;
 use crate::initramfs::compress::Compression;
 use crate::initramfs::extras::Rescue;
-use crate::initramfs::kernel_version;
+use crate::initramfs::{kernel_version, password};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use std::fs;
@@ -24,7 +24,8 @@ pub enum ModuleSet {
     Generic,
 }
 
-/// The configuration file; every key is optional.
+/// The configuration file; every key is optional. Names are those of the command line.
+#[allow(clippy::struct_field_names)]
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 struct File {
@@ -33,6 +34,7 @@ struct File {
     modules: Option<ModuleSet>,
     compress: Option<String>,
     rescue: Option<Rescue>,
+    rescue_password_file: Option<PathBuf>,
     init: Option<PathBuf>,
     add_modules: Vec<String>,
     add_files: Vec<String>,
@@ -55,6 +57,8 @@ pub struct Settings {
     pub compress: Compression,
     /// What the rescue shell has.
     pub rescue: Rescue,
+    /// Hash of the password that opens the rescue prompt, in PHC form.
+    pub rescue_password: Option<String>,
     /// The program that becomes `/init`.
     pub init: PathBuf,
     /// Modules asked for by name.
@@ -98,6 +102,12 @@ impl Settings {
             modules: args.modules.or(file.modules).unwrap_or_default(),
             compress,
             rescue: args.rescue.or(file.rescue).unwrap_or_default(),
+            rescue_password: args
+                .rescue_password_file
+                .as_ref()
+                .or(file.rescue_password_file.as_ref())
+                .map(|path| password::read(path))
+                .transpose()?,
             init: args.init.clone().or(file.init).unwrap_or_else(default_init),
             add_modules: file.add_modules.into_iter().chain(args.add_modules.iter().cloned()).collect(),
             add_files: files,

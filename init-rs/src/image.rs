@@ -30,6 +30,8 @@ pub struct ImageConfig {
     pub packer: String,
     /// Words put before the kernel command line; the command line wins.
     pub cmdline: String,
+    /// Hash of the password that opens the rescue prompt, in PHC form; `None`: it needs none.
+    pub rescue_password: Option<String>,
     /// Pools the packed system had its root on.
     pub pools: Vec<ExpectedPool>,
 }
@@ -42,6 +44,9 @@ impl ImageConfig {
         let _ = writeln!(out, "packer={}", self.packer);
         if !self.cmdline.is_empty() {
             let _ = writeln!(out, "cmdline={}", self.cmdline);
+        }
+        if let Some(hash) = &self.rescue_password {
+            let _ = writeln!(out, "rescue_password={hash}");
         }
         for pool in &self.pools {
             let _ = writeln!(out, "pool={}\t{}\t{}", pool.name, pool.guid, pool.vdevs.join("\t"));
@@ -58,6 +63,7 @@ impl ImageConfig {
                 "kernel" => value.clone_into(&mut config.kernel),
                 "packer" => value.clone_into(&mut config.packer),
                 "cmdline" => value.clone_into(&mut config.cmdline),
+                "rescue_password" => config.rescue_password = Some(value.to_owned()),
                 "pool" => {
                     let mut fields = value.split('\t').filter(|f| !f.is_empty());
                     if let (Some(name), Some(guid)) = (fields.next(), fields.next().and_then(|g| g.parse().ok())) {
@@ -82,6 +88,7 @@ mod tests {
             kernel: "6.12".into(),
             packer: "taproot 0.1.0".into(),
             cmdline: "quiet".into(),
+            rescue_password: Some("$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaA".into()),
             pools: vec![ExpectedPool {
                 name: "tank".into(),
                 guid: u64::MAX,

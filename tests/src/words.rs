@@ -6,8 +6,10 @@ pub const EXPLANATION: &str = "taproot: the system could not be started";
 pub const PROBLEM: &str = "Problem:";
 /// Stands before what should have been there.
 pub const EXPECTED: &str = "Expected:";
-/// Prompt of the rescue shell, packed or built in.
+/// Prompt of the rescue: takes numbers of its menu and words.
 pub const PROMPT: &str = "(taproot) # ";
+/// Prompt of the packed shell, which the word `shell` starts.
+pub const SHELL_PROMPT: &str = "(shell) # ";
 /// Part of the answer to `help` in either.
 pub const HELP: &str = "what went wrong";
 /// How the driver calls a crash of the emulated processor; a scenario that dies of it is run again.

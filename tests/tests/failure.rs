@@ -30,9 +30,15 @@ scenarios! {
     fn packed_shell_helps_and_runs_commands(system) {
         let vm = vm("packed-shell", system, "root=zfs:AUTO taproot.wait=1").unwrap().start().unwrap();
         explained_failure(&vm, 40).unwrap();
-        prompt_helps(&vm).unwrap();
+        vm.type_line("shell").unwrap();
+        vm.expect(words::SHELL_PROMPT, 20).unwrap();
+        vm.type_line("help").unwrap();
+        vm.expect(words::HELP, 10).unwrap();
         vm.type_line("echo $((6*7))").unwrap();
         vm.expect("\n42\n", 10).unwrap();
+        vm.type_line("exit").unwrap();
+        vm.expect(words::PROMPT, 10).unwrap();
+        prompt_helps(&vm).unwrap();
     }
 
     fn no_bootfs_anywhere(system) {

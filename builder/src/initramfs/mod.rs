@@ -10,6 +10,7 @@ pub mod index;
 pub mod modinfo;
 pub mod modprobe_d;
 pub mod modules;
+pub mod password;
 pub mod preflight;
 pub mod sets;
 
@@ -183,6 +184,7 @@ pub fn build(settings: &Settings, progress: &Progress) -> Result<Summary> {
         kernel: version.clone(),
         packer: format!("taproot {}", env!("CARGO_PKG_VERSION")),
         cmdline: settings.cmdline.clone(),
+        rescue_password: settings.rescue_password.clone(),
         pools,
     };
     tree.file(TABLE_PATH, table.render().into_bytes(), "modules, their order and the devices they drive")?;

@@ -1,5 +1,6 @@
 //! Everything that can stop a boot, with the words for it.
 
+use crate::plan::Refusal;
 use crate::pools::ImportError;
 use crate::rescue::Explanation;
 use crate::sys::switch_root::SwitchError;
@@ -61,9 +62,29 @@ pub(super) enum Failure {
         /// What is there instead, a line each.
         found: Vec<String>,
     },
+    /// Something that was asked for is not done; the words come from the plan.
+    #[error(transparent)]
+    Refused(Box<Refusal>),
+    /// `noresume`, but the image cannot be discarded.
+    #[error("the hibernation image on {device} could not be discarded: {source}")]
+    KeptImage {
+        /// As `resume=` names it.
+        device: String,
+        /// System error.
+        source: io::Error,
+    },
+    /// Not a failure: the boot begins again, because something else was chosen.
+    #[error("the boot begins again")]
+    Again,
     /// The hand-over failed.
     #[error(transparent)]
     HandOver(#[from] SwitchError),
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(Box::new(refusal))
+    }
 }
 
 impl Failure {
@@ -124,6 +145,18 @@ impl Failure {
                 found.clone(),
                 &["boot with init=/path/to/program", "choose another root: root=ZFS=pool/dataset"],
             ),
+            Self::Refused(refusal) => Explanation {
+                problem: refusal.problem.clone(),
+                expected: refusal.expected.clone(),
+                found: refusal.found.clone(),
+                advice: refusal.advice.clone(),
+            },
+            Self::KeptImage { .. } => explain(
+                "a device that can be written: an image that stayed could be resumed later, over a pool that has changed",
+                vec![],
+                &["look at the log (log)", "take resume= off the kernel command line to go on without looking at it"],
+            ),
+            Self::Again => explain("a choice", vec![], &["retry"]),
             Self::HandOver(_) => {
                 explain("a root with /dev, /proc, /sys and /run", vec![], &["repair the root, then retry"])
             }

@@ -1,17 +1,22 @@
 //! The story of one boot, from PID 1's first instruction to the hand-over.
 
+mod datasets;
 mod failure;
 mod find;
 mod hardware;
+mod headless;
 mod hook;
 mod mounting;
 mod newroot;
 mod otherfs;
+mod rescue;
+mod resume;
 mod seen;
+mod snapshots;
 mod start;
 mod unlock;
 
-use crate::cmdline::Request;
+use crate::cmdline::{Decided, OnFailure, Request, Stage};
 use crate::devices::table::ModuleTable;
 use crate::image::ImageConfig;
 use crate::plan::facts::{Dataset, Health};
@@ -21,15 +26,17 @@ use crate::pools::{self, ImportRequest};
 use crate::report::boot::{BootReport, REPORT_PATH};
 use crate::report::log::{LOG_PATH, Log};
 use crate::report::phases::{Phases, since_boot};
-use crate::rescue::{self, Decision};
-use crate::sys::{System, entry, power, switch_root};
-use crate::unlock::{Agents, Keyring};
+use crate::rescue as person;
+use crate::sys::{System, entry, switch_root};
+use crate::unlock::Keyring;
 use crate::zfs::ioctl::{ObjsetKind, Zfs};
 pub use hook::run as hook;
 
 use failure::Failure;
 use find::Found;
 use hardware::Hardware;
+use rescue::Course;
+use snapshots::StandIns;
 use std::convert::Infallible;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -52,12 +59,18 @@ struct Boot<'a> {
     report: BootReport,
     /// This system's hostid, 0 if it has none.
     hostid: u32,
+    /// Whether another tool's init is PID 1.
+    hook: bool,
     /// Where the new root is mounted until it becomes `/`.
     new_root: PathBuf,
     /// What was typed or read to unlock this root, until everything is mounted.
     keyring: Keyring,
-    /// Who asks for passphrases in another initramfs; `None`: we, on the consoles.
-    agents: Option<Agents>,
+    /// Whether it is known that no hibernated system waits to be resumed.
+    resume_settled: bool,
+    /// Clones or snapshots that are mounted instead of what was named.
+    stand_ins: StandIns,
+    /// Stops, fallbacks and attempts.
+    course: Course,
 }
 
 /// Boots; as PID 1 this never returns.
@@ -67,19 +80,10 @@ pub fn run(system: &dyn System) -> ! {
     let phases = Phases::new();
     let mut boot = Boot::start(system, &log, &phases);
     loop {
-        let failure = match boot.attempt() {
-            Err(failure) => failure,
+        match boot.attempt() {
+            Err(failure) => boot.recover(&failure),
             Ok(never) => match never {},
-        };
-        boot.keyring.forget();
-        boot.report.problems.push(failure.to_string());
-        boot.save_report();
-        let error = match rescue::run(&failure.explain(), boot.request.rescue.on_failure.value, &log) {
-            Decision::Retry => continue,
-            Decision::Reboot => power::restart(),
-            Decision::PowerOff => power::power_off(),
-        };
-        log.error(error.to_string());
+        }
     }
 }
 
@@ -90,12 +94,17 @@ impl<'a> Boot<'a> {
         let problems = start::mount_pseudo(system);
         start::attach_console(log);
         start::attach_log(log);
-        rescue::catch_panics();
+        // Until the command line is read nobody may be asked: it could say so.
+        person::catch_panics(OnFailure::Locked, None);
         for problem in &problems {
             log.error(problem);
         }
         let mut boot = Self::new(system, log, phases, start::module_table(log), Path::new(NEW_ROOT));
         boot.report.problems = problems;
+        person::catch_panics(boot.request.rescue.on_failure.value, boot.image.rescue_password.clone());
+        boot.course = Course::new(&boot.request);
+        boot.prepare_to_count();
+        start::console_level(&boot.request, log);
         drop(began);
         boot
     }
@@ -115,25 +124,31 @@ impl<'a> Boot<'a> {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             kernel,
             request: Some(request.clone()),
+            expected: image.pools.clone(),
             ..BootReport::default()
         };
+        let log = Arc::clone(log);
         Self {
             system,
-            log: Arc::clone(log),
+            log,
             phases,
             image,
             request,
             hardware,
             report,
             hostid: 0,
+            hook: std::process::id() != 1,
             new_root: new_root.to_owned(),
             keyring: Keyring::default(),
-            agents: None,
+            resume_settled: false,
+            stand_ins: StandIns::default(),
+            course: Course::default(),
         }
     }
 
     /// From devices to the hand-over; comes back only with what went wrong.
     fn attempt(&mut self) -> Result<Infallible, Failure> {
+        self.stop_at(Stage::Start)?;
         let root = self.bring_up_root()?;
         let wanted = self.request.init.as_ref().map(|i| i.value.as_str());
         let init = newroot::find_init(&self.new_root, &root.name, wanted)?;
@@ -143,6 +158,8 @@ impl<'a> Boot<'a> {
             init.display(),
             since_boot().as_secs_f64()
         ));
+        self.stop_at(Stage::HandOver)?;
+        self.forget_failures();
         self.hardware.stop(&self.log);
         self.keyring.wipe_image_files();
         self.save_report();
@@ -152,16 +169,22 @@ impl<'a> Boot<'a> {
 
     /// Everything up to a root that is mounted with all that belongs to it.
     fn bring_up_root(&mut self) -> Result<Dataset, Failure> {
+        self.settle_resume()?;
         let found = self.find_pool()?;
         self.log.info(format!("pool {}: {}", found.choice.pool, found.choice.why));
         for warning in &found.choice.warnings {
             self.log.warn(warning);
         }
         self.report.choice = Some(found.choice.clone());
+        self.stop_at(Stage::Import)?;
+        self.discard_image()?;
         self.import(&found)?;
-        let root = self.root_dataset(&found)?;
-        self.report.root = Some(root.name.clone());
+        let (root, snapshot) = self.root_dataset(&found)?;
+        self.offer_roots(&root)?;
+        self.stop_at(Stage::Mount)?;
         let root = self.unlock_root(root)?;
+        let root = self.settle_snapshots(root, snapshot)?;
+        self.report.root = Some(root.name.clone());
         self.mount_everything(&root)?;
         self.keyring.forget();
         Ok(root)
@@ -185,8 +208,8 @@ impl<'a> Boot<'a> {
         Ok(())
     }
 
-    /// The dataset to mount as root: the one named, or the pool's bootfs.
-    fn root_dataset(&self, found: &Found) -> Result<Dataset, Failure> {
+    /// The dataset to mount as root: the one named, or the pool's bootfs; and the snapshot of it that is meant.
+    fn root_dataset(&self, found: &Found) -> Result<(Dataset, Option<Decided<String>>), Failure> {
         let zfs = Zfs::new(self.system);
         let name = match found.choice.dataset.clone().or_else(|| found.bootfs.clone()) {
             Some(name) => name,
@@ -194,10 +217,19 @@ impl<'a> Boot<'a> {
                 .bootfs(&found.choice.pool)?
                 .ok_or_else(|| Failure::NoRoot { message: select::no_bootfs(&found.choice.pool), seen: vec![] })?,
         };
+        let mut snapshot = self.request.snapshot.clone();
+        let name = match name.split_once('@') {
+            None => name,
+            Some((dataset, of_bootfs)) => {
+                let why = format!("bootfs of pool {}", found.choice.pool);
+                snapshot = snapshot.or_else(|| Some(Decided::new(of_bootfs.to_owned(), why)));
+                dataset.to_owned()
+            }
+        };
         match zfs.objset(&name) {
-            Ok(objset) => Ok(from_zfs::dataset(&objset, self.relatime_default())),
+            Ok(objset) => Ok((from_zfs::dataset(&objset, self.relatime_default()), snapshot)),
             Err(e) if e.errno == libc::ENOENT => {
-                let all = zfs.datasets(&found.choice.pool).unwrap_or_default();
+                let all = zfs.walk(&found.choice.pool, 500, &|_| true).map(|walk| walk.found).unwrap_or_default();
                 let roots = all.iter().filter(|o| o.kind == ObjsetKind::Filesystem).map(|o| o.name.clone());
                 Err(Failure::NoDataset { dataset: name, others: roots.take(40).collect() })
             }

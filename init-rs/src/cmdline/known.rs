@@ -187,4 +187,14 @@ mod tests {
         assert_eq!(nearest("taproot.colour"), None);
         assert_eq!(nearest(&"x".repeat(10_000)), None);
     }
+
+    #[test]
+    fn the_documentation_names_every_word() {
+        let doc = include_str!("../../../docs/boot-parameters.md");
+        for known in KNOWN {
+            // `word`, `word=...` or `word[=...]`
+            let there = ["`", "=", "["].iter().any(|end| doc.contains(&format!("`{}{end}", known.word)));
+            assert!(there, "docs/boot-parameters.md lacks `{}`", known.word);
+        }
+    }
 }

@@ -5,16 +5,19 @@
 //! `docs/boot-parameters.md` has the tables and the reasons, [`known::KNOWN`] every word.
 
 mod defaults;
+mod describe;
 pub mod known;
 mod own;
 mod parse;
 mod root;
 mod settings;
+mod state;
 mod values;
 mod words;
 
 use std::time::Duration;
 
+pub use describe::{Setting, settings};
 pub use parse::parse;
 pub use settings::{
     HostidPolicy, ImportSettings, KeyFile, KeySettings, MountSettings, OnFailure, RescueSettings, ResumeSettings,

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::defaults::DEGRADED;
 use super::known;
-use super::parse::{RESTART_DELAY, State};
+use super::parse::RESTART_DELAY;
 use super::root::spaces;
+use super::state::State;
 use super::values::{boolean, hostid, is_off, key_file, list, number, seconds, seconds_or_forever};
 use super::{Decided, HostidPolicy, KeyFile, OnFailure, Which, Word};
 use crate::plan::names;
@@ -74,8 +75,8 @@ impl State {
             return self.bad(word);
         }
         let message = match known::nearest(&key) {
-            Some(near) => format!("there is no {}; did you mean {near}? ignored", word.key),
-            None => format!("there is no {}; ignored", word.key),
+            Some(near) => format!("unknown, ignored; did you mean {near}?"),
+            None => "unknown, ignored; docs/boot-parameters.md has them all".to_owned(),
         };
         self.note(word, &message);
     }

@@ -18,7 +18,7 @@ pub struct Choice {
     pub guid: u64,
     /// State of the pool; if [`Health::Degraded`], waiting for its missing members may help.
     pub health: Health,
-    /// Root dataset; `None`: read `bootfs` from the imported pool (see [`no_bootfs`] if it has none).
+    /// Root dataset, or a snapshot of it if that is the pool's `bootfs`; `None`: read `bootfs` from the imported pool (see [`no_bootfs`] if it has none).
     pub dataset: Option<String>,
     /// Why these, in a sentence.
     pub why: String,
@@ -97,9 +97,6 @@ impl Scene<'_> {
             Some(full) => Some(format!("{}{}", pool.name, full.strip_prefix(wanted).unwrap_or_default())),
             None => pool.bootfs.clone(),
         };
-        if let Some(snapshot) = dataset.as_deref().filter(|d| d.contains('@')) {
-            return Err(NoChoice::new(format!("{}: {}", self.asked, snapshot_bootfs(&pool.name, snapshot)), false));
-        }
         why.insert_str(0, if dataset.is_some() && pool.bootfs == dataset { "bootfs of " } else { "dataset of " });
         Ok(self.choice(pool, dataset, why, better))
     }
@@ -151,7 +148,7 @@ impl Scene<'_> {
             .pools
             .iter()
             .filter(|pool| self.obstacle(pool).is_none())
-            .filter_map(|pool| Some((self.rank(pool), pool, pool.bootfs.as_ref().filter(|b| !b.contains('@'))?)))
+            .filter_map(|pool| Some((self.rank(pool), pool, pool.bootfs.as_ref()?)))
             .collect();
         usable.sort_by_key(|(rank, pool, _)| (*rank, &pool.name, pool.guid));
         let Some(&(rank, pool, bootfs)) = usable.first() else { return Err(self.nothing_bootable()) };
@@ -218,10 +215,7 @@ impl Scene<'_> {
         let complete = !self.expected.is_empty() && self.may_improve(self.unexpected()).is_none();
         let mut message =
             format!("no root to boot ({}): a pool with bootfs was expected; {}", self.asked, self.found());
-        let snapshot = self.pools.iter().find_map(|p| Some((p, p.bootfs.as_ref().filter(|b| b.contains('@'))?)));
-        if let Some((pool, snapshot)) = snapshot {
-            message = format!("{message}; {}", snapshot_bootfs(&pool.name, snapshot));
-        } else if let Some(pool) = self.pools.iter().find(|p| self.obstacle(p).is_none()) {
+        if let Some(pool) = self.pools.iter().find(|p| self.obstacle(p).is_none()) {
             let name = &pool.name;
             message = format!(
                 "{message}; set one with `zpool set bootfs={name}/DATASET {name}`, or name the root on the kernel command \
@@ -277,13 +271,6 @@ impl Scene<'_> {
             None => format!("pool {} ({health}, {bootfs})", pool.name),
         }
     }
-}
-
-fn snapshot_bootfs(pool: &str, snapshot: &str) -> String {
-    format!(
-        "bootfs of pool {pool} is the snapshot {snapshot}, which cannot be a writable root; clone it and set bootfs to the \
-         clone"
-    )
 }
 
 fn ambiguous(name: &str, pools: &[&PoolFact]) -> String {

@@ -1,115 +1,120 @@
-//! When the boot cannot go on: say why, then give a shell. PID 1 never ends here.
+//! When the boot cannot go on, or is stopped on purpose: say why, then ask a person what to do. PID 1 never ends here.
 
 mod applet;
+pub mod attempts;
+mod choose;
+mod desk;
+mod devices;
+mod drivers;
+mod explanation;
+pub mod lock;
+mod menu;
 mod pools;
-mod prompt;
+mod save;
 mod shell;
+mod status;
+mod talk;
+mod words;
 
 pub use applet::run as applet;
+pub use choose::offer as offer_roots;
+pub use explanation::Explanation;
+pub use shell::take_decision;
 
 use crate::cmdline::OnFailure;
+use crate::plan::facts::PoolFact;
+use crate::report::boot::BootReport;
 use crate::report::log::Log;
-use crate::sys::power;
-use std::fmt::Write as _;
-use std::io::Write as _;
-use std::path::Path;
+use crate::sys::consoles::Consoles;
+use crate::sys::linux::Linux;
+use crate::sys::{System, power};
+use menu::Menu;
 use std::time::Duration;
 
-/// A failure in words: what was expected, what was found, what the user can do.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Explanation {
-    /// One sentence.
-    pub problem: String,
-    /// What should have been there.
-    pub expected: String,
-    /// What was there instead, one line each.
-    pub found: Vec<String>,
-    /// What helps, one line each.
-    pub advice: Vec<String>,
-}
+/// The explanation, for `why`.
+const WHY_FILE: &str = "/run/taproot/why";
+/// What was asked, found and chosen, for `status`.
+const STATUS_FILE: &str = "/run/taproot/status";
 
-/// What the user decided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What was decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
     /// Try to boot again.
     Retry,
+    /// Try again, and wait this long for the pool.
+    Wait(Duration),
+    /// Boot this dataset, or a clone of this snapshot (`dataset@snapshot`).
+    Boot(String),
+    /// Go on from where the boot was stopped.
+    Continue,
     /// Restart the machine.
     Reboot,
     /// Switch it off.
     PowerOff,
 }
 
-/// Width that a serial terminal surely has, and where texts begin.
-const COLUMNS: usize = 80;
-const INDENT: usize = 13;
-/// The explanation, for `why` in the packed shell.
-const WHY_FILE: &str = "/run/taproot/why";
+/// Why a person is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Occasion {
+    /// The boot failed; the explanation has been shown.
+    Failed,
+    /// It was stopped because the command line says so.
+    Stopped,
+}
 
-impl Explanation {
-    /// The text for a console of 80 columns or more.
-    pub fn text(&self) -> String {
-        let mut out = String::from("\ntaproot: the system could not be started\n\n");
-        let mut section = |title: &str, lines: &[String]| {
-            let wrapped = lines.iter().flat_map(|line| wrap(line, COLUMNS - INDENT));
-            for (i, line) in wrapped.enumerate() {
-                let title = if i == 0 { title } else { "" };
-                let _ = writeln!(out, "  {title:<11}{line}");
-            }
-        };
-        section("Problem:", std::slice::from_ref(&self.problem));
-        section("Expected:", std::slice::from_ref(&self.expected));
-        section("Found:", &self.found);
-        section("You can:", &self.advice);
-        out.push('\n');
-        out
+/// What the rescue knows of the boot.
+#[derive(Clone, Copy)]
+pub struct Scene<'a> {
+    /// The kernel.
+    pub system: &'a dyn System,
+    /// What was asked, found and done.
+    pub report: &'a BootReport,
+    /// Pools that were seen, with their bootfs.
+    pub pools: &'a [PoolFact],
+    /// What the command line wants to happen.
+    pub policy: OnFailure,
+    /// The packed hash of the rescue password.
+    pub password: Option<&'a str>,
+}
+
+impl std::fmt::Debug for Scene<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Scene").field("policy", &self.policy).finish_non_exhaustive()
     }
 }
 
-/// Breaks a line at spaces; continued parts are indented by two more columns.
-fn wrap(line: &str, columns: usize) -> Vec<String> {
-    let indent = line.len() - line.trim_start().len();
-    let mut lines = vec![" ".repeat(indent)];
-    for word in line.split_whitespace() {
-        let Some(last) = lines.last_mut() else { break };
-        if last.trim().is_empty() {
-            last.push_str(word);
-        } else if last.chars().count() + 1 + word.chars().count() <= columns {
-            last.push(' ');
-            last.push_str(word);
-        } else {
-            lines.push(format!("{}{word}", " ".repeat(indent + 2)));
-        }
+impl Scene<'_> {
+    /// Whether a person has to be let in first.
+    pub fn locked(&self) -> bool {
+        self.policy == OnFailure::Locked || self.password.is_some()
     }
-    lines
 }
 
-/// Explains and asks; where `policy` is headless the machine restarts or goes off instead.
-pub fn run(explanation: &Explanation, policy: OnFailure, log: &Log) -> Decision {
+/// Says on every console, and in the log, why the boot cannot go on; leaves it for the words of a shell, too.
+pub fn explain(explanation: &Explanation, report: &BootReport, log: &Log) {
     log.error(&explanation.problem);
+    let _ = std::fs::write(STATUS_FILE, status::text(report));
     let text = explanation.text();
     let _ = std::fs::write(WHY_FILE, &text);
     print(&text);
-    if let OnFailure::Reboot(delay) | OnFailure::PowerOff(delay) = policy {
-        let (what, decision) = match policy {
-            OnFailure::PowerOff(_) => ("switching off", Decision::PowerOff),
-            _ => ("restarting", Decision::Reboot),
-        };
-        print(&format!("taproot: nobody is to be asked: {what} in {} s\n", delay.as_secs()));
-        std::thread::sleep(delay);
-        return decision;
-    }
-    print("taproot: 'help' lists what this prompt knows, 'retry' boots again\n");
-    if Path::new(shell::BUSYBOX).exists() {
-        match shell::run() {
-            Ok(decision) => return decision,
-            Err(e) => print(&format!("taproot: the packed shell did not start ({e}); here is the built-in one\n")),
-        }
-    }
-    prompt::run()
 }
 
-/// The last resort, also from a panic hook: the built-in prompt until a restart or power-off succeeds.
-pub fn last_resort(problem: &str) -> ! {
+/// Asks on every console what to do. Not for a headless policy.
+pub fn ask(scene: &Scene<'_>, occasion: Occasion) -> Decision {
+    let _ = std::fs::write(STATUS_FILE, status::text(scene.report));
+    if occasion == Occasion::Stopped {
+        let _ = std::fs::write(WHY_FILE, "the boot was stopped because the command line asks for it\n");
+    }
+    Menu::new(scene, occasion).run()
+}
+
+/// Writes to every console.
+pub fn print(text: &str) {
+    Consoles::open().print(text);
+}
+
+/// The last resort, also from a panic hook: what the policy says, until a restart or power-off succeeds.
+pub fn last_resort(problem: &str, policy: OnFailure, password: Option<&str>) -> ! {
     let explanation = Explanation {
         problem: problem.to_owned(),
         expected: "a boot".into(),
@@ -120,52 +125,26 @@ pub fn last_resort(problem: &str) -> ! {
     let _ = std::fs::write(WHY_FILE, &text);
     print(&text);
     loop {
-        let error = match prompt::run() {
-            Decision::Reboot | Decision::Retry => power::restart(),
-            Decision::PowerOff => power::power_off(),
+        let decision = match policy {
+            OnFailure::Reboot(delay) => attempts::count_down("restarting", delay, Decision::Reboot),
+            OnFailure::PowerOff(delay) => attempts::count_down("switching off", delay, Decision::PowerOff),
+            _ => {
+                let (system, report) = (Linux::new(), BootReport::default());
+                let scene = Scene { system: &system, report: &report, pools: &[], policy, password };
+                Menu::new(&scene, Occasion::Failed).run()
+            }
         };
+        let error = if decision == Decision::PowerOff { power::power_off() } else { power::restart() };
         print(&format!("taproot: {error}\n"));
         std::thread::sleep(Duration::from_secs(1));
     }
 }
 
-/// A bug must not become a kernel panic: the message and a prompt instead of an abort.
-pub fn catch_panics() {
-    std::panic::set_hook(Box::new(|info| {
+/// A bug must not become a kernel panic: the message and what the policy says instead of an abort.
+pub fn catch_panics(policy: OnFailure, password: Option<String>) {
+    std::panic::set_hook(Box::new(move |info| {
         let problem = format!("a bug in taproot-init: {info}");
         let _ = std::fs::write("/dev/kmsg", format!("<2>taproot: {problem}\n"));
-        last_resort(&problem);
+        last_resort(&problem, policy, password.as_deref());
     }));
-}
-
-/// Writes to the console; a console that is gone is no reason to stop.
-fn print(text: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes());
-    let _ = out.flush();
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_text_has_every_part() {
-        let e = Explanation {
-            problem: "no pool".into(),
-            expected: "pool tank".into(),
-            found: vec!["nothing".into(), "2 disks".into()],
-            advice: vec!["plug it in".into()],
-        };
-        let text = e.text();
-        for part in [
-            "Problem:   no pool",
-            "Expected:  pool tank",
-            "Found:     nothing",
-            "           2 disks",
-            "You can:   plug",
-        ] {
-            assert!(text.contains(part), "{part:?} is not in {text}");
-        }
-    }
 }

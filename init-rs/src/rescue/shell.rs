@@ -1,12 +1,15 @@
-//! The packed shell: busybox as a child of PID 1, on the real terminal behind `/dev/console` so that job control works.
+//! The packed shell: busybox as a child of PID 1, on a real terminal so that job control works.
 
 use super::Decision;
+use super::words::{Place, WORDS};
 use crate::sys::terminal;
+use std::fmt::Write as _;
 use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 /// Where the builder puts busybox.
 pub(super) const BUSYBOX: &str = "/bin/busybox";
@@ -14,36 +17,86 @@ pub(super) const BUSYBOX: &str = "/bin/busybox";
 pub(super) const DECISION_FILE: &str = "/run/taproot/decision";
 /// Read by the shell when it starts.
 const SHELL_START: &str = "/run/taproot/shrc";
-/// Names under which this binary answers in the shell.
-const APPLETS: [&str; 8] = ["help", "why", "log", "report", "pools", "retry", "reboot", "poweroff"];
 
-/// Runs the shell until the user leaves it.
-pub(super) fn run() -> io::Result<Decision> {
+/// Whether there is one.
+pub(super) fn packed() -> bool {
+    Path::new(BUSYBOX).exists()
+}
+
+/// Runs the shell on the terminal at `path` until the user leaves it; the decision that a word in it made, if one did.
+pub(super) fn run(path: &Path) -> io::Result<Option<Decision>> {
     let _ = Command::new(BUSYBOX).args(["--install", "-s", "/bin"]).status();
     fs::create_dir_all("/run/taproot")?;
     let _ = fs::remove_file(DECISION_FILE);
-    // These come after busybox's own links: `reboot` of busybox would look for an init to signal.
-    for name in APPLETS {
-        let link = Path::new("/bin").join(name);
-        let _ = fs::remove_file(&link);
-        let _ = symlink("/init", link);
+    // The shell's own `help`, and busybox's applets of the same names, would hide ours.
+    let mut start = String::new();
+    for name in WORDS.iter().filter(|w| w.place == Place::Both).map(|w| w.name) {
+        let _ = writeln!(start, "alias {name}='/init {name}'");
+        // Scripts see no aliases; busybox's `mount` stays for them.
+        if name != "mount" {
+            let link = Path::new("/bin").join(name);
+            let _ = fs::remove_file(&link);
+            let _ = symlink("/init", link);
+        }
     }
-    // The shell's own `help` would hide ours.
-    fs::write(SHELL_START, "alias help=/bin/help\n")?;
+    fs::write(SHELL_START, start)?;
     let mut shell = Command::new(BUSYBOX);
     shell
         .args(["sh", "-i"])
         .env("PATH", "/bin:/sbin:/usr/bin:/usr/sbin")
         .env("HOME", "/")
-        .env("PS1", "(taproot) # ")
+        .env("PS1", "(shell) # ")
         .env("ENV", SHELL_START);
     if std::env::var_os("TERM").is_none() {
         shell.env("TERM", "linux");
     }
-    terminal::run_in_foreground(&mut shell)?;
-    Ok(match fs::read_to_string(DECISION_FILE).as_deref() {
-        Ok("reboot") => Decision::Reboot,
-        Ok("poweroff") => Decision::PowerOff,
-        _ => Decision::Retry,
+    terminal::run_in_foreground(&mut shell, path)?;
+    Ok(take_decision())
+}
+
+/// The decision that a word in a shell left, once.
+pub fn take_decision() -> Option<Decision> {
+    let text = fs::read_to_string(DECISION_FILE).ok()?;
+    let _ = fs::remove_file(DECISION_FILE);
+    read(&text)
+}
+
+/// Leaves a decision for PID 1.
+pub(super) fn write_decision(decision: &Decision) -> io::Result<()> {
+    let text = match decision {
+        Decision::Retry => "retry".to_owned(),
+        Decision::Wait(time) => format!("wait {}", time.as_secs()),
+        Decision::Boot(name) => format!("boot {name}"),
+        Decision::Continue => "continue".to_owned(),
+        Decision::Reboot => "reboot".to_owned(),
+        Decision::PowerOff => "poweroff".to_owned(),
+    };
+    fs::write(DECISION_FILE, text)
+}
+
+fn read(text: &str) -> Option<Decision> {
+    Some(match text.split_once(' ').unwrap_or((text, "")) {
+        ("retry", "") => Decision::Retry,
+        ("wait", time) => Decision::Wait(Duration::from_secs(time.parse().ok()?)),
+        ("boot", name) if !name.is_empty() => Decision::Boot(name.to_owned()),
+        ("continue", "") => Decision::Continue,
+        ("reboot", "") => Decision::Reboot,
+        ("poweroff", "") => Decision::PowerOff,
+        _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decisions_are_read_back() {
+        assert_eq!(read("boot tank/a b@s"), Some(Decision::Boot("tank/a b@s".into())));
+        assert_eq!(read("wait 90"), Some(Decision::Wait(Duration::from_secs(90))));
+        assert_eq!(read("continue"), Some(Decision::Continue));
+        for wrong in ["", "boot", "boot ", "wait x", "reboot now"] {
+            assert_eq!(read(wrong), None, "{wrong:?}");
+        }
+    }
 }

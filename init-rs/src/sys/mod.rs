@@ -2,6 +2,7 @@
 
 pub mod beneath;
 pub mod consoles;
+pub mod efivars;
 pub mod entry;
 pub mod kmod;
 pub mod linux;

@@ -7,3 +7,5 @@ pub mod keys;
 pub mod label;
 pub mod nvlist;
 pub mod paths;
+pub mod snapshots;
+pub mod walk;

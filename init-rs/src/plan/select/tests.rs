@@ -48,6 +48,8 @@ fn auto() {
     assert_eq!(chosen(ask("", &[b(), c()], &[]), 2, Some("b/ROOT/y"), "the only"), None);
     assert_eq!(chosen(ask("root=zfs:AUTO", &[b(), a(), c()], &[]), 1, Some("a/ROOT/x"), "first by name"), None);
     assert_eq!(chosen(ask("zfs=bootfs", &[a(), b()], &[expect("b", 2)]), 2, Some("b/ROOT/y"), "image expects"), None);
+    // a snapshot is booted by its clone
+    assert_eq!(chosen(ask("", &[pool("c", 3, Some("c/r@s"))], &[]), 3, Some("c/r@s"), "the only"), None);
     // made anew under the same name
     let better = chosen(ask("", &[a(), b()], &[expect("b", 9)]), 2, Some("b/ROOT/y"), "image expects");
     assert_eq!(better.unwrap(), "pool b (guid 9), which the image expects, was not found yet");
@@ -72,7 +74,6 @@ fn auto_refusals() {
     );
     refused(ask("", &[pool("c", 3, None)], &[expect("c", 3)]), false, &["zfs=c/DATASET"]);
     refused(ask("", &[gone(pool("c", 3, Some("c/r")))], &[expect("c", 3)]), true, &["2 of 4 disks of raidz1-0"]);
-    refused(ask("", &[pool("c", 3, Some("c/r@s"))], &[expect("c", 3)]), false, &["snapshot c/r@s", "clone"]);
     let twins = [pool("a", 1, Some("a/x")), pool("a", 2, Some("a/x"))];
     refused(ask("", &twins, &[]), false, &["2 pools are called a (guids 1, 2)", "zfs=1/DATASET"]);
     assert_eq!(chosen(ask("", &twins, &[expect("a", 2)]), 2, Some("a/x"), "image expects"), None);

@@ -1,0 +1,120 @@
+//! A failure that nobody watches: counted, then another attempt, a restart, or the end.
+
+use super::{Boot, person};
+use crate::cmdline::OnFailure;
+use crate::rescue::Decision;
+use crate::rescue::attempts::{self, Counter, Failed, Next};
+use crate::sys::power;
+use std::time::{Duration, Instant};
+
+/// Module of the file system that shows firmware variables, and how long it may take to load.
+const EFIVARFS: &str = "efivarfs";
+const MODULE_PATIENCE: Duration = Duration::from_secs(5);
+/// Between two tries to restart a machine that refuses.
+const STUBBORN: Duration = Duration::from_secs(5);
+
+impl Boot<'_> {
+    /// After a failure that nobody watches; comes back only for another attempt.
+    pub(super) fn headless(&mut self, delay: Duration, power_off: bool) {
+        self.course.failed += 1;
+        let limit = self.request.rescue.attempts.value;
+        let (what, decision) = match self.count_failure(power_off) {
+            Next::TryAgain => {
+                let line =
+                    format!("attempt {} of {limit} failed; the next one in {} s", self.course.failed, delay.as_secs());
+                self.log.warn(&line);
+                person::print(&format!("taproot: {line}\n"));
+                std::thread::sleep(delay);
+                self.again();
+                return;
+            }
+            Next::Restart(count) => {
+                if let Some(count) = count {
+                    person::print(&format!("taproot: failed boot {count} of at most {limit} in a row\n"));
+                }
+                ("restarting", Decision::Reboot)
+            }
+            Next::PowerOff => ("switching off", Decision::PowerOff),
+            Next::GiveUp => {
+                let why = &self.request.rescue.attempts.why;
+                let line = format!("{limit} attempts failed ({why}), so the machine is not started again");
+                self.log.error(&line);
+                person::print(&format!("taproot: {line}\n"));
+                ("switching off", Decision::PowerOff)
+            }
+        };
+        let decision = attempts::count_down(what, delay, decision);
+        loop {
+            let error = if decision == Decision::PowerOff { power::power_off() } else { power::restart() };
+            self.log.error(error.to_string());
+            std::thread::sleep(STUBBORN);
+        }
+    }
+
+    /// What follows; the count is brought up to date.
+    fn count_failure(&self, power_off: bool) -> Next {
+        let policy = &self.request.rescue;
+        let counter = self.counter();
+        let failed = Failed {
+            power_off,
+            kernel_word: policy.on_failure.why.starts_with("panic="),
+            limit: policy.attempts.value,
+            stored: counter.as_ref().map(Counter::read),
+            here: self.course.failed,
+        };
+        let next = attempts::next(&failed);
+        let Some(counter) = counter else { return next };
+        let result = match next {
+            Next::Restart(Some(count)) => counter.write(count),
+            Next::GiveUp => counter.remove().map(drop),
+            _ => Ok(()),
+        };
+        match result {
+            Ok(()) => next,
+            Err(e) => {
+                self.log.error(format!("the failed boot could not be counted in the firmware: {e}"));
+                attempts::next(&Failed { stored: None, ..failed })
+            }
+        }
+    }
+
+    /// Whether failures are counted over restarts at all.
+    fn counts(&self) -> bool {
+        let policy = &self.request.rescue;
+        matches!(policy.on_failure.value, OnFailure::Reboot(_)) && policy.attempts.value != 0 && attempts::firmware()
+    }
+
+    /// Starts to load what counting needs, so that nobody has to wait for it later.
+    pub(super) fn prepare_to_count(&self) {
+        if self.counts() {
+            let _ = self.hardware.module(EFIVARFS, Duration::ZERO);
+        }
+    }
+
+    fn counter(&self) -> Option<Counter<'_>> {
+        if !self.counts() {
+            return None;
+        }
+        // A kernel may have it built in: mounting tells.
+        let _ = self.hardware.module(EFIVARFS, MODULE_PATIENCE);
+        let counter = Counter::open(self.system);
+        if let Err(e) = &counter {
+            self.log.warn(format!(
+                "the firmware's variables are not usable ({e}); failed boots are counted in memory only"
+            ));
+        }
+        counter.ok()
+    }
+
+    /// Before the hand-over: failures in a row end here.
+    pub(super) fn forget_failures(&self) {
+        let began = Instant::now();
+        let Some(counter) = self.counter() else { return };
+        match counter.remove() {
+            Ok(true) => self.log.info("the count of failed boots is removed"),
+            Ok(false) => {}
+            Err(e) => self.log.warn(format!("the count of failed boots could not be removed: {e}")),
+        }
+        self.log.debug(format!("looked for failed boots in {:.1} ms", began.elapsed().as_secs_f64() * 1e3));
+    }
+}

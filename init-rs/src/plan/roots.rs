@@ -1,0 +1,134 @@
+//! The datasets of a pool that look like roots, for a person to choose from.
+
+use super::environments::Environments;
+use super::facts::{CanMount, Dataset, Kind};
+use super::names;
+use crate::cmdline::{Decided, Request, Selector};
+
+/// A dataset that could be booted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RootCandidate {
+    /// Its name.
+    pub dataset: String,
+    /// What shows that it is a root.
+    pub why: String,
+    /// Whether its key has to be entered first.
+    pub locked: bool,
+}
+
+/// The roots of one pool, by name; `all` are its datasets. What counts as one depends on a root that is known to be one:
+/// `current`, else `bootfs`, else the first that is mounted on /.
+pub fn candidates(all: &[Dataset], bootfs: Option<&str>, current: Option<&str>) -> Vec<RootCandidate> {
+    let named = |name: Option<&str>| all.iter().find(|d| Some(d.name.as_str()) == name);
+    let on_slash = || all.iter().find(|d| d.path() == Some("/") && d.canmount != CanMount::Off);
+    let in_container = || all.iter().find(|d| names::parent(&d.name).is_some_and(|p| names::base(p) == "ROOT"));
+    let Some(known) = named(current).or_else(|| named(bootfs)).or_else(on_slash).or_else(in_container) else {
+        return Vec::new();
+    };
+    let environments = Environments::new(known, all);
+    let candidate = |dataset: &Dataset| {
+        let why = if Some(dataset.name.as_str()) == bootfs {
+            "bootfs".to_owned()
+        } else if dataset.name == known.name {
+            "a root".to_owned()
+        } else {
+            environments.sign(&dataset.name)?.to_owned()
+        };
+        Some(RootCandidate { dataset: dataset.name.clone(), why, locked: dataset.key_available == Some(false) })
+    };
+    all.iter().filter(|d| d.kind == Kind::Filesystem).filter_map(candidate).collect()
+}
+
+/// Makes `name` (`pool/dataset` or `pool/dataset@snapshot`) the wanted root. What was asked to be done to the root that
+/// the command line named (roll it back, take a snapshot of it) is not done to this one.
+pub fn ask_for(request: &mut Request, name: &str, why: &str) -> Result<(), String> {
+    let (dataset, snapshot) = name.split_once('@').map_or((name, None), |(d, s)| (d, Some(s)));
+    names::check(dataset).map_err(|e| format!("{dataset:?}: {e}"))?;
+    if let Some(snapshot) = snapshot
+        && (snapshot.is_empty() || snapshot.contains(['@', '/']))
+    {
+        return Err(format!("{name:?}: expected dataset@snapshot"));
+    }
+    let pool = names::pool_of(dataset).to_owned();
+    request.root = Decided::new(Selector::Dataset { pool, dataset: dataset.to_owned() }, why);
+    request.snapshot = snapshot.map(|s| Decided::new(s.to_owned(), why));
+    request.snapshots.rollback = Decided::new(false, why);
+    request.snapshots.rollback_to = None;
+    request.snapshots.take = None;
+    request.snapshots.clone = None;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::facts::Mountpoint;
+
+    fn dataset(name: &str, canmount: CanMount, mountpoint: &str) -> Dataset {
+        let mountpoint = match mountpoint {
+            "legacy" => Mountpoint::Legacy,
+            "none" => Mountpoint::None,
+            path => Mountpoint::Path(path.to_owned()),
+        };
+        Dataset { canmount, mountpoint, ..Dataset::with_defaults(name) }
+    }
+
+    fn names_of(all: &[Dataset], bootfs: Option<&str>, current: Option<&str>) -> Vec<String> {
+        candidates(all, bootfs, current).into_iter().map(|c| c.dataset).collect()
+    }
+
+    use CanMount::{NoAuto, Off, On};
+
+    #[test]
+    fn environments_are_found_from_any_known_root() {
+        let all = [
+            dataset("r", Off, "/"),
+            dataset("r/ROOT", Off, "none"),
+            dataset("r/ROOT/a", NoAuto, "/"),
+            dataset("r/ROOT/a/var", On, "/var"),
+            dataset("r/ROOT/b", NoAuto, "legacy"),
+            dataset("r/home", On, "/home"),
+        ];
+        let both = ["r/ROOT/a", "r/ROOT/b"];
+        assert_eq!(names_of(&all, Some("r/ROOT/b"), None), both);
+        assert_eq!(names_of(&all, None, Some("r/ROOT/a")), both);
+        assert_eq!(names_of(&all, None, None), both);
+        assert_eq!(candidates(&all, Some("r/ROOT/b"), None)[1].why, "bootfs");
+    }
+
+    #[test]
+    fn legacy_siblings_of_bootfs() {
+        let all = [
+            dataset("s", On, "none"),
+            dataset("s/default", On, "legacy"),
+            dataset("s/mini", On, "legacy"),
+            dataset("s/home", On, "/home"),
+        ];
+        assert_eq!(names_of(&all, Some("s/default"), None), ["s/default", "s/mini"]);
+        assert_eq!(names_of(&all, None, None), [""; 0]);
+    }
+
+    #[test]
+    fn volumes_are_no_roots_and_locked_ones_say_so() {
+        let volume = Dataset { kind: Kind::Volume, ..dataset("p/ROOT/v", NoAuto, "/") };
+        let locked = Dataset { key_available: Some(false), ..dataset("p/ROOT/x", NoAuto, "/") };
+        let found = candidates(&[volume, locked], None, None);
+        assert_eq!(found.len(), 1);
+        assert!(found[0].locked && found[0].dataset == "p/ROOT/x");
+    }
+
+    #[test]
+    fn a_chosen_root_is_not_rolled_back() {
+        let mut request = crate::cmdline::parse(b"root=ZFS=p/a");
+        request.snapshots.rollback_to = Some(Decided::new(None, "bootfs.rollback"));
+        ask_for(&mut request, "p/b@s", "chosen").unwrap();
+        assert_eq!(request.root.value, Selector::Dataset { pool: "p".into(), dataset: "p/b".into() });
+        assert_eq!(request.snapshot.clone().unwrap().value, "s");
+        assert!(request.snapshots.rollback_to.is_none());
+        ask_for(&mut request, "p/c", "chosen").unwrap();
+        assert!(request.snapshot.is_none());
+        for wrong in ["p//a", "p/a@", "p/a@b@c", "p/a@b/c", ""] {
+            assert!(ask_for(&mut request, wrong, "x").is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Failures of a machine that nobody watches: counted, so that it does not restart for ever.
+
+use super::{Decision, print};
+use crate::sys::{System, efivars};
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+/// There on machines that were started by UEFI firmware.
+const FIRMWARE: &str = "/sys/firmware/efi";
+const VARIABLES: &str = "/sys/firmware/efi/efivars";
+/// The variable: attributes, then one byte with the number of failed boots in a row.
+const VARIABLE: &str = "/sys/firmware/efi/efivars/TaprootFailedBoots-d183a6f0-858f-4934-8896-38511ede5805";
+/// Non-volatile, for boot services and at run time (UEFI specification, 8.2 "Variable Services").
+const ATTRIBUTES: [u8; 4] = [7, 0, 0, 0];
+
+/// What follows a failure when nobody is to be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Restart; the number to store first, if the machine has a place for it.
+    Restart(Option<u32>),
+    /// Try again without a restart.
+    TryAgain,
+    /// Switch off, because the policy says so.
+    PowerOff,
+    /// Switch off, because the attempts are used up; a stored number is removed, so that the next start has all of them.
+    GiveUp,
+}
+
+/// The situation of a headless failure.
+#[derive(Debug, Clone, Copy)]
+pub struct Failed {
+    /// Whether the policy is to switch off.
+    pub power_off: bool,
+    /// Whether the restart was asked for by `panic=`, the kernel's own word.
+    pub kernel_word: bool,
+    /// `taproot.attempts`; 0: no limit.
+    pub limit: u32,
+    /// Failed boots before this one, if the machine can remember them over a restart.
+    pub stored: Option<u32>,
+    /// Failures since this start, with this one.
+    pub here: u32,
+}
+
+/// What follows.
+pub fn next(failed: &Failed) -> Next {
+    match failed.stored {
+        _ if failed.power_off => Next::PowerOff,
+        _ if failed.limit == 0 => Next::Restart(None),
+        Some(before) if before + 1 >= failed.limit => Next::GiveUp,
+        Some(before) => Next::Restart(Some(before + 1)),
+        // The kernel restarts after every panic, and so do we where nothing can be counted.
+        None if failed.kernel_word => Next::Restart(None),
+        None if failed.here < failed.limit => Next::TryAgain,
+        None => Next::GiveUp,
+    }
+}
+
+/// Says on every console what happens in how long, and waits.
+pub fn count_down(what: &str, delay: Duration, then: Decision) -> Decision {
+    print(&format!("taproot: nobody is to be asked: {what} in {} s\n", delay.as_secs()));
+    std::thread::sleep(delay);
+    then
+}
+
+/// Whether this machine can have firmware variables.
+pub fn firmware() -> bool {
+    Path::new(FIRMWARE).exists()
+}
+
+/// The firmware variable that counts. The module `efivarfs` must be there.
+pub struct Counter<'a> {
+    system: &'a dyn System,
+    /// Whether the file system was mounted for this.
+    mounted: bool,
+}
+
+impl std::fmt::Debug for Counter<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Counter").field("mounted", &self.mounted).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Counter<'a> {
+    /// Makes the firmware's variables visible.
+    pub fn open(system: &'a dyn System) -> io::Result<Self> {
+        let nothing = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+        match system.mount("efivarfs", Path::new(VARIABLES), "efivarfs", nothing, "") {
+            Ok(()) => Ok(Self { system, mounted: true }),
+            Err(e) if e.raw_os_error() == Some(libc::EBUSY) => Ok(Self { system, mounted: false }),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Failed boots in a row so far.
+    pub fn read(&self) -> u32 {
+        match fs::read(VARIABLE).as_deref() {
+            Ok([_, _, _, _, count, ..]) => (*count).into(),
+            _ => 0,
+        }
+    }
+
+    /// Stores a number.
+    pub fn write(&self, count: u32) -> io::Result<()> {
+        make_mutable()?;
+        let mut bytes = ATTRIBUTES.to_vec();
+        bytes.push(u8::try_from(count).unwrap_or(u8::MAX));
+        // One write is one SetVariable.
+        fs::write(VARIABLE, bytes)
+    }
+
+    /// Removes the number, if there is one; says whether there was.
+    pub fn remove(&self) -> io::Result<bool> {
+        if !Path::new(VARIABLE).exists() {
+            return Ok(false);
+        }
+        make_mutable()?;
+        fs::remove_file(VARIABLE).map(|()| true)
+    }
+}
+
+fn make_mutable() -> io::Result<()> {
+    match fs::File::open(VARIABLE) {
+        Ok(file) => efivars::make_mutable(&file),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(e),
+    }
+}
+
+impl Drop for Counter<'_> {
+    fn drop(&mut self) {
+        if self.mounted {
+            let _ = self.system.unmount(Path::new(VARIABLES), true);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REBOOT: Failed = Failed { power_off: false, kernel_word: false, limit: 3, stored: None, here: 1 };
+
+    #[test]
+    fn with_a_place_to_count_restarts_are_counted() {
+        let stored = |before| next(&Failed { stored: Some(before), ..REBOOT });
+        assert_eq!(stored(0), Next::Restart(Some(1)));
+        assert_eq!(stored(1), Next::Restart(Some(2)));
+        assert_eq!(stored(2), Next::GiveUp);
+        assert_eq!(stored(255), Next::GiveUp);
+        assert_eq!(next(&Failed { stored: Some(2), kernel_word: true, ..REBOOT }), Next::GiveUp);
+    }
+
+    #[test]
+    fn without_one_the_attempts_are_made_here() {
+        let here = |here| next(&Failed { here, ..REBOOT });
+        assert_eq!([here(1), here(2), here(3)], [Next::TryAgain, Next::TryAgain, Next::GiveUp]);
+        assert_eq!(next(&Failed { limit: 1, ..REBOOT }), Next::GiveUp);
+        assert_eq!(next(&Failed { kernel_word: true, here: 9, ..REBOOT }), Next::Restart(None));
+    }
+
+    #[test]
+    fn no_limit_and_power_off() {
+        assert_eq!(next(&Failed { limit: 0, stored: Some(200), ..REBOOT }), Next::Restart(None));
+        assert_eq!(next(&Failed { limit: 0, here: 200, ..REBOOT }), Next::Restart(None));
+        assert_eq!(next(&Failed { power_off: true, ..REBOOT }), Next::PowerOff);
+    }
+}

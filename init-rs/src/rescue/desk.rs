@@ -1,0 +1,169 @@
+//! What each word does, the same at the prompt and as a program of the packed shell.
+
+use super::talk::Talk;
+use super::{Decision, STATUS_FILE, WHY_FILE, choose, devices, pools, save, status};
+use crate::plan::facts::PoolFact;
+use crate::plan::{names, options};
+use crate::report::boot::REPORT_PATH;
+use crate::report::log::LOG_PATH;
+use crate::sys::System;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+/// Files shown by `cat` are cut here: a prompt is no pager.
+const SHOWN: usize = 64 * 1024;
+/// Where `mount` mounts without a second word.
+const MOUNT_AT: &str = "/mnt";
+/// Longest wait that can be asked for: a day.
+const LONGEST_WAIT: u64 = 86_400;
+
+/// What became of a word.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Done,
+    Failed,
+    Decided(Decision),
+}
+
+/// Where words are answered.
+pub(super) struct Desk<'a> {
+    pub(super) system: &'a dyn System,
+    pub(super) talk: Talk,
+    /// Pools that the boot saw.
+    pub(super) pools: &'a [PoolFact],
+    /// Whether there is something to go on with.
+    pub(super) stopped: bool,
+}
+
+impl Desk<'_> {
+    /// Answers one word.
+    pub(super) fn answer(&mut self, name: &str, rest: &[&str]) -> Outcome {
+        // Dataset names may have blanks in them.
+        let all = rest.join(" ");
+        let first = rest.first().copied();
+        let result = match name {
+            "why" => self.file(WHY_FILE, false),
+            "status" => {
+                let _ = self.file(STATUS_FILE, false);
+                self.say(&status::imported(self.system))
+            }
+            "log" => self.file(LOG_PATH, true),
+            "report" => self.file(REPORT_PATH, true),
+            "devices" => self.paged(&devices::text(self.system)),
+            "pools" => self.paged(&pools::text(self.system)),
+            "datasets" => status::datasets(self.system, first).map(|text| self.talk.page(&text)),
+            "import" => pools::import(self, rest),
+            "key" => Err("not available yet".to_owned()),
+            "mount" => self.mount(first, rest.get(1).copied()),
+            "boot" => return self.boot(&all),
+            "retry" => return Outcome::Decided(Decision::Retry),
+            "wait" => return self.wait(first),
+            "continue" if self.stopped => return Outcome::Decided(Decision::Continue),
+            "continue" => Err("the boot failed, so there is nothing to go on with; `retry` tries again".to_owned()),
+            "save-log" => save::run(self, first),
+            "reboot" => return Outcome::Decided(Decision::Reboot),
+            "poweroff" => return Outcome::Decided(Decision::PowerOff),
+            "ls" => self.list(first.unwrap_or("/")),
+            "cat" => match first {
+                Some(path) => self.file(path, false),
+                None => Err("expected a file, e.g. cat /proc/mounts".to_owned()),
+            },
+            _ => Err("not a word of this prompt; `help` lists them".to_owned()),
+        };
+        match result {
+            Ok(()) => Outcome::Done,
+            Err(e) => {
+                self.talk.say(&format!("{name}: {e}\n"));
+                Outcome::Failed
+            }
+        }
+    }
+
+    #[allow(clippy::unnecessary_wraps)] // one shape for all words
+    fn say(&mut self, text: &str) -> Result<(), String> {
+        self.talk.say(text);
+        Ok(())
+    }
+
+    #[allow(clippy::unnecessary_wraps)] // one shape for all words
+    fn paged(&mut self, text: &str) -> Result<(), String> {
+        self.talk.page(text);
+        Ok(())
+    }
+
+    fn file(&mut self, path: &str, paged: bool) -> Result<(), String> {
+        let bytes = fs::read(path).map_err(|e| format!("{path}: {e}"))?;
+        let text = String::from_utf8_lossy(if paged { &bytes } else { bytes.get(..SHOWN).unwrap_or(&bytes) });
+        let newline = if text.ends_with('\n') { "" } else { "\n" };
+        let cut = bytes.len() > SHOWN && !paged;
+        let note = if cut { format!("[{SHOWN} of {} bytes shown]\n", bytes.len()) } else { String::new() };
+        let text = format!("{text}{newline}{note}");
+        if paged {
+            self.talk.page(&text);
+        } else {
+            self.talk.say(&text);
+        }
+        Ok(())
+    }
+
+    fn list(&mut self, dir: &str) -> Result<(), String> {
+        let entries = fs::read_dir(dir).map_err(|e| format!("{dir}: {e}"))?;
+        let mut names: Vec<String> = entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        self.talk.say(&format!("{}\n", names.join("  ")));
+        Ok(())
+    }
+
+    fn boot(&mut self, name: &str) -> Outcome {
+        let chosen = if name.is_empty() {
+            let roots = choose::roots(self.system, self.pools, None);
+            choose::ask(&mut self.talk, &roots)
+        } else {
+            Some(name.to_owned())
+        };
+        let Some(chosen) = chosen else { return Outcome::Done };
+        let dataset = chosen.split_once('@').map_or(chosen.as_str(), |(dataset, _)| dataset);
+        match names::check(dataset) {
+            Ok(()) => Outcome::Decided(Decision::Boot(chosen)),
+            Err(e) => {
+                self.talk.say(&format!("boot: {chosen:?} is not a dataset name: {e}\n"));
+                Outcome::Failed
+            }
+        }
+    }
+
+    fn wait(&mut self, seconds: Option<&str>) -> Outcome {
+        let answer = match seconds {
+            Some(seconds) => seconds.to_owned(),
+            None => self.talk.ask("How many seconds? ").unwrap_or_default(),
+        };
+        match answer.parse::<u64>() {
+            Ok(seconds) if (1..=LONGEST_WAIT).contains(&seconds) => {
+                Outcome::Decided(Decision::Wait(Duration::from_secs(seconds)))
+            }
+            _ => {
+                self.talk.say(&format!("wait: expected seconds, 1 to {LONGEST_WAIT}, found {answer:?}\n"));
+                Outcome::Failed
+            }
+        }
+    }
+
+    fn mount(&mut self, dataset: Option<&str>, dir: Option<&str>) -> Result<(), String> {
+        let dataset = dataset.ok_or("expected a dataset, and a directory if not /mnt")?;
+        names::check(dataset).map_err(|e| format!("{dataset}: {e}"))?;
+        let dir = dir.unwrap_or(MOUNT_AT);
+        fs::create_dir_all(dir).map_err(|e| format!("{dir}: {e}"))?;
+        let objset = crate::zfs::ioctl::Zfs::new(self.system).objset(dataset).map_err(|e| e.to_string())?;
+        let options = options::mount_options(&crate::plan::from_zfs::dataset(&objset, true), None, dir, &[]);
+        let result = self.system.mount(dataset, Path::new(dir), "zfs", options.flags, &options.data);
+        result.map_err(|e| match e.raw_os_error() {
+            Some(libc::EACCES) => {
+                format!("{dataset} is encrypted and its key is not loaded; `key {dataset}` asks for it")
+            }
+            _ => format!("{dataset} on {dir}: {e}"),
+        })?;
+        self.talk.say(&format!("{dataset} is mounted on {dir}\n"));
+        Ok(())
+    }
+}

@@ -1,0 +1,95 @@
+//! The words of the rescue prompt and of the packed shell, in one table.
+
+use std::fmt::Write as _;
+
+/// Where a word can be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// At the prompt, and as a program in the packed shell.
+    Both,
+    /// At the prompt; in the shell busybox has it.
+    Prompt,
+}
+
+/// One word.
+#[derive(Debug)]
+pub(super) struct Word {
+    pub(super) name: &'static str,
+    pub(super) args: &'static str,
+    pub(super) help: &'static str,
+    pub(super) place: Place,
+    /// Whether it can be used while the prompt is locked.
+    pub(super) open: bool,
+}
+
+const fn word(name: &'static str, args: &'static str, help: &'static str) -> Word {
+    Word { name, args, help, place: Place::Both, open: false }
+}
+
+const fn open(name: &'static str, args: &'static str, help: &'static str) -> Word {
+    Word { open: true, ..word(name, args, help) }
+}
+
+const fn prompt(name: &'static str, args: &'static str, help: &'static str) -> Word {
+    Word { place: Place::Prompt, ..word(name, args, help) }
+}
+
+/// All of them, in the order in which `help` shows them.
+pub(super) static WORDS: [Word; 24] = [
+    open("why", "", "what went wrong"),
+    open("status", "", "what was asked, found, chosen and mounted"),
+    word("log", "", "the log of this boot"),
+    word("report", "", "the machine-readable record (boot.json)"),
+    word("devices", "", "block devices and what is on them"),
+    word("pools", "", "pools on the disks, and imported ones"),
+    word("datasets", "[POOL]", "datasets of the imported pools"),
+    word("import", "POOL|GUID [ro] [missing-log] [rewind]", "import a pool, mount nothing"),
+    word("key", "[DATASET]", "enter the key of an encrypted dataset"),
+    word("mount", "DATASET [DIR]", "mount a dataset, on /mnt if no directory is given"),
+    word("boot", "[DATASET[@SNAPSHOT]]", "boot this root instead"),
+    open("retry", "", "try to boot again"),
+    open("wait", "SECONDS", "try again and wait longer for the disks"),
+    open("continue", "", "go on from a stop (break=)"),
+    word("save-log", "[DEVICE]", "write log and record to a disk, e.g. a USB stick"),
+    Word { place: Place::Prompt, ..open("unlock", "", "enter the rescue password") },
+    prompt("shell", "", "the packed shell"),
+    prompt("ls", "[DIR]", "names in a directory"),
+    prompt("cat", "FILE", "contents of a file, e.g. cat /proc/mounts"),
+    open("reboot", "", "restart the machine"),
+    open("poweroff", "", "switch it off"),
+    open("help", "", "this list"),
+    Word { place: Place::Prompt, ..open("menu", "", "the numbered choices again") },
+    Word { place: Place::Prompt, ..open("exit", "", "like continue after a stop, else like retry") },
+];
+
+/// The word of this name.
+pub(super) fn find(name: &str) -> Option<&'static Word> {
+    WORDS.iter().find(|w| w.name == name)
+}
+
+/// The list that `help` shows.
+pub(super) fn help(mut fits: impl FnMut(&Word) -> bool) -> String {
+    let mut out = String::new();
+    for word in WORDS.iter().filter(|w| fits(w)) {
+        let form = format!("{} {}", word.name, word.args);
+        if form.len() > 30 {
+            let _ = writeln!(out, "{form}\n{:<31}{}", "", word.help);
+        } else {
+            let _ = writeln!(out, "{form:<30} {}", word.help);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn help_fits_eighty_columns() {
+        let text = help(|_| true);
+        assert!(text.lines().all(|l| l.len() <= 80), "{text}");
+        assert!(text.contains("what went wrong"));
+        assert!(WORDS.iter().all(|w| find(w.name).is_some_and(|found| std::ptr::eq(found, w))), "a word stands twice");
+    }
+}
