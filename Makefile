@@ -42,10 +42,12 @@ bench: build kit ## boot phases, image build time and size, against the floor
 fuzz: ## ten minutes for each parser of foreign bytes (FUZZ_SECONDS=600)
 	fuzz/run.sh $(FUZZ_SECONDS)
 
-install: ## what `make build` left in out/, with man pages and completions, to $(DESTDIR)$(PREFIX)
+install: ## what `make build` left in out/, with man pages, completions and the mkinitcpio hook, to $(DESTDIR)$(PREFIX)
 	@test -x out/taproot || { echo "out/taproot is not there: run make build first" >&2; exit 1; }
 	install -D -m 755 out/taproot $(DESTDIR)$(PREFIX)/bin/taproot
 	install -D -m 755 out/taproot-init $(DESTDIR)$(PREFIX)/lib/taproot/taproot-init
+	install -D -m 644 mkinitcpio-hook/install/taproot $(DESTDIR)$(PREFIX)/lib/initcpio/install/taproot
+	install -D -m 644 mkinitcpio-hook/hooks/taproot $(DESTDIR)$(PREFIX)/lib/initcpio/hooks/taproot
 	install -d $(DESTDIR)$(PREFIX)/share/man/man1
 	out/taproot man $(DESTDIR)$(PREFIX)/share/man/man1
 	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/vendor-completions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d

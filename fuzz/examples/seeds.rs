@@ -1,5 +1,5 @@
 //! Writes seed inputs for each fuzz target below the directory given: encodings of a mirrored pool's labels, a spare,
-//! and an ioctl's arguments.
+//! and an ioctl's arguments; words of the command line.
 
 use std::path::Path;
 use std::{env, fs, io};
@@ -127,5 +127,11 @@ fn main() -> io::Result<()> {
         all.extend(packed);
     }
     sets.push(all);
-    write(&directory.join("assemble"), &sets)
+    write(&directory.join("assemble"), &sets)?;
+
+    // Each known word with what may follow it, and the shapes that roots have.
+    let words = taproot_init::cmdline::known::KNOWN.iter().map(|known| format!("{}{}", known.word, known.form));
+    let roots = ["root=ZFS=p/d@s", "root=zfs:p/d+e", "root=\"ZFS=p/a b\" -- single", "root=p/d boot=zfs", "zfs=p rpool=1"];
+    let lines = words.chain(roots.map(str::to_owned)).map(String::into_bytes).collect::<Vec<_>>();
+    write(&directory.join("cmdline"), &lines)
 }

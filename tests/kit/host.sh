@@ -12,6 +12,8 @@ for pair in "${commands[@]}"; do
 done
 [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || missing+=(debian-archive-keyring)
 [ -e /usr/lib/x86_64-linux-gnu/libc.a ] || missing+=(libc6-dev)
+# UEFI firmware: tests/src/vm/firmware.rs knows both names.
+[ -e /usr/share/OVMF/OVMF_CODE_4M.fd ] || [ -e /usr/share/OVMF/OVMF_CODE.fd ] || missing+=(ovmf)
 
 have_qemu() { command -v qemu-system-x86_64 >/dev/null && command -v qemu-img >/dev/null; }
 

@@ -1,7 +1,10 @@
 //! Everything that can stop a boot, with the words for it.
 
+use crate::plan::Refusal;
+use crate::pools::ImportError;
 use crate::rescue::Explanation;
 use crate::sys::switch_root::SwitchError;
+use crate::unlock::UnlockError;
 use crate::zfs::ioctl::ZfsError;
 use std::io;
 
@@ -20,15 +23,8 @@ pub(super) enum Failure {
         seen: Vec<String>,
     },
     /// The kernel refused the import.
-    #[error("pool {pool} could not be imported: {reason}")]
-    Import {
-        /// Pool name.
-        pool: String,
-        /// The kernel's reason in words.
-        reason: String,
-        /// Devices that are missing and other details, a line each.
-        detail: Vec<String>,
-    },
+    #[error(transparent)]
+    Import(#[from] ImportError),
     /// A question to the imported pool failed.
     #[error(transparent)]
     Zfs(#[from] ZfsError),
@@ -39,6 +35,14 @@ pub(super) enum Failure {
         dataset: String,
         /// File systems of the pool that could be meant.
         others: Vec<String>,
+    },
+    /// The root dataset is encrypted and its key could not be had.
+    #[error("root dataset {dataset} is encrypted: {error}")]
+    Key {
+        /// Dataset.
+        dataset: String,
+        /// What was tried.
+        error: UnlockError,
     },
     /// The root dataset could not be mounted.
     #[error("root dataset {dataset} could not be mounted: {source}")]
@@ -61,9 +65,26 @@ pub(super) enum Failure {
     /// Not a failure: the boot begins again, because something else was chosen.
     #[error("the boot begins again")]
     Again,
+    /// Something that was asked for is not done; the words come from the plan.
+    #[error(transparent)]
+    Refused(Box<Refusal>),
+    /// `noresume`, but the image cannot be discarded.
+    #[error("the hibernation image on {device} could not be discarded: {source}")]
+    KeptImage {
+        /// As `resume=` names it.
+        device: String,
+        /// System error.
+        source: io::Error,
+    },
     /// The hand-over failed.
     #[error(transparent)]
     HandOver(#[from] SwitchError),
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(Box::new(refusal))
+    }
 }
 
 impl Failure {
@@ -90,11 +111,10 @@ impl Failure {
                     "name the root on the kernel command line: root=ZFS=pool/dataset",
                 ],
             ),
-            Self::Import { detail, .. } => explain(
-                "a pool that this kernel can open",
-                detail.clone(),
-                &["look at the log (log), attach what is missing, then type retry"],
-            ),
+            Self::Import(e) => {
+                let advice: Vec<&str> = e.advice.iter().map(String::as_str).collect();
+                explain("a pool that this kernel can import", e.detail.clone(), &advice)
+            }
             Self::Zfs(_) => explain("an answer from the zfs module", vec![], &["look at the log (log)", "retry"]),
             Self::NoDataset { others, .. } => explain(
                 "a file system of that name",
@@ -102,6 +122,14 @@ impl Failure {
                 &[
                     "name one of these on the kernel command line: root=ZFS=pool/dataset",
                     "or set bootfs to one of them",
+                ],
+            ),
+            Self::Key { error, .. } => explain(
+                &error.expected(),
+                error.found(),
+                &[
+                    "type retry to be asked again, or to look for the device with the key file again",
+                    "name a key file on the kernel command line: taproot.key=LABEL=X:/path or taproot.key=/path/in/image",
                 ],
             ),
             Self::Mount { source, .. } => {
@@ -118,6 +146,17 @@ impl Failure {
                 &["boot with init=/path/to/program", "choose another root: root=ZFS=pool/dataset"],
             ),
             Self::Again => explain("a choice", vec![], &["retry"]),
+            Self::Refused(refusal) => Explanation {
+                problem: refusal.problem.clone(),
+                expected: refusal.expected.clone(),
+                found: refusal.found.clone(),
+                advice: refusal.advice.clone(),
+            },
+            Self::KeptImage { .. } => explain(
+                "a device that can be written: an image that stayed could be resumed later, over a pool that has changed",
+                vec![],
+                &["look at the log (log)", "take resume= off the kernel command line to go on without looking at it"],
+            ),
             Self::HandOver(_) => {
                 explain("a root with /dev, /proc, /sys and /run", vec![], &["repair the root, then retry"])
             }

@@ -1,15 +1,13 @@
 //! Finding the pool: labels as devices appear, TRYIMPORT for what is complete, patience for what is not.
 
-use super::candidate::Watched;
-use super::facts::{leaf_text, missing_text};
 use super::failure::Failure;
-use super::scan::Scanner;
+use super::seen::{self, Watched};
 use super::{Boot, MODULE_POLL};
-use crate::cmdline::{Request, Selector};
+use crate::cmdline::Selector;
 use crate::plan::facts::{Health, PoolFact};
-use crate::plan::select::{Choice, choose};
-use crate::zfs::assemble::{Candidate, assemble};
-use crate::zfs::label::PoolState;
+use crate::plan::select::{self, Choice, choose};
+use crate::pools::{self, Pools, Scanner};
+use crate::zfs::assemble::{Candidate, Seen, assemble};
 use crate::zfs::nvlist::NvList;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -31,66 +29,139 @@ pub(super) struct Found {
     pub(super) bootfs: Option<String>,
 }
 
+/// The search under way.
+struct Search {
+    scanner: Scanner,
+    watched: BTreeMap<u64, Watched>,
+    /// `None`: for ever.
+    deadline: Option<Instant>,
+    last_change: Instant,
+    last_look: Option<Instant>,
+    last_status: Instant,
+}
+
+impl Search {
+    fn late(&self) -> bool {
+        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    }
+
+    /// Time to the deadline; `None`: for ever.
+    fn left(&self) -> Option<Duration> {
+        self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+}
+
 impl Boot<'_> {
     /// Waits until the pool that the request means can be imported. Labels are read while the zfs module, which takes
     /// longest, is still initialising.
     pub(super) fn find_pool(&mut self) -> Result<Found, Failure> {
-        let mut deadline = Instant::now() + self.request.wait.value;
-        let mut watched: BTreeMap<u64, Watched> = BTreeMap::new();
-        let mut scanner = Scanner::default();
+        let (scanner, notes) = Scanner::only(&self.request.import.dirs);
+        for note in &notes {
+            self.log.warn(note);
+        }
+        let now = Instant::now();
+        let mut search = Search {
+            scanner,
+            watched: BTreeMap::new(),
+            deadline: now.checked_add(self.request.wait.value),
+            last_change: now,
+            last_look: None,
+            last_status: now,
+        };
         let mut module_ready = false;
-        let mut last_change = Instant::now();
-        let mut last_status = Instant::now();
+        let mut nap = Duration::ZERO;
         loop {
-            if scanner.update(self.system) {
-                last_change = Instant::now();
-            }
-            let labels = scanner.seen();
+            self.look(&mut search, nap);
+            let labels = search.scanner.seen();
             let mut candidates = assemble(&labels);
-            candidates.retain(|c| c.state != PoolState::Destroyed);
             if !module_ready {
                 module_ready = self.zfs_ready()?;
                 if module_ready {
                     // The time to wait is for disks: what the module's own start took does not count.
-                    deadline = Instant::now() + self.request.wait.value;
+                    search.deadline = Instant::now().checked_add(self.request.wait.value);
                 }
             }
-            let now = Instant::now();
-            let late = now >= deadline;
             if module_ready {
-                let quiet = last_change.elapsed() >= QUIET && self.hardware.settled();
-                let imported = self.imported_facts();
+                let quiet = search.last_change.elapsed() >= QUIET && self.hardware.settled();
+                let imported = self.pools().imported();
                 candidates.retain(|c| imported.iter().all(|pool| pool.guid != c.guid));
-                for candidate in candidates.iter_mut().filter(|c| wanted(&self.request, c)) {
-                    let entry = watched.entry(candidate.guid).or_insert(Watched { since: now, tried: None });
-                    self.try_candidate(candidate, &labels, entry, late, quiet);
-                }
-                let facts = self.facts(imported, &candidates, &watched);
+                let late = search.late();
+                self.open_candidates(&mut candidates, &labels, &mut search, late, quiet);
+                let facts = self.facts(imported, &candidates, &search.watched);
                 let chosen = choose(&self.request, &facts, &self.image.pools);
                 self.report.pools = facts;
                 match chosen {
-                    Ok(choice) if late || self.enough(&choice, &candidates, &watched, quiet) => {
-                        return Ok(found(choice, &mut watched, &self.report.pools));
+                    Ok(choice) if late || self.enough(&choice, &candidates, &search.watched, quiet) => {
+                        return Ok(found(choice, search.watched, &self.report.pools));
                     }
-                    Err(no) if late || (quiet && (!no.retry || self.hopeless(&candidates, &watched))) => {
-                        return Err(Failure::NoRoot {
-                            message: no.message,
-                            seen: seen(&candidates, &watched, &scanner),
-                        });
+                    Err(no) if late || (quiet && (!no.retry || self.hopeless(&candidates, &search.watched))) => {
+                        let mut lines = seen::lines(&candidates, &search.watched, &search.scanner);
+                        lines.extend(seen::missing_drivers(&self.hardware.unmatched()));
+                        return Err(Failure::NoRoot { message: no.message, seen: lines });
                     }
                     _ => {}
                 }
             }
-            if last_status.elapsed() >= STATUS_EVERY {
-                last_status = now;
-                self.status(&candidates, module_ready, deadline);
+            if search.last_status.elapsed() >= STATUS_EVERY {
+                search.last_status = Instant::now();
+                self.status(&candidates, module_ready, &search);
             }
             // While the module starts it is the module that is waited for, a moment at a time: see `zfs_ready`.
-            let nap = if module_ready { self.nap(&watched, deadline, last_change) } else { Duration::ZERO };
-            for name in self.hardware.wait_change(nap).added {
-                scanner.forget(&name);
+            nap = if module_ready { self.nap(&search) } else { Duration::ZERO };
+        }
+    }
+
+    /// Waits for devices to change, at most `nap`, and reads the labels of those that did.
+    fn look(&self, search: &mut Search, nap: Duration) {
+        let changes = self.hardware.wait_change(nap);
+        let overdue = search.last_look.is_none_or(|when| when.elapsed() >= POLL);
+        for name in &changes.added {
+            search.scanner.forget(name);
+        }
+        if changes.any() || overdue {
+            search.last_look = Some(Instant::now());
+            if search.scanner.update(self.system) {
+                search.last_change = Instant::now();
             }
         }
+    }
+
+    /// TRYIMPORT where there is anything new to learn from it: all leaves are there, or the grace time for them is over.
+    /// What the boot leaves alone anyway is not opened.
+    fn open_candidates(
+        &self,
+        candidates: &mut [Candidate],
+        labels: &[Seen],
+        search: &mut Search,
+        late: bool,
+        quiet: bool,
+    ) {
+        for candidate in candidates.iter_mut() {
+            let fact = pools::fact(candidate, None, self.hostid);
+            if candidate.is_ambiguous() || select::untouched(&self.request, &fact, &self.image.pools).is_some() {
+                continue;
+            }
+            let watched = search.watched.entry(candidate.guid).or_insert_with(Watched::new);
+            let leaves_there = candidate.missing().next().is_none();
+            // A vdev that was removed from the pool leaves a gap that labels cannot tell from a missing disk: only the
+            // kernel knows, so it is asked as soon as no more disks are on their way.
+            let complete = leaves_there && (candidate.missing_tops() == 0 || quiet);
+            let due = complete || late || self.grace_over(watched);
+            if due && watched.tried.as_ref().is_none_or(|tried| !tried.is_current(candidate)) {
+                watched.tried = Some(self.pools().open(candidate, labels));
+            }
+        }
+    }
+
+    /// What the plan decides from: pools that are imported, and candidates.
+    fn facts(
+        &self,
+        mut facts: Vec<PoolFact>,
+        candidates: &[Candidate],
+        watched: &BTreeMap<u64, Watched>,
+    ) -> Vec<PoolFact> {
+        facts.extend(candidates.iter().map(|c| pools::fact(c, seen::judgement(watched, c), self.hostid)));
+        facts
     }
 
     /// Whether to stop waiting and take the choice: every vdev there, or the grace time for the missing ones over. A choice
@@ -109,89 +180,67 @@ impl Boot<'_> {
     }
 
     /// Whether missing members of a pool have been waited for long enough.
-    pub(super) fn grace_over(&self, watched: &Watched) -> bool {
+    fn grace_over(&self, watched: &Watched) -> bool {
         self.request.degraded.value.is_some_and(|grace| watched.since.elapsed() >= grace)
     }
 
     /// Whether the named pool is there, and is in a state that no further disk changes (unsupported features, in use by
-    /// another host).
+    /// another host, two copies of a disk).
     fn hopeless(&self, candidates: &[Candidate], watched: &BTreeMap<u64, Watched>) -> bool {
         if self.automatic() {
             return false;
         }
-        let mut named = candidates.iter().filter(|c| wanted(&self.request, c)).peekable();
+        let mut named = candidates.iter().filter(|c| select::names(&self.request, &c.name, c.guid)).peekable();
         let final_word = |c: &Candidate| {
-            let tried = watched.get(&c.guid).and_then(|w| w.tried.as_ref());
-            tried.is_some_and(|t| t.judgement.health == Health::Unavailable && !t.judgement.wait_helps)
+            let verdict = seen::judgement(watched, c);
+            c.is_ambiguous() || verdict.is_some_and(|j| j.health == Health::Unavailable && !j.wait_helps)
         };
         named.peek().is_some() && named.all(final_word)
     }
 
     /// How long nothing needs to be done unless a device appears.
-    fn nap(&self, watched: &BTreeMap<u64, Watched>, deadline: Instant, last_change: Instant) -> Duration {
-        let grace =
-            watched.values().filter_map(|w| Some(self.request.degraded.value?.saturating_sub(w.since.elapsed())));
+    fn nap(&self, search: &Search) -> Duration {
+        let grace = search
+            .watched
+            .values()
+            .filter_map(|w| Some(self.request.degraded.value?.saturating_sub(w.since.elapsed())));
         // Drivers that are loading tell of themselves only by the devices they bring.
-        let settling = if self.hardware.settled() { QUIET.saturating_sub(last_change.elapsed()) } else { MODULE_POLL };
-        let events = [settling, deadline.saturating_duration_since(Instant::now())];
-        grace.chain(events).filter(|d| !d.is_zero()).min().unwrap_or(POLL).min(POLL)
+        let settling =
+            if self.hardware.settled() { QUIET.saturating_sub(search.last_change.elapsed()) } else { MODULE_POLL };
+        grace.chain(search.left()).chain([settling]).filter(|d| !d.is_zero()).min().unwrap_or(POLL).min(POLL)
     }
 
     /// The line that says what is awaited.
-    fn status(&self, candidates: &[Candidate], module_ready: bool, deadline: Instant) {
-        let left = deadline.saturating_duration_since(Instant::now()).as_secs();
+    fn status(&self, candidates: &[Candidate], module_ready: bool, search: &Search) {
         if !module_ready {
             self.log.info("waiting for the zfs module to start");
             return;
         }
+        let wanted = |c: &&Candidate| self.automatic() || select::names(&self.request, &c.name, c.guid);
         let incomplete: Vec<String> = candidates
             .iter()
-            .filter(|c| wanted(&self.request, c) && c.missing().next().is_some())
-            .map(|c| format!("pool {}: {}", c.name, missing_text(c)))
+            .filter(wanted)
+            .filter(|c| c.missing().next().is_some() || c.missing_tops() > 0)
+            .map(|c| format!("pool {}: {}", c.name, pools::missing_text(c)))
             .collect();
         let what = if incomplete.is_empty() { "a pool to boot from".to_owned() } else { incomplete.join("; ") };
-        self.log.warn(format!("waiting for {what} ({left} s left)"));
+        let left = search.left().map_or("no deadline".to_owned(), |left| format!("{} s left", left.as_secs()));
+        self.log.warn(format!("waiting for {what} ({left})"));
+    }
+
+    /// Whether no pool is named. Naming one is the user's word that it is ours.
+    fn automatic(&self) -> bool {
+        matches!(self.request.root.value, Selector::Auto)
+    }
+
+    /// What is done with pools.
+    pub(super) fn pools(&self) -> Pools<'_> {
+        Pools::new(self.system, &self.log, self.phases)
     }
 }
 
-/// Whether the request can mean this pool; others are left alone.
-fn wanted(request: &Request, candidate: &Candidate) -> bool {
-    match &request.root.value {
-        Selector::Auto => true,
-        Selector::Pool(pool) | Selector::Dataset { pool, .. } => {
-            *pool == candidate.name || *pool == candidate.guid.to_string()
-        }
-        Selector::Unusable(_) => false,
-    }
-}
-
-fn found(choice: Choice, watched: &mut BTreeMap<u64, Watched>, facts: &[PoolFact]) -> Found {
+fn found(choice: Choice, mut watched: BTreeMap<u64, Watched>, facts: &[PoolFact]) -> Found {
     let config = watched.remove(&choice.guid).and_then(|w| w.tried).and_then(|t| t.reply);
     let bootfs = facts.iter().find(|f| f.guid == choice.guid).and_then(|f| f.bootfs.clone());
     Found { choice, config, bootfs }
-}
-
-/// Everything on the disks, for the explanation.
-fn seen(candidates: &[Candidate], watched: &BTreeMap<u64, Watched>, scanner: &Scanner) -> Vec<String> {
-    let mut lines = Vec::new();
-    for candidate in candidates {
-        let judgement = watched.get(&candidate.guid).and_then(|w| w.tried.as_ref()).map(|t| &t.judgement);
-        let state = match judgement {
-            None => missing_text(candidate),
-            Some(judgement) => judgement.to_string(),
-        };
-        lines.push(format!("pool {} (guid {}): {state}", candidate.name, candidate.guid));
-        lines.extend(candidate.missing().map(|leaf| format!("  missing {}", leaf_text(leaf))));
-        lines.extend(candidate.problems.iter().map(|p| format!("  {p}")));
-        for leaf in &candidate.leaves {
-            if let Some(device) = &leaf.device {
-                lines.push(format!("  {device} is {}", leaf_text(leaf)));
-            }
-        }
-    }
-    if candidates.is_empty() {
-        lines.push("no disk with a label of a pool".to_owned());
-    }
-    lines.extend(scanner.problems());
-    lines
 }

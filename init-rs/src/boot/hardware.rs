@@ -14,6 +14,9 @@ use std::time::{Duration, Instant};
 /// How long a driver that is still probing at the hand-over is waited for: execve(2) would wait for it anyway.
 const LAST_MODULES: Duration = Duration::from_secs(2);
 
+/// How long a file system's driver may take to start.
+const MODULE_FOR_MOUNT: Duration = Duration::from_secs(10);
+
 /// The loader and the watch.
 #[derive(Debug)]
 pub(super) struct Hardware {
@@ -25,8 +28,13 @@ pub(super) struct Hardware {
 impl Hardware {
     /// Starts the modules that are needed in any case, and follows devices from here on.
     pub(super) fn start(table: ModuleTable, request: &Request, log: &Arc<Log>) -> Self {
-        let options: Vec<_> =
+        let mut options: Vec<_> =
             request.module_options.iter().map(|o| (o.module.clone(), o.param.clone(), o.value.clone())).collect();
+        if let Some(hostid) = &request.import.hostid {
+            // In a form the kernel takes (00bab10c, as some boot loaders write it, is none), and last: above packed options.
+            options.retain(|(module, param, _)| (module.as_str(), param.as_str()) != ("spl", "spl_hostid"));
+            options.push(("spl".to_owned(), "spl_hostid".to_owned(), Some(format!("{:#x}", hostid.value))));
+        }
         let writer = |log: &Arc<Log>| {
             let log = Arc::clone(log);
             move |level, text: String| log.line(to_log(level), &text)
@@ -49,6 +57,13 @@ impl Hardware {
         }
     }
 
+    /// Loads a module that a mount needs, if it is packed and not there yet; the mount itself tells whether it was enough.
+    pub(super) fn load(&self, name: &str) {
+        if self.loader.request_name(name).is_some() {
+            let _ = self.loader.wait(name, Instant::now() + MODULE_FOR_MOUNT);
+        }
+    }
+
     /// Waits for block devices to change, at most `timeout`.
     pub(super) fn wait_change(&self, timeout: Duration) -> Changes {
         if let Some(devices) = &self.devices {
@@ -61,6 +76,11 @@ impl Hardware {
     /// No driver is being loaded and no event waits.
     pub(super) fn settled(&self) -> bool {
         self.devices.as_ref().is_none_or(Devices::settled)
+    }
+
+    /// Modaliases of devices that no packed module drives.
+    pub(super) fn unmatched(&self) -> Vec<String> {
+        self.loader.unmatched()
     }
 
     /// What became of each module, for the record.

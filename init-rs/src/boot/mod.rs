@@ -1,38 +1,41 @@
 //! The story of one boot, from PID 1's first instruction to the hand-over.
 
-mod candidate;
-mod facts;
 mod failure;
 mod find;
 mod hardware;
 mod headless;
 mod hook;
+mod mounting;
 mod newroot;
-mod progress;
+mod otherfs;
 mod rescue;
-mod scan;
+mod resume;
+mod seen;
+mod snapshots;
 mod start;
+mod unlock;
 
-use crate::cmdline::{OnFailure, Request, Stage};
+use crate::cmdline::{Decided, OnFailure, Request, Stage};
 use crate::devices::table::ModuleTable;
 use crate::image::ImageConfig;
 use crate::plan::facts::{Dataset, Health};
-use crate::plan::mounts::Origin;
 use crate::plan::select::Choice;
-use crate::plan::{from_zfs, mounts, names, select};
-use crate::report::boot::{BootReport, MountDone, REPORT_PATH};
+use crate::plan::{from_zfs, select};
+use crate::pools::{self, ImportRequest};
+use crate::report::boot::{BootReport, REPORT_PATH};
 use crate::report::log::{LOG_PATH, Log};
 use crate::report::phases::{Phases, since_boot};
 use crate::rescue as person;
 use crate::sys::{System, entry, switch_root};
-use crate::zfs::ioctl::{ObjsetKind, Zfs, describe};
-use crate::zfs::nvlist::{NvList, Value};
+use crate::unlock::Keyring;
+use crate::zfs::ioctl::{ObjsetKind, Zfs};
 pub use hook::run as hook;
 
 use failure::Failure;
 use find::Found;
 use hardware::Hardware;
 use rescue::Course;
+use snapshots::StandIns;
 use std::convert::Infallible;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -57,6 +60,12 @@ struct Boot<'a> {
     hostid: u32,
     /// Where the new root is mounted until it becomes `/`.
     new_root: PathBuf,
+    /// What was typed or read to unlock this root, until everything is mounted.
+    keyring: Keyring,
+    /// Whether it is known that no hibernated system waits to be resumed.
+    resume_settled: bool,
+    /// Clones or snapshots that are mounted instead of what was named.
+    stand_ins: StandIns,
     /// Stops, fallbacks and attempts.
     course: Course,
 }
@@ -105,6 +114,7 @@ impl<'a> Boot<'a> {
         for note in request.problems.iter().chain(&request.notes) {
             log.warn(format!("{}: {}", note.word, note.message));
         }
+        start::hostid(&request, log);
         let hardware = Hardware::start(table, &request, log);
         let report = BootReport {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -113,8 +123,21 @@ impl<'a> Boot<'a> {
             ..BootReport::default()
         };
         let log = Arc::clone(log);
-        let (new_root, course) = (new_root.to_owned(), Course::default());
-        Self { system, log, phases, image, request, hardware, report, hostid: 0, new_root, course }
+        Self {
+            system,
+            log,
+            phases,
+            image,
+            request,
+            hardware,
+            report,
+            hostid: 0,
+            new_root: new_root.to_owned(),
+            keyring: Keyring::default(),
+            resume_settled: false,
+            stand_ins: StandIns::default(),
+            course: Course::default(),
+        }
     }
 
     /// From devices to the hand-over; comes back only with what went wrong.
@@ -132,6 +155,7 @@ impl<'a> Boot<'a> {
         self.stop_at(Stage::HandOver)?;
         self.forget_failures();
         self.hardware.stop(&self.log);
+        self.keyring.wipe_image_files();
         self.save_report();
         let args: Vec<_> = std::env::args_os().skip(1).collect();
         Err(switch_root::hand_over(&self.new_root, &init, &args).into())
@@ -139,16 +163,24 @@ impl<'a> Boot<'a> {
 
     /// Everything up to a root that is mounted with all that belongs to it.
     fn bring_up_root(&mut self) -> Result<Dataset, Failure> {
+        self.settle_resume()?;
         let found = self.find_pool()?;
         self.log.info(format!("pool {}: {}", found.choice.pool, found.choice.why));
+        for warning in &found.choice.warnings {
+            self.log.warn(warning);
+        }
         self.report.choice = Some(found.choice.clone());
         self.stop_at(Stage::Import)?;
+        self.discard_image()?;
         self.import(&found)?;
-        let root = self.root_dataset(&found)?;
+        let (root, snapshot) = self.root_dataset(&found)?;
         self.offer_roots(&root)?;
         self.stop_at(Stage::Mount)?;
+        let root = self.unlock_root(root)?;
+        let root = self.settle_snapshots(root, snapshot)?;
         self.report.root = Some(root.name.clone());
         self.mount_everything(&root)?;
+        self.keyring.forget();
         Ok(root)
     }
 
@@ -159,23 +191,19 @@ impl<'a> Boot<'a> {
         if found.choice.health == Health::Degraded {
             self.log.warn(format!("importing pool {pool} degraded: not all of its disks are there"));
         }
-        let mut properties = NvList::new();
-        // Else the kernel writes /etc/zfs/zpool.cache into the initramfs.
-        properties.set("cachefile", Value::Str(b"none".to_vec()));
-        let result = self.phases.time("import", || {
-            progress::watch(&self.log, &format!("importing pool {pool}"), || {
-                Zfs::new(self.system).import(pool, *guid, config, &properties)
-            })
-        });
-        result.map_err(|e| Failure::Import {
-            pool: pool.clone(),
-            reason: describe(e.error.errno),
-            detail: e.detail.as_ref().map(import_detail).unwrap_or_default(),
-        })
+        self.pools().import(&ImportRequest {
+            pool,
+            guid: *guid,
+            config,
+            read_only: self.request.import.read_only.value,
+            missing_log: self.request.import.missing_log.value,
+            rewind: false,
+        })?;
+        Ok(())
     }
 
-    /// The dataset to mount as root: the one named, or the pool's bootfs.
-    fn root_dataset(&self, found: &Found) -> Result<Dataset, Failure> {
+    /// The dataset to mount as root: the one named, or the pool's bootfs; and the snapshot of it that is meant.
+    fn root_dataset(&self, found: &Found) -> Result<(Dataset, Option<Decided<String>>), Failure> {
         let zfs = Zfs::new(self.system);
         let name = match found.choice.dataset.clone().or_else(|| found.bootfs.clone()) {
             Some(name) => name,
@@ -183,8 +211,17 @@ impl<'a> Boot<'a> {
                 .bootfs(&found.choice.pool)?
                 .ok_or_else(|| Failure::NoRoot { message: select::no_bootfs(&found.choice.pool), seen: vec![] })?,
         };
+        let mut snapshot = self.request.snapshot.clone();
+        let name = match name.split_once('@') {
+            None => name,
+            Some((dataset, of_bootfs)) => {
+                let why = format!("bootfs of pool {}", found.choice.pool);
+                snapshot = snapshot.or_else(|| Some(Decided::new(of_bootfs.to_owned(), why)));
+                dataset.to_owned()
+            }
+        };
         match zfs.objset(&name) {
-            Ok(objset) => Ok(from_zfs::dataset(&objset, self.relatime_default())),
+            Ok(objset) => Ok((from_zfs::dataset(&objset, self.relatime_default()), snapshot)),
             Err(e) if e.errno == libc::ENOENT => {
                 let all = zfs.datasets(&found.choice.pool).unwrap_or_default();
                 let roots = all.iter().filter(|o| o.kind == ObjsetKind::Filesystem).map(|o| o.name.clone());
@@ -194,47 +231,6 @@ impl<'a> Boot<'a> {
         }
     }
 
-    /// The root, then what its pool and its own fstab add.
-    fn mount_everything(&mut self, root: &Dataset) -> Result<(), Failure> {
-        let began = self.phases.start("mount");
-        let new_root = self.new_root.clone();
-        let step = mounts::root_step(root, &self.request);
-        self.report.mounts = vec![newroot::mount_root(self.system, &new_root, step, &self.log)?];
-        let relatime = self.relatime_default();
-        let pool = names::pool_of(&root.name);
-        let all: Vec<Dataset> = match Zfs::new(self.system).datasets(pool) {
-            Ok(all) => all.iter().map(|o| from_zfs::dataset(o, relatime)).collect(),
-            Err(e) => {
-                self.log.error(format!("only the root and fstab are mounted: {e}"));
-                self.report.problems.push(e.to_string());
-                vec![root.clone()]
-            }
-        };
-        let plan = mounts::plan(root, &all, &newroot::read_fstab(&new_root), &self.request);
-        if let Some(remount) = &plan.remount_root {
-            newroot::remount_root(self.system, &new_root, &root.name, &remount.options, &remount.why, &self.log);
-        }
-        for step in plan.steps.into_iter().filter(|step| step.origin != Origin::Root) {
-            let done = newroot::mount(self.system, &new_root, step, &self.log);
-            self.report.mounts.push(done);
-        }
-        for skipped in &plan.skipped {
-            self.log.debug(format!("{} not mounted: {}", skipped.dataset, skipped.why));
-        }
-        self.report.skipped = plan.skipped;
-        let failed = self.report.mounts.iter().filter(|m| !m.step.nofail).filter_map(failed_mount);
-        self.report.problems.extend(failed.collect::<Vec<_>>());
-        drop(began);
-        Ok(())
-    }
-
-    /// `relatime` is on by default since OpenZFS 2.2.
-    fn relatime_default(&self) -> bool {
-        let version = self.report.zfs.as_deref().unwrap_or("");
-        let mut numbers = version.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse::<u32>().unwrap_or(0));
-        (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (2, 2)
-    }
-
     /// Whether the zfs module is ready; with it come this system's hostid and the check that we speak its language.
     fn zfs_ready(&mut self) -> Result<bool, Failure> {
         match self.hardware.module("zfs", MODULE_POLL) {
@@ -242,7 +238,7 @@ impl<'a> Boot<'a> {
             Some(Err(e)) => return Err(Failure::Module(e.to_string())),
             Some(Ok(())) => {}
         }
-        self.hostid = start::hostid();
+        self.hostid = pools::own_hostid();
         let version = fs::read_to_string("/sys/module/zfs/version").unwrap_or_default().trim().to_owned();
         self.log.info(format!("OpenZFS {version}, hostid {:08x}", self.hostid));
         self.report.zfs = Some(version);
@@ -261,20 +257,4 @@ impl<'a> Boot<'a> {
             }
         }
     }
-}
-
-fn failed_mount(done: &MountDone) -> Option<String> {
-    done.error.as_ref().map(|e| format!("{} not mounted on {}: {e}", done.step.dataset, done.step.target))
-}
-
-/// What the kernel's reply to a failed import names.
-fn import_detail(reply: &NvList) -> Vec<String> {
-    let mut lines = Vec::new();
-    if let Some(info) = reply.list("load_info") {
-        for (what, key) in [("missing", "missing_vdevs"), ("unsupported feature", "unsup_feat")] {
-            let names = info.list(key).map(|list| list.iter().map(|(n, _)| String::from_utf8_lossy(n).into_owned()));
-            lines.extend(names.into_iter().flatten().map(|name| format!("{what}: {name}")));
-        }
-    }
-    lines
 }

@@ -24,10 +24,25 @@ pub(super) fn read_fstab(root: &Path) -> Vec<FstabEntry> {
     fstab::parse(&text)
 }
 
-/// Mounts one step of the plan below `root`, which [`mount_root`] mounted.
-pub(super) fn mount(system: &dyn System, root: &Path, step: MountStep, log: &Log) -> MountDone {
+/// The steps in the order of where they really go: `/lib/modules` lies below `/usr` where `/lib` is a link into it.
+pub(super) fn in_order(root: &Path, mut steps: Vec<MountStep>) -> Vec<MountStep> {
+    // Path compares by parts. One that cannot be resolved fails when its turn comes.
+    steps.sort_by_cached_key(|step| {
+        resolve(root, Path::new(&step.target)).unwrap_or_else(|_| PathBuf::from(&step.target))
+    });
+    steps
+}
+
+/// Mounts one step of the plan below `root`, which [`mount_root`] mounted. `source`: what mount(2) gets, if it was found.
+pub(super) fn mount(
+    system: &dyn System,
+    root: &Path,
+    step: MountStep,
+    source: io::Result<String>,
+    log: &Log,
+) -> MountDone {
     let start = Instant::now();
-    let result = mount_step(system, root, &step, log);
+    let result = source.and_then(|source| mount_step(system, root, &step, &source, log));
     let took = start.elapsed();
     match &result {
         Ok(()) => log.info(format!("mounted {} on {} ({})", step.dataset, step.target, step.why)),
@@ -37,7 +52,7 @@ pub(super) fn mount(system: &dyn System, root: &Path, step: MountStep, log: &Log
     MountDone { step, took, error: result.err().map(|e| e.to_string()) }
 }
 
-fn mount_step(system: &dyn System, root: &Path, step: &MountStep, log: &Log) -> io::Result<()> {
+fn mount_step(system: &dyn System, root: &Path, step: &MountStep, source: &str, log: &Log) -> io::Result<()> {
     let target = resolve(root, Path::new(&step.target))?;
     match fs::read_dir(&target) {
         Ok(mut entries) => {
@@ -45,11 +60,19 @@ fn mount_step(system: &dyn System, root: &Path, step: &MountStep, log: &Log) -> 
                 log.info(format!("{} is not empty; {} covers what is in it", step.target, step.dataset));
             }
         }
-        Err(e) if e.kind() == io::ErrorKind::NotFound => fs::create_dir_all(&target)
-            .map_err(|e| io::Error::new(e.kind(), format!("mount point {} is missing and {e}", step.target)))?,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => fs::create_dir_all(&target).map_err(|e| missing(step, &e))?,
         Err(e) => return Err(e),
     }
-    system.mount(&step.dataset, &target, "zfs", step.options.flags, &step.options.data)
+    let fstype = step.foreign.as_ref().map_or("zfs", |foreign| foreign.fstype.as_str());
+    system.mount(source, &target, fstype, step.options.flags, &step.options.data)
+}
+
+fn missing(step: &MountStep, error: &io::Error) -> io::Error {
+    let why = match error.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => "what it lies in is mounted read-only, so it cannot be made".to_owned(),
+        _ => format!("making it failed: {error}"),
+    };
+    io::Error::new(error.kind(), format!("mount point {} is missing, and {why}", step.target))
 }
 
 /// Mounts the root, or says why not.
@@ -106,6 +129,22 @@ pub(super) fn find_init(root: &Path, dataset: &str, wanted: Option<&str>) -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cmdline::parse;
+    use crate::plan::facts::Dataset;
+    use crate::plan::mounts;
+
+    #[test]
+    fn links_in_the_root_change_the_order() {
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("usr/lib", dir.path().join("lib")).unwrap();
+        let step = |target: &str| MountStep {
+            target: target.into(),
+            ..mounts::root_step(&Dataset::with_defaults("t"), &parse(b""))
+        };
+        let steps = ["/lib/modules", "/opt", "/usr", "/usr/lib"].map(step).to_vec();
+        let order: Vec<_> = in_order(dir.path(), steps).into_iter().map(|s| s.target).collect();
+        assert_eq!(order, ["/opt", "/usr", "/usr/lib", "/lib/modules"]);
+    }
 
     #[test]
     fn init_must_be_executable_and_failures_say_what_is_there() {

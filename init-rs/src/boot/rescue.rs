@@ -46,6 +46,7 @@ impl Boot<'_> {
     /// Prepares the next attempt after a failed one; does not come back where the machine is to be restarted or switched
     /// off.
     pub(super) fn recover(&mut self, failure: &Failure) {
+        self.keyring.forget();
         if matches!(failure, Failure::Again) {
             return;
         }
@@ -68,6 +69,7 @@ impl Boot<'_> {
     fn scene(&self) -> Scene<'_> {
         Scene {
             system: self.system,
+            log: &self.log,
             report: &self.report,
             pools: &self.report.pools,
             policy: self.request.rescue.on_failure.value,

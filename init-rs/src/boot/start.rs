@@ -3,6 +3,7 @@
 use crate::cmdline::{self, Request};
 use crate::devices::table::{ModuleTable, TABLE_PATH};
 use crate::image::{CONFIG_PATH, ImageConfig};
+use crate::pools;
 use crate::report::log::{self, Log};
 use crate::sys::{System, entry};
 use std::fs;
@@ -79,11 +80,11 @@ pub(super) fn kernel_release() -> String {
     fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
 }
 
-/// This system's hostid as the module sees it: the parameter, else `/etc/hostid` of the image, else 0.
-pub(super) fn hostid() -> u32 {
-    let parameter = fs::read_to_string("/sys/module/spl/parameters/spl_hostid").ok();
-    match parameter.and_then(|text| text.trim().parse::<u32>().ok()) {
-        Some(id) if id != 0 => id,
-        _ => fs::read("/etc/hostid").ok().and_then(|b| b.try_into().ok()).map_or(0, u32::from_ne_bytes),
+/// The hostid that the command line gives, before the spl module reads it.
+pub(super) fn hostid(request: &Request, log: &Log) {
+    let Some(hostid) = &request.import.hostid else { return };
+    match pools::set_hostid(hostid.value) {
+        Ok(()) => log.info(format!("hostid {:08x} ({})", hostid.value, hostid.why)),
+        Err(e) => log.error(format!("{}: hostid {:08x} could not be set: {e}", hostid.why, hostid.value)),
     }
 }

@@ -1,14 +1,23 @@
 //! The kernel command line, read into one [`Request`]. Pure: bytes in, data out.
 //!
-//! Where a parameter is given more than once, the last word decides, as in the kernel; each decided field remembers
-//! the word that decided it. `docs/boot-parameters.md` has the table.
+//! Where a parameter is given more than once, the last word decides, as in the kernel, but a `taproot.` word wins over
+//! the word of another system for the same setting. Each decided field remembers the word that decided it.
+//! `docs/boot-parameters.md` has the tables and the reasons, [`known::KNOWN`] every word.
 
+mod defaults;
+mod describe;
+pub mod known;
+mod own;
 mod parse;
+mod root;
 mod settings;
+mod state;
+mod values;
 mod words;
 
 use std::time::Duration;
 
+pub use describe::{Setting, settings};
 pub use parse::parse;
 pub use settings::{
     HostidPolicy, ImportSettings, KeyFile, KeySettings, MountSettings, OnFailure, RescueSettings, ResumeSettings,
@@ -29,6 +38,11 @@ impl<T> Decided<T> {
     /// A value decided by `why`.
     pub fn new(value: T, why: impl Into<String>) -> Self {
         Self { value, why: why.into() }
+    }
+
+    /// Whether no word decided.
+    pub fn is_default(&self) -> bool {
+        self.why.starts_with("default")
     }
 }
 
@@ -145,5 +159,7 @@ impl Request {
     }
 }
 
+#[cfg(test)]
+mod dialects;
 #[cfg(test)]
 mod tests;

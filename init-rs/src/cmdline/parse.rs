@@ -1,38 +1,24 @@
-//! Words to [`Request`].
+//! Words to [`Request`]: the words of other systems here, our own in `own.rs`, the root in `root.rs`.
 
 use std::time::Duration;
 
-use super::{
-    Decided, HostidPolicy, ImportSettings, KeySettings, ModuleOption, MountSettings, Note, OnFailure, Request,
-    RescueSettings, ResumeSettings, Selector, SnapshotSettings, Which, Word, tokenize,
-};
-use crate::plan::names;
+use super::known::{self, Known};
+use super::root::check_snapshot;
+use super::state::State;
+use super::values::{boolean, hostid, is_off, list, module_number, number, seconds, stops};
+use super::{Decided, HostidPolicy, ModuleOption, Note, OnFailure, Request, Word, tokenize};
 
-/// Default of `taproot.wait`, seconds.
-const WAIT: u64 = 30;
-/// Default of `taproot.degraded_wait`, seconds.
-const DEGRADED_WAIT: u64 = 10;
-/// Default of `taproot.key_wait`, seconds.
-const KEY_WAIT: u64 = 10;
-/// Default of `taproot.key_tries`.
-const KEY_TRIES: u32 = 3;
-/// Default of `taproot.resume_wait`, seconds.
-const RESUME_WAIT: u64 = 10;
-/// Default of `taproot.attempts`.
-const ATTEMPTS: u32 = 3;
-/// Why a switch is off that no word turned on.
-const DEFAULT: &str = "default (no)";
 /// What `quiet` sets the console level to (kernel: `CONSOLE_LOGLEVEL_QUIET`).
 const LEVEL_QUIET: u8 = 4;
 /// What `debug` sets the console level to (kernel: `CONSOLE_LOGLEVEL_DEBUG`).
 const LEVEL_DEBUG: u8 = 10;
-/// What a usable root word looks like, for messages.
-const ROOT_FORMS: &str = "root=ZFS=pool/dataset, zfs=pool/dataset, or root=zfs:AUTO";
+/// How long an explanation stays where a word asks for a restart and says no time.
+pub(super) const RESTART_DELAY: Duration = Duration::from_secs(10);
 
 /// Reads a command line (the bytes of `/proc/cmdline`).
 pub fn parse(line: &[u8]) -> Request {
     let mut words = tokenize(line).into_iter();
-    let mut state = State { request: empty(), root: None, zfs: None };
+    let mut state = State::new();
     for word in words.by_ref() {
         if word.ends_parameters() {
             break;
@@ -44,189 +30,271 @@ pub fn parse(line: &[u8]) -> Request {
     state.finish()
 }
 
-fn empty() -> Request {
-    Request {
-        words: Vec::new(),
-        root: Decided::new(Selector::Auto, "default: no root= or zfs= word"),
-        ours: true,
-        snapshot: None,
-        snapshots: SnapshotSettings {
-            rollback: Decided::new(false, DEFAULT),
-            rollback_to: None,
-            destroy_newer: Decided::new(false, DEFAULT),
-            take: None,
-            clone: None,
-        },
-        fallback: Vec::new(),
-        read_only: None,
-        root_flags: None,
-        init: None,
-        console_level: None,
-        module_options: Vec::new(),
-        module_blacklist: Vec::new(),
-        wait: seconds(WAIT),
-        degraded: Decided::new(Some(Duration::from_secs(DEGRADED_WAIT)), format!("default ({DEGRADED_WAIT} s)")),
-        import: ImportSettings {
-            hostid_policy: Decided::new(HostidPolicy::Known, "default (known)"),
-            hostid: None,
-            read_only: Decided::new(false, "default (rw)"),
-            dirs: Vec::new(),
-            missing_log: Decided::new(false, DEFAULT),
-            skip: Vec::new(),
-        },
-        keys: KeySettings {
-            files: Vec::new(),
-            file_wait: seconds(KEY_WAIT),
-            prompt: Decided::new(true, "default (yes)"),
-            tries: Decided::new(KEY_TRIES, format!("default ({KEY_TRIES})")),
-            timeout: Decided::new(None, "default (for ever)"),
-        },
-        mounts: MountSettings {
-            which: Decided::new(Which::All, "default (all)"),
-            also: Vec::new(),
-            fstab: Decided::new(true, "default (yes)"),
-        },
-        resume: ResumeSettings { device: None, offset: None, disabled: None, wait: seconds(RESUME_WAIT) },
-        rescue: RescueSettings {
-            on_failure: Decided::new(OnFailure::Menu, "default (menu)"),
-            attempts: Decided::new(ATTEMPTS, format!("default ({ATTEMPTS})")),
-            stops: Vec::new(),
-            menu: None,
-        },
-        init_args: Vec::new(),
-        problems: Vec::new(),
-        notes: Vec::new(),
-    }
-}
-
-fn seconds(default: u64) -> Decided<Duration> {
-    Decided::new(Duration::from_secs(default), format!("default ({default} s)"))
-}
-
-/// `root=` and `zfs=` are kept apart until the end: `zfs=` wins wherever it stands.
-struct State {
-    request: Request,
-    root: Option<Decided<Selector>>,
-    zfs: Option<Decided<Selector>>,
-}
-
 impl State {
     fn take(&mut self, word: &Word) {
         let value = word.value.as_deref();
+        if let Some(value) = value
+            && self.roots.take(&word.key, value, &word.text)
+        {
+            return;
+        }
+        match word.key.split_once('.') {
+            Some(("taproot", name)) => self.own(word, name),
+            Some(("zbm", name)) => self.zbm(word, name),
+            _ => self.other(word, value),
+        }
+    }
+
+    /// A word of the kernel, or of another system.
+    fn other(&mut self, word: &Word, value: Option<&str>) {
         let why = word.text.as_str();
         match (word.key.as_str(), value) {
-            ("root", Some(v)) => self.root = Some(Decided::new(root_selector(v), why)),
-            ("zfs", Some(v)) => {
-                if let Some(selector) = zfs_selector(v) {
-                    self.zfs = Some(Decided::new(selector, why));
-                }
-            }
             ("ro", None) => self.request.read_only = Some(Decided::new(true, why)),
             ("rw", None) => self.request.read_only = Some(Decided::new(false, why)),
-            ("init", Some(v)) if v.starts_with('/') => self.request.init = Some(Decided::new(v.to_owned(), why)),
-            ("init", _) => self.note(word, "expected init=/absolute/path; ignored"),
-            ("quiet", None) => self.request.console_level = Some(Decided::new(LEVEL_QUIET, why)),
-            ("debug", None) => self.request.console_level = Some(Decided::new(LEVEL_DEBUG, why)),
+            ("rootflags", Some(v)) => self.request.root_flags = text(v, why),
+            ("init", Some(v)) if v.starts_with('/') => self.request.init = text(v, why),
+            ("init" | "rootflags", _) => self.bad(word),
+            ("quiet", None) => self.level.other = Some(Decided::new(LEVEL_QUIET, why)),
+            // The kernel takes its own two with any value; so does initramfs-tools with `debug=vc`.
+            ("debug", v) if !is_off(v) => self.level.other = Some(Decided::new(LEVEL_DEBUG, why)),
+            ("rd.debug" | "zfs_debug" | "zfs.debug" | "zfsdebug", _) => {
+                if self.switch(word) == Some(true) {
+                    self.level.other = Some(Decided::new(LEVEL_DEBUG, why));
+                }
+            }
             ("loglevel", Some(v)) => match v.parse() {
-                Ok(level) => self.request.console_level = Some(Decided::new(level, why)),
-                Err(_) => self.note(word, "expected a number from 0 to 10; ignored"),
+                Ok(level) => self.level.other = Some(Decided::new(level, why)),
+                Err(_) => self.bad(word),
             },
-            ("panic", Some(v)) => match v.parse::<i64>() {
-                Ok(n) => {
-                    let delay = Duration::from_secs(u64::try_from(n).unwrap_or(0));
-                    self.request.rescue.on_failure = Decided::new(OnFailure::Reboot(delay), why);
+            ("zfs_wait" | "rootdelay" | "rootwait", _) => self.waiting(word, value),
+            ("zfs_force" | "zfs.force" | "zfsforce", _) => match self.switch(word) {
+                Some(true) => self.policy.other = Some(Decided::new(HostidPolicy::Force, why)),
+                Some(false) => self.policy.other = None,
+                None => {}
+            },
+            ("zfs_import_dir", Some(v)) => self.import_dirs(word, v),
+            ("zfs_boot_only" | "zfs_ignorecache", _) => {
+                self.switch(word);
+            }
+            ("spl_hostid", Some(v)) => match hostid(v) {
+                Some(id) => self.hostid.other = Some(Decided::new(id, why)),
+                None => self.bad(word),
+            },
+            ("spl.spl_hostid", Some(v)) => self.module_hostid(word, v),
+            ("hostid", Some(_)) => self.note(word, "nothing reads hostid=; the word is spl_hostid=; ignored"),
+            ("rollback", _) => {
+                if let Some(on) = self.switch(word) {
+                    self.request.snapshots.rollback = Decided::new(on, why);
                 }
-                Err(_) => self.note(word, "expected a number of seconds; ignored"),
-            },
+            }
+            ("bootfs.snapshot" | "bootfs.rollback", _) => self.bootfs_snapshot(word, value),
+            ("panic" | "rd.shell" | "rd.emergency", _) => self.failure(word, value),
+            ("break" | "rd.break", _) => self.stop(word, value),
             ("modprobe.blacklist" | "module_blacklist", Some(v)) => {
-                let names = v.split(',').filter(|m| !m.is_empty()).map(module_name);
-                self.request.module_blacklist.extend(names);
+                self.request.module_blacklist.extend(list(v).map(module_name));
             }
-            (key, _) => match key.split_once('.') {
-                Some(("taproot", name)) => self.own(word, name),
-                Some((module, param)) if !module.is_empty() && !param.is_empty() => {
-                    self.request.module_options.push(ModuleOption {
-                        module: module_name(module),
-                        param: param.to_owned(),
-                        value: word.value.clone(),
-                    });
-                }
-                _ => {}
+            _ if self.hibernation(word, value) => {}
+            (key, v) => self.module_option(key, v),
+        }
+    }
+
+    fn waiting(&mut self, word: &Word, value: Option<&str>) {
+        let time = match (word.key.as_str(), value) {
+            ("rootwait", None) => Some(Duration::MAX),
+            // A fixed sleep elsewhere: people raise it for slow disks, nobody means to wait less with it.
+            ("rootdelay", Some(v)) => seconds(v).map(|time| time.max(self.request.wait.value)),
+            (_, Some(v)) => seconds(v),
+            (_, None) => None,
+        };
+        match time {
+            Some(time) => self.wait.other = Some(Decided::new(time, word.text.as_str())),
+            None => self.bad(word),
+        }
+    }
+
+    /// Directories and devices to look at.
+    pub(super) fn import_dirs(&mut self, word: &Word, value: &str) {
+        let (good, bad): (Vec<&str>, Vec<&str>) =
+            value.split(':').filter(|dir| !dir.is_empty()).partition(|dir| dir.starts_with('/'));
+        self.request.import.dirs.extend(good.iter().map(|dir| Decided::new((*dir).to_owned(), word.text.as_str())));
+        if good.is_empty() || !bad.is_empty() {
+            self.bad(word);
+        }
+    }
+
+    /// The module reads it with an automatic base, and refuses to load when it cannot.
+    fn module_hostid(&mut self, word: &Word, value: &str) {
+        let Some(id) = module_number(value) else {
+            let hint = hostid(value).map(|id| format!("; spl.spl_hostid=0x{id:08x} would do")).unwrap_or_default();
+            let message = format!(
+                "expected a number that the module takes (0x for hexadecimal, a leading 0 for octal), else it does not \
+                 load{hint}; left out"
+            );
+            self.request.problems.push(Note { word: word.text.clone(), message });
+            return;
+        };
+        self.module_option(&word.key, Some(value));
+        // The module keeps 32 bits, and takes 0 for "not given".
+        let id = u32::try_from(id & u64::from(u32::MAX)).unwrap_or(0);
+        self.hostid.other = (id != 0).then(|| Decided::new(id, word.text.as_str()));
+    }
+
+    fn bootfs_snapshot(&mut self, word: &Word, value: Option<&str>) {
+        let name = match value.map(|v| v.strip_prefix('@').unwrap_or(v)) {
+            None | Some("") => None,
+            Some(v) if is_off(value) => {
+                return self.note(word, &format!("taken for `off`, not for a snapshot called {v}; ignored"));
+            }
+            Some(v) => match check_snapshot(v) {
+                Ok(name) => Some(name),
+                Err(why) => return self.note(word, &format!("{why}; ignored")),
             },
+        };
+        let decided = Some(Decided::new(name, word.text.as_str()));
+        match word.key.as_str() {
+            "bootfs.snapshot" => self.request.snapshots.take = decided,
+            _ => self.request.snapshots.rollback_to = decided,
         }
     }
 
-    /// A `taproot.` word.
-    fn own(&mut self, word: &Word, name: &str) {
+    fn failure(&mut self, word: &Word, value: Option<&str>) {
         let why = word.text.as_str();
-        match (name, word.value.as_deref().map(str::parse).and_then(Result::ok).map(Duration::from_secs)) {
-            ("wait", Some(time)) => self.request.wait = Decided::new(time, why),
-            ("degraded_wait", Some(time)) => self.request.degraded = Decided::new(Some(time), why),
-            ("wait" | "degraded_wait", None) => self.note(word, "expected a whole number of seconds; ignored"),
-            _ => {
-                self.note(word, "no such taproot parameter; known are taproot.wait and taproot.degraded_wait; ignored");
+        match (word.key.as_str(), value) {
+            ("rd.shell", _) => match self.switch(word) {
+                Some(true) => self.no_shell = None,
+                Some(false) => self.no_shell = Some(Decided::new(OnFailure::Locked, why)),
+                None => {}
+            },
+            ("rd.emergency", Some("reboot")) => {
+                self.on_failure.other = Some(Decided::new(OnFailure::Reboot(RESTART_DELAY), why));
+            }
+            ("rd.emergency", Some("poweroff" | "halt")) => {
+                self.on_failure.other = Some(Decided::new(OnFailure::PowerOff(RESTART_DELAY), why));
+            }
+            ("panic", Some(v)) => {
+                // Every value locks: a word that is there to lock a console must not open it.
+                let negative = v.strip_prefix('-').and_then(number).map(|_| Duration::ZERO);
+                let Some(time) = seconds(v).or(negative) else { return self.bad(word) };
+                self.on_failure.other = Some(Decided::new(OnFailure::Reboot(time), why));
+            }
+            _ => self.bad(word),
+        }
+    }
+
+    /// `break=`, `rd.break=`, `taproot.break=`.
+    pub(super) fn stop(&mut self, word: &Word, value: Option<&str>) {
+        let Some(stops) = stops(&word.key) else { return };
+        let decide = |stage| Decided::new(stage, word.text.as_str());
+        match boolean(value) {
+            Some(true) => self.stops.push(decide(stops.bare)),
+            Some(false) => {}
+            None => {
+                for name in list(value.unwrap_or_default()) {
+                    if let Some(stage) = stops.stage(name) {
+                        self.stops.push(decide(stage));
+                        continue;
+                    }
+                    let known: Vec<_> = stops.names.iter().map(|(known, _)| *known).collect();
+                    self.note(word, &format!("no stage is called {name}; known: {}; ignored", known.join(", ")));
+                }
             }
         }
     }
 
-    fn note(&mut self, word: &Word, message: &str) {
+    /// Words about a hibernated system; whether it was one.
+    fn hibernation(&mut self, word: &Word, value: Option<&str>) -> bool {
+        let why = word.text.as_str();
+        match (word.key.as_str(), value) {
+            ("resume", Some(v)) => {
+                // Kept whatever it looks like: where it is wrong, that is to be found out before anything is written.
+                self.request.resume.device = text(v, why);
+                if !v.is_empty() && !is_device(v) {
+                    self.note(word, "expected /dev/..., UUID=, LABEL=, PARTUUID=, PARTLABEL= or MAJOR:MINOR");
+                }
+            }
+            ("resume_offset", Some(v)) => match number(v) {
+                Some(n) => self.request.resume.offset = Some(Decided::new(n, why)),
+                None => self.bad(word),
+            },
+            ("noresume", v) if !is_off(v) => self.request.resume.disabled = Some(why.to_owned()),
+            ("hibernate", Some("noresume" | "no")) => self.request.resume.disabled = Some(why.to_owned()),
+            ("resumewait", None) => self.resume_wait.other = Some(Decided::new(Duration::MAX, why)),
+            ("resumedelay", Some(v)) => match seconds(v) {
+                Some(time) => {
+                    self.resume_wait.other = Some(Decided::new(time.max(self.request.resume.wait.value), why));
+                }
+                None => self.bad(word),
+            },
+            _ => return false,
+        }
+        true
+    }
+
+    /// ZFSBootMenu reads these on its own command line; here they mean that somebody copied it.
+    fn zbm(&mut self, word: &Word, name: &str) {
+        let equivalent = match name {
+            "import_policy" => "taproot.hostid=known|strict|force",
+            "force_import" => "taproot.hostid=force",
+            "timeout" | "show" | "skip" => "taproot.menu=SECONDS|yes|no",
+            "prefer" => "zfs=POOL",
+            "wait_for" | "import_delay" | "retry_delay" => "taproot.wait=SECONDS",
+            "set_hostid" => "spl_hostid=HEX",
+            _ => {
+                return self
+                    .note(word, "is for ZFSBootMenu's own command line; nothing here corresponds to it; ignored");
+            }
+        };
+        self.note(word, &format!("is for ZFSBootMenu's own command line; ignored; here it would be {equivalent}"));
+    }
+
+    fn module_option(&mut self, key: &str, value: Option<&str>) {
+        if let Some((module, param)) = key.split_once('.')
+            && !module.is_empty()
+            && !param.is_empty()
+            && module != "rd"
+        {
+            let value = value.map(str::to_owned);
+            let option = ModuleOption { module: module_name(module), param: param.to_owned(), value };
+            self.request.module_options.push(option);
+        }
+    }
+
+    /// The value of a switch; a note if it is none.
+    pub(super) fn switch(&mut self, word: &Word) -> Option<bool> {
+        let on = boolean(word.value.as_deref());
+        if on.is_none() {
+            self.note(word, "expected yes or no (also 1, on, true; 0, off, false); ignored");
+        }
+        on
+    }
+
+    /// Says what the word should have looked like.
+    pub(super) fn bad(&mut self, word: &Word) {
+        let expected = match known::find(&word.key.replace('-', "_")) {
+            Some(Known { word, form, .. }) => format!("expected {word}{form}; ignored"),
+            None => "not understood; ignored".to_owned(),
+        };
+        self.note(word, &expected);
+    }
+
+    pub(super) fn note(&mut self, word: &Word, message: &str) {
         self.request.notes.push(Note { word: word.text.clone(), message: message.to_owned() });
     }
+}
 
-    fn finish(self) -> Request {
-        let mut request = self.request;
-        if let (Some(root), Some(zfs)) = (&self.root, &self.zfs)
-            && root.value != zfs.value
-        {
-            let message = format!("{} wins over root=", zfs.why);
-            request.notes.push(Note { word: root.why.clone(), message });
-        }
-        if let Some(decided) = self.zfs.or(self.root) {
-            request.root = decided;
-        }
-        if let Selector::Unusable(message) = &request.root.value {
-            request.problems.push(Note { word: request.root.why.clone(), message: message.clone() });
-        }
-        request
-    }
+fn text(value: &str, why: &str) -> Option<Decided<String>> {
+    (!value.is_empty()).then(|| Decided::new(value.to_owned(), why))
+}
+
+fn is_device(value: &str) -> bool {
+    let named = value
+        .split_once('=')
+        .is_some_and(|(kind, id)| matches!(kind, "UUID" | "LABEL" | "PARTUUID" | "PARTLABEL") && !id.is_empty());
+    let numbers =
+        value.split_once(':').is_some_and(|(major, minor)| number(major).is_some() && number(minor).is_some());
+    named || numbers || value.starts_with("/dev/")
 }
 
 fn module_name(name: &str) -> String {
     name.replace('-', "_")
-}
-
-/// The value of `root=`.
-fn root_selector(value: &str) -> Selector {
-    match value {
-        "zfs" | "zfs:" | "zfs:AUTO" | "ZFS=AUTO" => return Selector::Auto,
-        _ => {}
-    }
-    let name = match value.strip_prefix("zfs:") {
-        Some(rest) => rest.strip_prefix("ZFS=").unwrap_or(rest),
-        None => match value.strip_prefix("ZFS=") {
-            Some(rest) => rest,
-            None => return Selector::Unusable(format!("root={value} names no ZFS dataset; expected {ROOT_FORMS}")),
-        },
-    };
-    dataset_selector(name)
-}
-
-/// The value of `zfs=`; `None` for the words that only switch services of the booted system (`zfs=off`).
-fn zfs_selector(value: &str) -> Option<Selector> {
-    Some(match value {
-        "off" | "no" | "0" => return None,
-        "auto" | "bootfs" => Selector::Auto,
-        pool if !pool.contains('/') && names::check(pool).is_ok() => Selector::Pool(pool.to_owned()),
-        name => dataset_selector(name),
-    })
-}
-
-fn dataset_selector(name: &str) -> Selector {
-    match names::check(name) {
-        Ok(()) => {
-            let pool = names::pool_of(name).to_owned();
-            Selector::Dataset { pool, dataset: name.to_owned() }
-        }
-        Err(why) => Selector::Unusable(format!("`{name}` is not a dataset name: {why}; expected {ROOT_FORMS}")),
-    }
 }

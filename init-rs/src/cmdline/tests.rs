@@ -78,10 +78,12 @@ fn roots_that_cannot_be() {
         ("root=UUID=1234", "names no ZFS dataset; expected root=ZFS="),
         ("root=/dev/sda1", "root=/dev/sda1"),
         ("root=p/d", "expected root=ZFS="),
-        ("root=", "names no ZFS dataset"),
         ("root=ZFS=", "is empty"),
         ("root=ZFS=p//d", "is empty"),
-        ("root=ZFS=p/d@s", "snapshot"),
+        ("root=ZFS=p/d@", "is empty"),
+        ("root=ZFS=p/d@s@t", "snapshot"),
+        ("root=zfs=p/d", "expected root=ZFS="),
+        ("rpool=p/d", "expected rpool=pool"),
         ("zfs=p/ü", "cannot be in a name"),
         ("zfs=", "is empty"),
     ] {
@@ -119,6 +121,186 @@ fn the_other_words() {
     assert_eq!(words, ["taproot.wait=soon", "taproot.colour=red", "taproot.wait", "init=x", "loglevel=a", "panic=b"]);
     assert_eq!(request.wait.why, "default (30 s)");
     assert_eq!(request.init, None);
+}
+
+/// Our own words: a value that is understood, and what it sets.
+#[test]
+fn own_words() {
+    type Check = fn(&Request) -> bool;
+    let second = Duration::from_secs;
+    let cases: &[(&str, Check)] = &[
+        ("taproot.wait=forever", |r| r.wait.value == Duration::MAX),
+        ("taproot.wait=5 zfs_wait=9 rootwait", |r| r.wait == Decided::new(Duration::from_secs(5), "taproot.wait=5")),
+        ("taproot.degraded=no", |r| r.degraded.value.is_none()),
+        ("taproot.degraded=0", |r| r.degraded.value.is_none()),
+        ("taproot.degraded=now", |r| r.degraded.value == Some(Duration::ZERO)),
+        ("taproot.degraded=1", |r| r.degraded.value == Some(Duration::from_secs(1))),
+        ("taproot.degraded=no taproot.degraded=yes", |r| r.degraded.value == Some(Duration::from_secs(10))),
+        ("taproot.degraded_wait=0", |r| r.degraded.value == Some(Duration::ZERO)),
+        ("taproot.degraded-wait=7", |r| r.degraded.value == Some(Duration::from_secs(7))),
+        ("taproot.hostid=strict zfs_force=1", |r| r.import.hostid_policy.value == HostidPolicy::Strict),
+        ("taproot.hostid=known", |r| !r.import.hostid_policy.is_default()),
+        ("taproot.hostid=0x1f spl_hostid=00bab10c", |r| {
+            r.import.hostid == Some(Decided::new(31, "taproot.hostid=0x1f"))
+        }),
+        ("taproot.hostid=force taproot.hostid=0x1", |r| {
+            r.import.hostid_policy.value == HostidPolicy::Force && r.import.hostid.is_some()
+        }),
+        ("taproot.import=ro", |r| r.import.read_only.value),
+        ("taproot.import=ro taproot.import=rw", |r| !r.import.read_only.value),
+        ("taproot.import_dir=/a:/b taproot.import_dir=/c", |r| r.import.dirs.len() == 3),
+        ("taproot.missing_log", |r| r.import.missing_log.value),
+        ("taproot.skip_pools=a,,1234", |r| r.import.skip == ["a", "1234"]),
+        ("taproot.key=LABEL=STICK:/a/b taproot.key=file:///c", |r| {
+            r.keys.files[0].device.as_deref() == Some("LABEL=STICK")
+                && r.keys.files[0].path == "/a/b"
+                && r.keys.files[1].path == "/c"
+                && r.keys.files[1].device.is_none()
+        }),
+        ("taproot.key_wait=forever", |r| r.keys.file_wait.value == Duration::MAX),
+        ("taproot.key_prompt=no", |r| !r.keys.prompt.value),
+        ("taproot.key_prompt=yes panic=1", |r| r.keys.prompt.value),
+        ("taproot.rescue=reboot", |r| !r.keys.prompt.value && r.keys.prompt.why.contains("taproot.rescue=reboot")),
+        ("taproot.key_tries=0", |r| r.keys.tries.value == 0),
+        ("taproot.key_timeout=60", |r| r.keys.timeout.value == Some(Duration::from_secs(60))),
+        ("taproot.key_timeout=0", |r| r.keys.timeout.value.is_none() && !r.keys.timeout.is_default()),
+        ("taproot.mounts=children", |r| r.mounts.which.value == Which::Children),
+        ("taproot.mounts=system", |r| r.mounts.which.value == Which::System),
+        ("taproot.mounts=none", |r| r.mounts.which.value == Which::None),
+        ("taproot.mounts=none taproot.mounts=all", |r| r.mounts.which.value == Which::All),
+        ("taproot.mounts=\"p/a b,p/c+d\"", |r| {
+            r.mounts.which.value == Which::List(vec!["p/a b".into(), "p/c d".into()])
+        }),
+        ("taproot.also=p/a taproot.also=p/b,p/c", |r| r.mounts.also == ["p/a", "p/b", "p/c"]),
+        ("taproot.fstab=no", |r| !r.mounts.fstab.value),
+        ("taproot.destroy_newer=yes", |r| r.snapshots.destroy_newer.value),
+        ("taproot.clone=p/ROOT/try", |r| r.snapshots.clone.as_ref().unwrap().value == "p/ROOT/try"),
+        ("taproot.resume_wait=3 resumewait", |r| r.resume.wait.value == Duration::from_secs(3)),
+        ("taproot.rescue", |r| r.rescue.stops == [Decided::new(Stage::Start, "taproot.rescue")]),
+        ("taproot.rescue=now", |r| r.rescue.stops.len() == 1),
+        ("taproot.rescue=yes taproot.rescue=no", |r| r.rescue.stops.is_empty()),
+        ("taproot.rescue=menu panic=3", |r| r.rescue.on_failure.value == OnFailure::Menu && r.keys.prompt.value),
+        ("taproot.rescue=shell", |r| r.rescue.on_failure.value == OnFailure::Shell),
+        ("taproot.rescue=locked rd.shell=1", |r| r.rescue.on_failure.value == OnFailure::Locked),
+        ("taproot.rescue=reboot:30", |r| r.rescue.on_failure.value == OnFailure::Reboot(Duration::from_secs(30))),
+        ("taproot.rescue=poweroff:0", |r| r.rescue.on_failure.value == OnFailure::PowerOff(Duration::ZERO)),
+        ("taproot.attempts=9", |r| r.rescue.attempts.value == 9),
+        ("taproot.break=handover,import,start rd.break=pre-mount break=top", |r| {
+            let stages: Vec<_> = r.rescue.stops.iter().map(|s| s.value).collect();
+            stages == [Stage::Start, Stage::Import, Stage::Mount, Stage::HandOver]
+        }),
+        ("taproot.break", |r| r.rescue.stops[0].value == Stage::Start),
+        ("taproot.menu", |r| r.rescue.menu.as_ref().unwrap().value.is_none()),
+        ("taproot.menu=1", |r| r.rescue.menu.as_ref().unwrap().value == Some(Duration::from_secs(1))),
+        ("taproot.menu=yes", |r| r.rescue.menu.as_ref().unwrap().value.is_none()),
+        ("taproot.menu taproot.menu=0", |r| r.rescue.menu.is_none()),
+        ("taproot.fallback=p/a,p/b", |r| {
+            r.fallback.iter().map(|f| f.value.as_str()).eq(["p/a", "p/b"]) && r.fallback[0].why.ends_with("p/b")
+        }),
+        ("taproot.log=error debug", |r| r.console_level.as_ref().unwrap().value == 4),
+        ("quiet taproot.log=warn", |r| r.console_level.as_ref().unwrap().value == 5),
+        ("taproot.log=info", |r| !r.quiet() && !r.debug()),
+        ("taproot.log=debug", Request::debug),
+    ];
+    for (line, check) in cases {
+        let request = parse(line.as_bytes());
+        assert!(check(&request), "{line}: {request:#?}");
+        assert!(request.notes.is_empty() && request.problems.is_empty(), "{line}: {:?}", request.notes);
+        assert!(request.module_options.is_empty(), "{line}");
+    }
+    for known in known::KNOWN.iter().filter(|known| known.word.starts_with("taproot.")) {
+        assert!(cases.iter().any(|(line, _)| line.contains(known.word)), "{} has no case", known.word);
+    }
+    assert_eq!(parse(b"taproot.wait=99999999999999999999").wait.value, second(1_000_000_000));
+}
+
+#[test]
+fn words_that_make_no_sense_change_nothing_and_are_reported() {
+    for (line, part) in [
+        ("taproot.wait=1m", "expected taproot.wait=SECONDS|forever; ignored"),
+        ("taproot.wait", "expected taproot.wait=SECONDS"),
+        ("taproot.degraded=later", "SECONDS|now|no"),
+        ("taproot.hostid=maybe", "strict|known|force|0xHEX"),
+        ("taproot.import=yes", "ro|rw"),
+        ("taproot.import_dir=disk", "expected taproot.import_dir=/DIR"),
+        ("taproot.key=secret", "[DEVICE:]/PATH"),
+        ("taproot.key=https://host/key", "[DEVICE:]/PATH"),
+        ("taproot.skip_pools=a*", "'*' cannot be in a name; left out"),
+        ("taproot.mounts=p//a", "is empty"),
+        ("taproot.clone=try", "POOL/DATASET"),
+        ("taproot.rescue=menu:5", "menu|shell"),
+        ("taproot.rescue=reboot:soon", "reboot[:SECONDS]"),
+        ("taproot.break=late", "no stage is called late; known: start, import"),
+        ("rd.break=premount", "known: cmdline"),
+        ("taproot.menu=long", "SECONDS|yes|no"),
+        ("taproot.log=all", "error|warn|info|debug"),
+        ("taproot.wiat=5", "did you mean taproot.wait? ignored"),
+        ("taproot.key_promt=no", "did you mean taproot.key_prompt?"),
+        ("taproot.degraded_wiat=5", "did you mean taproot.degraded_wait?"),
+        ("taproot.colour=red", "there is no taproot.colour; ignored"),
+        ("taproot.", "there is no taproot."),
+        ("zfs_force=maybe", "expected yes or no"),
+        ("rollback=2", "expected yes or no"),
+        ("bootfs.snapshot=a/b", "holds a `/`"),
+        ("rd.emergency=shout", "reboot|poweroff|halt"),
+        ("rd.emergency", "reboot|poweroff|halt"),
+        ("resume_offset=4k", "=NUMBER"),
+        ("zfs_wait", "=SECONDS"),
+    ] {
+        let request = parse(line.as_bytes());
+        let [note] = request.notes.as_slice() else { panic!("{line}: {:?}", request.notes) };
+        assert_eq!(note.word, line);
+        assert!(note.message.contains(part), "{line}: {}", note.message);
+        let mut bare = parse(b"");
+        bare.words.clone_from(&request.words);
+        bare.notes.clone_from(&request.notes);
+        assert_eq!(request, bare, "{line}");
+    }
+}
+
+#[test]
+fn a_resume_device_is_kept_whatever_it_looks_like() {
+    let request = parse(b"resume=/swapfile resume=swap:/dev/sda1");
+    assert_eq!(request.resume.device.unwrap().value, "swap:/dev/sda1");
+    assert_eq!(request.notes.len(), 2);
+    assert!(parse(b"resume=/dev/sda1 resume=").resume.device.is_none());
+}
+
+#[test]
+fn the_module_is_not_told_another_hostid_than_was_decided() {
+    let request = parse(b"spl.spl_hostid=0x1 taproot.hostid=0x2");
+    assert_eq!(request.import.hostid.unwrap().value, 2);
+    assert!(request.module_options.is_empty());
+    assert_eq!(request.notes[0].word, "spl.spl_hostid=0x1");
+    let request = parse(b"spl.spl_hostid=0x2 spl_hostid=00000002 spl.spl_x=1");
+    assert_eq!(request.module_options.len(), 2);
+    let request = parse(b"spl.spl_hostid=00bab10c");
+    assert!(request.problems[0].message.contains("spl.spl_hostid=0x00bab10c would do"), "{:?}", request.problems);
+}
+
+#[test]
+fn several_words_for_one_root() {
+    for (line, selector, why, notes) in [
+        ("zfs=p bootfs=p/d", dataset("p/d"), "bootfs=p/d", 0),
+        ("zfs=p bootfs=q/d", Selector::Pool("p".into()), "zfs=p", 1),
+        ("zfs=p rpool=q", Selector::Pool("p".into()), "zfs=p", 1),
+        ("zfs=bootfs bootfs=p/d", dataset("p/d"), "bootfs=p/d", 0),
+        ("rpool=123 root=ZFS=p/d", dataset("p/d"), "root=ZFS=p/d", 0),
+        ("rpool=123 root=ZFS=456/d", dataset("456/d"), "root=ZFS=456/d", 1),
+        ("root=ZFS=p/d root=", Selector::Auto, "default: no root= or zfs= word", 0),
+        ("bootfs=p/d bootfs=", Selector::Auto, "default: no root= or zfs= word", 0),
+        ("rootfstype=zfs rootfstype=ext4", Selector::Auto, "default: no root= or zfs= word", 0),
+        ("zfs=AUTO", Selector::Pool("AUTO".into()), "zfs=AUTO", 0),
+        ("root=/dev/sda1 zfs=p/d", dataset("p/d"), "zfs=p/d", 1),
+    ] {
+        let request = parse(line.as_bytes());
+        assert_eq!((&request.root.value, request.root.why.as_str()), (&selector, why), "{line}");
+        assert_eq!(request.notes.len(), notes, "{line}: {:?}", request.notes);
+        assert!(request.ours, "{line}");
+    }
+    let request = parse(b"root=zfs:AUTO@s bootfs=p/d");
+    assert_eq!(request.snapshot, Some(Decided::new("s".into(), "bootfs=p/d")));
+    assert!(!parse(b"root=/dev/sda1 bootfs=p/d rpool=p").ours);
 }
 
 #[test]

@@ -14,7 +14,7 @@ pub struct PoolFact {
     pub bootfs: Option<String>,
     /// State.
     pub health: Health,
-    /// Why it cannot be imported now (missing members, another system's hostid, unsupported features); `None` if it can.
+    /// Why it cannot be imported now (missing members, unsupported features, several copies of a disk); `None` if it can.
     pub problem: Option<String>,
     /// Whether it was exported cleanly.
     pub exported: bool,
@@ -22,6 +22,34 @@ pub struct PoolFact {
     pub hostid: u32,
     /// Host name recorded with the hostid.
     pub hostname: Option<String>,
+    /// Whether it was destroyed: it is listed, but never imported.
+    pub destroyed: bool,
+    /// Whose it is, if another system used it last and did not export it: a sentence's end, "last used by ...".
+    pub foreign: Option<String>,
+    /// Its log device, if that is missing: it can be imported only by giving up what the log holds.
+    pub missing_log: Option<String>,
+    /// Why it can be imported read-only, and not otherwise.
+    pub unwritable: Option<String>,
+}
+
+impl PoolFact {
+    /// A pool without a `bootfs`, complete, and nobody else's.
+    pub fn named(name: impl Into<String>, guid: u64) -> Self {
+        Self {
+            name: name.into(),
+            guid,
+            bootfs: None,
+            health: Health::Online,
+            problem: None,
+            exported: false,
+            hostid: 0,
+            hostname: None,
+            destroyed: false,
+            foreign: None,
+            missing_log: None,
+            unwritable: None,
+        }
+    }
 }
 
 /// Property `canmount`.
@@ -58,6 +86,9 @@ pub struct Dataset {
     pub canmount: CanMount,
     /// `mountpoint`.
     pub mountpoint: Mountpoint,
+    /// User property `org.zol:mountpoint`, if it was set on this very dataset: where to mount one whose `mountpoint` is no
+    /// path.
+    pub zol_mountpoint: Option<String>,
     /// `readonly`.
     pub readonly: bool,
     /// `atime`.
@@ -90,6 +121,7 @@ impl Dataset {
             kind: Kind::Filesystem,
             canmount: CanMount::On,
             mountpoint: Mountpoint::Path(format!("/{name}")),
+            zol_mountpoint: None,
             readonly: false,
             atime: true,
             relatime: true,

@@ -15,6 +15,12 @@ fn string(properties: &NvList, name: &str) -> Option<String> {
     properties.list(name).and_then(|p| p.text("value")).map(std::borrow::Cow::into_owned)
 }
 
+/// A string that was set, or received, on the dataset itself.
+fn own_string(properties: &NvList, name: &str, dataset: &str) -> Option<String> {
+    let source = properties.list(name)?.text("source")?;
+    (source == dataset || source == "$recvd").then(|| string(properties, name)).flatten()
+}
+
 fn on(properties: &NvList, name: &str, default: bool) -> bool {
     number(properties, name).map_or(default, |v| v != 0)
 }
@@ -56,6 +62,7 @@ pub fn dataset(objset: &Objset, relatime_default: bool) -> Dataset {
             _ => CanMount::On,
         },
         mountpoint: mountpoint(&objset.name, p),
+        zol_mountpoint: own_string(p, "org.zol:mountpoint", &objset.name),
         readonly: on(p, "readonly", false),
         atime: on(p, "atime", true),
         relatime: on(p, "relatime", relatime_default),
@@ -105,6 +112,15 @@ mod tests {
         for (name, properties, expected) in cases {
             let found = dataset(&objset(name, &properties), true).mountpoint;
             assert_eq!(found, Mountpoint::Path(expected.into()), "{name} {properties:?}");
+        }
+    }
+
+    #[test]
+    fn a_users_mountpoint_counts_only_where_it_was_set() {
+        let path = Value::Str(b"/x".to_vec());
+        for (source, expected) in [("t/a", Some("/x")), ("$recvd", Some("/x")), ("t", None)] {
+            let facts = dataset(&objset("t/a", &[("org.zol:mountpoint", path.clone(), Some(source))]), true);
+            assert_eq!(facts.zol_mountpoint.as_deref(), expected, "{source}");
         }
     }
 

@@ -20,6 +20,11 @@ impl FstabEntry {
     pub fn has(&self, name: &str) -> bool {
         self.options.iter().any(|o| o.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('=')))
     }
+
+    /// The value of an option `name=value`.
+    pub fn value(&self, name: &str) -> Option<&str> {
+        self.options.iter().find_map(|o| o.strip_prefix(name)?.strip_prefix('='))
+    }
 }
 
 /// Reads the text of an fstab. Comments, empty lines and lines with fewer than three fields are left out.
@@ -58,17 +63,18 @@ fn octal(text: &[u8]) -> Option<(u8, &[u8])> {
     Some((u8::try_from(value).ok()?, rest))
 }
 
-/// Splits at commas outside double quotes (a security context can hold commas).
 fn split_options(field: &str) -> Vec<String> {
+    options(field).map(str::to_owned).collect()
+}
+
+/// Splits mount options at commas outside double quotes (a security context can hold commas).
+pub(super) fn options(field: &str) -> impl Iterator<Item = &str> {
     let mut quoted = false;
-    field
-        .split(|c| {
-            quoted ^= c == '"';
-            c == ',' && !quoted
-        })
-        .filter(|option| !option.is_empty())
-        .map(str::to_owned)
-        .collect()
+    let parts = field.split(move |c| {
+        quoted ^= c == '"';
+        c == ',' && !quoted
+    });
+    parts.filter(|option| !option.is_empty())
 }
 
 #[cfg(test)]
@@ -101,6 +107,7 @@ tank/y /y zfs # five
         assert_eq!(entries[0].options, ["noatime", "nofail", "x-systemd.requires=a.service"]);
         assert_eq!(entries[1].options, ["context=\"a,b\"", "ro"]);
         assert!(entries[0].has("nofail") && entries[0].has("x-systemd.requires"));
+        assert_eq!(entries[0].value("x-systemd.requires"), Some("a.service"));
         assert!(!entries[0].has("no") && !entries[2].has("noauto"));
     }
 

@@ -7,5 +7,21 @@ pub mod fstab;
 pub mod mounts;
 pub mod names;
 pub mod options;
+pub mod resume;
 pub mod roots;
 pub mod select;
+pub mod snapshots;
+
+/// Why something that was asked for is not done: expected, found, what to do.
+#[derive(Debug, Clone, Default, PartialEq, Eq, thiserror::Error)]
+#[error("{problem}")]
+pub struct Refusal {
+    /// One sentence.
+    pub problem: String,
+    /// What should have been there.
+    pub expected: String,
+    /// What was there instead, one line each.
+    pub found: Vec<String>,
+    /// What helps, one line each.
+    pub advice: Vec<String>,
+}

@@ -2,17 +2,21 @@
 //!
 //! The rules, in the order they are tried, are in `docs/mounts.md`.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod foreign;
+mod planner;
 
-use super::environments::Environments;
-use super::facts::{CanMount, Dataset, Kind, Mountpoint};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::facts::Dataset;
 use super::fstab::FstabEntry;
 use super::names;
-use super::options::{MountOptions, mount_options};
+use super::options::{MountOptions, mount_options, root_flags};
 use crate::cmdline::Request;
+use planner::Planner;
 
-/// Trees that are moved into the new root or set up by the booted system; a dataset mounted there would be covered.
-const SYSTEM_TREES: [&str; 4] = ["/dev", "/proc", "/run", "/sys"];
+/// How many left-out datasets are named for one reason; the others are counted.
+const NAMED: usize = 8;
 
 /// Where a step comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,12 +27,25 @@ pub enum Origin {
     Property,
     /// A line of the root's fstab.
     Fstab,
+    /// `taproot.also=`.
+    Also,
+}
+
+/// What a step of another file system than ZFS needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Foreign {
+    /// Type, as mount(2) takes it.
+    pub fstype: String,
+    /// Whether the source is a block device, by path or by a tag such as `LABEL=`.
+    pub device: bool,
+    /// How long to wait for the device.
+    pub wait: Duration,
 }
 
 /// One mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountStep {
-    /// Dataset.
+    /// Dataset; of another file system the source as fstab has it.
     pub dataset: String,
     /// Absolute path in the new root, `/` for the root itself; no empty, `.` or `..` parts.
     pub target: String,
@@ -40,6 +57,8 @@ pub struct MountStep {
     pub origin: Origin,
     /// fstab says `nofail`: no fuss if it cannot be mounted.
     pub nofail: bool,
+    /// Set if it is not ZFS.
+    pub foreign: Option<Foreign>,
 }
 
 /// A dataset (or fstab line) that is not mounted.
@@ -49,6 +68,8 @@ pub struct Skipped {
     pub dataset: String,
     /// Why not.
     pub why: String,
+    /// How many more were left out for the same reason without being named: see [`condense`].
+    pub more: usize,
 }
 
 /// All mounts of the new root.
@@ -58,6 +79,8 @@ pub struct MountPlan {
     pub steps: Vec<MountStep>,
     /// What is not mounted, by dataset name; also fstab lines left out whose dataset is mounted in another way.
     pub skipped: Vec<Skipped>,
+    /// What was asked for by name (settings, `rootflags=`, an fstab line for the early boot) and is not done.
+    pub warnings: Vec<String>,
     /// Set when `ro` mounted the root read-only but nothing in the booted system would make it writable.
     pub remount_root: Option<Remount>,
 }
@@ -71,203 +94,100 @@ pub struct Remount {
     pub why: String,
 }
 
-/// How to mount the root: whatever its `canmount` and `mountpoint` say.
+/// How to mount the root: whatever its `canmount` and `mountpoint` say. `rootflags=` goes over the properties, and its `ro`
+/// or `rw` over the word of that name.
 pub fn root_step(root: &Dataset, request: &Request) -> MountStep {
-    let ro = request.read_only.as_ref();
-    let why = match ro.filter(|ro| ro.value) {
-        Some(ro) => format!("root, selected by {}; read-only by {}", request.root.why, ro.why),
-        None => format!("root, selected by {}", request.root.why),
+    let flags = request.root_flags.as_ref().map(|f| root_flags(&f.value)).unwrap_or_default();
+    let mut why = format!("root, selected by {}", request.root.why);
+    let ro = match (flags.read_only, request.read_only.as_ref()) {
+        (Some(ro), _) => Some(ro),
+        (None, Some(ro)) => {
+            if ro.value {
+                why = format!("{why}; read-only by {}", ro.why);
+            }
+            Some(ro.value)
+        }
+        (None, None) => None,
     };
     MountStep {
         dataset: root.name.clone(),
         target: "/".to_owned(),
-        options: mount_options(root, ro.map(|ro| ro.value), "/", &[]),
+        options: mount_options(root, ro, "/", &flags.options),
         why,
         origin: Origin::Root,
         nofail: false,
+        foreign: None,
     }
 }
 
-/// Plans every mount. `all`: every dataset of the root's pool, in any order; `fstab`: of the selected root.
+/// Plans every mount. `all`: every dataset of the root's pool, and those of other imported pools that [`elsewhere`] names, in
+/// any order; `fstab`: of the selected root.
 pub fn plan(root: &Dataset, all: &[Dataset], fstab: &[FstabEntry], request: &Request) -> MountPlan {
-    let mut planner = Planner {
-        root,
-        datasets: all.iter().map(|d| (d.name.as_str(), d)).collect(),
-        environments: Environments::new(root, all),
-        mounted: BTreeMap::from([("/".to_owned(), root.name.clone())]),
-        done: BTreeSet::from([root.name.clone()]),
-        steps: Vec::new(),
-        skipped: BTreeMap::new(),
-    };
+    let mut planner = Planner::new(root, all, &request.mounts);
     // fstab first: it was written for this very root, properties hold for the whole pool.
-    for entry in fstab.iter().filter(|e| e.fstype == "zfs") {
-        planner.fstab_line(entry);
+    if request.mounts.fstab.value {
+        for entry in fstab {
+            planner.fstab_line(entry);
+        }
     }
-    let mut by_nearness: Vec<&Dataset> = planner.datasets.values().copied().collect();
-    by_nearness.sort_by_key(|d| std::cmp::Reverse(shared_parts(&d.name, &root.name)));
-    for dataset in by_nearness {
-        planner.property(dataset);
+    for name in &request.mounts.also {
+        planner.also(name);
     }
-    planner.steps.sort_by(|a, b| parts(&a.target).cmp(parts(&b.target)));
-
-    let mut steps = vec![root_step(root, request)];
-    steps.append(&mut planner.steps);
-    let skipped = planner.skipped.into_iter().map(|(dataset, why)| Skipped { dataset, why }).collect();
-    MountPlan { steps, skipped, remount_root: remount_root(root, fstab, request) }
+    planner.properties();
+    let Planner { mut steps, skipped, mut warnings, .. } = planner;
+    if let Some(flags) = &request.root_flags {
+        let unknown = root_flags(&flags.value).unknown.into_iter();
+        warnings.extend(unknown.map(|word| format!("{}: the zfs module has no option `{word}`; left out", flags.why)));
+    }
+    steps.push(root_step(root, request));
+    steps.sort_by(|a, b| parts(&a.target).cmp(parts(&b.target)));
+    let skipped = skipped.into_iter().map(|(dataset, why)| Skipped { dataset, why, more: 0 }).collect();
+    MountPlan { steps, skipped, warnings, remount_root: remount_root(root, fstab, request) }
 }
 
-struct Planner<'a> {
-    root: &'a Dataset,
-    datasets: BTreeMap<&'a str, &'a Dataset>,
-    environments: Environments<'a>,
-    /// Target to the dataset that is mounted there.
-    mounted: BTreeMap<String, String>,
-    /// Datasets that have a step.
-    done: BTreeSet<String>,
-    steps: Vec<MountStep>,
-    /// The first reason for each dataset.
-    skipped: BTreeMap<String, String>,
+/// Datasets outside the root's pool that fstab or `taproot.also=` names; they can be mounted if their pool is imported.
+pub fn elsewhere<'a>(root: &str, fstab: &'a [FstabEntry], request: &'a Request) -> Vec<&'a str> {
+    let zfs = fstab.iter().filter(|e| request.mounts.fstab.value && e.fstype == "zfs").map(|e| e.source.as_str());
+    let named = zfs.chain(request.mounts.also.iter().map(String::as_str));
+    named.filter(|name| names::pool_of(name) != names::pool_of(root)).collect()
 }
 
-impl Planner<'_> {
-    fn fstab_line(&mut self, entry: &FstabEntry) {
-        // The root is mounted already; a line for it only tells the booted system how to remount it.
-        if self.done.contains(&entry.source) && entry.target == "/" {
-            return;
-        }
-        if let Err(why) = self.try_fstab(entry) {
-            self.skip(&entry.source, format!("fstab line {}: {why}", entry.line));
-        }
-    }
-
-    fn try_fstab(&mut self, entry: &FstabEntry) -> Result<(), String> {
-        let source = entry.source.as_str();
-        let target = target_path(&entry.target)?;
-        if target == "/" {
-            return Err(format!("it names another root, but {} was selected", self.root.name));
-        }
-        if let Some(option) = ["noauto", "x-systemd.automount", "bind", "rbind"].into_iter().find(|o| entry.has(o)) {
-            return Err(format!("it has the option {option}"));
-        }
-        if source.contains('@') {
-            return Err("it is a snapshot; left to the booted system".to_owned());
-        }
-        if names::pool_of(source) != names::pool_of(&self.root.name) {
-            return Err(format!("it lies in another pool than the root {}; left to the booted system", self.root.name));
-        }
-        if self.done.contains(source) {
-            return Err("it is mounted already; left to the booted system".to_owned());
-        }
-        let dataset = *self.datasets.get(source).ok_or("there is no such dataset")?;
-        mountable(dataset)?;
-        if dataset.mountpoint != Mountpoint::Legacy && !entry.has("zfsutil") {
-            let is = dataset.path().unwrap_or("none");
-            return Err(format!("its mountpoint is {is}, not legacy, so mount(8) would need the option zfsutil"));
-        }
-        let mut why = format!("fstab line {}", entry.line);
-        if let Some(other) = self.environments.other(source) {
-            why = format!("{why}, although {other}");
-        }
-        let extra: Vec<&str> = entry.options.iter().map(String::as_str).collect();
-        let options = mount_options(dataset, None, &target, &extra);
-        self.step(dataset, target, MountDetail { options, why, origin: Origin::Fstab, nofail: entry.has("nofail") })
-    }
-
-    fn property(&mut self, dataset: &Dataset) {
-        if dataset.kind == Kind::Filesystem
-            && !self.done.contains(&dataset.name)
-            && let Err(why) = self.try_property(dataset)
-        {
-            self.skip(&dataset.name, why);
+/// Shortens a long list for the log and the record: of many datasets with one reason the first are named, the others
+/// counted with the last one named.
+pub fn condense(skipped: Vec<Skipped>) -> Vec<Skipped> {
+    let mut seen: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+    let mut short: Vec<Skipped> = Vec::new();
+    for skip in skipped {
+        match seen.get_mut(&skip.why) {
+            Some((count, last)) if *count >= NAMED => {
+                if let Some(last) = short.get_mut(*last) {
+                    last.more += 1;
+                }
+            }
+            Some((count, last)) => {
+                (*count, *last) = (*count + 1, short.len());
+                short.push(skip);
+            }
+            None => {
+                seen.insert(skip.why.clone(), (1, short.len()));
+                short.push(skip);
+            }
         }
     }
-
-    fn try_property(&mut self, dataset: &Dataset) -> Result<(), String> {
-        if let Some(other) = self.environments.other(&dataset.name) {
-            return Err(other);
-        }
-        let path = match (dataset.canmount, &dataset.mountpoint) {
-            (CanMount::Off, _) => return Err("canmount=off".to_owned()),
-            (CanMount::NoAuto, _) => return Err("canmount=noauto".to_owned()),
-            (CanMount::On, Mountpoint::Legacy) => return Err("mountpoint=legacy and no fstab line".to_owned()),
-            (CanMount::On, Mountpoint::None) => return Err("mountpoint=none".to_owned()),
-            (CanMount::On, Mountpoint::Path(path)) => path,
-        };
-        mountable(dataset)?;
-        let target = target_path(path)?;
-        let (target, why) = match self.rebase(dataset, &target) {
-            Some(below) => (below, format!("canmount=on, mountpoint={path} below the root's own")),
-            None => (target, format!("canmount=on, mountpoint={path}")),
-        };
-        let options = mount_options(dataset, None, &target, &[]);
-        self.step(dataset, target, MountDetail { options, why, origin: Origin::Property, nofail: false })
-    }
-
-    /// A root whose mountpoint is not `/` is mounted there all the same, so its children move with it.
-    fn rebase(&self, dataset: &Dataset, target: &str) -> Option<String> {
-        let base = target_path(self.root.path()?).ok().filter(|base| base != "/")?;
-        if !names::is_within(&dataset.name, &self.root.name) {
-            return None;
-        }
-        let below = target.strip_prefix(&base)?;
-        match below {
-            "" => Some("/".to_owned()),
-            below => below.starts_with('/').then(|| below.to_owned()),
-        }
-    }
-
-    fn step(&mut self, dataset: &Dataset, target: String, detail: MountDetail) -> Result<(), String> {
-        if let Some(other) = self.mounted.get(&target) {
-            return Err(format!("{other} is mounted at {target}"));
-        }
-        if let Some(tree) = SYSTEM_TREES.into_iter().find(|tree| names::is_within(&target, tree)) {
-            return Err(format!("{target} lies in {tree}, which the booted system sets up; left to it"));
-        }
-        self.mounted.insert(target.clone(), dataset.name.clone());
-        self.done.insert(dataset.name.clone());
-        let MountDetail { options, why, origin, nofail } = detail;
-        self.steps.push(MountStep { dataset: dataset.name.clone(), target, options, why, origin, nofail });
-        Ok(())
-    }
-
-    fn skip(&mut self, dataset: &str, why: String) {
-        self.skipped.entry(dataset.to_owned()).or_insert(why);
-    }
-}
-
-/// What neither property nor fstab can get round.
-fn mountable(dataset: &Dataset) -> Result<(), String> {
-    if dataset.kind != Kind::Filesystem {
-        return Err("it is not a filesystem".to_owned());
-    }
-    if dataset.zoned {
-        return Err("zoned=on: it belongs to a container".to_owned());
-    }
-    if dataset.key_available == Some(false) {
-        let key = dataset.encryption_root.as_deref().unwrap_or(&dataset.name);
-        return Err(format!("the key of {key} is not loaded"));
-    }
-    Ok(())
-}
-
-/// The rest of a step.
-struct MountDetail {
-    options: MountOptions,
-    why: String,
-    origin: Origin,
-    nofail: bool,
+    short
 }
 
 /// Boot loaders put `ro` on every command line, trusting the booted system to remount the root. It does so only for a
 /// root that has a line in its fstab, which a root on ZFS seldom has.
 fn remount_root(root: &Dataset, fstab: &[FstabEntry], request: &Request) -> Option<Remount> {
     let ro = request.read_only.as_ref().filter(|ro| ro.value)?;
-    if root.readonly || fstab.iter().any(|entry| entry.target == "/") {
+    let flags = request.root_flags.as_ref().map(|f| root_flags(&f.value)).unwrap_or_default();
+    if root.readonly || flags.read_only.is_some() || fstab.iter().any(|entry| entry.target == "/") {
         return None;
     }
     let why =
         format!("`{}` was given, but the root's fstab has no line for / that would make it writable later", ro.why);
-    Some(Remount { options: mount_options(root, None, "/", &[]), why })
+    Some(Remount { options: mount_options(root, None, "/", &flags.options), why })
 }
 
 /// An absolute path without empty or `.` parts; `..` is refused.
@@ -284,11 +204,6 @@ fn target_path(path: &str) -> Result<String, String> {
 
 fn parts(path: &str) -> impl Iterator<Item = &str> {
     path.split('/').filter(|part| !part.is_empty())
-}
-
-/// How many leading parts two names have in common.
-fn shared_parts(a: &str, b: &str) -> usize {
-    a.split('/').zip(b.split('/')).take_while(|(a, b)| a == b).count()
 }
 
 #[cfg(test)]

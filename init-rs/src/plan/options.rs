@@ -27,6 +27,52 @@ pub fn mount_options(dataset: &Dataset, ro: Option<bool>, final_path: &str, extr
     MountOptions { flags: state.flags(), data: state.data(final_path) }
 }
 
+/// The flags and options of an fstab line of another file system than ZFS; defaults are the kernel's.
+pub fn foreign_options(options: &[String]) -> MountOptions {
+    let mut state = State::from_properties(&Dataset::with_defaults(""));
+    for option in options {
+        state.apply(option);
+    }
+    let data: Vec<&str> = state.rest.iter().map(|(_, text)| text.as_str()).collect();
+    MountOptions { flags: state.flags(), data: data.join(",") }
+}
+
+/// `rootflags=` taken apart.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RootFlags<'a> {
+    /// Options to apply over the properties.
+    pub options: Vec<&'a str>,
+    /// The last of `ro` (true) and `rw` (false) among them.
+    pub read_only: Option<bool>,
+    /// Words that neither we nor the zfs module know.
+    pub unknown: Vec<&'a str>,
+}
+
+/// Takes the value of `rootflags=` apart.
+pub fn root_flags(text: &str) -> RootFlags<'_> {
+    let mut flags = RootFlags::default();
+    for option in super::fstab::options(text) {
+        let mut state = State::from_properties(&Dataset::with_defaults(""));
+        state.apply(option);
+        let unknown = |(key, _): &(String, String)| !MODULE_OPTIONS.contains(&key.as_str());
+        if state.rest.first().is_some_and(unknown) {
+            flags.unknown.push(option);
+            continue;
+        }
+        match option {
+            "ro" => flags.read_only = Some(true),
+            "rw" => flags.read_only = Some(false),
+            _ => {}
+        }
+        flags.options.push(option);
+    }
+    flags
+}
+
+/// Options without a flag that the zfs module or a security module takes (`zpl_super.c`).
+const MODULE_OPTIONS: [&str; 8] =
+    ["xattr", "noxattr", "saxattr", "dirxattr", "context", "fscontext", "defcontext", "rootcontext"];
+
 /// What each option is at the moment; later options change earlier ones.
 #[allow(clippy::struct_excessive_bools)] // one field an option
 struct State {
@@ -224,6 +270,22 @@ mod tests {
         );
         assert_eq!(flags, libc::MS_NOATIME | libc::MS_NODEV | libc::MS_NOSUID);
         assert_eq!(data, "rw,noatime,nodev,exec,nosuid,nomand,context=b,noxattr");
+    }
+
+    #[test]
+    fn root_flags_are_taken_apart() {
+        let flags = root_flags("zfsutil,noatime,rw,subvol=x,context=\"a,b\",ro,,saxattr");
+        assert_eq!(flags.options, ["zfsutil", "noatime", "rw", "context=\"a,b\"", "ro", "saxattr"]);
+        assert_eq!((flags.read_only, flags.unknown), (Some(true), vec!["subvol=x"]));
+        assert_eq!(root_flags(""), RootFlags::default());
+    }
+
+    #[test]
+    fn other_file_systems_get_their_own_options() {
+        let line = ["defaults", "ro", "nosuid", "x-initrd.mount", "nofail", "errors=remount-ro", "umask=0077"];
+        let found = foreign_options(&line.map(str::to_owned));
+        assert_eq!(found.flags, libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_RELATIME);
+        assert_eq!(found.data, "errors=remount-ro,umask=0077");
     }
 
     #[test]

@@ -1,8 +1,13 @@
 //! Which pool and which dataset.
 
+mod obstacle;
+
 use super::facts::{Health, PoolFact};
 use crate::cmdline::{Request, Selector};
 use crate::image::ExpectedPool;
+use obstacle::{Obstacle, obstacle, warnings};
+
+pub use obstacle::{names, untouched};
 
 /// The pool and dataset to boot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,10 +18,12 @@ pub struct Choice {
     pub guid: u64,
     /// State of the pool; if [`Health::Degraded`], waiting for its missing members may help.
     pub health: Health,
-    /// Root dataset; `None`: read `bootfs` from the imported pool (see [`no_bootfs`] if it has none).
+    /// Root dataset, or a snapshot of it if that is the pool's `bootfs`; `None`: read `bootfs` from the imported pool (see [`no_bootfs`] if it has none).
     pub dataset: Option<String>,
     /// Why these, in a sentence.
     pub why: String,
+    /// What is done against a rule, or passed over, and why: to be told as warnings.
+    pub warnings: Vec<String>,
     /// Set when a better choice may still appear, and says which: wait for it until the deadline, then take this one.
     pub better: Option<String>,
 }
@@ -39,7 +46,7 @@ impl NoChoice {
 
 /// Chooses the pool and dataset. The answer does not depend on the order of `pools`.
 pub fn choose(request: &Request, pools: &[PoolFact], expected: &[ExpectedPool]) -> Result<Choice, NoChoice> {
-    let scene = Scene { asked: &request.root.why, pools, expected };
+    let scene = Scene { request, asked: &request.root.why, pools, expected };
     match &request.root.value {
         Selector::Unusable(why) => Err(NoChoice::new(why.clone(), false)),
         Selector::Auto => scene.auto(),
@@ -57,6 +64,7 @@ pub fn no_bootfs(pool: &str) -> String {
 }
 
 struct Scene<'a> {
+    request: &'a Request,
     /// The word that asked.
     asked: &'a str,
     pools: &'a [PoolFact],
@@ -64,28 +72,42 @@ struct Scene<'a> {
 }
 
 impl Scene<'_> {
+    fn obstacle(&self, pool: &PoolFact) -> Option<Obstacle> {
+        obstacle(self.request, pool, self.expected)
+    }
+
+    fn untouched(&self, pool: &PoolFact) -> bool {
+        untouched(self.request, pool, self.expected).is_some()
+    }
+
+    fn choice(&self, pool: &PoolFact, dataset: Option<String>, why: String, better: Option<String>) -> Choice {
+        let warnings = warnings(self.request, pool, self.expected);
+        Choice { pool: pool.name.clone(), guid: pool.guid, health: pool.health, dataset, why, warnings, better }
+    }
+
     /// The pool called `wanted` (name, or guid in decimal).
     fn named(&self, wanted: &str, dataset: Option<&str>) -> Result<Choice, NoChoice> {
         let (pool, mut why, better) = self.find(wanted)?;
-        if let Some(problem) = obstacle(pool) {
-            let message = format!("{} asks for pool {wanted}, but it cannot be imported: {problem}", self.asked);
-            return Err(NoChoice::new(message, pool.health == Health::Unavailable));
+        if let Some(Obstacle { text, wait }) = self.obstacle(pool) {
+            let message = format!("{} asks for pool {wanted}, but it cannot be imported: {text}", self.asked);
+            return Err(NoChoice::new(message, wait));
         }
         let dataset = match dataset {
             // A guid in place of the pool's name is no dataset name: put the name there.
             Some(full) => Some(format!("{}{}", pool.name, full.strip_prefix(wanted).unwrap_or_default())),
             None => pool.bootfs.clone(),
         };
-        if let Some(snapshot) = dataset.as_deref().filter(|d| d.contains('@')) {
-            return Err(NoChoice::new(format!("{}: {}", self.asked, snapshot_bootfs(&pool.name, snapshot)), false));
-        }
         why.insert_str(0, if dataset.is_some() && pool.bootfs == dataset { "bootfs of " } else { "dataset of " });
-        Ok(Choice { pool: pool.name.clone(), guid: pool.guid, health: pool.health, dataset, why, better })
+        Ok(self.choice(pool, dataset, why, better))
     }
 
     /// Finds the pool called `wanted`: it, why it is the one, and what would be better.
     fn find(&self, wanted: &str) -> Result<(&PoolFact, String, Option<String>), NoChoice> {
-        let by_name: Vec<_> = self.pools.iter().filter(|p| p.name == wanted).collect();
+        let mut by_name: Vec<_> = self.pools.iter().filter(|p| p.name == wanted).collect();
+        // A pool that is left alone anyway (destroyed, another system's) is no rival.
+        if by_name.iter().any(|p| !self.untouched(p)) {
+            by_name.retain(|p| !self.untouched(p));
+        }
         let why = format!("pool {wanted}, named by {}", self.asked);
         let hint = self.expected.iter().find(|e| e.name == wanted && e.guid != 0);
         if let Some(hint) = hint
@@ -125,39 +147,38 @@ impl Scene<'_> {
         let mut usable: Vec<(usize, &PoolFact, &String)> = self
             .pools
             .iter()
-            .filter(|pool| obstacle(pool).is_none())
-            .filter_map(|pool| Some((self.rank(pool), pool, pool.bootfs.as_ref().filter(|b| !b.contains('@'))?)))
+            .filter(|pool| self.obstacle(pool).is_none())
+            .filter_map(|pool| Some((self.rank(pool), pool, pool.bootfs.as_ref()?)))
             .collect();
         usable.sort_by_key(|(rank, pool, _)| (*rank, &pool.name, pool.guid));
         let Some(&(rank, pool, bootfs)) = usable.first() else { return Err(self.nothing_bootable()) };
 
-        let namesakes: Vec<_> = self.pools.iter().filter(|p| p.name == pool.name).collect();
+        let namesakes: Vec<_> = self.pools.iter().filter(|p| p.name == pool.name && !self.untouched(p)).collect();
         let sure = self.expected.iter().any(|e| e.guid == pool.guid);
         if namesakes.len() > 1 && !sure {
             return Err(NoChoice::new(ambiguous(&pool.name, &namesakes), self.may_improve(rank).is_some()));
         }
         let others: Vec<_> = usable.iter().skip(1).map(|(_, p, _)| p.name.as_str()).collect();
-        let why = match (others.is_empty(), rank < self.unexpected()) {
+        let others = others.join(", ");
+        let expected = rank < self.unexpected();
+        let why = match (others.is_empty(), expected) {
             (true, _) => format!("bootfs of pool {}, the only usable pool that has one", pool.name),
             (false, true) => {
-                format!(
-                    "bootfs of pool {}, which the image expects; also with bootfs: {}",
-                    pool.name,
-                    others.join(", ")
-                )
+                format!("bootfs of pool {}, which the image expects; also with bootfs: {others}", pool.name)
             }
             (false, false) => {
-                format!("bootfs of pool {}, first by name of those with one; others: {}", pool.name, others.join(", "))
+                format!("bootfs of pool {}, first by name of those with one; others: {others}", pool.name)
             }
         };
-        Ok(Choice {
-            pool: pool.name.clone(),
-            guid: pool.guid,
-            health: pool.health,
-            dataset: Some(bootfs.clone()),
-            why,
-            better: self.may_improve(rank),
-        })
+        let mut choice = self.choice(pool, Some(bootfs.clone()), why, self.may_improve(rank));
+        if !others.is_empty() && !expected {
+            let name = &pool.name;
+            choice.warnings.push(format!(
+                "several pools have a bootfs: {name} is booted, being first by name, and passed over: {others}; name the \
+                 one that is meant, e.g. zfs={name}"
+            ));
+        }
+        Ok(choice)
     }
 
     /// Place of a pool among the expected ones: twice the index of the entry with its guid, one more if only the name
@@ -194,10 +215,7 @@ impl Scene<'_> {
         let complete = !self.expected.is_empty() && self.may_improve(self.unexpected()).is_none();
         let mut message =
             format!("no root to boot ({}): a pool with bootfs was expected; {}", self.asked, self.found());
-        let snapshot = self.pools.iter().find_map(|p| Some((p, p.bootfs.as_ref().filter(|b| b.contains('@'))?)));
-        if let Some((pool, snapshot)) = snapshot {
-            message = format!("{message}; {}", snapshot_bootfs(&pool.name, snapshot));
-        } else if let Some(pool) = self.pools.iter().find(|p| obstacle(p).is_none()) {
+        if let Some(pool) = self.pools.iter().find(|p| self.obstacle(p).is_none()) {
             let name = &pool.name;
             message = format!(
                 "{message}; set one with `zpool set bootfs={name}/DATASET {name}`, or name the root on the kernel command \
@@ -211,7 +229,7 @@ impl Scene<'_> {
 
     /// What was seen, and what of the expectation was not.
     fn found(&self) -> String {
-        let mut lines: Vec<String> = self.pools.iter().map(describe).collect();
+        let mut lines: Vec<String> = self.pools.iter().map(|pool| self.describe(pool)).collect();
         lines.sort();
         let mut text = match lines.len() {
             0 => "no pool was found on any disk".to_owned(),
@@ -231,38 +249,28 @@ impl Scene<'_> {
         }
         text
     }
-}
 
-/// Why a pool cannot be imported.
-fn obstacle(pool: &PoolFact) -> Option<&str> {
-    match (&pool.problem, pool.health) {
-        (Some(problem), _) => Some(problem),
-        (None, Health::Unavailable) => Some("too many of its disks are missing or damaged"),
-        (None, _) => None,
+    fn describe(&self, pool: &PoolFact) -> String {
+        let health = match pool.health {
+            _ if pool.destroyed => "destroyed",
+            Health::Online => "online",
+            Health::Degraded => "degraded",
+            Health::Unavailable => "unavailable",
+        };
+        let opened = pool.health != Health::Unavailable && pool.unwritable.is_none();
+        let bootfs = match &pool.bootfs {
+            Some(bootfs) => format!("bootfs {bootfs}"),
+            None if opened => "no bootfs".to_owned(),
+            None => "bootfs not known".to_owned(),
+        };
+        // That another pool is asked for is said already.
+        let elsewhere = matches!(self.request.root.value, Selector::Pool(_) | Selector::Dataset { .. })
+            && !names(self.request, &pool.name, pool.guid);
+        match self.obstacle(pool).filter(|_| !elsewhere) {
+            Some(Obstacle { text, .. }) => format!("pool {} ({health}, {bootfs}, {text})", pool.name),
+            None => format!("pool {} ({health}, {bootfs})", pool.name),
+        }
     }
-}
-
-fn describe(pool: &PoolFact) -> String {
-    let health = match pool.health {
-        Health::Online => "online",
-        Health::Degraded => "degraded",
-        Health::Unavailable => "unavailable",
-    };
-    let bootfs = match &pool.bootfs {
-        Some(bootfs) => format!("bootfs {bootfs}"),
-        None => "no bootfs".to_owned(),
-    };
-    match obstacle(pool) {
-        Some(problem) => format!("pool {} ({health}, {bootfs}, {problem})", pool.name),
-        None => format!("pool {} ({health}, {bootfs})", pool.name),
-    }
-}
-
-fn snapshot_bootfs(pool: &str, snapshot: &str) -> String {
-    format!(
-        "bootfs of pool {pool} is the snapshot {snapshot}, which cannot be a writable root; clone it and set bootfs to the \
-         clone"
-    )
 }
 
 fn ambiguous(name: &str, pools: &[&PoolFact]) -> String {

@@ -100,6 +100,10 @@ fn pool(pool: &PoolFact) -> Json {
         ("exported", pool.exported.into()),
         ("hostid", Json::Int(pool.hostid.into())),
         ("hostname", pool.hostname.as_deref().into()),
+        ("destroyed", pool.destroyed.into()),
+        ("foreign", pool.foreign.as_deref().into()),
+        ("missing_log", pool.missing_log.as_deref().into()),
+        ("unwritable", pool.unwritable.as_deref().into()),
     ])
 }
 
@@ -119,6 +123,7 @@ fn choice(choice: &Choice) -> Json {
         ("dataset", choice.dataset.as_deref().into()),
         ("health", health(choice.health)),
         ("why", choice.why.as_str().into()),
+        ("warnings", Json::list(&choice.warnings, |w| w.as_str().into())),
     ])
 }
 
@@ -127,9 +132,12 @@ fn mount(done: &MountDone) -> Json {
         Origin::Root => "root",
         Origin::Property => "property",
         Origin::Fstab => "fstab",
+        Origin::Also => "also",
     };
+    let fstype = done.step.foreign.as_ref().map_or("zfs", |f| f.fstype.as_str());
     Json::Object(vec![
         ("dataset", done.step.dataset.as_str().into()),
+        ("type", fstype.into()),
         ("target", done.step.target.as_str().into()),
         ("options", done.step.options.data.as_str().into()),
         ("origin", origin.into()),
@@ -140,7 +148,11 @@ fn mount(done: &MountDone) -> Json {
 }
 
 fn skipped(skipped: &Skipped) -> Json {
-    Json::Object(vec![("dataset", skipped.dataset.as_str().into()), ("why", skipped.why.as_str().into())])
+    let mut fields = vec![("dataset", skipped.dataset.as_str().into()), ("why", skipped.why.as_str().into())];
+    if let Ok(more @ 1..) = i64::try_from(skipped.more) {
+        fields.push(("more", Json::Int(more)));
+    }
+    Json::Object(fields)
 }
 
 fn phase(phase: &Phase) -> Json {
@@ -170,14 +182,10 @@ mod tests {
             version: "0.1.0".into(),
             kernel: "6.12".into(),
             pools: vec![PoolFact {
-                name: "tank".into(),
-                guid: u64::MAX,
-                bootfs: None,
                 health: Health::Degraded,
                 problem: Some("one \"disk\" is missing".into()),
-                exported: false,
                 hostid: u32::MAX,
-                hostname: None,
+                ..PoolFact::named("tank", u64::MAX)
             }],
             choice: Some(Choice {
                 pool: "tank".into(),
@@ -185,11 +193,12 @@ mod tests {
                 health: Health::Online,
                 dataset: Some("tank/ROOT/a".into()),
                 why: "asked for".into(),
+                warnings: vec!["b passed over".into()],
                 better: None,
             }),
             root: Some("tank/ROOT/a".into()),
             mounts: vec![MountDone { step, took: Duration::from_micros(1234), error: None }],
-            skipped: vec![Skipped { dataset: "tank/x".into(), why: "canmount=off".into() }],
+            skipped: vec![Skipped { dataset: "tank/x".into(), why: "canmount=off".into(), more: 3 }],
             phases: vec![Phase { name: "import".into(), start: Duration::from_millis(1500), took: None }],
             problems: vec!["a\nb".into()],
             request: Some(request),
@@ -199,6 +208,8 @@ mod tests {
         assert_eq!(doc["pools"][0]["guid"], u64::MAX.to_string());
         assert_eq!(doc["mounts"][0]["ms"], 1.234);
         assert_eq!(doc["mounts"][0]["target"], "/");
+        assert_eq!(doc["mounts"][0]["type"], "zfs");
+        assert_eq!(doc["skipped"][0]["more"], 3);
         assert_eq!(doc["phases"][0]["start_ms"], 1500.0);
         assert_eq!(doc["phases"][0]["ms"], serde_json::Value::Null);
         assert_eq!(doc["request"]["words"][1], "\"x y\"");

@@ -26,7 +26,7 @@ impl Talk {
 
     /// As a program of the shell.
     pub(super) fn as_applet() -> Self {
-        Self { consoles: Consoles::only(Path::new("/dev/tty")), to_stdout: true, terminal: None }
+        Self { consoles: Consoles::open_terminals(&[PathBuf::from("/dev/tty")]), to_stdout: true, terminal: None }
     }
 
     /// Shows a text. A console that is gone is no reason to stop.
@@ -83,6 +83,11 @@ impl Talk {
             }
             Answer::TimedOut | Answer::Stopped | Answer::NoConsole => None,
         }
+    }
+
+    /// Whether `yes` was typed to something that cannot be undone.
+    pub(super) fn confirm(&mut self, danger: &str) -> bool {
+        self.ask(&format!("{danger}\nType yes to do it: ")).as_deref() == Some("yes")
     }
 
     /// The terminal of the last answer, else the preferred console.

@@ -5,10 +5,11 @@
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::termios::{
-    FlushArg, InputFlags, LocalFlags, OutputFlags, SetArg, Termios, tcflush, tcgetattr, tcsetattr,
+    FlushArg, InputFlags, LocalFlags, OutputFlags, SetArg, SpecialCharacterIndices, Termios, tcflush, tcgetattr,
+    tcsetattr,
 };
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,10 @@ pub type Secret = Zeroizing<Vec<u8>>;
 const LINE_MAX: usize = 4096;
 /// How often the caller's own condition is looked at while nobody types.
 const TURN: Duration = Duration::from_millis(200);
+/// How long a console may take no output (flow control) before it is left alone.
+const STUCK: Duration = Duration::from_secs(2);
+/// Switches a control character off (`_POSIX_VDISABLE`).
+const DISABLED: u8 = 0;
 
 /// What became of a question.
 #[derive(Debug)]
@@ -47,6 +52,8 @@ struct Console {
     file: File,
     /// A console that returned an error or end-of-file gives no more input.
     dead: bool,
+    /// The beginning of a line that was taken out of the kernel before its end; see [`Consoles::someone_types`].
+    begun: Secret,
 }
 
 /// The active consoles.
@@ -71,12 +78,18 @@ pub fn terminals() -> Vec<PathBuf> {
 impl Consoles {
     /// Opens every active console that can be opened.
     pub fn open() -> Self {
-        Self(terminals().into_iter().filter_map(open_console).collect())
+        Self::open_terminals(&terminals())
     }
 
-    /// One terminal alone, such as `/dev/tty` for a program that a shell started.
-    pub fn only(path: &Path) -> Self {
-        Self(open_console(path.to_owned()).into_iter().collect())
+    /// Opens these terminals instead, those that can be opened.
+    pub fn open_terminals(paths: &[PathBuf]) -> Self {
+        // Without O_NONBLOCK one serial line whose other end holds it up would hold up the boot.
+        let flags = libc::O_NOCTTY | libc::O_CLOEXEC | libc::O_NONBLOCK;
+        let open = |path: &PathBuf| {
+            let file = File::options().read(true).write(true).custom_flags(flags).open(path).ok()?;
+            Some(Console { path: path.clone(), file, dead: false, begun: Secret::default() })
+        };
+        Self(paths.iter().filter_map(open).collect())
     }
 
     /// Path of the terminal with this index.
@@ -84,15 +97,21 @@ impl Consoles {
         self.0.get(console).map(|c| c.path.as_path())
     }
 
-    /// Writes to every console; one that is gone is no reason to stop.
+    /// Paths of all that give input.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.0.iter().filter(|c| !c.dead).map(|c| c.path.as_path())
+    }
+
+    /// Writes to every console; one that is gone or stuck is no reason to stop.
     pub fn print(&self, text: &str) {
-        for mut file in self.0.iter().map(|c| &c.file) {
-            let _ = file.write_all(text.as_bytes());
+        for console in &self.0 {
+            write_patiently(&console.file, text.as_bytes());
         }
     }
 
     /// Asks on every console and returns the first line that is typed. Without `echo` nothing typed is shown, and what was
-    /// typed before the question is thrown away. `stop` is asked a few times a second whether the question became needless.
+    /// typed before the question is thrown away. The timeout begins anew while somebody types. `stop` is asked a few times
+    /// a second whether the question became needless.
     pub fn ask(
         &mut self,
         question: &str,
@@ -103,28 +122,27 @@ impl Consoles {
         let modes: Vec<Option<Termios>> = self.0.iter().map(|c| line_mode(&c.file, echo)).collect();
         self.print(question);
         let answer = self.wait(timeout, stop);
-        for (console, mode) in self.0.iter().zip(modes) {
+        for (console, mode) in self.0.iter_mut().zip(modes) {
+            console.begun = Secret::default();
             if let Some(mode) = mode {
-                let _ = tcsetattr(&console.file, SetArg::TCSADRAIN, &mode);
+                if !echo {
+                    // What was begun elsewhere must not show up in the next question.
+                    let _ = tcflush(&console.file, FlushArg::TCIFLUSH);
+                }
+                let _ = tcsetattr(&console.file, SetArg::TCSANOW, &mode);
             }
         }
-        match &answer {
-            // The newline was not echoed either.
-            Answer::Line { .. } if !echo => self.print("\n"),
-            Answer::Line { console, .. } => {
-                for (at, mut file) in self.0.iter().map(|c| &c.file).enumerate() {
-                    if at != *console {
-                        let _ = file.write_all(b"\n");
-                    }
-                }
+        for (at, console) in self.0.iter().enumerate() {
+            // With echo the newline is there already where it was typed.
+            if !matches!(&answer, Answer::Line { console, .. } if echo && *console == at) {
+                write_patiently(&console.file, b"\n");
             }
-            _ => self.print("\n"),
         }
         answer
     }
 
     fn wait(&mut self, timeout: Option<Duration>, stop: &mut dyn FnMut() -> bool) -> Answer {
-        let began = Instant::now();
+        let mut began = Instant::now();
         loop {
             if self.0.iter().all(|c| c.dead) {
                 return Answer::NoConsole;
@@ -134,7 +152,11 @@ impl Consoles {
             }
             let left = timeout.map(|t| t.saturating_sub(began.elapsed()));
             if left.is_some_and(|left| left.is_zero()) {
-                return Answer::TimedOut;
+                if !self.someone_types() {
+                    return Answer::TimedOut;
+                }
+                began = Instant::now();
+                continue;
             }
             let turn = left.map_or(TURN, |left| left.min(TURN));
             for console in self.readable(turn) {
@@ -143,6 +165,27 @@ impl Consoles {
                 }
             }
         }
+    }
+
+    /// Whether a line has been begun since the last look. In line mode the kernel does not tell of it, so it is left for a
+    /// moment; what was typed so far then comes without a newline, and is kept.
+    fn someone_types(&mut self) -> bool {
+        let mut any = false;
+        for console in self.0.iter_mut().filter(|c| !c.dead) {
+            let Ok(mode) = tcgetattr(&console.file) else { continue };
+            let mut raw = mode.clone();
+            raw.local_flags.remove(LocalFlags::ICANON);
+            for (at, value) in [(SpecialCharacterIndices::VMIN, 1), (SpecialCharacterIndices::VTIME, 0)] {
+                if let Some(character) = raw.control_chars.get_mut(at as usize) {
+                    *character = value;
+                }
+            }
+            let _ = tcsetattr(&console.file, SetArg::TCSANOW, &raw);
+            let typed = readable_now(&console.file);
+            let _ = tcsetattr(&console.file, SetArg::TCSANOW, &mode);
+            any |= typed;
+        }
+        any
     }
 
     /// Indices of the consoles that have a line, after at most `turn`.
@@ -162,42 +205,205 @@ impl Consoles {
     fn read_line(&mut self, at: usize) -> Option<Secret> {
         let console = self.0.get_mut(at)?;
         // Full size from the start: a buffer that grows leaves copies behind.
-        let mut text = Zeroizing::new(vec![0; LINE_MAX]);
-        match console.file.read(&mut text) {
+        let mut text = Zeroizing::new(vec![0; 2 * LINE_MAX]);
+        let begun = console.begun.len().min(LINE_MAX);
+        text.get_mut(..begun)?.copy_from_slice(console.begun.get(..begun)?);
+        let n = match console.file.read(text.get_mut(begun..begun + LINE_MAX)?) {
+            // Somebody else was faster.
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => return None,
+            // Ctrl-D is switched off, so this is a hang-up.
             Ok(0) | Err(_) => {
                 console.dead = true;
-                None
+                return None;
             }
-            Ok(n) => {
-                let end = text.iter().take(n).position(|b| matches!(b, b'\n' | b'\r')).unwrap_or(n);
-                if let Some(rest) = text.get_mut(end..) {
-                    rest.fill(0);
+            Ok(n) => begun + n,
+        };
+        let end = text.iter().take(n).position(|b| matches!(b, b'\n' | b'\r'));
+        if let Some(rest) = text.get_mut(end.unwrap_or(n)..) {
+            rest.fill(0);
+        }
+        text.truncate(end.unwrap_or(n));
+        if end.is_some() {
+            console.begun = Secret::default();
+            return Some(text);
+        }
+        console.begun = text;
+        None
+    }
+}
+
+fn readable_now(file: &File) -> bool {
+    let mut fds = [PollFd::new(file.as_fd(), PollFlags::POLLIN)];
+    poll(&mut fds, PollTimeout::ZERO).is_ok_and(|n| n > 0)
+}
+
+/// Writes all, unless the terminal takes nothing for [`STUCK`].
+fn write_patiently(mut file: &File, mut bytes: &[u8]) {
+    while !bytes.is_empty() {
+        match file.write(bytes) {
+            Ok(0) => return,
+            Ok(n) => bytes = bytes.get(n..).unwrap_or_default(),
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                let mut fds = [PollFd::new(file.as_fd(), PollFlags::POLLOUT)];
+                let patience = PollTimeout::try_from(STUCK).unwrap_or(PollTimeout::from(200_u8));
+                if !poll(&mut fds, patience).is_ok_and(|n| n > 0) {
+                    return;
                 }
-                text.truncate(end);
-                Some(text)
             }
+            Err(_) => return,
         }
     }
 }
 
-fn open_console(path: PathBuf) -> Option<Console> {
-    let file = File::options().read(true).write(true).custom_flags(libc::O_NOCTTY | libc::O_CLOEXEC).open(&path);
-    Some(Console { path, file: file.ok()?, dead: false })
-}
-
-/// Puts a terminal into line mode and returns the mode to go back to.
+/// Puts a terminal into line mode and returns the mode to go back to. Nothing is waited for: a line whose other end holds
+/// it up would never drain.
 fn line_mode(file: &File, echo: bool) -> Option<Termios> {
     let before = tcgetattr(file).ok()?;
     let mut mode = before.clone();
     mode.input_flags.insert(InputFlags::ICRNL);
+    mode.input_flags.remove(InputFlags::IGNCR | InputFlags::INLCR | InputFlags::ISTRIP);
     mode.output_flags.insert(OutputFlags::OPOST | OutputFlags::ONLCR);
     mode.local_flags.insert(LocalFlags::ICANON);
     mode.local_flags.set(LocalFlags::ECHO | LocalFlags::ECHOE | LocalFlags::ECHOK, echo);
-    // A prompt outlives Ctrl-C.
+    mode.local_flags.remove(LocalFlags::ECHONL);
+    // A prompt outlives Ctrl-C and Ctrl-D.
     mode.local_flags.remove(LocalFlags::ISIG);
+    for at in [SpecialCharacterIndices::VEOF, SpecialCharacterIndices::VEOL, SpecialCharacterIndices::VEOL2] {
+        if let Some(character) = mode.control_chars.get_mut(at as usize) {
+            *character = DISABLED;
+        }
+    }
     if !echo {
         let _ = tcflush(file, FlushArg::TCIFLUSH);
     }
-    tcsetattr(file, SetArg::TCSADRAIN, &mode).ok()?;
+    tcsetattr(file, SetArg::TCSANOW, &mode).ok()?;
     Some(before)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use nix::pty::{OpenptyResult, openpty};
+    use nix::unistd::ttyname;
+
+    /// A terminal and the person before it.
+    pub(crate) struct Pty {
+        pub(crate) person: File,
+        pub(crate) path: PathBuf,
+        _terminal: std::os::fd::OwnedFd,
+    }
+
+    impl Pty {
+        pub(crate) fn new() -> Self {
+            let OpenptyResult { master, slave } = openpty(None, None).unwrap();
+            Self { person: master.into(), path: ttyname(&slave).unwrap(), _terminal: slave }
+        }
+
+        /// Waits for a text on the terminal; returns all that was seen up to it.
+        pub(crate) fn expect(&self, text: &str) -> String {
+            let mut seen = String::new();
+            let began = Instant::now();
+            while !seen.contains(text) {
+                assert!(began.elapsed() < Duration::from_secs(10), "{text:?} is not in {seen:?}");
+                if readable_now(&self.person) {
+                    let mut buf = [0; 256];
+                    let n = (&self.person).read(&mut buf).unwrap();
+                    seen.push_str(&String::from_utf8_lossy(&buf[..n]));
+                } else {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            }
+            seen
+        }
+
+        pub(crate) fn types(&self, text: &str) {
+            (&self.person).write_all(text.as_bytes()).unwrap();
+        }
+
+        fn echo(&self) -> bool {
+            let file = File::open(&self.path).unwrap();
+            tcgetattr(&file).unwrap().local_flags.contains(LocalFlags::ECHO)
+        }
+    }
+
+    fn line(answer: &Answer) -> (usize, String) {
+        match answer {
+            Answer::Line { console, text } => (*console, String::from_utf8(text.to_vec()).unwrap()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_first_line_on_any_console_answers_and_is_not_shown() {
+        let (a, b) = (Pty::new(), Pty::new());
+        let mut consoles = Consoles::open_terminals(&[a.path.clone(), b.path.clone()]);
+        b.types("typed before the question\r");
+        let answer = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                a.expect("Passphrase: ");
+                a.types("not finished");
+                b.expect("Passphrase: ");
+                // Ctrl-C and Ctrl-D do nothing, backspace and Ctrl-U edit.
+                b.types("\x03\x04nonsense\x15se\x7fecret\r");
+            });
+            consoles.ask("Passphrase: ", false, None, &mut || false)
+        });
+        let (console, text) = line(&answer);
+        assert_eq!((console, text.trim_start_matches(['\x03', '\x04'])), (1, "secret"));
+        assert!(a.echo() && b.echo(), "echo is back");
+        consoles.print("end");
+        let seen = b.expect("end");
+        assert!(!seen.contains("secret") && seen.starts_with("\r\n"), "{seen:?}");
+        // What was begun on the other console is gone.
+        let answer = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                a.expect("Name: ");
+                a.types("pool\r");
+            });
+            consoles.ask("Name: ", true, None, &mut || false)
+        });
+        assert_eq!(line(&answer), (0, "pool".to_owned()));
+        a.expect("pool\r\n");
+    }
+
+    #[test]
+    fn the_time_runs_out_only_while_nobody_types() {
+        let a = Pty::new();
+        let mut consoles = Consoles::open_terminals(std::slice::from_ref(&a.path));
+        let short = Some(Duration::from_millis(150));
+        assert!(matches!(consoles.ask("Q: ", false, short, &mut || false), Answer::TimedOut));
+        let answer = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                a.expect("Q: ");
+                for text in ["slow", "ly ", "typed", "\r"] {
+                    a.types(text);
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+            });
+            consoles.ask("Q: ", false, short, &mut || false)
+        });
+        assert_eq!(line(&answer).1, "slowly typed");
+    }
+
+    #[test]
+    fn a_question_can_become_needless() {
+        let a = Pty::new();
+        let mut consoles = Consoles::open_terminals(std::slice::from_ref(&a.path));
+        let mut turns = 0;
+        let answer = consoles.ask("Q: ", false, None, &mut || {
+            turns += 1;
+            turns > 2
+        });
+        assert!(matches!(answer, Answer::Stopped), "{answer:?}");
+    }
+
+    #[test]
+    fn a_console_that_hangs_up_is_no_console() {
+        let a = Pty::new();
+        let mut consoles = Consoles::open_terminals(std::slice::from_ref(&a.path));
+        drop(a);
+        assert!(matches!(consoles.ask("Q: ", false, None, &mut || false), Answer::NoConsole));
+        assert!(matches!(Consoles::open_terminals(&[]).ask("Q: ", false, None, &mut || false), Answer::NoConsole));
+    }
 }

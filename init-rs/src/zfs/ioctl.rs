@@ -6,6 +6,7 @@ use crate::sys::{System, ZfsCall, ZfsReply};
 use std::io;
 
 const POOL_IMPORT: u32 = 0x02;
+const POOL_EXPORT: u32 = 0x03;
 const POOL_CONFIGS: u32 = 0x04;
 const POOL_STATS: u32 = 0x05;
 const POOL_TRYIMPORT: u32 = 0x06;
@@ -76,6 +77,21 @@ pub struct Objset {
     pub kind: ObjsetKind,
     /// Property list.
     pub properties: NvList,
+}
+
+/// What an import may do beyond the usual (`ZFS_IMPORT_*`, include/sys/fs/zfs.h).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ImportFlags {
+    /// Do without a log device that is missing.
+    pub missing_log: bool,
+    /// Go back to the pool's checkpoint.
+    pub checkpoint: bool,
+}
+
+impl ImportFlags {
+    fn bits(self) -> u64 {
+        (u64::from(self.missing_log) * 0x4) | (u64::from(self.checkpoint) * 0x80)
+    }
 }
 
 /// An import that failed; the reply list names missing devices and unsupported features.
@@ -177,13 +193,21 @@ impl<'a> Zfs<'a> {
     }
 
     /// Imports a pool under its own name. `config` is TRYIMPORT's reply, whole.
-    pub fn import(self, name: &str, guid: u64, config: &NvList, properties: &NvList) -> Result<(), ImportError> {
+    pub fn import(
+        self,
+        name: &str,
+        guid: u64,
+        config: &NvList,
+        properties: &NvList,
+        flags: ImportFlags,
+    ) -> Result<(), ImportError> {
         let conf = config.encode_native();
         let src = if properties.is_empty() { Vec::new() } else { properties.encode_native() };
         let call = ZfsCall {
             number: POOL_IMPORT,
             name: name.as_bytes(),
             guid,
+            cookie: flags.bits(),
             conf: &conf,
             src: &src,
             dst_capacity: (conf.len() * 4).clamp(4 * DST_START, DST_MAX),
@@ -199,6 +223,15 @@ impl<'a> Zfs<'a> {
                 error: ZfsError { call: "IMPORT", name: name.to_owned(), errno },
                 detail: NvList::decode(&reply.dst).ok(),
             }),
+        }
+    }
+
+    /// Exports a pool; EBUSY while anything is mounted from it.
+    pub fn export(self, name: &str) -> Result<(), ZfsError> {
+        let call = ZfsCall { number: POOL_EXPORT, name: name.as_bytes(), ..ZfsCall::default() };
+        match self.call("EXPORT", &call)?.errno {
+            0 => Ok(()),
+            errno => Err(ZfsError { call: "EXPORT", name: name.to_owned(), errno }),
         }
     }
 
@@ -369,18 +402,20 @@ mod tests {
             POOL_IMPORT => error(libc::ENOMEM, 1 << 30),
             _ => reply(&list(&[("pool_guid", 7)])),
         });
-        assert_eq!(Zfs::new(&fake).import("tank", 7, &NvList::new(), &NvList::new()), Ok(()));
+        assert_eq!(Zfs::new(&fake).import("tank", 7, &NvList::new(), &NvList::new(), ImportFlags::default()), Ok(()));
         let imports = fake.asked.lock().unwrap().iter().filter(|a| a.0 == POOL_IMPORT).count();
         assert_eq!(imports, 1);
         // Another pool of that name is imported: that is a failure.
-        let failure = Zfs::new(&fake).import("tank", 8, &NvList::new(), &NvList::new()).unwrap_err();
+        let failure =
+            Zfs::new(&fake).import("tank", 8, &NvList::new(), &NvList::new(), ImportFlags::default()).unwrap_err();
         assert_eq!(failure.error.errno, libc::ENOMEM);
     }
 
     #[test]
     fn a_refused_import_keeps_the_kernels_reasons() {
         let fake = Fake::new(|_| ZfsReply { errno: libc::ENXIO, ..reply(&list(&[("x", 1)])) });
-        let failure = Zfs::new(&fake).import("tank", 7, &NvList::new(), &NvList::new()).unwrap_err();
+        let failure =
+            Zfs::new(&fake).import("tank", 7, &NvList::new(), &NvList::new(), ImportFlags::default()).unwrap_err();
         assert_eq!((failure.error.errno, failure.detail.unwrap().u64("x")), (libc::ENXIO, Some(1)));
     }
 }

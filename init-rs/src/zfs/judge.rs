@@ -7,6 +7,19 @@ use std::fmt;
 /// Depth of a vdev tree as far as we follow it; real ones have at most four levels (root, top, replacing, leaf).
 const MAX_DEPTH: u32 = 16;
 
+/// Vdev states (`vdev_state_t`, include/sys/fs/zfs.h).
+const CANNOT_OPEN: u64 = 4;
+const DEGRADED: u64 = 6;
+const ONLINE: u64 = 7;
+/// Why a vdev cannot be opened (`vdev_aux_t`).
+const CORRUPT_DATA: u64 = 2;
+const VERSION_NEWER: u64 = 7;
+const UNSUP_FEAT: u64 = 9;
+const BAD_LOG: u64 = 13;
+const ACTIVE: u64 = 18;
+/// `mmp_state_t`.
+const MMP_NO_HOSTID: u64 = 2;
+
 /// Whether a pool can be imported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Health {
@@ -42,8 +55,42 @@ pub struct Judgement {
     pub bootfs: Option<String>,
     /// Leaves that are not healthy.
     pub bad: Vec<BadVdev>,
+    /// Top-level log devices that are missing: an import needs leave to do without them.
+    pub missing_logs: Vec<String>,
+    /// Set when the pool can be imported read-only and not otherwise: why.
+    pub unwritable: Option<String>,
     /// Waiting for devices may help.
     pub wait_helps: bool,
+}
+
+impl Judgement {
+    /// The verdict where the kernel did not give one.
+    pub fn failed(reason: String) -> Self {
+        Self {
+            health: Health::Unavailable,
+            reason,
+            bootfs: None,
+            bad: vec![],
+            missing_logs: vec![],
+            unwritable: None,
+            wait_helps: true,
+        }
+    }
+}
+
+/// A vdev that an import misses, as `load_info` names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MissingVdev {
+    /// It is a log device.
+    pub log: bool,
+    /// Recorded path, or type and guid.
+    pub name: String,
+}
+
+impl fmt::Display for MissingVdev {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", if self.log { "log device " } else { "" }, self.name)
+    }
 }
 
 impl fmt::Display for Judgement {
@@ -84,7 +131,7 @@ fn collect_bad(node: &NvList, depth: u32, bad: &mut Vec<BadVdev>) {
     }
     let kind = node.text("type").unwrap_or_default().into_owned();
     let (state, _) = state_of(node);
-    if state != 7 && !matches!(kind.as_str(), "hole" | "indirect") {
+    if state != ONLINE && !matches!(kind.as_str(), "hole" | "indirect") {
         bad.push(BadVdev {
             guid: node.u64("guid").unwrap_or(0),
             kind,
@@ -94,9 +141,45 @@ fn collect_bad(node: &NvList, depth: u32, bad: &mut Vec<BadVdev>) {
     }
 }
 
-fn feature_names(info: &NvList) -> String {
-    let Some(features) = info.list("unsup_feat") else { return "not named".into() };
-    features.iter().map(|(name, _)| String::from_utf8_lossy(name).into_owned()).collect::<Vec<_>>().join(", ")
+/// Features that `load_info` names as unsupported.
+pub fn features(info: &NvList) -> Vec<String> {
+    let names = info.list("unsup_feat").into_iter().flat_map(NvList::iter);
+    names.map(|(name, _)| String::from_utf8_lossy(name).into_owned()).collect()
+}
+
+/// Vdevs that `load_info` names as missing.
+pub fn missing_vdevs(info: &NvList) -> Vec<MissingVdev> {
+    let tops = info.list("missing_vdevs").and_then(|list| list.lists("children")).unwrap_or_default();
+    tops.iter().map(|top| MissingVdev { log: is_log(top), name: vdev_name(top) }).collect()
+}
+
+/// Why multihost protection refuses the pool, from `load_info`.
+pub fn multihost(info: &NvList) -> String {
+    if info.u64("mmp_state") == Some(MMP_NO_HOSTID) {
+        return "multihost is on, and this system has no hostid: pack /etc/hostid into the image, or give one with \
+                spl_hostid=0x..."
+            .to_owned();
+    }
+    let host = info.text("mmp_hostname").unwrap_or("a host without a name".into());
+    let hostid = info.u64("mmp_hostid").map(|id| format!(" (hostid {id:08x})")).unwrap_or_default();
+    format!("it is in use by another system, {host}{hostid} (multihost)")
+}
+
+fn is_log(vdev: &NvList) -> bool {
+    vdev.u64("is_log") == Some(1)
+}
+
+/// The path of a disk, or the type and the paths of what it is made of.
+fn vdev_name(vdev: &NvList) -> String {
+    let kind = vdev.text("type").unwrap_or_default();
+    match (vdev.text("path"), vdev.lists("children")) {
+        (Some(path), _) => path.into_owned(),
+        (None, Some(children)) => {
+            let paths = children.iter().filter_map(|child| child.text("path"));
+            format!("{kind} of {}", paths.collect::<Vec<_>>().join(", "))
+        }
+        (None, None) => format!("{kind} (guid {})", vdev.u64("guid").unwrap_or(0)),
+    }
 }
 
 /// Reads a TRYIMPORT reply.
@@ -108,30 +191,41 @@ pub fn judge(reply: &NvList) -> Judgement {
     let mut bad = Vec::new();
     collect_bad(tree, 0, &mut bad);
 
+    let tops = tree.lists("children").unwrap_or_default();
+    // Since 2.1.12 the kernel opens a pool without its log and refuses only the import.
+    let missing_logs: Vec<String> =
+        tops.iter().filter(|top| is_log(top) && state_of(top).0 == CANNOT_OPEN).map(vdev_name).collect();
+    let mut unwritable = None;
+
     let (health, reason, wait_helps) = match (state, aux) {
-        (7, _) => (Health::Online, String::new(), false),
-        (6, _) => (Health::Degraded, "some vdevs are missing; the rest is enough".to_owned(), true),
-        (_, 9) => {
-            let way_out = if info.flag("can_rdonly") { "; a read-only import would work" } else { "" };
-            let names = feature_names(info);
-            (Health::Unavailable, format!("the pool uses features this OpenZFS does not have: {names}{way_out}"), false)
-        }
-        (_, 7) => (Health::Unavailable, "the pool has a newer version than this OpenZFS knows".to_owned(), false),
-        (_, 13) => (Health::Unavailable, "its log device is damaged or missing".to_owned(), true),
-        (_, 18) => {
-            let host = info.text("mmp_hostname").unwrap_or_default();
-            let reason = if info.u64("mmp_state") == Some(2) {
-                "multihost is on and this system has no hostid (pack /etc/hostid)".to_owned()
+        (ONLINE, _) => (Health::Online, String::new(), false),
+        (DEGRADED, _) => (Health::Degraded, "some vdevs are missing; the rest is enough".to_owned(), true),
+        (_, UNSUP_FEAT) => {
+            let names = features(info).join(", ");
+            let reason = format!("the pool uses features this OpenZFS does not have: {names}");
+            if info.flag("can_rdonly") {
+                unwritable = Some(reason.clone());
+                (if bad.is_empty() { Health::Online } else { Health::Degraded }, reason, false)
             } else {
-                format!("it is in use by another host {host:?} (multihost)")
-            };
-            (Health::Unavailable, reason, false)
+                (Health::Unavailable, reason, false)
+            }
         }
-        (_, 2) => (Health::Unavailable, "its data cannot be read with the vdevs that are there".to_owned(), true),
+        (_, VERSION_NEWER) => {
+            (Health::Unavailable, "the pool has a newer version than this OpenZFS knows".to_owned(), false)
+        }
+        (_, BAD_LOG) => {
+            let text = "its log is damaged, or the log device missing; if it cannot be attached, import the pool in a \
+                        system with `zpool import -m` or -F";
+            (Health::Unavailable, text.to_owned(), true)
+        }
+        (_, ACTIVE) => (Health::Unavailable, multihost(info), false),
+        (_, CORRUPT_DATA) => {
+            (Health::Unavailable, "its data cannot be read with the vdevs that are there".to_owned(), true)
+        }
         _ => (Health::Unavailable, "too many vdevs are missing".to_owned(), true),
     };
     let bootfs = reply.text("bootfs").map(std::borrow::Cow::into_owned).filter(|b| !b.is_empty());
-    Judgement { health, reason, bootfs, bad, wait_helps }
+    Judgement { health, reason, bootfs, bad, missing_logs, unwritable, wait_helps }
 }
 
 #[cfg(test)]
@@ -176,7 +270,7 @@ mod tests {
 
     #[test]
     fn unsupported_features_are_named_and_waiting_is_pointless() {
-        let mut list = reply(vdev("root", 4, 9, vec![]));
+        let mut list = reply(vdev("root", 4, 9, vec![vdev("disk", 7, 0, vec![])]));
         let mut features = NvList::new();
         features.set("org.example:new", Value::Boolean);
         let mut info = NvList::new();
@@ -184,8 +278,43 @@ mod tests {
         info.set("can_rdonly", Value::Boolean);
         list.set("load_info", Value::List(info));
         let j = judge(&list);
-        assert!(j.reason.contains("org.example:new") && j.reason.contains("read-only"), "{}", j.reason);
+        assert!(j.reason.contains("org.example:new"), "{}", j.reason);
         assert!(!j.wait_helps);
+        assert_eq!((j.health, j.unwritable), (Health::Online, Some(j.reason)));
+
+        list.list_mut("load_info").unwrap().remove("can_rdonly");
+        let j = judge(&list);
+        assert_eq!((j.health, j.unwritable), (Health::Unavailable, None));
+    }
+
+    #[test]
+    fn a_missing_log_is_named() {
+        let mut log = vdev("disk", 4, 1, vec![]);
+        log.set("is_log", Value::U64(1));
+        let mut mirrored = vdev("mirror", 4, 3, vec![vdev("disk", 4, 1, vec![]), vdev("disk", 4, 1, vec![])]);
+        mirrored.set("is_log", Value::U64(1));
+        let mut there = vdev("disk", 7, 0, vec![]);
+        there.set("is_log", Value::U64(1));
+        let j = judge(&reply(vdev("root", 6, 0, vec![vdev("disk", 7, 0, vec![]), log, mirrored, there])));
+        assert_eq!(
+            (j.health, j.missing_logs),
+            (Health::Degraded, vec!["/dev/x".into(), "mirror of /dev/x, /dev/x".into()])
+        );
+    }
+
+    #[test]
+    fn multihost_says_who_or_what_is_missing() {
+        let mut list = reply(vdev("root", 4, 18, vec![]));
+        let mut info = NvList::new();
+        info.set("mmp_hostname", Value::text("elsewhere"));
+        info.set("mmp_hostid", Value::U64(0xabc));
+        list.set("load_info", Value::List(info.clone()));
+        let j = judge(&list);
+        assert_eq!(j.reason, "it is in use by another system, elsewhere (hostid 00000abc) (multihost)");
+        assert!(!j.wait_helps);
+        info.set("mmp_state", Value::U64(2));
+        list.set("load_info", Value::List(info));
+        assert!(judge(&list).reason.contains("no hostid"));
     }
 
     #[test]

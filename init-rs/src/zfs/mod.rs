@@ -3,6 +3,8 @@
 pub mod assemble;
 pub mod ioctl;
 pub mod judge;
+pub mod keys;
 pub mod label;
 pub mod nvlist;
 pub mod paths;
+pub mod snapshots;

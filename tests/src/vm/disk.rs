@@ -109,8 +109,11 @@ impl Scratch {
     /// Overwrites vdev labels (0 to 3) on the first partition of an overlay.
     pub fn damage_labels(&self, system: &System, disk: &Disk, labels: &[u64]) -> Result<()> {
         let base = system.pool_disk(&disk.serial);
-        let file = File::open(&base).with_context(|| format!("opening {}", base.display()))?;
-        let (start, size) = first_partition(&file).with_context(|| format!("{}", base.display()))?;
+        let mut head = [0; 4096];
+        File::open(&base)
+            .and_then(|file| file.read_exact_at(&mut head, 0))
+            .with_context(|| format!("reading {}", base.display()))?;
+        let (start, size) = first_partition(&head).with_context(|| format!("{}", base.display()))?;
         let mut qemu_io = Command::new("qemu-io");
         qemu_io.args(["-f", "qcow2"]);
         for label in labels {
@@ -131,10 +134,9 @@ fn label_offset(index: u64, size: u64) -> u64 {
     if index < 2 { index * LABEL_SIZE } else { rounded - (4 - index) * LABEL_SIZE }
 }
 
-/// Start and size in bytes of partition 1 of a GPT disk with 512-byte sectors.
-fn first_partition(disk: &File) -> Result<(u64, u64)> {
-    let mut entry = [0u8; 48];
-    disk.read_exact_at(&mut entry, 1024).context("reading the first GPT entry")?;
+/// Start and size in bytes of partition 1 of a GPT disk with 512-byte sectors, from the disk's first bytes.
+pub(super) fn first_partition(head: &[u8]) -> Result<(u64, u64)> {
+    let entry = head.get(1024..1024 + 48).context("too short for a GPT entry")?;
     let number = |range: &[u8]| range.iter().rev().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
     let [first, last] = [32..40, 40..48].map(|range| entry.get(range).map_or(0, number));
     ensure!(first > 0 && last > first, "no first partition (sectors {first} to {last})");

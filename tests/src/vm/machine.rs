@@ -1,23 +1,21 @@
-//! A virtual machine: what it is made of, and the running one.
+//! A virtual machine: what it is made of.
 
 use std::ffi::OsString;
 use std::fs;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::time::Instant;
 
-use anyhow::{Context as _, Result, anyhow, bail};
-use serde_json::json;
-use tempfile::TempDir;
+use anyhow::{Context as _, Result, anyhow};
 
 use super::accel::{Accel, accel};
 use super::disk::{Bus, Disk};
+use super::firmware;
 use super::qmp::Qmp;
-use super::report::Report;
+use super::running::{Guard, Running};
 use super::stream::Stream;
 use crate::kit::System;
-use crate::words;
 
 /// What a virtual machine is made of.
 #[derive(Debug)]
@@ -31,6 +29,8 @@ pub struct Vm {
     cpus: u32,
     files: Vec<(String, Vec<u8>)>,
     reboots: bool,
+    uefi: bool,
+    second_console: bool,
     extra: Vec<String>,
 }
 
@@ -47,11 +47,14 @@ impl Vm {
             cpus: 2,
             files: Vec::new(),
             reboots: false,
+            uefi: false,
+            second_console: false,
             extra: Vec::new(),
         }
     }
 
     /// The helper: the kit's own system from squashfs, in which `script` (bash) runs with the stock zpool and zfs.
+    /// Appending `helper.hostid=0xdeadbeef` and `helper.hostname=elsewhere` makes it another host than the kit systems.
     pub fn helper(name: &str, system: &System, script: &str) -> Self {
         Self::new(name, system, &system.helper_initrd())
             .append("quiet")
@@ -118,6 +121,23 @@ impl Vm {
         self
     }
 
+    /// Boots under UEFI (OVMF) with a variable store of its own, which a reboot of the guest does not change. The kernel
+    /// and the initramfs are given as ever; the firmware says a few lines on the console first.
+    #[must_use]
+    pub fn uefi(mut self) -> Self {
+        self.uefi = true;
+        self
+    }
+
+    /// Adds a virtio console, `hvc0`: [`Running::console2`]. `/dev/console` stays the serial line. Not another serial line,
+    /// because the kernel takes one console of each kind (`admin-guide/serial-console.rst`). Kernel 6.1 has its driver,
+    /// `virtio_console`, as a module.
+    #[must_use]
+    pub fn second_console(mut self) -> Self {
+        self.second_console = true;
+        self
+    }
+
     /// Further arguments for QEMU.
     #[must_use]
     pub fn extra(mut self, arguments: &[&str]) -> Self {
@@ -137,6 +157,7 @@ impl Vm {
             UnixListener::bind(&path).with_context(|| format!("listening on {}", path.display()))
         };
         let (console, report, qmp) = (listen("console")?, listen("report")?, listen("qmp")?);
+        let console2 = self.second_console.then(|| listen("console2")).transpose()?;
 
         let qemu_log = logs.join(format!("{}.qemu.log", self.name));
         let output = fs::File::create(&qemu_log).with_context(|| format!("creating {}", qemu_log.display()))?;
@@ -154,7 +175,13 @@ impl Vm {
         let console = Stream::new(connect(&console)?, &logs.join(format!("{}.console.log", self.name)))?;
         let report = Stream::new(connect(&report)?, &logs.join(format!("{}.report.log", self.name)))?;
         let qmp = Qmp::new(connect(&qmp)?)?;
-        Ok(Running { console, report, qmp, accel, started, name: self.name, guard })
+        let console2 = match console2 {
+            Some(listener) => {
+                Some(Stream::new(connect(&listener)?, &logs.join(format!("{}.console2.log", self.name)))?)
+            }
+            None => None,
+        };
+        Ok(Running { console, console2, report, qmp, accel, started, name: self.name, guard })
     }
 
     fn arguments(&self, accel: Accel, dir: &Path) -> Result<Vec<OsString>> {
@@ -165,16 +192,24 @@ impl Vm {
         if !self.reboots {
             add(&["-no-reboot"]);
         }
-        for (name, use_) in [("console", "-serial"), ("report", "-serial")] {
-            add(&[
-                "-chardev",
-                &format!("socket,id={name},path={}/{name}", dir.display()),
-                use_,
-                &format!("chardev:{name}"),
-            ]);
+        let socket = |name: &str| format!("socket,id={name},path={}/{name}", dir.display());
+        for name in ["console", "report"] {
+            add(&["-chardev", &socket(name), "-serial", &format!("chardev:{name}")]);
         }
-        add(&["-chardev", &format!("socket,id=qmp,path={}/qmp", dir.display()), "-mon", "chardev=qmp,mode=control"]);
-        add(&["-kernel", utf8(&self.kernel)?, "-initrd", utf8(&self.initrd)?, "-append", &self.append.join(" ")]);
+        add(&["-chardev", &socket("qmp"), "-mon", "chardev=qmp,mode=control"]);
+        let mut append = self.append.join(" ");
+        if self.second_console {
+            add(&["-chardev", &socket("console2"), "-device", "virtio-serial-pci"]);
+            add(&["-device", "virtconsole,chardev=console2"]);
+            // The last console named is /dev/console.
+            append.insert_str(0, "console=hvc0 ");
+        }
+        add(&["-kernel", utf8(&self.kernel)?, "-initrd", utf8(&self.initrd)?, "-append", &append]);
+        if self.uefi {
+            for drive in firmware::drives(dir)? {
+                add(&["-drive", &drive]);
+            }
+        }
         for (number, (name, content)) in self.files.iter().enumerate() {
             let path = dir.join(format!("fw{number}"));
             fs::write(&path, content).with_context(|| format!("writing {}", path.display()))?;
@@ -193,13 +228,13 @@ impl Vm {
             add(&["-blockdev", &disk.blockdev().to_string()]);
             let device = match disk.bus {
                 Bus::Virtio => format!("virtio-blk-pci,drive={node},serial={serial},id=disk-{serial}"),
-                Bus::Scsi => format!("scsi-hd,bus=scsi.0,drive={node},serial={serial}"),
-                Bus::Nvme => format!("nvme,drive={node},serial={serial}"),
+                Bus::Scsi => format!("scsi-hd,bus=scsi.0,drive={node},serial={serial},id=disk-{serial}"),
+                Bus::Nvme => format!("nvme,drive={node},serial={serial},id=disk-{serial}"),
                 Bus::Ahci => {
                     ahci_port += 1;
-                    format!("ide-hd,bus=ahci.{},drive={node},serial={serial}", ahci_port - 1)
+                    format!("ide-hd,bus=ahci.{},drive={node},serial={serial},id=disk-{serial}", ahci_port - 1)
                 }
-                Bus::Usb => format!("usb-storage,bus=xhci.0,drive={node},serial={serial}"),
+                Bus::Usb => format!("usb-storage,bus=xhci.0,drive={node},serial={serial},id=disk-{serial}"),
             };
             add(&["-device", &device]);
         }
@@ -210,176 +245,4 @@ impl Vm {
 
 fn utf8(path: &Path) -> Result<&str> {
     path.to_str().ok_or_else(|| anyhow!("{}: not UTF-8", path.display()))
-}
-
-/// The QEMU process; killed when dropped.
-#[derive(Debug)]
-struct Guard {
-    child: Child,
-    #[expect(dead_code, reason = "the directory lives as long as the process")]
-    sockets: TempDir,
-}
-
-impl Guard {
-    /// Waits until QEMU, which was just started, connects to one of our sockets.
-    fn accept(&mut self, listener: &UnixListener, log: &Path) -> Result<UnixStream> {
-        listener.set_nonblocking(true).context("socket")?;
-        let deadline = Instant::now() + Duration::from_secs(60);
-        loop {
-            match listener.accept() {
-                Ok((stream, _)) => {
-                    stream.set_nonblocking(false).context("socket")?;
-                    return Ok(stream);
-                }
-                Err(e) if e.kind() != std::io::ErrorKind::WouldBlock => return Err(e).context("accepting QEMU"),
-                Err(_) => {}
-            }
-            if let Some(status) = self.child.try_wait().context("waiting for QEMU")? {
-                bail!("QEMU left at once ({status}): {}", fs::read_to_string(log).unwrap_or_default());
-            }
-            if Instant::now() > deadline {
-                bail!("QEMU did not open its sockets within 60 s; see {}", log.display());
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// A running machine. Dropping it ends the process; during a failing test the end of its console is shown.
-#[derive(Debug)]
-pub struct Running {
-    /// First serial line: kernel messages, our output, login prompt.
-    pub console: Stream,
-    /// Second serial line: what the guest reports.
-    pub report: Stream,
-    /// QEMU's control connection.
-    pub qmp: Qmp,
-    /// What it runs on.
-    pub accel: Accel,
-    /// When it was started.
-    pub started: Instant,
-    name: String,
-    guard: Guard,
-}
-
-impl Running {
-    fn deadline(&self, seconds: u64) -> Instant {
-        Instant::now() + self.accel.limit(seconds)
-    }
-
-    /// Waits for a text on the console; `seconds` are those of KVM (see [`Accel::limit`]).
-    pub fn expect(&self, pattern: &str, seconds: u64) -> Result<()> {
-        self.expect_any(&[pattern], seconds).map(drop)
-    }
-
-    /// Waits for one of several texts on the console; returns which.
-    pub fn expect_any(&self, patterns: &[&str], seconds: u64) -> Result<usize> {
-        self.console.expect_any(patterns, self.deadline(seconds))
-    }
-
-    /// Types a line on the console.
-    pub fn type_line(&self, line: &str) -> Result<()> {
-        self.console.send(&format!("{line}\r"))
-    }
-
-    /// Sends a key or control character on the console (`"\x03"` is Ctrl-C).
-    pub fn send_key(&self, key: &str) -> Result<()> {
-        self.console.send(key)
-    }
-
-    /// Waits for the next report of the guest. Fails at once when the kernel panics.
-    pub fn report(&self, seconds: u64) -> Result<Report> {
-        self.wait_report("@@REPORT-BEGIN", seconds)?;
-        let begin = self.report.cursor();
-        self.wait_report("@@REPORT-END", seconds)?;
-        let text = self.report.text();
-        Report::parse(text.get(begin..self.report.cursor()).unwrap_or_default())
-    }
-
-    /// Waits for a text on the report line, with an eye on the console.
-    pub fn wait_report(&self, pattern: &str, seconds: u64) -> Result<()> {
-        let deadline = self.deadline(seconds);
-        loop {
-            if let Some(what) = self.console.panicked() {
-                bail!("{what} while waiting for {pattern:?}");
-            }
-            // Short turns, because the panic shows on the other line.
-            let turn = Instant::now() + Duration::from_millis(500);
-            match self.report.expect_any(&[pattern], turn.min(deadline)) {
-                Ok(_) => return Ok(()),
-                Err(_) if self.console.fresh().contains(words::PROMPT) => {
-                    bail!("the boot ended in the rescue prompt; expected {pattern:?} on the report line")
-                }
-                Err(error) if turn >= deadline || self.report_closed() => return Err(error),
-                Err(_) => {}
-            }
-        }
-    }
-
-    fn report_closed(&self) -> bool {
-        self.report.expect_end(Instant::now()).is_ok()
-    }
-
-    /// Waits until the script passed as `opt/taproot/script` is through and fails unless it succeeded.
-    /// Returns all that it printed.
-    pub fn script(&self, seconds: u64) -> Result<String> {
-        let begin = self.report.cursor();
-        self.wait_report("@@SCRIPT-EXIT ", seconds)?;
-        self.wait_report("\n", seconds)?;
-        let text = self.report.text();
-        let said = text.get(begin..self.report.cursor()).unwrap_or_default();
-        let (printed, status) = said.rsplit_once("@@SCRIPT-EXIT ").unwrap_or((said, ""));
-        if status.trim() != "0" {
-            bail!("the script in the guest ended with {}:\n{printed}", status.trim());
-        }
-        Ok(printed.to_owned())
-    }
-
-    /// Waits until the machine powers off (or reboots, unless it was built with `reboots`).
-    pub fn wait_exit(&mut self, seconds: u64) -> Result<()> {
-        self.console.expect_end(self.deadline(seconds))?;
-        self.guard.child.wait().context("waiting for QEMU").map(drop)
-    }
-
-    /// Plugs a disk in while the machine runs (virtio only).
-    pub fn plug(&mut self, disk: &Disk) -> Result<()> {
-        self.qmp.execute("blockdev-add", &disk.blockdev())?;
-        let device = json!({ "driver": "virtio-blk-pci", "drive": disk.node(), "serial": disk.serial, "id": format!("disk-{}", disk.serial) });
-        self.qmp.execute("device_add", &device).map(drop)
-    }
-
-    /// Presses the reset button.
-    pub fn reset(&mut self) -> Result<()> {
-        self.qmp.execute("system_reset", &json!({})).map(drop)
-    }
-
-    /// `running`, `paused`, `shutdown`...
-    pub fn status(&mut self) -> Result<String> {
-        let answer = self.qmp.execute("query-status", &json!({}))?;
-        Ok(answer.get("status").and_then(|s| s.as_str()).unwrap_or("?").to_owned())
-    }
-
-    /// Pulls the plug.
-    pub fn kill(mut self) -> Result<()> {
-        self.guard.child.kill().context("killing QEMU")?;
-        self.guard.child.wait().context("waiting for QEMU").map(drop)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("--- {}: last lines of the console ({})", self.name, self.console.log.display());
-            eprintln!("{}", self.console.tail(60));
-            eprintln!("--- {}: last lines of the report ({})", self.name, self.report.log.display());
-            eprintln!("{}", self.report.tail(20));
-        }
-    }
 }

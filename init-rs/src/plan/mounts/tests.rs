@@ -1,7 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::cmdline::parse;
+use crate::cmdline::{Decided, Which, parse};
+use crate::plan::facts::{CanMount, Kind, Mountpoint};
 use crate::plan::fstab;
 
 fn dataset(spec: &str) -> Dataset {
@@ -19,6 +20,7 @@ fn dataset(spec: &str) -> Dataset {
             "locked" => (d.key_available, d.encryption_root) = (Some(false), Some("t/key".into())),
             "unlocked" => d.key_available = Some(true),
             "volume" => d.kind = Kind::Volume,
+            "zol" => d.zol_mountpoint = Some("/zol".into()),
             path => d.mountpoint = Mountpoint::Path(path.into()),
         }
     }
@@ -27,9 +29,12 @@ fn dataset(spec: &str) -> Dataset {
 
 /// Plans with the first dataset as root.
 fn make(specs: &[&str], fstab: &str, line: &str) -> MountPlan {
+    make_with(specs, fstab, &parse(line.as_bytes()))
+}
+
+fn make_with(specs: &[&str], fstab: &str, request: &Request) -> MountPlan {
     let all: Vec<_> = specs.iter().map(|s| dataset(s)).collect();
-    let plan_of =
-        |all: &[Dataset], root: &Dataset| plan(root, all, &fstab::parse(fstab.as_bytes()), &parse(line.as_bytes()));
+    let plan_of = |all: &[Dataset], root: &Dataset| plan(root, all, &fstab::parse(fstab.as_bytes()), request);
     let result = plan_of(&all, &all[0]);
     let reversed: Vec<_> = all.iter().rev().cloned().collect();
     assert_eq!(result, plan_of(&reversed, &all[0]), "the order of datasets must not matter");
@@ -208,6 +213,172 @@ fn ro_and_rw() {
         assert!(rdonly(&make(&["t/r / ro"], "", line), 0));
     }
     assert!(make(&["t/r / ro"], "", "ro").remount_root.is_none());
+}
+
+#[test]
+fn settings_narrow_the_properties() {
+    let specs = [
+        "t/ROOT/a /",
+        "t/ROOT/a/usr /usr",
+        "t/ROOT/a/lib64 /lib64",
+        "t/ROOT/a/opt /opt",
+        "t/usr /usr/local",
+        "t/home /home",
+        "t/l legacy",
+    ];
+    let of = |which: Which| {
+        let mut request = parse(b"");
+        request.mounts.which = Decided::new(which, "taproot.mounts=x");
+        make_with(&specs, "t/l /l zfs", &request)
+    };
+    let targets = |plan: &MountPlan| plan.steps.iter().skip(1).map(|s| s.target.clone()).collect::<Vec<_>>();
+    assert_eq!(targets(&of(Which::All)), ["/home", "/l", "/lib64", "/opt", "/usr", "/usr/local"]);
+    assert_eq!(targets(&of(Which::Children)), ["/l", "/lib64", "/opt", "/usr"]);
+    assert_eq!(targets(&of(Which::System)), ["/l", "/lib64", "/usr"]);
+    assert_eq!(targets(&of(Which::None)), ["/l"]);
+    skipped(&of(Which::None), "t/home", "left out by taproot.mounts=x");
+    let list = of(Which::List(vec!["t/home".into(), "t/none".into()]));
+    assert_eq!(targets(&list), ["/home", "/l"]);
+    assert_eq!(list.warnings, ["taproot.mounts=x: there is no dataset t/none"]);
+
+    let mut request = parse(b"ro");
+    request.mounts.fstab = Decided::new(false, "taproot.fstab=no");
+    let plan = make_with(&specs, "t/l /l zfs\nt/ROOT/a / zfs\n/dev/x /usr ext4", &request);
+    skipped(&plan, "t/l", "mountpoint=legacy");
+    assert!(plan.steps.iter().all(|s| s.foreign.is_none()));
+    assert!(plan.remount_root.is_none(), "the booted system reads its fstab all the same");
+}
+
+#[test]
+fn additional_datasets() {
+    let mut request = parse(b"");
+    let also = ["t/n", "t/off", "t/l", "t/z", "t/ROOT/b/var", "u/x", "u/in", "t/gone", "t/r@s", "t/k", "t/v", "t/sh"];
+    request.mounts.also = also.map(str::to_owned).to_vec();
+    let specs = [
+        "t/ROOT/a /",
+        "t/n noauto /n",
+        "t/off off /off",
+        "t/l legacy",
+        "t/z legacy zol",
+        "t/ROOT/b/var /var",
+        "u/in noauto /in",
+        "u/other /other",
+        "t/k locked /k",
+        "t/v volume",
+        "t/sh /n",
+    ];
+    let plan = make_with(&specs, "", &request);
+    assert_eq!(
+        steps(&plan),
+        [
+            ("t/ROOT/a", "/"),
+            ("u/in", "/in"),
+            ("t/n", "/n"),
+            ("t/off", "/off"),
+            ("t/ROOT/b/var", "/var"),
+            ("t/z", "/zol")
+        ]
+    );
+    assert!(plan.steps[4].why.contains("although it belongs to another"), "{}", plan.steps[4].why);
+    assert!(plan.steps.iter().skip(1).all(|s| s.origin == Origin::Also));
+    for (name, why) in [
+        ("t/l", "no property org.zol:mountpoint"),
+        ("u/x", "not imported"),
+        ("t/gone", "no such dataset"),
+        ("t/r@s", "snapshot"),
+        ("t/k", "the key of"),
+        ("t/v", "not a filesystem"),
+        ("t/sh", "t/n is mounted at /n"),
+    ] {
+        skipped(&plan, name, why);
+        assert!(plan.warnings.iter().any(|w| w.contains(&format!("{name} is not mounted"))), "{:?}", plan.warnings);
+    }
+    assert_eq!(plan.warnings.len(), 7);
+    assert_eq!(elsewhere("t/ROOT/a", &fstab::parse(b"v/x /x zfs\nt/y /y zfs\n"), &request), ["v/x", "u/x", "u/in"]);
+}
+
+#[test]
+fn a_users_mountpoint_of_the_roots_children() {
+    let plan = make(&["t/a/r /", "t/a/r/x none zol", "t/y none zol"], "", "");
+    assert_eq!(steps(&plan), [("t/a/r", "/"), ("t/a/r/x", "/zol")]);
+    skipped(&plan, "t/y", "mountpoint=none");
+}
+
+#[test]
+fn other_file_systems_of_fstab() {
+    let plan = make(
+        &["t/a/r /", "t/a/r/local /usr/local", "t/srv /srv"],
+        "LABEL=usr /usr ext4 ro,errors=remount-ro 0 1\n\
+         LABEL=srv /srv ext4 defaults,x-initrd.mount 0 2\n\
+         UUID=A-B /boot/efi vfat umask=0077 0 1\n\
+         UUID=A-B /efi vfat umask=0077,x-initrd.mount,nofail 0 1\n\
+         tmpfs /var/tmp tmpfs size=1M,x-initrd.mount\n\
+         h:/n /n nfs x-initrd.mount\n\
+         h:/m /m nfs x-initrd.mount,nofail\n\
+         u/d /d zfs x-initrd.mount\n\
+         u/e /e zfs\n\
+         /dev/x / ext4 defaults\n\
+         /dev/y /opt ext4 noauto,x-initrd.mount\n\
+         UUID=s none swap sw\n",
+        "",
+    );
+    let found: Vec<_> =
+        plan.steps.iter().map(|s| (s.target.as_str(), s.foreign.as_ref().map(|f| f.fstype.as_str()))).collect();
+    assert_eq!(
+        found,
+        [
+            ("/", None),
+            ("/efi", Some("vfat")),
+            ("/srv", Some("ext4")),
+            ("/usr", Some("ext4")),
+            ("/usr/local", None),
+            ("/var/tmp", Some("tmpfs")),
+        ]
+    );
+    let usr = &plan.steps[3];
+    assert_eq!(
+        (usr.options.flags & libc::MS_RDONLY, usr.options.data.as_str()),
+        (libc::MS_RDONLY, "errors=remount-ro")
+    );
+    assert!(plan.steps[1].nofail);
+    skipped(&plan, "t/srv", "LABEL=srv is mounted at /srv");
+    skipped(&plan, "/dev/y", "noauto");
+    skipped(&plan, "u/e", "another pool");
+    assert_eq!(plan.warnings.len(), 2, "{:?}", plan.warnings);
+    assert!(plan.warnings[0].contains("h:/n is not mounted on /n: nfs needs"), "{:?}", plan.warnings);
+    assert!(plan.warnings[1].contains("u/d is not mounted on /d: it lies in another pool"), "{:?}", plan.warnings);
+}
+
+#[test]
+fn root_flags_go_over_properties_and_words() {
+    let rdonly = |plan: &MountPlan| plan.steps[0].options.flags & libc::MS_RDONLY != 0;
+    let with = |line: &[u8], flags: &str| {
+        let mut request = parse(line);
+        request.root_flags = Some(Decided::new(flags.to_owned(), format!("rootflags={flags}")));
+        make_with(&["t/r / ro", "t/h /h"], "", &request)
+    };
+    let plan = with(b"", "zfsutil,noatime,rw,subvol=x");
+    assert!(!rdonly(&plan) && plan.steps[0].options.flags & libc::MS_NOATIME != 0);
+    assert!(plan.steps[1].options.flags & libc::MS_NOATIME == 0);
+    assert_eq!(
+        plan.warnings,
+        ["rootflags=zfsutil,noatime,rw,subvol=x: the zfs module has no option `subvol=x`; left out"]
+    );
+    assert!(!plan.steps[0].options.data.contains("subvol"));
+    assert!(rdonly(&with(b"rw", "ro")));
+    let both = with(b"ro", "rw");
+    assert!(!rdonly(&both) && both.remount_root.is_none());
+}
+
+#[test]
+fn a_long_list_is_shortened() {
+    let skip = |n: usize, why: &str| Skipped { dataset: format!("t/{n:04}"), why: why.into(), more: 0 };
+    let all: Vec<_> =
+        (0..5000).map(|n| skip(n, if n % 2 == 0 { "legacy" } else { "off" })).chain([skip(5000, "other")]).collect();
+    let short = condense(all);
+    assert_eq!(short.len(), 2 * NAMED + 1);
+    assert_eq!(short.iter().map(|s| s.more + 1).sum::<usize>(), 5001);
+    assert_eq!((short[0].more, short[2 * NAMED - 2].more), (0, 2500 - NAMED));
 }
 
 /// Mount points from few names, so that they meet.

@@ -1,17 +1,8 @@
 use super::*;
-use crate::cmdline::parse;
+use crate::cmdline::{Decided, HostidPolicy, parse};
 
 fn pool(name: &str, guid: u64, bootfs: Option<&str>) -> PoolFact {
-    PoolFact {
-        name: name.into(),
-        guid,
-        bootfs: bootfs.map(str::to_owned),
-        health: Health::Online,
-        problem: None,
-        exported: true,
-        hostid: 0,
-        hostname: None,
-    }
+    PoolFact { bootfs: bootfs.map(str::to_owned), exported: true, ..PoolFact::named(name, guid) }
 }
 
 fn gone(mut pool: PoolFact) -> PoolFact {
@@ -57,6 +48,8 @@ fn auto() {
     assert_eq!(chosen(ask("", &[b(), c()], &[]), 2, Some("b/ROOT/y"), "the only"), None);
     assert_eq!(chosen(ask("root=zfs:AUTO", &[b(), a(), c()], &[]), 1, Some("a/ROOT/x"), "first by name"), None);
     assert_eq!(chosen(ask("zfs=bootfs", &[a(), b()], &[expect("b", 2)]), 2, Some("b/ROOT/y"), "image expects"), None);
+    // a snapshot is booted by its clone
+    assert_eq!(chosen(ask("", &[pool("c", 3, Some("c/r@s"))], &[]), 3, Some("c/r@s"), "the only"), None);
     // made anew under the same name
     let better = chosen(ask("", &[a(), b()], &[expect("b", 9)]), 2, Some("b/ROOT/y"), "image expects");
     assert_eq!(better.unwrap(), "pool b (guid 9), which the image expects, was not found yet");
@@ -81,7 +74,6 @@ fn auto_refusals() {
     );
     refused(ask("", &[pool("c", 3, None)], &[expect("c", 3)]), false, &["zfs=c/DATASET"]);
     refused(ask("", &[gone(pool("c", 3, Some("c/r")))], &[expect("c", 3)]), true, &["2 of 4 disks of raidz1-0"]);
-    refused(ask("", &[pool("c", 3, Some("c/r@s"))], &[expect("c", 3)]), false, &["snapshot c/r@s", "clone"]);
     let twins = [pool("a", 1, Some("a/x")), pool("a", 2, Some("a/x"))];
     refused(ask("", &twins, &[]), false, &["2 pools are called a (guids 1, 2)", "zfs=1/DATASET"]);
     assert_eq!(chosen(ask("", &twins, &[expect("a", 2)]), 2, Some("a/x"), "image expects"), None);
@@ -121,4 +113,144 @@ fn namesakes() {
     // a copy came first: wait for the original
     let better = chosen(ask("zfs=a/x", &[pool("a", 1, None)], &[expect("a", 2)]), 1, Some("a/x"), "named by");
     assert!(better.unwrap().contains("guid 2"));
+}
+
+fn request(line: &str, edit: impl Fn(&mut Request)) -> Request {
+    let mut request = parse(line.as_bytes());
+    edit(&mut request);
+    request
+}
+
+fn policy(request: &mut Request, policy: HostidPolicy) {
+    request.import.hostid_policy = Decided::new(policy, "taproot.hostid=x");
+}
+
+fn foreign(name: &str, guid: u64) -> PoolFact {
+    let mut pool = pool(name, guid, Some(&format!("{name}/r")));
+    pool.exported = false;
+    pool.foreign = Some("last used by another system, elsewhere (hostid 00000abc; this one's is 00000001)".into());
+    pool
+}
+
+#[test]
+fn pools_of_other_hosts() {
+    let pools = [foreign("a", 1)];
+    let known = |line: &str| request(line, |_| ());
+    let strict = |line: &str| request(line, |r| policy(r, HostidPolicy::Strict));
+    let force = |line: &str| request(line, |r| policy(r, HostidPolicy::Force));
+    let read_only = |line: &str| request(line, |r| r.import.read_only = Decided::new(true, "taproot.import=ro"));
+    let none: &[ExpectedPool] = &[];
+    let expected: &[ExpectedPool] = &[expect("a", 1)];
+
+    // Taken over, but never silently.
+    for (request, expected, because) in [
+        (known("zfs=a/r"), none, "it is named by zfs=a/r"),
+        (known("zfs=1/r"), none, "it is named by zfs=1/r"),
+        (known("zfs=a"), none, "it is named by zfs=a"),
+        (known(""), expected, "the image expects it"),
+        (force(""), none, "taproot.hostid=x"),
+        (read_only(""), none, "taproot.import=ro writes nothing to it"),
+    ] {
+        let choice = choose(&request, &pools, expected).unwrap();
+        assert_eq!(choice.dataset.as_deref(), Some("a/r"));
+        let [warning] = choice.warnings.as_slice() else { panic!("{:?}", choice.warnings) };
+        for part in ["elsewhere (hostid 00000abc", because] {
+            assert!(warning.contains(part), "expected {part:?} in {warning}");
+        }
+    }
+    // Refused, with the way out, and at once: no disk that comes later changes it.
+    let auto: &[&str] = &["elsewhere", "root=ZFS=a/DATASET", "taproot.hostid=force", "taproot.import=ro"];
+    refused(choose(&known(""), &pools, &[expect("a", 0)]), false, auto);
+    refused(
+        choose(&strict("zfs=a/r"), &pools, expected),
+        false,
+        &["elsewhere", "taproot.hostid=x refuses it", "export"],
+    );
+    refused(choose(&strict(""), &pools, expected), false, &["taproot.hostid=x refuses it"]);
+    // It is no rival to one's own.
+    let both = [foreign("a", 1), pool("a", 2, Some("a/own")), pool("b", 3, Some("b/r"))];
+    let choice = choose(&known(""), &both, none).unwrap();
+    assert_eq!((choice.guid, choice.dataset.as_deref()), (2, Some("a/own")));
+    assert_eq!(choose(&strict("zfs=a"), &both, none).unwrap().guid, 2);
+    refused(choose(&known("zfs=a"), &both, none), false, &["2 pools are called a (guids 1, 2)"]);
+}
+
+#[test]
+fn destroyed_pools_are_listed_and_never_taken() {
+    let mut destroyed = pool("a", 1, None);
+    destroyed.destroyed = true;
+    destroyed.health = Health::Unavailable;
+    let pools = [destroyed.clone(), pool("b", 2, Some("b/r"))];
+    refused(ask("zfs=a/r", &pools, &[]), false, &["asks for pool a", "it was destroyed", "zpool import -D"]);
+    refused(ask("zfs=1/r", &pools, &[]), false, &["it was destroyed"]);
+    refused(ask("", &pools[..1], &[]), true, &["pool a (destroyed"]);
+    assert_eq!(chosen(ask("", &pools, &[]), 2, Some("b/r"), "the only"), None);
+    // Made anew under the old name.
+    let renewed = [destroyed, pool("a", 2, Some("a/r"))];
+    assert_eq!(chosen(ask("zfs=a", &renewed, &[]), 2, Some("a/r"), "named by"), None);
+    assert_eq!(chosen(ask("", &renewed, &[]), 2, Some("a/r"), "the only"), None);
+}
+
+#[test]
+fn a_missing_log_needs_leave() {
+    let mut pool = pool("a", 1, Some("a/r"));
+    pool.health = Health::Degraded;
+    pool.missing_log = Some("/dev/disk/by-id/log0".into());
+    let pools = [pool];
+    for line in ["zfs=a/r", ""] {
+        refused(ask(line, &pools, &[]), true, &["log device /dev/disk/by-id/log0", "taproot.missing_log=yes"]);
+        let leave = request(line, |r| r.import.missing_log = Decided::new(true, "taproot.missing_log=yes"));
+        let choice = choose(&leave, &pools, &[]).unwrap();
+        assert!(choice.warnings[0].contains("without its log device /dev/disk/by-id/log0"), "{:?}", choice.warnings);
+    }
+}
+
+#[test]
+fn unsupported_features_leave_a_read_only_import() {
+    let mut pool = pool("a", 1, None);
+    pool.unwritable = Some("the pool uses features this OpenZFS does not have: org.example:new".into());
+    let pools = [pool];
+    refused(ask("zfs=a/r", &pools, &[]), false, &["org.example:new", "taproot.import=ro"]);
+    refused(ask("", &pools, &[]), true, &["bootfs not known", "org.example:new"]);
+    let read_only = |line: &str| request(line, |r| r.import.read_only = Decided::new(true, "taproot.import=ro"));
+    let choice = choose(&read_only("zfs=a/r"), &pools, &[]).unwrap();
+    assert!(choice.warnings[0].contains("imported read-only: the pool uses features"), "{:?}", choice.warnings);
+    // Its bootfs is known only once it is imported, which needs its name.
+    assert_eq!(choose(&read_only("zfs=a"), &pools, &[]).unwrap().dataset, None);
+    refused(choose(&read_only(""), &pools, &[]), true, &["zfs=a/DATASET"]);
+}
+
+#[test]
+fn degraded_only_if_allowed() {
+    let mut pool = pool("a", 1, Some("a/r"));
+    pool.health = Health::Degraded;
+    let pools = [pool];
+    let never = |line: &str| request(line, |r| r.degraded = Decided::new(None, "taproot.degraded=no"));
+    refused(choose(&never("zfs=a/r"), &pools, &[]), true, &["disks are missing", "taproot.degraded=no"]);
+    refused(choose(&never(""), &pools, &[]), true, &["taproot.degraded=no"]);
+    assert!(ask("zfs=a/r", &pools, &[]).is_ok());
+}
+
+#[test]
+fn pools_passed_over_are_named() {
+    let pools = [pool("b", 2, Some("b/r")), pool("a", 1, Some("a/r")), pool("c", 3, Some("c/r"))];
+    let warnings = ask("", &pools, &[]).unwrap().warnings;
+    assert_eq!(warnings.len(), 1);
+    for part in ["a is booted", "first by name", "passed over: b, c", "zfs=a"] {
+        assert!(warnings[0].contains(part), "expected {part:?} in {}", warnings[0]);
+    }
+    assert_eq!(ask("", &pools, &[expect("b", 2)]).unwrap().warnings, [""; 0]);
+    assert_eq!(ask("zfs=b", &pools, &[]).unwrap().warnings, [""; 0]);
+
+    // Named ones are left out.
+    for (skip, why, rest) in [("a", "first by name", "c"), ("1", "first by name", "c")] {
+        let skipping = request("", |r| r.import.skip = vec![skip.to_owned()]);
+        let choice = choose(&skipping, &pools, &[]).unwrap();
+        assert_eq!(choice.guid, 2);
+        assert!(choice.why.contains(why) && choice.warnings[0].contains(&format!("passed over: {rest}")));
+        // Naming it is stronger.
+        let named = request("zfs=a", |r| r.import.skip = vec![skip.to_owned()]);
+        assert_eq!(choose(&named, &pools, &[]).unwrap().guid, 1);
+        refused(choose(&skipping, &pools[1..2], &[]), true, &["left out by taproot.skip_pools"]);
+    }
 }

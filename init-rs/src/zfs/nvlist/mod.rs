@@ -281,9 +281,15 @@ impl NvList {
     ///
     /// Names and strings end at their first NUL, as in C; names are cut to 32766 bytes.
     pub fn encode_native(&self) -> Vec<u8> {
-        let mut out = vec![ENCODING_NATIVE, LITTLE_ENDIAN, 0, 0];
-        native::encode(self, &mut out);
+        let mut out = Vec::new();
+        self.encode_native_into(&mut out);
         out
+    }
+
+    /// Appends what [`NvList::encode_native`] returns to a buffer of the caller's, which can be one that is erased.
+    pub fn encode_native_into(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&[ENCODING_NATIVE, LITTLE_ENDIAN, 0, 0]);
+        native::encode(self, out);
     }
 
     /// Packs the list in the XDR encoding, as labels and cache files have it. Cuts names and strings as

@@ -1,0 +1,170 @@
+//! Hibernation: an image is resumed, or known not to be there, before any pool is imported.
+
+use super::Boot;
+use super::failure::Failure;
+use crate::devices::swap::{self, Device, Header, Spec};
+use crate::plan::resume::{Seen, Verdict, first_look, second_look};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+const RESUME: &str = "/sys/power/resume";
+const RESUME_OFFSET: &str = "/sys/power/resume_offset";
+/// Longest sleep while waiting for the device: events may be missed.
+const POLL: Duration = Duration::from_secs(1);
+/// How long drivers may take to come to rest before the kernel is asked to resume.
+const REST: Duration = Duration::from_secs(60);
+/// Length of a signature at the end of the first page.
+const SIGNATURE: u64 = 10;
+
+/// Where an image may be.
+struct Place {
+    device: Device,
+    /// Bytes from the beginning of the device to the page with the signature.
+    offset: u64,
+}
+
+impl Boot<'_> {
+    /// Settles `resume=`: comes back when there is nothing (any more) to resume. Nothing has been imported so far, and
+    /// nothing may be imported writable after a failure. Asked again after the rescue, it only answers.
+    pub(super) fn settle_resume(&mut self) -> Result<(), Failure> {
+        let settings = &self.request.resume;
+        let (false, None, Some(asked)) = (self.resume_settled, &settings.disabled, &settings.device) else {
+            return Ok(());
+        };
+        let (device, word) = (asked.value.clone(), asked.why.clone());
+        let began = self.phases.start("resume");
+        let (place, seen) = self.look_for_image(&device);
+        let mut verdict = first_look(&device, &word, &seen, Path::new(RESUME).exists());
+        if let (Verdict::Resume(text), Some(place)) = (&verdict, &place) {
+            self.log.info(text);
+            self.rest();
+            let error = resume(place, self.request.resume.offset.as_ref().map(|o| o.value)).err();
+            // Still here: the kernel did not resume.
+            let error = error.map(|e| e.to_string());
+            let seen =
+                self.read(place).map_or_else(|e| Seen::Unusable(e.to_string()), |page| Seen::Page(Header::read(&page)));
+            verdict = second_look(&device, &seen, error.as_deref());
+        }
+        drop(began);
+        match verdict {
+            Verdict::Boot(text) | Verdict::Resume(text) => self.log.info(text),
+            Verdict::BootAnew(text) => {
+                self.log.warn(&text);
+                self.report.problems.push(text);
+            }
+            Verdict::Stop(refusal) if self.request.import.read_only.value => {
+                self.log.warn(format!("{}; going on, because pools are imported read-only", refusal.problem));
+                self.report.problems.push(refusal.problem);
+            }
+            Verdict::Stop(refusal) => return Err(refusal.into()),
+        }
+        self.resume_settled = true;
+        Ok(())
+    }
+
+    /// `noresume`, and a pool is about to be written: an image that stayed could be resumed by a later boot, on top of a
+    /// pool that has changed. So it is made plain swap space again.
+    pub(super) fn discard_image(&mut self) -> Result<(), Failure> {
+        let settings = &self.request.resume;
+        let (Some(word), Some(asked), false) =
+            (&settings.disabled, &settings.device, self.request.import.read_only.value)
+        else {
+            return Ok(());
+        };
+        let device = asked.value.clone();
+        let place = match Spec::parse(&device) {
+            Ok(spec) if !spec.is_zvol() => self.place(&spec),
+            _ => None,
+        };
+        let Some(place) = place else {
+            self.log.info(format!("{word}: {device} is not there to be looked at"));
+            return Ok(());
+        };
+        let page = self.read(&place).unwrap_or_default();
+        if Header::read(&page).image.is_none() {
+            return Ok(());
+        }
+        let write = || -> io::Result<()> {
+            let file = File::options().write(true).open(&place.device.node)?;
+            let at = place.offset + page.len() as u64 - SIGNATURE;
+            file.write_all_at(&swap::signature_without_image(&page), at)?;
+            file.sync_all()
+        };
+        let text =
+            format!("{word}: the hibernation image on {device} is discarded, because a pool is about to be written");
+        write().map_err(|source| Failure::KeptImage { device, source })?;
+        self.log.warn(text);
+        Ok(())
+    }
+
+    /// Waits for the device and reads its header.
+    fn look_for_image(&self, asked: &str) -> (Option<Place>, Seen) {
+        let spec = match Spec::parse(asked) {
+            Ok(spec) if spec.is_zvol() => {
+                let why = "a zvol is there only when its pool is imported, which must not happen before".to_owned();
+                return (None, Seen::Unusable(why));
+            }
+            Ok(spec) => spec,
+            Err(why) => return (None, Seen::Unusable(why)),
+        };
+        let wait = self.request.resume.wait.value;
+        let start = Instant::now();
+        let mut told = false;
+        loop {
+            if let Some(place) = self.place(&spec) {
+                let page = self.read(&place);
+                let seen = page.map_or_else(|e| Seen::Unusable(e.to_string()), |page| Seen::Page(Header::read(&page)));
+                return (Some(place), seen);
+            }
+            let left = wait.saturating_sub(start.elapsed());
+            if left.is_zero() {
+                return (None, Seen::Missing(wait));
+            }
+            if !told && start.elapsed() >= POLL {
+                told = true;
+                self.log.warn(format!("waiting for the resume device {asked} ({} s left)", left.as_secs()));
+            }
+            self.hardware.wait_change(left.min(POLL));
+        }
+    }
+
+    fn place(&self, spec: &Spec) -> Option<Place> {
+        let read = |path: &Path, offset: u64, buf: &mut [u8]| self.system.read_at(path, offset, buf);
+        let page = page_size();
+        let device = swap::find(spec, Path::new("/sys"), Path::new("/dev"), page, &read)?;
+        let pages = self.request.resume.offset.as_ref().map_or(0, |o| o.value);
+        Some(Place { device, offset: pages.saturating_mul(page as u64) })
+    }
+
+    fn read(&self, place: &Place) -> io::Result<Vec<u8>> {
+        let mut page = vec![0; page_size()];
+        self.system.read_at(&place.device.node, place.offset, &mut page)?;
+        Ok(page)
+    }
+
+    /// The kernel freezes every task before it resumes, which fails while a driver is being loaded - and then it has
+    /// discarded the image already.
+    fn rest(&self) {
+        let start = Instant::now();
+        let _ = self.hardware.module("zfs", REST);
+        while !self.hardware.settled() && start.elapsed() < REST {
+            self.hardware.wait_change(Duration::from_millis(50));
+        }
+    }
+}
+
+/// Asks the kernel to resume. Comes back only if it does not.
+fn resume(place: &Place, offset: Option<u64>) -> io::Result<()> {
+    if let Some(offset) = offset {
+        fs::write(RESUME_OFFSET, offset.to_string())?;
+    }
+    let (major, minor) = place.device.number;
+    fs::write(RESUME, format!("{major}:{minor}"))
+}
+
+fn page_size() -> usize {
+    usize::try_from(procfs::page_size()).unwrap_or(4096)
+}

@@ -1,0 +1,90 @@
+//! Keys of what is to be mounted: that of the root must be had, the others are asked for if they would be mounted now.
+
+use super::Boot;
+use super::failure::Failure;
+use crate::plan::facts::Dataset;
+use crate::plan::fstab::FstabEntry;
+use crate::plan::{from_zfs, mounts};
+use crate::unlock::{Effort, Keyring, UnlockError, Unlocker};
+use crate::zfs::ioctl::Zfs;
+use std::collections::BTreeSet;
+use std::path::Path;
+
+impl Boot<'_> {
+    /// Loads the key that the root needs; the root as it is then.
+    pub(super) fn unlock_root(&mut self, root: Dataset) -> Result<Dataset, Failure> {
+        if root.key_available != Some(false) {
+            return Ok(root);
+        }
+        let began = self.phases.start("unlock");
+        let key = root.encryption_root.clone().unwrap_or_else(|| root.name.clone());
+        self.unlock(&key, None, Effort::Needed).map_err(|error| Failure::Key { dataset: root.name.clone(), error })?;
+        drop(began);
+        Ok(Dataset { key_available: Some(true), ..root })
+    }
+
+    /// Loads the keys of what else would be mounted if its key were there. What cannot be unlocked is left locked: the plan
+    /// then skips it and says so.
+    pub(super) fn unlock_others(&mut self, root: &Dataset, all: Vec<Dataset>, fstab: &[FstabEntry]) -> Vec<Dataset> {
+        let wanted = self.locked(root, &all, fstab);
+        if wanted.is_empty() {
+            return all;
+        }
+        let began = self.phases.start("unlock others");
+        let new_root = self.new_root.clone();
+        for (key, effort) in &wanted {
+            if let Err(error) = self.unlock(key, Some(&new_root), *effort) {
+                self.log.warn(format!("what is encrypted with the key of {key} is not mounted: {error}"));
+                self.report.problems.push(error.to_string());
+            }
+        }
+        drop(began);
+        let zfs = Zfs::new(self.system);
+        let now = |dataset: Dataset| match zfs.objset(&dataset.name) {
+            Ok(objset) if dataset.key_available == Some(false) => from_zfs::dataset(&objset, self.relatime_default()),
+            _ => dataset,
+        };
+        all.into_iter().map(now).collect()
+    }
+
+    /// Encryption roots without a key of what the plan would mount with it, in the order of the mounts, and whether to ask:
+    /// not for what fstab calls `nofail`.
+    fn locked(&self, root: &Dataset, all: &[Dataset], fstab: &[FstabEntry]) -> Vec<(String, Effort)> {
+        let unlocked =
+            |dataset: &Dataset| Dataset { key_available: dataset.key_available.map(|_| true), ..dataset.clone() };
+        let locked = all.iter().filter(|d| d.key_available == Some(false));
+        let locked: BTreeSet<&str> = locked.map(|d| d.name.as_str()).collect();
+        if locked.is_empty() {
+            return Vec::new();
+        }
+        let open: Vec<Dataset> = all.iter().map(unlocked).collect();
+        let steps = mounts::plan(root, &open, fstab, &self.request).steps;
+        let mut keys: Vec<(String, Effort)> = Vec::new();
+        for step in steps.iter().filter(|step| locked.contains(step.dataset.as_str())) {
+            let dataset = all.iter().find(|d| d.name == step.dataset);
+            let key = dataset.and_then(|d| d.encryption_root.clone()).unwrap_or_else(|| step.dataset.clone());
+            let effort = if step.nofail { Effort::Silent } else { Effort::Optional };
+            match keys.iter_mut().find(|(known, _)| *known == key) {
+                Some((_, known)) if effort == Effort::Optional => *known = effort,
+                Some(_) => {}
+                None => keys.push((key, effort)),
+            }
+        }
+        keys
+    }
+
+    fn unlock(&mut self, key: &str, root: Option<&Path>, effort: Effort) -> Result<(), UnlockError> {
+        let hardware = &self.hardware;
+        let load = |module: &str| hardware.load(module);
+        let keyring = std::mem::take(&mut self.keyring);
+        let mut unlocker =
+            Unlocker::new(self.system, &self.log, &self.request.keys).with_keyring(keyring).with_modules(&load);
+        if let Some(root) = root {
+            unlocker = unlocker.with_root(root);
+        }
+        let result = unlocker.unlock_with(key, effort);
+        let keyring: Keyring = unlocker.into_keyring();
+        self.keyring = keyring;
+        result
+    }
+}

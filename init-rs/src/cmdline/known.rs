@@ -1,0 +1,200 @@
+//! Every word that is understood: one table for the messages of the parser, for `taproot explain` and for the check that
+//! `docs/boot-parameters.md` leaves none out.
+
+/// A word that is understood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// The word up to its `=`.
+    pub word: &'static str,
+    /// What follows, e.g. `=SECONDS`; parts in brackets may be left out.
+    pub form: &'static str,
+    /// What it does, in a few words.
+    pub meaning: &'static str,
+}
+
+const fn known(word: &'static str, form: &'static str, meaning: &'static str) -> Known {
+    Known { word, form, meaning }
+}
+
+/// Form of a switch.
+const SWITCH: &str = "[=yes|no]";
+/// Meaning of words that name a thing that is done anyway.
+const ALWAYS: &str = "no effect: it is always done";
+
+/// The table, by part of the boot.
+pub const KNOWN: &[Known] = &[
+    // which root
+    known("root", "=ZFS=POOL/DATASET|zfs:POOL/DATASET|zfs:AUTO|zfs[@SNAPSHOT]", "the root"),
+    known("zfs", "=POOL/DATASET[@SNAPSHOT]|POOL|bootfs|auto", "the root; wins over root="),
+    known("bootfs", "=POOL/DATASET[@SNAPSHOT]", "the root, where no other word names a dataset"),
+    known("zfs-bootfs", "=POOL/DATASET[@SNAPSHOT]", "the root, where no other word names a dataset"),
+    known("rpool", "=POOL", "the pool whose bootfs is meant, where no dataset is named"),
+    known("rootfstype", "=TYPE", "`zfs`: root=POOL/DATASET is a dataset, and no root= is the bootfs of a pool"),
+    known("boot", "=zfs", "root=POOL/DATASET is a dataset, and no root= is the bootfs of a pool"),
+    known("taproot.fallback", "=DATASET,...", "roots to try when the chosen one cannot be booted"),
+    // how it is mounted and started
+    known("ro", "", "the root is mounted read-only"),
+    known("rw", "", "takes an earlier ro back"),
+    known("rootflags", "=OPTIONS", "mount options for the root"),
+    known("init", "=/PATH", "the program to start in the new root"),
+    // log
+    known("quiet", "", "the console shows errors only"),
+    known("debug", "", "the console shows everything"),
+    known("loglevel", "=0-10", "the console shows messages below this level"),
+    known("rd.debug", SWITCH, "the console shows everything"),
+    known("zfs_debug", SWITCH, "the console shows everything"),
+    known("zfs.debug", SWITCH, "the console shows everything"),
+    known("zfsdebug", SWITCH, "the console shows everything"),
+    known("taproot.log", "=error|warn|info|debug", "the least important message that the console shows"),
+    // waiting
+    known("taproot.wait", "=SECONDS|forever", "how long to wait for the wanted pool"),
+    known("zfs_wait", "=SECONDS", "how long to wait for the wanted pool"),
+    known("rootdelay", "=SECONDS", "how long to wait for the wanted pool, if that is longer than the default"),
+    known("rootwait", "[=SECONDS]", "how long to wait for the wanted pool; without a number: for ever"),
+    known("taproot.degraded", "=SECONDS|now|no", "how long to wait for missing disks of a pool that could do without"),
+    known("taproot.degraded_wait", "=SECONDS", "how long to wait for missing disks of a pool that could do without"),
+    // import
+    known(
+        "taproot.hostid",
+        "=strict|known|force|0xHEX",
+        "whether another system's pool is taken; or this system's hostid",
+    ),
+    known("zfs_force", SWITCH, "a pool last used by another system is imported all the same"),
+    known("zfs.force", SWITCH, "a pool last used by another system is imported all the same"),
+    known("zfsforce", SWITCH, "a pool last used by another system is imported all the same"),
+    known("spl_hostid", "=8 hexadecimal digits", "this system's hostid"),
+    known("spl.spl_hostid", "=NUMBER, 0xHEX or 0OCTAL", "this system's hostid; also an option of module spl"),
+    known("taproot.import", "=ro|rw", "import the pool read-only"),
+    known("taproot.import_dir", "=/DIR[:/DIR...]", "directories or devices to look at instead of every disk"),
+    known("zfs_import_dir", "=/DIR[:/DIR...]", "directories or devices to look at instead of every disk"),
+    known("taproot.missing_log", SWITCH, "import a pool whose log device is missing, losing what only the log holds"),
+    known("taproot.skip_pools", "=POOL,...", "pools that an unnamed root must not come from"),
+    known("zfs_boot_only", SWITCH, ALWAYS),
+    known("zfs_ignorecache", SWITCH, ALWAYS),
+    // keys
+    known(
+        "taproot.key",
+        "=[DEVICE:]/PATH",
+        "a file with a key; DEVICE is LABEL=, UUID=, PARTLABEL=, PARTUUID= or /dev/...",
+    ),
+    known("taproot.key_wait", "=SECONDS|forever", "how long to wait for the device of a key file"),
+    known("taproot.key_prompt", "=yes|no", "whether to ask for passphrases"),
+    known("taproot.key_tries", "=NUMBER", "how often a passphrase may be wrong; 0: no limit"),
+    known("taproot.key_timeout", "=SECONDS|no", "how long a prompt waits for the first key stroke"),
+    // mounts
+    known("taproot.mounts", "=all|children|system|none|DATASET,...", "which datasets are mounted with the root"),
+    known("taproot.also", "=DATASET,...", "further datasets to mount, whatever their canmount is"),
+    known("taproot.fstab", "=yes|no", "whether the root's fstab is read"),
+    // snapshots
+    known("rollback", SWITCH, "roll the root back to the snapshot that is named behind it, instead of cloning that"),
+    known("bootfs.rollback", "[=SNAPSHOT]", "roll the root back to this snapshot (no name: the kernel's release)"),
+    known(
+        "bootfs.snapshot",
+        "[=SNAPSHOT]",
+        "take this snapshot of the root before it is mounted (no name: the kernel's release)",
+    ),
+    known("taproot.destroy_newer", SWITCH, "a rollback may destroy newer snapshots"),
+    known("taproot.clone", "=POOL/DATASET", "name of the clone that is made of the snapshot"),
+    // hibernation
+    known("resume", "=DEVICE", "swap device with an image of the hibernated system"),
+    known("resume_offset", "=NUMBER", "page of the swap file on that device"),
+    known("noresume", "", "an image of a hibernated system is not resumed"),
+    known("hibernate", "=noresume|no", "an image of a hibernated system is not resumed"),
+    known("taproot.resume_wait", "=SECONDS|forever", "how long to wait for the device of resume="),
+    known("resumewait", "", "wait for the device of resume= for ever"),
+    known("resumedelay", "=SECONDS", "how long to wait for the device of resume=, if that is longer than the default"),
+    // rescue
+    known(
+        "taproot.rescue",
+        "[=menu|shell|locked|reboot[:SECONDS]|poweroff[:SECONDS]|now|no]",
+        "what a failure ends in; alone or with `now`: stop before anything is done",
+    ),
+    known(
+        "taproot.attempts",
+        "=NUMBER",
+        "failed attempts that restart the machine before it is switched off; 0: no limit",
+    ),
+    known("taproot.break", "=start|import|mount|handover,...", "stages to stop before"),
+    known("break", "[=STAGE,...]", "stages to stop before, as initramfs-tools and mkinitcpio call them"),
+    known("rd.break", "[=STAGE,...]", "stages to stop before, as dracut calls them"),
+    known("rd.shell", SWITCH, "`no`: a failure gives nobody a shell"),
+    known("rd.emergency", "=reboot|poweroff|halt", "what a failure ends in"),
+    known("panic", "=SECONDS", "a failure restarts the machine after this time"),
+    known("taproot.menu", "[=SECONDS|yes|no]", "choose the root from a menu"),
+    // modules
+    known("modprobe.blacklist", "=MODULE,...", "modules not to load for a device"),
+    known("module_blacklist", "=MODULE,...", "modules not to load for a device"),
+];
+
+/// The entry of a word (its part before the `=`).
+pub fn find(key: &str) -> Option<&'static Known> {
+    KNOWN.iter().find(|known| known.word == key)
+}
+
+/// The known `taproot.` word that looks most like `key`, if any does.
+pub fn nearest(key: &str) -> Option<&'static str> {
+    let own = KNOWN.iter().map(|known| known.word).filter(|word| word.starts_with("taproot."));
+    let (distance, word) = own.map(|word| (distance(key, word), word)).min()?;
+    let name = word.len().saturating_sub("taproot.".len());
+    (distance <= 1.max(name / 3)).then_some(word)
+}
+
+/// Edits (insert, remove, change a letter, swap two neighbours) that make one text of another.
+fn distance(a: &str, b: &str) -> usize {
+    // Nothing longer is near to any word.
+    let a: Vec<char> = a.chars().take(64).collect();
+    let b: Vec<char> = b.chars().collect();
+    let at = |row: &[usize], i: usize| row.get(i).copied().unwrap_or(usize::MAX / 2);
+    let mut before: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, y) in b.iter().enumerate() {
+            let mut best = (at(&last, j) + usize::from(x != y)).min(at(&last, j + 1) + 1).min(at(&row, j) + 1);
+            let previous = |text: &[char], at: usize| at.checked_sub(1).and_then(|at| text.get(at).copied());
+            if previous(&a, i) == Some(*y) && previous(&b, j) == Some(*x) {
+                best = best.min(at(&before, j.saturating_sub(1)) + 1);
+            }
+            row.push(best);
+        }
+        before = std::mem::replace(&mut last, row);
+    }
+    at(&last, b.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn each_word_once() {
+        let words: BTreeSet<_> = KNOWN.iter().map(|known| known.word).collect();
+        assert_eq!(words.len(), KNOWN.len());
+    }
+
+    #[test]
+    fn distances() {
+        for (a, b, edits) in
+            [("", "", 0), ("", "ab", 2), ("wiat", "wait", 1), ("wat", "wait", 1), ("ab", "ba", 1), ("xyz", "abc", 3)]
+        {
+            assert_eq!(distance(a, b), edits, "{a} {b}");
+            assert_eq!(distance(b, a), edits, "{b} {a}");
+        }
+        assert_eq!(nearest("taproot.wiat"), Some("taproot.wait"));
+        assert_eq!(nearest("taproot.degarded"), Some("taproot.degraded"));
+        assert_eq!(nearest("taproot.keyprompt"), Some("taproot.key_prompt"));
+        assert_eq!(nearest("taproot.colour"), None);
+        assert_eq!(nearest(&"x".repeat(10_000)), None);
+    }
+
+    #[test]
+    fn the_documentation_names_every_word() {
+        let doc = include_str!("../../../docs/boot-parameters.md");
+        for known in KNOWN {
+            // `word`, `word=...` or `word[=...]`
+            let there = ["`", "=", "["].iter().any(|end| doc.contains(&format!("`{}{end}", known.word)));
+            assert!(there, "docs/boot-parameters.md lacks `{}`", known.word);
+        }
+    }
+}

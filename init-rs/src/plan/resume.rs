@@ -1,0 +1,156 @@
+//! Hibernation: whether a pool may be written, seen from the device that may hold an image. A resumed system goes on with
+//! what it knew of its pools; if they were written in between, they are damaged. `docs/resume.md` has the rules.
+
+use std::time::Duration;
+
+use super::Refusal;
+use crate::devices::swap::Header;
+
+/// The signature of an image that the kernel itself can resume.
+const KERNELS_OWN: &str = "S1SUSPEND";
+
+/// What was found of the resume device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seen {
+    /// It did not appear in this time.
+    Missing(Duration),
+    /// It cannot be found or read, and why.
+    Unusable(String),
+    /// The page that would begin an image.
+    Page(Header),
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// There is no image: boot.
+    Boot(String),
+    /// There was one, and it is gone: boot, with a warning.
+    BootAnew(String),
+    /// There is one: hand it to the kernel.
+    Resume(String),
+    /// There may be one, and it cannot be resumed: do not write.
+    Stop(Refusal),
+}
+
+/// Judges the first look. `device`: what `resume=` names; `word`: the whole word; `kernel`: whether this kernel has
+/// `/sys/power/resume`.
+pub fn first_look(device: &str, word: &str, seen: &Seen, kernel: bool) -> Verdict {
+    match seen {
+        Seen::Missing(time) => Verdict::Stop(refusal(
+            &format!("the resume device {device} did not appear within {} s", time.as_secs()),
+            format!("the device named by {word}, to see whether the system was hibernated to it"),
+            vec!["no block device of that name; drivers, LUKS, LVM and md that it needs may be missing".to_owned()],
+            Some("attach it and type retry; taproot.resume_wait=SECONDS waits longer"),
+        )),
+        Seen::Unusable(why) => Verdict::Stop(refusal(
+            &format!("the resume device {device} cannot be looked at: {why}"),
+            "swap space on a disk or partition, which can be read before any pool is imported".to_owned(),
+            vec![],
+            None,
+        )),
+        Seen::Page(Header { image: None, swap: true, .. }) => {
+            Verdict::Boot(format!("no hibernation image on {device}"))
+        }
+        Seen::Page(Header { image: None, .. }) => {
+            Verdict::Boot(format!("no hibernation image on {device}, which holds no swap space there"))
+        }
+        Seen::Page(Header { image: Some(image), .. }) if image == KERNELS_OWN && kernel => {
+            Verdict::Resume(format!("hibernation image ({image}) on {device}: resuming"))
+        }
+        Seen::Page(Header { image: Some(image), .. }) => {
+            let why =
+                if kernel { "it was not made by the kernel" } else { "this kernel was built without hibernation" };
+            Verdict::Stop(kept(device, image, why))
+        }
+    }
+}
+
+/// Judges the look after the kernel came back, which means that it did not resume. `error`: what writing to
+/// `/sys/power/resume` said.
+pub fn second_look(device: &str, seen: &Seen, error: Option<&str>) -> Verdict {
+    match seen {
+        Seen::Page(Header { image: None, .. }) => Verdict::BootAnew(format!(
+            "the kernel could not resume from {device} and discarded the image (its reason is in the kernel's log): the \
+             system starts anew"
+        )),
+        Seen::Page(Header { image: Some(image), .. }) => {
+            let why = error.map_or_else(
+                || "the kernel did not take it (nohibernate, or lockdown)".to_owned(),
+                |e| format!("the kernel did not take it: {e}"),
+            );
+            Verdict::Stop(kept(device, image, &why))
+        }
+        other => first_look(device, "resume=", other, true),
+    }
+}
+
+fn kept(device: &str, image: &str, why: &str) -> Refusal {
+    refusal(
+        &format!("there is a hibernation image on {device} that was not resumed: {why}"),
+        "the hibernated system to go on".to_owned(),
+        vec![format!("signature {image}; it was left as it is")],
+        Some("boot with the kernel and the command line that the system was hibernated with"),
+    )
+}
+
+/// All of them end in the same way out.
+fn refusal(problem: &str, expected: String, found: Vec<String>, first: Option<&str>) -> Refusal {
+    let out = [
+        "boot with noresume: an image is discarded, and what was open in the hibernated system is lost",
+        "boot with taproot.import=ro to look at the pool without writing to it",
+        "if this machine does not hibernate, take resume= off the kernel command line",
+    ];
+    Refusal {
+        problem: format!("{problem}; no pool is imported, since writing to it would damage what the image relies on"),
+        expected,
+        found,
+        advice: first.into_iter().chain(out).map(str::to_owned).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(image: Option<&str>) -> Seen {
+        Seen::Page(Header { image: image.map(str::to_owned), swap: true, ..Header::default() })
+    }
+
+    #[track_caller]
+    fn stops(verdict: Verdict, part: &str) {
+        let Verdict::Stop(refusal) = verdict else { panic!("{verdict:?}") };
+        assert!(refusal.problem.contains(part) && refusal.problem.contains("no pool is imported"), "{refusal:?}");
+        assert!(refusal.advice.iter().any(|a| a.contains("noresume")), "{refusal:?}");
+    }
+
+    #[test]
+    fn no_image_boots() {
+        let verdict = first_look("UUID=x", "resume=UUID=x", &page(None), true);
+        assert_eq!(verdict, Verdict::Boot("no hibernation image on UUID=x".into()));
+        assert_eq!(first_look("UUID=x", "resume=UUID=x", &page(None), false), verdict);
+        let blank = Seen::Page(Header::default());
+        assert!(matches!(first_look("/dev/x", "", &blank, true), Verdict::Boot(t) if t.contains("no swap space")));
+    }
+
+    #[test]
+    fn the_kernels_image_is_the_kernels() {
+        assert!(matches!(first_look("x", "", &page(Some("S1SUSPEND")), true), Verdict::Resume(_)));
+        stops(first_look("x", "", &page(Some("S1SUSPEND")), false), "built without hibernation");
+        stops(first_look("x", "", &page(Some("ULSUSPEND")), true), "not made by the kernel");
+    }
+
+    #[test]
+    fn not_knowing_is_no_reason_to_write() {
+        stops(first_look("UUID=x", "resume=UUID=x", &Seen::Missing(Duration::from_secs(10)), true), "within 10 s");
+        stops(first_look("/dev/zd0", "", &Seen::Unusable("it is a zvol".into()), true), "it is a zvol");
+    }
+
+    #[test]
+    fn after_the_kernel_came_back() {
+        assert!(matches!(second_look("x", &page(None), None), Verdict::BootAnew(t) if t.contains("anew")));
+        stops(second_look("x", &page(Some("S1SUSPEND")), None), "nohibernate");
+        stops(second_look("x", &page(Some("S1SUSPEND")), Some("Invalid argument")), "Invalid argument");
+        stops(second_look("x", &Seen::Unusable("gone".into()), None), "gone");
+    }
+}

@@ -1,0 +1,125 @@
+//! Long calls into the kernel: a line every few seconds, so that a pool that replays its log, or makes sure that nobody else
+//! uses it, does not look like a hang. There is no time limit: the kernel may need minutes.
+
+use crate::report::log::{Level, Log};
+use std::fs;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+const TICK: Duration = Duration::from_secs(1);
+/// Ticks between two lines.
+const EVERY: u64 = 5;
+
+/// What is being done.
+pub(super) struct Work<'a> {
+    /// `opening`, `importing`.
+    pub(super) what: &'a str,
+    pub(super) pool: &'a str,
+    pub(super) guid: u64,
+}
+
+impl Work<'_> {
+    /// Does it, and says every few seconds that it is still going on.
+    pub(super) fn watched<T: Send>(&self, log: &Log, work: impl FnOnce() -> T + Send) -> T {
+        let (done, waiting) = channel::<()>();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                let start = Instant::now();
+                let mut told: Option<(Level, u64)> = None;
+                while waiting.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+                    let elapsed = start.elapsed().as_secs();
+                    let (level, line) = self.line(elapsed, &imports_under_way(), &self.state());
+                    // A new situation is told at once, an old one from time to time.
+                    let due = match told {
+                        Some((before, when)) => before != level || elapsed >= when + EVERY,
+                        None => level != Level::Info || elapsed >= EVERY,
+                    };
+                    if due {
+                        log.line(level, &line);
+                        told = Some((level, elapsed));
+                    }
+                }
+            });
+            let result = work();
+            drop(done);
+            result
+        })
+    }
+
+    /// The pool's state in the kernel; a pool that is being opened has no such file.
+    fn state(&self) -> String {
+        fs::read_to_string(format!("/proc/spl/kstat/zfs/{}/state", self.pool)).unwrap_or_default()
+    }
+
+    /// The line. `table`: `import_progress` of the kernel, a row a pool: guid, load state, seconds that the multihost check
+    /// still takes, last txg, name and, since 2.3, a note.
+    fn line(&self, elapsed: u64, table: &str, state: &str) -> (Level, String) {
+        let Self { what, pool, guid } = self;
+        if state.trim() == "SUSPENDED" {
+            let text = "is suspended: a disk it cannot do without does not answer; nothing goes on until it does";
+            return (Level::Error, format!("pool {pool} {text} ({elapsed} s so far)"));
+        }
+        let guid = guid.to_string();
+        let row = table.lines().find(|line| line.split_whitespace().next() == Some(&guid)).unwrap_or_default();
+        let mut fields = row.split_whitespace().skip(2);
+        match fields.next().and_then(|seconds| seconds.parse::<i64>().ok()) {
+            Some(left) if left > 0 => {
+                let text = "multihost: checking that no other system uses pool";
+                (Level::Warn, format!("{text} {pool}: {elapsed} s so far, about {left} s to go"))
+            }
+            _ => {
+                let note = fields.skip(2).collect::<Vec<_>>().join(" ");
+                let note = if matches!(note.as_str(), "" | "-") { String::new() } else { format!(" ({note})") };
+                (Level::Info, format!("{what} pool {pool}: {elapsed} s so far{note}"))
+            }
+        }
+    }
+}
+
+fn imports_under_way() -> String {
+    fs::read_to_string("/proc/spl/kstat/zfs/import_progress").unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: &str = "\
+pool_guid            load_state      multihost_secs  max_txg         pool_name            notes
+11111111111111111111 2               0               0               other                Loading checkpoint txg
+7                    2               13              0               $import              -
+";
+
+    fn line(guid: u64, table: &str, state: &str) -> (Level, String) {
+        Work { what: "opening", pool: "tank", guid }.line(12, table, state)
+    }
+
+    #[test]
+    fn the_multihost_check_counts_down() {
+        let (level, text) = line(7, TABLE, "");
+        assert_eq!(level, Level::Warn);
+        assert_eq!(text, "multihost: checking that no other system uses pool tank: 12 s so far, about 13 s to go");
+    }
+
+    #[test]
+    fn other_work_is_told_with_the_kernels_note() {
+        let text = "opening pool tank: 12 s so far (Loading checkpoint txg)";
+        assert_eq!(line(11_111_111_111_111_111_111, TABLE, ""), (Level::Info, text.to_owned()));
+        assert_eq!(line(8, TABLE, "").1, "opening pool tank: 12 s so far");
+        assert_eq!(line(7, "", "ONLINE\n").1, "opening pool tank: 12 s so far");
+    }
+
+    #[test]
+    fn a_suspended_pool_is_an_error() {
+        let (level, text) = line(7, TABLE, "SUSPENDED\n");
+        assert_eq!(level, Level::Error);
+        assert!(text.contains("pool tank is suspended"), "{text}");
+    }
+
+    #[test]
+    fn the_result_comes_back_at_once() {
+        let log = Log::new();
+        assert_eq!(Work { what: "opening", pool: "tank", guid: 7 }.watched(&log, || 42), 42);
+        assert_eq!(log.text(), "");
+    }
+}

@@ -1,0 +1,275 @@
+//! Unlocking encryption roots: where a key may come from, in which order, and what happens when it does not come.
+//!
+//! [`derive`] makes keys of bytes, [`files`] finds and reads key files, [`ask`] asks people, [`agents`] lets plymouth or
+//! systemd do that in a hook. `docs/keys.md` tells the order to users.
+
+pub mod agents;
+mod ask;
+pub mod derive;
+mod error;
+mod files;
+mod keyring;
+#[cfg(test)]
+mod tests;
+
+pub use agents::Agents;
+pub use error::{UnlockError, Why};
+pub use keyring::Keyring;
+
+use crate::cmdline::KeySettings;
+use crate::report::log::Log;
+use crate::sys::System;
+use crate::sys::consoles::{Consoles, Secret};
+use crate::zfs::ioctl::Zfs;
+use crate::zfs::keys::{Encryption, KeyFormat};
+use derive::Key;
+use error::Tried;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
+
+/// A derivation that takes longer is told of.
+const NOTICE: Duration = Duration::from_secs(1);
+
+/// How hard a key is tried to be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effort {
+    /// What is at hand: keys known already and files. Nobody is asked.
+    Silent,
+    /// People are asked, and may skip it with an empty line.
+    Optional,
+    /// People are asked; without the key there is no way on.
+    Needed,
+}
+
+/// Loads keys. What it has learnt is kept in its [`Keyring`], and erased with it.
+pub struct Unlocker<'a> {
+    system: &'a dyn System,
+    log: &'a Log,
+    settings: KeySettings,
+    keyring: Keyring,
+    /// `/` of the image.
+    image: PathBuf,
+    /// The root that is mounted already, in which key files may lie.
+    new_root: Option<PathBuf>,
+    load_module: Option<&'a dyn Fn(&str)>,
+    agents: Option<Agents>,
+    consoles: Option<Consoles>,
+}
+
+impl std::fmt::Debug for Unlocker<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Unlocker").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// What the kernel, or the key's form, says to an attempt.
+enum Attempt {
+    Loaded,
+    /// Not the key.
+    Wrong,
+    /// No key at all, and why.
+    Bad(derive::BadKey),
+}
+
+impl<'a> Unlocker<'a> {
+    /// An unlocker that knows nothing yet.
+    pub fn new(system: &'a dyn System, log: &'a Log, settings: &KeySettings) -> Self {
+        Self {
+            system,
+            log,
+            settings: settings.clone(),
+            keyring: Keyring::default(),
+            image: PathBuf::from("/"),
+            new_root: None,
+            load_module: None,
+            agents: None,
+            consoles: None,
+        }
+    }
+
+    /// Goes on with what an earlier one has learnt.
+    #[must_use]
+    pub fn with_keyring(mut self, keyring: Keyring) -> Self {
+        self.keyring = keyring;
+        self
+    }
+
+    /// Looks for key files that a `keylocation` names in this root too, which is mounted.
+    #[must_use]
+    pub fn with_root(mut self, root: &Path) -> Self {
+        self.new_root = Some(root.to_owned());
+        self
+    }
+
+    /// Loads the drivers of file systems that key files are on by this.
+    #[must_use]
+    pub fn with_modules(mut self, load: &'a dyn Fn(&str)) -> Self {
+        self.load_module = Some(load);
+        self
+    }
+
+    /// Lets these ask instead of the consoles, where they can.
+    #[must_use]
+    pub fn with_agents(mut self, agents: Agents) -> Self {
+        self.agents = Some(agents);
+        self
+    }
+
+    /// What was learnt, for the next one.
+    #[must_use]
+    pub fn into_keyring(self) -> Keyring {
+        self.keyring
+    }
+
+    /// Loads the key of an encryption root, whatever it takes; a dataset stands for its encryption root.
+    pub fn unlock(&mut self, encryption_root: &str) -> Result<(), UnlockError> {
+        self.unlock_with(encryption_root, Effort::Needed)
+    }
+
+    /// As [`Unlocker::unlock`], with this effort.
+    pub fn unlock_with(&mut self, dataset: &str, effort: Effort) -> Result<(), UnlockError> {
+        let facts = self.zfs().encryption(dataset)?;
+        let facts = facts.ok_or_else(|| UnlockError::NotEncrypted { dataset: dataset.to_owned() })?;
+        if facts.available {
+            return Ok(());
+        }
+        keyring::forbid_core_dumps();
+        let mut tried = Tried::default();
+        let no_key =
+            |why, tried: Tried| UnlockError::NoKey { encryption: Box::new(facts.clone()), why, tried: tried.lines };
+        if facts.format.is_none() {
+            return Err(no_key(Why::UnknownFormat, tried));
+        }
+        if self.try_memory(&facts)? || self.try_files(&facts, effort, &mut tried)? {
+            return Ok(());
+        }
+        if effort == Effort::Silent {
+            return Err(no_key(Why::NotAsked, tried));
+        }
+        match self.ask(&facts, effort)? {
+            Ok(()) => Ok(()),
+            Err(why) => Err(no_key(why, tried)),
+        }
+    }
+
+    fn zfs(&self) -> Zfs<'a> {
+        Zfs::new(self.system)
+    }
+
+    /// Passphrases that opened something else, or came from a file.
+    fn try_memory(&mut self, facts: &Encryption) -> Result<bool, UnlockError> {
+        if facts.format != Some(KeyFormat::Passphrase) {
+            return Ok(false);
+        }
+        // Taken out for the time, so that nothing is copied.
+        let known = self.keyring.take_passphrases();
+        let mut result = Ok(false);
+        for (of, passphrase) in &known {
+            result = self.attempt(facts, passphrase).map(|attempt| matches!(attempt, Attempt::Loaded));
+            if !matches!(result, Ok(false)) {
+                if result.is_ok() {
+                    self.log.info(format!("key of {} loaded: it has the passphrase of {of}", facts.root));
+                }
+                break;
+            }
+        }
+        self.keyring.put_passphrases(known);
+        result
+    }
+
+    /// Key files: the one that `keylocation` names, then those of the command line.
+    fn try_files(&mut self, facts: &Encryption, effort: Effort, tried: &mut Tried) -> Result<bool, UnlockError> {
+        if let Some(path) = facts.location.strip_prefix("file://") {
+            let place = format!("keylocation={}", facts.location);
+            match self.location_file(path) {
+                Ok((found, content)) => {
+                    let source = format!("{} (keylocation)", found.display());
+                    if self.try_content(facts, &source, content, tried)? {
+                        return Ok(true);
+                    }
+                }
+                Err(why) => tried.add(self.log, &facts.root, &place, &why),
+            }
+        } else if facts.location.starts_with("http://") || facts.location.starts_with("https://") {
+            let why = "keys are not fetched from the network this early; give a key file by taproot.key=, or type it";
+            tried.add(self.log, &facts.root, &format!("keylocation={}", facts.location), why);
+        }
+        for index in 0..self.settings.files.len() {
+            let Some(file) = self.settings.files.get(index).cloned() else { continue };
+            match self.command_line_file(&file, effort) {
+                Ok(content) => {
+                    if self.try_content(facts, &file.why, content, tried)? {
+                        return Ok(true);
+                    }
+                }
+                Err(why) => tried.add(self.log, &facts.root, &file.why, &why),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Tries what was read from `source`; a passphrase is kept for other encryption roots even if it is not this one's.
+    fn try_content(
+        &mut self,
+        facts: &Encryption,
+        source: &str,
+        content: Secret,
+        tried: &mut Tried,
+    ) -> Result<bool, UnlockError> {
+        let attempt = self.attempt(facts, &content)?;
+        match &attempt {
+            Attempt::Loaded => self.log.info(format!("key of {} loaded from {source}", facts.root)),
+            Attempt::Wrong => {
+                let noun = facts.format.map_or("key", KeyFormat::noun);
+                tried.add(self.log, &facts.root, source, &format!("its {noun} is not the right one"));
+            }
+            Attempt::Bad(bad) => tried.add(self.log, &facts.root, source, &bad.to_string()),
+        }
+        let usable = !matches!(attempt, Attempt::Bad(_));
+        if usable && facts.format == Some(KeyFormat::Passphrase) {
+            self.keyring.remember(&format!("{} ({source})", facts.root), content);
+        }
+        Ok(matches!(attempt, Attempt::Loaded))
+    }
+
+    /// Makes the key and hands it to the kernel.
+    fn attempt(&self, facts: &Encryption, content: &[u8]) -> Result<Attempt, UnlockError> {
+        let key = match self.derive(facts, content) {
+            Ok(key) => key,
+            Err(bad) => return Ok(Attempt::Bad(bad)),
+        };
+        match self.zfs().load_key(&facts.root, key.bytes()) {
+            Ok(()) => Ok(Attempt::Loaded),
+            // Somebody else was faster.
+            Err(e) if e.errno == libc::EEXIST => Ok(Attempt::Loaded),
+            Err(e) if e.errno == libc::EACCES => Ok(Attempt::Wrong),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// A passphrase takes a fraction of a second, or many of them on slow machines: then a line says so.
+    fn derive(&self, facts: &Encryption, content: &[u8]) -> Result<Key, derive::BadKey> {
+        if facts.format != Some(KeyFormat::Passphrase) {
+            return derive::key(facts, content);
+        }
+        let (done, waiting) = channel::<()>();
+        let (log, consoles) = (self.log, self.consoles.as_ref());
+        std::thread::scope(|scope| {
+            let notice = move || {
+                if waiting.recv_timeout(NOTICE) == Err(RecvTimeoutError::Timeout) {
+                    let text = format!("deriving the key of {} ({} rounds)", facts.root, facts.iterations);
+                    log.info(&text);
+                    if let Some(consoles) = consoles {
+                        consoles.print(&format!("taproot: {text}...\n"));
+                    }
+                }
+            };
+            // Without a thread there is only no notice.
+            let _ = std::thread::Builder::new().name("notice".into()).spawn_scoped(scope, notice);
+            let key = derive::key(facts, content);
+            drop(done);
+            key
+        })
+    }
+}

@@ -1,0 +1,249 @@
+//! The order in which keys are tried, against a kernel that knows the right ones.
+
+use super::*;
+use crate::cmdline::{Decided, KeyFile};
+use crate::sys::consoles::tests::Pty;
+use crate::sys::{ZfsCall, ZfsReply};
+use crate::zfs::nvlist::{NvList, Value};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::sync::Mutex;
+
+/// One encryption root of the fake kernel.
+struct Lock {
+    format: KeyFormat,
+    location: &'static str,
+    key: Vec<u8>,
+    open: bool,
+    asked: u32,
+}
+
+struct Kernel(Mutex<BTreeMap<&'static str, Lock>>);
+
+impl Kernel {
+    fn new(locks: &[(&'static str, KeyFormat, &'static str, &[u8])]) -> Self {
+        let lock = |(name, format, location, content): &(&'static str, KeyFormat, &'static str, &[u8])| {
+            let facts = facts(name, *format, location);
+            let key = derive::key(&facts, content).unwrap().bytes().to_vec();
+            (*name, Lock { format: *format, location, key, open: false, asked: 0 })
+        };
+        Self(Mutex::new(locks.iter().map(lock).collect()))
+    }
+
+    fn open(&self, name: &str) -> bool {
+        self.0.lock().unwrap()[name].open
+    }
+
+    fn asked(&self, name: &str) -> u32 {
+        self.0.lock().unwrap()[name].asked
+    }
+}
+
+fn facts(name: &str, format: KeyFormat, location: &str) -> Encryption {
+    let salt = name.len() as u64;
+    Encryption {
+        root: name.into(),
+        format: Some(format),
+        location: location.into(),
+        salt,
+        iterations: 10,
+        available: false,
+    }
+}
+
+impl System for Kernel {
+    fn zfs(&self, call: &ZfsCall<'_>) -> io::Result<ZfsReply> {
+        let mut locks = self.0.lock().unwrap();
+        let name = String::from_utf8(call.name.to_vec()).unwrap();
+        let Some(lock) = locks.get_mut(name.as_str()) else {
+            return Ok(ZfsReply { errno: libc::ENOENT, ..ZfsReply::default() });
+        };
+        if call.number == 0x49 {
+            lock.asked += 1;
+            let list = NvList::decode(call.src).unwrap();
+            let right = list.list("hidden_args").unwrap().get("wkeydata") == Some(&Value::U8Array(lock.key.clone()));
+            lock.open |= right;
+            return Ok(ZfsReply { errno: if right { 0 } else { libc::EACCES }, ..ZfsReply::default() });
+        }
+        let format = match lock.format {
+            KeyFormat::Raw => 1,
+            KeyFormat::Hex => 2,
+            KeyFormat::Passphrase => 3,
+        };
+        let values = [
+            ("keystatus", Value::U64(if lock.open { 2 } else { 1 })),
+            ("keyformat", Value::U64(format)),
+            ("keylocation", Value::text(lock.location)),
+            ("encryptionroot", Value::text(&name)),
+            ("pbkdf2salt", Value::U64(name.len() as u64)),
+            ("pbkdf2iters", Value::U64(10)),
+        ];
+        let wrapped = |(name, value)| (name, Value::List([("value", value)].into_iter().collect()));
+        let list: NvList = values.into_iter().map(wrapped).collect();
+        Ok(ZfsReply { dst: list.encode_native(), objset_type: 2, ..ZfsReply::default() })
+    }
+    fn mount(&self, _: &str, _: &Path, _: &str, _: u64, _: &str) -> io::Result<()> {
+        unreachable!("no device is named")
+    }
+    fn unmount(&self, _: &Path, _: bool) -> io::Result<()> {
+        unreachable!("no device is named")
+    }
+    fn read_at(&self, _: &Path, _: u64, _: &mut [u8]) -> io::Result<()> {
+        unreachable!("no device is named")
+    }
+}
+
+fn settings(files: &[&str]) -> KeySettings {
+    let file = |path: &&str| KeyFile { device: None, path: (*path).to_owned(), why: format!("taproot.key={path}") };
+    KeySettings {
+        files: files.iter().map(file).collect(),
+        file_wait: Decided::new(Duration::ZERO, "test"),
+        prompt: Decided::new(false, "panic=5"),
+        tries: Decided::new(3, "test"),
+        timeout: Decided::new(Some(Duration::from_secs(20)), "test"),
+    }
+}
+
+/// An image with files, and the log.
+struct Place {
+    image: tempfile::TempDir,
+    log: Log,
+}
+
+impl Place {
+    fn new(files: &[(&str, &[u8])]) -> Self {
+        let image = tempfile::tempdir().unwrap();
+        for (path, content) in files {
+            fs::create_dir_all(image.path().join(path).parent().unwrap()).unwrap();
+            fs::write(image.path().join(path), content).unwrap();
+        }
+        Self { image, log: Log::new() }
+    }
+
+    fn unlocker<'a>(&'a self, kernel: &'a Kernel, settings: &KeySettings) -> Unlocker<'a> {
+        let mut unlocker = Unlocker::new(kernel, &self.log, settings);
+        unlocker.image = self.image.path().to_owned();
+        unlocker
+    }
+}
+
+use KeyFormat::{Hex, Passphrase, Raw};
+
+#[test]
+fn keys_from_files_and_one_passphrase_for_all() {
+    let kernel = Kernel::new(&[
+        ("p", Passphrase, "prompt", b"all of them"),
+        ("p/raw", Raw, "file:///keys/raw", &[7; 32]),
+        ("p/hex", Hex, "https://example.org/key", "0F".repeat(32).as_bytes()),
+        ("p/same", Passphrase, "prompt", b"all of them"),
+        ("p/root", Passphrase, "file:///etc/keys/in-root", b"in the root"),
+    ]);
+    let place = Place::new(&[
+        ("keys/raw", &[7; 32]),
+        ("keys/hex", "0f".repeat(32).as_bytes()),
+        ("keys/pass", b"all of them\n"),
+        ("newroot/etc/keys/in-root", b"in the root\n"),
+    ]);
+    let settings = settings(&["/keys/missing", "/keys/pass", "/keys/hex"]);
+    let mut unlocker = place.unlocker(&kernel, &settings).with_root(&place.image.path().join("newroot"));
+    for name in ["p", "p/raw", "p/hex", "p/same", "p/root"] {
+        unlocker.unlock(name).unwrap();
+        assert!(kernel.open(name), "{name}");
+    }
+    assert_eq!(kernel.asked("p/same"), 1);
+    unlocker.unlock("p").unwrap();
+    assert_eq!(kernel.asked("p"), 1, "what is open is not opened again");
+    let log = place.log.text();
+    assert!(log.contains("key of p/same loaded: it has the passphrase of p "), "{log}");
+    assert!(!log.contains("all of them") && !log.contains("in the root\n"), "{log}");
+}
+
+#[test]
+fn what_was_tried_is_told() {
+    let kernel = Kernel::new(&[
+        ("p", Raw, "file:///keys/raw", &[7; 32]),
+        ("q", Passphrase, "prompt", b"right"),
+        ("r", Passphrase, "prompt", b"silent"),
+    ]);
+    let place = Place::new(&[("keys/raw", &[7; 33]), ("keys/pass", b"wrong one\n")]);
+    let settings = settings(&["/keys/pass"]);
+    let mut unlocker = place.unlocker(&kernel, &settings);
+    let error = unlocker.unlock("p").unwrap_err();
+    assert!(matches!(&error, UnlockError::NoKey { why: Why::RawNotTyped, .. }), "{error:?}");
+    assert!(error.expected().contains("raw key (32 bytes) of encryption root p (keylocation=file:///keys/raw)"));
+    let found = error.found().join("\n");
+    assert!(found.contains("/keys/raw (keylocation): a raw key is exactly 32 bytes, found 33"), "{found}");
+    let error = unlocker.unlock("q").unwrap_err();
+    assert_eq!(error.to_string(), "no key for q: no key at hand fits, and nobody is asked (panic=5)");
+    assert_eq!(error.found(), ["taproot.key=/keys/pass: its passphrase is not the right one"]);
+    let error = unlocker.unlock_with("r", Effort::Silent).unwrap_err();
+    assert!(matches!(&error, UnlockError::NoKey { why: Why::NotAsked, .. }), "{error:?}");
+    for text in [format!("{error:?} {unlocker:?}"), place.log.text()] {
+        assert!(!text.contains("wrong one"), "{text}");
+    }
+}
+
+/// What a person does: waits for a text, then types.
+fn at_terminal(
+    kernel: &Kernel,
+    name: &str,
+    effort: Effort,
+    script: &[(&str, &str)],
+) -> (Result<(), UnlockError>, String) {
+    let place = Place::new(&[]);
+    let pty = Pty::new();
+    let mut settings = settings(&[]);
+    settings.prompt = Decided::new(true, "default (yes)");
+    let mut unlocker = place.unlocker(kernel, &settings);
+    unlocker.consoles = Some(Consoles::open_terminals(std::slice::from_ref(&pty.path)));
+    let result = std::thread::scope(|scope| {
+        let (pty, result) = (&pty, &mut unlocker);
+        scope.spawn(move || {
+            for (text, line) in script {
+                pty.expect(text);
+                pty.types(&format!("{line}\r"));
+            }
+        });
+        result.unlock_with(name, effort)
+    });
+    (result, place.log.text())
+}
+
+#[test]
+fn a_person_may_err() {
+    let kernel = Kernel::new(&[("p", Passphrase, "prompt", b"hunter two")]);
+    let script = [("Passphrase for p: ", "wrong guess"), ("2 tries left", ""), ("for p: ", "hunter two")];
+    let (result, log) = at_terminal(&kernel, "p", Effort::Needed, &script);
+    result.unwrap();
+    assert!(kernel.open("p"));
+    assert!(log.contains("wrong passphrase for p, 2 tries left"), "{log}");
+    assert!(!log.contains("hunter") && !log.contains("guess"), "{log}");
+}
+
+#[test]
+fn not_for_ever() {
+    let kernel = Kernel::new(&[("p", Hex, "prompt", "0F".repeat(32).as_bytes())]);
+    let script =
+        [("Hex key (64 digits) for p: ", "12"), ("found 2 characters, 2 tries left", "x"), ("1 try left", "y")];
+    let (result, _) = at_terminal(&kernel, "p", Effort::Needed, &script);
+    assert!(matches!(result.unwrap_err(), UnlockError::NoKey { why: Why::Wrong(3), .. }));
+    let (result, _) = at_terminal(&kernel, "p", Effort::Optional, &[("for p (Enter skips it): ", "")]);
+    assert!(matches!(result.unwrap_err(), UnlockError::NoKey { why: Why::Skipped, .. }));
+    assert_eq!(kernel.asked("p"), 0);
+}
+
+#[test]
+fn a_key_that_comes_another_way_ends_the_question() {
+    let kernel = Kernel::new(&[("p", Passphrase, "prompt", b"elsewhere")]);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(300));
+            kernel.0.lock().unwrap().get_mut("p").unwrap().open = true;
+        });
+        let (result, log) = at_terminal(&kernel, "p", Effort::Needed, &[]);
+        result.unwrap();
+        assert!(log.contains("loaded by somebody else"), "{log}");
+    });
+    assert_eq!(kernel.asked("p"), 0);
+}

@@ -1,0 +1,102 @@
+//! A pool is not written while a hibernated system might be resumed.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+use std::process::Command;
+
+use taproot_tests::kit::{self, System};
+use taproot_tests::scenario::{dataset_at, explained_failure, vm};
+use taproot_tests::scenarios;
+use taproot_tests::vm::{Disk, Scratch};
+
+const WORDS: &str = "root=ZFS=presume/ROOT/default";
+const UUID: &str = "resume=UUID=11111111-2222-3333-4444-555555555555";
+/// Where the swap partition begins, and the page of the second header in it.
+const START: u64 = 1 << 20;
+const PAGE: u64 = 4096;
+const OFFSET: u64 = 256;
+
+/// Pool disk and swap disk; the swap space holds an image, or what passes for one at first sight, at this page.
+fn disks(scratch: &Scratch, system: &System, page: u64) -> [Disk; 2] {
+    let [pool, swap] = ["resume0", "hib0"].map(|serial| scratch.overlay(system, serial).unwrap());
+    let file = scratch.path().join("signature");
+    std::fs::write(&file, b"SWAPSPACE2S1SUSPEND\0").unwrap();
+    let at = START + (page + 1) * PAGE - 20;
+    let write = format!("write -s {} {at} 20", file.display());
+    kit::run(Command::new("qemu-io").args(["-f", "qcow2", "-c", &write]).arg(&swap.path)).unwrap();
+    assert_eq!(signature(scratch, &swap, page), "S1SUSPEND\0");
+    [pool, swap]
+}
+
+/// The signature in the swap space now.
+fn signature(scratch: &Scratch, swap: &Disk, page: u64) -> String {
+    let raw = scratch.path().join("swap.raw");
+    kit::run(Command::new("qemu-img").args(["convert", "-O", "raw"]).args([&swap.path, &raw])).unwrap();
+    let end = usize::try_from(START + (page + 1) * PAGE).unwrap();
+    String::from_utf8_lossy(&std::fs::read(raw).unwrap()[end - 10..end]).into_owned()
+}
+
+scenarios! {
+    /// The kernel looks at the image first, finds it broken and discards it; only then is the pool imported.
+    fn an_image_is_settled_before_the_import(system) {
+        let scratch = Scratch::new().unwrap();
+        let [pool, swap] = disks(&scratch, system, 0);
+        let mut vm = vm("resume-broken", system, &format!("{WORDS} {UUID}")).unwrap().disks([swap.clone(), pool]).start().unwrap();
+        let report = vm.report(40).unwrap();
+        vm.wait_exit(20).unwrap();
+        assert_eq!(dataset_at(&report, "/").as_deref(), Some("presume/ROOT/default"));
+        let problems = report.json.unwrap()["problems"].to_string();
+        assert!(problems.contains("could not resume") && problems.contains("starts anew"), "{problems}");
+        let said = vm.console.text();
+        let at = |what: &str| said.find(what).unwrap_or_else(|| panic!("{what:?} is not in:\n{said}"));
+        assert!(at("hibernation image (S1SUSPEND)") < at("discarded the image"));
+        assert!(at("discarded the image") < at("pool presume:"));
+        assert_eq!(signature(&scratch, &swap, 0), "SWAPSPACE2");
+    }
+
+    /// The kernel refuses to resume, so the image stays, and the pool stays as it is; `noresume` is the way out, and leaves
+    /// no image that could be resumed over the changed pool.
+    fn an_image_that_stays_keeps_the_pool_from_being_written(system) {
+        let scratch = Scratch::new().unwrap();
+        let [pool, swap] = disks(&scratch, system, OFFSET);
+        let words = format!("{WORDS} resume=LABEL=hib resume_offset={OFFSET}");
+        let refused = vm("resume-stays", system, &format!("{words} nohibernate")).unwrap()
+            .disks([pool.clone(), swap.clone()]).start().unwrap();
+        let text = explained_failure(&refused, 40).unwrap();
+        for part in ["hibernation image on LABEL=hib that was not resumed", "no pool is imported", "noresume"] {
+            assert!(text.contains(part), "{part:?} is not in the explanation:\n{text}");
+        }
+        refused.kill().unwrap();
+        assert!(scratch.untouched(&pool).unwrap(), "the pool was written");
+        assert_eq!(signature(&scratch, &swap, OFFSET), "S1SUSPEND\0");
+
+        let mut vm = vm("resume-noresume", system, &format!("{words} noresume")).unwrap()
+            .disks([pool.clone(), swap.clone()]).start().unwrap();
+        assert_eq!(vm.report(40).unwrap().hostname(), "presume");
+        vm.wait_exit(20).unwrap();
+        assert!(!scratch.untouched(&pool).unwrap());
+        assert_eq!(signature(&scratch, &swap, OFFSET), "SWAPSPACE2");
+    }
+
+    /// Not knowing is no reason to write: the boot goes on when the device is there and holds no image.
+    fn a_missing_device_is_explained_and_can_be_attached(system) {
+        let scratch = Scratch::new().unwrap();
+        let [pool, swap] = ["resume0", "hib0"].map(|serial| scratch.overlay(system, serial).unwrap());
+        let mut vm = vm("resume-missing", system, &format!("{WORDS} {UUID} taproot.resume_wait=2")).unwrap()
+            .disk(pool.clone()).start().unwrap();
+        let text = explained_failure(&vm, 40).unwrap();
+        for part in ["did not appear within 2 s", "taproot.resume_wait=SECONDS", "noresume"] {
+            assert!(text.contains(part), "{part:?} is not in the explanation:\n{text}");
+        }
+        assert!(scratch.untouched(&pool).unwrap(), "the pool was written");
+        vm.plug(&swap).unwrap();
+        vm.type_line("retry").unwrap();
+        assert_eq!(vm.report(40).unwrap().hostname(), "presume");
+        assert!(vm.console.text().contains("no hibernation image on UUID=11111111"));
+    }
+}
