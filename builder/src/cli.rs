@@ -26,6 +26,8 @@ pub enum Command {
     Initramfs(InitramfsArgs),
     /// List what is in an image and why each file is there.
     Inspect(InspectArgs),
+    /// Say what a kernel command line asks for, and what it would boot.
+    Explain(ExplainArgs),
     /// Print a completion script for a shell.
     Completions {
         /// Shell.
@@ -112,6 +114,32 @@ pub struct InspectArgs {
     pub json: bool,
 }
 
+/// Arguments of `taproot explain`.
+#[derive(Debug, Clone, Default, Args)]
+#[command(
+    after_help = "Prints each word with what it sets, the settings no word decides, and on the facts: the pool and the root that \
+    would be chosen, and every mount in order with its reason. Nothing is changed and no privileges are needed.\n\n\
+    Examples:\n  taproot explain                                     this boot\n  \
+    taproot explain --cmdline 'zfs=tank/ROOT/new ro'    another root on this machine\n  \
+    taproot explain --facts boot.json --cmdline 'root=zfs:AUTO taproot.mounts=system'\n  \
+    ssh host cat /run/taproot/boot.json | taproot explain --facts - --json\n  \
+    taproot explain --facts none --cmdline 'root=zfs:AUTO rootdelay=9'    the words alone"
+)]
+pub struct ExplainArgs {
+    /// The kernel command line [default: that of the recorded boot, else /proc/cmdline]
+    #[arg(long, value_name = "WORDS")]
+    pub cmdline: Option<String>,
+    /// boot.json of a boot; `-`: from standard input; `system`: ask /dev/zfs; `none` [default: /run/taproot/boot.json, else system]
+    #[arg(long, value_name = "FILE")]
+    pub facts: Option<PathBuf>,
+    /// Image whose packed words come before the command line, and whose expected pools count
+    #[arg(long, value_name = "FILE")]
+    pub image: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,7 +152,7 @@ mod tests {
 
     #[test]
     fn every_command_with_choices_has_examples() {
-        for name in ["initramfs", "inspect"] {
+        for name in ["initramfs", "inspect", "explain"] {
             let mut command = Cli::command();
             let help = command.find_subcommand_mut(name).unwrap().render_help().to_string();
             assert!(help.contains("Examples:"), "{name}");

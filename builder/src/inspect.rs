@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::{Cursor, Read};
-use taproot_init::image::MANIFEST_PATH;
+use taproot_init::image::{CONFIG_PATH, MANIFEST_PATH};
 
 /// More than this is no initramfs.
 const LIMIT: usize = 512 << 20;
@@ -66,17 +66,17 @@ pub fn unpack(bytes: &[u8]) -> Result<Vec<u8>> {
     Ok(plain)
 }
 
-/// Reads one archive; returns the entries, the manifest if it is there, and where the archive ends.
-fn entries(archive: &[u8], early: bool) -> Result<(Vec<File>, Option<String>, usize)> {
+/// Reads one archive; returns the entries, the text of the file `wanted` if it is there, and where the archive ends.
+fn entries(archive: &[u8], early: bool, wanted: &str) -> Result<(Vec<File>, Option<String>, usize)> {
     let mut cursor = Cursor::new(archive);
     let mut files = Vec::new();
-    let mut manifest = None;
+    let mut content = None;
     loop {
         let mut reader = cpio::NewcReader::new(cursor).context("the archive is damaged or cut off")?;
         let entry = reader.entry();
         if entry.is_trailer() {
             let inner = reader.finish().context("the archive's end is damaged")?;
-            return Ok((files, manifest, usize::try_from(inner.position())?));
+            return Ok((files, content, usize::try_from(inner.position())?));
         }
         let path = format!("/{}", entry.name().trim_start_matches("./").trim_start_matches('/'));
         let kind = match entry.mode() & 0o170_000 {
@@ -86,10 +86,10 @@ fn entries(archive: &[u8], early: bool) -> Result<(Vec<File>, Option<String>, us
             _ => "device",
         };
         let file = File { kind, size: entry.file_size().into(), mode: entry.mode(), why: None, early, path };
-        if file.path == MANIFEST_PATH {
+        if file.path == wanted {
             let mut text = Vec::new();
-            reader.read_to_end(&mut text).context("the manifest is cut off")?;
-            manifest = Some(String::from_utf8_lossy(&text).into_owned());
+            reader.read_to_end(&mut text).with_context(|| format!("{wanted} is cut off"))?;
+            content = Some(String::from_utf8_lossy(&text).into_owned());
         }
         files.push(file);
         cursor = reader.finish().context("the archive is damaged or cut off")?;
@@ -98,6 +98,22 @@ fn entries(archive: &[u8], early: bool) -> Result<(Vec<File>, Option<String>, us
 
 /// Lists an image.
 pub fn list(image: &[u8]) -> Result<Listing> {
+    let (mut listing, manifest) = walk(image, MANIFEST_PATH)?;
+    let why: BTreeMap<&str, &str> =
+        manifest.iter().flat_map(|m| m.lines()).filter_map(|l| l.split_once('\t')).collect();
+    for file in listing.files.iter_mut().filter(|f| !f.early) {
+        file.why = why.get(file.path.as_str()).map(|w| (*w).to_owned());
+    }
+    Ok(listing)
+}
+
+/// The text of the image configuration; `None` if another tool made the image.
+pub fn config(image: &[u8]) -> Result<Option<String>> {
+    walk(image, CONFIG_PATH).map(|(_, config)| config)
+}
+
+/// Every entry, and the text of the main archive's file `wanted`.
+fn walk(image: &[u8], wanted: &str) -> Result<(Listing, Option<String>)> {
     let mut files = Vec::new();
     let mut rest = image;
     loop {
@@ -106,31 +122,30 @@ pub fn list(image: &[u8]) -> Result<Listing> {
         };
         if compression != "none" {
             let archive = unpack(rest)?;
-            return finish(image.len(), compression, &archive, files);
+            return finish(image.len(), compression, &archive, files, wanted);
         }
-        let (found, manifest, end) = entries(rest, true)?;
+        let (found, _, end) = entries(rest, true, wanted)?;
         let after = rest.get(end..).unwrap_or_default();
         let zeros = after.iter().take_while(|b| **b == 0).count();
         let next = after.get(zeros..).unwrap_or_default();
         if next.is_empty() {
-            let _ = (found, manifest);
-            return finish(image.len(), "none", rest, files);
+            return finish(image.len(), "none", rest, files, wanted);
         }
         files.extend(found);
         rest = next;
     }
 }
 
-fn finish(bytes: usize, compression: &'static str, archive: &[u8], early: Vec<File>) -> Result<Listing> {
-    let (mut main, manifest, _) = entries(archive, false)?;
-    let why: BTreeMap<&str, &str> =
-        manifest.iter().flat_map(|m| m.lines()).filter_map(|l| l.split_once('\t')).collect();
-    for file in &mut main {
-        file.why = why.get(file.path.as_str()).map(|w| (*w).to_owned());
-    }
-    let mut files = early;
+fn finish(
+    bytes: usize,
+    compression: &'static str,
+    archive: &[u8],
+    mut files: Vec<File>,
+    wanted: &str,
+) -> Result<(Listing, Option<String>)> {
+    let (main, content, _) = entries(archive, false, wanted)?;
     files.extend(main);
-    Ok(Listing { bytes: bytes as u64, compression, uncompressed_bytes: archive.len() as u64, files })
+    Ok((Listing { bytes: bytes as u64, compression, uncompressed_bytes: archive.len() as u64, files }, content))
 }
 
 #[cfg(test)]
@@ -145,6 +160,7 @@ mod tests {
         let mut tree = Tree::default();
         tree.program("/init", vec![7; 5000], "init").unwrap();
         tree.file(MANIFEST_PATH, b"/init\tthe program\n".to_vec(), "manifest").unwrap();
+        tree.file(CONFIG_PATH, b"cmdline=quiet\n".to_vec(), "configuration").unwrap();
         let mut bytes = early.to_cpio(0).unwrap();
         let compression: crate::initramfs::compress::Compression = compression.parse().unwrap();
         bytes.extend(compression.apply(tree.to_cpio(0).unwrap()).unwrap());
@@ -158,6 +174,7 @@ mod tests {
             assert_eq!(listing.compression, compression);
             let init = listing.files.iter().find(|f| f.path == "/init").unwrap();
             assert_eq!((init.why.as_deref(), init.size, init.mode), (Some("the program"), 5000, 0o100_755));
+            assert_eq!(config(&image(compression)).unwrap().as_deref(), Some("cmdline=quiet\n"));
             assert!(listing.files.iter().any(|f| f.early && f.path.ends_with("GenuineIntel.bin")));
         }
     }

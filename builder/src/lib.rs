@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod commands;
+pub mod explain;
 pub mod initramfs;
 pub mod inspect;
 pub mod output;

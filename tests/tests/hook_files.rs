@@ -168,7 +168,6 @@ fn a_root_of_ours_is_mounted() {
             record,
             [
                 "taproot-init hook wanted",
-                "taproot-init hook resume",
                 "modprobe zfs",
                 "handler taproot_mount_handler",
                 &mount,

@@ -7,6 +7,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::Value;
 use taproot_tests::kit::{self, System};
 use taproot_tests::vm::{Mount, Report, Scratch, Vm};
 use taproot_tests::{checkout, image, scenario, scenarios, words};
@@ -81,6 +82,15 @@ fn of_pools(report: &Report) -> Vec<Mount> {
     mounts
 }
 
+/// The mounts in `boot.json` without how long they took.
+fn untimed(json: &Value) -> Vec<Value> {
+    let mut mounts = json["mounts"].as_array().unwrap().clone();
+    for mount in &mut mounts {
+        mount.as_object_mut().unwrap().remove("ms").unwrap();
+    }
+    mounts
+}
+
 /// Milliseconds from the start of the kernel to the start of systemd.
 fn userspace(report: &Report) -> u64 {
     report.one("USERSPACE").parse::<u64>().unwrap() / 1000
@@ -106,9 +116,10 @@ scenarios! {
         assert_eq!(of_pools(&hooked), expected);
         assert_eq!(hooked.all("RUN"), alone.all("RUN"), "in /run/taproot");
         let (json, other) = (hooked.json.as_ref().expect("boot.json"), alone.json.as_ref().unwrap());
-        for key in ["root", "kernel", "mounts"] {
+        for key in ["root", "kernel", "choice"] {
             assert_eq!(json[key], other[key], "{key} in boot.json");
         }
+        assert_eq!(untimed(json), untimed(other), "mounts in boot.json");
         assert!(json["problems"].as_array().unwrap().is_empty(), "{}", json["problems"]);
         let console = vm.console.text();
         assert!(console.contains(":: running hook [taproot]") && console.contains(":: running late hook [taproot]"), "by mkinitcpio");
@@ -132,6 +143,16 @@ scenarios! {
         let report = vm.report(90).unwrap();
         assert_eq!(report.hostname(), "be1");
         assert_eq!(scenario::dataset_at(&report, "/").as_deref(), Some("tank/ROOT/be1"));
+    }
+
+    /// `panic=` means that nobody is given a shell, here as well: the machine restarts.
+    fn panic_restarts_without_a_shell(system) {
+        let Some(tree) = tree() else { return };
+        let mut vm = machine("mkinitcpio-panic", system, &tree, "root=zfs:AUTO taproot.wait=2 panic=1").start().unwrap();
+        vm.expect(words::EXPLANATION, 40).unwrap();
+        vm.wait_exit(30).unwrap();
+        let said = vm.console.text();
+        assert!(!said.contains(SHELL) && !said.contains("Kernel panic"), "{said}");
     }
 
     /// A root that is no dataset is mkinitcpio's: it looks for the device itself, and the pool stays as it is.

@@ -64,7 +64,7 @@ scenarios! {
 
         vm.expect_second("resc/ROOT/typo does not exist", 20).unwrap();
         vm.expect_second(PROMPT, 20).unwrap();
-        vm.type_line_second("log").unwrap();
+        vm.type_line_second("report").unwrap();
         vm.expect_second("-- page 1 of", 20).unwrap();
         vm.type_line_second("q").unwrap();
         vm.expect_second(PROMPT, 20).unwrap();

@@ -129,7 +129,7 @@ scenarios! {
         let disk = scratch.overlay(system, "snap0").unwrap();
         let (report, console) = boot("snap-bootfs", system, &disk, "root=ZFS=psnap/ROOT/default bootfs.rollback=old2 bootfs.snapshot");
         assert_eq!((report.hostname(), dataset_at(&report, "/").as_deref()), ("at-old2", Some(ROOT)));
-        let took = format!("took the snapshot psnap/ROOT/default@{}", system.kernel);
+        let took = format!("took the snapshot psnap/ROOT/default@{}", system.kernel.replace('+', "_"));
         assert!(console.contains(&took), "{console}");
         let rolled = console.find("rolled back to psnap/ROOT/default@old2").expect("the rollback in the log");
         assert!(rolled < console.find(&took).unwrap(), "{console}");

@@ -1,6 +1,7 @@
 //! One file a subcommand.
 
 pub mod completions;
+pub mod explain;
 pub mod initramfs;
 pub mod inspect;
 pub mod man;

@@ -62,9 +62,6 @@ pub(super) enum Failure {
         /// What is there instead, a line each.
         found: Vec<String>,
     },
-    /// Not a failure: the boot begins again, because something else was chosen.
-    #[error("the boot begins again")]
-    Again,
     /// Something that was asked for is not done; the words come from the plan.
     #[error(transparent)]
     Refused(Box<Refusal>),
@@ -76,6 +73,9 @@ pub(super) enum Failure {
         /// System error.
         source: io::Error,
     },
+    /// Not a failure: the boot begins again, because something else was chosen.
+    #[error("the boot begins again")]
+    Again,
     /// The hand-over failed.
     #[error(transparent)]
     HandOver(#[from] SwitchError),
@@ -145,7 +145,6 @@ impl Failure {
                 found.clone(),
                 &["boot with init=/path/to/program", "choose another root: root=ZFS=pool/dataset"],
             ),
-            Self::Again => explain("a choice", vec![], &["retry"]),
             Self::Refused(refusal) => Explanation {
                 problem: refusal.problem.clone(),
                 expected: refusal.expected.clone(),
@@ -157,6 +156,7 @@ impl Failure {
                 vec![],
                 &["look at the log (log)", "take resume= off the kernel command line to go on without looking at it"],
             ),
+            Self::Again => explain("a choice", vec![], &["retry"]),
             Self::HandOver(_) => {
                 explain("a root with /dev, /proc, /sys and /run", vec![], &["repair the root, then retry"])
             }

@@ -176,7 +176,9 @@ impl Boot<'_> {
             return false;
         }
         let Some(candidate) = candidates.iter().find(|c| c.guid == choice.guid) else { return true };
-        choice.health == Health::Online || candidate.missing().next().is_none() || grace_over
+        choice.health == Health::Online
+            || seen::awaited(candidate, seen::judgement(watched, candidate)).is_none()
+            || grace_over
     }
 
     /// Whether missing members of a pool have been waited for long enough.
@@ -217,12 +219,10 @@ impl Boot<'_> {
             return;
         }
         let wanted = |c: &&Candidate| self.automatic() || select::names(&self.request, &c.name, c.guid);
-        let incomplete: Vec<String> = candidates
-            .iter()
-            .filter(wanted)
-            .filter(|c| c.missing().next().is_some() || c.missing_tops() > 0)
-            .map(|c| format!("pool {}: {}", c.name, pools::missing_text(c)))
-            .collect();
+        let awaited = |c: &Candidate| {
+            Some(format!("pool {}: {}", c.name, seen::awaited(c, seen::judgement(&search.watched, c))?))
+        };
+        let incomplete: Vec<String> = candidates.iter().filter(wanted).filter_map(awaited).collect();
         let what = if incomplete.is_empty() { "a pool to boot from".to_owned() } else { incomplete.join("; ") };
         let left = search.left().map_or("no deadline".to_owned(), |left| format!("{} s left", left.as_secs()));
         self.log.warn(format!("waiting for {what} ({left})"));

@@ -3,7 +3,8 @@
 //!
 //! The words and exit statuses are the contract with `mkinitcpio-hook/hooks/taproot`.
 
-use super::{Boot, start};
+use super::rescue::Course;
+use super::{Boot, person, start};
 use crate::devices::table::ModuleTable;
 use crate::report::log::Log;
 use crate::report::phases::{Phases, since_boot};
@@ -37,23 +38,34 @@ fn mount(system: &dyn System, dir: &Path) -> i32 {
     start::attach_log(&log);
     let phases = Phases::new();
     let mut boot = Boot::new(system, &log, &phases, ModuleTable::default(), dir);
-    let failure = match boot.bring_up_root() {
-        Ok(root) => {
-            if !boot.request.quiet() {
-                println!(":: {} is the root ({})", root.name, boot.request.root.why);
-            }
-            boot.hardware.stop(&log);
-            boot.save_report();
-            return 0;
-        }
-        Err(failure) => failure,
-    };
-    boot.report.problems.push(failure.to_string());
+    boot.course = Course::without_stops(&boot.request);
+    let status = until_mounted(&mut boot);
     boot.hardware.stop(&log);
     boot.save_report();
-    log.error(failure.to_string());
-    eprint!("ERROR: taproot: {failure}\n{}", failure.explain().text());
-    1
+    status
+}
+
+fn until_mounted(boot: &mut Boot<'_>) -> i32 {
+    // Typed in the shell after an attempt that failed.
+    if let Some(decision) = person::take_decision() {
+        boot.obey(decision);
+    }
+    loop {
+        match boot.bring_up_root() {
+            Ok(root) => {
+                boot.forget_failures();
+                if !boot.request.quiet() {
+                    println!(":: {} is the root ({})", root.name, boot.request.root.why);
+                }
+                return 0;
+            }
+            Err(failure) if boot.recover_alone(&failure) => {}
+            Err(failure) => {
+                eprintln!("ERROR: taproot: {failure}");
+                return 1;
+            }
+        }
+    }
 }
 
 /// The last look: mkinitcpio's init checks and switches the root itself.

@@ -1,5 +1,6 @@
 //! The story of one boot, from PID 1's first instruction to the hand-over.
 
+mod datasets;
 mod failure;
 mod find;
 mod hardware;
@@ -58,6 +59,8 @@ struct Boot<'a> {
     report: BootReport,
     /// This system's hostid, 0 if it has none.
     hostid: u32,
+    /// Whether another tool's init is PID 1.
+    hook: bool,
     /// Where the new root is mounted until it becomes `/`.
     new_root: PathBuf,
     /// What was typed or read to unlock this root, until everything is mounted.
@@ -101,6 +104,7 @@ impl<'a> Boot<'a> {
         person::catch_panics(boot.request.rescue.on_failure.value, boot.image.rescue_password.clone());
         boot.course = Course::new(&boot.request);
         boot.prepare_to_count();
+        start::console_level(&boot.request, log);
         drop(began);
         boot
     }
@@ -120,6 +124,7 @@ impl<'a> Boot<'a> {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             kernel,
             request: Some(request.clone()),
+            expected: image.pools.clone(),
             ..BootReport::default()
         };
         let log = Arc::clone(log);
@@ -132,6 +137,7 @@ impl<'a> Boot<'a> {
             hardware,
             report,
             hostid: 0,
+            hook: std::process::id() != 1,
             new_root: new_root.to_owned(),
             keyring: Keyring::default(),
             resume_settled: false,
@@ -223,7 +229,7 @@ impl<'a> Boot<'a> {
         match zfs.objset(&name) {
             Ok(objset) => Ok((from_zfs::dataset(&objset, self.relatime_default()), snapshot)),
             Err(e) if e.errno == libc::ENOENT => {
-                let all = zfs.datasets(&found.choice.pool).unwrap_or_default();
+                let all = zfs.walk(&found.choice.pool, 500, &|_| true).map(|walk| walk.found).unwrap_or_default();
                 let roots = all.iter().filter(|o| o.kind == ObjsetKind::Filesystem).map(|o| o.name.clone());
                 Err(Failure::NoDataset { dataset: name, others: roots.take(40).collect() })
             }

@@ -2,12 +2,12 @@
 
 use super::failure::Failure;
 use super::{Boot, newroot, otherfs};
+use crate::devices::probe::Prober;
 use crate::plan::facts::Dataset;
-use crate::plan::fstab::FstabEntry;
+use crate::plan::mounts;
 use crate::plan::mounts::{MountPlan, MountStep, Origin};
-use crate::plan::{from_zfs, mounts, names};
 use crate::report::boot::MountDone;
-use crate::zfs::ioctl::Zfs;
+use std::path::Path;
 
 impl Boot<'_> {
     /// The root, then what its pool and its own fstab add.
@@ -25,11 +25,13 @@ impl Boot<'_> {
         if let Some(remount) = &plan.remount_root {
             newroot::remount_root(self.system, &new_root, &root.name, &remount.options, &remount.why, &self.log);
         }
+        (self.report.datasets, self.report.fstab) = (datasets, fstab);
         let MountPlan { steps, skipped, warnings, .. } = plan;
         let others: Vec<MountStep> = steps.into_iter().filter(|step| step.origin != Origin::Root).collect();
+        let mut prober = Prober::new(Path::new("/sys"), Path::new("/dev"));
         for step in newroot::in_order(&new_root, others) {
-            let source = otherfs::source(&step, &self.hardware, &self.log);
-            let done = newroot::mount(self.system, &new_root, step, source, &self.log);
+            let what = otherfs::find(self.system, &step, &self.hardware, &mut prober, &self.log);
+            let done = newroot::mount(self.system, &new_root, step, what, &self.log);
             self.report.mounts.push(done);
         }
         for warning in &warnings {
@@ -45,25 +47,6 @@ impl Boot<'_> {
         self.report.problems.extend(failed.collect::<Vec<_>>());
         drop(began);
         Ok(())
-    }
-
-    /// Every dataset of the root's pool, and those of other imported pools that somebody named.
-    fn datasets(&mut self, root: &Dataset, fstab: &[FstabEntry]) -> Vec<Dataset> {
-        let began = self.phases.start("datasets");
-        let relatime = self.relatime_default();
-        let zfs = Zfs::new(self.system);
-        let mut all: Vec<Dataset> = match zfs.datasets(names::pool_of(&root.name)) {
-            Ok(all) => all.iter().map(|o| from_zfs::dataset(o, relatime)).collect(),
-            Err(e) => {
-                self.log.error(format!("only the root and fstab are mounted: {e}"));
-                self.report.problems.push(e.to_string());
-                vec![root.clone()]
-            }
-        };
-        let elsewhere = mounts::elsewhere(&root.name, fstab, &self.request);
-        all.extend(elsewhere.into_iter().filter_map(|name| Some(from_zfs::dataset(&zfs.objset(name).ok()?, relatime))));
-        drop(began);
-        all
     }
 
     /// `relatime` is on by default since OpenZFS 2.2.

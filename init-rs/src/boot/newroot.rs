@@ -2,6 +2,7 @@
 //! see them: an absolute link there must not lead into the initramfs.
 
 use super::failure::Failure;
+use super::otherfs::Mountable;
 use crate::plan::fstab::FstabEntry;
 use crate::plan::mounts::MountStep;
 use crate::plan::{fstab, options::MountOptions};
@@ -33,16 +34,16 @@ pub(super) fn in_order(root: &Path, mut steps: Vec<MountStep>) -> Vec<MountStep>
     steps
 }
 
-/// Mounts one step of the plan below `root`, which [`mount_root`] mounted. `source`: what mount(2) gets, if it was found.
+/// Mounts one step of the plan below `root`, which [`mount_root`] mounted. `what`: what to mount, if it was found.
 pub(super) fn mount(
     system: &dyn System,
     root: &Path,
     step: MountStep,
-    source: io::Result<String>,
+    what: io::Result<Mountable>,
     log: &Log,
 ) -> MountDone {
     let start = Instant::now();
-    let result = source.and_then(|source| mount_step(system, root, &step, &source, log));
+    let result = what.and_then(|what| mount_step(system, root, &step, &what, log));
     let took = start.elapsed();
     match &result {
         Ok(()) => log.info(format!("mounted {} on {} ({})", step.dataset, step.target, step.why)),
@@ -52,7 +53,7 @@ pub(super) fn mount(
     MountDone { step, took, error: result.err().map(|e| e.to_string()) }
 }
 
-fn mount_step(system: &dyn System, root: &Path, step: &MountStep, source: &str, log: &Log) -> io::Result<()> {
+fn mount_step(system: &dyn System, root: &Path, step: &MountStep, what: &Mountable, log: &Log) -> io::Result<()> {
     let target = resolve(root, Path::new(&step.target))?;
     match fs::read_dir(&target) {
         Ok(mut entries) => {
@@ -63,8 +64,7 @@ fn mount_step(system: &dyn System, root: &Path, step: &MountStep, source: &str, 
         Err(e) if e.kind() == io::ErrorKind::NotFound => fs::create_dir_all(&target).map_err(|e| missing(step, &e))?,
         Err(e) => return Err(e),
     }
-    let fstype = step.foreign.as_ref().map_or("zfs", |foreign| foreign.fstype.as_str());
-    system.mount(source, &target, fstype, step.options.flags, &step.options.data)
+    system.mount(&what.source, &target, &what.fstype, step.options.flags, &step.options.data)
 }
 
 fn missing(step: &MountStep, error: &io::Error) -> io::Error {

@@ -1,11 +1,12 @@
 //! File systems that are not ZFS: their modules, and the devices they lie on.
 
 use super::hardware::Hardware;
-use crate::plan::mounts::{Foreign, MountStep};
+use crate::devices::probe::{Found, Prober, Wanted};
+use crate::plan::mounts::MountStep;
 use crate::report::log::Log;
+use crate::sys::System;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// How long a module of a file system may take to start.
@@ -16,23 +17,45 @@ const POLL: Duration = Duration::from_millis(500);
 /// that the kernel could ask for them.
 const FAT_NLS: [&str; 4] = ["nls_cp437", "nls_ascii", "nls_iso8859_1", "nls_utf8"];
 
-/// What to give mount(2) as the source: the dataset, or the device once it is there. Loads the file system's module.
-pub(super) fn source(step: &MountStep, hardware: &Hardware, log: &Log) -> io::Result<String> {
-    let Some(foreign) = &step.foreign else { return Ok(step.dataset.clone()) };
-    if let Err(e) = load(&foreign.fstype, hardware) {
-        log.warn(format!("{}: {e}", foreign.fstype));
-    }
-    if !foreign.device {
-        return Ok(step.dataset.clone());
-    }
-    let device = wait(&step.dataset, foreign, hardware, log);
-    device.map(|path| path.display().to_string()).ok_or_else(|| {
-        let waited = match foreign.wait.as_secs() {
-            0 => String::new(),
-            seconds => format!(" within {seconds} s"),
+/// What mount(2) gets besides the target and the options.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Mountable {
+    /// Dataset, device or name.
+    pub(super) source: String,
+    /// Type.
+    pub(super) fstype: String,
+}
+
+/// The dataset, or the device of another file system once it is there. Loads the file system's module.
+pub(super) fn find(
+    system: &dyn System,
+    step: &MountStep,
+    hardware: &Hardware,
+    prober: &mut Prober,
+    log: &Log,
+) -> io::Result<Mountable> {
+    let source = step.dataset.clone();
+    let Some(foreign) = &step.foreign else { return Ok(Mountable { source, fstype: "zfs".to_owned() }) };
+    let mut found = Mountable { source, fstype: foreign.fstype.clone() };
+    if foreign.device {
+        let missing = |what| io::Error::new(io::ErrorKind::NotFound, what);
+        let Some(device) = wait(system, &step.dataset, foreign.wait, hardware, prober, log) else {
+            let waited = match foreign.wait.as_secs() {
+                0 => String::new(),
+                seconds => format!(" within {seconds} s"),
+            };
+            return Err(missing(format!("no device {} was found{waited}", step.dataset)));
         };
-        io::Error::new(io::ErrorKind::NotFound, format!("no device {} was found{waited}", step.dataset))
-    })
+        found.source = device.node.display().to_string();
+        if foreign.fstype == "auto" {
+            let kind = device.kind.ok_or_else(|| missing(format!("{} holds no known file system", found.source)))?;
+            kind.clone_into(&mut found.fstype);
+        }
+    }
+    if let Err(e) = load(&found.fstype, hardware) {
+        log.warn(format!("{}: {e}", found.fstype));
+    }
+    Ok(found)
 }
 
 fn load(fstype: &str, hardware: &Hardware) -> Result<(), String> {
@@ -56,11 +79,19 @@ fn known(text: &str, fstype: &str) -> bool {
     text.lines().any(|line| line.split_whitespace().next_back() == Some(fstype))
 }
 
-fn wait(spec: &str, foreign: &Foreign, hardware: &Hardware, log: &Log) -> Option<PathBuf> {
-    let deadline = Instant::now() + foreign.wait;
+fn wait(
+    system: &dyn System,
+    spec: &str,
+    patience: Duration,
+    hardware: &Hardware,
+    prober: &mut Prober,
+    log: &Log,
+) -> Option<Found> {
+    let wanted = Wanted::parse(spec)?;
+    let deadline = Instant::now() + patience;
     let mut told = false;
     loop {
-        if let Some(device) = find(spec) {
+        if let Some(device) = prober.find(&wanted, &mut |path, offset, buf| system.read_at(path, offset, buf)) {
             return Some(device);
         }
         let left = deadline.saturating_duration_since(Instant::now());
@@ -69,16 +100,10 @@ fn wait(spec: &str, foreign: &Foreign, hardware: &Hardware, log: &Log) -> Option
         }
         if !told {
             told = true;
-            log.info(format!("waiting up to {} s for {spec}", foreign.wait.as_secs()));
+            log.info(format!("waiting up to {} s for {spec}", patience.as_secs()));
         }
         hardware.wait_change(left.min(POLL));
     }
-}
-
-/// The device that `spec` names now.
-fn find(spec: &str) -> Option<PathBuf> {
-    let path = Path::new(spec);
-    (path.is_absolute() && path.exists()).then(|| path.to_path_buf())
 }
 
 #[cfg(test)]

@@ -40,30 +40,41 @@ impl Course {
         };
         Self { stops: request.rescue.stops.clone(), begin: Some(begin), ..Self::default() }
     }
+
+    /// Inside another tool's initramfs: its own words stop the boot, and menus are not ours to show.
+    pub(super) fn without_stops(request: &Request) -> Self {
+        Self { stops: Vec::new(), offered: true, ..Self::new(request) }
+    }
 }
 
 impl Boot<'_> {
     /// Prepares the next attempt after a failed one; does not come back where the machine is to be restarted or switched
     /// off.
     pub(super) fn recover(&mut self, failure: &Failure) {
+        if !self.recover_alone(failure) {
+            let decision = person::ask(&self.scene(), Occasion::Failed);
+            self.obey(decision);
+        }
+    }
+
+    /// What needs nobody: a fallback root, another attempt, a restart. False, after an explanation, if a person is to decide.
+    pub(super) fn recover_alone(&mut self, failure: &Failure) -> bool {
         self.keyring.forget();
         if matches!(failure, Failure::Again) {
-            return;
+            return true;
         }
         self.report.problems.push(failure.to_string());
         if self.fall_back(failure) {
-            return;
+            return true;
         }
         self.save_report();
-        person::explain(&failure.explain(), &self.log);
+        person::explain(&failure.explain(), &self.report, &self.log);
         match self.request.rescue.on_failure.value {
             OnFailure::Reboot(delay) => self.headless(delay, false),
             OnFailure::PowerOff(delay) => self.headless(delay, true),
-            OnFailure::Menu | OnFailure::Shell | OnFailure::Locked => {
-                let decision = person::ask(&self.scene(), Occasion::Failed);
-                self.obey(decision);
-            }
+            OnFailure::Menu | OnFailure::Shell | OnFailure::Locked => return false,
         }
+        true
     }
 
     fn scene(&self) -> Scene<'_> {
@@ -108,7 +119,7 @@ impl Boot<'_> {
     }
 
     /// What a person decided.
-    fn obey(&mut self, decision: Decision) {
+    pub(super) fn obey(&mut self, decision: Decision) {
         match decision {
             Decision::Retry | Decision::Continue => self.again(),
             Decision::Wait(time) => {

@@ -25,6 +25,20 @@ pub(super) fn judgement<'a>(watched: &'a BTreeMap<u64, Watched>, candidate: &Can
     watched.get(&candidate.guid).and_then(|w| w.tried.as_ref()).map(|tried| &tried.judgement)
 }
 
+/// What a candidate still lacks: members as the labels know them and, once it was opened, what only the pool itself knows.
+pub(super) fn awaited(candidate: &Candidate, judgement: Option<&Judgement>) -> Option<String> {
+    let Some(judgement) = judgement else {
+        let lacks = candidate.missing().next().is_some() || candidate.missing_tops() > 0;
+        return lacks.then(|| missing_text(candidate));
+    };
+    let mut missing: Vec<String> = candidate.missing().map(leaf_text).collect();
+    missing.extend(judgement.missing_logs.iter().map(|log| format!("log device {log}")));
+    match missing.as_slice() {
+        [] => None,
+        list => Some(format!("missing: {}", list.join(", "))),
+    }
+}
+
 /// Everything on the disks, for the explanation.
 pub(super) fn lines(candidates: &[Candidate], watched: &BTreeMap<u64, Watched>, scanner: &Scanner) -> Vec<String> {
     let mut lines: Vec<String> = candidates.iter().flat_map(|c| candidate_lines(c, judgement(watched, c))).collect();

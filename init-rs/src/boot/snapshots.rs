@@ -53,11 +53,11 @@ impl Boot<'_> {
         }
         // In this order: a snapshot of the same name taken first would make the rollback one to this very moment.
         if let Some(word) = self.request.snapshots.rollback_to.clone() {
-            let name = word.value.unwrap_or_else(super::start::kernel_release);
+            let name = word.value.unwrap_or_else(|| plan::kernel_name(&super::start::kernel_release()));
             self.roll_back(&root.name, &Decided::new(name, word.why), false)?;
         }
         if let Some(word) = self.request.snapshots.take.clone() {
-            let name = word.value.unwrap_or_else(super::start::kernel_release);
+            let name = word.value.unwrap_or_else(|| plan::kernel_name(&super::start::kernel_release()));
             self.take_snapshot(&format!("{}@{name}", root.name));
         }
         Ok(root)

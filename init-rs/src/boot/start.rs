@@ -88,3 +88,11 @@ pub(super) fn hostid(request: &Request, log: &Log) {
         Err(e) => log.error(format!("{}: hostid {:08x} could not be set: {e}", hostid.why, hostid.value)),
     }
 }
+
+/// Tells the kernel the console level: it knows neither our word for it, nor words packed into the image.
+pub(super) fn console_level(request: &Request, log: &Log) {
+    let Some(level) = &request.console_level else { return };
+    if let Err(e) = fs::write("/proc/sys/kernel/printk", format!("{}\n", level.value)) {
+        log.debug(format!("{}: the console level could not be set: {e}", level.why));
+    }
+}

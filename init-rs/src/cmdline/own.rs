@@ -75,8 +75,8 @@ impl State {
             return self.bad(word);
         }
         let message = match known::nearest(&key) {
-            Some(near) => format!("there is no {}; did you mean {near}? ignored", word.key),
-            None => format!("there is no {}; ignored", word.key),
+            Some(near) => format!("unknown, ignored; did you mean {near}?"),
+            None => "unknown, ignored; docs/boot-parameters.md has them all".to_owned(),
         };
         self.note(word, &message);
     }

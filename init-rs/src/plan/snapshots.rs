@@ -132,6 +132,12 @@ pub fn own_properties(objset: &Objset) -> Vec<(String, Value)> {
     objset.properties.iter().filter_map(own).collect()
 }
 
+/// The name of a snapshot that is called as the kernel: what its release may hold and a snapshot's name may not (`+` in
+/// Debian's) becomes `_`.
+pub fn kernel_name(release: &str) -> String {
+    release.replace(|c: char| !(c.is_ascii_alphanumeric() || "-_.:".contains(c)), "_")
+}
+
 /// Where the clone of `root@snapshot` goes: `asked`, or the root's name, `_` and the snapshot's.
 pub fn clone_name(root: &str, snapshot: &str, asked: Option<&str>) -> Result<String, Refusal> {
     let name = asked.map_or_else(|| format!("{root}_{snapshot}"), str::to_owned);

@@ -62,17 +62,14 @@ impl Work<'_> {
         let guid = guid.to_string();
         let row = table.lines().find(|line| line.split_whitespace().next() == Some(&guid)).unwrap_or_default();
         let mut fields = row.split_whitespace().skip(2);
-        match fields.next().and_then(|seconds| seconds.parse::<i64>().ok()) {
-            Some(left) if left > 0 => {
-                let text = "multihost: checking that no other system uses pool";
-                (Level::Warn, format!("{text} {pool}: {elapsed} s so far, about {left} s to go"))
-            }
-            _ => {
-                let note = fields.skip(2).collect::<Vec<_>>().join(" ");
-                let note = if matches!(note.as_str(), "" | "-") { String::new() } else { format!(" ({note})") };
-                (Level::Info, format!("{what} pool {pool}: {elapsed} s so far{note}"))
-            }
+        let left = fields.next().and_then(|seconds| seconds.parse::<i64>().ok()).unwrap_or(0).max(0);
+        let note = fields.skip(2).collect::<Vec<_>>().join(" ");
+        if left > 0 || note.contains("MMP") {
+            let text = "multihost: checking that no other system uses pool";
+            return (Level::Warn, format!("{text} {pool}: {elapsed} s so far, about {left} s to go"));
         }
+        let note = if matches!(note.as_str(), "" | "-") { String::new() } else { format!(" ({note})") };
+        (Level::Info, format!("{what} pool {pool}: {elapsed} s so far{note}"))
     }
 }
 
@@ -99,6 +96,12 @@ pool_guid            load_state      multihost_secs  max_txg         pool_name  
         let (level, text) = line(7, TABLE, "");
         assert_eq!(level, Level::Warn);
         assert_eq!(text, "multihost: checking that no other system uses pool tank: 12 s so far, about 13 s to go");
+    }
+
+    #[test]
+    fn the_last_second_of_the_check_is_still_the_check() {
+        let table = "7 2 0 0 $import Checking MMP activity, 21159 ms remaining\n";
+        assert!(line(7, table, "").1.ends_with("12 s so far, about 0 s to go"));
     }
 
     #[test]

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use super::facts::{datasets, expected, fstab};
 use super::json::Json;
 use super::modules::{ModuleDone, module};
 use super::phases::Phase;
-use crate::cmdline::Request;
-use crate::plan::facts::{Health, PoolFact};
+use crate::cmdline::{Request, settings};
+use crate::image::ExpectedPool;
+use crate::plan::facts::{Dataset, Health, PoolFact};
+use crate::plan::fstab::FstabEntry;
 use crate::plan::mounts::{MountStep, Origin, Skipped};
 use crate::plan::select::Choice;
 
@@ -47,6 +50,12 @@ pub struct BootReport {
     pub mounts: Vec<MountDone>,
     /// Datasets and fstab lines left out.
     pub skipped: Vec<Skipped>,
+    /// Pools that the image was packed for.
+    pub expected: Vec<ExpectedPool>,
+    /// Datasets that the mounts were planned from: the root's pool, and what was named elsewhere.
+    pub datasets: Vec<Dataset>,
+    /// The root's fstab.
+    pub fstab: Vec<FstabEntry>,
     /// Kernel modules, in the order they ended.
     pub modules: Vec<ModuleDone>,
     /// Phase timings.
@@ -58,6 +67,7 @@ pub struct BootReport {
 impl BootReport {
     /// The document.
     pub fn to_json(&self) -> String {
+        let (datasets, left_out) = datasets(&self.datasets, self.root.as_deref());
         Json::Object(vec![
             ("format", Json::Int(1)),
             ("version", self.version.as_str().into()),
@@ -70,6 +80,10 @@ impl BootReport {
             ("init", self.init.as_deref().into()),
             ("mounts", Json::list(&self.mounts, mount)),
             ("skipped", Json::list(&self.skipped, skipped)),
+            ("expected", Json::list(&self.expected, expected)),
+            ("datasets", datasets),
+            ("datasets_left_out", left_out),
+            ("fstab", fstab(&self.fstab)),
             ("modules", Json::list(&self.modules, module)),
             ("phases", Json::list(&self.phases, phase)),
             ("problems", Json::list(&self.problems, |p| p.as_str().into())),
@@ -82,9 +96,15 @@ fn request(request: &Request) -> Json {
     let note = |n: &crate::cmdline::Note| {
         Json::Object(vec![("word", n.word.as_str().into()), ("message", n.message.as_str().into())])
     };
+    let decided: Vec<_> = settings(request).into_iter().filter(|setting| !setting.default).collect();
+    let setting = |s: &crate::cmdline::Setting| {
+        let (value, why) = (s.value.as_str().into(), s.why.as_str().into());
+        Json::line(vec![("name", s.name.into()), ("value", value), ("why", why)])
+    };
     Json::Object(vec![
         ("words", Json::list(&request.words, |w| w.as_str().into())),
         ("root", request.root.why.as_str().into()),
+        ("settings", Json::list(&decided, setting)),
         ("problems", Json::list(&request.problems, note)),
         ("notes", Json::list(&request.notes, note)),
     ])
@@ -171,7 +191,6 @@ pub(super) fn millis(time: Duration) -> Json {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::facts::Dataset;
     use crate::plan::mounts::root_step;
 
     #[test]
@@ -199,6 +218,9 @@ mod tests {
             root: Some("tank/ROOT/a".into()),
             mounts: vec![MountDone { step, took: Duration::from_micros(1234), error: None }],
             skipped: vec![Skipped { dataset: "tank/x".into(), why: "canmount=off".into(), more: 3 }],
+            expected: vec![ExpectedPool { name: "tank".into(), guid: 7, vdevs: vec![] }],
+            datasets: vec![Dataset::with_defaults("tank/ROOT/a")],
+            fstab: crate::plan::fstab::parse(b"tank/a /a zfs\nLABEL=h /home ext4\nLABEL=l /l ext4 x-initrd.mount\n"),
             phases: vec![Phase { name: "import".into(), start: Duration::from_millis(1500), took: None }],
             problems: vec!["a\nb".into()],
             request: Some(request),
@@ -213,6 +235,12 @@ mod tests {
         assert_eq!(doc["phases"][0]["start_ms"], 1500.0);
         assert_eq!(doc["phases"][0]["ms"], serde_json::Value::Null);
         assert_eq!(doc["request"]["words"][1], "\"x y\"");
+        assert_eq!(doc["request"]["settings"][0]["why"], "root=ZFS=tank/ROOT/a");
+        assert_eq!(doc["request"]["settings"][1], serde_json::Value::Null);
+        assert_eq!(doc["datasets"][0]["name"], "tank/ROOT/a");
+        assert_eq!(doc["fstab"].as_array().unwrap().len(), 2);
+        assert_eq!(doc["fstab"][1]["options"][0], "x-initrd.mount");
+        assert_eq!(doc["expected"][0]["guid"], "7");
         assert_eq!(doc["request"]["notes"][0]["word"], "taproot.nope=1");
         assert_eq!(doc["problems"][0], "a\nb");
     }

@@ -19,6 +19,8 @@ pub enum Json {
     Array(Vec<Json>),
     /// Members in the order given.
     Object(Vec<(&'static str, Json)>),
+    /// This value on one line.
+    Line(Box<Json>),
 }
 
 impl Json {
@@ -30,6 +32,11 @@ impl Json {
     /// A list made from `items`.
     pub fn list<T>(items: &[T], make: impl FnMut(&T) -> Self) -> Self {
         Self::Array(items.iter().map(make).collect())
+    }
+
+    /// An object on one line.
+    pub fn line(members: Vec<(&'static str, Self)>) -> Self {
+        Self::Line(Box::new(Self::Object(members)))
     }
 
     /// The document with two-space indentation and a final newline.
@@ -59,8 +66,35 @@ impl Json {
                 out.push_str(": ");
                 value.write(out, depth + 1);
             }),
+            Self::Line(value) => value.write_line(out),
         }
     }
+
+    fn write_line(&self, out: &mut String) {
+        match self {
+            Self::Array(items) => {
+                joined(out, '[', ']', items, Self::write_line);
+            }
+            Self::Object(members) => joined(out, '{', '}', members, |(key, value), out| {
+                escape(key, out);
+                out.push_str(": ");
+                value.write_line(out);
+            }),
+            other => other.write(out, 0),
+        }
+    }
+}
+
+/// Items between brackets, on the line they are on.
+fn joined<T>(out: &mut String, open: char, close: char, items: &[T], mut item: impl FnMut(&T, &mut String)) {
+    out.push(open);
+    for (n, value) in items.iter().enumerate() {
+        if n > 0 {
+            out.push_str(", ");
+        }
+        item(value, out);
+    }
+    out.push(close);
 }
 
 impl From<&str> for Json {
@@ -132,9 +166,12 @@ mod tests {
             ("a", Json::Array(vec![Json::Int(-1), Json::Null, Json::Float(0.5), Json::Float(f64::NAN)])),
             ("b\"", Json::Object(vec![])),
             ("c", Json::Bool(true)),
+            ("d", Json::line(vec![("e", Json::Array(vec![Json::Int(1), Json::Null])), ("f", Json::line(vec![]))])),
         ]);
         let back: serde_json::Value = serde_json::from_str(&doc.render()).unwrap();
-        assert_eq!(back, serde_json::json!({"a": [-1, null, 0.5, null], "b\"": {}, "c": true}));
+        let d = serde_json::json!({"e": [1, null], "f": {}});
+        assert_eq!(back, serde_json::json!({"a": [-1, null, 0.5, null], "b\"": {}, "c": true, "d": d}));
+        assert!(doc.render().contains("\n  \"d\": {\"e\": [1, null], \"f\": {}}\n"), "{}", doc.render());
     }
 
     proptest! {

@@ -112,8 +112,9 @@ fn import(desk: &mut Desk<'_>, candidate: &mut Candidate, seen: &[Seen], ways: W
     if candidate.is_ambiguous() {
         return Err(format!("{}; detach all but one of them", pool.problem.unwrap_or_default()));
     }
+    // Read-only, or without its log, the kernel may take a pool that it would not open as it is.
     let config = match tried.reply {
-        Some(config) if pool.health != Health::Unavailable => config,
+        Some(config) if pool.health != Health::Unavailable || ways != Ways::default() => config,
         _ => return Err(format!("pool {} cannot be imported: {}", pool.name, tried.judgement)),
     };
     if let (Some(why), false) = (&pool.unwritable, ways.read_only) {

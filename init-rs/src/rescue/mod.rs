@@ -21,6 +21,7 @@ mod words;
 pub use applet::run as applet;
 pub use choose::offer as offer_roots;
 pub use explanation::Explanation;
+pub use shell::take_decision;
 
 use crate::cmdline::OnFailure;
 use crate::plan::facts::PoolFact;
@@ -93,9 +94,10 @@ impl Scene<'_> {
     }
 }
 
-/// Says on every console, and in the log, why the boot cannot go on.
-pub fn explain(explanation: &Explanation, log: &Log) {
+/// Says on every console, and in the log, why the boot cannot go on; leaves it for the words of a shell, too.
+pub fn explain(explanation: &Explanation, report: &BootReport, log: &Log) {
     log.error(&explanation.problem);
+    let _ = std::fs::write(STATUS_FILE, status::text(report));
     let text = explanation.text();
     let _ = std::fs::write(WHY_FILE, &text);
     print(&text);

@@ -51,7 +51,14 @@ pub(super) fn run(path: &Path) -> io::Result<Option<Decision>> {
         shell.env("TERM", "linux");
     }
     terminal::run_in_foreground(&mut shell, path)?;
-    Ok(fs::read_to_string(DECISION_FILE).ok().as_deref().and_then(read))
+    Ok(take_decision())
+}
+
+/// The decision that a word in a shell left, once.
+pub fn take_decision() -> Option<Decision> {
+    let text = fs::read_to_string(DECISION_FILE).ok()?;
+    let _ = fs::remove_file(DECISION_FILE);
+    read(&text)
 }
 
 /// Leaves a decision for PID 1.

@@ -81,7 +81,7 @@ impl Consoles {
         Self::open_terminals(&terminals())
     }
 
-    /// Opens these terminals instead, those that can be opened.
+    /// Opens these terminals instead, those that can be opened; `/dev/tty` alone for a program that a shell started.
     pub fn open_terminals(paths: &[PathBuf]) -> Self {
         // Without O_NONBLOCK one serial line whose other end holds it up would hold up the boot.
         let flags = libc::O_NOCTTY | libc::O_CLOEXEC | libc::O_NONBLOCK;

@@ -10,3 +10,5 @@ left_active pforeign
 make_pool -o multihost=on pmulti $id-multi0-part1
 small_root pmulti
 left_active pmulti
+# A machine in use writes its multihost heartbeat every second; the last one is what the next import goes by.
+sleep 4

@@ -24,9 +24,11 @@ for pool in psnap psnapfs; do
     echo new >/mnt/var/state
     echo now >/mnt/etc/hostname
     zfs create -o mountpoint=/srv -o canmount=on $root/srv
+    if [ $pool = psnap ]; then
+        # A dataset where a clone would like to be.
+        zfs create -o mountpoint=none psnap/ROOT/taken
+    else
+        zpool set bootfs=$root@old $pool
+    fi
+    zpool export $pool
 done
-# A dataset where a clone would like to be.
-zfs create -o mountpoint=none psnap/ROOT/taken
-zpool set bootfs=psnapfs/ROOT/default@old psnapfs
-zpool export psnap
-zpool export psnapfs

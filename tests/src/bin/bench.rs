@@ -20,6 +20,8 @@ use taproot_tests::{checkout, image, kit};
 const LIMIT_BOOT: f64 = 1.25;
 /// Megabytes of the generic image with the small rescue set.
 const LIMIT_SIZE: f64 = 8.0;
+/// Hand-over with 5 000 more datasets and their snapshots in the pool, in hand-overs of the same pool without them.
+const LIMIT_LARGE: f64 = 2.0;
 /// What the kernel prints when it starts the `/init` of an initramfs.
 const RUN_INIT: &str = "Run /init as init process";
 /// Seconds to pack it.
@@ -33,8 +35,14 @@ fn main() -> Result<()> {
         let system = System::open(&name)?;
         let scratch = Scratch::new()?;
         println!("\n== {name}: kernel {}, OpenZFS {}", system.kernel, system.zfs);
+        // With the word "large" only the comparison of pools.
+        if std::env::args().nth(1).as_deref() == Some("large") {
+            large_table(&system, &image::standard(&system)?, runs)?;
+            continue;
+        }
         let packed = pack_table(&system, &scratch, runs)?;
         boot_table(&system, &scratch, &packed, runs)?;
+        large_table(&system, &packed, runs)?;
     }
     Ok(())
 }
@@ -115,6 +123,54 @@ fn boot_table(system: &System, scratch: &Scratch, packed: &Path, runs: usize) ->
     let mut table = vec![["phase of taproot-init", "start [s]", "took [s]"].map(str::to_owned).to_vec()];
     table.extend(phases.iter().map(|p| vec![p.name.clone(), seconds(p.start), seconds(p.took)]));
     println!("{}", show::table(&table));
+    Ok(())
+}
+
+/// The same small root in a pool of its own and among 5 000 datasets with a snapshot each (`tests/kit/pools/large.sh`).
+fn large_table(system: &System, packed: &Path, runs: usize) -> Result<()> {
+    if !system.pool_disk("large0").exists() {
+        println!("no large pool for {} (tests/kit/pools.sh {} large)", system.name, system.name);
+        return Ok(());
+    }
+    let mut best: [Option<Boot>; 2] = [None, None];
+    for (pool, best) in ["empty", "large"].into_iter().zip(&mut best) {
+        // The large pool's import takes minutes without KVM; what is compared is far apart.
+        for run in 0..if pool == "large" { 1 } else { runs } {
+            let overlays = Scratch::new()?;
+            let vm = Vm::new(&format!("bench-{pool}-{run}"), system, packed)
+                .append(&format!("root=ZFS={pool}/ROOT/default"))
+                .disk(overlays.overlay(system, &format!("{pool}0"))?)
+                .start()?;
+            let report = vm.report(300)?;
+            let boot = Boot {
+                init: run_init(&vm)?,
+                hand_over: hand_over(&vm)?,
+                real_init: report.one("USERSPACE").parse::<f64>().context("the test init's start time")? / 1000.0,
+                json: report.json.context("the booted system has no boot.json")?,
+            };
+            if best.as_ref().is_none_or(|b| boot.hand_over < b.hand_over) {
+                *best = Some(boot);
+            }
+        }
+    }
+    let [Some(empty), Some(large)] = best else { anyhow::bail!("no run") };
+    let mut table = vec![["", "empty pool [s]", "large pool [s]"].map(str::to_owned).to_vec()];
+    for phase in show::phases(&large.json) {
+        let before: f64 = show::phases(&empty.json).iter().filter(|p| p.name == phase.name).map(|p| p.took).sum();
+        table.push(vec![phase.name.clone(), seconds(before), seconds(phase.took)]);
+    }
+    table.push(vec!["hand-over".to_owned(), seconds(empty.hand_over), seconds(large.hand_over)]);
+    println!("{}", show::table(&table));
+    let ours = |boot: &Boot| {
+        let import = show::phases(&boot.json).iter().filter(|p| p.name == "import").map(|p| p.took).sum::<f64>();
+        boot.hand_over - import
+    };
+    for (what, ratio) in [
+        ("hand-over of the large pool", large.hand_over / empty.hand_over),
+        ("the same without IMPORT, where the kernel opens every dataset", ours(&large) / ours(&empty)),
+    ] {
+        println!("  {what}: {ratio:.2} of the empty pool's {}", verdict(ratio <= LIMIT_LARGE, "limit 2"));
+    }
     Ok(())
 }
 

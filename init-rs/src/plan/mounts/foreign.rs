@@ -26,7 +26,7 @@ pub(super) fn foreign(entry: &FstabEntry) -> Result<Foreign, String> {
     if NETWORK.contains(&fstype) || fstype.starts_with("fuse.") {
         return Err(format!("{fstype} needs more than the kernel; left to the booted system"));
     }
-    if matches!(fstype, "auto" | "none" | "swap" | "overlay") {
+    if matches!(fstype, "none" | "swap" | "overlay") {
         return Err(format!("the early boot cannot mount the type {fstype}; left to the booted system"));
     }
     let device = !WITHOUT_DEVICE.contains(&fstype);
@@ -73,6 +73,7 @@ mod tests {
         assert_eq!(wait("PARTUUID=x /usr xfs x-systemd.device-timeout=99999999999999999999"), 10);
         assert_eq!(wait("/dev/sda /usr btrfs x-systemd.device-timeout=infinity"), 10);
         assert_eq!(wait("/dev/sda /usr btrfs x-systemd.device-timeout=9999min"), 90);
+        assert_eq!(of("/dev/sda /usr auto").unwrap().fstype, "auto");
         assert!(!of("tmpfs /usr/tmp tmpfs size=1M").unwrap().device);
     }
 
@@ -83,7 +84,6 @@ mod tests {
             ("/a.img /usr squashfs loop", "option loop"),
             ("h:/x /usr nfs ro", "nfs needs"),
             ("x /usr fuse.sshfs ro", "fuse.sshfs needs"),
-            ("/dev/sda /usr auto ro", "type auto"),
             ("overlay /usr overlay lowerdir=/a", "type overlay"),
             ("somewhere /usr ext4 ro", "neither a path"),
         ] {

@@ -56,6 +56,12 @@ fn tree() -> Vec<Source> {
 }
 
 #[test]
+fn a_kernels_release_makes_a_name() {
+    assert_eq!(kernel_name("6.12.95+deb12-amd64"), "6.12.95_deb12-amd64");
+    assert_eq!(kernel_name("6.1.0-9-amd64"), "6.1.0-9-amd64");
+}
+
+#[test]
 fn names_of_clones() {
     assert_eq!(clone_name("t/R/d", "s", None).unwrap(), "t/R/d_s");
     assert_eq!(clone_name("t/R/d", "s", Some("t/x")).unwrap(), "t/x");

@@ -1,0 +1,75 @@
+//! `taproot explain`.
+
+use crate::cli::ExplainArgs;
+use crate::explain::facts::{Facts, system_has_zfs};
+use crate::explain::{Explanation, explain};
+use crate::inspect;
+use crate::output::print;
+use anyhow::{Context, Result};
+use std::io::Read;
+use std::path::Path;
+use taproot_init::image::ImageConfig;
+use taproot_init::report::boot::REPORT_PATH;
+
+const CMDLINE: &str = "/proc/cmdline";
+
+/// Explains, on standard output.
+pub fn run(args: &ExplainArgs) -> Result<()> {
+    let explanation = make(args)?;
+    print(&if args.json { format!("{}\n", serde_json::to_string_pretty(&explanation)?) } else { explanation.text() })
+}
+
+fn make(args: &ExplainArgs) -> Result<Explanation> {
+    let mut facts = facts(args.facts.as_deref())?;
+    let recorded = facts.as_ref().and_then(|f| Some((f.words.clone()?, f.source.clone())));
+    let (mut line, mut from) = match (&args.cmdline, recorded) {
+        (Some(line), _) => (line.clone(), "--cmdline".to_owned()),
+        (None, Some(recorded)) => recorded,
+        (None, None) => {
+            let bytes = std::fs::read(CMDLINE).with_context(|| format!("{CMDLINE}: reading"))?;
+            (String::from_utf8_lossy(&bytes).into_owned(), CMDLINE.to_owned())
+        }
+    };
+    if let Some(path) = &args.image {
+        let image = image(path)?;
+        if !image.cmdline.is_empty() {
+            line = format!("{} {line}", image.cmdline);
+            from = format!("{} and {from}", path.display());
+        }
+        if let Some(facts) = &mut facts {
+            facts.expected = image.pools;
+        }
+    }
+    Ok(explain(&line, &from, facts.as_mut()))
+}
+
+/// The facts asked for, or the nearest at hand.
+fn facts(wanted: Option<&Path>) -> Result<Option<Facts>> {
+    let read = |path: &Path| {
+        let text = std::fs::read_to_string(path).with_context(|| format!("{}: reading", path.display()))?;
+        Facts::from_json(&text, &path.display().to_string())
+    };
+    match wanted.map(|path| (path, path.to_str())) {
+        Some((_, Some("system"))) => Facts::of_system().map(Some),
+        Some((_, Some("none"))) => Ok(None),
+        Some((_, Some("-"))) => {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text).context("standard input: reading")?;
+            Facts::from_json(&text, "standard input").map(Some)
+        }
+        Some((path, _)) => read(path).map(Some),
+        None if Path::new(REPORT_PATH).exists() => read(Path::new(REPORT_PATH)).map(Some),
+        None if system_has_zfs() => Facts::of_system().map(Some),
+        None => Ok(None),
+    }
+}
+
+/// What the packer left in an image: its words, the pools it expects.
+fn image(path: &Path) -> Result<ImageConfig> {
+    let shown = path.display();
+    let bytes = std::fs::read(path).with_context(|| format!("{shown}: reading"))?;
+    let text = inspect::config(&bytes)
+        .with_context(|| format!("{shown}"))?
+        .with_context(|| format!("{shown}: expected an image that taproot packed; it holds no image configuration"))?;
+    Ok(ImageConfig::parse(&text))
+}

@@ -1,0 +1,340 @@
+//! Facts to decide from: of a recorded boot, or of the running system.
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use taproot_init::image::ExpectedPool;
+use taproot_init::plan::facts::{CanMount, Dataset, Health, Kind, Mountpoint, PoolFact};
+use taproot_init::plan::fstab::{self, FstabEntry};
+use taproot_init::plan::{from_zfs, names};
+use taproot_init::pools::Pools;
+use taproot_init::report::log::Log;
+use taproot_init::report::phases::Phases;
+use taproot_init::sys::linux::Linux;
+use taproot_init::zfs::ioctl::Zfs;
+
+/// What is known.
+#[derive(Debug, Default)]
+pub struct Facts {
+    /// Where from.
+    pub source: String,
+    /// Words of the recorded boot.
+    pub words: Option<String>,
+    /// Pools.
+    pub pools: Vec<PoolFact>,
+    /// Pools that the image was packed for.
+    pub expected: Vec<ExpectedPool>,
+    /// Datasets.
+    pub datasets: Vec<Dataset>,
+    /// How many datasets are missing from that list.
+    pub left_out: u64,
+    /// A root's fstab: the root's name, its lines.
+    pub fstab: Option<(String, Vec<FstabEntry>)>,
+    /// What is to be said about the facts themselves.
+    pub remarks: Vec<String>,
+    /// The running kernel, where it can be asked for more; and the pools already asked for.
+    system: Option<(Linux, BTreeSet<String>)>,
+}
+
+/// `boot.json`, as far as it is read. Fields are added to it over time, so what is missing has a default.
+#[derive(Debug, Deserialize)]
+struct Document {
+    format: u64,
+    #[serde(default)]
+    version: String,
+    zfs: Option<String>,
+    request: Option<RequestRecord>,
+    root: Option<String>,
+    #[serde(default)]
+    pools: Vec<PoolRecord>,
+    #[serde(default)]
+    expected: Vec<ExpectedRecord>,
+    #[serde(default)]
+    datasets: Vec<DatasetRecord>,
+    #[serde(default)]
+    datasets_left_out: u64,
+    #[serde(default)]
+    fstab: Vec<FstabRecord>,
+}
+
+#[derive(Debug, Deserialize)]
+struct RequestRecord {
+    words: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ExpectedRecord {
+    name: String,
+    guid: String,
+    #[serde(default)]
+    vdevs: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct PoolRecord {
+    name: String,
+    guid: String,
+    bootfs: Option<String>,
+    health: String,
+    problem: Option<String>,
+    #[serde(default)]
+    exported: bool,
+    #[serde(default)]
+    hostid: u32,
+    hostname: Option<String>,
+    #[serde(default)]
+    destroyed: bool,
+    foreign: Option<String>,
+    missing_log: Option<String>,
+    unwritable: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct DatasetRecord {
+    name: String,
+    kind: Option<String>,
+    canmount: Option<String>,
+    mountpoint: Option<String>,
+    zol_mountpoint: Option<String>,
+    readonly: Option<bool>,
+    atime: Option<bool>,
+    relatime: Option<bool>,
+    devices: Option<bool>,
+    exec: Option<bool>,
+    setuid: Option<bool>,
+    nbmand: Option<bool>,
+    zoned: Option<bool>,
+    key_available: Option<bool>,
+    encryption_root: Option<String>,
+    #[serde(default)]
+    contexts: Vec<(String, String)>,
+}
+
+#[derive(Debug, Deserialize)]
+struct FstabRecord {
+    line: usize,
+    source: String,
+    target: String,
+    #[serde(rename = "type")]
+    fstype: String,
+    #[serde(default)]
+    options: Vec<String>,
+}
+
+impl Facts {
+    /// Reads the text of a `boot.json`; `name` is for messages.
+    pub fn from_json(text: &str, name: &str) -> Result<Self> {
+        let doc: Document =
+            serde_json::from_str(text).with_context(|| format!("{name}: expected the boot.json of a boot"))?;
+        if doc.format != 1 {
+            bail!("{name}: format {} is not known here (expected 1); use the taproot of that boot", doc.format);
+        }
+        let zfs = doc.zfs.map(|v| format!(", OpenZFS {v}")).unwrap_or_default();
+        let mut remarks = Vec::new();
+        if doc.datasets_left_out > 0 {
+            remarks.push(format!("{} datasets were left out of the record", doc.datasets_left_out));
+        }
+        let lines = doc.fstab.into_iter().map(|l| FstabEntry {
+            source: l.source,
+            target: l.target,
+            fstype: l.fstype,
+            options: l.options,
+            line: l.line,
+        });
+        let lines: Vec<_> = lines.collect();
+        Ok(Self {
+            source: format!("{name} (taproot-init {}{zfs})", doc.version),
+            words: doc.request.map(|r| r.words.join(" ")),
+            pools: doc.pools.into_iter().map(pool).collect::<Result<_>>().with_context(|| name.to_owned())?,
+            expected: doc.expected.into_iter().map(expected).collect::<Result<_>>().with_context(|| name.to_owned())?,
+            datasets: doc.datasets.into_iter().map(dataset).collect(),
+            left_out: doc.datasets_left_out,
+            fstab: doc.root.map(|root| (root, lines)),
+            remarks,
+            system: None,
+        })
+    }
+
+    /// What the running system's zfs module knows; needs no privileges where /dev/zfs is open to all, as it is by default.
+    pub fn of_system() -> Result<Self> {
+        let system = Linux::new();
+        Zfs::new(&system).imported_pools().context(
+            "the running system: asking /dev/zfs for its pools; expected a loaded zfs module and read-write access to it",
+        )?;
+        let pools = Pools::new(&system, &Log::new(), &Phases::new()).imported();
+        Ok(Self {
+            source: "the running system".to_owned(),
+            pools,
+            remarks: vec!["only imported pools are known here; a boot looks at every disk".to_owned()],
+            system: Some((system, BTreeSet::new())),
+            ..Self::default()
+        })
+    }
+
+    /// Asks the running system for the datasets of the root's pool and the root's fstab; a record stays as it is.
+    pub(super) fn complete(&mut self, root: &str) {
+        let Some((system, asked)) = &mut self.system else { return };
+        let pool = names::pool_of(root);
+        if !asked.insert(pool.to_owned()) {
+            return;
+        }
+        match Zfs::new(system).datasets(pool) {
+            // relatime is on by default since OpenZFS 2.2, which is what is current.
+            Ok(all) => self.datasets.extend(all.iter().map(|o| from_zfs::dataset(o, true))),
+            Err(e) => self.remarks.push(e.to_string()),
+        }
+        let mounted = fs::read("/proc/self/mounts").unwrap_or_default();
+        let at = fstab::parse(&mounted).into_iter().find(|m| m.fstype == "zfs" && m.source == root).map(|m| m.target);
+        let text = at.and_then(|at| fs::read(PathBuf::from(at).join("etc/fstab")).ok());
+        self.fstab = text.map(|text| (root.to_owned(), fstab::parse(&text)));
+    }
+}
+
+/// Whether the running system can be asked.
+pub fn system_has_zfs() -> bool {
+    Path::new("/dev/zfs").exists()
+}
+
+fn guid(text: &str) -> Result<u64> {
+    text.parse().with_context(|| format!("`{text}` is not a guid: expected a number as text"))
+}
+
+fn expected(record: ExpectedRecord) -> Result<ExpectedPool> {
+    Ok(ExpectedPool { guid: guid(&record.guid)?, name: record.name, vdevs: record.vdevs })
+}
+
+fn pool(record: PoolRecord) -> Result<PoolFact> {
+    Ok(PoolFact {
+        guid: guid(&record.guid)?,
+        health: match record.health.as_str() {
+            "online" => Health::Online,
+            "degraded" => Health::Degraded,
+            "unavailable" => Health::Unavailable,
+            other => bail!("`{other}` is no state of a pool: expected online, degraded or unavailable"),
+        },
+        name: record.name,
+        bootfs: record.bootfs,
+        problem: record.problem,
+        exported: record.exported,
+        hostid: record.hostid,
+        hostname: record.hostname,
+        destroyed: record.destroyed,
+        foreign: record.foreign,
+        missing_log: record.missing_log,
+        unwritable: record.unwritable,
+    })
+}
+
+fn dataset(record: DatasetRecord) -> Dataset {
+    let usual = Dataset::with_defaults(&record.name);
+    Dataset {
+        kind: match record.kind.as_deref() {
+            None => Kind::Filesystem,
+            Some("volume") => Kind::Volume,
+            Some(_) => Kind::Other,
+        },
+        canmount: match record.canmount.as_deref() {
+            Some("off") => CanMount::Off,
+            Some("noauto") => CanMount::NoAuto,
+            _ => CanMount::On,
+        },
+        mountpoint: match record.mountpoint {
+            None => usual.mountpoint,
+            Some(text) => match text.as_str() {
+                "legacy" => Mountpoint::Legacy,
+                "none" => Mountpoint::None,
+                _ => Mountpoint::Path(text),
+            },
+        },
+        zol_mountpoint: record.zol_mountpoint,
+        readonly: record.readonly.unwrap_or(usual.readonly),
+        atime: record.atime.unwrap_or(usual.atime),
+        relatime: record.relatime.unwrap_or(usual.relatime),
+        devices: record.devices.unwrap_or(usual.devices),
+        exec: record.exec.unwrap_or(usual.exec),
+        setuid: record.setuid.unwrap_or(usual.setuid),
+        nbmand: record.nbmand.unwrap_or(usual.nbmand),
+        zoned: record.zoned.unwrap_or(usual.zoned),
+        key_available: record.key_available,
+        encryption_root: record.encryption_root,
+        contexts: record.contexts,
+        name: record.name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use taproot_init::report::boot::BootReport;
+
+    /// What the boot writes is what is read here.
+    #[test]
+    fn round_trip() {
+        let mut odd = Dataset::with_defaults("tank/ROOT/a");
+        odd.kind = Kind::Volume;
+        odd.canmount = CanMount::NoAuto;
+        odd.mountpoint = Mountpoint::Path("/".into());
+        odd.zol_mountpoint = Some("/x".into());
+        (odd.readonly, odd.atime, odd.relatime, odd.devices) = (true, false, false, false);
+        (odd.exec, odd.setuid, odd.nbmand, odd.zoned) = (false, false, true, true);
+        odd.key_available = Some(false);
+        odd.encryption_root = Some("tank/ROOT".into());
+        odd.contexts = vec![("context".into(), "u:r,\"".into())];
+        let mut legacy = Dataset::with_defaults("tank/b");
+        (legacy.mountpoint, legacy.canmount) = (Mountpoint::Legacy, CanMount::Off);
+        let mut none = Dataset::with_defaults("tank/c");
+        none.mountpoint = Mountpoint::None;
+        let pools = vec![
+            PoolFact {
+                bootfs: Some("tank/ROOT/a".into()),
+                health: Health::Degraded,
+                problem: Some("p".into()),
+                exported: true,
+                hostid: u32::MAX,
+                hostname: Some("h".into()),
+                destroyed: true,
+                foreign: Some("f".into()),
+                missing_log: Some("l".into()),
+                unwritable: Some("u".into()),
+                ..PoolFact::named("tank", u64::MAX)
+            },
+            PoolFact { health: Health::Unavailable, ..PoolFact::named("b", 1) },
+        ];
+        let report = BootReport {
+            version: "1".into(),
+            zfs: Some("2.3".into()),
+            request: Some(taproot_init::cmdline::parse(b"root=\"ZFS=tank/a b\" ro -- single")),
+            pools: pools.clone(),
+            root: Some("tank/ROOT/a".into()),
+            expected: vec![ExpectedPool { name: "tank".into(), guid: 9, vdevs: vec!["/dev/a b".into()] }],
+            datasets: vec![odd, legacy, none, Dataset::with_defaults("tank/d")],
+            fstab: fstab::parse(b"# c\ntank/b /b\\040c zfs noauto,nofail 0 0\n"),
+            ..BootReport::default()
+        };
+        let facts = Facts::from_json(&report.to_json(), "boot.json").unwrap();
+        assert_eq!(facts.source, "boot.json (taproot-init 1, OpenZFS 2.3)");
+        assert_eq!(facts.words.as_deref(), Some("root=\"ZFS=tank/a b\" ro"));
+        assert_eq!(facts.pools, pools);
+        assert_eq!(facts.expected, report.expected);
+        assert_eq!(facts.datasets, report.datasets);
+        assert_eq!(facts.fstab, Some(("tank/ROOT/a".into(), report.fstab)));
+        assert_eq!((facts.left_out, facts.remarks.len()), (0, 0));
+    }
+
+    #[test]
+    fn what_is_no_record_is_refused() {
+        for (text, part) in [
+            ("", "expected the boot.json"),
+            ("[]", "expected the boot.json"),
+            ("{\"format\": 2}", "format 2 is not known"),
+            ("{\"format\": 1, \"pools\": [{\"name\": \"a\", \"guid\": \"x\", \"health\": \"online\"}]}", "not a guid"),
+            ("{\"format\": 1, \"pools\": [{\"name\": \"a\", \"guid\": \"1\", \"health\": \"fine\"}]}", "no state"),
+        ] {
+            let error = format!("{:#}", Facts::from_json(text, "f").unwrap_err());
+            assert!(error.contains(part) && error.starts_with('f'), "{text}: {error}");
+        }
+        assert!(Facts::from_json("{\"format\": 1, \"future\": 1}", "f").unwrap().words.is_none());
+    }
+}

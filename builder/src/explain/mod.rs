@@ -1,0 +1,365 @@
+//! What a command line asks for, and the boot that it leads to on given facts.
+
+pub mod facts;
+pub mod text;
+
+use facts::Facts;
+use serde::Serialize;
+use taproot_init::cmdline::{Note, Request, Setting, known, parse, settings, tokenize};
+use taproot_init::plan::facts::{Dataset, Health, Kind, PoolFact};
+use taproot_init::plan::{mounts, names, select, snapshots};
+
+/// Where the words that need no value of their own are explained by their meaning alone.
+const SILENT: [&str; 6] =
+    ["rootfstype", "boot", "modprobe.blacklist", "module_blacklist", "zfs_boot_only", "zfs_ignorecache"];
+/// At most so many datasets are named where one was looked for in vain.
+const SHOWN: usize = 20;
+
+/// Everything there is to say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Explanation {
+    /// The words and where they come from.
+    pub cmdline: Source,
+    /// Each word of the kernel's part, and what it does.
+    pub words: Vec<WordMeaning>,
+    /// Words behind `--`, which go to the init.
+    pub init_args: Vec<String>,
+    /// Every setting, decided or not.
+    pub settings: Vec<SettingText>,
+    /// Words that ask for something that cannot be done.
+    pub problems: Vec<WordMeaning>,
+    /// The boot on the facts; `None` without facts.
+    pub boot: Option<Boot>,
+}
+
+/// The command line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Source {
+    /// The words.
+    pub text: String,
+    /// Where they were read.
+    pub from: String,
+}
+
+/// A word and what it does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WordMeaning {
+    /// As given.
+    pub word: String,
+    /// In words.
+    pub meaning: String,
+}
+
+/// One setting in words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SettingText {
+    /// What is set.
+    pub name: &'static str,
+    /// To what.
+    pub value: String,
+    /// The word, or the default.
+    pub why: String,
+    /// Whether no word decided it.
+    pub default: bool,
+}
+
+/// The boot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Boot {
+    /// Where the facts come from.
+    pub facts: String,
+    /// Pools known.
+    pub pools: Vec<String>,
+    /// The choice; `None`: see `failure`.
+    pub choice: Option<Choice>,
+    /// Why nothing can be booted.
+    pub failure: Option<String>,
+    /// Name of the root dataset.
+    pub root: Option<String>,
+    /// Mounts in order.
+    pub mounts: Vec<Mount>,
+    /// What is left out.
+    pub skipped: Vec<Skipped>,
+    /// What the facts do not tell, and warnings.
+    pub remarks: Vec<String>,
+}
+
+/// The pool.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Choice {
+    /// Name.
+    pub pool: String,
+    /// Guid, as text.
+    pub guid: String,
+    /// Why this one.
+    pub why: String,
+    /// What would be waited for first.
+    pub better: Option<String>,
+}
+
+/// One mount.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Mount {
+    /// Dataset, or the source as fstab has it.
+    pub dataset: String,
+    /// Path in the new root.
+    pub target: String,
+    /// File system type.
+    #[serde(rename = "type")]
+    pub fstype: String,
+    /// Options.
+    pub options: String,
+    /// Why.
+    pub why: String,
+}
+
+/// A dataset or fstab line left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Skipped {
+    /// Dataset.
+    pub dataset: String,
+    /// Why.
+    pub why: String,
+    /// How many more for the same reason.
+    pub more: usize,
+}
+
+/// Explains `line`; `from` says where it was read.
+pub fn explain(line: &str, from: &str, facts: Option<&mut Facts>) -> Explanation {
+    let request = parse(line.as_bytes());
+    let all = settings(&request);
+    let words =
+        request.words.iter().map(|word| WordMeaning { meaning: meaning(word, &request, &all), word: word.clone() });
+    let note = |n: &Note| WordMeaning { word: n.word.clone(), meaning: n.message.clone() };
+    Explanation {
+        cmdline: Source { text: line.trim().to_owned(), from: from.to_owned() },
+        words: words.collect(),
+        init_args: request.init_args.clone(),
+        problems: request.problems.iter().map(note).collect(),
+        boot: facts.map(|facts| boot(&request, facts)),
+        settings: all.into_iter().map(text_of).collect(),
+    }
+}
+
+fn text_of(setting: Setting) -> SettingText {
+    let Setting { name, value, why, default } = setting;
+    SettingText { name, value, why, default }
+}
+
+/// What one word does.
+fn meaning(word: &str, request: &Request, all: &[Setting]) -> String {
+    let mut parts: Vec<String> = all
+        .iter()
+        .filter(|s| !s.default && (s.why == word || (s.why.ends_with('=') && word.starts_with(&s.why))))
+        .map(|s| format!("{}: {}", s.name, s.value))
+        .collect();
+    let said = |notes: &[Note]| -> Vec<String> {
+        notes.iter().filter(|n| n.word == word).map(|n| n.message.clone()).collect()
+    };
+    parts.extend(said(&request.problems));
+    parts.extend(said(&request.notes));
+    if !parts.is_empty() {
+        return parts.join("; ");
+    }
+    let Some(token) = tokenize(word.as_bytes()).into_iter().next() else { return String::new() };
+    if let Some(known) = known::find(&token.key) {
+        // What it would do if it stood alone tells whether another word has taken its place.
+        let alone = settings(&parse(word.as_bytes())).iter().any(|s| !s.default);
+        return if alone && !SILENT.contains(&known.word) {
+            format!("{}: decided by another word", known.meaning)
+        } else {
+            known.meaning.to_owned()
+        };
+    }
+    match token.key.split_once('.') {
+        Some((module, param)) if is_option(request, module, param) => format!("option {param} of module {module}"),
+        _ => "left to the kernel and the booted system".to_owned(),
+    }
+}
+
+fn is_option(request: &Request, module: &str, param: &str) -> bool {
+    let module = module.replace('-', "_");
+    request.module_options.iter().any(|o| o.module == module && o.param == param)
+}
+
+/// The boot as far as the facts reach.
+fn boot(request: &Request, facts: &mut Facts) -> Boot {
+    let mut boot = Boot {
+        facts: facts.source.clone(),
+        pools: facts.pools.iter().map(pool).collect(),
+        choice: None,
+        failure: None,
+        root: None,
+        mounts: Vec::new(),
+        skipped: Vec::new(),
+        remarks: facts.remarks.clone(),
+    };
+    let choice = match select::choose(request, &facts.pools, &facts.expected) {
+        Ok(choice) => choice,
+        Err(no) => {
+            let wait = if no.retry { " (a boot would wait for more disks first)" } else { "" };
+            boot.failure = Some(format!("{}{wait}", no.message));
+            return boot;
+        }
+    };
+    boot.remarks.extend(choice.warnings.iter().cloned());
+    let bootfs = facts.pools.iter().find(|p| p.guid == choice.guid).and_then(|p| p.bootfs.clone());
+    let root = choice.dataset.clone().or(bootfs);
+    boot.choice = Some(Choice {
+        pool: choice.pool.clone(),
+        guid: choice.guid.to_string(),
+        why: choice.why,
+        better: choice.better,
+    });
+    let Some(root) = root else {
+        boot.failure = Some(select::no_bootfs(&choice.pool));
+        return boot;
+    };
+    // A pool's bootfs can be a snapshot, which means the same as naming it.
+    let (root, of_bootfs) = match root.split_once('@') {
+        Some((root, snapshot)) => (root.to_owned(), Some(snapshot.to_owned())),
+        None => (root, None),
+    };
+    boot.root = Some(root.clone());
+    snapshots(request, &root, of_bootfs, &mut boot);
+    match facts.look(&root) {
+        Ok(dataset) => plan(request, &dataset, facts, &mut boot),
+        Err(why) => boot.remarks.push(why),
+    }
+    boot
+}
+
+/// What is done with snapshots before the mounts; they are planned for the root itself.
+fn snapshots(request: &Request, root: &str, of_bootfs: Option<String>, boot: &mut Boot) {
+    let asked = &request.snapshots;
+    let release = |name: &Option<String>| name.clone().unwrap_or_else(|| "KERNEL-RELEASE".to_owned());
+    if let Some(to) = &asked.rollback_to {
+        boot.remarks.push(format!("{root} is rolled back to @{} ({})", release(&to.value), to.why));
+    }
+    if let Some(take) = &asked.take {
+        boot.remarks.push(format!("the snapshot {root}@{} is taken ({})", release(&take.value), take.why));
+    }
+    let Some(snapshot) = request.snapshot.as_ref().map(|s| s.value.clone()).or(of_bootfs) else { return };
+    let name = asked.clone.as_ref().map(|c| c.value.as_str());
+    let remark = if asked.rollback.value {
+        format!("{root} is rolled back to @{snapshot} before it is mounted ({})", asked.rollback.why)
+    } else if request.import.read_only.value {
+        format!("{root}@{snapshot} itself is mounted, read-only")
+    } else {
+        match snapshots::clone_name(root, &snapshot, name) {
+            Ok(clone) => {
+                format!("the root is {clone}, a clone of {root}@{snapshot}; the mounts below are those of {root}")
+            }
+            Err(refusal) => refusal.to_string(),
+        }
+    };
+    boot.remarks.push(remark);
+}
+
+fn plan(request: &Request, root: &Dataset, facts: &Facts, boot: &mut Boot) {
+    if root.kind != Kind::Filesystem {
+        boot.failure = Some(format!("{} is a volume, not a file system", root.name));
+        return;
+    }
+    let fstab = facts.fstab.as_ref().filter(|(of, _)| *of == root.name).map(|(_, lines)| lines.as_slice());
+    let plan = mounts::plan(root, &facts.datasets, fstab.unwrap_or_default(), request);
+    boot.mounts = plan
+        .steps
+        .iter()
+        .map(|step| Mount {
+            dataset: step.dataset.clone(),
+            target: step.target.clone(),
+            fstype: step.foreign.as_ref().map_or("zfs", |f| f.fstype.as_str()).to_owned(),
+            options: step.options.data.clone(),
+            why: step.why.clone(),
+        })
+        .collect();
+    boot.remarks.extend(plan.warnings);
+    match (fstab, plan.remount_root) {
+        (None, _) => {
+            boot.remarks.push(format!("the fstab of {} is not known here, so nothing is planned from it", root.name));
+        }
+        (Some(_), Some(remount)) => {
+            boot.remarks.push(format!("the root is remounted ({}): {}", remount.options.data, remount.why));
+        }
+        (Some(_), None) => {}
+    }
+    let skipped = mounts::condense(plan.skipped).into_iter();
+    boot.skipped = skipped.map(|s| Skipped { dataset: s.dataset, why: s.why, more: s.more }).collect();
+}
+
+fn pool(pool: &PoolFact) -> String {
+    let health = match pool.health {
+        Health::Online => "online",
+        Health::Degraded => "degraded",
+        Health::Unavailable => "unavailable",
+    };
+    let bootfs = pool.bootfs.as_ref().map_or_else(|| "no bootfs".to_owned(), |b| format!("bootfs {b}"));
+    let more = [&pool.problem, &pool.foreign, &pool.missing_log, &pool.unwritable];
+    let mut parts = vec![format!("guid {}, {health}, {bootfs}", pool.guid)];
+    parts.extend(more.into_iter().flatten().cloned());
+    parts.extend(pool.destroyed.then(|| "destroyed".to_owned()));
+    format!("{} ({})", pool.name, parts.join(", "))
+}
+
+/// The file systems among `datasets`, for a message.
+fn some_names(datasets: &[Dataset]) -> String {
+    let mut all: Vec<&str> = datasets.iter().filter(|d| d.kind == Kind::Filesystem).map(|d| d.name.as_str()).collect();
+    all.sort_unstable();
+    let more = all.len().saturating_sub(SHOWN);
+    all.truncate(SHOWN);
+    if more > 0 { format!("{} and {more} more", all.join(", ")) } else { all.join(", ") }
+}
+
+impl Facts {
+    /// The dataset of this name, with all others of its pool looked up where that is possible.
+    fn look(&mut self, root: &str) -> Result<Dataset, String> {
+        self.complete(root);
+        let pool = names::pool_of(root);
+        // A pool that was listed has its own dataset in the list; others may be there by a single name.
+        let within = |d: &Dataset| names::is_within(&d.name, pool);
+        if !self.datasets.iter().any(|d| d.name == pool || (self.left_out > 0 && within(d))) {
+            return Err(format!("the datasets of pool {pool} are not known here, so no mounts can be planned"));
+        }
+        if let Some(dataset) = self.datasets.iter().find(|d| d.name == root) {
+            return Ok(dataset.clone());
+        }
+        Err(match self.left_out {
+            0 => format!(
+                "there is no dataset {root}, so it cannot be mounted; there are: {}",
+                some_names(&self.datasets)
+            ),
+            n => format!("{root} is not among the recorded datasets, but {n} were left out of the record"),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meaning_of<'a>(explanation: &'a Explanation, word: &str) -> &'a str {
+        &explanation.words.iter().find(|w| w.word == word).unwrap().meaning
+    }
+
+    #[test]
+    fn every_word_is_explained() {
+        let line = "root=ZFS=a/b ro quiet splash zfs.zfs_arc_max=1 taproot.wiat=5 taproot.wait=3 taproot.wait=9 \
+                    taproot.also=a/c boot=zfs spl.spl_hostid=00bab10c zfs_force=0 zfs_boot_only -- single";
+        let e = explain(line, "here", None);
+        assert_eq!(meaning_of(&e, "root=ZFS=a/b"), "root: dataset a/b");
+        assert_eq!(meaning_of(&e, "ro"), "root's mount: ro");
+        assert_eq!(meaning_of(&e, "splash"), "left to the kernel and the booted system");
+        assert_eq!(meaning_of(&e, "zfs.zfs_arc_max=1"), "option zfs_arc_max of module zfs");
+        assert!(meaning_of(&e, "taproot.wiat=5").contains("did you mean taproot.wait?"));
+        assert_eq!(meaning_of(&e, "taproot.wait=3"), "how long to wait for the wanted pool: decided by another word");
+        assert_eq!(meaning_of(&e, "taproot.wait=9"), "wait for the pool: 9 s");
+        assert_eq!(meaning_of(&e, "taproot.also=a/c"), "also mounted: a/c");
+        assert!(meaning_of(&e, "spl.spl_hostid=00bab10c").contains("0x00bab10c would do"));
+        assert!(meaning_of(&e, "boot=zfs").starts_with("root=POOL/DATASET is a dataset"));
+        assert!(!meaning_of(&e, "zfs_force=0").contains("another word"));
+        assert_eq!(e.init_args, ["single"]);
+        assert_eq!(e.problems.len(), 1);
+        assert!(e.boot.is_none());
+    }
+}

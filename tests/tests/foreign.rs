@@ -1,0 +1,130 @@
+//! Pools that are another system's, or that this system may read but not write.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+use taproot_tests::kit::System;
+use taproot_tests::scenario::{dataset_at, explained_failure, vm};
+use taproot_tests::scenarios;
+use taproot_tests::vm::{Disk, Report, Scratch};
+
+/// Boots into the rescue without a byte written to the disk; returns the explanation.
+fn refused(name: &str, system: &System, serial: &str, cmdline: &str) -> String {
+    let scratch = Scratch::new().unwrap();
+    let disk = scratch.overlay(system, serial).unwrap();
+    let vm = vm(name, system, cmdline).unwrap().disk(disk.clone()).start().unwrap();
+    let text = explained_failure(&vm, 90).unwrap();
+    vm.kill().unwrap();
+    assert!(scratch.untouched(&disk).unwrap(), "{serial} was written to");
+    text
+}
+
+fn says(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "{part:?} is not in {text}");
+    }
+}
+
+fn boots(name: &str, system: &System, disks: Vec<Disk>, cmdline: &str, pool: &str) -> Report {
+    let mut vm = vm(name, system, cmdline).unwrap().disks(disks).start().unwrap();
+    let report = vm.report(90).unwrap();
+    vm.wait_exit(20).unwrap();
+    assert_eq!(report.hostname(), pool);
+    report
+}
+
+fn warned(report: &Report, part: &str) {
+    let warnings = &report.json.as_ref().expect("boot.json")["choice"]["warnings"];
+    let warnings = warnings.as_array().unwrap();
+    assert!(warnings.iter().any(|w| w.as_str().unwrap().contains(part)), "{part:?} is not in {warnings:?}");
+}
+
+/// Read-only from the import on: the root is mounted read-only, and the disks are as they were to the byte.
+fn read_only_boot(name: &str, system: &System, scratch: &Scratch, disks: &[Disk], cmdline: &str, pool: &str) -> Report {
+    let txgs: Vec<u64> = disks.iter().map(|disk| scratch.newest_txg(disk).unwrap()).collect();
+    let report = boots(name, system, disks.to_owned(), cmdline, pool);
+    let root = report.mounts().into_iter().find(|m| m.point == "/").unwrap();
+    assert!(root.options.iter().chain(&root.super_options).any(|o| o == "ro"), "{root:?}");
+    for (disk, txg) in disks.iter().zip(txgs) {
+        assert_eq!(scratch.newest_txg(disk).unwrap(), txg);
+        assert!(scratch.untouched(disk).unwrap(), "{} was written to", disk.serial);
+    }
+    report
+}
+
+scenarios! {
+    /// Nobody named it, so it stays as it is; the explanation says whose it is and the ways out.
+    fn unnamed_pool_of_another_host_is_refused(system) {
+        let text = refused("foreign-auto", system, "foreign0", "root=zfs:AUTO taproot.wait=2");
+        says(&text, &["pforeign", "elsewhere (hostid deadbeef", "not exported", "taproot.hostid=force", "taproot.import=ro"]);
+    }
+
+    fn strict_refuses_even_a_named_pool(system) {
+        let cmdline = "root=ZFS=pforeign/ROOT/default taproot.hostid=strict";
+        let text = refused("foreign-strict", system, "foreign0", cmdline);
+        says(&text, &["elsewhere (hostid deadbeef", "taproot.hostid=strict refuses it"]);
+    }
+
+    fn named_pool_of_another_host_boots_with_a_warning(system) {
+        let scratch = Scratch::new().unwrap();
+        let disks = scratch.overlays(system, &["foreign0"]).unwrap();
+        let report = boots("foreign-named", system, disks, "zfs=pforeign/ROOT/default", "pforeign");
+        warned(&report, "elsewhere (hostid deadbeef");
+    }
+
+    /// The command line can make this system the other one: then there is nothing to warn of.
+    fn own_hostid_from_the_command_line(system) {
+        let scratch = Scratch::new().unwrap();
+        let disks = scratch.overlays(system, &["foreign0"]).unwrap();
+        let report = boots("foreign-hostid", system, disks, "root=zfs:AUTO spl_hostid=deadbeef", "pforeign");
+        let json = report.json.unwrap();
+        assert_eq!(json["choice"]["warnings"].as_array().unwrap().len(), 0, "{}", json["choice"]);
+    }
+
+    /// Multihost protection needs a hostid.
+    fn multihost_without_a_hostid_is_explained(system) {
+        let text = refused("multihost-none", system, "multi0", "zfs=pmulti spl_hostid=00000000");
+        says(&text, &["multihost is on", "no hostid", "spl_hostid="]);
+    }
+
+    /// The kernel watches for some 25 s whether another system uses the pool; a line says so and counts down.
+    fn multihost_counts_down_and_boots(system) {
+        let scratch = Scratch::new().unwrap();
+        let disks = scratch.overlays(system, &["multi0"]).unwrap();
+        let vm = vm("multihost", system, "zfs=pmulti taproot.wait=5").unwrap().disks(disks).start().unwrap();
+        vm.expect("multihost: checking that no other system uses pool pmulti", 60).unwrap();
+        let report = vm.report(120).unwrap();
+        assert_eq!(dataset_at(&report, "/").as_deref(), Some("pmulti/ROOT/default"));
+        warned(&report, "elsewhere (hostid deadbeef");
+    }
+
+    /// Also a pool that a crash left behind: no log is replayed.
+    fn read_only_import_writes_nothing(system) {
+        let scratch = Scratch::new().unwrap();
+        let disks = scratch.overlays(system, &["foreign0"]).unwrap();
+        let report = read_only_boot("foreign-ro", system, &scratch, &disks, "root=zfs:AUTO taproot.import=ro", "pforeign");
+        warned(&report, "taproot.import=ro writes nothing");
+    }
+}
+
+mod only {
+    use super::*;
+
+    /// A pool with a feature in use that this OpenZFS can read but not write: refused by name, and booted read-only.
+    #[test]
+    fn zfs2_1_features_of_2_3() {
+        taproot_tests::scenario::run(taproot_tests::kit::SYSTEMS[1], features);
+    }
+
+    fn features(system: &System) {
+        let newer = System::open(taproot_tests::kit::SYSTEMS[0]).unwrap();
+        let scratch = Scratch::new().unwrap();
+        let disks = scratch.overlays(&newer, &["feature0"]).unwrap();
+        let vm = vm("features", system, "zfs=pfeature").unwrap().disks(disks.clone()).start().unwrap();
+        let text = explained_failure(&vm, 40).unwrap();
+        vm.kill().unwrap();
+        says(&text, &["features this OpenZFS does not have", "block_cloning", "taproot.import=ro"]);
+        assert!(scratch.untouched(&disks[0]).unwrap());
+        let report =
+            read_only_boot("features-ro", system, &scratch, &disks, "zfs=pfeature taproot.import=ro", "pfeature");
+        warned(&report, "block_cloning");
+    }
+}
