@@ -54,6 +54,7 @@ fn until_mounted(boot: &mut Boot<'_>) -> i32 {
         match boot.bring_up_root() {
             Ok(root) => {
                 boot.keyring.wipe_image_files();
+                boot.forget_failures();
                 if !boot.request.quiet() {
                     println!(":: {} is the root ({})", root.name, boot.request.root.why);
                 }

@@ -80,6 +80,7 @@ impl Boot<'_> {
     fn scene(&self) -> Scene<'_> {
         Scene {
             system: self.system,
+            log: &self.log,
             report: &self.report,
             pools: &self.report.pools,
             policy: self.request.rescue.on_failure.value,
