@@ -6,8 +6,13 @@ here=$(cd "$(dirname "$0")" && pwd)
 . "$here/lib.sh"
 mkdir -p "$KIT_CACHE"/{log,run,images}
 "$here/host.sh"
-for name in debian12-zfs2.3 debian12-zfs2.1; do
-    "$here/tree.sh" "$name"
-    "$here/pools.sh" "$name"
-done
+"$here/tree.sh" debian12-zfs2.3
+# The next tree is mostly downloads and one compiler; the pools of the first are made meanwhile.
+"$here/pools.sh" debian12-zfs2.3 &
+pools=$!
+tree=0
+"$here/tree.sh" debian12-zfs2.1 || tree=1
+wait "$pools" || die "debian12-zfs2.3: the pools could not be made"
+[ "$tree" = 0 ] || die "debian12-zfs2.1: the tree could not be made"
+"$here/pools.sh" debian12-zfs2.1
 say "kit ready in $KIT_CACHE"
