@@ -183,7 +183,7 @@ scenarios! {
         assert!(!vm.console.text().contains(PROMPT));
     }
 
-    /// A packed password locks everything but the harmless words, until it is typed.
+    /// A packed password locks everything but the harmless words, also the shell that the policy asks for, until it is typed.
     fn password(system) {
         let scratch = Scratch::new().unwrap();
         let file = scratch.path().join("password");
@@ -191,7 +191,7 @@ scenarios! {
         let packed = scratch.path().join("locked.img");
         let options = [&STANDARD[..], &["--rescue-password-file", file.to_str().unwrap()]].concat();
         kit::run(&mut image::pack_command(system, &options, &packed)).unwrap();
-        let vm = Vm::new("rescue-password", system, &packed).append("root=zfs:AUTO taproot.wait=1").start().unwrap();
+        let vm = Vm::new("rescue-password", system, &packed).append("root=zfs:AUTO taproot.wait=1 taproot.rescue=shell").start().unwrap();
         let text = explained_failure(&vm, 60).unwrap();
         assert!(text.contains("unlock") && !text.contains("save-log"), "{text}");
         for word in ["shell", "log", "boot resc/ROOT/other", "cat /etc/taproot/image.conf", "ls", "sh"] {
@@ -205,12 +205,13 @@ scenarios! {
         vm.type_line("unlock").unwrap();
         vm.expect("Rescue password: ", 20).unwrap();
         vm.type_line("tr0ub4dor").unwrap();
-        vm.expect("save-log", 60).unwrap();
+        // What the policy asks for comes now.
+        vm.expect(SHELL_PROMPT, 60).unwrap();
+        says_at(&vm, SHELL_PROMPT, "echo $((6*7))", &["\n42"]);
+        vm.type_line("exit").unwrap();
+        vm.expect("save-log", 20).unwrap();
         vm.expect(PROMPT, 20).unwrap();
         assert!(!vm.console.text().contains("tr0ub4dor"));
-        vm.type_line("shell").unwrap();
-        vm.expect(SHELL_PROMPT, 20).unwrap();
-        says_at(&vm, SHELL_PROMPT, "echo $((6*7))", &["\n42"]);
     }
 
     /// Locked without a password: a person can only try again, restart or switch off.
