@@ -36,8 +36,10 @@ fn image_expecting(system: &System, scratch: &Scratch, pool: &str) -> PathBuf {
     let (dir, image) = (scratch.path().join("more"), scratch.path().join("expecting.img"));
     std::fs::create_dir_all(dir.join("etc/taproot")).unwrap();
     std::fs::write(dir.join("etc/taproot/image.conf"), format!("kernel={}\npool={pool}\t0\n", system.kernel)).unwrap();
-    // The kernel takes several archives one after another; a later file replaces an earlier one.
-    let script = "cp \"$2\" \"$3\" && cd \"$1\" && find etc | sort | cpio --quiet -o -H newc >>\"$3\"";
+    // The kernel takes several archives one after another, each at a multiple of four bytes; a later file replaces an
+    // earlier one.
+    let script =
+        "cp \"$2\" \"$3\" && truncate -s %4 \"$3\" && cd \"$1\" && find etc | sort | cpio --quiet -o -H newc >>\"$3\"";
     let packed = image::standard(system).unwrap();
     kit::run(Command::new("sh").args(["-c", script, "sh"]).arg(&dir).arg(packed).arg(&image)).unwrap();
     image
