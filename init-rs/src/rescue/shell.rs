@@ -27,6 +27,8 @@ pub(super) fn packed() -> bool {
 pub(super) fn run(path: &Path) -> io::Result<Option<Decision>> {
     let _ = Command::new(BUSYBOX).args(["--install", "-s", "/bin"]).status();
     fs::create_dir_all("/run/taproot")?;
+    // Where hands mount by habit.
+    let _ = fs::create_dir_all("/mnt");
     let _ = fs::remove_file(DECISION_FILE);
     // The shell's own `help`, and busybox's applets of the same names, would hide ours.
     let mut start = String::new();
