@@ -1,5 +1,11 @@
 //! What is mounted besides the root, where, in which order, and what is left alone.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 use serde_json::Value;
 use taproot_tests::kit::System;
