@@ -36,7 +36,8 @@ test: build kit ## everything: lint, unit tests, scenarios in virtual machines o
 demo: build kit ## an installed Debian on ZFS boots, changes its boot environment and boots again
 	cargo run --locked --quiet --release -p taproot-tests --bin demo
 
-bench: build kit ## boot phases, image build time and size, against the floor
+bench: build kit ## boot phases, image build time and size, against the floor; a pool of 5 000 datasets against an empty one
+	@tests/kit/pools.sh debian12-zfs2.3 large
 	cargo run --locked --quiet --release -p taproot-tests --bin bench
 
 fuzz: ## ten minutes for each parser of foreign bytes (FUZZ_SECONDS=600)

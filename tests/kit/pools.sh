@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Makes the pool sets of one kit system, with its own stock zpool and zfs; each set in its own run of the helper VM.
-#   pools.sh debian12-zfs2.3              all sets: pools/*.sh
+#   pools.sh debian12-zfs2.3              all sets (pools/*.sh) but those made on demand
 #   pools.sh debian12-zfs2.3 base debian  these
-# pools/lib says what a set is made of. Result in $KIT_CACHE/pools/NAME/SET: DISK.img (raw, sparse), log, console.log, stamp.
+# pools/lib says what a set is made of; a line "# on-demand: WHO" in a set keeps it out of "all sets".
+# Result in $KIT_CACHE/pools/NAME/SET: DISK.img (raw, sparse), log, console.log, stamp.
 # Tests put copy-on-write overlays over the disks. Only what changed is made again; several runs at a time do not disturb
 # each other.
 set -euo pipefail
@@ -31,7 +32,11 @@ done
 # A serial names one disk, whatever set it is in.
 twice=$(for set in "${all[@]}"; do header "$set" disks; done | tr ' ' '\n' | sed -n 's/=.*//p' | sort | uniq -d | paste -sd' ')
 [ -z "$twice" ] || die "pools/*.sh: several sets have disks of the serial(s) $twice"
-[ $# -gt 0 ] || set -- "${all[@]}"
+if [ $# -eq 0 ]; then
+    for set in "${all[@]}"; do
+        [ -n "$(header "$set" on-demand)" ] || set -- "$@" "$set"
+    done
+fi
 for set; do
     [ -e "$here/pools/$set.sh" ] || die "no pool set '$set'; expected one of: ${all[*]}"
 done

@@ -12,7 +12,7 @@ use std::process::Command;
 use taproot_tests::kit::{self, System};
 use taproot_tests::scenario::{dataset_at, explained_failure, vm};
 use taproot_tests::scenarios;
-use taproot_tests::vm::{Disk, Scratch};
+use taproot_tests::vm::{Bus, Disk, Scratch};
 
 const WORDS: &str = "root=ZFS=presume/ROOT/default";
 const UUID: &str = "resume=UUID=11111111-2222-3333-4444-555555555555";
@@ -81,6 +81,42 @@ scenarios! {
         vm.wait_exit(20).unwrap();
         assert!(!scratch.untouched(&pool).unwrap());
         assert_eq!(signature(&scratch, &swap, OFFSET), "SWAPSPACE2");
+    }
+
+    /// The whole way: Debian on its pool hibernates, and goes on where it was; what it had in memory is there.
+    fn a_hibernated_debian_goes_on(system) {
+        let scratch = Scratch::new().unwrap();
+        let path = scratch.path().join("hibernation.raw");
+        std::fs::File::create(&path).unwrap().set_len(1 << 30).unwrap();
+        kit::run(Command::new("mkswap").args(["-q", "-U", "11111111-2222-3333-4444-555555555555"]).arg(&path)).unwrap();
+        let swap = Disk { path, format: "raw", serial: "hibernation".into(), bus: Bus::Virtio, read_only: false };
+        let pool = scratch.overlay(system, "tank0").unwrap();
+        let script = "set -e\n\
+            swapon UUID=11111111-2222-3333-4444-555555555555\n\
+            echo of-memory >/run/marker; echo of-disk >/home/marker\n\
+            zpool sync; sync; echo 3 >/proc/sys/vm/drop_caches\n\
+            echo shutdown >/sys/power/disk\n\
+            echo disk >/sys/power/state\n\
+            echo \"@@AWAKE $(cat /run/marker) $(cat /home/marker) $(zpool list -H -o health tank)\"\n\
+            echo later >/home/marker; zpool sync; zpool scrub -w tank; zpool status -x tank\n\
+            systemctl --no-block poweroff\n";
+        let words = format!("root=ZFS=tank/ROOT/be1 {UUID} taproot-test.report");
+        let machine = |name: &str| {
+            let disks = [pool.clone(), swap.clone()];
+            vm(name, system, &words).unwrap().disks(disks).file("opt/taproot/script", script.as_bytes()).start().unwrap()
+        };
+        let mut first = machine("hibernate");
+        assert_eq!(first.report(60).unwrap().hostname(), "be1");
+        first.wait_exit(120).unwrap();
+        assert!(first.console.text().contains("no hibernation image on UUID=11111111"));
+        assert!(!first.report.text().contains("@@AWAKE"), "it did not hibernate:\n{}", first.report.tail(20));
+
+        let mut second = machine("hibernated");
+        second.wait_report("@@AWAKE of-memory of-disk ONLINE", 120).unwrap();
+        second.wait_report("pool 'tank' is healthy", 60).unwrap();
+        second.wait_exit(60).unwrap();
+        let said = second.console.text();
+        assert!(said.contains("hibernation image (S1SUSPEND)") && !said.contains("pool tank:"), "{said}");
     }
 
     /// Not knowing is no reason to write: the boot goes on when the device is there and holds no image.

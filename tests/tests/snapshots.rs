@@ -135,6 +135,34 @@ scenarios! {
         assert!(rolled < console.find(&took).unwrap(), "{console}");
     }
 
+    /// Nothing can be cloned there, and nothing is written: the snapshots themselves are mounted.
+    fn a_read_only_import_shows_the_snapshot_itself(system) {
+        let scratch = Scratch::new().unwrap();
+        let disk = scratch.overlay(system, "snap0").unwrap();
+        let (report, _) = boot("snap-view", system, &disk, "root=ZFS=psnap/ROOT/default@old taproot.import=ro bootfs.snapshot=x");
+        assert_eq!((report.hostname(), dataset_at(&report, "/").as_deref()), ("at-old", Some("psnap/ROOT/default@old")));
+        assert_eq!(dataset_at(&report, "/var").as_deref(), Some("psnap/ROOT/default/var@old"));
+        assert_eq!(dataset_at(&report, "/opt").as_deref(), Some("psnap/ROOT/default/opt@old"));
+        for point in ["/srv", "/box/in"] {
+            assert_eq!(dataset_at(&report, point), None, "{point} is of another time");
+        }
+        assert!(report.mounts().iter().filter(|m| m.kind == "zfs").all(|m| m.options.contains(&"ro".to_owned())));
+        assert!(report.json.unwrap()["problems"].to_string().contains("no snapshot is taken"));
+        assert!(scratch.untouched(&disk).unwrap(), "the pool was written");
+    }
+
+    /// The key is needed first; the clone stays in the encryption root of its original.
+    fn an_encrypted_snapshot_boots_by_a_clone(system) {
+        let scratch = Scratch::new().unwrap();
+        let mut vm = vm("snap-encrypted", system, "root=ZFS=psnapenc/ROOT/default@old").unwrap()
+            .disk(scratch.overlay(system, "snapenc0").unwrap()).start().unwrap();
+        vm.expect("Passphrase for psnapenc/ROOT/default: ", 40).unwrap();
+        vm.type_line("correct horse").unwrap();
+        let report = vm.report(40).unwrap();
+        vm.wait_exit(20).unwrap();
+        assert_eq!((report.hostname(), dataset_at(&report, "/").as_deref()), ("at-old", Some("psnapenc/ROOT/default_old")));
+    }
+
     fn bootfs_that_is_a_snapshot_boots_by_a_clone(system) {
         let scratch = Scratch::new().unwrap();
         let disk = scratch.overlay(system, "snapfs0").unwrap();

@@ -53,11 +53,16 @@ fn until_mounted(boot: &mut Boot<'_>) -> i32 {
     loop {
         match boot.bring_up_root() {
             Ok(root) => {
+                boot.keyring.wipe_image_files();
+                boot.forget_failures();
                 if !boot.request.quiet() {
                     println!(":: {} is the root ({})", root.name, boot.request.root.why);
                 }
+                boot.keyring.wipe_image_files();
                 return 0;
             }
+            // The other tool's shell knows no lock.
+            Err(failure) if boot.locked() => boot.recover(&failure),
             Err(failure) if boot.recover_alone(&failure) => {}
             Err(failure) => {
                 eprintln!("ERROR: taproot: {failure}");

@@ -1,5 +1,6 @@
 //! The story of one boot, from PID 1's first instruction to the hand-over.
 
+mod datasets;
 mod failure;
 mod find;
 mod hardware;
@@ -58,6 +59,8 @@ struct Boot<'a> {
     report: BootReport,
     /// This system's hostid, 0 if it has none.
     hostid: u32,
+    /// Whether another tool's init is PID 1.
+    hook: bool,
     /// Where the new root is mounted until it becomes `/`.
     new_root: PathBuf,
     /// What was typed or read to unlock this root, until everything is mounted.
@@ -134,6 +137,7 @@ impl<'a> Boot<'a> {
             hardware,
             report,
             hostid: 0,
+            hook: std::process::id() != 1,
             new_root: new_root.to_owned(),
             keyring: Keyring::default(),
             resume_settled: false,
@@ -225,7 +229,7 @@ impl<'a> Boot<'a> {
         match zfs.objset(&name) {
             Ok(objset) => Ok((from_zfs::dataset(&objset, self.relatime_default()), snapshot)),
             Err(e) if e.errno == libc::ENOENT => {
-                let all = zfs.datasets(&found.choice.pool).unwrap_or_default();
+                let all = zfs.walk(&found.choice.pool, 500, &|_| true).map(|walk| walk.found).unwrap_or_default();
                 let roots = all.iter().filter(|o| o.kind == ObjsetKind::Filesystem).map(|o| o.name.clone());
                 Err(Failure::NoDataset { dataset: name, others: roots.take(40).collect() })
             }

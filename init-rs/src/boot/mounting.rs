@@ -4,11 +4,9 @@ use super::failure::Failure;
 use super::{Boot, newroot, otherfs};
 use crate::devices::probe::Prober;
 use crate::plan::facts::Dataset;
-use crate::plan::fstab::FstabEntry;
+use crate::plan::mounts;
 use crate::plan::mounts::{MountPlan, MountStep, Origin};
-use crate::plan::{from_zfs, mounts, names};
 use crate::report::boot::MountDone;
-use crate::zfs::ioctl::Zfs;
 use std::path::Path;
 
 impl Boot<'_> {
@@ -49,25 +47,6 @@ impl Boot<'_> {
         self.report.problems.extend(failed.collect::<Vec<_>>());
         drop(began);
         Ok(())
-    }
-
-    /// Every dataset of the root's pool, and those of other imported pools that somebody named.
-    fn datasets(&mut self, root: &Dataset, fstab: &[FstabEntry]) -> Vec<Dataset> {
-        let began = self.phases.start("datasets");
-        let relatime = self.relatime_default();
-        let zfs = Zfs::new(self.system);
-        let mut all: Vec<Dataset> = match zfs.datasets(names::pool_of(&root.name)) {
-            Ok(all) => all.iter().map(|o| from_zfs::dataset(o, relatime)).collect(),
-            Err(e) => {
-                self.log.error(format!("only the root and fstab are mounted: {e}"));
-                self.report.problems.push(e.to_string());
-                vec![root.clone()]
-            }
-        };
-        let elsewhere = mounts::elsewhere(&root.name, fstab, &self.request);
-        all.extend(elsewhere.into_iter().filter_map(|name| Some(from_zfs::dataset(&zfs.objset(name).ok()?, relatime))));
-        drop(began);
-        all
     }
 
     /// `relatime` is on by default since OpenZFS 2.2.

@@ -80,11 +80,17 @@ impl Boot<'_> {
     fn scene(&self) -> Scene<'_> {
         Scene {
             system: self.system,
+            log: &self.log,
             report: &self.report,
             pools: &self.report.pools,
             policy: self.request.rescue.on_failure.value,
             password: self.image.rescue_password.as_deref(),
         }
+    }
+
+    /// Whether a person has to be let in before anything but another attempt.
+    pub(super) fn locked(&self) -> bool {
+        self.scene().locked()
     }
 
     /// Takes the next fallback root, if there is one and it can help.
@@ -174,7 +180,7 @@ impl Boot<'_> {
         if std::mem::replace(&mut self.course.offered, true) || self.course.begin.is_none() || self.nobody(&menu.why) {
             return Ok(());
         }
-        if self.scene().locked() {
+        if self.locked() {
             self.log.warn(format!("{} is ignored: the rescue is locked", menu.why));
             return Ok(());
         }

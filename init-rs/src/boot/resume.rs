@@ -2,12 +2,13 @@
 
 use super::Boot;
 use super::failure::Failure;
-use crate::devices::swap::{self, Device, Header, Spec};
+use crate::devices::probe::{Prober, Wanted};
+use crate::devices::swap::{self, Header};
 use crate::plan::resume::{Seen, Verdict, first_look, second_look};
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 const RESUME: &str = "/sys/power/resume";
@@ -21,7 +22,9 @@ const SIGNATURE: u64 = 10;
 
 /// Where an image may be.
 struct Place {
-    device: Device,
+    node: PathBuf,
+    /// Number of the device, major and minor.
+    number: (u64, u64),
     /// Bytes from the beginning of the device to the page with the signature.
     offset: u64,
 }
@@ -75,11 +78,7 @@ impl Boot<'_> {
             return Ok(());
         };
         let device = asked.value.clone();
-        let place = match Spec::parse(&device) {
-            Ok(spec) if !spec.is_zvol() => self.place(&spec),
-            _ => None,
-        };
-        let Some(place) = place else {
+        let Some(place) = Wanted::parse(&device).and_then(|wanted| self.place(&mut prober(), &wanted)) else {
             self.log.info(format!("{word}: {device} is not there to be looked at"));
             return Ok(());
         };
@@ -88,7 +87,7 @@ impl Boot<'_> {
             return Ok(());
         }
         let write = || -> io::Result<()> {
-            let file = File::options().write(true).open(&place.device.node)?;
+            let file = File::options().write(true).open(&place.node)?;
             let at = place.offset + page.len() as u64 - SIGNATURE;
             file.write_all_at(&swap::signature_without_image(&page), at)?;
             file.sync_all()
@@ -102,19 +101,20 @@ impl Boot<'_> {
 
     /// Waits for the device and reads its header.
     fn look_for_image(&self, asked: &str) -> (Option<Place>, Seen) {
-        let spec = match Spec::parse(asked) {
-            Ok(spec) if spec.is_zvol() => {
-                let why = "a zvol is there only when its pool is imported, which must not happen before".to_owned();
-                return (None, Seen::Unusable(why));
-            }
-            Ok(spec) => spec,
-            Err(why) => return (None, Seen::Unusable(why)),
+        let Some(wanted) = Wanted::parse(asked) else {
+            let why = "expected /dev/NAME, UUID=, LABEL=, PARTUUID=, PARTLABEL= or MAJOR:MINOR".to_owned();
+            return (None, Seen::Unusable(why));
         };
+        if matches!(&wanted, Wanted::Node(path) if is_zvol(path)) {
+            let why = "a zvol is there only when its pool is imported, which must not happen before".to_owned();
+            return (None, Seen::Unusable(why));
+        }
+        let mut prober = prober();
         let wait = self.request.resume.wait.value;
         let start = Instant::now();
         let mut told = false;
         loop {
-            if let Some(place) = self.place(&spec) {
+            if let Some(place) = self.place(&mut prober, &wanted) {
                 let page = self.read(&place);
                 let seen = page.map_or_else(|e| Seen::Unusable(e.to_string()), |page| Seen::Page(Header::read(&page)));
                 return (Some(place), seen);
@@ -131,17 +131,21 @@ impl Boot<'_> {
         }
     }
 
-    fn place(&self, spec: &Spec) -> Option<Place> {
-        let read = |path: &Path, offset: u64, buf: &mut [u8]| self.system.read_at(path, offset, buf);
-        let page = page_size();
-        let device = swap::find(spec, Path::new("/sys"), Path::new("/dev"), page, &read)?;
+    fn place(&self, prober: &mut Prober, wanted: &Wanted) -> Option<Place> {
+        let mut read = |path: &Path, offset: u64, buf: &mut [u8]| self.system.read_at(path, offset, buf);
+        let node = prober.find(wanted, &mut read)?.node;
+        if is_zvol(&node) {
+            return None;
+        }
+        let device = fs::metadata(&node).ok().filter(|m| m.file_type().is_block_device())?.rdev();
+        let number = (nix::sys::stat::major(device), nix::sys::stat::minor(device));
         let pages = self.request.resume.offset.as_ref().map_or(0, |o| o.value);
-        Some(Place { device, offset: pages.saturating_mul(page as u64) })
+        Some(Place { node, number, offset: pages.saturating_mul(page_size() as u64) })
     }
 
     fn read(&self, place: &Place) -> io::Result<Vec<u8>> {
         let mut page = vec![0; page_size()];
-        self.system.read_at(&place.device.node, place.offset, &mut page)?;
+        self.system.read_at(&place.node, place.offset, &mut page)?;
         Ok(page)
     }
 
@@ -161,8 +165,18 @@ fn resume(place: &Place, offset: Option<u64>) -> io::Result<()> {
     if let Some(offset) = offset {
         fs::write(RESUME_OFFSET, offset.to_string())?;
     }
-    let (major, minor) = place.device.number;
+    let (major, minor) = place.number;
     fs::write(RESUME, format!("{major}:{minor}"))
+}
+
+fn prober() -> Prober {
+    Prober::new(Path::new("/sys"), Path::new("/dev"))
+}
+
+/// `/dev/zvol/...` and the kernel's `/dev/zd16`.
+fn is_zvol(path: &Path) -> bool {
+    let number = |rest: &str| rest.starts_with(|c: char| c.is_ascii_digit());
+    path.starts_with("/dev/zvol") || path.to_str().and_then(|p| p.strip_prefix("/dev/zd")).is_some_and(number)
 }
 
 fn page_size() -> usize {

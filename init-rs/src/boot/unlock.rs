@@ -5,7 +5,7 @@ use super::failure::Failure;
 use crate::plan::facts::Dataset;
 use crate::plan::fstab::FstabEntry;
 use crate::plan::{from_zfs, mounts};
-use crate::unlock::{Effort, Keyring, UnlockError, Unlocker};
+use crate::unlock::{Agents, Effort, Keyring, UnlockError, Unlocker};
 use crate::zfs::ioctl::Zfs;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -26,7 +26,7 @@ impl Boot<'_> {
     /// Loads the keys of what else would be mounted if its key were there. What cannot be unlocked is left locked: the plan
     /// then skips it and says so.
     pub(super) fn unlock_others(&mut self, root: &Dataset, all: Vec<Dataset>, fstab: &[FstabEntry]) -> Vec<Dataset> {
-        let wanted = self.locked(root, &all, fstab);
+        let wanted = self.locked_keys(root, &all, fstab);
         if wanted.is_empty() {
             return all;
         }
@@ -40,16 +40,18 @@ impl Boot<'_> {
         }
         drop(began);
         let zfs = Zfs::new(self.system);
-        let now = |dataset: Dataset| match zfs.objset(&dataset.name) {
-            Ok(objset) if dataset.key_available == Some(false) => from_zfs::dataset(&objset, self.relatime_default()),
-            _ => dataset,
+        let now = |dataset: Dataset| {
+            // Only of those: a pool can have thousands of others.
+            let locked = dataset.key_available == Some(false);
+            let objset = locked.then(|| zfs.objset(&dataset.name).ok()).flatten();
+            objset.map_or(dataset, |objset| from_zfs::dataset(&objset, self.relatime_default()))
         };
         all.into_iter().map(now).collect()
     }
 
     /// Encryption roots without a key of what the plan would mount with it, in the order of the mounts, and whether to ask:
     /// not for what fstab calls `nofail`.
-    fn locked(&self, root: &Dataset, all: &[Dataset], fstab: &[FstabEntry]) -> Vec<(String, Effort)> {
+    fn locked_keys(&self, root: &Dataset, all: &[Dataset], fstab: &[FstabEntry]) -> Vec<(String, Effort)> {
         let unlocked =
             |dataset: &Dataset| Dataset { key_available: dataset.key_available.map(|_| true), ..dataset.clone() };
         let locked = all.iter().filter(|d| d.key_available == Some(false));
@@ -81,6 +83,9 @@ impl Boot<'_> {
             Unlocker::new(self.system, &self.log, &self.request.keys).with_keyring(keyring).with_modules(&load);
         if let Some(root) = root {
             unlocker = unlocker.with_root(root);
+        }
+        if self.hook {
+            unlocker = unlocker.with_agents(Agents::of_system());
         }
         let result = unlocker.unlock_with(key, effort);
         let keyring: Keyring = unlocker.into_keyring();

@@ -22,6 +22,12 @@ impl<'a> Environments<'a> {
         Self { root, datasets: all.iter().map(|d| (d.name.as_str(), d)).collect() }
     }
 
+    /// Whether `dataset` is the root of another environment, so that nothing below it can belong to the selected root.
+    pub(super) fn begins_at(root: &Dataset, dataset: &Dataset) -> bool {
+        let alone = Environments::new(root, std::slice::from_ref(dataset));
+        !names::is_within(&root.name, &dataset.name) && alone.sign(&dataset.name).is_some()
+    }
+
     /// Whether `name` is, or lies below, the root of another boot environment; says which and how that shows.
     pub(super) fn other(&self, name: &str) -> Option<String> {
         // The selected root and what it lies in are not foreign.
@@ -90,7 +96,14 @@ mod tests {
         let all: Vec<_> = layout.iter().map(|(n, c, m)| dataset(n, *c, m)).collect();
         let root = all.iter().find(|d| d.name == root).unwrap();
         let environments = Environments::new(root, &all);
-        layout.iter().map(|(n, ..)| *n).filter(|n| environments.other(n).is_some()).collect()
+        let found: Vec<_> = layout.iter().map(|(n, ..)| *n).filter(|n| environments.other(n).is_some()).collect();
+        // Where a walk may stop: at datasets below which all are foreign.
+        for end in all.iter().filter(|d| Environments::begins_at(root, d)) {
+            assert!(
+                all.iter().filter(|d| names::is_within(&d.name, &end.name)).all(|d| found.contains(&d.name.as_str()))
+            );
+        }
+        found
     }
 
     use CanMount::{NoAuto, Off, On};

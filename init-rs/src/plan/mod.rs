@@ -4,6 +4,7 @@ mod environments;
 pub mod facts;
 pub mod from_zfs;
 pub mod fstab;
+pub mod listcache;
 pub mod mounts;
 pub mod names;
 pub mod options;

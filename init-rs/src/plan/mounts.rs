@@ -8,11 +8,11 @@ mod planner;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::environments::Environments;
 use super::facts::Dataset;
 use super::fstab::FstabEntry;
-use super::names;
 use super::options::{MountOptions, mount_options, root_flags};
-use crate::cmdline::Request;
+use crate::cmdline::{Request, Which};
 use planner::Planner;
 
 /// How many left-out datasets are named for one reason; the others are counted.
@@ -120,7 +120,7 @@ pub fn root_step(root: &Dataset, request: &Request) -> MountStep {
     }
 }
 
-/// Plans every mount. `all`: every dataset of the root's pool, and those of other imported pools that [`elsewhere`] names, in
+/// Plans every mount. `all`: every dataset of the root's pool, and those of other imported pools that [`named`] gives, in
 /// any order; `fstab`: of the selected root.
 pub fn plan(root: &Dataset, all: &[Dataset], fstab: &[FstabEntry], request: &Request) -> MountPlan {
     let mut planner = Planner::new(root, all, &request.mounts);
@@ -145,11 +145,20 @@ pub fn plan(root: &Dataset, all: &[Dataset], fstab: &[FstabEntry], request: &Req
     MountPlan { steps, skipped, warnings, remount_root: remount_root(root, fstab, request) }
 }
 
-/// Datasets outside the root's pool that fstab or `taproot.also=` names; they can be mounted if their pool is imported.
-pub fn elsewhere<'a>(root: &str, fstab: &'a [FstabEntry], request: &'a Request) -> Vec<&'a str> {
+/// Datasets that fstab or a setting names, of whatever pool: they are looked up by name.
+pub fn named<'a>(fstab: &'a [FstabEntry], request: &'a Request) -> Vec<&'a str> {
     let zfs = fstab.iter().filter(|e| request.mounts.fstab.value && e.fstype == "zfs").map(|e| e.source.as_str());
-    let named = zfs.chain(request.mounts.also.iter().map(String::as_str));
-    named.filter(|name| names::pool_of(name) != names::pool_of(root)).collect()
+    let listed = match &request.mounts.which.value {
+        Which::List(names) => names.as_slice(),
+        _ => &[],
+    };
+    let settings = request.mounts.also.iter().chain(listed).map(String::as_str);
+    zfs.chain(settings).filter(|name| !name.contains('@')).collect()
+}
+
+/// Whether nothing below `dataset` can belong to `root`, because it is the root of another boot environment.
+pub fn begins_another_environment(root: &Dataset, dataset: &Dataset) -> bool {
+    Environments::begins_at(root, dataset)
 }
 
 /// Shortens a long list for the log and the record: of many datasets with one reason the first are named, the others

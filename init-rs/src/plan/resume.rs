@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     fn page(image: Option<&str>) -> Seen {
-        Seen::Page(Header { image: image.map(str::to_owned), swap: true, ..Header::default() })
+        Seen::Page(Header { image: image.map(str::to_owned), swap: true })
     }
 
     #[track_caller]

@@ -5,6 +5,9 @@ use super::desk::{Desk, Outcome};
 use super::shell::{BUSYBOX, DECISION_FILE, write_decision};
 use super::talk::Talk;
 use super::words::{self, Place};
+use crate::cmdline;
+use crate::image::{CONFIG_PATH, ImageConfig};
+use crate::report::log::Log;
 use crate::sys::linux::Linux;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::getppid;
@@ -64,7 +67,15 @@ fn is_ours(rest: &[&str]) -> bool {
 
 fn word(name: &str, rest: &[&str]) -> i32 {
     let system = Linux::new();
-    let mut desk = Desk { system: &system, talk: Talk::as_applet(), pools: &[], stopped: true };
+    let log = Log::new();
+    // What an import or a key tells belongs into the kernel's log, not between the lines here.
+    let _ = log.attach(Path::new("/dev/kmsg"));
+    let image = ImageConfig::parse(&std::fs::read_to_string(CONFIG_PATH).unwrap_or_default());
+    let mut line = image.cmdline.into_bytes();
+    line.push(b' ');
+    line.extend(std::fs::read("/proc/cmdline").unwrap_or_default());
+    let request = cmdline::parse(&line);
+    let mut desk = Desk { system: &system, log: &log, talk: Talk::as_applet(), request, pools: &[], stopped: true };
     match desk.answer(name, rest) {
         Outcome::Done => 0,
         Outcome::Failed => 1,

@@ -10,6 +10,9 @@ use crate::zfs::ioctl::Zfs;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+/// How many snapshots of a root are listed.
+const SNAPSHOTS: usize = 15;
+
 /// Every root of the imported pools, then the bootfs of pools that were seen and can be imported.
 pub(super) fn roots(system: &dyn System, seen: &[PoolFact], current: Option<&str>) -> Vec<RootCandidate> {
     let zfs = Zfs::new(system);
@@ -30,15 +33,6 @@ pub(super) fn roots(system: &dyn System, seen: &[PoolFact], current: Option<&str
         }
     }
     roots
-}
-
-/// Whether a dataset of an imported pool waits for its key.
-pub(super) fn key_missing(zfs: Zfs<'_>) -> bool {
-    let locked = |pool: &(String, u64)| {
-        let all = zfs.datasets(&pool.0).unwrap_or_default();
-        all.iter().any(|o| from_zfs::dataset(o, true).key_available == Some(false))
-    };
-    zfs.imported_pools().unwrap_or_default().iter().any(locked)
 }
 
 /// The list, with the number of each; `mark` is the one that is booted if nothing else is said.
@@ -65,7 +59,7 @@ fn typed(answer: &str, roots: &[RootCandidate]) -> Result<String, String> {
 }
 
 /// Lets a person choose; `None` if nothing was chosen.
-pub(super) fn ask(talk: &mut Talk, roots: &[RootCandidate]) -> Option<String> {
+pub(super) fn ask(system: &dyn System, talk: &mut Talk, roots: &[RootCandidate]) -> Option<String> {
     if roots.is_empty() {
         talk.say("no root was found in the imported pools; `pools` lists what is on the disks\n");
         return None;
@@ -75,7 +69,41 @@ pub(super) fn ask(talk: &mut Talk, roots: &[RootCandidate]) -> Option<String> {
     if answer.is_empty() {
         return None;
     }
-    typed(&answer, roots).map_err(|e| talk.say(&format!("{e}\n"))).ok()
+    match typed(&answer, roots) {
+        Ok(name) => snapshot_of(system, talk, name),
+        Err(e) => {
+            talk.say(&format!("{e}\n"));
+            None
+        }
+    }
+}
+
+/// Lets a person choose a snapshot of the root, where it has any.
+fn snapshot_of(system: &dyn System, talk: &mut Talk, name: String) -> Option<String> {
+    if name.contains('@') {
+        return Some(name);
+    }
+    let mut snapshots = Zfs::new(system).snapshots(&name, 0).unwrap_or_default();
+    snapshots.reverse();
+    snapshots.truncate(SNAPSHOTS);
+    if snapshots.is_empty() {
+        return Some(name);
+    }
+    let mut text = format!("\nThe newest snapshots of {name}:\n\n");
+    for (at, snapshot) in snapshots.iter().enumerate() {
+        let short = snapshot.name.split_once('@').map_or("", |(_, short)| short);
+        let _ = writeln!(text, "  {:>2}  @{short}", at + 1);
+    }
+    talk.say(&text);
+    let answer = talk.ask("\nA number boots a clone of that snapshot; Enter boots it as it is now: ")?;
+    if answer.is_empty() {
+        return Some(name);
+    }
+    let chosen = answer.parse::<usize>().ok().and_then(|number| snapshots.get(number.checked_sub(1)?));
+    if chosen.is_none() {
+        talk.say(&format!("{answer}: expected a number from 1 to {}\n", snapshots.len()));
+    }
+    chosen.map(|snapshot| snapshot.name.clone())
 }
 
 /// The menu that `taproot.menu` asks for: `current` is booted when nothing is typed in time. Returns another root that

@@ -1,11 +1,12 @@
 //! What each word does, the same at the prompt and as a program of the packed shell.
 
 use super::talk::Talk;
-use super::{Decision, STATUS_FILE, WHY_FILE, choose, devices, pools, save, status};
+use super::{Decision, STATUS_FILE, WHY_FILE, choose, devices, import, key, pools, save, status};
+use crate::cmdline::Request;
 use crate::plan::facts::PoolFact;
 use crate::plan::{names, options};
 use crate::report::boot::REPORT_PATH;
-use crate::report::log::LOG_PATH;
+use crate::report::log::{LOG_PATH, Log};
 use crate::sys::System;
 use std::fs;
 use std::path::Path;
@@ -29,7 +30,10 @@ pub(super) enum Outcome {
 /// Where words are answered.
 pub(super) struct Desk<'a> {
     pub(super) system: &'a dyn System,
+    pub(super) log: &'a Log,
     pub(super) talk: Talk,
+    /// What the command line asks for.
+    pub(super) request: Request,
     /// Pools that the boot saw.
     pub(super) pools: &'a [PoolFact],
     /// Whether there is something to go on with.
@@ -53,8 +57,8 @@ impl Desk<'_> {
             "devices" => self.paged(&devices::text(self.system)),
             "pools" => self.paged(&pools::text(self.system)),
             "datasets" => status::datasets(self.system, first).map(|text| self.talk.page(&text)),
-            "import" => pools::import(self, rest),
-            "key" => Err("not available yet".to_owned()),
+            "import" => import::run(self, rest),
+            "key" => key::run(self, &all),
             "mount" => self.mount(first, rest.get(1).copied()),
             "boot" => return self.boot(&all),
             "retry" => return Outcome::Decided(Decision::Retry),
@@ -118,7 +122,7 @@ impl Desk<'_> {
     fn boot(&mut self, name: &str) -> Outcome {
         let chosen = if name.is_empty() {
             let roots = choose::roots(self.system, self.pools, None);
-            choose::ask(&mut self.talk, &roots)
+            choose::ask(self.system, &mut self.talk, &roots)
         } else {
             Some(name.to_owned())
         };

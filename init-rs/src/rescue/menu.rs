@@ -4,8 +4,8 @@ use super::desk::{Desk, Outcome};
 use super::lock::{Lock, Verdict};
 use super::talk::Talk;
 use super::words;
-use super::{Decision, Occasion, Scene, choose, pools, shell};
-use crate::cmdline::OnFailure;
+use super::{Decision, Occasion, Scene, choose, import, key, shell};
+use crate::cmdline::{self, OnFailure};
 use crate::zfs::ioctl::Zfs;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -30,7 +30,14 @@ impl<'a> Menu<'a> {
     pub(super) fn new(scene: &Scene<'a>, occasion: Occasion) -> Self {
         let stopped = occasion == Occasion::Stopped;
         Self {
-            desk: Desk { system: scene.system, talk: Talk::on_consoles(), pools: scene.pools, stopped },
+            desk: Desk {
+                system: scene.system,
+                log: scene.log,
+                talk: Talk::on_consoles(),
+                request: scene.report.request.clone().unwrap_or_else(|| cmdline::parse(b"")),
+                pools: scene.pools,
+                stopped,
+            },
             occasion,
             lock: scene.locked().then(|| Lock::new(scene.password)),
             shell_first: scene.policy == OnFailure::Shell,
@@ -130,10 +137,10 @@ impl<'a> Menu<'a> {
             if !choose::roots(self.desk.system, self.desk.pools, None).is_empty() {
                 choices.push(("boot", "boot another environment or snapshot"));
             }
-            if pools::importable(self.desk.system) {
+            if import::possible(self.desk.system) {
                 choices.push(("import", "import a pool: read-only, without its log device, rewound"));
             }
-            if choose::key_missing(zfs) {
+            if !key::missing(zfs).is_empty() {
                 choices.push(("key", "enter the key of an encrypted dataset"));
             }
             if shell::packed() {

@@ -7,6 +7,8 @@ mod desk;
 mod devices;
 mod drivers;
 mod explanation;
+mod import;
+mod key;
 pub mod lock;
 mod menu;
 mod pools;
@@ -67,6 +69,8 @@ pub enum Occasion {
 pub struct Scene<'a> {
     /// The kernel.
     pub system: &'a dyn System,
+    /// The log of the boot.
+    pub log: &'a Log,
     /// What was asked, found and done.
     pub report: &'a BootReport,
     /// Pools that were seen, with their bootfs.
@@ -129,8 +133,8 @@ pub fn last_resort(problem: &str, policy: OnFailure, password: Option<&str>) -> 
             OnFailure::Reboot(delay) => attempts::count_down("restarting", delay, Decision::Reboot),
             OnFailure::PowerOff(delay) => attempts::count_down("switching off", delay, Decision::PowerOff),
             _ => {
-                let (system, report) = (Linux::new(), BootReport::default());
-                let scene = Scene { system: &system, report: &report, pools: &[], policy, password };
+                let (system, log, report) = (Linux::new(), Log::new(), BootReport::default());
+                let scene = Scene { system: &system, log: &log, report: &report, pools: &[], policy, password };
                 Menu::new(&scene, Occasion::Failed).run()
             }
         };

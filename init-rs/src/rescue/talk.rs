@@ -85,6 +85,11 @@ impl Talk {
         }
     }
 
+    /// Whether `yes` was typed to something that cannot be undone.
+    pub(super) fn confirm(&mut self, danger: &str) -> bool {
+        self.ask(&format!("{danger}\nType yes to do it: ")).as_deref() == Some("yes")
+    }
+
     /// The terminal of the last answer, else the preferred console.
     pub(super) fn terminal(&self) -> Option<PathBuf> {
         self.terminal.clone().or_else(|| terminals().pop())

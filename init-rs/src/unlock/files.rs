@@ -105,7 +105,8 @@ impl Unlocker<'_> {
             }
             if said.elapsed() >= STATUS_EVERY || said == began {
                 said = Instant::now();
-                self.log.warn(format!("waiting for {wanted} with the key file ({} s left)", left.as_secs()));
+                let left = if wait == Duration::MAX { String::new() } else { format!(" ({} s left)", left.as_secs()) };
+                self.log.warn(format!("waiting for {wanted} with the key file{left}"));
             }
             std::thread::sleep(POLL.min(left));
         }

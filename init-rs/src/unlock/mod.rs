@@ -209,7 +209,7 @@ impl<'a> Unlocker<'a> {
         Ok(false)
     }
 
-    /// Tries what was read from `source`; a passphrase is kept for other encryption roots even if it is not this one's.
+    /// Tries what was read from `source`; a passphrase that opens this encryption root may open others.
     fn try_content(
         &mut self,
         facts: &Encryption,
@@ -226,11 +226,11 @@ impl<'a> Unlocker<'a> {
             }
             Attempt::Bad(bad) => tried.add(self.log, &facts.root, source, &bad.to_string()),
         }
-        let usable = !matches!(attempt, Attempt::Bad(_));
-        if usable && facts.format == Some(KeyFormat::Passphrase) {
+        let loaded = matches!(attempt, Attempt::Loaded);
+        if loaded && facts.format == Some(KeyFormat::Passphrase) {
             self.keyring.remember(&format!("{} ({source})", facts.root), content);
         }
-        Ok(matches!(attempt, Attempt::Loaded))
+        Ok(loaded)
     }
 
     /// Makes the key and hands it to the kernel.

@@ -11,7 +11,6 @@ const POOL_CONFIGS: u32 = 0x04;
 const POOL_STATS: u32 = 0x05;
 const POOL_TRYIMPORT: u32 = 0x06;
 const OBJSET_STATS: u32 = 0x12;
-const DATASET_LIST_NEXT: u32 = 0x14;
 const POOL_GET_PROPS: u32 = 0x27;
 
 /// Replies start here and double up to [`DST_MAX`]; libzfs starts at the same size.
@@ -115,7 +114,7 @@ impl std::fmt::Debug for Zfs<'_> {
     }
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(super) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
@@ -133,7 +132,7 @@ impl<'a> Zfs<'a> {
     /// A call without side effects, repeated with a larger buffer while the kernel says ENOMEM. `call` is sent anew each
     /// time, because the list calls move their cursor even then.
     pub(super) fn query(self, what: &'static str, call: &ZfsCall<'_>) -> Result<ZfsReply, ZfsError> {
-        let mut capacity = call.dst_capacity.max(DST_START);
+        let mut capacity = if call.dst_capacity == 0 { DST_START } else { call.dst_capacity };
         loop {
             let reply = self.call(what, &ZfsCall { dst_capacity: capacity, ..call.clone() })?;
             match reply.errno {
@@ -246,48 +245,6 @@ impl<'a> Zfs<'a> {
         let properties = Self::decode("OBJSET_STATS", call.name, &reply)?;
         Ok(Objset { name: name.to_owned(), kind: reply.objset_type.into(), properties })
     }
-
-    /// Every dataset below `top` and `top` itself, sorted by name (the kernel's order is that of a hash).
-    pub fn datasets(self, top: &str) -> Result<Vec<Objset>, ZfsError> {
-        let mut all = vec![self.objset(top)?];
-        let mut next = 0;
-        while let Some(parent) = all.get(next).map(|o| (o.name.clone(), o.kind)) {
-            next += 1;
-            if parent.1 == ObjsetKind::Filesystem {
-                self.children_into(&parent.0, &mut all)?;
-            }
-        }
-        all.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(all)
-    }
-
-    fn children_into(self, parent: &str, into: &mut Vec<Objset>) -> Result<(), ZfsError> {
-        let mut cookie = 0;
-        loop {
-            let call = ZfsCall {
-                number: DATASET_LIST_NEXT,
-                name: parent.as_bytes(),
-                cookie,
-                dst_capacity: DST_START,
-                ..ZfsCall::default()
-            };
-            let reply = match self.query("DATASET_LIST_NEXT", &call) {
-                Ok(reply) => reply,
-                Err(e) if e.errno == libc::ESRCH => return Ok(()),
-                Err(e) => return Err(e),
-            };
-            // A kernel that does not advance would keep us here for ever.
-            if reply.cookie == cookie {
-                return Ok(());
-            }
-            cookie = reply.cookie;
-            // `$` and `%` mark internal names.
-            if !reply.name.iter().any(|b| matches!(b, b'$' | b'%')) {
-                let properties = Self::decode("DATASET_LIST_NEXT", &reply.name, &reply)?;
-                into.push(Objset { name: text(&reply.name), kind: reply.objset_type.into(), properties });
-            }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -359,41 +316,6 @@ mod tests {
         let fake = Fake::new(|_| error(libc::ENOMEM, u64::MAX));
         assert_eq!(Zfs::new(&fake).pool_stats("tank").unwrap_err().errno, libc::ENOMEM);
         assert_eq!(fake.asked.lock().unwrap().last().unwrap().3, DST_MAX);
-    }
-
-    #[test]
-    fn datasets_are_walked_sorted_and_without_internal_names() {
-        let children = |parent: &str| match parent {
-            "t" => vec!["t/z", "t/$ORIGIN", "t/a"],
-            "t/a" => vec!["t/a/x", "t/a/%recv"],
-            _ => vec![],
-        };
-        let fake = Fake::new(|call| {
-            let name = text(call.name);
-            let mut answer = reply(&list(&[]));
-            answer.objset_type = 2;
-            if call.number == DATASET_LIST_NEXT {
-                let Some(child) = children(&name).get(usize::try_from(call.cookie).unwrap()).copied() else {
-                    return error(libc::ESRCH, 0);
-                };
-                answer.name = child.as_bytes().to_vec();
-                answer.cookie = call.cookie + 1;
-            }
-            answer
-        });
-        let names: Vec<String> = Zfs::new(&fake).datasets("t").unwrap().into_iter().map(|o| o.name).collect();
-        assert_eq!(names, ["t", "t/a", "t/a/x", "t/z"]);
-    }
-
-    #[test]
-    fn a_list_that_does_not_advance_ends() {
-        let fake = Fake::new(|call| ZfsReply {
-            name: b"t/a".to_vec(),
-            cookie: call.cookie,
-            objset_type: 2,
-            ..reply(&list(&[]))
-        });
-        assert_eq!(Zfs::new(&fake).datasets("t").unwrap().len(), 1);
     }
 
     #[test]

@@ -13,6 +13,8 @@ const DEGRADED: u64 = 6;
 const ONLINE: u64 = 7;
 /// Why a vdev cannot be opened (`vdev_aux_t`).
 const CORRUPT_DATA: u64 = 2;
+const NO_REPLICAS: u64 = 3;
+const BAD_GUID_SUM: u64 = 4;
 const VERSION_NEWER: u64 = 7;
 const UNSUP_FEAT: u64 = 9;
 const BAD_LOG: u64 = 13;
@@ -131,7 +133,7 @@ fn collect_bad(node: &NvList, depth: u32, bad: &mut Vec<BadVdev>) {
     }
     let kind = node.text("type").unwrap_or_default().into_owned();
     let (state, _) = state_of(node);
-    if state != ONLINE && !matches!(kind.as_str(), "hole" | "indirect") {
+    if state != ONLINE && !is_placeholder(node) {
         bad.push(BadVdev {
             guid: node.u64("guid").unwrap_or(0),
             kind,
@@ -165,6 +167,11 @@ pub fn multihost(info: &NvList) -> String {
     format!("it is in use by another system, {host}{hostid} (multihost)")
 }
 
+/// A slot without devices: a removed vdev.
+fn is_placeholder(vdev: &NvList) -> bool {
+    matches!(vdev.string("type"), Some(b"hole" | b"indirect"))
+}
+
 fn is_log(vdev: &NvList) -> bool {
     vdev.u64("is_log") == Some(1)
 }
@@ -192,14 +199,20 @@ pub fn judge(reply: &NvList) -> Judgement {
     collect_bad(tree, 0, &mut bad);
 
     let tops = tree.lists("children").unwrap_or_default();
-    // Since 2.1.12 the kernel opens a pool without its log and refuses only the import.
+    // Since 2.1.12 the kernel opens a pool without its log and refuses only the import; before, it refuses both alike, but
+    // an import with leave to do without the log works in either.
     let missing_logs: Vec<String> =
         tops.iter().filter(|top| is_log(top) && state_of(top).0 == CANNOT_OPEN).map(vdev_name).collect();
+    let only_logs_missing = !missing_logs.is_empty()
+        && tops.iter().all(|top| is_log(top) || state_of(top).0 >= DEGRADED || is_placeholder(top));
     let mut unwritable = None;
 
     let (health, reason, wait_helps) = match (state, aux) {
         (ONLINE, _) => (Health::Online, String::new(), false),
         (DEGRADED, _) => (Health::Degraded, "some vdevs are missing; the rest is enough".to_owned(), true),
+        (CANNOT_OPEN, BAD_GUID_SUM | NO_REPLICAS | 0) if only_logs_missing => {
+            (Health::Degraded, "its log device is missing".to_owned(), true)
+        }
         (_, UNSUP_FEAT) => {
             let names = features(info).join(", ");
             let reason = format!("the pool uses features this OpenZFS does not have: {names}");
@@ -300,6 +313,21 @@ mod tests {
             (j.health, j.missing_logs),
             (Health::Degraded, vec!["/dev/x".into(), "mirror of /dev/x, /dev/x".into()])
         );
+    }
+
+    #[test]
+    fn before_2_1_12_the_root_cannot_be_opened_without_the_log() {
+        let mut log = vdev("disk", 4, 1, vec![]);
+        log.set("is_log", Value::U64(1));
+        let removed = vdev("hole", 0, 0, vec![]);
+        let root = |data: u64| vdev("root", 4, 3, vec![vdev("disk", data, 0, vec![]), log.clone(), removed.clone()]);
+        let j = judge(&reply(root(7)));
+        assert_eq!(
+            (j.health, j.missing_logs.len(), j.reason.as_str()),
+            (Health::Degraded, 1, "its log device is missing")
+        );
+        let j = judge(&reply(root(4)));
+        assert_eq!((j.health, j.missing_logs.len()), (Health::Unavailable, 1));
     }
 
     #[test]

@@ -8,3 +8,4 @@ pub mod label;
 pub mod nvlist;
 pub mod paths;
 pub mod snapshots;
+pub mod walk;

@@ -1,8 +1,10 @@
 # Two pools for the benchmark with the same small root: `empty`, and `large` with 5 000 more filesystems of every kind that
-# is not mounted at boot (containers, users' homes, another boot environment) and a snapshot of each.
+# is not mounted at boot (containers, users' homes, another boot environment) and a snapshot of each. The root keeps the list
+# that ZED writes for the booted system. Making them takes about six minutes without KVM.
 # disks: empty0=256M large0=4G
 # systems: debian12-zfs2.3
 # memory: 2048
+# on-demand: bench
 
 make_pool empty $id-empty0-part1
 small_root empty
@@ -65,9 +67,17 @@ perl /run/create </run/first
 perl /run/create </run/second
 echo "created in $((SECONDS - before)) s"
 zfs snapshot -r large@daily
-echo "and their snapshots in $((SECONDS - before)) s"
-[ "$(zfs list -H -o name -r large | wc -l)" -ge 5000 ]
-[ "$(zfs list -H -o name -t snapshot -r large | wc -l)" -ge 5000 ]
+echo "with a snapshot each in $((SECONDS - before)) s"
+
+# As zfs-list-cacher of ZED writes it, the columns that say what is mounted.
+mkdir -p /mnt/etc/zfs/zfs-list.cache
+{
+    printf 'large\tnone\ton\nlarge/ROOT\tnone\ton\nlarge/ROOT/default\t/\tnoauto\nlarge/ROOT/other\t/\tnoauto\n'
+    printf 'large/data\t/data\ton\nlarge/docker\tlegacy\ton\nlarge/home\t/home\toff\nlarge/legacy\tlegacy\ton\n'
+    sed -n -e 's|^\(large/docker/.*\)|\1\tlegacy\ton|p' -e 's|^large/\(home/[^ ]*\).*|large/\1\t/\1\tnoauto|p' \
+        -e 's|^\(large/ROOT/[^ ]*\) mountpoint=\(.*\)|\1\t\2\ton|p' -e 's|^\(large/vm.*\)|\1\tnone\ton|p' /run/first /run/second
+} >/mnt/etc/zfs/zfs-list.cache/large
+[ "$(wc -l </mnt/etc/zfs/zfs-list.cache/large)" -gt 5000 ]
 zpool list large
 zpool export large
 echo "exported after $((SECONDS - before)) s"

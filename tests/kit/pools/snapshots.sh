@@ -1,6 +1,6 @@
 # Roots with snapshots. psnap: @old of the root and most of what lies below it, a newer one of the root alone, and changes
-# since. psnapfs: bootfs is a snapshot.
-# disks: snap0=128M snapfs0=128M
+# since. psnapfs: bootfs is a snapshot. psnapenc: an encrypted root.
+# disks: snap0=128M snapfs0=128M snapenc0=128M
 
 for pool in psnap psnapfs; do
     disk=snap0
@@ -32,3 +32,11 @@ for pool in psnap psnapfs; do
     fi
     zpool export $pool
 done
+
+# An encrypted root: a clone of it is in the encryption root of its original.
+make_pool psnapenc $id-snapenc0-part1
+echo "correct horse" | small_root psnapenc default -o encryption=on -o keyformat=passphrase -o pbkdf2iters=100000
+echo at-old >/mnt/etc/hostname
+zfs snapshot psnapenc/ROOT/default@old
+echo now >/mnt/etc/hostname
+zpool export psnapenc

@@ -133,14 +133,15 @@ fn large_table(system: &System, packed: &Path, runs: usize) -> Result<()> {
         return Ok(());
     }
     let mut best: [Option<Boot>; 2] = [None, None];
-    for run in 0..runs {
-        for (pool, best) in ["empty", "large"].into_iter().zip(&mut best) {
+    for (pool, best) in ["empty", "large"].into_iter().zip(&mut best) {
+        // The large pool's import takes minutes without KVM; what is compared is far apart.
+        for run in 0..if pool == "large" { 1 } else { runs } {
             let overlays = Scratch::new()?;
             let vm = Vm::new(&format!("bench-{pool}-{run}"), system, packed)
                 .append(&format!("root=ZFS={pool}/ROOT/default"))
                 .disk(overlays.overlay(system, &format!("{pool}0"))?)
                 .start()?;
-            let report = vm.report(120)?;
+            let report = vm.report(300)?;
             let boot = Boot {
                 init: run_init(&vm)?,
                 hand_over: hand_over(&vm)?,
@@ -158,10 +159,18 @@ fn large_table(system: &System, packed: &Path, runs: usize) -> Result<()> {
         let before: f64 = show::phases(&empty.json).iter().filter(|p| p.name == phase.name).map(|p| p.took).sum();
         table.push(vec![phase.name.clone(), seconds(before), seconds(phase.took)]);
     }
-    let ratio = large.hand_over / empty.hand_over;
-    let verdict = verdict(ratio <= LIMIT_LARGE, "limit 2 times the empty pool's");
     table.push(vec!["hand-over".to_owned(), seconds(empty.hand_over), seconds(large.hand_over)]);
-    println!("{}large pool: {ratio:.2} {verdict}", show::table(&table));
+    println!("{}", show::table(&table));
+    let ours = |boot: &Boot| {
+        let import = show::phases(&boot.json).iter().filter(|p| p.name == "import").map(|p| p.took).sum::<f64>();
+        boot.hand_over - import
+    };
+    for (what, ratio) in [
+        ("hand-over of the large pool", large.hand_over / empty.hand_over),
+        ("the same without IMPORT, where the kernel opens every dataset", ours(&large) / ours(&empty)),
+    ] {
+        println!("  {what}: {ratio:.2} of the empty pool's {}", verdict(ratio <= LIMIT_LARGE, "limit 2"));
+    }
     Ok(())
 }
 

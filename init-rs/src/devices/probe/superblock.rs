@@ -1,6 +1,7 @@
 //! Superblocks: kind, label and UUID of what is on a device, at the offsets that blkid(8) uses.
 
 use super::fat;
+use crate::devices::swap::Header;
 use std::io;
 
 /// What is on a device.
@@ -46,12 +47,7 @@ fn xfs(head: &[u8]) -> Option<Superblock> {
 
 /// A swap area, also one that holds a hibernated system.
 fn swap(head: &[u8]) -> Option<Superblock> {
-    let known: [&[u8]; 5] = [b"SWAPSPACE2", b"S1SUSPEND", b"S2SUSPEND", b"ULSUSPEND", b"LINHIB0001"];
-    known.iter().any(|name| magic(head, HEAD - 10, name)).then(|| Superblock {
-        kind: "swap",
-        label: text(head, 1052, 16),
-        uuid: uuid(head, 1036),
-    })
+    Header::read(head).swap.then(|| Superblock { kind: "swap", label: text(head, 1052, 16), uuid: uuid(head, 1036) })
 }
 
 fn f2fs(head: &[u8]) -> Option<Superblock> {

@@ -1,3 +1,4 @@
+use super::cloning::clone_properties;
 use super::*;
 use crate::plan::mounts::{MountStep, Origin};
 use crate::plan::options::MountOptions;

@@ -1,0 +1,74 @@
+//! The datasets that the plan of mounts is made from: no more of them are asked for than it needs.
+
+use super::Boot;
+use crate::cmdline::Which;
+use crate::plan::facts::Dataset;
+use crate::plan::fstab::FstabEntry;
+use crate::plan::{from_zfs, listcache, mounts, names};
+use crate::sys::beneath::resolve;
+use crate::zfs::ioctl::{Objset, Zfs};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+/// In a pool with more datasets than this, those to mount are taken from the list that the root keeps, if it keeps one: the
+/// kernel needs milliseconds for each that it is asked about.
+const MANY: usize = 100;
+
+impl Boot<'_> {
+    /// Every dataset that the settings can mean, and those of whatever imported pool that somebody named.
+    pub(super) fn datasets(&mut self, root: &Dataset, fstab: &[FstabEntry]) -> Vec<Dataset> {
+        let began = self.phases.start("datasets");
+        let relatime = self.relatime_default();
+        let zfs = Zfs::new(self.system);
+        let pool = names::pool_of(&root.name);
+        let listed = self.listed(pool);
+        let limit = if listed.is_some() { MANY } else { usize::MAX };
+        let enter = |o: &Objset| !mounts::begins_another_environment(root, &from_zfs::dataset(o, relatime));
+        let walk = match self.request.mounts.which.value {
+            Which::All => Some(zfs.walk(pool, limit, &enter)),
+            Which::Children | Which::System => Some(zfs.walk(&root.name, usize::MAX, &enter)),
+            Which::None | Which::List(_) => None,
+        };
+        let mut by_name: BTreeSet<String> = BTreeSet::new();
+        let mut add = |name: &str| by_name.extend(names::lineage(name).map(str::to_owned));
+        mounts::named(fstab, &self.request).into_iter().for_each(&mut add);
+        let mut all: BTreeMap<String, Dataset> = BTreeMap::from([(root.name.clone(), root.clone())]);
+        match walk {
+            Some(Ok(walk)) if walk.complete => {
+                all.extend(walk.found.iter().map(|o| (o.name.clone(), from_zfs::dataset(o, relatime))));
+            }
+            Some(Ok(_)) => {
+                let listed = listed.unwrap_or_default();
+                self.log.info(format!(
+                    "pool {pool} has more than {MANY} datasets: the {} to look at are those of {}",
+                    listed.len(),
+                    listcache::path(pool)
+                ));
+                listed.iter().map(String::as_str).for_each(&mut add);
+            }
+            Some(Err(e)) => {
+                self.log.error(format!("only what is named is mounted besides the root: {e}"));
+                self.report.problems.push(e.to_string());
+            }
+            None => {}
+        }
+        for name in by_name {
+            // One that does not exist, or whose pool is not imported, is told of by the plan.
+            if !all.contains_key(&name)
+                && let Ok(objset) = zfs.objset(&name)
+            {
+                all.insert(name, from_zfs::dataset(&objset, relatime));
+            }
+        }
+        drop(began);
+        all.into_values().collect()
+    }
+
+    /// What the root's own list of the pool has to be mounted; `None` without a list.
+    fn listed(&self, pool: &str) -> Option<Vec<String>> {
+        let path = resolve(&self.new_root, Path::new(&listcache::path(pool))).ok()?;
+        let text = fs::read_to_string(path).ok().filter(|text| !text.is_empty())?;
+        Some(listcache::mounted(&text, pool).into_iter().map(str::to_owned).collect())
+    }
+}

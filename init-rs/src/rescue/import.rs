@@ -1,0 +1,154 @@
+//! The word `import`: a pool by hand, in ways that a boot does not choose by itself.
+
+use super::desk::Desk;
+use super::status;
+use crate::plan::facts::{Health, PoolFact};
+use crate::pools::{ImportRequest, Pools, Scanner, fact, own_hostid};
+use crate::report::phases::Phases;
+use crate::sys::System;
+use crate::zfs::assemble::{Candidate, Seen, assemble};
+use crate::zfs::ioctl::Zfs;
+use crate::zfs::label::PoolState;
+
+/// How a pool is imported.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Ways {
+    read_only: bool,
+    missing_log: bool,
+    rewind: bool,
+}
+
+impl Ways {
+    fn parse<'w>(words: impl Iterator<Item = &'w str>) -> Result<Self, String> {
+        let mut ways = Self::default();
+        for word in words {
+            match word {
+                "ro" => ways.read_only = true,
+                "missing-log" => ways.missing_log = true,
+                "rewind" => ways.rewind = true,
+                _ => return Err(format!("{word}: expected ro, missing-log or rewind")),
+            }
+        }
+        Ok(ways)
+    }
+
+    /// What cannot be taken back, or may hurt another system, a line each.
+    fn dangers(self, pool: &PoolFact, resume: Option<&str>) -> Vec<String> {
+        let mut dangers = Vec::new();
+        if self.read_only {
+            return dangers;
+        }
+        let name = &pool.name;
+        if let Some(whose) = &pool.foreign {
+            dangers.push(format!("Pool {name} was {whose}. If that system runs, importing it here destroys the pool."));
+        }
+        if self.rewind {
+            dangers.push(format!("All that was written to pool {name} since its checkpoint will be lost."));
+        }
+        if self.missing_log {
+            dangers.push(format!("Without its log device pool {name} loses the last synchronous writes."));
+        }
+        if let Some(word) = resume {
+            dangers.push(format!("If a hibernated system waits at {word}, resuming it later would destroy the pool."));
+        }
+        dangers
+    }
+}
+
+/// Pools on the disks that are not imported.
+fn candidates(system: &dyn System) -> (Vec<Candidate>, Vec<Seen>) {
+    let imported = Zfs::new(system).imported_pools().unwrap_or_default();
+    let mut scanner = Scanner::new();
+    scanner.update(system);
+    let seen = scanner.seen();
+    let mut candidates = assemble(&seen);
+    candidates.retain(|c| c.state != PoolState::Destroyed && imported.iter().all(|(_, guid)| *guid != c.guid));
+    (candidates, seen)
+}
+
+/// Whether there is a pool to import, and a module that could.
+pub(super) fn possible(system: &dyn System) -> bool {
+    Zfs::new(system).imported_pools().is_ok() && !candidates(system).0.is_empty()
+}
+
+/// The word.
+pub(super) fn run(desk: &mut Desk<'_>, rest: &[&str]) -> Result<(), String> {
+    let (mut candidates, seen) = candidates(desk.system);
+    let lines: Vec<String> = candidates.iter().map(|c| format!("  {} (guid {})\n", c.name, c.guid)).collect();
+    let known = lines.concat();
+    if candidates.is_empty() {
+        return Err("no pool is left to be imported; `pools` lists what is on the disks".to_owned());
+    }
+    let mut typed = rest.join(" ");
+    if typed.is_empty() {
+        desk.talk.say(&format!("pools that are not imported:\n{known}"));
+        typed = desk.talk.ask("Which one? Name or guid; Enter for none: ").unwrap_or_default();
+        if typed.is_empty() {
+            return Ok(());
+        }
+        let how = "How? Enter: writable, as a boot does it; or words:\n  ro           nothing is written\n  \
+                   missing-log  without its log device\n  rewind       back to its checkpoint\n: ";
+        typed = format!("{typed} {}", desk.talk.ask(how).unwrap_or_default());
+    }
+    let mut words = typed.split_whitespace();
+    let wanted = words.next().unwrap_or_default();
+    let ways = Ways::parse(words)?;
+    let matching = |c: &Candidate| c.name == wanted || c.guid.to_string() == wanted;
+    if candidates.iter().filter(|c| matching(c)).count() > 1 {
+        return Err(format!("several pools are called {wanted}; name it by its guid:\n{known}"));
+    }
+    let candidate = candidates.iter_mut().find(|c| matching(c));
+    let candidate = candidate.ok_or_else(|| format!("pool {wanted} was not found; not imported are:\n{known}"))?;
+    import(desk, candidate, &seen, ways)?;
+    desk.talk.say(&status::imported(desk.system));
+    Ok(())
+}
+
+fn import(desk: &mut Desk<'_>, candidate: &mut Candidate, seen: &[Seen], ways: Ways) -> Result<(), String> {
+    let phases = Phases::new();
+    let pools = Pools::new(desk.system, desk.log, &phases);
+    let tried = pools.open(candidate, seen);
+    let pool = fact(candidate, Some(&tried.judgement), own_hostid());
+    if candidate.is_ambiguous() {
+        return Err(format!("{}; detach all but one of them", pool.problem.unwrap_or_default()));
+    }
+    // Read-only, or without its log, the kernel may take a pool that it would not open as it is.
+    let config = match tried.reply {
+        Some(config) if pool.health != Health::Unavailable || ways != Ways::default() => config,
+        _ => return Err(format!("pool {} cannot be imported: {}", pool.name, tried.judgement)),
+    };
+    if let (Some(why), false) = (&pool.unwritable, ways.read_only) {
+        return Err(format!("{why}; it can be imported with: import {} ro", pool.name));
+    }
+    if let (Some(log), false) = (&pool.missing_log, ways.missing_log) {
+        return Err(format!("its log device is missing ({log}); to do without: import {} missing-log", pool.name));
+    }
+    let resume = &desk.request.resume;
+    let resume = resume.device.as_ref().filter(|_| resume.disabled.is_none()).map(|d| d.why.clone());
+    for danger in ways.dangers(&pool, resume.as_deref()) {
+        if !desk.talk.confirm(&danger) {
+            return Err("nothing was done".to_owned());
+        }
+    }
+    let Ways { read_only, missing_log, rewind } = ways;
+    let request = ImportRequest { pool: &pool.name, guid: pool.guid, config: &config, read_only, missing_log, rewind };
+    pools.import(&request).map_err(|e| {
+        let lines: Vec<String> = e.detail.iter().chain(&e.advice).map(|line| format!("\n  {line}")).collect();
+        format!("{e}{}", lines.concat())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ways_and_their_dangers() {
+        let ways = |text: &str| Ways::parse(text.split_whitespace());
+        assert!(ways("rw").is_err());
+        let pool = PoolFact { foreign: Some("last used by x".into()), ..PoolFact::named("tank", 7) };
+        assert_eq!(ways("").unwrap().dangers(&PoolFact::named("tank", 7), None), [""; 0]);
+        assert_eq!(ways("missing-log rewind").unwrap().dangers(&pool, Some("resume=/dev/x")).len(), 4);
+        assert_eq!(ways("rewind ro missing-log").unwrap().dangers(&pool, Some("resume=/dev/x")).len(), 0);
+    }
+}

@@ -1,0 +1,51 @@
+//! The word `key`: the key of an encrypted dataset, asked for.
+
+use super::desk::Desk;
+use super::drivers;
+use crate::cmdline::Decided;
+use crate::plan::from_zfs;
+use crate::unlock::{Effort, Unlocker};
+use crate::zfs::ioctl::Zfs;
+use std::collections::BTreeSet;
+
+/// Encryption roots of imported pools that wait for their keys.
+pub(super) fn missing(zfs: Zfs<'_>) -> BTreeSet<String> {
+    let mut roots = BTreeSet::new();
+    for (pool, _) in zfs.imported_pools().unwrap_or_default() {
+        for objset in zfs.datasets(&pool).unwrap_or_default() {
+            let dataset = from_zfs::dataset(&objset, true);
+            if dataset.key_available == Some(false) {
+                roots.insert(dataset.encryption_root.unwrap_or(dataset.name));
+            }
+        }
+    }
+    roots
+}
+
+/// The word.
+pub(super) fn run(desk: &mut Desk<'_>, dataset: &str) -> Result<(), String> {
+    let mut dataset = dataset.to_owned();
+    if dataset.is_empty() {
+        let roots: Vec<String> = missing(Zfs::new(desk.system)).into_iter().collect();
+        match roots.as_slice() {
+            [] => return Err("no dataset of an imported pool waits for a key".to_owned()),
+            [one] => dataset.clone_from(one),
+            several => {
+                for (at, root) in several.iter().enumerate() {
+                    desk.talk.say(&format!("  {:>2}  {root}\n", at + 1));
+                }
+                let answer = desk.talk.ask("Which one? ").unwrap_or_default();
+                let number = answer.parse::<usize>().ok().and_then(|n| several.get(n.checked_sub(1)?).cloned());
+                dataset = number.unwrap_or(answer);
+            }
+        }
+    }
+    let mut settings = desk.request.keys.clone();
+    // Whatever the command line says of prompts: somebody is here and wants to type.
+    settings.prompt = Decided::new(true, "the word `key`");
+    let load = |module: &str| drivers::load(&[module]);
+    let mut unlocker = Unlocker::new(desk.system, desk.log, &settings).with_modules(&load);
+    unlocker.unlock_with(&dataset, Effort::Optional).map_err(|e| e.to_string())?;
+    desk.talk.say(&format!("the key of {dataset} is loaded\n"));
+    Ok(())
+}

@@ -1,0 +1,231 @@
+//! Every dataset of a pool, with as little work for the kernel as its calls allow.
+//!
+//! `DATASET_LIST_NEXT` opens the dataset it names and its parent, and a pool has thousands of them. So each is asked for
+//! children right after it was listed, while the kernel still holds it open, and two branches are walked at a time.
+
+use super::ioctl::{Objset, ObjsetKind, Zfs, ZfsError, text};
+use crate::sys::ZfsCall;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+const DATASET_LIST_NEXT: u32 = 0x14;
+
+/// Room for the properties of one dataset, usually 3 KB; the kernel says when it needs more.
+const ONE_DATASET: usize = 16 * 1024;
+/// Branches walked at a time.
+const WORKERS: usize = 2;
+
+/// What a walk found.
+#[derive(Debug, Clone)]
+pub struct Walk {
+    /// Sorted by name: the kernel's order is that of a hash.
+    pub found: Vec<Objset>,
+    /// False if it was given up because there are more than the limit.
+    pub complete: bool,
+}
+
+struct Shared<'f> {
+    branches: Mutex<Vec<String>>,
+    found: Mutex<Vec<Objset>>,
+    failed: Mutex<Option<ZfsError>>,
+    count: AtomicUsize,
+    limit: usize,
+    enter: &'f (dyn Fn(&Objset) -> bool + Sync),
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Zfs<'_> {
+    /// Every dataset below `top` and `top` itself, sorted by name.
+    pub fn datasets(self, top: &str) -> Result<Vec<Objset>, ZfsError> {
+        self.walk(top, usize::MAX, &|_| true).map(|walk| walk.found)
+    }
+
+    /// As [`Zfs::datasets`], but what lies below a dataset is looked at only where `enter` says so, and with more than
+    /// `limit` datasets the walk is given up.
+    pub fn walk(self, top: &str, limit: usize, enter: &(dyn Fn(&Objset) -> bool + Sync)) -> Result<Walk, ZfsError> {
+        let top = self.objset(top)?;
+        let shared = Shared {
+            branches: Mutex::default(),
+            found: Mutex::default(),
+            failed: Mutex::default(),
+            count: AtomicUsize::new(1),
+            limit,
+            enter,
+        };
+        let mut all = Vec::new();
+        if top.kind == ObjsetKind::Filesystem {
+            self.children(&top.name, &shared, &mut |child| {
+                if child.kind == ObjsetKind::Filesystem && enter(&child) {
+                    lock(&shared.branches).push(child.name.clone());
+                }
+                all.push(child);
+                Ok(())
+            })?;
+        }
+        all.push(top);
+        std::thread::scope(|scope| {
+            for _ in 1..WORKERS {
+                scope.spawn(|| self.work(&shared));
+            }
+            self.work(&shared);
+        });
+        if let Some(error) = lock(&shared.failed).take() {
+            return Err(error);
+        }
+        all.append(&mut lock(&shared.found));
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(Walk { found: all, complete: shared.count.load(Ordering::Relaxed) <= limit })
+    }
+
+    /// Walks one branch after another until none is left.
+    fn work(self, shared: &Shared<'_>) {
+        let mut found = Vec::new();
+        loop {
+            let Some(branch) = lock(&shared.branches).pop() else { break };
+            if let Err(error) = self.branch(&branch, shared, &mut found) {
+                lock(&shared.failed).get_or_insert(error);
+                break;
+            }
+        }
+        lock(&shared.found).append(&mut found);
+    }
+
+    /// Everything below `parent`. As deep as names are long: at most 127 levels.
+    fn branch(self, parent: &str, shared: &Shared<'_>, found: &mut Vec<Objset>) -> Result<(), ZfsError> {
+        self.children(parent, shared, &mut |child| {
+            let below = child.kind == ObjsetKind::Filesystem && (shared.enter)(&child);
+            let name = child.name.clone();
+            found.push(child);
+            if below { self.branch(&name, shared, found) } else { Ok(()) }
+        })
+    }
+
+    /// Hands every child of `parent` to `each`, unless there are too many already.
+    fn children(
+        self,
+        parent: &str,
+        shared: &Shared<'_>,
+        each: &mut dyn FnMut(Objset) -> Result<(), ZfsError>,
+    ) -> Result<(), ZfsError> {
+        let mut cookie = 0;
+        while shared.count.load(Ordering::Relaxed) <= shared.limit {
+            let call = ZfsCall {
+                number: DATASET_LIST_NEXT,
+                name: parent.as_bytes(),
+                cookie,
+                dst_capacity: ONE_DATASET,
+                ..ZfsCall::default()
+            };
+            let reply = match self.query("DATASET_LIST_NEXT", &call) {
+                Ok(reply) => reply,
+                Err(e) if e.errno == libc::ESRCH => return Ok(()),
+                Err(e) => return Err(e),
+            };
+            // A kernel that does not advance would keep us here for ever.
+            if reply.cookie == cookie {
+                return Ok(());
+            }
+            cookie = reply.cookie;
+            // `$` and `%` mark internal names.
+            if !reply.name.iter().any(|b| matches!(b, b'$' | b'%')) {
+                let properties = Self::decode("DATASET_LIST_NEXT", &reply.name, &reply)?;
+                shared.count.fetch_add(1, Ordering::Relaxed);
+                each(Objset { name: text(&reply.name), kind: reply.objset_type.into(), properties })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::{System, ZfsReply};
+    use crate::zfs::nvlist::NvList;
+    use std::collections::BTreeMap;
+    use std::io;
+    use std::path::Path;
+
+    /// A pool of names; remembers whom it was asked about.
+    struct Pool {
+        children: BTreeMap<String, Vec<String>>,
+        asked: Mutex<Vec<String>>,
+        advances: bool,
+    }
+
+    impl Pool {
+        fn new(names: &[&str]) -> Self {
+            let mut children: BTreeMap<String, Vec<String>> = BTreeMap::new();
+            for name in names {
+                let parent = name.rsplit_once('/').unwrap().0;
+                children.entry(parent.to_owned()).or_default().push((*name).to_owned());
+            }
+            Self { children, asked: Mutex::default(), advances: true }
+        }
+    }
+
+    impl System for Pool {
+        fn zfs(&self, call: &ZfsCall<'_>) -> io::Result<ZfsReply> {
+            let name = text(call.name);
+            let found = ZfsReply { objset_type: 2, dst: NvList::new().encode_native(), ..ZfsReply::default() };
+            if call.number != DATASET_LIST_NEXT {
+                return Ok(found);
+            }
+            self.asked.lock().unwrap().push(name.clone());
+            let child = self.children.get(&name).and_then(|c| c.get(usize::try_from(call.cookie).unwrap()));
+            let Some(child) = child else { return Ok(ZfsReply { errno: libc::ESRCH, ..ZfsReply::default() }) };
+            let objset_type = if child.contains("vol") { 3 } else { 2 };
+            let cookie = call.cookie + u64::from(self.advances);
+            Ok(ZfsReply { name: child.clone().into_bytes(), cookie, objset_type, ..found })
+        }
+        fn mount(&self, _: &str, _: &Path, _: &str, _: u64, _: &str) -> io::Result<()> {
+            unreachable!("no walk mounts")
+        }
+        fn unmount(&self, _: &Path, _: bool) -> io::Result<()> {
+            unreachable!("no walk unmounts")
+        }
+        fn read_at(&self, _: &Path, _: u64, _: &mut [u8]) -> io::Result<()> {
+            unreachable!("no walk reads a device")
+        }
+    }
+
+    fn names(walk: &Walk) -> Vec<&str> {
+        walk.found.iter().map(|o| o.name.as_str()).collect()
+    }
+
+    #[test]
+    fn sorted_and_without_internal_names() {
+        let pool = Pool::new(&["t/z", "t/$ORIGIN", "t/a", "t/a/x", "t/a/%recv", "t/a/vol", "t/a/x/deep", "t/b"]);
+        let walk = Zfs::new(&pool).walk("t", usize::MAX, &|_| true).unwrap();
+        assert_eq!(names(&walk), ["t", "t/a", "t/a/vol", "t/a/x", "t/a/x/deep", "t/b", "t/z"]);
+        assert!(walk.complete);
+        assert!(!pool.asked.lock().unwrap().iter().any(|n| n.contains("vol")), "a volume has no children");
+    }
+
+    #[test]
+    fn a_branch_that_is_not_entered_is_not_asked_about() {
+        let pool = Pool::new(&["t/a", "t/a/x", "t/a/x/y", "t/b", "t/b/x"]);
+        let walk = Zfs::new(&pool).walk("t", usize::MAX, &|o| o.name != "t/a/x" && o.name != "t/b").unwrap();
+        assert_eq!(names(&walk), ["t", "t/a", "t/a/x", "t/b"]);
+        assert!(!pool.asked.lock().unwrap().iter().any(|n| n == "t/a/x" || n == "t/b"));
+    }
+
+    #[test]
+    fn too_many_end_it() {
+        let many: Vec<String> = (0..1000).map(|n| format!("t/a/{n}")).chain(["t/a".to_owned()]).collect();
+        let pool = Pool::new(&many.iter().map(String::as_str).collect::<Vec<_>>());
+        assert!(!Zfs::new(&pool).walk("t", 20, &|_| true).unwrap().complete);
+        assert!(pool.asked.lock().unwrap().len() < 60);
+        let all = Zfs::new(&pool).walk("t", 1002, &|_| true).unwrap();
+        assert!(all.complete && all.found.len() == 1002);
+    }
+
+    #[test]
+    fn a_list_that_does_not_advance_ends() {
+        let pool = Pool { advances: false, ..Pool::new(&["t/a"]) };
+        assert_eq!(Zfs::new(&pool).datasets("t").unwrap().len(), 1);
+    }
+}

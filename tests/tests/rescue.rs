@@ -1,0 +1,228 @@
+//! The rescue as a person works with it: over the serial line, at the prompt and in the packed shell.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+use std::fs::File;
+use std::process::Command;
+
+use taproot_tests::kit::{self, System};
+use taproot_tests::scenario::{explained_failure, vm};
+use taproot_tests::vm::{Bus, Disk, Running, Scratch, Vm};
+use taproot_tests::words::{PROMPT, SHELL_PROMPT};
+use taproot_tests::{image, scenarios};
+
+/// Types a line and waits for what is said to it, then for the prompt.
+fn says(vm: &Running, line: &str, parts: &[&str]) {
+    says_at(vm, PROMPT, line, parts);
+}
+
+fn says_at(vm: &Running, prompt: &str, line: &str, parts: &[&str]) {
+    let begin = vm.console.cursor();
+    vm.type_line(line).unwrap();
+    vm.expect(prompt, 20).unwrap();
+    let text = vm.console.text();
+    let said = &text[begin..vm.console.cursor()];
+    for part in parts {
+        assert!(said.contains(part), "{line:?}: {part:?} is not in\n{said}");
+    }
+}
+
+/// A disk image with a file system, or an empty one.
+fn spare_disk(scratch: &Scratch, serial: &str, ext4: bool) -> Disk {
+    let path = scratch.path().join(format!("{serial}.img"));
+    File::create(&path).unwrap().set_len(64 << 20).unwrap();
+    if ext4 {
+        kit::run(Command::new("mkfs.ext4").arg("-q").arg(&path)).unwrap();
+    }
+    Disk { path, format: "raw", serial: serial.to_owned(), bus: Bus::Virtio, read_only: false }
+}
+
+/// What debugfs says of an ext4 image.
+fn debugfs(disk: &Disk, request: &str) -> String {
+    kit::run(Command::new("debugfs").args(["-R", request]).arg(&disk.path)).unwrap()
+}
+
+fn fails(name: &str, system: &System, image: &[&str], cmdline: &str, disks: Vec<Disk>) -> Running {
+    let image = image::cached(system, image).unwrap();
+    let vm = Vm::new(name, system, &image).append(cmdline).disks(disks).start().unwrap();
+    explained_failure(&vm, 60).unwrap();
+    vm
+}
+
+const STANDARD: [&str; 4] = ["--modules", "generic", "--rescue", "small"];
+
+scenarios! {
+    /// Two consoles: the prompt is on both, and whoever types is answered. Words, the shell with the same words, the log
+    /// saved to a disk, and a root chosen in the shell boots.
+    fn prompt_shell_and_saved_log(system) {
+        let scratch = Scratch::new().unwrap();
+        let (log_disk, blank) = (spare_disk(&scratch, "stick", true), spare_disk(&scratch, "blank", false));
+        let vm = vm("rescue-person", system, "root=ZFS=resc/ROOT/typo taproot.wait=5").unwrap().second_console()
+            .disk(scratch.overlay(system, "rescue0").unwrap()).disk(log_disk.clone()).disk(blank).start().unwrap();
+        let text = explained_failure(&vm, 60).unwrap();
+        assert!(text.contains("resc/ROOT/typo does not exist"), "{text}");
+        assert!(text.contains("retry") && text.contains("boot another environment"), "the choices: {text}");
+
+        vm.expect_second("resc/ROOT/typo does not exist", 20).unwrap();
+        vm.expect_second(PROMPT, 20).unwrap();
+        vm.type_line_second("report").unwrap();
+        vm.expect_second("-- page 1 of", 20).unwrap();
+        vm.type_line_second("q").unwrap();
+        vm.expect_second(PROMPT, 20).unwrap();
+        vm.expect("-- page 1 of", 20).unwrap();
+        vm.expect(PROMPT, 20).unwrap();
+
+        says(&vm, "status", &["asked     root=ZFS=resc/ROOT/typo", "imported  pool resc", "online", "bootfs resc/ROOT/default"]);
+        says(&vm, "devices", &["serial rescue0", "/dev/vdb", "ext4", "serial stick", "zfs, pool resc"]);
+        says(&vm, "pools", &["pool resc guid"]);
+        says(&vm, "datasets resc", &["resc/ROOT/other  /", "resc/secret  /secret, canmount=noauto, KEY NOT LOADED"]);
+        says(&vm, "continue", &["nothing to go on with"]);
+        says(&vm, "99", &["expected a number"]);
+        vm.type_line("key").unwrap();
+        vm.expect("resc/secret", 20).unwrap();
+        vm.type_line("correct horse").unwrap();
+        vm.expect("the key of resc/secret is loaded", 30).unwrap();
+        vm.expect(PROMPT, 20).unwrap();
+        assert!(!vm.console.text().contains("correct horse"));
+        says(&vm, "save-log vdb", &["are on /dev/vdb; it is unmounted"]);
+        let files = debugfs(&log_disk, "ls -p /");
+        let name = files.split('/').find(|n| n.contains(".log")).unwrap().to_owned();
+        assert!(name.starts_with("taproot-"), "{files}");
+        let saved = debugfs(&log_disk, &format!("cat /{name}"));
+        for part in ["=== why", "resc/ROOT/typo does not exist", "taproot-init ", "Linux version", "vdb"] {
+            assert!(saved.contains(part), "{part:?} is not in {name}");
+        }
+        let json = debugfs(&log_disk, &format!("cat /{}", name.replace(".log", ".json")));
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(json["pools"][0]["name"], "resc");
+
+        vm.type_line("shell").unwrap();
+        vm.expect(SHELL_PROMPT, 20).unwrap();
+        says_at(&vm, SHELL_PROMPT, "status", &["imported  pool resc"]);
+        says_at(&vm, SHELL_PROMPT, "log | grep -c taproot-init", &["\n1"]);
+        says_at(&vm, SHELL_PROMPT, "mount resc/secret /secret && grep -c resc/secret /proc/mounts", &["is mounted on /secret", "\n1"]);
+        says_at(&vm, SHELL_PROMPT, "umount /secret; mkdosfs /dev/vdc && save-log vdc", &["are on /dev/vdc"]);
+        says_at(&vm, SHELL_PROMPT, "mount -t vfat /dev/vdc /mnt && ls /mnt && umount /mnt", &["taproot-", ".json"]);
+        vm.type_line("boot resc/ROOT/other").unwrap();
+        let report = vm.report(60).unwrap();
+        assert_eq!(report.hostname(), "other");
+        assert_eq!(report.json.unwrap()["root"], "resc/ROOT/other");
+    }
+
+    /// Nothing is imported: a pool is imported read-only by hand, the stock tools work on it, it is imported anew, and a
+    /// snapshot is chosen from the lists by numbers.
+    fn import_by_hand_and_boot_a_snapshot(system) {
+        let scratch = Scratch::new().unwrap();
+        let disks = scratch.overlays(system, &["rescue0"]).unwrap();
+        let options = ["--modules", "generic", "--rescue", "full"];
+        let vm = fails("rescue-import", system, &options, "root=ZFS=nosuch/root taproot.wait=2", disks);
+        says(&vm, "import nosuch", &["import: pool nosuch was not found", "resc (guid"]);
+        says(&vm, "import resc rw", &["expected ro, missing-log or rewind"]);
+        says(&vm, "import resc ro", &["imported  pool resc", "online"]);
+        vm.type_line("shell").unwrap();
+        vm.expect(SHELL_PROMPT, 20).unwrap();
+        says_at(&vm, SHELL_PROMPT, "zpool get -H -o value readonly resc", &["\non"]);
+        says_at(&vm, SHELL_PROMPT, "zfs list -H -o name -r resc/ROOT", &["resc/ROOT/broken"]);
+        says_at(&vm, SHELL_PROMPT, "zpool export resc", &[]);
+        vm.type_line("exit").unwrap();
+        vm.expect(PROMPT, 20).unwrap();
+        vm.type_line("import").unwrap();
+        vm.expect("Which one?", 20).unwrap();
+        vm.type_line("resc").unwrap();
+        vm.expect("How?", 20).unwrap();
+        vm.type_line("").unwrap();
+        vm.expect("imported  pool resc", 30).unwrap();
+        vm.expect(PROMPT, 20).unwrap();
+        vm.type_line("boot").unwrap();
+        vm.expect("2  resc/ROOT/default  (bootfs)", 20).unwrap();
+        vm.expect("Which one?", 20).unwrap();
+        vm.type_line("2").unwrap();
+        vm.expect("3  @before", 20).unwrap();
+        vm.expect("Enter boots it as it is now", 20).unwrap();
+        vm.type_line("3").unwrap();
+        let report = vm.report(60).unwrap();
+        assert_eq!(report.hostname(), "resc");
+        let root = taproot_tests::scenario::dataset_at(&report, "/").unwrap();
+        assert!(root.contains("before"), "{root}");
+    }
+
+    /// The menu of roots, then a stop with the prompt, then on.
+    fn menu_of_roots_and_a_stop(system) {
+        let scratch = Scratch::new().unwrap();
+        let cmdline = "root=zfs:AUTO taproot.menu=600 taproot.break=mount";
+        let vm = vm("rescue-menu", system, cmdline).unwrap()
+            .disk(scratch.overlay(system, "rescue0").unwrap()).start().unwrap();
+        vm.expect("which root is to be booted?", 60).unwrap();
+        vm.expect("* 2  resc/ROOT/default", 20).unwrap();
+        vm.expect("also after 600 s", 20).unwrap();
+        vm.type_line("7").unwrap();
+        vm.expect("expected a number from 1 to 3", 20).unwrap();
+        vm.type_line("3").unwrap();
+        vm.expect("stopped before anything is mounted", 60).unwrap();
+        vm.expect("1  continue", 20).unwrap();
+        vm.expect(PROMPT, 20).unwrap();
+        says(&vm, "status", &["imported  pool resc", "root      none"]);
+        vm.type_line("1").unwrap();
+        let report = vm.report(60).unwrap();
+        assert_eq!(report.hostname(), "other");
+        assert!(!vm.console.text().contains(taproot_tests::words::EXPLANATION));
+    }
+
+    /// The countdown of the menu ends with the root that has no init; the fallback boots, and the record says so.
+    fn countdown_and_fallback(system) {
+        let scratch = Scratch::new().unwrap();
+        let cmdline = "root=ZFS=resc/ROOT/broken taproot.menu=2 taproot.fallback=resc/ROOT/nosuch,resc/ROOT/other";
+        let vm = vm("rescue-fallback", system, cmdline).unwrap()
+            .disk(scratch.overlay(system, "rescue0").unwrap()).start().unwrap();
+        vm.expect("also after 2 s", 60).unwrap();
+        let report = vm.report(60).unwrap();
+        assert_eq!(report.hostname(), "other");
+        let problems = report.json.unwrap()["problems"].to_string();
+        for part in ["/sbin/init", "fallback root resc/ROOT/nosuch", "does not exist", "fallback root resc/ROOT/other"] {
+            assert!(problems.contains(part), "{part:?} is not in {problems}");
+        }
+        assert!(!vm.console.text().contains(PROMPT));
+    }
+
+    /// A packed password locks everything but the harmless words, until it is typed.
+    fn password(system) {
+        let scratch = Scratch::new().unwrap();
+        let file = scratch.path().join("password");
+        std::fs::write(&file, "tr0ub4dor\n").unwrap();
+        let packed = scratch.path().join("locked.img");
+        let options = [&STANDARD[..], &["--rescue-password-file", file.to_str().unwrap()]].concat();
+        kit::run(&mut image::pack_command(system, &options, &packed)).unwrap();
+        let vm = Vm::new("rescue-password", system, &packed).append("root=zfs:AUTO taproot.wait=1").start().unwrap();
+        let text = explained_failure(&vm, 60).unwrap();
+        assert!(text.contains("unlock") && !text.contains("save-log"), "{text}");
+        for word in ["shell", "log", "boot resc/ROOT/other", "cat /etc/taproot/image.conf", "ls", "sh"] {
+            says(&vm, word, &["not available, the prompt is locked"]);
+        }
+        vm.type_line("unlock").unwrap();
+        vm.expect("Rescue password: ", 20).unwrap();
+        vm.type_line("tr0ub4dore").unwrap();
+        vm.expect("wrong password", 60).unwrap();
+        vm.expect(PROMPT, 20).unwrap();
+        vm.type_line("unlock").unwrap();
+        vm.expect("Rescue password: ", 20).unwrap();
+        vm.type_line("tr0ub4dor").unwrap();
+        vm.expect("save-log", 60).unwrap();
+        vm.expect(PROMPT, 20).unwrap();
+        assert!(!vm.console.text().contains("tr0ub4dor"));
+        vm.type_line("shell").unwrap();
+        vm.expect(SHELL_PROMPT, 20).unwrap();
+        says_at(&vm, SHELL_PROMPT, "echo $((6*7))", &["\n42"]);
+    }
+
+    /// Locked without a password: a person can only try again, restart or switch off.
+    fn locked(system) {
+        let scratch = Scratch::new().unwrap();
+        let mut vm = fails("rescue-locked", system, &STANDARD, "root=zfs:AUTO taproot.wait=1 taproot.rescue=locked", vec![]);
+        for word in ["shell", "log", "import resc"] {
+            says(&vm, word, &["not available, the prompt is locked\n"]);
+        }
+        says(&vm, "unlock", &["no rescue password is packed"]);
+        vm.plug(&scratch.overlay(system, "rescue0").unwrap()).unwrap();
+        vm.type_line("wait 30").unwrap();
+        assert_eq!(vm.report(60).unwrap().hostname(), "resc");
+    }
+}
