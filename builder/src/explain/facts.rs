@@ -9,7 +9,7 @@ use taproot_init::image::ExpectedPool;
 use taproot_init::plan::facts::{CanMount, Dataset, Health, Kind, Mountpoint, PoolFact};
 use taproot_init::plan::fstab::{self, FstabEntry};
 use taproot_init::plan::{from_zfs, names};
-use taproot_init::pools::Pools;
+use taproot_init::pools::{NOT_OPENED, Pools};
 use taproot_init::report::log::Log;
 use taproot_init::report::phases::Phases;
 use taproot_init::sys::linux::Linux;
@@ -136,6 +136,15 @@ impl Facts {
         if doc.datasets_left_out > 0 {
             remarks.push(format!("{} datasets were left out of the record", doc.datasets_left_out));
         }
+        let mut pools = doc.pools.into_iter().map(pool).collect::<Result<Vec<_>>>().with_context(|| name.to_owned())?;
+        for pool in pools.iter_mut().filter(|p| p.problem.as_deref() == Some(NOT_OPENED)) {
+            // The boot that is explained might open it, and its labels say that it is complete.
+            (pool.health, pool.problem) = (Health::Online, None);
+            remarks.push(format!(
+                "that boot did not open pool {}, so its bootfs is not known, and that it is in order is assumed",
+                pool.name
+            ));
+        }
         let lines = doc.fstab.into_iter().map(|l| FstabEntry {
             source: l.source,
             target: l.target,
@@ -147,7 +156,7 @@ impl Facts {
         Ok(Self {
             source: format!("{name} (taproot-init {}{zfs})", doc.version),
             words: doc.request.map(|r| r.words.join(" ")),
-            pools: doc.pools.into_iter().map(pool).collect::<Result<_>>().with_context(|| name.to_owned())?,
+            pools,
             expected: doc.expected.into_iter().map(expected).collect::<Result<_>>().with_context(|| name.to_owned())?,
             datasets: doc.datasets.into_iter().map(dataset).collect(),
             left_out: doc.datasets_left_out,
@@ -321,6 +330,15 @@ mod tests {
         assert_eq!(facts.datasets, report.datasets);
         assert_eq!(facts.fstab, Some(("tank/ROOT/a".into(), report.fstab)));
         assert_eq!((facts.left_out, facts.remarks.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_pool_that_was_not_opened_is_taken_for_good() {
+        let problem = Some(NOT_OPENED.to_owned());
+        let pools = vec![PoolFact { health: Health::Unavailable, problem, ..PoolFact::named("other", 5) }];
+        let facts = Facts::from_json(&BootReport { pools, ..BootReport::default() }.to_json(), "f").unwrap();
+        assert_eq!(facts.pools, [PoolFact::named("other", 5)]);
+        assert!(facts.remarks[0].contains("did not open pool other"));
     }
 
     #[test]

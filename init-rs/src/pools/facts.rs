@@ -7,6 +7,9 @@ use crate::zfs::ioctl::Zfs;
 use crate::zfs::judge::{Judgement, judge};
 use crate::zfs::label::PoolState;
 
+/// The problem of a pool that is complete but was not opened, because nobody asked for it.
+pub const NOT_OPENED: &str = "not opened yet";
+
 /// What the plan decides from: a candidate, and what the kernel said of it if it was opened.
 pub fn fact(candidate: &Candidate, judgement: Option<&Judgement>, own_hostid: u32) -> PoolFact {
     let destroyed = candidate.state == PoolState::Destroyed;
@@ -85,7 +88,7 @@ pub fn missing_text(candidate: &Candidate) -> String {
         0 => {}
         n => parts.push(format!("{n} top-level vdev(s) of which no disk was seen")),
     }
-    if parts.is_empty() { "not opened yet".to_owned() } else { format!("missing: {}", parts.join(", ")) }
+    if parts.is_empty() { NOT_OPENED.to_owned() } else { format!("missing: {}", parts.join(", ")) }
 }
 
 #[cfg(test)]

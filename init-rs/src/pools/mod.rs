@@ -8,7 +8,7 @@ mod open;
 mod progress;
 mod scan;
 
-pub use facts::{fact, leaf_text, missing_text};
+pub use facts::{NOT_OPENED, fact, leaf_text, missing_text};
 pub use hostid::{own as own_hostid, set as set_hostid};
 pub use import::{ImportError, ImportRequest};
 pub use open::Tried;
