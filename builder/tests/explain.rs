@@ -121,6 +121,7 @@ fn other_lines_lead_elsewhere() {
     let doc = recorded.json("zfs=tank/ROOT/b");
     assert_eq!(targets(&doc), ["tank/ROOT/b /", "tank/home /home", "tank/ROOT/b/var /var"]);
     assert!(doc["boot"]["remarks"].to_string().contains("fstab of tank/ROOT/b is not known"));
+    assert!(doc["boot"]["remarks"].to_string().contains("the record is of a boot of tank/ROOT/a"), "{doc}");
     // Another pool: the choice, and that no more is known.
     let doc = recorded.json("rpool=usb");
     assert_eq!(doc["boot"]["root"], "usb/ROOT/x");
@@ -135,7 +136,7 @@ fn other_lines_lead_elsewhere() {
     assert_eq!(doc["boot"]["root"], "tank/ROOT/a");
     // Roots that are not there.
     let doc = recorded.json("zfs=tank/ROOT/c");
-    assert!(doc["boot"]["remarks"].to_string().contains("there is no dataset tank/ROOT/c"), "{doc}");
+    assert!(doc["boot"]["remarks"].to_string().contains("the record does not hold tank/ROOT/c"), "{doc}");
     let doc = recorded.json("zfs=gone/a");
     assert!(doc["boot"]["failure"].as_str().unwrap().contains("asks for pool gone, which was not found"));
     let doc = recorded.json("root=/dev/sda1");

@@ -28,10 +28,10 @@ pub struct Facts {
     pub expected: Vec<ExpectedPool>,
     /// Datasets.
     pub datasets: Vec<Dataset>,
-    /// How many datasets are missing from that list.
-    pub left_out: u64,
-    /// A root's fstab: the root's name, its lines.
-    pub fstab: Option<(String, Vec<FstabEntry>)>,
+    /// The root whose fstab is known; of a record, the root that was booted.
+    pub root: Option<String>,
+    /// That root's fstab.
+    pub fstab: Option<Vec<FstabEntry>>,
     /// What is to be said about the facts themselves.
     pub remarks: Vec<String>,
     /// The running kernel, where it can be asked for more; and the pools already asked for.
@@ -159,8 +159,8 @@ impl Facts {
             pools,
             expected: doc.expected.into_iter().map(expected).collect::<Result<_>>().with_context(|| name.to_owned())?,
             datasets: doc.datasets.into_iter().map(dataset).collect(),
-            left_out: doc.datasets_left_out,
-            fstab: doc.root.map(|root| (root, lines)),
+            fstab: doc.root.is_some().then_some(lines),
+            root: doc.root,
             remarks,
             system: None,
         })
@@ -197,7 +197,13 @@ impl Facts {
         let mounted = fs::read("/proc/self/mounts").unwrap_or_default();
         let at = fstab::parse(&mounted).into_iter().find(|m| m.fstype == "zfs" && m.source == root).map(|m| m.target);
         let text = at.and_then(|at| fs::read(PathBuf::from(at).join("etc/fstab")).ok());
-        self.fstab = text.map(|text| (root.to_owned(), fstab::parse(&text)));
+        self.fstab = text.map(|text| fstab::parse(&text));
+        self.root = Some(root.to_owned());
+    }
+
+    /// Whether these are of a recorded boot.
+    pub(super) fn is_record(&self) -> bool {
+        self.system.is_none()
     }
 }
 
@@ -328,8 +334,8 @@ mod tests {
         assert_eq!(facts.pools, pools);
         assert_eq!(facts.expected, report.expected);
         assert_eq!(facts.datasets, report.datasets);
-        assert_eq!(facts.fstab, Some(("tank/ROOT/a".into(), report.fstab)));
-        assert_eq!((facts.left_out, facts.remarks.len()), (0, 0));
+        assert_eq!((facts.root, facts.fstab), (report.root, Some(report.fstab)));
+        assert!(facts.remarks.is_empty());
     }
 
     #[test]

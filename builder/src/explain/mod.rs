@@ -261,7 +261,7 @@ fn plan(request: &Request, root: &Dataset, facts: &Facts, boot: &mut Boot) {
         boot.failure = Some(format!("{} is a volume, not a file system", root.name));
         return;
     }
-    let fstab = facts.fstab.as_ref().filter(|(of, _)| *of == root.name).map(|(_, lines)| lines.as_slice());
+    let fstab = facts.fstab.as_deref().filter(|_| facts.root.as_ref() == Some(&root.name));
     let plan = mounts::plan(root, &facts.datasets, fstab.unwrap_or_default(), request);
     boot.mounts = plan
         .steps
@@ -275,6 +275,7 @@ fn plan(request: &Request, root: &Dataset, facts: &Facts, boot: &mut Boot) {
         })
         .collect();
     boot.remarks.extend(plan.warnings);
+    boot.remarks.extend(facts.may_lack(root, request));
     match (fstab, plan.remount_root) {
         (None, _) => {
             boot.remarks.push(format!("the fstab of {} is not known here, so nothing is planned from it", root.name));
@@ -315,22 +316,27 @@ impl Facts {
     /// The dataset of this name, with all others of its pool looked up where that is possible.
     fn look(&mut self, root: &str) -> Result<Dataset, String> {
         self.complete(root);
-        let pool = names::pool_of(root);
-        // A pool that was listed has its own dataset in the list; others may be there by a single name.
-        let within = |d: &Dataset| names::is_within(&d.name, pool);
-        if !self.datasets.iter().any(|d| d.name == pool || (self.left_out > 0 && within(d))) {
-            return Err(format!("the datasets of pool {pool} are not known here, so no mounts can be planned"));
-        }
         if let Some(dataset) = self.datasets.iter().find(|d| d.name == root) {
             return Ok(dataset.clone());
         }
-        Err(match self.left_out {
-            0 => format!(
-                "there is no dataset {root}, so it cannot be mounted; there are: {}",
-                some_names(&self.datasets)
-            ),
-            n => format!("{root} is not among the recorded datasets, but {n} were left out of the record"),
+        let pool = names::pool_of(root);
+        Err(if !self.datasets.iter().any(|d| names::is_within(&d.name, pool)) {
+            format!("the datasets of pool {pool} are not known here, so no mounts can be planned")
+        } else if self.is_record() {
+            let known = some_names(&self.datasets);
+            format!("the record does not hold {root}, so no mounts can be planned; that boot looked at: {known}")
+        } else {
+            format!("there is no dataset {root}, so it cannot be mounted; there are: {}", some_names(&self.datasets))
         })
+    }
+
+    /// A boot looks at no more datasets than it needs, so its record can lack what another boot would mount.
+    fn may_lack(&self, root: &Dataset, request: &Request) -> Option<String> {
+        let recorded = self.root.as_ref().filter(|_| self.is_record())?;
+        let which = self.words.as_ref().map(|words| parse(words.as_bytes()).mounts.which.value);
+        let same = *recorded == root.name && which.is_none_or(|which| which == request.mounts.which.value);
+        let text = "which looked at no more than it needed: datasets that this boot would mount can be missing here";
+        (!same).then(|| format!("the record is of a boot of {recorded}, {text}"))
     }
 }
 
