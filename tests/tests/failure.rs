@@ -70,6 +70,13 @@ scenarios! {
         says(&fails("no-init", system, "root=zfs:AUTO", disks), &["noinit/ROOT/default", "/sbin/init"]);
     }
 
+    fn the_init_that_is_asked_for_is_missing(system) {
+        let scratch = Scratch::new().unwrap();
+        let disks = scratch.overlays(system, &["stripe0", "stripe1"]).unwrap();
+        let text = fails("init-missing", system, "root=ZFS=pstripe/ROOT/default init=/no/such/init", disks);
+        says(&text, &["pstripe/ROOT/default has no /no/such/init", "init=/path/to/program"]);
+    }
+
     fn no_such_dataset(system) {
         let scratch = Scratch::new().unwrap();
         let disks = scratch.overlays(system, &["stripe0", "stripe1"]).unwrap();
