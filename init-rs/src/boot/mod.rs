@@ -71,6 +71,8 @@ struct Boot<'a> {
     stand_ins: StandIns,
     /// Stops, fallbacks and attempts.
     course: Course,
+    /// The kernel's console level as it was, if the booted system is to have it back.
+    console_level: Option<String>,
 }
 
 /// Boots; as PID 1 this never returns.
@@ -104,7 +106,7 @@ impl<'a> Boot<'a> {
         person::catch_panics(boot.request.rescue.on_failure.value, boot.image.rescue_password.clone());
         boot.course = Course::new(&boot.request);
         boot.prepare_to_count();
-        start::console_level(&boot.request, log);
+        boot.console_level = start::console_level(&boot.request, log);
         drop(began);
         boot
     }
@@ -143,6 +145,7 @@ impl<'a> Boot<'a> {
             resume_settled: false,
             stand_ins: StandIns::default(),
             course: Course::default(),
+            console_level: None,
         }
     }
 
@@ -163,6 +166,7 @@ impl<'a> Boot<'a> {
         self.hardware.stop(&self.log);
         self.keyring.wipe_image_files();
         self.save_report();
+        start::restore_console_level(self.console_level.as_deref());
         let args: Vec<_> = std::env::args_os().skip(1).collect();
         Err(switch_root::hand_over(&self.new_root, &init, &args).into())
     }

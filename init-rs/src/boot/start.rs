@@ -89,10 +89,24 @@ pub(super) fn hostid(request: &Request, log: &Log) {
     }
 }
 
-/// Tells the kernel the console level: it knows neither our word for it, nor words packed into the image.
-pub(super) fn console_level(request: &Request, log: &Log) {
-    let Some(level) = &request.console_level else { return };
-    if let Err(e) = fs::write("/proc/sys/kernel/printk", format!("{}\n", level.value)) {
+/// The kernel's level for its consoles: the first of four numbers.
+const PRINTK: &str = "/proc/sys/kernel/printk";
+
+/// Tells the kernel the console level: it knows neither our word for it, nor words packed into the image. Returns what to put
+/// back at the hand-over: `taproot.log=` is about our own part of the boot.
+pub(super) fn console_level(request: &Request, log: &Log) -> Option<String> {
+    let level = request.console_level.as_ref()?;
+    let before = fs::read_to_string(PRINTK).ok();
+    if let Err(e) = fs::write(PRINTK, format!("{}\n", level.value)) {
         log.debug(format!("{}: the console level could not be set: {e}", level.why));
+        return None;
+    }
+    before?.split_whitespace().next().filter(|_| level.why.starts_with("taproot.")).map(str::to_owned)
+}
+
+/// Puts the kernel's console level back.
+pub(super) fn restore_console_level(before: Option<&str>) {
+    if let Some(level) = before {
+        let _ = fs::write(PRINTK, level);
     }
 }
