@@ -25,7 +25,7 @@ impl Talk {
     }
 
     /// Opens the consoles anew: the end of a shell hangs up its terminal for everybody who has it open (`disassociate_ctty`
-    /// in drivers/tty/tty_jobctrl.c).
+    /// in `drivers/tty/tty_jobctrl.c`).
     pub(super) fn reopen(&mut self) {
         self.consoles = Consoles::open();
     }
