@@ -39,6 +39,7 @@ scenarios! {
         vm.type_line("exit").unwrap();
         vm.expect(words::PROMPT, 10).unwrap();
         prompt_helps(&vm).unwrap();
+        assert_eq!(vm.console.text().matches(words::EXPLANATION).count(), 1, "the prompt is still the same");
     }
 
     fn no_bootfs_anywhere(system) {

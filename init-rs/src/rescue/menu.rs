@@ -204,7 +204,9 @@ impl<'a> Menu<'a> {
             "The shell is on {}; `help` lists our words in it, `exit` comes back here.\n",
             terminal.display()
         ));
-        match shell::run(&terminal) {
+        let ended = shell::run(&terminal);
+        self.desk.talk.reopen();
+        match ended {
             Ok(Some(Decision::Continue)) if !self.desk.stopped => {
                 self.desk
                     .talk

@@ -24,6 +24,12 @@ impl Talk {
         Self { consoles: Consoles::open(), to_stdout: false, terminal: None }
     }
 
+    /// Opens the consoles anew: the end of a shell hangs up its terminal for everybody who has it open (`disassociate_ctty`
+    /// in `drivers/tty/tty_jobctrl.c`).
+    pub(super) fn reopen(&mut self) {
+        self.consoles = Consoles::open();
+    }
+
     /// As a program of the shell.
     pub(super) fn as_applet() -> Self {
         Self { consoles: Consoles::open_terminals(&[PathBuf::from("/dev/tty")]), to_stdout: true, terminal: None }
