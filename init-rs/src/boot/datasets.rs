@@ -30,9 +30,11 @@ impl Boot<'_> {
             Which::Children | Which::System => Some(zfs.walk(&root.name, usize::MAX, &enter)),
             Which::None | Which::List(_) => None,
         };
-        let mut by_name: BTreeSet<String> = BTreeSet::new();
-        let mut add = |name: &str| by_name.extend(names::lineage(name).map(str::to_owned));
-        mounts::named(fstab, &self.request).into_iter().for_each(&mut add);
+        let with_parents = |names: &[&str]| -> BTreeSet<String> {
+            names.iter().flat_map(|name| names::lineage(name)).map(str::to_owned).collect()
+        };
+        let named = with_parents(&mounts::named(fstab, &self.request));
+        let mut to_ask = named.clone();
         let mut all: BTreeMap<String, Dataset> = BTreeMap::from([(root.name.clone(), root.clone())]);
         match walk {
             Some(Ok(walk)) if walk.complete => {
@@ -45,7 +47,7 @@ impl Boot<'_> {
                     listed.len(),
                     listcache::path(pool)
                 ));
-                listed.iter().map(String::as_str).for_each(&mut add);
+                to_ask.append(&mut with_parents(&listed.iter().map(String::as_str).collect::<Vec<_>>()));
             }
             Some(Err(e)) => {
                 self.log.error(format!("only what is named is mounted besides the root: {e}"));
@@ -53,13 +55,19 @@ impl Boot<'_> {
             }
             None => {}
         }
-        for name in by_name {
-            // One that does not exist, or whose pool is not imported, is told of by the plan.
-            if !all.contains_key(&name)
-                && let Ok(objset) = zfs.objset(&name)
-            {
-                all.insert(name, from_zfs::dataset(&objset, relatime));
+        // Parents come before their children in this order, so that another environment's children need not be asked about.
+        let mut closed: Option<String> = None;
+        for name in to_ask {
+            let foreign = closed.as_ref().is_some_and(|closed| names::is_within(&name, closed));
+            if all.contains_key(&name) || (foreign && !named.contains(&name)) {
+                continue;
             }
+            // One that does not exist, or whose pool is not imported, is told of by the plan.
+            let Ok(objset) = zfs.objset(&name) else { continue };
+            if !enter(&objset) {
+                closed = Some(name.clone());
+            }
+            all.insert(name, from_zfs::dataset(&objset, relatime));
         }
         drop(began);
         all.into_values().collect()
