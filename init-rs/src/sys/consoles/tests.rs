@@ -88,17 +88,19 @@ fn the_first_line_on_any_console_answers_and_is_not_shown() {
 fn the_time_runs_out_only_while_nobody_types() {
     let a = Pty::new();
     let mut consoles = Consoles::open_terminals(std::slice::from_ref(&a.path));
-    let short = Some(Duration::from_millis(150));
-    assert!(matches!(consoles.ask("Q: ", false, short, &mut || false), Answer::TimedOut));
+    let short = Some(Duration::from_millis(50));
+    assert!(matches!(consoles.ask("First: ", false, short, &mut || false), Answer::TimedOut));
+    // All in all longer than the time that is given; each pause is far shorter, for a busy machine's sake.
+    let time = Some(Duration::from_millis(1500));
     let answer = std::thread::scope(|scope| {
         scope.spawn(|| {
             a.expect("Q: ");
             for text in ["slow", "ly ", "typed", "\r"] {
                 a.types(text);
-                std::thread::sleep(Duration::from_millis(100));
+                std::thread::sleep(Duration::from_millis(500));
             }
         });
-        consoles.ask("Q: ", false, short, &mut || false)
+        consoles.ask("Q: ", false, time, &mut || false)
     });
     assert_eq!(line(&answer).1, "slowly typed");
 }
