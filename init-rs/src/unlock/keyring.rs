@@ -93,9 +93,17 @@ fn overwrite(path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// No core of this process holds a secret. The kernel lifts it at execve(2), so the real init is not touched.
-pub(super) fn forbid_core_dumps() {
+/// While this process holds secrets: no core of it, and no huge pages. The kernel gathers small pages into huge ones behind
+/// our back (khugepaged), and frees the small ones with what is in them. It lifts the first at execve(2), the second not:
+/// see [`release_memory`].
+pub(super) fn guard_memory() {
     let _ = nix::sys::prctl::set_dumpable(false);
+    let _ = nix::sys::prctl::set_thp_disable(true);
+}
+
+/// Before the hand-over, when all secrets are erased: the real init shall have huge pages.
+pub fn release_memory() {
+    let _ = nix::sys::prctl::set_thp_disable(false);
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ mod tests;
 
 pub use agents::Agents;
 pub use error::{UnlockError, Why};
-pub use keyring::Keyring;
+pub use keyring::{Keyring, release_memory};
 
 use crate::cmdline::KeySettings;
 use crate::report::log::Log;
@@ -134,7 +134,7 @@ impl<'a> Unlocker<'a> {
         if facts.available {
             return Ok(());
         }
-        keyring::forbid_core_dumps();
+        keyring::guard_memory();
         let mut tried = Tried::default();
         let no_key =
             |why, tried: Tried| UnlockError::NoKey { encryption: Box::new(facts.clone()), why, tried: tried.lines };
