@@ -28,7 +28,7 @@ use crate::report::log::{LOG_PATH, Log};
 use crate::report::phases::{Phases, since_boot};
 use crate::rescue as person;
 use crate::sys::{System, entry, switch_root};
-use crate::unlock::{Keyring, release_memory};
+use crate::unlock::Keyring;
 use crate::zfs::ioctl::{ObjsetKind, Zfs};
 pub use hook::run as hook;
 
@@ -165,7 +165,6 @@ impl<'a> Boot<'a> {
         self.forget_failures();
         self.hardware.stop(&self.log);
         self.keyring.wipe_image_files();
-        release_memory();
         self.save_report();
         start::restore_console_level(self.console_level.as_deref());
         let args: Vec<_> = std::env::args_os().skip(1).collect();

@@ -64,6 +64,7 @@ impl Keyring {
     pub fn forget(&mut self) {
         self.passphrases = Vec::new();
         self.files = Vec::new();
+        unguard_memory();
     }
 
     /// Overwrites the key files of the image that were used: deleting them, as the hand-over does, leaves their bytes in
@@ -93,16 +94,15 @@ fn overwrite(path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// While this process holds secrets: no core of it, and no huge pages. The kernel gathers small pages into huge ones behind
-/// our back (khugepaged), and frees the small ones with what is in them. It lifts the first at execve(2), the second not:
-/// see [`release_memory`].
+/// Keeps secrets where they are while there are any. No core of this process holds them; and the kernel does not gather
+/// small pages into huge ones, which leaves what was in the small ones in free memory.
 pub(super) fn guard_memory() {
     let _ = nix::sys::prctl::set_dumpable(false);
     let _ = nix::sys::prctl::set_thp_disable(true);
 }
 
-/// Before the hand-over, when all secrets are erased: the real init shall have huge pages.
-pub fn release_memory() {
+/// There is no secret any more. Unlike the other, this setting would outlive execve(2), and be the real init's.
+fn unguard_memory() {
     let _ = nix::sys::prctl::set_thp_disable(false);
 }
 

@@ -14,7 +14,7 @@ mod tests;
 
 pub use agents::Agents;
 pub use error::{UnlockError, Why};
-pub use keyring::{Keyring, release_memory};
+pub use keyring::Keyring;
 
 use crate::cmdline::KeySettings;
 use crate::report::log::Log;
