@@ -119,8 +119,7 @@ impl System for Linux {
     }
 
     fn mount(&self, source: &str, target: &Path, fstype: &str, flags: u64, data: &str) -> io::Result<()> {
-        let flags = sys_mount::MountFlags::from_bits_retain(flags);
-        sys_mount::Mount::builder().fstype(fstype).flags(flags).data(data).mount(source, target).map(drop)
+        super::mounting::mount_with(source, target, fstype, flags, data)
     }
 
     fn unmount(&self, target: &Path, lazy: bool) -> io::Result<()> {

@@ -6,6 +6,7 @@ pub mod efivars;
 pub mod entry;
 pub mod kmod;
 pub mod linux;
+mod mounting;
 pub mod netlink;
 pub mod power;
 pub mod switch_root;

@@ -247,3 +247,57 @@ fn a_key_that_comes_another_way_ends_the_question() {
     });
     assert_eq!(kernel.asked("p"), 0);
 }
+
+/// Where `needle`, given with every bit turned over, lies in this process's writable memory.
+fn places_in_memory(turned: &[u8]) -> Vec<String> {
+    use std::os::unix::fs::FileExt as _;
+    let memory = fs::File::open("/proc/self/mem").unwrap();
+    let mut places = Vec::new();
+    for line in fs::read_to_string("/proc/self/maps").unwrap().lines() {
+        let mut words = line.split_whitespace();
+        let (range, rights) = (words.next().unwrap(), words.next().unwrap());
+        if !rights.starts_with("rw") {
+            continue;
+        }
+        let ends: Vec<u64> = range.split('-').map(|end| u64::from_str_radix(end, 16).unwrap()).collect();
+        for page in (ends[0]..ends[1]).step_by(4096) {
+            // Erased again, because what was read may be read again from here.
+            let mut copy = zeroize::Zeroizing::new([0; 4096]);
+            if memory.read_exact_at(copy.as_mut(), page).is_err() {
+                continue;
+            }
+            let found = |at: &usize| copy[*at..*at + turned.len()].iter().zip(turned).all(|(a, b)| *a == !*b);
+            let own = std::ptr::from_ref(&copy) as u64;
+            let at = (0..4096 - turned.len()).find(found).filter(|_| own.abs_diff(page) > 8192);
+            places.extend(at.map(|at| format!("{at:#x} of the page {page:#x} in {line}")));
+        }
+    }
+    places
+}
+
+#[test]
+fn nothing_of_a_passphrase_stays_in_memory() {
+    // Never in one piece but where it is typed.
+    let turned: Vec<u8> = (0..24_u8).map(|i| !(b'a' + i * 7 % 26)).collect();
+    let plain = || zeroize::Zeroizing::new(turned.iter().map(|b| !b).collect::<Vec<u8>>());
+    let kernel = Kernel::new(&[("p", Passphrase, "prompt", &plain()), ("p/same", Passphrase, "prompt", &plain())]);
+    let place = Place::new(&[]);
+    let pty = Pty::new();
+    let mut settings = settings(&[]);
+    settings.prompt = Decided::new(true, "default (yes)");
+    let mut unlocker = place.unlocker(&kernel, &settings);
+    unlocker.consoles = Some(Consoles::open_terminals(std::slice::from_ref(&pty.path)));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            pty.expect("for p: ");
+            io::Write::write_all(&mut &pty.person, &plain()).unwrap();
+            pty.types("\r");
+        });
+        unlocker.unlock("p").unwrap();
+        unlocker.unlock("p/same").unwrap();
+    });
+    assert_eq!(places_in_memory(&turned).len(), 1, "the search finds what the keyring holds");
+    let mut keyring = unlocker.into_keyring();
+    keyring.forget();
+    assert_eq!(places_in_memory(&turned), Vec::<String>::new());
+}
