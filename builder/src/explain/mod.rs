@@ -163,12 +163,15 @@ fn meaning(word: &str, request: &Request, all: &[Setting]) -> String {
     }
     let Some(token) = tokenize(word.as_bytes()).into_iter().next() else { return String::new() };
     if let Some(known) = known::find(&token.key) {
+        if matches!(known.word, "rootfstype" | "boot") && token.value.as_deref() != Some("zfs") {
+            return format!("no effect; {}=zfs has one", known.word);
+        }
         // What it would do if it stood alone tells whether another word has taken its place.
         let alone = settings(&parse(word.as_bytes())).iter().any(|s| !s.default);
-        return if alone && !SILENT.contains(&known.word) {
-            format!("{}: decided by another word", known.meaning)
-        } else {
-            known.meaning.to_owned()
+        return match (alone, SILENT.contains(&known.word)) {
+            (true, false) => format!("{}: decided by another word", known.meaning),
+            (false, false) if token.is_off() => format!("switched off: {}", known.meaning),
+            _ => known.meaning.to_owned(),
         };
     }
     match token.key.split_once('.') {
@@ -351,7 +354,7 @@ mod tests {
     #[test]
     fn every_word_is_explained() {
         let line = "root=ZFS=a/b ro quiet splash zfs.zfs_arc_max=1 taproot.wiat=5 taproot.wait=3 taproot.wait=9 \
-                    taproot.also=a/c boot=zfs spl.spl_hostid=00bab10c zfs_force=0 zfs_boot_only -- single";
+                    taproot.also=a/c boot=zfs rootfstype=ext4 spl.spl_hostid=00bab10c zfs_force=0 zfs_boot_only -- single";
         let e = explain(line, "here", None);
         assert_eq!(meaning_of(&e, "root=ZFS=a/b"), "root: dataset a/b");
         assert_eq!(meaning_of(&e, "ro"), "root's mount: ro");
@@ -363,7 +366,8 @@ mod tests {
         assert_eq!(meaning_of(&e, "taproot.also=a/c"), "also mounted: a/c");
         assert!(meaning_of(&e, "spl.spl_hostid=00bab10c").contains("0x00bab10c would do"));
         assert!(meaning_of(&e, "boot=zfs").starts_with("root=POOL/DATASET is a dataset"));
-        assert!(!meaning_of(&e, "zfs_force=0").contains("another word"));
+        assert!(meaning_of(&e, "zfs_force=0").starts_with("switched off: "));
+        assert_eq!(meaning_of(&e, "rootfstype=ext4"), "no effect; rootfstype=zfs has one");
         assert_eq!(e.init_args, ["single"]);
         assert_eq!(e.problems.len(), 1);
         assert!(e.boot.is_none());
