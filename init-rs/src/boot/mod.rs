@@ -114,13 +114,13 @@ impl<'a> Boot<'a> {
     /// What is asked, and the devices as they come; `table`: the modules that are ours to load.
     fn new(system: &'a dyn System, log: &Arc<Log>, phases: &'a Phases, table: ModuleTable, new_root: &Path) -> Self {
         let image = start::image_config();
-        let request = start::request(&image);
+        let mut request = start::request(&image);
         let kernel = start::kernel_release();
         log.info(format!("taproot-init {}, kernel {kernel}", env!("CARGO_PKG_VERSION")));
         for note in request.problems.iter().chain(&request.notes) {
             log.warn(format!("{}: {}", note.word, note.message));
         }
-        start::hostid(&request, log);
+        start::hostid(&mut request, log);
         let hardware = Hardware::start(table, &request, log);
         let report = BootReport {
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -240,7 +240,7 @@ const ROWS: &[Row] = &[
     row("debian", "break=init,top,bottom", "both", |r| stops(r, &[Stage::Start, Stage::HandOver]), ""),
     row("debian", "break=tpo", "nothing", noted, "reported"),
     row("debian", "break=0", "nothing", nothing, ""),
-    row("debian", "debug", "log to a file", |r| level(r, 10) && r.debug(), "the log is always kept; the console shows it"),
+    row("debian", "debug", "log to a file", |r| level(r, 10), "the log is always kept; the console shows it"),
     row("debian", "debug=vc", "trace to the console", |r| level(r, 10), ""),
     row("debian", "blacklist=a netconsole=x ip=dhcp nfsroot=x netboot=nfs loop=x loopflags=x loopfstype=x cryptopts=x BOOTIF=x hwaddr=x", "network, loop and LUKS roots", nothing, LATER),
     row("debian", "drop_capabilities=x fastboot forcefsck fsck.repair=yes fsckfix recovery ubi.mtd=0", "checks and init's start", |r| r.notes.is_empty() && auto(r), LATER),

@@ -112,8 +112,8 @@ fn the_other_words() {
     assert_eq!(request.words.len(), 9);
     assert!(request.notes.is_empty(), "{:?}", request.notes);
 
-    assert!(parse(b"debug quiet").quiet() && !parse(b"quiet debug").quiet() && parse(b"quiet debug").debug());
-    assert!(!parse(b"").quiet() && !parse(b"").debug());
+    assert!(parse(b"debug quiet").quiet() && !parse(b"quiet debug").quiet() && !parse(b"").quiet());
+    assert!(parse(b"").console_level.is_none());
     assert_eq!(parse(b"panic=-1").rescue.on_failure.value, OnFailure::Reboot(Duration::ZERO));
 
     let request = parse(b"taproot.wait=soon taproot.colour=red taproot.wait init=x loglevel=a panic=b");
@@ -199,8 +199,8 @@ fn own_words() {
         }),
         ("taproot.log=error debug", |r| r.console_level.as_ref().unwrap().value == 4),
         ("quiet taproot.log=warn", |r| r.console_level.as_ref().unwrap().value == 5),
-        ("taproot.log=info", |r| !r.quiet() && !r.debug()),
-        ("taproot.log=debug", Request::debug),
+        ("taproot.log=info", |r| !r.quiet() && r.console_level.as_ref().unwrap().value == 7),
+        ("taproot.log=debug", |r| r.console_level.as_ref().unwrap().value == 8),
     ];
     for (line, check) in cases {
         let request = parse(line.as_bytes());
