@@ -289,6 +289,7 @@ const ROWS: &[Row] = &[
     row("kernel", "spl.spl_hostid=0x00bab10c", "hostid", |r| hostid(r, 0x00ba_b10c) && option(r, "spl.spl_hostid=0x00bab10c"), ""),
     row("kernel", "spl.spl_hostid=12237068", "hostid", |r| hostid(r, 0x00ba_b90c), ""),
     row("kernel", "spl.spl_hostid=00bab10c", "the module does not load", |r| r.problems.len() == 1 && r.module_options.is_empty() && r.import.hostid.is_none(), "left out, so that the boot goes on"),
+    row("kernel", "spl.spl_hostid", "the module does not load", |r| r.problems.len() == 1 && r.module_options.is_empty(), "left out, so that the boot goes on"),
     row("kernel", "spl.spl_hostid=010", "hostid 8", |r| hostid(r, 8), ""),
     row("kernel", "spl.spl_hostid=0", "hostid of the file", |r| r.import.hostid.is_none() && option(r, "spl.spl_hostid=0"), ""),
     row("kernel", "spl.spl_hostid_path=/x", "file with the hostid", |r| option(r, "spl.spl_hostid_path=/x"), ""),

@@ -298,6 +298,11 @@ fn several_words_for_one_root() {
         assert_eq!(request.notes.len(), notes, "{line}: {:?}", request.notes);
         assert!(request.ours, "{line}");
     }
+    for line in ["root=zfs@s", "root=zfs:@s", "root=ZFS=AUTO@s", "zfs=bootfs@s", "rootfstype=zfs root=zfs@s"] {
+        let request = parse(line.as_bytes());
+        assert!(request.root.value == Selector::Auto && request.problems.is_empty(), "{line}: {request:?}");
+        assert_eq!(request.snapshot.unwrap().value, "s", "{line}");
+    }
     let request = parse(b"root=zfs:AUTO@s bootfs=p/d");
     assert_eq!(request.snapshot, Some(Decided::new("s".into(), "bootfs=p/d")));
     assert!(!parse(b"root=/dev/sda1 bootfs=p/d rpool=p").ours);
