@@ -216,6 +216,9 @@ fn dataset(name: &str) -> Asked {
 /// The name of a snapshot, without its dataset and `@`.
 pub(super) fn check_snapshot(name: &str) -> Result<String, String> {
     let name = spaces(name);
+    if name.contains('@') {
+        return Err(format!("`{name}` is not the name of a snapshot: it holds a second `@`"));
+    }
     match names::check(&name) {
         Ok(()) if name.contains('/') => Err(format!("`{name}` is not the name of a snapshot: it holds a `/`")),
         Ok(()) => Ok(name),

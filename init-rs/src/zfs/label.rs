@@ -104,8 +104,8 @@ impl Label {
     }
 
     /// The host name of the last importer, for people.
-    pub fn hostname(&self) -> Option<Cow<'_, str>> {
-        self.config.text("hostname")
+    pub fn hostname(&self) -> Option<String> {
+        self.config.text("hostname").map(|name| printable(&name))
     }
 
     /// How many top-level slots the pool has, holes included.
@@ -117,6 +117,11 @@ impl Label {
     pub fn is_aux(&self) -> bool {
         matches!(self.state(), PoolState::Spare | PoolState::L2Cache)
     }
+}
+
+/// Text of a foreign disk for people: what would steer a terminal becomes `?`.
+pub(super) fn printable(text: &str) -> String {
+    text.replace(char::is_control, "?")
 }
 
 /// Why one copy of a label cannot be used.
