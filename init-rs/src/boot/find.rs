@@ -19,6 +19,15 @@ const POLL: Duration = Duration::from_secs(1);
 /// What may still come within this time of a quiet machine counts before `AUTO` settles for what is there.
 const QUIET: Duration = Duration::from_millis(300);
 
+/// How long the zfs module's own start may take; emulated machines need half a minute.
+const MODULE_LIMIT: Duration = Duration::from_secs(300);
+
+/// What is said of a zfs module that does not come to an end with its start; `None` while there is hope.
+fn stuck(waited: Duration) -> Option<Failure> {
+    let text = || format!("it is still starting after {} s; the kernel's log (log) may say why", waited.as_secs());
+    (waited >= MODULE_LIMIT).then(|| Failure::Module(text()))
+}
+
 /// A pool that can be imported.
 #[derive(Debug)]
 pub(super) struct Found {
@@ -79,6 +88,8 @@ impl Boot<'_> {
                 if module_ready {
                     // The time to wait is for disks: what the module's own start took does not count.
                     search.deadline = Instant::now().checked_add(self.request.wait.value);
+                } else if let Some(failure) = stuck(now.elapsed()) {
+                    return Err(failure);
                 }
             }
             if module_ready {
@@ -243,4 +254,15 @@ fn found(choice: Choice, mut watched: BTreeMap<u64, Watched>, facts: &[PoolFact]
     let config = watched.remove(&choice.guid).and_then(|w| w.tried).and_then(|t| t.reply);
     let bootfs = facts.iter().find(|f| f.guid == choice.guid).and_then(|f| f.bootfs.clone());
     Found { choice, config, bootfs }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_is_not_waited_for_for_ever() {
+        assert!(stuck(Duration::from_secs(60)).is_none());
+        assert!(stuck(MODULE_LIMIT).unwrap().to_string().contains("still starting after 300 s"));
+    }
 }

@@ -100,7 +100,7 @@ impl Scanner {
     /// Devices with a valid label.
     pub fn seen(&self) -> Vec<Seen> {
         let label = |(name, (_, label)): (&String, &(u64, Result<Label, LabelProblem>))| {
-            label.as_ref().ok().map(|label| Seen { device: format!("/dev/{name}"), label: label.clone() })
+            label.as_ref().ok().map(|label| Seen { device: node(name), label: label.clone() })
         };
         self.devices.iter().filter_map(label).collect()
     }
@@ -114,7 +114,7 @@ impl Scanner {
                 Ok(_) => {}
                 Err(LabelProblem::NoLabel | LabelProblem::TooSmall { .. }) => blank.push(name.as_str()),
                 Err(problem) if problem.is_partition_tail() => blank.push(name.as_str()),
-                Err(problem) => lines.push(format!("/dev/{name}: {problem}")),
+                Err(problem) => lines.push(format!("{}: {problem}", node(name))),
             }
         }
         if !blank.is_empty() {
@@ -132,6 +132,11 @@ impl Scanner {
     }
 }
 
+/// The path of a device's node.
+fn node(name: &str) -> String {
+    block::node(Path::new("/dev"), name).display().to_string()
+}
+
 /// The device nodes that these directories and links lead to.
 fn reachable(paths: &[PathBuf]) -> BTreeSet<PathBuf> {
     let entries = |path: &PathBuf| match fs::read_dir(path) {
@@ -144,7 +149,16 @@ fn reachable(paths: &[PathBuf]) -> BTreeSet<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::zfs::nvlist::NvList;
     use std::os::unix::fs::symlink;
+
+    #[test]
+    fn devices_are_named_by_their_nodes() {
+        let label = Label { config: NvList::new(), index: 0, agreeing: 1 };
+        let mut scanner = Scanner::new();
+        scanner.devices.insert("etherd!e0.0".into(), (1 << 30, Ok(label)));
+        assert_eq!(scanner.seen()[0].device, "/dev/etherd/e0.0");
+    }
 
     #[test]
     fn directories_lead_to_devices() {
