@@ -90,6 +90,9 @@ const REAL: [&[u8]; 2] = [
     include_bytes!("../../init-rs/src/zfs/label/testdata/raidz-openzfs-2.3.label"),
 ];
 
+/// The checksum of a label: 256 bits.
+const CHECKSUM: usize = 32;
+
 fn write(directory: &Path, seeds: &[Vec<u8>]) -> io::Result<()> {
     fs::create_dir_all(directory)?;
     for (i, seed) in seeds.iter().enumerate() {
@@ -109,7 +112,12 @@ fn main() -> io::Result<()> {
     ]);
     let made =
         [member(101, mirror(0)), member(102, mirror(0)), member(201, mirror(1)), member(301, disk(1, 301)), spare];
-    let real = REAL.iter().filter_map(|label| NvList::decode(label).ok());
+    let real = REAL.iter().map(|label| {
+        let list = label.len().checked_sub(CHECKSUM).and_then(|end| label.get(..end)).unwrap_or_default();
+        // On the disk there are zeros behind it, and the first of them belong to it.
+        NvList::decode(&[list, &[0; 64]].concat()).map_err(io::Error::other)
+    });
+    let real = real.collect::<io::Result<Vec<_>>>()?;
     let labels: Vec<NvList> = made.into_iter().chain(real).collect();
 
     let nvlists =

@@ -97,7 +97,7 @@ impl<'a> Boot<'a> {
         let problems = start::mount_pseudo(system);
         start::attach_console(log);
         start::attach_log(log);
-        // Until the command line is read nobody may be asked: it could say so.
+        // Until the command line is read nobody is let in: it could say so.
         person::catch_panics(OnFailure::Locked, None);
         for problem in &problems {
             log.error(problem);

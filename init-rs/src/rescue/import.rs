@@ -63,7 +63,7 @@ impl Ways {
 fn candidates(system: &dyn System) -> (Vec<Candidate>, Vec<Seen>) {
     let imported = Zfs::new(system).imported_pools().unwrap_or_default();
     let mut scanner = Scanner::new();
-    scanner.update(system);
+    scanner.update(super::pools::PATIENCE);
     let seen = scanner.seen();
     let mut candidates = assemble(&seen);
     candidates.retain(|c| c.state != PoolState::Destroyed && imported.iter().all(|(_, guid)| *guid != c.guid));
