@@ -9,6 +9,7 @@ mod hook;
 mod mounting;
 mod newroot;
 mod otherfs;
+pub mod program;
 mod rescue;
 mod resume;
 mod seen;
@@ -96,7 +97,7 @@ impl<'a> Boot<'a> {
         let problems = start::mount_pseudo(system);
         start::attach_console(log);
         start::attach_log(log);
-        // Until the command line is read nobody may be asked: it could say so.
+        // Until the command line is read nobody is let in: it could say so.
         person::catch_panics(OnFailure::Locked, None);
         for problem in &problems {
             log.error(problem);
@@ -231,6 +232,7 @@ impl<'a> Boot<'a> {
             }
         };
         match zfs.objset(&name) {
+            Ok(objset) if objset.kind != ObjsetKind::Filesystem => Err(failure::not_mountable(&name, objset.kind)),
             Ok(objset) => Ok((from_zfs::dataset(&objset, self.relatime_default()), snapshot)),
             Err(e) if e.errno == libc::ENOENT => {
                 let all = zfs.walk(&found.choice.pool, 500, &|_| true).map(|walk| walk.found).unwrap_or_default();

@@ -78,6 +78,11 @@ pub fn names(sys: &Path) -> Vec<String> {
     names
 }
 
+/// The node of a device below `dev` (`/dev`): the kernel writes `/` in its name as `!` (`etherd!e0.0`, `cciss!c0d0`).
+pub fn node(dev: &Path, name: &str) -> PathBuf {
+    dev.join(name.replace('!', "/"))
+}
+
 /// Kinds known by their name alone, before a file of theirs is opened.
 fn kind_skipped(name: &str) -> Option<&'static str> {
     let numbered =
@@ -123,8 +128,7 @@ fn look(dir: &Path, name: &str, dev: &Path) -> Result<BlockDevice, SkipReason> {
         return Err(SkipReason::Held(holders));
     }
     Ok(BlockDevice {
-        // The kernel writes '/' in a device name as '!' (cciss!c0d0).
-        node: dev.join(name.replace('!', "/")),
+        node: node(dev, name),
         name: name.to_owned(),
         size_bytes,
     })
