@@ -5,6 +5,7 @@ pub mod facts;
 pub mod from_zfs;
 pub mod fstab;
 pub mod listcache;
+pub mod location;
 pub mod mounts;
 pub mod names;
 pub mod options;
