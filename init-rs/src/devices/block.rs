@@ -127,11 +127,7 @@ fn look(dir: &Path, name: &str, dev: &Path) -> Result<BlockDevice, SkipReason> {
     if !holders.is_empty() {
         return Err(SkipReason::Held(holders));
     }
-    Ok(BlockDevice {
-        node: node(dev, name),
-        name: name.to_owned(),
-        size_bytes,
-    })
+    Ok(BlockDevice { node: node(dev, name), name: name.to_owned(), size_bytes })
 }
 
 fn entries(dir: &Path) -> Vec<String> {
