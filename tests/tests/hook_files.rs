@@ -269,6 +269,7 @@ fn build_adds_what_the_boot_needs() {
     for line in [
         "add_module zfs",
         "add_module spl?",
+        "add_module efivarfs?",
         "add_binary /usr/lib/taproot/taproot-init /usr/bin/taproot-init 755",
         "add_file - /etc/taproot/image.conf 644",
         "| packer=mkinitcpio",
@@ -303,7 +304,11 @@ fn build_knows_the_pool_of_the_running_system_and_its_settings() {
 
 #[test]
 fn build_refuses_images_that_cannot_work() {
-    for (hooks, word) in [("base systemd taproot", "'systemd'"), ("base udev zfs taproot", "'zfs'")] {
+    for (hooks, word) in [
+        ("base systemd taproot", "'systemd'"),
+        ("base udev zfs taproot", "'zfs'"),
+        ("base udev resume taproot filesystems", "'resume'"),
+    ] {
         let record = Room::new().build(&format!("_hooks=({hooks})"));
         assert!(record.iter().any(|l| l.starts_with("error taproot: ") && l.contains(word)), "{record:#?}");
         assert!(has(&record, "errors 1"), "mkinitcpio has to fail: {record:#?}");

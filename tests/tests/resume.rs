@@ -10,9 +10,9 @@
 use std::process::Command;
 
 use taproot_tests::kit::{self, System};
-use taproot_tests::scenario::{dataset_at, explained_failure, vm};
+use taproot_tests::scenario::{self, dataset_at, explained_failure, vm};
 use taproot_tests::scenarios;
-use taproot_tests::vm::{Bus, Disk, Scratch};
+use taproot_tests::vm::{Bus, Disk, Scratch, Vm};
 
 const WORDS: &str = "root=ZFS=presume/ROOT/default";
 const UUID: &str = "resume=UUID=11111111-2222-3333-4444-555555555555";
@@ -20,6 +20,8 @@ const UUID: &str = "resume=UUID=11111111-2222-3333-4444-555555555555";
 const START: u64 = 1 << 20;
 const PAGE: u64 = 4096;
 const OFFSET: u64 = 256;
+/// As systemd 257 writes it; the offset is [`OFFSET`].
+const NOTE: &str = r#"{"uuid":"11111111-2222-3333-4444-555555555555","offset":256,"autoSwap":true,"kernelVersion":"6.12-test","osReleaseId":"debian","osReleaseVersionId":"12"}"#;
 
 /// Pool disk and swap disk; the swap space holds an image, or what passes for one at first sight, at this page.
 fn disks(scratch: &Scratch, system: &System, page: u64) -> [Disk; 2] {
@@ -80,6 +82,59 @@ scenarios! {
         assert_eq!(vm.report(40).unwrap().hostname(), "presume");
         vm.wait_exit(20).unwrap();
         assert!(!scratch.untouched(&pool).unwrap());
+        assert_eq!(signature(&scratch, &swap, OFFSET), "SWAPSPACE2");
+    }
+
+    /// No `resume=`, but systemd noted in the firmware where it hibernated to: the same holds, until it is known that there is
+    /// no image, and then the note goes.
+    fn the_firmware_says_where_an_image_is(system) {
+        let scratch = Scratch::new().unwrap();
+        let [variables, others] = ["variables", "others"].map(|name| scratch.path().join(name));
+        let note = format!(
+            "dir=/sys/firmware/efi/efivars; modprobe efivarfs; mount -t efivarfs efivarfs $dir || exit 1\n\
+             {{ printf '\\007\\000\\000\\000'; printf %s '{NOTE}' | iconv -t UTF-16LE; printf '\\000\\000'; }} >/run/note\n\
+             cat /run/note >$dir/HibernateLocation-8cf2644b-4b0b-428f-9387-6d876050dc67"
+        );
+        let mut writes = Vm::helper("resume-note", system, &note).uefi_with(&variables).start().unwrap();
+        writes.script(60).unwrap();
+        writes.wait_exit(20).unwrap();
+        std::fs::copy(&variables, &others).unwrap();
+
+        // The device is missing; then it is there with an image that this kernel does not resume; then without one.
+        let [pool, swap] = disks(&scratch, system, OFFSET);
+        let mut vm = vm("resume-noted", system, &format!("{WORDS} nohibernate taproot.resume_wait=2")).unwrap()
+            .uefi_with(&variables).disk(pool.clone()).start().unwrap();
+        let text = explained_failure(&vm, 60).unwrap();
+        for part in ["UUID=11111111-2222-3333-4444-555555555555 did not appear within 2 s", "EFI variable HibernateLocation", "the variable is removed"] {
+            assert!(text.contains(part), "{part:?} is not in the explanation:\n{text}");
+        }
+        vm.plug(&swap).unwrap();
+        vm.type_line("retry").unwrap();
+        let text = explained_failure(&vm, 20).unwrap();
+        assert!(text.contains("that was not resumed: the kernel did not take it"), "{text}");
+        assert!(scratch.untouched(&pool).unwrap(), "the pool was written");
+        vm.unplug(&swap).unwrap();
+        assert_eq!(signature(&scratch, &swap, OFFSET), "S1SUSPEND\0");
+        let empty = Scratch::new().unwrap();
+        vm.plug(&empty.overlay(system, "hib0").unwrap()).unwrap();
+        vm.type_line("retry").unwrap();
+        let report = vm.report(40).unwrap();
+        assert_eq!(report.hostname(), "presume");
+        let said = vm.console.text();
+        for part in ["that debian 12 with kernel 6.12-test hibernated to UUID=11111111", "no hibernation image on UUID=11111111", "HibernateLocation is removed"] {
+            assert!(said.contains(part), "{part:?} is not on the console:\n{said}");
+        }
+        let settings = report.json.unwrap()["request"]["settings"].to_string();
+        assert!(settings.contains("EFI variable HibernateLocation"), "{settings}");
+
+        // noresume discards what the note tells of, and the note.
+        let scratch = Scratch::new().unwrap();
+        let [pool, swap] = disks(&scratch, system, OFFSET);
+        let mut vm = scenario::vm("resume-noted-noresume", system, &format!("{WORDS} noresume")).unwrap()
+            .uefi_with(&others).disks([pool, swap.clone()]).start().unwrap();
+        assert_eq!(vm.report(60).unwrap().hostname(), "presume");
+        vm.wait_exit(20).unwrap();
+        assert!(vm.console.text().contains("HibernateLocation is removed"));
         assert_eq!(signature(&scratch, &swap, OFFSET), "SWAPSPACE2");
     }
 

@@ -23,7 +23,10 @@ pub const ALWAYS: &[Group] = &[
         names: &["atkbd", "i8042", "usbhid", "hid_generic", "hyperv_keyboard", "hid_hyperv", "virtio_input"],
     },
     Group { why: "USB controllers, for keyboards and disks", names: &["xhci_pci", "ehci_pci", "ohci_pci", "uhci_hcd"] },
-    Group { why: "counting failed boots in a variable of UEFI firmware", names: &["efivarfs"] },
+    Group {
+        why: "variables of UEFI firmware: where a hibernated system is, how often a boot failed",
+        names: &["efivarfs"],
+    },
     Group {
         why: "files beside the pool: ext4 and vfat",
         names: &["ext4", "vfat", "nls_cp437", "nls_ascii", "nls_iso8859_1", "nls_utf8"],

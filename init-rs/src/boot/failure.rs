@@ -68,7 +68,7 @@ pub(super) enum Failure {
     /// `noresume`, but the image cannot be discarded.
     #[error("the hibernation image on {device} could not be discarded: {source}")]
     KeptImage {
-        /// As `resume=` names it.
+        /// As `resume=` or the firmware names it.
         device: String,
         /// System error.
         source: io::Error,
@@ -166,7 +166,7 @@ impl Failure {
             Self::KeptImage { .. } => explain(
                 "a device that can be written: an image that stayed could be resumed later, over a pool that has changed",
                 vec![],
-                &["look at the log (log)", "take resume= off the kernel command line to go on without looking at it"],
+                &["look at the log (log)", "boot with taproot.import=ro to look at the pool without writing to it"],
             ),
             Self::Again => explain("a choice", vec![], &["retry"]),
             // By now the new root is `/`, and what the image held is gone.

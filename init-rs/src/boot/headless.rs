@@ -4,12 +4,9 @@ use super::{Boot, person};
 use crate::cmdline::OnFailure;
 use crate::rescue::Decision;
 use crate::rescue::attempts::{self, Counter, Failed, Next};
-use crate::sys::power;
+use crate::sys::{efivars, power};
 use std::time::{Duration, Instant};
 
-/// Module of the file system that shows firmware variables, and how long it may take to load.
-const EFIVARFS: &str = "efivarfs";
-const MODULE_PATIENCE: Duration = Duration::from_secs(5);
 /// Between two tries to restart a machine that refuses.
 const STUBBORN: Duration = Duration::from_secs(5);
 
@@ -80,31 +77,22 @@ impl Boot<'_> {
     }
 
     /// Whether failures are counted over restarts at all.
-    fn counts(&self) -> bool {
+    pub(super) fn counts(&self) -> bool {
         let policy = &self.request.rescue;
-        matches!(policy.on_failure.value, OnFailure::Reboot(_)) && policy.attempts.value != 0 && attempts::firmware()
-    }
-
-    /// Starts to load what counting needs, so that nobody has to wait for it later.
-    pub(super) fn prepare_to_count(&self) {
-        if self.counts() {
-            let _ = self.hardware.module(EFIVARFS, Duration::ZERO);
-        }
+        matches!(policy.on_failure.value, OnFailure::Reboot(_)) && policy.attempts.value != 0 && efivars::firmware()
     }
 
     fn counter(&self) -> Option<Counter<'_>> {
         if !self.counts() {
             return None;
         }
-        // A kernel may have it built in: mounting tells.
-        let _ = self.hardware.module(EFIVARFS, MODULE_PATIENCE);
-        let counter = Counter::open(self.system);
-        if let Err(e) = &counter {
+        let variables = self.variables();
+        if let Err(e) = &variables {
             self.log.warn(format!(
                 "the firmware's variables are not usable ({e}); failed boots are counted in memory only"
             ));
         }
-        counter.ok()
+        variables.ok().map(Counter::new)
     }
 
     /// Before the hand-over: failures in a row end here.

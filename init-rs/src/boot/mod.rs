@@ -3,6 +3,7 @@
 mod datasets;
 mod failure;
 mod find;
+mod firmware;
 mod hardware;
 mod headless;
 mod hook;
@@ -35,6 +36,7 @@ pub use hook::run as hook;
 
 use failure::Failure;
 use find::Found;
+use firmware::Note;
 use hardware::Hardware;
 use rescue::Course;
 use snapshots::StandIns;
@@ -68,6 +70,8 @@ struct Boot<'a> {
     keyring: Keyring,
     /// Whether it is known that no hibernated system waits to be resumed.
     resume_settled: bool,
+    /// What the firmware says of a hibernated system.
+    note: Note,
     /// Clones or snapshots that are mounted instead of what was named.
     stand_ins: StandIns,
     /// Stops, fallbacks and attempts.
@@ -106,7 +110,7 @@ impl<'a> Boot<'a> {
         boot.report.problems = problems;
         person::catch_panics(boot.request.rescue.on_failure.value, boot.image.rescue_password.clone());
         boot.course = Course::new(&boot.request);
-        boot.prepare_to_count();
+        boot.prepare_variables();
         boot.console_level = start::console_level(&boot.request, log);
         drop(began);
         boot
@@ -115,13 +119,13 @@ impl<'a> Boot<'a> {
     /// What is asked, and the devices as they come; `table`: the modules that are ours to load.
     fn new(system: &'a dyn System, log: &Arc<Log>, phases: &'a Phases, table: ModuleTable, new_root: &Path) -> Self {
         let image = start::image_config();
-        let request = start::request(&image);
+        let mut request = start::request(&image);
         let kernel = start::kernel_release();
         log.info(format!("taproot-init {}, kernel {kernel}", env!("CARGO_PKG_VERSION")));
         for note in request.problems.iter().chain(&request.notes) {
             log.warn(format!("{}: {}", note.word, note.message));
         }
-        start::hostid(&request, log);
+        start::hostid(&mut request, log);
         let hardware = Hardware::start(table, &request, log);
         let report = BootReport {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -144,6 +148,7 @@ impl<'a> Boot<'a> {
             new_root: new_root.to_owned(),
             keyring: Keyring::default(),
             resume_settled: false,
+            note: Note::default(),
             stand_ins: StandIns::default(),
             course: Course::default(),
             console_level: None,

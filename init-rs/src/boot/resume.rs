@@ -4,7 +4,8 @@ use super::Boot;
 use super::failure::Failure;
 use crate::devices::probe::{Prober, Wanted};
 use crate::devices::swap::{self, Header};
-use crate::plan::resume::{Seen, Verdict, first_look, second_look};
+use crate::plan::location::NAME;
+use crate::plan::resume::{self as plan, Seen, Verdict, first_look, second_look};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
@@ -30,33 +31,29 @@ struct Place {
 }
 
 impl Boot<'_> {
-    /// Settles `resume=`: comes back when there is nothing (any more) to resume. Nothing has been imported so far, and
-    /// nothing may be imported writable after a failure. Asked again after the rescue, it only answers.
+    /// Settles `resume=`, or the firmware's word for it: comes back when there is nothing (any more) to resume. Nothing has
+    /// been imported so far, and nothing may be imported writable after a failure. Asked again after the rescue, it only
+    /// answers.
     pub(super) fn settle_resume(&mut self) -> Result<(), Failure> {
-        let settings = &self.request.resume;
-        let (false, None, Some(asked)) = (self.resume_settled, &settings.disabled, &settings.device) else {
+        if self.resume_settled || self.request.resume.disabled.is_some() {
             return Ok(());
-        };
-        let (device, word) = (asked.value.clone(), asked.why.clone());
-        let began = self.phases.start("resume");
-        let (place, seen) = self.look_for_image(&device);
-        let mut verdict = first_look(&device, &word, &seen, Path::new(RESUME).exists());
-        if let (Verdict::Resume(text), Some(place)) = (&verdict, &place) {
-            self.log.info(text);
-            self.rest();
-            let error = resume(place, self.request.resume.offset.as_ref().map(|o| o.value)).err();
-            // Still here: the kernel did not resume.
-            let error = error.map(|e| e.to_string());
-            let seen =
-                self.read(place).map_or_else(|e| Seen::Unusable(e.to_string()), |page| Seen::Page(Header::read(&page)));
-            verdict = second_look(&device, &seen, error.as_deref());
         }
-        drop(began);
+        let verdict = match self.read_note() {
+            Err(refusal) => Verdict::Stop(refusal),
+            Ok(()) => match &self.request.resume.device {
+                None => return Ok(()),
+                Some(asked) => self.try_resume(&asked.value, &asked.why),
+            },
+        };
         match verdict {
-            Verdict::Boot(text) | Verdict::Resume(text) => self.log.info(text),
+            Verdict::Boot(text) | Verdict::Resume(text) => {
+                self.log.info(text);
+                self.forget_note();
+            }
             Verdict::BootAnew(text) => {
                 self.log.warn(&text);
                 self.report.problems.push(text);
+                self.forget_note();
             }
             Verdict::Stop(refusal) if self.request.import.read_only.value => {
                 self.log.warn(format!("{}; going on, because pools are imported read-only", refusal.problem));
@@ -68,17 +65,41 @@ impl Boot<'_> {
         Ok(())
     }
 
+    /// Looks for an image, and has the kernel resume it; comes back if it does not.
+    fn try_resume(&self, device: &str, word: &str) -> Verdict {
+        let _phase = self.phases.start("resume");
+        let named = plan::Place { device: device.to_owned(), why: word.to_owned(), noted: self.noted() };
+        let (place, seen) = self.look_for_image(device);
+        let verdict = first_look(&named, &seen, Path::new(RESUME).exists());
+        let (Verdict::Resume(text), Some(place)) = (&verdict, place) else { return verdict };
+        self.log.info(text);
+        self.rest();
+        let error = resume(&place, self.request.resume.offset.as_ref().map(|o| o.value)).err();
+        // Still here: the kernel did not resume.
+        let error = error.map(|e| e.to_string());
+        let seen =
+            self.read(&place).map_or_else(|e| Seen::Unusable(e.to_string()), |page| Seen::Page(Header::read(&page)));
+        second_look(&named, &seen, error.as_deref())
+    }
+
     /// `noresume`, and a pool is about to be written: an image that stayed could be resumed by a later boot, on top of a
-    /// pool that has changed. So it is made plain swap space again.
+    /// pool that has changed. So it is made plain swap space again, and the firmware's word of it is removed.
     pub(super) fn discard_image(&mut self) -> Result<(), Failure> {
-        let settings = &self.request.resume;
-        let (Some(word), Some(asked), false) =
-            (&settings.disabled, &settings.device, self.request.import.read_only.value)
-        else {
+        let (Some(word), false) = (self.request.resume.disabled.clone(), self.request.import.read_only.value) else {
             return Ok(());
         };
-        let device = asked.value.clone();
-        let Some(place) = Wanted::parse(&device).and_then(|wanted| self.place(&mut prober(), &wanted)) else {
+        if self.read_note().is_err() {
+            self.log.warn(format!("{word}: {NAME} cannot be understood; an image would stay where it is"));
+        }
+        if let Some(asked) = &self.request.resume.device {
+            self.discard(&asked.value, &word)?;
+        }
+        self.forget_note();
+        Ok(())
+    }
+
+    fn discard(&self, device: &str, word: &str) -> Result<(), Failure> {
+        let Some(place) = Wanted::parse(device).and_then(|wanted| self.place(&mut prober(), &wanted)) else {
             self.log.info(format!("{word}: {device} is not there to be looked at"));
             return Ok(());
         };
@@ -92,10 +113,10 @@ impl Boot<'_> {
             file.write_all_at(&swap::signature_without_image(&page), at)?;
             file.sync_all()
         };
-        let text =
-            format!("{word}: the hibernation image on {device} is discarded, because a pool is about to be written");
-        write().map_err(|source| Failure::KeptImage { device, source })?;
-        self.log.warn(text);
+        write().map_err(|source| Failure::KeptImage { device: device.to_owned(), source })?;
+        self.log.warn(format!(
+            "{word}: the hibernation image on {device} is discarded, because a pool is about to be written"
+        ));
         Ok(())
     }
 

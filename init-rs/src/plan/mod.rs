@@ -5,11 +5,14 @@ pub mod facts;
 pub mod from_zfs;
 pub mod fstab;
 pub mod listcache;
+pub mod location;
 pub mod mounts;
 pub mod names;
 pub mod options;
 pub mod resume;
 pub mod roots;
+#[cfg(test)]
+mod sample;
 pub mod select;
 pub mod snapshots;
 

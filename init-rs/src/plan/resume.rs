@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::Refusal;
+use super::location::NAME;
 use crate::devices::swap::Header;
 
 /// The signature of an image that the kernel itself can resume.
@@ -33,21 +34,34 @@ pub enum Verdict {
     Stop(Refusal),
 }
 
-/// Judges the first look. `device`: what `resume=` names; `word`: the whole word; `kernel`: whether this kernel has
-/// `/sys/power/resume`.
-pub fn first_look(device: &str, word: &str, seen: &Seen, kernel: bool) -> Verdict {
+/// Where an image may be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The device, spelled as for `resume=`.
+    pub device: String,
+    /// Who names it: the word of the command line, or the variable of the firmware.
+    pub why: String,
+    /// Whether it is the firmware that does.
+    pub noted: bool,
+}
+
+/// Judges the first look. `kernel`: whether this kernel has `/sys/power/resume`.
+pub fn first_look(place: &Place, seen: &Seen, kernel: bool) -> Verdict {
+    let Place { device, why: word, .. } = place;
     match seen {
         Seen::Missing(time) => Verdict::Stop(refusal(
             &format!("the resume device {device} did not appear within {} s", time.as_secs()),
             format!("the device named by {word}, to see whether the system was hibernated to it"),
             vec!["no block device of that name; drivers, LUKS, LVM and md that it needs may be missing".to_owned()],
             Some("attach it and type retry; taproot.resume_wait=SECONDS waits longer"),
+            place.noted,
         )),
         Seen::Unusable(why) => Verdict::Stop(refusal(
             &format!("the resume device {device} cannot be looked at: {why}"),
             "swap space on a disk or partition, which can be read before any pool is imported".to_owned(),
             vec![],
             None,
+            place.noted,
         )),
         Seen::Page(Header { image: None, swap: true, .. }) => {
             Verdict::Boot(format!("no hibernation image on {device}"))
@@ -61,45 +75,63 @@ pub fn first_look(device: &str, word: &str, seen: &Seen, kernel: bool) -> Verdic
         Seen::Page(Header { image: Some(image), .. }) => {
             let why =
                 if kernel { "it was not made by the kernel" } else { "this kernel was built without hibernation" };
-            Verdict::Stop(kept(device, image, why))
+            Verdict::Stop(kept(place, image, why))
         }
     }
 }
 
 /// Judges the look after the kernel came back, which means that it did not resume. `error`: what writing to
 /// `/sys/power/resume` said.
-pub fn second_look(device: &str, seen: &Seen, error: Option<&str>) -> Verdict {
+pub fn second_look(place: &Place, seen: &Seen, error: Option<&str>) -> Verdict {
     match seen {
         Seen::Page(Header { image: None, .. }) => Verdict::BootAnew(format!(
-            "the kernel could not resume from {device} and discarded the image (its reason is in the kernel's log): the \
-             system starts anew"
+            "the kernel could not resume from {} and discarded the image (its reason is in the kernel's log): the system \
+             starts anew",
+            place.device
         )),
         Seen::Page(Header { image: Some(image), .. }) => {
             let why = error.map_or_else(
                 || "the kernel did not take it (nohibernate, or lockdown)".to_owned(),
                 |e| format!("the kernel did not take it: {e}"),
             );
-            Verdict::Stop(kept(device, image, &why))
+            Verdict::Stop(kept(place, image, &why))
         }
-        other => first_look(device, "resume=", other, true),
+        other => first_look(place, other, true),
     }
 }
 
-fn kept(device: &str, image: &str, why: &str) -> Refusal {
+/// The firmware's variable is there, and does not say which device.
+pub fn unreadable(why: &str) -> Refusal {
     refusal(
-        &format!("there is a hibernation image on {device} that was not resumed: {why}"),
+        &format!("{NAME} does not tell where the system was hibernated to: {why}"),
+        "JSON with uuid and offset, as systemd writes it".to_owned(),
+        vec![],
+        Some("boot with resume=DEVICE, if you know where the image is"),
+        true,
+    )
+}
+
+fn kept(place: &Place, image: &str, why: &str) -> Refusal {
+    refusal(
+        &format!("there is a hibernation image on {} that was not resumed: {why}", place.device),
         "the hibernated system to go on".to_owned(),
         vec![format!("signature {image}; it was left as it is")],
         Some("boot with the kernel and the command line that the system was hibernated with"),
+        place.noted,
     )
 }
 
 /// All of them end in the same way out.
-fn refusal(problem: &str, expected: String, found: Vec<String>, first: Option<&str>) -> Refusal {
+fn refusal(problem: &str, expected: String, found: Vec<String>, first: Option<&str>, noted: bool) -> Refusal {
+    let never = if noted {
+        "once is enough: with noresume the variable is removed as well"
+    } else {
+        "if this machine does not hibernate, take resume= off the kernel command line"
+    };
     let out = [
         "boot with noresume: an image is discarded, and what was open in the hibernated system is lost",
         "boot with taproot.import=ro to look at the pool without writing to it",
-        "if this machine does not hibernate, take resume= off the kernel command line",
+        never,
     ];
     Refusal {
         problem: format!("{problem}; no pool is imported, since writing to it would damage what the image relies on"),
@@ -124,33 +156,49 @@ mod tests {
         assert!(refusal.advice.iter().any(|a| a.contains("noresume")), "{refusal:?}");
     }
 
+    fn at(device: &str) -> Place {
+        Place { device: device.to_owned(), why: format!("resume={device}"), noted: false }
+    }
+
+    #[test]
+    fn the_way_out_is_to_forget_who_named_the_device() {
+        let missing = Seen::Missing(Duration::from_secs(10));
+        let advice = |noted| match first_look(&Place { noted, ..at("UUID=x") }, &missing, true) {
+            Verdict::Stop(refusal) => refusal.advice.join("\n"),
+            other => panic!("{other:?}"),
+        };
+        assert!(advice(false).contains("take resume= off") && !advice(false).contains("variable"));
+        assert!(advice(true).contains("the variable is removed") && !advice(true).contains("take resume= off"));
+        stops(Verdict::Stop(unreadable("it is no JSON object")), "HibernateLocation does not tell");
+    }
+
     #[test]
     fn no_image_boots() {
-        let verdict = first_look("UUID=x", "resume=UUID=x", &page(None), true);
+        let verdict = first_look(&at("UUID=x"), &page(None), true);
         assert_eq!(verdict, Verdict::Boot("no hibernation image on UUID=x".into()));
-        assert_eq!(first_look("UUID=x", "resume=UUID=x", &page(None), false), verdict);
+        assert_eq!(first_look(&at("UUID=x"), &page(None), false), verdict);
         let blank = Seen::Page(Header::default());
-        assert!(matches!(first_look("/dev/x", "", &blank, true), Verdict::Boot(t) if t.contains("no swap space")));
+        assert!(matches!(first_look(&at("/dev/x"), &blank, true), Verdict::Boot(t) if t.contains("no swap space")));
     }
 
     #[test]
     fn the_kernels_image_is_the_kernels() {
-        assert!(matches!(first_look("x", "", &page(Some("S1SUSPEND")), true), Verdict::Resume(_)));
-        stops(first_look("x", "", &page(Some("S1SUSPEND")), false), "built without hibernation");
-        stops(first_look("x", "", &page(Some("ULSUSPEND")), true), "not made by the kernel");
+        assert!(matches!(first_look(&at("x"), &page(Some("S1SUSPEND")), true), Verdict::Resume(_)));
+        stops(first_look(&at("x"), &page(Some("S1SUSPEND")), false), "built without hibernation");
+        stops(first_look(&at("x"), &page(Some("ULSUSPEND")), true), "not made by the kernel");
     }
 
     #[test]
     fn not_knowing_is_no_reason_to_write() {
-        stops(first_look("UUID=x", "resume=UUID=x", &Seen::Missing(Duration::from_secs(10)), true), "within 10 s");
-        stops(first_look("/dev/zd0", "", &Seen::Unusable("it is a zvol".into()), true), "it is a zvol");
+        stops(first_look(&at("UUID=x"), &Seen::Missing(Duration::from_secs(10)), true), "within 10 s");
+        stops(first_look(&at("/dev/zd0"), &Seen::Unusable("it is a zvol".into()), true), "it is a zvol");
     }
 
     #[test]
     fn after_the_kernel_came_back() {
-        assert!(matches!(second_look("x", &page(None), None), Verdict::BootAnew(t) if t.contains("anew")));
-        stops(second_look("x", &page(Some("S1SUSPEND")), None), "nohibernate");
-        stops(second_look("x", &page(Some("S1SUSPEND")), Some("Invalid argument")), "Invalid argument");
-        stops(second_look("x", &Seen::Unusable("gone".into()), None), "gone");
+        assert!(matches!(second_look(&at("x"), &page(None), None), Verdict::BootAnew(t) if t.contains("anew")));
+        stops(second_look(&at("x"), &page(Some("S1SUSPEND")), None), "nohibernate");
+        stops(second_look(&at("x"), &page(Some("S1SUSPEND")), Some("Invalid argument")), "Invalid argument");
+        stops(second_look(&at("x"), &Seen::Unusable("gone".into()), None), "gone");
     }
 }

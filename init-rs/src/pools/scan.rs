@@ -230,7 +230,7 @@ mod tests {
 
     #[test]
     fn devices_are_named_by_their_nodes() {
-        let label = Label { config: NvList::new(), index: 0, agreeing: 1 };
+        let label = Label { config: NvList::new(), index: 0 };
         let mut scanner = Scanner::new();
         scanner.devices.insert("etherd!e0.0".into(), (1 << 30, Ok(label)));
         assert_eq!(scanner.seen()[0].device, "/dev/etherd/e0.0");

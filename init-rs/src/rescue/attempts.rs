@@ -1,19 +1,12 @@
 //! Failures of a machine that nobody watches: counted, so that it does not restart for ever.
 
 use super::{Decision, print};
-use crate::sys::{System, efivars};
-use std::fs;
+use crate::sys::efivars::Variables;
 use std::io;
-use std::path::Path;
 use std::time::Duration;
 
-/// There on machines that were started by UEFI firmware.
-const FIRMWARE: &str = "/sys/firmware/efi";
-const VARIABLES: &str = "/sys/firmware/efi/efivars";
-/// The variable: attributes, then one byte with the number of failed boots in a row.
-const VARIABLE: &str = "/sys/firmware/efi/efivars/TaprootFailedBoots-d183a6f0-858f-4934-8896-38511ede5805";
-/// Non-volatile, for boot services and at run time (UEFI specification, 8.2 "Variable Services").
-const ATTRIBUTES: [u8; 4] = [7, 0, 0, 0];
+/// The variable: one byte with the number of failed boots in a row.
+const VARIABLE: &str = "TaprootFailedBoots-d183a6f0-858f-4934-8896-38511ede5805";
 
 /// What follows a failure when nobody is to be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,75 +61,29 @@ pub fn count_down(what: &str, delay: Duration, then: Decision) -> Decision {
     then
 }
 
-/// Whether this machine can have firmware variables.
-pub fn firmware() -> bool {
-    Path::new(FIRMWARE).exists()
-}
-
-/// The firmware variable that counts. The module `efivarfs` must be there.
-pub struct Counter<'a> {
-    system: &'a dyn System,
-    /// Whether the file system was mounted for this.
-    mounted: bool,
-}
-
-impl std::fmt::Debug for Counter<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Counter").field("mounted", &self.mounted).finish_non_exhaustive()
-    }
-}
+/// The firmware variable that counts.
+#[derive(Debug)]
+pub struct Counter<'a>(Variables<'a>);
 
 impl<'a> Counter<'a> {
-    /// Makes the firmware's variables visible.
-    pub fn open(system: &'a dyn System) -> io::Result<Self> {
-        let nothing = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
-        match system.mount("efivarfs", Path::new(VARIABLES), "efivarfs", nothing, "") {
-            Ok(()) => Ok(Self { system, mounted: true }),
-            Err(e) if e.raw_os_error() == Some(libc::EBUSY) => Ok(Self { system, mounted: false }),
-            Err(e) => Err(e),
-        }
+    /// Among these variables.
+    pub fn new(variables: Variables<'a>) -> Self {
+        Self(variables)
     }
 
     /// Failed boots in a row so far.
     pub fn read(&self) -> u32 {
-        match fs::read(VARIABLE).as_deref() {
-            Ok([_, _, _, _, count, ..]) => (*count).into(),
-            _ => 0,
-        }
+        self.0.read(VARIABLE).ok().flatten().and_then(|data| data.first().copied()).unwrap_or_default().into()
     }
 
     /// Stores a number.
     pub fn write(&self, count: u32) -> io::Result<()> {
-        make_mutable()?;
-        let mut bytes = ATTRIBUTES.to_vec();
-        bytes.push(u8::try_from(count).unwrap_or(u8::MAX));
-        // One write is one SetVariable.
-        fs::write(VARIABLE, bytes)
+        self.0.write(VARIABLE, &[u8::try_from(count).unwrap_or(u8::MAX)])
     }
 
     /// Removes the number, if there is one; says whether there was.
     pub fn remove(&self) -> io::Result<bool> {
-        if !Path::new(VARIABLE).exists() {
-            return Ok(false);
-        }
-        make_mutable()?;
-        fs::remove_file(VARIABLE).map(|()| true)
-    }
-}
-
-fn make_mutable() -> io::Result<()> {
-    match fs::File::open(VARIABLE) {
-        Ok(file) => efivars::make_mutable(&file),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(e) => Err(e),
-    }
-}
-
-impl Drop for Counter<'_> {
-    fn drop(&mut self) {
-        if self.mounted {
-            let _ = self.system.unmount(Path::new(VARIABLES), true);
-        }
+        self.0.remove(VARIABLE)
     }
 }
 

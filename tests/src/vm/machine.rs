@@ -30,6 +30,7 @@ pub struct Vm {
     files: Vec<(String, Vec<u8>)>,
     reboots: bool,
     uefi: bool,
+    variables: Option<PathBuf>,
     second_console: bool,
     extra: Vec<String>,
 }
@@ -48,6 +49,7 @@ impl Vm {
             files: Vec::new(),
             reboots: false,
             uefi: false,
+            variables: None,
             second_console: false,
             extra: Vec::new(),
         }
@@ -129,6 +131,13 @@ impl Vm {
         self
     }
 
+    /// As [`Vm::uefi`], with the variable store in this file, for several machines one after the other.
+    #[must_use]
+    pub fn uefi_with(mut self, variables: &Path) -> Self {
+        self.variables = Some(variables.to_owned());
+        self.uefi()
+    }
+
     /// Adds a virtio console, `hvc0`: [`Running::console2`]. `/dev/console` stays the serial line. Not another serial line,
     /// because the kernel takes one console of each kind (`admin-guide/serial-console.rst`). Kernel 6.1 has its driver,
     /// `virtio_console`, as a module.
@@ -206,7 +215,8 @@ impl Vm {
         }
         add(&["-kernel", utf8(&self.kernel)?, "-initrd", utf8(&self.initrd)?, "-append", &append]);
         if self.uefi {
-            for drive in firmware::drives(dir)? {
+            let own = dir.join("uefi-variables");
+            for drive in firmware::drives(self.variables.as_ref().unwrap_or(&own))? {
                 add(&["-drive", &drive]);
             }
         }
