@@ -28,8 +28,10 @@ pub(super) fn packed() -> bool {
 pub(super) fn run(path: &Path) -> io::Result<Option<Decision>> {
     fs::create_dir_all("/run/taproot")?;
     let _ = fs::remove_file(DECISION_FILE);
-    // When the init could not be executed, `/` is the user's root already: nothing of it may be touched.
-    let in_image = Path::new(CONFIG_PATH).exists();
+    // When the init could not be executed, `/` is the user's root already: nothing of it may be touched. Nor may an image
+    // of another tool, whose /init is not ours.
+    let pid_1 = std::process::id() == 1;
+    let in_image = pid_1 && Path::new(CONFIG_PATH).exists();
     if in_image {
         let _ = Command::new(BUSYBOX).args(["--install", "-s", "/bin"]).status();
         // Where hands mount by habit.
@@ -41,7 +43,13 @@ pub(super) fn run(path: &Path) -> io::Result<Option<Decision>> {
             let _ = symlink("/init", link);
         }
     }
-    fs::write(SHELL_START, aliases(if in_image { "/init" } else { "/proc/1/exe" }))?;
+    let own = std::env::current_exe().unwrap_or_else(|_| "taproot-init".into());
+    let program = match (in_image, pid_1) {
+        (true, _) => "/init".to_owned(),
+        (false, true) => "/proc/1/exe".to_owned(),
+        (false, false) => own.display().to_string(),
+    };
+    fs::write(SHELL_START, aliases(&program))?;
     let mut shell = Command::new(BUSYBOX);
     shell
         .args(["sh", "-i"])
