@@ -209,8 +209,10 @@ fn boot(request: &Request, facts: &mut Facts) -> Boot {
         }
     };
     boot.remarks.extend(choice.warnings.iter().cloned());
-    let bootfs = facts.pools.iter().find(|p| p.guid == choice.guid).and_then(|p| p.bootfs.clone());
-    let root = choice.dataset.clone().or(bootfs);
+    let pool = facts.pools.iter().find(|p| p.guid == choice.guid);
+    let root = choice.dataset.clone().or(pool.and_then(|p| p.bootfs.clone()));
+    // Neither can be asked before it is imported.
+    let unknown = facts.not_opened.contains(&choice.guid) || pool.is_some_and(|p| p.unwritable.is_some());
     boot.choice = Some(Choice {
         pool: choice.pool.clone(),
         guid: choice.guid.to_string(),
@@ -218,6 +220,11 @@ fn boot(request: &Request, facts: &mut Facts) -> Boot {
         better: choice.better,
     });
     let Some(root) = root else {
+        if unknown {
+            let text = "is not known here; a boot reads it when the pool is imported";
+            boot.remarks.push(format!("the bootfs of pool {} {text}", choice.pool));
+            return boot;
+        }
         boot.failure = Some(select::no_bootfs(&choice.pool));
         return boot;
     };
@@ -360,6 +367,20 @@ mod tests {
 
     fn meaning_of<'a>(explanation: &'a Explanation, word: &str) -> &'a str {
         &explanation.words.iter().find(|w| w.word == word).unwrap().meaning
+    }
+
+    #[test]
+    fn a_bootfs_that_is_not_known_is_not_called_missing() {
+        let explained = |pool: PoolFact, not_opened: &[u64]| {
+            let not_opened = not_opened.iter().copied().collect();
+            let mut facts = Facts { pools: vec![pool], not_opened, ..Facts::default() };
+            explain("zfs=p taproot.import=ro", "here", Some(&mut facts)).boot.unwrap()
+        };
+        let unwritable = PoolFact { unwritable: Some("features".into()), ..PoolFact::named("p", 1) };
+        for boot in [explained(PoolFact::named("p", 1), &[1]), explained(unwritable, &[])] {
+            assert!(boot.failure.is_none() && boot.remarks.iter().any(|r| r.contains("bootfs of pool p is not known")));
+        }
+        assert!(explained(PoolFact::named("p", 1), &[]).failure.unwrap().contains("pool p has no bootfs"));
     }
 
     #[test]
