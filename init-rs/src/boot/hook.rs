@@ -58,7 +58,6 @@ fn until_mounted(boot: &mut Boot<'_>) -> i32 {
                 if !boot.request.quiet() {
                     println!(":: {} is the root ({})", root.name, boot.request.root.why);
                 }
-                boot.keyring.wipe_image_files();
                 return 0;
             }
             // The other tool's shell knows no lock.
