@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes a tree in which mkinitcpio runs, for TAPROOT_TEST_MKINITCPIO: a copy of a Debian tree with mkinitcpio put in from a
-# checkout of its sources, file by file as its meson.build does (which itself wants a newer meson than Debian 12 has).
+# checkout of its sources, file by file as its meson.build does (which itself wants a newer meson than Debian 12 has), or its
+# Makefile before v40.
 #   mkinitcpio-tree.sh DEBIAN_TREE MKINITCPIO_CHECKOUT DEST
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -33,6 +34,8 @@ put() { # FILE DEST MODE
     sed -e "s|@VERSION@|$version|g;s|@BINDIR@|/usr/bin|g;s|@SYSCONFDIR@|/etc|g;s|@INITCPIO_LIBDIR@|/usr/lib/initcpio|g" \
         -e 's|@INITCPIO_SYSCONFDIR@|/etc/initcpio|g;s|@VCONSOLE_CONF@|/etc/vconsole.conf|g;s|@TMPFILES_PATH@|/usr/bin/systemd-tmpfiles|g' \
         -e 's|@UDEVD_PATH@|/usr/lib/systemd/systemd-udevd|g;s|@MKINITCPIO_HOOKS@|base udev autodetect keyboard block filesystems|g' \
+        -e "s|%VERSION%|$version|g;s|^_f_functions=functions|_f_functions=/usr/lib/initcpio/functions|" \
+        -e 's#^\(_f_config\|_d_config\|_d_presets\)=\(mkinitcpio[.a-z]*\)$#\1=/etc/\2#' \
         "$source/$1" >"$dest/$2.new"
     chmod "$3" "$dest/$2.new"
     mv "$dest/$2.new" "$dest/$2"

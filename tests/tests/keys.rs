@@ -1,10 +1,9 @@
 //! Encrypted roots: keys that are typed, read from files, or cannot be had. The pools are `kit/pools/keys.sh`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
-use std::{fs, thread};
 
 use taproot_tests::kit::{self, System};
 use taproot_tests::scenario::{dataset_at, explained_failure, vm};
@@ -62,15 +61,6 @@ fn nobody_was_asked(vm: &Running) {
     assert!(!text.contains("Passphrase for") && !text.contains("digits) for"), "somebody was asked:\n{text}");
 }
 
-/// Waits until the guest has switched itself off, in a machine that stays all the same.
-fn off(vm: &mut Running) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while vm.status().unwrap() != "shutdown" {
-        assert!(Instant::now() < deadline, "the guest is still {}", vm.status().unwrap());
-        thread::sleep(Duration::from_millis(200));
-    }
-}
-
 scenarios! {
     /// Under `quiet`, wrong first, then right; then other encryption roots: one with the same passphrase, one with its own,
     /// one whose key lies in the root, one whose key nobody has. Afterwards no passphrase is anywhere in the machine.
@@ -93,7 +83,7 @@ scenarios! {
         was_skipped(&report, "pcrypt/lost");
         let json = report.json.as_ref().unwrap().to_string();
         assert!(json.contains("no key for pcrypt/lost"), "{json}");
-        off(&mut vm);
+        vm.wait_off(60).unwrap();
         assert!(vm.memory_contains(cmdline.as_bytes()).unwrap(), "the search finds nothing");
         for secret in [FIRST, SECOND, WRONG] {
             assert!(!vm.console.text().contains(secret), "the console shows {secret}");

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
+use taproot_tests::hibernation::{self, OFFSET, UUID};
 use taproot_tests::kit::{self, System};
 use taproot_tests::vm::{Mount, Report, Scratch, Vm};
 use taproot_tests::{checkout, image, scenario, scenarios, words};
@@ -167,5 +168,67 @@ scenarios! {
         vm.type_line("ls /proc/spl; echo status=$?").unwrap();
         vm.expect("status=1", 20).unwrap();
         assert!(!vm.console.text().contains(words::EXPLANATION));
+    }
+
+    /// An encrypted root is asked for on the serial line that mkinitcpio uses too; what was typed stays nowhere.
+    fn a_passphrase_is_asked_for(system) {
+        let Some(tree) = tree() else { return };
+        let scratch = Scratch::new().unwrap();
+        let [wrong, first, second] = ["taproot-wrong-wombat-13", "taproot-hippo-lantern-52", "taproot-walrus-candle-77"];
+        let cmdline = "root=ZFS=pcrypt/ROOT/default quiet";
+        let mut vm = machine("mkinitcpio-key", system, &tree, cmdline)
+            .disk(scratch.overlay(system, "keys0").unwrap()).extra(&["-no-shutdown"]).start().unwrap();
+        vm.expect("Passphrase for pcrypt/ROOT: ", 60).unwrap();
+        vm.type_line(wrong).unwrap();
+        vm.expect("wrong passphrase for pcrypt/ROOT, 2 tries left", 30).unwrap();
+        vm.expect("Passphrase for pcrypt/ROOT: ", 10).unwrap();
+        vm.type_line(first).unwrap();
+        vm.expect("Passphrase for pcrypt/data (Enter skips it): ", 60).unwrap();
+        vm.type_line(second).unwrap();
+        let report = vm.report(60).unwrap();
+        for (point, dataset) in [("/", "ROOT/default"), ("/data", "data"), ("/same", "same"), ("/inroot", "inroot")] {
+            assert_eq!(scenario::dataset_at(&report, point), Some(format!("pcrypt/{dataset}")), "{point}");
+        }
+        vm.wait_off(60).unwrap();
+        assert!(vm.memory_contains(cmdline.as_bytes()).unwrap(), "the search finds nothing");
+        for secret in [first, second, wrong] {
+            assert!(!vm.console.text().contains(secret), "the console shows {secret}");
+            assert_eq!(vm.memory_count(secret.as_bytes()).unwrap(), 0, "memory holds {secret}");
+        }
+    }
+
+    /// An image that is not resumed keeps the pool from being written; when it is gone, leaving the shell boots.
+    fn an_image_that_stays_keeps_the_pool_from_being_written(system) {
+        let Some(tree) = tree() else { return };
+        let scratch = Scratch::new().unwrap();
+        let [pool, swap] = hibernation::disks(&scratch, system, 0).unwrap();
+        let cmdline = format!("root=ZFS=presume/ROOT/default resume=UUID={UUID} nohibernate");
+        let vm = machine("mkinitcpio-resume", system, &tree, &cmdline).disks([pool.clone(), swap.clone()]).start().unwrap();
+        vm.expect(NO_ROOT, 60).unwrap();
+        vm.expect(SHELL, 10).unwrap();
+        let said = vm.console.text().split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(said.contains(&format!("hibernation image on UUID={UUID} that was not resumed")), "{said}");
+        assert!(scratch.untouched(&pool).unwrap(), "the pool was written");
+        vm.type_line("printf 'SWAPSPACE2' | dd bs=1 seek=4086 conv=notrunc of=/dev/disk/by-id/virtio-hib0-part1; sync; echo status=$?").unwrap();
+        vm.expect("status=0", 20).unwrap();
+        assert!(scratch.untouched(&pool).unwrap(), "the pool was written");
+        vm.type_line("exit").unwrap();
+        assert_eq!(vm.report(60).unwrap().hostname(), "presume");
+        assert!(vm.console.text().contains("no hibernation image on UUID="));
+    }
+
+    /// The same without `resume=`, by systemd's note in the firmware.
+    fn the_firmware_says_where_an_image_is(system) {
+        let Some(tree) = tree() else { return };
+        let scratch = Scratch::new().unwrap();
+        let variables = scratch.path().join("variables");
+        hibernation::note(system, &variables).unwrap();
+        let [pool, swap] = hibernation::disks(&scratch, system, OFFSET).unwrap();
+        let vm = machine("mkinitcpio-noted", system, &tree, "root=ZFS=presume/ROOT/default nohibernate")
+            .uefi_with(&variables).disks([pool.clone(), swap]).start().unwrap();
+        vm.expect(NO_ROOT, 90).unwrap();
+        let said = vm.console.text();
+        assert!(said.contains(&format!("hibernated to UUID={UUID}, page {OFFSET}")), "{said}");
+        assert!(scratch.untouched(&pool).unwrap(), "the pool was written");
     }
 }

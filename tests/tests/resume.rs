@@ -9,45 +9,20 @@
 
 use std::process::Command;
 
-use taproot_tests::kit::{self, System};
+use taproot_tests::hibernation::{OFFSET, disks, note, signature};
+use taproot_tests::kit;
 use taproot_tests::scenario::{self, dataset_at, explained_failure, vm};
 use taproot_tests::scenarios;
-use taproot_tests::vm::{Bus, Disk, Scratch, Vm};
+use taproot_tests::vm::{Bus, Disk, Scratch};
 
 const WORDS: &str = "root=ZFS=presume/ROOT/default";
 const UUID: &str = "resume=UUID=11111111-2222-3333-4444-555555555555";
-/// Where the swap partition begins, and the page of the second header in it.
-const START: u64 = 1 << 20;
-const PAGE: u64 = 4096;
-const OFFSET: u64 = 256;
-/// As systemd 257 writes it; the offset is [`OFFSET`].
-const NOTE: &str = r#"{"uuid":"11111111-2222-3333-4444-555555555555","offset":256,"autoSwap":true,"kernelVersion":"6.12-test","osReleaseId":"debian","osReleaseVersionId":"12"}"#;
-
-/// Pool disk and swap disk; the swap space holds an image, or what passes for one at first sight, at this page.
-fn disks(scratch: &Scratch, system: &System, page: u64) -> [Disk; 2] {
-    let [pool, swap] = ["resume0", "hib0"].map(|serial| scratch.overlay(system, serial).unwrap());
-    let file = scratch.path().join("signature");
-    std::fs::write(&file, b"SWAPSPACE2S1SUSPEND\0").unwrap();
-    let at = START + (page + 1) * PAGE - 20;
-    let write = format!("write -s {} {at} 20", file.display());
-    kit::run(Command::new("qemu-io").args(["-f", "qcow2", "-c", &write]).arg(&swap.path)).unwrap();
-    assert_eq!(signature(scratch, &swap, page), "S1SUSPEND\0");
-    [pool, swap]
-}
-
-/// The signature in the swap space now.
-fn signature(scratch: &Scratch, swap: &Disk, page: u64) -> String {
-    let raw = scratch.path().join("swap.raw");
-    kit::run(Command::new("qemu-img").args(["convert", "-O", "raw"]).args([&swap.path, &raw])).unwrap();
-    let end = usize::try_from(START + (page + 1) * PAGE).unwrap();
-    String::from_utf8_lossy(&std::fs::read(raw).unwrap()[end - 10..end]).into_owned()
-}
 
 scenarios! {
     /// The kernel looks at the image first, finds it broken and discards it; only then is the pool imported.
     fn an_image_is_settled_before_the_import(system) {
         let scratch = Scratch::new().unwrap();
-        let [pool, swap] = disks(&scratch, system, 0);
+        let [pool, swap] = disks(&scratch, system, 0).unwrap();
         let mut vm = vm("resume-broken", system, &format!("{WORDS} {UUID}")).unwrap().disks([swap.clone(), pool]).start().unwrap();
         let report = vm.report(40).unwrap();
         vm.wait_exit(20).unwrap();
@@ -58,14 +33,14 @@ scenarios! {
         let at = |what: &str| said.find(what).unwrap_or_else(|| panic!("{what:?} is not in:\n{said}"));
         assert!(at("hibernation image (S1SUSPEND)") < at("discarded the image"));
         assert!(at("discarded the image") < at("pool presume:"));
-        assert_eq!(signature(&scratch, &swap, 0), "SWAPSPACE2");
+        assert_eq!(signature(&scratch, &swap, 0).unwrap(), "SWAPSPACE2");
     }
 
     /// The kernel refuses to resume, so the image stays, and the pool stays as it is; `noresume` is the way out, and leaves
     /// no image that could be resumed over the changed pool.
     fn an_image_that_stays_keeps_the_pool_from_being_written(system) {
         let scratch = Scratch::new().unwrap();
-        let [pool, swap] = disks(&scratch, system, OFFSET);
+        let [pool, swap] = disks(&scratch, system, OFFSET).unwrap();
         let words = format!("{WORDS} resume=LABEL=hib resume_offset={OFFSET}");
         let refused = vm("resume-stays", system, &format!("{words} nohibernate")).unwrap()
             .disks([pool.clone(), swap.clone()]).start().unwrap();
@@ -75,14 +50,14 @@ scenarios! {
         }
         refused.kill().unwrap();
         assert!(scratch.untouched(&pool).unwrap(), "the pool was written");
-        assert_eq!(signature(&scratch, &swap, OFFSET), "S1SUSPEND\0");
+        assert_eq!(signature(&scratch, &swap, OFFSET).unwrap(), "S1SUSPEND\0");
 
         let mut vm = vm("resume-noresume", system, &format!("{words} noresume")).unwrap()
             .disks([pool.clone(), swap.clone()]).start().unwrap();
         assert_eq!(vm.report(40).unwrap().hostname(), "presume");
         vm.wait_exit(20).unwrap();
         assert!(!scratch.untouched(&pool).unwrap());
-        assert_eq!(signature(&scratch, &swap, OFFSET), "SWAPSPACE2");
+        assert_eq!(signature(&scratch, &swap, OFFSET).unwrap(), "SWAPSPACE2");
     }
 
     /// No `resume=`, but systemd noted in the firmware where it hibernated to: the same holds, until it is known that there is
@@ -90,18 +65,11 @@ scenarios! {
     fn the_firmware_says_where_an_image_is(system) {
         let scratch = Scratch::new().unwrap();
         let [variables, others] = ["variables", "others"].map(|name| scratch.path().join(name));
-        let note = format!(
-            "dir=/sys/firmware/efi/efivars; modprobe efivarfs; mount -t efivarfs efivarfs $dir || exit 1\n\
-             {{ printf '\\007\\000\\000\\000'; printf %s '{NOTE}' | iconv -t UTF-16LE; printf '\\000\\000'; }} >/run/note\n\
-             cat /run/note >$dir/HibernateLocation-8cf2644b-4b0b-428f-9387-6d876050dc67"
-        );
-        let mut writes = Vm::helper("resume-note", system, &note).uefi_with(&variables).start().unwrap();
-        writes.script(60).unwrap();
-        writes.wait_exit(20).unwrap();
+        note(system, &variables).unwrap();
         std::fs::copy(&variables, &others).unwrap();
 
         // The device is missing; then it is there with an image that this kernel does not resume; then without one.
-        let [pool, swap] = disks(&scratch, system, OFFSET);
+        let [pool, swap] = disks(&scratch, system, OFFSET).unwrap();
         let mut vm = vm("resume-noted", system, &format!("{WORDS} nohibernate taproot.resume_wait=2")).unwrap()
             .uefi_with(&variables).disk(pool.clone()).start().unwrap();
         let text = explained_failure(&vm, 60).unwrap();
@@ -114,7 +82,7 @@ scenarios! {
         assert!(text.contains("that was not resumed: the kernel did not take it"), "{text}");
         assert!(scratch.untouched(&pool).unwrap(), "the pool was written");
         vm.unplug(&swap).unwrap();
-        assert_eq!(signature(&scratch, &swap, OFFSET), "S1SUSPEND\0");
+        assert_eq!(signature(&scratch, &swap, OFFSET).unwrap(), "S1SUSPEND\0");
         let empty = Scratch::new().unwrap();
         vm.plug(&empty.overlay(system, "hib0").unwrap()).unwrap();
         vm.type_line("retry").unwrap();
@@ -129,13 +97,15 @@ scenarios! {
 
         // noresume discards what the note tells of, and the note.
         let scratch = Scratch::new().unwrap();
-        let [pool, swap] = disks(&scratch, system, OFFSET);
-        let mut vm = scenario::vm("resume-noted-noresume", system, &format!("{WORDS} noresume")).unwrap()
+        let [pool, swap] = disks(&scratch, system, OFFSET).unwrap();
+        let mut vm = scenario::vm("resume-noted-noresume", system, &format!("{WORDS} noresume debug")).unwrap()
             .uefi_with(&others).disks([pool, swap.clone()]).start().unwrap();
         assert_eq!(vm.report(60).unwrap().hostname(), "presume");
         vm.wait_exit(20).unwrap();
-        assert!(vm.console.text().contains("HibernateLocation is removed"));
-        assert_eq!(signature(&scratch, &swap, OFFSET), "SWAPSPACE2");
+        let said = vm.console.text();
+        assert!(said.contains("HibernateLocation is removed"));
+        eprintln!("{}", said.lines().find(|line| line.contains("asked the firmware")).unwrap_or_default());
+        assert_eq!(signature(&scratch, &swap, OFFSET).unwrap(), "SWAPSPACE2");
     }
 
     /// The whole way: Debian on its pool hibernates, and goes on where it was; what it had in memory is there.

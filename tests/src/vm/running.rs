@@ -222,6 +222,18 @@ impl Running {
         Ok(answer.get("status").and_then(|s| s.as_str()).unwrap_or("?").to_owned())
     }
 
+    /// Waits until the guest has switched itself off, in a machine that stays all the same (`-no-shutdown`).
+    pub fn wait_off(&mut self, seconds: u64) -> Result<()> {
+        let deadline = Instant::now() + self.accel.limit(seconds);
+        loop {
+            match self.status()? {
+                off if off == "shutdown" => return Ok(()),
+                other if Instant::now() >= deadline => bail!("the guest is still {other}"),
+                _ => std::thread::sleep(Duration::from_millis(200)),
+            }
+        }
+    }
+
     /// Pulls the plug.
     pub fn kill(mut self) -> Result<()> {
         self.guard.child.kill().context("killing QEMU")?;
