@@ -1,12 +1,11 @@
-//! The pools on the disks, read from their labels (that works without the zfs module), and the imported ones.
+//! The pools on the disks, read from their labels: that works without the zfs module.
 
-use super::status;
 use crate::pools::Scanner;
 use crate::sys::System;
 use crate::zfs::assemble::assemble;
 use std::fmt::Write as _;
 
-/// Both, as text.
+/// Those on the disks, as text.
 pub(super) fn text(system: &dyn System) -> String {
     let mut scanner = Scanner::new();
     scanner.update(system);
@@ -24,5 +23,5 @@ pub(super) fn text(system: &dyn System) -> String {
             let _ = writeln!(out, "  {problem}");
         }
     }
-    out + &status::imported(system)
+    out
 }
