@@ -80,9 +80,38 @@ scenarios! {
         assert_eq!(dataset_at(&report, "/").as_deref(), Some("beta/ROOT/default"));
     }
 
+    /// Also: only the disk that is named is looked at, which here is the first one.
     fn bare_dataset_with_rootfstype(system) {
-        let report = boots("choose-bare", system, "root=beta/ROOT/default rootfstype=zfs", "beta");
+        let words = "root=beta/ROOT/default rootfstype=zfs zfs_import_dir=/dev/vda1";
+        let report = boots("choose-bare", system, words, "beta");
         assert_eq!(dataset_at(&report, "/").as_deref(), Some("beta/ROOT/default"));
+        let seen = report.json.unwrap()["pools"].clone();
+        assert_eq!(seen.as_array().unwrap().iter().map(|pool| &pool["name"]).collect::<Vec<_>>(), ["beta"], "{seen}");
+    }
+
+    /// A pool left out of the choice; and the directory of udev's links, which nobody makes here, stands for every disk.
+    fn pools_to_skip(system) {
+        let report = boots("choose-skip", system, "root=zfs:AUTO taproot.skip_pools=alpha zfs_import_dir=/dev/disk/by-id", "beta");
+        assert!(choice(&report, "why").as_str().unwrap().contains("the only usable pool"), "{}", choice(&report, "why"));
+        assert_eq!(choice(&report, "warnings").as_array().unwrap().len(), 0);
+    }
+
+    /// `taproot explain` asks the zfs module of the system that it runs in.
+    fn the_running_system_is_explained(system) {
+        let scratch = Scratch::new().unwrap();
+        let disks = scratch.overlays(system, &["choosea0", "chooseb0"]).unwrap();
+        let script = "cat /dev/disk/by-id/virtio-taproot >/run/taproot && chmod 755 /run/taproot && zpool import -N alpha && \
+            zpool import -N beta && /run/taproot explain --facts system --cmdline root=zfs:AUTO && \
+            echo BY NAME && /run/taproot explain --facts system --cmdline zfs=beta";
+        let mut vm = Vm::helper("choose-explain", system, script).disks(disks)
+            .disk(Disk::read_only(&image::builder(), "taproot")).start().unwrap();
+        let text = vm.script(60).unwrap();
+        vm.wait_exit(20).unwrap();
+        let (any, named) = text.split_once("BY NAME").unwrap();
+        for part in ["the running system", "alpha/ROOT/default", "passed over: beta", "alpha/data"] {
+            assert!(any.contains(part), "{part:?} is not in {any}");
+        }
+        assert!(named.contains("beta/data") && !named.contains("alpha/data"), "{named}");
     }
 
     /// Two pools of one name are never guessed between; their guids are listed, and a guid boots.

@@ -4,7 +4,8 @@
 use taproot_tests::kit::System;
 use taproot_tests::scenario::{dataset_at, explained_failure, vm};
 use taproot_tests::scenarios;
-use taproot_tests::vm::{Disk, Report, Scratch};
+use taproot_tests::vm::{Disk, Report, Running, Scratch, Vm};
+use taproot_tests::words::PROMPT;
 
 /// Boots into the rescue without a byte written to the disk; returns the explanation.
 fn refused(name: &str, system: &System, serial: &str, cmdline: &str) -> String {
@@ -21,6 +22,14 @@ fn says(text: &str, parts: &[&str]) {
     for part in parts {
         assert!(text.contains(part), "{part:?} is not in {text}");
     }
+}
+
+/// Types a line at the prompt; returns what is said up to `end`.
+fn answer(vm: &Running, line: &str, end: &str) -> String {
+    let begin = vm.console.cursor();
+    vm.type_line(line).unwrap();
+    vm.expect(end, 60).unwrap();
+    vm.console.text()[begin..vm.console.cursor()].to_owned()
 }
 
 fn boots(name: &str, system: &System, disks: Vec<Disk>, cmdline: &str, pool: &str) -> Report {
@@ -51,10 +60,27 @@ fn read_only_boot(name: &str, system: &System, scratch: &Scratch, disks: &[Disk]
 }
 
 scenarios! {
-    /// Nobody named it, so it stays as it is; the explanation says whose it is and the ways out.
+    /// Nobody named it, so it stays as it is; the explanation says whose it is and the ways out. By hand it is imported
+    /// only after a warning.
     fn unnamed_pool_of_another_host_is_refused(system) {
-        let text = refused("foreign-auto", system, "foreign0", "root=zfs:AUTO taproot.wait=2");
+        let scratch = Scratch::new().unwrap();
+        let disk = scratch.overlay(system, "foreign0").unwrap();
+        let vm = vm("foreign-auto", system, "root=zfs:AUTO taproot.wait=2").unwrap().disk(disk.clone()).start().unwrap();
+        let text = explained_failure(&vm, 90).unwrap();
         says(&text, &["pforeign", "elsewhere (hostid deadbeef", "not exported", "taproot.hostid=force", "taproot.import=ro"]);
+        assert!(!text.contains("no driver in the image"), "every disk controller here has one: {text}");
+        says(&answer(&vm, "import pforeign", "Type yes to do it: "), &["elsewhere (hostid deadbeef", "destroys the pool"]);
+        says(&answer(&vm, "y", PROMPT), &["nothing was done"]);
+        vm.kill().unwrap();
+        assert!(scratch.untouched(&disk).unwrap(), "foreign0 was written to");
+    }
+
+    fn unnamed_pool_of_another_host_by_force(system) {
+        let scratch = Scratch::new().unwrap();
+        let disks = scratch.overlays(system, &["foreign0"]).unwrap();
+        let report = boots("foreign-force", system, disks, "root=zfs:AUTO zfs_force=1", "pforeign");
+        warned(&report, "elsewhere (hostid deadbeef");
+        warned(&report, "imported because zfs_force=1");
     }
 
     fn strict_refuses_even_a_named_pool(system) {
@@ -94,6 +120,36 @@ scenarios! {
         let report = vm.report(120).unwrap();
         assert_eq!(dataset_at(&report, "/").as_deref(), Some("pmulti/ROOT/default"));
         warned(&report, "elsewhere (hostid deadbeef");
+    }
+
+    /// The other system runs and has the pool imported: whatever is tried, nothing is written. Once it has let go, the pool
+    /// boots.
+    fn multihost_pool_in_use_elsewhere(system) {
+        let scratch = Scratch::new().unwrap();
+        let shared = scratch.shared(system, "multi0").unwrap();
+        let script = "zpool import -N pmulti && echo imported && read -r </dev/ttyS1 && zpool export pmulti && echo exported";
+        let mut other = Vm::helper("multihost-other", system, script)
+            .append("helper.hostid=0xdeadbeef helper.hostname=elsewhere").disk(shared.clone()).start().unwrap();
+        other.wait_report("imported", 90).unwrap();
+
+        let disk = scratch.overlay_of(&shared).unwrap();
+        let cmdline = "root=zfs:AUTO taproot.hostid=force taproot.wait=2";
+        let mut vm = vm("multihost-active", system, cmdline).unwrap().disk(disk.clone()).start().unwrap();
+        let text = explained_failure(&vm, 120).unwrap();
+        says(&text, &["pool pmulti", "in use by another system, elsewhere (hostid deadbeef) (multihost)", "export"]);
+        for line in ["import pmulti", "import pmulti ro"] {
+            says(&answer(&vm, line, PROMPT), &["in use by another system, elsewhere (hostid deadbeef) (multihost)"]);
+        }
+        assert_eq!(vm.writes(&disk).unwrap(), 0);
+        assert!(other.writes(&shared).unwrap() > 0);
+
+        other.report.send("\r").unwrap();
+        assert!(other.script(60).unwrap().contains("exported"));
+        other.wait_exit(20).unwrap();
+        vm.type_line("retry").unwrap();
+        let report = vm.report(120).unwrap();
+        vm.wait_exit(20).unwrap();
+        assert_eq!(report.hostname(), "pmulti");
     }
 
     /// Also a pool that a crash left behind: no log is replayed.

@@ -16,14 +16,18 @@ fn says(vm: &Running, line: &str, parts: &[&str]) {
 }
 
 fn says_at(vm: &Running, prompt: &str, line: &str, parts: &[&str]) {
-    let begin = vm.console.cursor();
-    vm.type_line(line).unwrap();
-    vm.expect(prompt, 20).unwrap();
-    let text = vm.console.text();
-    let said = &text[begin..vm.console.cursor()];
+    let said = answer(vm, prompt, line);
     for part in parts {
         assert!(said.contains(part), "{line:?}: {part:?} is not in\n{said}");
     }
+}
+
+/// Types a line; returns what is said up to `end`.
+fn answer(vm: &Running, end: &str, line: &str) -> String {
+    let begin = vm.console.cursor();
+    vm.type_line(line).unwrap();
+    vm.expect(end, 20).unwrap();
+    vm.console.text()[begin..vm.console.cursor()].to_owned()
 }
 
 /// A disk image with a file system, or an empty one.
@@ -143,6 +147,69 @@ scenarios! {
         assert_eq!(report.hostname(), "resc");
         let root = taproot_tests::scenario::dataset_at(&report, "/").unwrap();
         assert!(root.contains("before"), "{root}");
+    }
+
+    /// A pool that has changed since its checkpoint: an import leaves it as it is, a rewound read-only one only shows the
+    /// checkpoint, a rewound one is final.
+    fn rewind_to_the_checkpoint(system) {
+        let scratch = Scratch::new().unwrap();
+        let disks = scratch.overlays(system, &["check0", "rescue0"]).unwrap();
+        let options = ["--modules", "generic", "--rescue", "full"];
+        let check = disks[0].clone();
+        let mut vm = fails("rescue-rewind", system, &options, "root=ZFS=nosuch/root taproot.wait=2", disks);
+        let forget = |vm: &Running| {
+            vm.type_line("shell").unwrap();
+            vm.expect(SHELL_PROMPT, 20).unwrap();
+            says_at(vm, SHELL_PROMPT, "zpool export pcheck && echo ex''ported", &["\nexported"]);
+            vm.type_line("exit").unwrap();
+            vm.expect(PROMPT, 20).unwrap();
+        };
+        says(&vm, "import pcheck rewind ro", &["imported  pool pcheck"]);
+        let now = answer(&vm, PROMPT, "datasets pcheck");
+        assert!(now.contains("pcheck/ROOT/default") && !now.contains("pcheck/later"), "{now}");
+        forget(&vm);
+        assert_eq!(vm.writes(&check).unwrap(), 0);
+        says(&vm, "import pcheck", &["imported  pool pcheck"]);
+        says(&vm, "datasets pcheck", &["pcheck/later"]);
+        forget(&vm);
+        let question = answer(&vm, "Type yes to do it: ", "import pcheck rewind");
+        assert!(question.contains("written to pool pcheck since its checkpoint will be lost"), "{question}");
+        says(&vm, "no", &["nothing was done"]);
+        vm.type_line("import resc rewind").unwrap();
+        vm.expect("Type yes to do it: ", 20).unwrap();
+        says(&vm, "yes", &["pool resc could not be imported: it has no checkpoint"]);
+        vm.type_line("import pcheck rewind").unwrap();
+        vm.expect("Type yes to do it: ", 20).unwrap();
+        says(&vm, "yes", &["imported  pool pcheck"]);
+        vm.type_line("boot pcheck/ROOT/default").unwrap();
+        assert_eq!(vm.report(60).unwrap().hostname(), "pcheck");
+    }
+
+    /// The only disk of the pool is pulled while the root is mounted, and the pool waits for it for ever. The prompt does
+    /// not: it says so, and restarts the machine.
+    fn a_pool_whose_disk_is_gone(system) {
+        let scratch = Scratch::new().unwrap();
+        let disk = scratch.overlay(system, "rescue0").unwrap();
+        let cmdline = "root=ZFS=resc/ROOT/other taproot.break=handover taproot.wait=2";
+        let mut vm = vm("rescue-suspended", system, cmdline).unwrap().disk(disk.clone()).start().unwrap();
+        vm.expect("stopped before the hand-over", 60).unwrap();
+        vm.expect(PROMPT, 20).unwrap();
+        vm.unplug(&disk).unwrap();
+        says(&vm, "", &["restart the machine"]);
+        says(&vm, "status", &["mounted   resc/ROOT/other on /", "imported  pool resc", "SUSPENDED: it waits for a disk that is gone (/dev/disk/by-id/virtio-rescue0-part1)", "reboot works"]);
+        says(&vm, "pools", &["SUSPENDED"]);
+        says(&vm, "datasets resc", &["SUSPENDED"]);
+        says(&vm, "devices", &["no block device at all"]);
+        says(&vm, "boot", &["no root was found"]);
+        says(&vm, "key", &["no dataset of an imported pool waits for a key"]);
+        says(&vm, "mount resc/data", &["mount: pool resc waits for a disk"]);
+        says(&vm, "cat /newroot/etc/fstab", &["is on pool resc, which waits for a disk"]);
+        says(&vm, "ls /newroot/sbin", &["is on pool resc, which waits for a disk"]);
+        vm.type_line("retry").unwrap();
+        let text = explained_failure(&vm, 60).unwrap();
+        assert!(text.contains("it is imported, but waits for a disk that is gone"), "{text}");
+        vm.type_line("reboot").unwrap();
+        vm.wait_exit(20).unwrap();
     }
 
     /// The menu of roots, then a stop with the prompt, then on.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use taproot_tests::scenario::{explained_failure, vm};
 use taproot_tests::scenarios;
 use taproot_tests::vm::Scratch;
+use taproot_tests::words::PROMPT;
 
 scenarios! {
     /// Half a mirror would do, but the other half is on its way: the pool is imported whole.
@@ -64,17 +65,29 @@ scenarios! {
         assert_eq!(vm.report(40).unwrap().hostname(), "pstripe");
     }
 
-    /// Without its log device the pool is refused, by name and with the setting; with the setting it boots.
+    /// Without its log device the pool is refused, by name and with the setting; by hand it can be had after a warning, and
+    /// with the setting it boots.
     fn a_missing_log_device(system) {
-        let scratch = Scratch::new().unwrap();
+        let (scratch, second) = (Scratch::new().unwrap(), Scratch::new().unwrap());
         let disks = scratch.overlays(system, &["logdata0"]).unwrap();
-        let refused = vm("wait-log", system, "zfs=plog taproot.wait=3").unwrap().disks(disks.clone()).start().unwrap();
+        let mut refused = vm("wait-log", system, "zfs=plog taproot.wait=3").unwrap().disks(disks.clone()).start().unwrap();
         let text = explained_failure(&refused, 40).unwrap();
         for part in ["/dev/disk/by-id/virtio-logdev0-part1", "log device", "taproot.missing_log=yes"] {
             assert!(text.contains(part), "{part:?} is not in {text}");
         }
-        refused.kill().unwrap();
-        assert!(scratch.untouched(&disks[0]).unwrap());
+        refused.type_line("import plog").unwrap();
+        refused.expect("to do without: import plog missing-log", 40).unwrap();
+        assert_eq!(refused.writes(&disks[0]).unwrap(), 0);
+        refused.type_line("import plog missing-log").unwrap();
+        refused.expect("Without its log device pool plog loses the last synchronous writes.", 40).unwrap();
+        refused.expect("Type yes to do it: ", 20).unwrap();
+        refused.type_line("yes").unwrap();
+        refused.expect("imported  pool plog", 40).unwrap();
+        refused.expect(PROMPT, 20).unwrap();
+        refused.type_line("boot plog/ROOT/default").unwrap();
+        assert_eq!(refused.report(60).unwrap().hostname(), "plog");
+        drop(refused);
+        let disks = second.overlays(system, &["logdata0"]).unwrap();
         let cmdline = "zfs=plog taproot.wait=30 taproot.degraded=2 taproot.missing_log=yes";
         let mut booted = vm("wait-log-yes", system, cmdline).unwrap().disks(disks).start().unwrap();
         let report = booted.report(40).unwrap();

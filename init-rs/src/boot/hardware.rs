@@ -1,6 +1,7 @@
 //! Drivers and devices of one boot: the module loader and the watch over uevents, wired to the log.
 
 use crate::cmdline::Request;
+use crate::devices::coldplug;
 use crate::devices::loader::{Level as LoadLevel, LoadError, Loader};
 use crate::devices::table::{Module, ModuleTable};
 use crate::devices::watch::{Changes, Devices};
@@ -73,9 +74,9 @@ impl Hardware {
         self.devices.as_ref().is_none_or(Devices::settled)
     }
 
-    /// Modaliases of devices that no packed module drives.
+    /// Modaliases of devices that have no driver, neither a packed one nor one of the kernel's own.
     pub(super) fn unmatched(&self) -> Vec<String> {
-        self.loader.unmatched()
+        coldplug::undriven(Path::new("/sys"), self.loader.unmatched())
     }
 
     /// What became of each module, for the record.

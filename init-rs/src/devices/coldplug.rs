@@ -42,6 +42,20 @@ pub fn walk(sys: &Path, mut found: impl FnMut(&str)) {
     visit(&sys.join("devices/system/cpu/modalias"));
 }
 
+/// Which of these modaliases belong to no device that has a driver: one that is built into the kernel is in no table.
+pub fn undriven(sys: &Path, mut modaliases: Vec<String>) -> Vec<String> {
+    for bus in fs::read_dir(sys.join("bus")).into_iter().flatten().flatten() {
+        each_device(&bus.path().join("devices"), &mut |file: &Path| {
+            if file.with_file_name("driver").exists()
+                && let Some(driven) = read_modalias(file)
+            {
+                modaliases.retain(|modalias| *modalias != driven);
+            }
+        });
+    }
+    modaliases
+}
+
 fn each_device(dir: &Path, visit: &mut impl FnMut(&Path)) {
     for device in fs::read_dir(dir).into_iter().flatten().flatten() {
         visit(&device.path().join("modalias"));
@@ -91,6 +105,10 @@ mod tests {
         walk(root, |m| found.push(m.to_owned()));
         found.sort();
         assert_eq!(found, ["acpi:X:\u{fffd}", "cpu:type:x86", "dmi:bvn", "pci:v1"]);
+        fs::create_dir(root.join("devices/pci0/b/driver")).unwrap();
+        let all = || found.clone();
+        assert_eq!(undriven(root, all()), ["acpi:X:\u{fffd}", "cpu:type:x86", "dmi:bvn"]);
+        assert_eq!(undriven(&root.join("missing"), all()), found);
         walk(&root.join("missing"), |_| panic!("nothing there"));
     }
 

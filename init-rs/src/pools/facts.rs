@@ -58,12 +58,12 @@ impl Pools<'_> {
         let zfs = Zfs::new(self.system);
         let fact = |(name, guid): (String, u64)| {
             let stats = zfs.pool_stats(&name).ok();
-            let suspended = stats.as_ref().is_some_and(|s| s.u64("suspended").is_some_and(|on| on != 0));
-            let problem = "it is imported, but suspended: a disk it cannot do without does not answer; reboot";
+            let waits = super::waits(self.system, &name);
             PoolFact {
-                bootfs: zfs.bootfs(&name).ok().flatten(),
+                // What a pool without its disks is asked for may never come.
+                bootfs: if waits.is_some() { None } else { zfs.bootfs(&name).ok().flatten() },
                 health: stats.as_ref().map_or(Health::Online, |s| judge(s).health),
-                problem: suspended.then(|| problem.to_owned()),
+                problem: waits.map(|waits| format!("it is imported, but {waits}")),
                 ..PoolFact::named(name, guid)
             }
         };

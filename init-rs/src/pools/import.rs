@@ -75,7 +75,7 @@ fn explain(pool: &str, errno: i32, info: Option<&NvList>) -> ImportError {
             "devices are missing, or none of them holds a state that can be loaded".into(),
             &["attach what is missing, then retry"],
         ),
-        libc::EREMOTEIO => (judge::multihost(info), &["export the pool on that system, or shut it down; then retry"]),
+        libc::EREMOTEIO => (judge::multihost(info), &["do that, then retry"]),
         libc::ENOTSUP if info.flag("can_rdonly") => (
             format!("it uses features this OpenZFS does not have: {}", features.join(", ")),
             &["boot it read-only: taproot.import=ro", "boot a system with a newer OpenZFS"],

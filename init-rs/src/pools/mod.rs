@@ -7,12 +7,14 @@ mod import;
 mod open;
 mod progress;
 mod scan;
+mod trouble;
 
 pub use facts::{NOT_OPENED, fact, leaf_text, missing_text};
 pub use hostid::{own as own_hostid, set as set_hostid};
 pub use import::{ImportError, ImportRequest};
 pub use open::Tried;
 pub use scan::Scanner;
+pub use trouble::waits;
 
 use crate::report::log::Log;
 use crate::report::phases::Phases;

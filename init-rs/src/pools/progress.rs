@@ -1,6 +1,7 @@
 //! Long calls into the kernel: a line every few seconds, so that a pool that replays its log, or makes sure that nobody else
 //! uses it, does not look like a hang. There is no time limit: the kernel may need minutes.
 
+use super::trouble;
 use crate::report::log::{Level, Log};
 use std::fs;
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -28,7 +29,7 @@ impl Work<'_> {
                 let mut told: Option<(Level, u64)> = None;
                 while waiting.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
                     let elapsed = start.elapsed().as_secs();
-                    let (level, line) = self.line(elapsed, &imports_under_way(), &self.state());
+                    let (level, line) = self.line(elapsed, &imports_under_way(), &trouble::state(self.pool));
                     // A new situation is told at once, an old one from time to time.
                     let due = match told {
                         Some((before, when)) => before != level || elapsed >= when + EVERY,
@@ -48,16 +49,11 @@ impl Work<'_> {
         })
     }
 
-    /// The pool's state in the kernel; a pool that is being opened has no such file.
-    fn state(&self) -> String {
-        fs::read_to_string(format!("/proc/spl/kstat/zfs/{}/state", self.pool)).unwrap_or_default()
-    }
-
     /// The line. `table`: `import_progress` of the kernel, a row a pool: guid, load state, seconds that the multihost check
     /// still takes, last txg, name and, since 2.3, a note.
     fn line(&self, elapsed: u64, table: &str, state: &str) -> (Level, String) {
         let Self { what, pool, guid } = self;
-        if state.trim() == "SUSPENDED" {
+        if state == "SUSPENDED" {
             let text = "is suspended: a disk it cannot do without does not answer; nothing goes on until it does";
             return (Level::Error, format!("pool {pool} {text} ({elapsed} s so far)"));
         }
@@ -111,12 +107,12 @@ pool_guid            load_state      multihost_secs  max_txg         pool_name  
         let text = "opening pool tank: 12 s so far (Loading checkpoint txg)";
         assert_eq!(line(11_111_111_111_111_111_111, TABLE, ""), (Level::Info, text.to_owned()));
         assert_eq!(line(8, TABLE, "").1, "opening pool tank: 12 s so far");
-        assert_eq!(line(7, "", "ONLINE\n").1, "opening pool tank: 12 s so far");
+        assert_eq!(line(7, "", "ONLINE").1, "opening pool tank: 12 s so far");
     }
 
     #[test]
     fn a_suspended_pool_is_an_error() {
-        let (level, text) = line(7, TABLE, "SUSPENDED\n");
+        let (level, text) = line(7, TABLE, "SUSPENDED");
         assert_eq!(level, Level::Error);
         assert!(text.contains("pool tank is suspended"), "{text}");
     }

@@ -1,10 +1,10 @@
 //! The same binary by other names in the packed shell, and `--help` anywhere else.
 
-use super::Decision;
 use super::desk::{Desk, Outcome};
 use super::shell::{BUSYBOX, DECISION_FILE, write_decision};
 use super::talk::Talk;
 use super::words::{self, Place};
+use super::{Decision, apart};
 use crate::cmdline;
 use crate::image::{CONFIG_PATH, ImageConfig};
 use crate::report::log::Log;
@@ -35,6 +35,7 @@ pub fn run(args: &[String]) -> i32 {
     match name.as_str() {
         "--version" | "-V" => println!("taproot-init {}", env!("CARGO_PKG_VERSION")),
         "" | "--help" | "-h" => print!("{USAGE}{}", help()),
+        apart::WORD => apart::try_pools(),
         "help" => print!("{}\nEverything else is busybox; `busybox` alone lists what it has.\n", help()),
         // Two programs have this name: ours takes a dataset, busybox's everything else.
         "mount" if !is_ours(&rest) => {

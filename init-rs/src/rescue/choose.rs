@@ -5,6 +5,7 @@ use super::talk::Talk;
 use crate::plan::facts::{Dataset, PoolFact};
 use crate::plan::roots::{RootCandidate, candidates};
 use crate::plan::{from_zfs, names};
+use crate::pools::waits;
 use crate::sys::System;
 use crate::zfs::ioctl::Zfs;
 use std::fmt::Write as _;
@@ -18,7 +19,7 @@ pub(super) fn roots(system: &dyn System, seen: &[PoolFact], current: Option<&str
     let zfs = Zfs::new(system);
     let imported = zfs.imported_pools().unwrap_or_default();
     let mut roots = Vec::new();
-    for (pool, _) in &imported {
+    for (pool, _) in imported.iter().filter(|(pool, _)| waits(system, pool).is_none()) {
         let all: Vec<Dataset> =
             zfs.datasets(pool).unwrap_or_default().iter().map(|o| from_zfs::dataset(o, true)).collect();
         roots.extend(candidates(&all, zfs.bootfs(pool).ok().flatten().as_deref(), current));

@@ -1,7 +1,7 @@
 //! What each word does, the same at the prompt and as a program of the packed shell.
 
 use super::talk::Talk;
-use super::{Decision, STATUS_FILE, WHY_FILE, choose, devices, import, key, pools, save, status};
+use super::{Decision, STATUS_FILE, WHY_FILE, apart, choose, devices, import, key, pools, save, status};
 use crate::cmdline::Request;
 use crate::plan::facts::PoolFact;
 use crate::plan::{names, options};
@@ -46,16 +46,25 @@ impl Desk<'_> {
         // Dataset names may have blanks in them.
         let all = rest.join(" ");
         let first = rest.first().copied();
+        let answers = match name {
+            "status" | "pools" | "datasets" | "import" | "key" | "mount" | "boot" => apart::pools_answer(self.system),
+            _ => Ok(()),
+        };
         let result = match name {
             "why" => self.file(WHY_FILE, false),
             "status" => {
                 let _ = self.file(STATUS_FILE, false);
-                self.say(&status::imported(self.system))
+                answers.and_then(|()| self.say(&status::imported(self.system)))
             }
             "log" => self.file(LOG_PATH, true),
             "report" => self.file(REPORT_PATH, true),
             "devices" => self.paged(&devices::text(self.system)),
-            "pools" => self.paged(&pools::text(self.system)),
+            "pools" => {
+                let text = pools::text(self.system);
+                let imported = if answers.is_ok() { status::imported(self.system) } else { String::new() };
+                answers.and(self.paged(&(text + &imported)))
+            }
+            _ if answers.is_err() => answers,
             "datasets" => status::datasets(self.system, first).map(|text| self.talk.page(&text)),
             "import" => import::run(self, rest),
             "key" => key::run(self, &all),
@@ -103,6 +112,9 @@ impl Desk<'_> {
     }
 
     fn file(&mut self, path: &str, paged: bool) -> Result<(), String> {
+        if let Some(why) = apart::unreadable(self.system, Path::new(path)) {
+            return Err(why);
+        }
         let bytes = fs::read(path).map_err(|e| format!("{path}: {e}"))?;
         let text = String::from_utf8_lossy(if paged { &bytes } else { bytes.get(..SHOWN).unwrap_or(&bytes) });
         let newline = if text.ends_with('\n') { "" } else { "\n" };
@@ -118,6 +130,9 @@ impl Desk<'_> {
     }
 
     fn list(&mut self, dir: &str) -> Result<(), String> {
+        if let Some(why) = apart::unreadable(self.system, Path::new(dir)) {
+            return Err(why);
+        }
         let entries = fs::read_dir(dir).map_err(|e| format!("{dir}: {e}"))?;
         let mut names: Vec<String> = entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
         names.sort();
@@ -161,6 +176,10 @@ impl Desk<'_> {
     fn mount(&mut self, dataset: Option<&str>, dir: Option<&str>) -> Result<(), String> {
         let dataset = dataset.ok_or("expected a dataset, and a directory if not /mnt")?;
         names::check(dataset).map_err(|e| format!("{dataset}: {e}"))?;
+        let pool = names::pool_of(dataset);
+        if let Some(waits) = crate::pools::waits(self.system, pool) {
+            return Err(format!("pool {pool} {waits}"));
+        }
         let dir = dir.unwrap_or(MOUNT_AT);
         fs::create_dir_all(dir).map_err(|e| format!("{dir}: {e}"))?;
         let objset = crate::zfs::ioctl::Zfs::new(self.system).objset(dataset).map_err(|e| e.to_string())?;

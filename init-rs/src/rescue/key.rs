@@ -4,14 +4,19 @@ use super::desk::Desk;
 use super::drivers;
 use crate::cmdline::Decided;
 use crate::plan::from_zfs;
+use crate::pools::waits;
+use crate::sys::System;
 use crate::unlock::{Effort, Unlocker};
 use crate::zfs::ioctl::Zfs;
 use std::collections::BTreeSet;
 
 /// Encryption roots of imported pools that wait for their keys.
-pub(super) fn missing(zfs: Zfs<'_>) -> BTreeSet<String> {
+pub(super) fn missing(system: &dyn System) -> BTreeSet<String> {
+    let zfs = Zfs::new(system);
     let mut roots = BTreeSet::new();
-    for (pool, _) in zfs.imported_pools().unwrap_or_default() {
+    let mut pools = zfs.imported_pools().unwrap_or_default();
+    pools.retain(|(pool, _)| waits(system, pool).is_none());
+    for (pool, _) in pools {
         for objset in zfs.datasets(&pool).unwrap_or_default() {
             let dataset = from_zfs::dataset(&objset, true);
             if dataset.key_available == Some(false) {
@@ -26,7 +31,7 @@ pub(super) fn missing(zfs: Zfs<'_>) -> BTreeSet<String> {
 pub(super) fn run(desk: &mut Desk<'_>, dataset: &str) -> Result<(), String> {
     let mut dataset = dataset.to_owned();
     if dataset.is_empty() {
-        let roots: Vec<String> = missing(Zfs::new(desk.system)).into_iter().collect();
+        let roots: Vec<String> = missing(desk.system).into_iter().collect();
         match roots.as_slice() {
             [] => return Err("no dataset of an imported pool waits for a key".to_owned()),
             [one] => dataset.clone_from(one),

@@ -4,9 +4,8 @@ use super::desk::{Desk, Outcome};
 use super::lock::{Lock, Verdict};
 use super::talk::Talk;
 use super::words;
-use super::{Decision, Occasion, Scene, choose, import, key, shell};
+use super::{Decision, Occasion, Scene, apart, choose, import, key, shell};
 use crate::cmdline::{self, OnFailure};
-use crate::zfs::ioctl::Zfs;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -133,14 +132,18 @@ impl<'a> Menu<'a> {
             choices.push(("unlock", "enter the rescue password"));
         }
         if self.lock.is_none() {
-            let zfs = Zfs::new(self.desk.system);
-            if !choose::roots(self.desk.system, self.desk.pools, None).is_empty() {
+            let answers = apart::pools_answer(self.desk.system);
+            if let Err(why) = &answers {
+                self.desk.talk.say(&format!("{why}\n"));
+            }
+            let answers = answers.is_ok();
+            if answers && !choose::roots(self.desk.system, self.desk.pools, None).is_empty() {
                 choices.push(("boot", "boot another environment or snapshot"));
             }
-            if import::possible(self.desk.system) {
+            if answers && import::possible(self.desk.system) {
                 choices.push(("import", "import a pool: read-only, without its log device, rewound"));
             }
-            if !key::missing(zfs).is_empty() {
+            if answers && !key::missing(self.desk.system).is_empty() {
                 choices.push(("key", "enter the key of an encrypted dataset"));
             }
             if shell::packed() {

@@ -1,5 +1,6 @@
 //! When the boot cannot go on, or is stopped on purpose: say why, then ask a person what to do. PID 1 never ends here.
 
+mod apart;
 mod applet;
 pub mod attempts;
 mod choose;

@@ -1,6 +1,5 @@
-//! The pools on the disks, read from their labels (that works without the zfs module), and the imported ones.
+//! The pools on the disks, read from their labels: that works without the zfs module.
 
-use super::status;
 use crate::pools::Scanner;
 use crate::sys::System;
 use crate::zfs::assemble::assemble;
@@ -10,7 +9,7 @@ use std::time::Duration;
 /// How long disks are waited for that do not answer: some have to spin up first.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Both, as text.
+/// Those on the disks, as text.
 pub(super) fn text(system: &dyn System) -> String {
     let mut scanner = Scanner::new();
     scanner.update(PATIENCE);
@@ -28,5 +27,5 @@ pub(super) fn text(system: &dyn System) -> String {
             let _ = writeln!(out, "  {problem}");
         }
     }
-    out + &status::imported(system)
+    out
 }

@@ -2,6 +2,7 @@
 
 use crate::plan::facts::{CanMount, Health, Mountpoint};
 use crate::plan::from_zfs;
+use crate::pools::waits;
 use crate::report::boot::BootReport;
 use crate::sys::System;
 use crate::zfs::ioctl::{ObjsetKind, Zfs};
@@ -66,13 +67,16 @@ pub(super) fn imported(system: &dyn System) -> String {
     }
     let mut out = String::new();
     for (name, guid) in pools {
+        let pool = format!("imported  pool {name} (guid {guid})");
+        if let Some(waits) = waits(system, &name) {
+            let _ = writeln!(out, "{pool}, SUSPENDED: it {waits}");
+            continue;
+        }
         let config = zfs.pool_stats(&name).unwrap_or_default();
         let state = config.list("vdev_tree").and_then(|t| t.u64s("vdev_stats")).and_then(|s| s.get(1)).copied();
         let bootfs = zfs.bootfs(&name).ok().flatten();
         let bootfs = bootfs.as_deref().unwrap_or("not set");
-        let suspended = if config.get("suspended").is_some() { ", SUSPENDED: its disks do not answer" } else { "" };
-        let _ =
-            writeln!(out, "imported  pool {name} (guid {guid}), {}, bootfs {bootfs}{suspended}", state_words(state));
+        let _ = writeln!(out, "{pool}, {}, bootfs {bootfs}", state_words(state));
     }
     out
 }
@@ -86,6 +90,10 @@ pub(super) fn datasets(system: &dyn System, pool: Option<&str>) -> Result<String
     };
     let mut out = String::new();
     for pool in &pools {
+        if let Some(waits) = waits(system, pool) {
+            let _ = writeln!(out, "{pool}  SUSPENDED: the pool {waits}");
+            continue;
+        }
         let bootfs = zfs.bootfs(pool).ok().flatten();
         for objset in zfs.datasets(pool).map_err(|e| format!("{e}; is pool {pool} imported?"))? {
             let dataset = from_zfs::dataset(&objset, true);

@@ -2,10 +2,23 @@
 
 use nix::sys::reboot::{RebootMode, reboot};
 use std::convert::Infallible;
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+/// How long what was written last may take to reach the disks.
+const SYNC_PATIENCE: Duration = Duration::from_secs(15);
 
 fn stop(mode: RebootMode) -> nix::Result<Infallible> {
-    // Everything imported is consistent on disk at any moment; sync only saves the last seconds of a rescue session.
-    nix::unistd::sync();
+    // Everything imported is consistent on disk at any moment; sync only saves the last seconds of a rescue session, and
+    // never ends where a pool has lost its disk.
+    let (done, synced) = channel();
+    let sync = std::thread::Builder::new().spawn(move || {
+        nix::unistd::sync();
+        let _ = done.send(());
+    });
+    if sync.is_ok() {
+        let _ = synced.recv_timeout(SYNC_PATIENCE);
+    }
     reboot(mode)
 }
 

@@ -17,6 +17,7 @@ const DST_START: usize = 256 * 1024;
 const DST_MAX: usize = 64 * 1024 * 1024;
 
 /// Errnos beyond 1023 that OpenZFS defines itself (include/sys/fs/zfs.h).
+const ZFS_ERR_NO_CHECKPOINT: i32 = 1026;
 const ZFS_ERR_IOC_CMD_UNAVAIL: i32 = 1029;
 const ZFS_ERR_IOC_ARG_BADTYPE: i32 = 1032;
 
@@ -37,6 +38,7 @@ pub fn describe(errno: i32) -> String {
     match errno {
         libc::EREMOTEIO => "the pool is or may be in use by another host (multihost)".into(),
         libc::EBADE => "checksum error".into(),
+        ZFS_ERR_NO_CHECKPOINT => "it has no checkpoint".into(),
         ZFS_ERR_IOC_CMD_UNAVAIL..=ZFS_ERR_IOC_ARG_BADTYPE => {
             "this OpenZFS does not know the call: module too old or too new for this taproot-init".into()
         }

@@ -165,7 +165,14 @@ pub fn multihost(info: &NvList) -> String {
     }
     let host = info.text("mmp_hostname").map_or_else(|| "a host without a name".to_owned(), |name| printable(&name));
     let hostid = info.u64("mmp_hostid").map(|id| format!(" (hostid {id:08x})")).unwrap_or_default();
-    format!("it is in use by another system, {host}{hostid} (multihost)")
+    format!(
+        "it is in use by another system, {host}{hostid} (multihost); export it there or shut that system down, then retry"
+    )
+}
+
+/// Whether an imported pool waits for its disks, from its configuration. The value is its `failmode`, 0 is `wait`.
+pub fn suspended(stats: &NvList) -> bool {
+    stats.get("suspended").is_some()
 }
 
 /// A slot without devices: a removed vdev.
@@ -339,7 +346,11 @@ mod tests {
         info.set("mmp_hostid", Value::U64(0xabc));
         list.set("load_info", Value::List(info.clone()));
         let j = judge(&list);
-        assert_eq!(j.reason, "it is in use by another system, else?where (hostid 00000abc) (multihost)");
+        assert_eq!(
+            j.reason,
+            "it is in use by another system, else?where (hostid 00000abc) (multihost); export it there or shut that system \
+             down, then retry"
+        );
         assert!(!j.wait_helps);
         info.set("mmp_state", Value::U64(2));
         list.set("load_info", Value::List(info));

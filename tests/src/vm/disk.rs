@@ -101,6 +101,26 @@ impl Scratch {
         Ok(Disk { path, format: "qcow2", serial: serial.to_owned(), bus: Bus::Virtio, read_only: false })
     }
 
+    /// A copy of the pool disk with this serial that several machines can have at the same time: it is raw, and all of
+    /// them see what one writes.
+    pub fn shared(&self, system: &System, serial: &str) -> Result<Disk> {
+        let path = self.dir.path().join(format!("{serial}.img"));
+        kit::run(Command::new("cp").arg("--sparse=always").arg(system.pool_disk(serial)).arg(&path))?;
+        Ok(Disk { path, format: "raw", serial: serial.to_owned(), bus: Bus::Virtio, read_only: false })
+    }
+
+    /// The view of a [`Self::shared`] disk that keeps to itself what its machine writes.
+    pub fn overlay_of(&self, shared: &Disk) -> Result<Disk> {
+        let path = self.dir.path().join(format!("{}.qcow2", shared.serial));
+        kit::run(
+            Command::new("qemu-img")
+                .args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"])
+                .arg(&shared.path)
+                .arg(&path),
+        )?;
+        Ok(Disk { path, format: "qcow2", ..shared.clone() })
+    }
+
     /// Writable copies of several pool disks.
     pub fn overlays(&self, system: &System, serials: &[&str]) -> Result<Vec<Disk>> {
         serials.iter().map(|serial| self.overlay(system, serial)).collect()

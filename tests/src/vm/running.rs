@@ -194,6 +194,17 @@ impl Running {
         Ok(())
     }
 
+    /// How many writes the guest has sent to a disk so far.
+    pub fn writes(&mut self, disk: &Disk) -> Result<u64> {
+        let stats = self.qmp.execute("query-blockstats", &json!({}))?;
+        let node = disk.node();
+        let of_disk = stats.as_array().and_then(|all| {
+            all.iter().find(|entry| entry.get("node-name").and_then(|name| name.as_str()) == Some(&node))
+        });
+        let writes = of_disk.and_then(|entry| entry.get("stats")?.get("wr_operations")?.as_u64());
+        writes.with_context(|| format!("QEMU counts no writes to {node}: {stats}"))
+    }
+
     /// True if these bytes are anywhere in the guest's memory.
     pub fn memory_contains(&mut self, needle: &[u8]) -> Result<bool> {
         self.memory_count(needle).map(|count| count > 0)
