@@ -45,7 +45,6 @@ fuzz_target!(|bytes: &[u8]| {
             if let Ok(table) = ModuleTable::parse(&text) {
                 assert!(table.modules.len() <= text.lines().count());
                 let index = AliasIndex::new(&table);
-                assert!(index.len() <= table.aliases.len());
                 for (pattern, _) in table.aliases.iter().take(4) {
                     assert!(index.matches(pattern).iter().all(|module| *module < table.modules.len()));
                 }
