@@ -28,7 +28,7 @@ lint: ## rustfmt and clippy, warnings are errors
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 
 unit: ## the tests that need no virtual machine
-	cargo test --locked --workspace --lib --bins
+	cargo test --locked --workspace --lib
 
 test: build kit ## everything: lint, unit tests, scenarios in virtual machines on both kit systems
 	@tests/run.sh

@@ -19,7 +19,7 @@ RUSTFLAGS='' cargo run --locked --quiet --target $target --example seeds --targe
 
 failed=0
 for name in "$@"; do
-    mkdir -p "corpus/$name" "artifacts/$name"
+    mkdir -p "corpus/$name" "artifacts/$name" "target/seeds/corpus/$name"
     log="target/$name.log"
     echo "fuzz: $name: $seconds s"
     # No input may take 5 s or 512 MiB.

@@ -10,10 +10,7 @@ fn main() -> ExitCode {
         Command::Initramfs(args) => initramfs::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Explain(args) => explain::run(&args),
-        Command::Completions { shell } => {
-            completions::run(shell);
-            Ok(())
-        }
+        Command::Completions { shell } => completions::run(shell),
         Command::Man { directory } => man::run(&directory),
     };
     match result {

@@ -132,7 +132,19 @@ fn other_lines_lead_elsewhere() {
     // Snapshots.
     let doc = recorded.json("zfs=tank/ROOT/a@old bootfs.snapshot");
     assert!(doc["boot"]["remarks"].to_string().contains("tank/ROOT/a_old, a clone of tank/ROOT/a@old"), "{doc}");
-    assert!(doc["boot"]["remarks"].to_string().contains("the snapshot tank/ROOT/a@KERNEL-RELEASE is taken"), "{doc}");
+    assert!(
+        doc["boot"]["remarks"].to_string().contains("the snapshot tank/ROOT/a_old@KERNEL-RELEASE is taken"),
+        "{doc}"
+    );
+    // What a read-only import leaves undone.
+    let doc = recorded.json("zfs=tank/ROOT/a@old rollback=on bootfs.rollback=x bootfs.snapshot=y taproot.import=ro");
+    for part in ["a@old itself is mounted, read-only", "not rolled back to @x", "a@y is not taken"] {
+        assert!(doc["boot"]["remarks"].to_string().contains(part), "{part}: {doc}");
+    }
+    assert!(!doc["boot"]["remarks"].to_string().contains("is rolled back"), "{doc}");
+    for mount in doc["boot"]["mounts"].as_array().unwrap() {
+        assert!(mount["options"].as_str().unwrap().starts_with("ro,"), "{mount}");
+    }
     assert_eq!(doc["boot"]["root"], "tank/ROOT/a");
     // Roots that are not there.
     let doc = recorded.json("zfs=tank/ROOT/c");

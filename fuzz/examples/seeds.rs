@@ -90,6 +90,9 @@ const REAL: [&[u8]; 2] = [
     include_bytes!("../../init-rs/src/zfs/label/testdata/raidz-openzfs-2.3.label"),
 ];
 
+/// The checksum of a label: 256 bits.
+const CHECKSUM: usize = 32;
+
 fn write(directory: &Path, seeds: &[Vec<u8>]) -> io::Result<()> {
     fs::create_dir_all(directory)?;
     for (i, seed) in seeds.iter().enumerate() {
@@ -109,7 +112,12 @@ fn main() -> io::Result<()> {
     ]);
     let made =
         [member(101, mirror(0)), member(102, mirror(0)), member(201, mirror(1)), member(301, disk(1, 301)), spare];
-    let real = REAL.iter().filter_map(|label| NvList::decode(label).ok());
+    let real = REAL.iter().map(|label| {
+        let list = label.len().checked_sub(CHECKSUM).and_then(|end| label.get(..end)).unwrap_or_default();
+        // On the disk there are zeros behind it, and the first of them belong to it.
+        NvList::decode(&[list, &[0; 64]].concat()).map_err(io::Error::other)
+    });
+    let real = real.collect::<io::Result<Vec<_>>>()?;
     let labels: Vec<NvList> = made.into_iter().chain(real).collect();
 
     let nvlists =
@@ -131,7 +139,65 @@ fn main() -> io::Result<()> {
 
     // Each known word with what may follow it, and the shapes that roots have.
     let words = taproot_init::cmdline::known::KNOWN.iter().map(|known| format!("{}{}", known.word, known.form));
-    let roots = ["root=ZFS=p/d@s", "root=zfs:p/d+e", "root=\"ZFS=p/a b\" -- single", "root=p/d boot=zfs", "zfs=p rpool=1"];
+    let roots =
+        ["root=ZFS=p/d@s", "root=zfs:p/d+e", "root=\"ZFS=p/a b\" -- single", "root=p/d boot=zfs", "zfs=p rpool=1"];
     let lines = words.chain(roots.map(str::to_owned)).map(String::into_bytes).collect::<Vec<_>>();
-    write(&directory.join("cmdline"), &lines)
+    write(&directory.join("cmdline"), &lines)?;
+
+    write(&directory.join("superblock"), &devices())?;
+    write(&directory.join("text"), &texts())
+}
+
+/// The beginnings of devices, and of a program, behind the byte that makes them long enough.
+fn devices() -> Vec<Vec<u8>> {
+    let magics: [(usize, &[u8]); 12] = [
+        (1080, b"\x53\xef"),
+        (0, b"XFSB"),
+        (0x10040, b"_BHRfS_M"),
+        (4086, b"SWAPSPACE2"),
+        (4076, b"SWAPSPACE2S1SUSPEND\0"),
+        (1024, b"\x10\x20\xf5\xf2"),
+        (3, b"NTFS    "),
+        (3, b"EXFAT   "),
+        (0x8000, b"\x01CD001"),
+        (0, b"EFI PART"),
+        (0, b"#!/bin/sh\n"),
+        (0, b"\x7fELF\x02\x01"),
+    ];
+    let mut seeds: Vec<Vec<u8>> = magics
+        .iter()
+        .map(|(at, magic)| {
+            let mut bytes = vec![0; (at + magic.len() + 1).next_multiple_of(512)];
+            bytes[0] = 30;
+            bytes[at + 1..at + 1 + magic.len()].copy_from_slice(magic);
+            bytes
+        })
+        .collect();
+    for (kind_at, kind, sector) in [(82, &b"FAT32   "[..], 32_u8), (54, b"FAT16   ", 1)] {
+        let mut fat = vec![0; 4096];
+        fat[0] = 30;
+        fat[1 + kind_at..1 + kind_at + 8].copy_from_slice(kind);
+        // Sectors of 512 bytes, clusters of 8, reserved sectors, two tables, 512 entries, a cluster for the root.
+        for (at, byte) in
+            [(12, 2), (13, 8), (14, sector), (16, 2), (18, 2), (22, 1), (36, 1), (44, 2), (510, 0x55), (511, 0xaa)]
+        {
+            fat[1 + at] = byte;
+        }
+        seeds.push(fat);
+    }
+    seeds
+}
+
+/// One text of each kind, behind the byte that chooses the kind.
+fn texts() -> Vec<Vec<u8>> {
+    let texts: [&[u8]; 7] = [
+        b"tank/usr /usr zfs x-initrd.mount,zfsutil 0 0\nLABEL=a\\040b /home ext4 nofail 0 2\n# c\n",
+        b"tank\t/tank\ton\ton\ton\ton\ton\toff\ton\toff\t-\tnone\t-\t-\t-\t-\t-\t-\t-\t-\n",
+        b"add@/devices/virtio0/block/vda\0SUBSYSTEM=block\0DEVNAME=vda\0MODALIAS=virtio:d2v1\0",
+        b"kernel=6.1\npacker=x\ncmdline=quiet\npool=tank\t7\t/dev/vda\n",
+        b"$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4",
+        b"/dev/disk/by-label/a\\x20b",
+        b"taproot-modules 1\nmodule\tzfs\t/z.ko\tboot\tspl\t-\ta=1\nalias\tpci:v*[0-9]?\tzfs\nblacklist\tx\n",
+    ];
+    (0_u8..).zip(texts).map(|(kind, text)| [&[kind], text].concat()).collect()
 }

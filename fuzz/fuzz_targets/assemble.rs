@@ -41,7 +41,7 @@ fn check(pool: &assemble::Candidate) {
 }
 
 fn seen(device: u8, config: NvList) -> Seen {
-    Seen { device: format!("/dev/sd{device}"), label: Label { config, index: 0, agreeing: 1 } }
+    Seen { device: format!("/dev/sd{device}"), label: Label { config, index: 0 } }
 }
 
 fn packed(mut bytes: &[u8]) -> Vec<Seen> {

@@ -1,9 +1,10 @@
-//! A device of any bytes, which repeat behind their end: probing ends in a kind or none, and so does the look at its first
-//! page for a hibernation image.
+//! A device of any bytes, which repeat behind their end: probing ends in a kind or none, and so do the look at its first
+//! page for a hibernation image, at its partition table, and at a program that consists of them.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use taproot_init::devices::probe::superblock;
+use taproot_init::boot::program::{Form, form};
+use taproot_init::devices::probe::{gpt, superblock};
 use taproot_init::devices::swap::{Header, signature_without_image};
 
 fuzz_target!(|bytes: &[u8]| {
@@ -27,6 +28,17 @@ fuzz_target!(|bytes: &[u8]| {
         assert!(!found.kind.is_empty());
         assert!(found.label.iter().chain(&found.uuid).all(|text| !text.is_empty() && text.len() < 2048));
     }
+    let header = data.get(..92).unwrap_or(data);
+    if let Some((uuid, name)) = gpt(header, 512, u64::from(*control), &mut |at, buf| read(at, buf).ok()) {
+        assert!(uuid.len() == 36 && name.len() <= 3 * 36);
+    }
+    let program = form(&mut |at, buf: &mut [u8]| {
+        let rest = data.get(usize::try_from(at).ok()?..).unwrap_or_default();
+        let n = rest.len().min(buf.len());
+        buf[..n].copy_from_slice(&rest[..n]);
+        Some(n)
+    });
+    assert!(!matches!(program, Form::Interpreted(path) if path.len() > 3 * 4096));
     let header = Header::read(data);
     assert!(header.swap || header.image.is_none());
     if header.image.is_some() {

@@ -75,7 +75,7 @@ make_set() { # SET
     [ ${#drives[@]} -gt 0 ] || die "pools/$set.sh: no line '# disks: SERIAL=SIZE ...' at its beginning"
     cat "$here/pools/lib" "$script" >"$new/script"
     hostid=$(header "$set" hostid) hostname=$(header "$set" hostname) memory=$(header "$set" memory)
-    words="console=ttyS0 panic=-1 quiet${hostid:+ helper.hostid=$hostid}${hostname:+ helper.hostname=$hostname}"
+    words="console=ttyS0 no_timer_check panic=-1 quiet${hostid:+ helper.hostid=$hostid}${hostname:+ helper.hostname=$hostname}"
 
     accel=$("$here/accel.sh")
     limit=1800

@@ -34,8 +34,10 @@ pub struct Facts {
     pub fstab: Option<Vec<FstabEntry>>,
     /// What is to be said about the facts themselves.
     pub remarks: Vec<String>,
+    /// Guids of pools that the recorded boot did not open: their bootfs is not known.
+    pub(super) not_opened: BTreeSet<u64>,
     /// The running kernel, where it can be asked for more; and the pools already asked for.
-    system: Option<(Linux, BTreeSet<String>)>,
+    pub(super) system: Option<(Linux, BTreeSet<String>)>,
 }
 
 /// `boot.json`, as far as it is read. Fields are added to it over time, so what is missing has a default.
@@ -132,7 +134,7 @@ impl Facts {
             bail!("{name}: format {} is not known here (expected 1); use the taproot of that boot", doc.format);
         }
         let zfs = doc.zfs.map(|v| format!(", OpenZFS {v}")).unwrap_or_default();
-        let mut remarks = Vec::new();
+        let (mut remarks, mut not_opened) = (Vec::new(), BTreeSet::new());
         if doc.datasets_left_out > 0 {
             remarks.push(format!("{} datasets were left out of the record", doc.datasets_left_out));
         }
@@ -140,6 +142,7 @@ impl Facts {
         for pool in pools.iter_mut().filter(|p| p.problem.as_deref() == Some(NOT_OPENED)) {
             // The boot that is explained might open it, and its labels say that it is complete.
             (pool.health, pool.problem) = (Health::Online, None);
+            not_opened.insert(pool.guid);
             remarks.push(format!(
                 "that boot did not open pool {}, so its bootfs is not known, and that it is in order is assumed",
                 pool.name
@@ -162,6 +165,7 @@ impl Facts {
             fstab: doc.root.is_some().then_some(lines),
             root: doc.root,
             remarks,
+            not_opened,
             system: None,
         })
     }
@@ -344,7 +348,7 @@ mod tests {
         let pools = vec![PoolFact { health: Health::Unavailable, problem, ..PoolFact::named("other", 5) }];
         let facts = Facts::from_json(&BootReport { pools, ..BootReport::default() }.to_json(), "f").unwrap();
         assert_eq!(facts.pools, [PoolFact::named("other", 5)]);
-        assert!(facts.remarks[0].contains("did not open pool other"));
+        assert!(facts.remarks[0].contains("did not open pool other") && facts.not_opened.contains(&5));
     }
 
     #[test]

@@ -148,9 +148,12 @@ fn text_of(setting: Setting) -> SettingText {
 
 /// What one word does.
 fn meaning(word: &str, request: &Request, all: &[Setting]) -> String {
+    let Some(token) = tokenize(word.as_bytes()).into_iter().next() else { return String::new() };
+    // In our own words `-` is as good as `_`.
+    let key = if token.key.starts_with("taproot.") { token.key.replace('-', "_") } else { token.key.clone() };
     let mut parts: Vec<String> = all
         .iter()
-        .filter(|s| !s.default && (s.why == word || (s.why.ends_with('=') && word.starts_with(&s.why))))
+        .filter(|s| !s.default && (s.why == word || s.why.strip_suffix('=') == Some(&key)))
         .map(|s| format!("{}: {}", s.name, s.value))
         .collect();
     let said = |notes: &[Note]| -> Vec<String> {
@@ -161,14 +164,17 @@ fn meaning(word: &str, request: &Request, all: &[Setting]) -> String {
     if !parts.is_empty() {
         return parts.join("; ");
     }
-    let Some(token) = tokenize(word.as_bytes()).into_iter().next() else { return String::new() };
-    if let Some(known) = known::find(&token.key) {
+    if let Some(known) = known::find(&key) {
+        let types = token.value.as_deref().unwrap_or_default();
+        if matches!(known.word, "rootfstype" | "boot") && !types.split(',').any(|t| t == "zfs") {
+            return format!("no effect; {}=zfs has one", known.word);
+        }
         // What it would do if it stood alone tells whether another word has taken its place.
         let alone = settings(&parse(word.as_bytes())).iter().any(|s| !s.default);
-        return if alone && !SILENT.contains(&known.word) {
-            format!("{}: decided by another word", known.meaning)
-        } else {
-            known.meaning.to_owned()
+        return match (alone, SILENT.contains(&known.word)) {
+            (true, false) => format!("{}: decided by another word", known.meaning),
+            (false, false) if token.is_off() => format!("switched off: {}", known.meaning),
+            _ => known.meaning.to_owned(),
         };
     }
     match token.key.split_once('.') {
@@ -203,8 +209,10 @@ fn boot(request: &Request, facts: &mut Facts) -> Boot {
         }
     };
     boot.remarks.extend(choice.warnings.iter().cloned());
-    let bootfs = facts.pools.iter().find(|p| p.guid == choice.guid).and_then(|p| p.bootfs.clone());
-    let root = choice.dataset.clone().or(bootfs);
+    let pool = facts.pools.iter().find(|p| p.guid == choice.guid);
+    let root = choice.dataset.clone().or(pool.and_then(|p| p.bootfs.clone()));
+    // Neither can be asked before it is imported.
+    let unknown = facts.not_opened.contains(&choice.guid) || pool.is_some_and(|p| p.unwritable.is_some());
     boot.choice = Some(Choice {
         pool: choice.pool.clone(),
         guid: choice.guid.to_string(),
@@ -212,6 +220,11 @@ fn boot(request: &Request, facts: &mut Facts) -> Boot {
         better: choice.better,
     });
     let Some(root) = root else {
+        if unknown {
+            let text = "is not known here; a boot reads it when the pool is imported";
+            boot.remarks.push(format!("the bootfs of pool {} {text}", choice.pool));
+            return boot;
+        }
         boot.failure = Some(select::no_bootfs(&choice.pool));
         return boot;
     };
@@ -229,31 +242,39 @@ fn boot(request: &Request, facts: &mut Facts) -> Boot {
     boot
 }
 
-/// What is done with snapshots before the mounts; they are planned for the root itself.
+/// What is done with snapshots before the mounts, in this order; the mounts are planned for the root itself.
 fn snapshots(request: &Request, root: &str, of_bootfs: Option<String>, boot: &mut Boot) {
     let asked = &request.snapshots;
     let release = |name: &Option<String>| name.clone().unwrap_or_else(|| "KERNEL-RELEASE".to_owned());
+    let read_only = request.import.read_only.value;
+    let mut mounted = root.to_owned();
+    if let Some(snapshot) = request.snapshot.as_ref().map(|s| s.value.clone()).or(of_bootfs) {
+        let name = asked.clone.as_ref().map(|c| c.value.as_str());
+        let remark = if read_only {
+            format!("{root}@{snapshot} itself is mounted, read-only")
+        } else if asked.rollback.value {
+            format!("{root} is rolled back to @{snapshot} before it is mounted ({})", asked.rollback.why)
+        } else {
+            match snapshots::clone_name(root, &snapshot, name) {
+                Ok(clone) => {
+                    mounted.clone_from(&clone);
+                    format!("the root is {clone}, a clone of {root}@{snapshot}; the mounts below are those of {root}")
+                }
+                Err(refusal) => refusal.to_string(),
+            }
+        };
+        boot.remarks.push(remark);
+    }
+    let not = if read_only { "not " } else { "" };
     if let Some(to) = &asked.rollback_to {
-        boot.remarks.push(format!("{root} is rolled back to @{} ({})", release(&to.value), to.why));
+        boot.remarks.push(format!("{mounted} is {not}rolled back to @{} ({})", release(&to.value), to.why));
     }
     if let Some(take) = &asked.take {
-        boot.remarks.push(format!("the snapshot {root}@{} is taken ({})", release(&take.value), take.why));
+        boot.remarks.push(format!("the snapshot {mounted}@{} is {not}taken ({})", release(&take.value), take.why));
     }
-    let Some(snapshot) = request.snapshot.as_ref().map(|s| s.value.clone()).or(of_bootfs) else { return };
-    let name = asked.clone.as_ref().map(|c| c.value.as_str());
-    let remark = if asked.rollback.value {
-        format!("{root} is rolled back to @{snapshot} before it is mounted ({})", asked.rollback.why)
-    } else if request.import.read_only.value {
-        format!("{root}@{snapshot} itself is mounted, read-only")
-    } else {
-        match snapshots::clone_name(root, &snapshot, name) {
-            Ok(clone) => {
-                format!("the root is {clone}, a clone of {root}@{snapshot}; the mounts below are those of {root}")
-            }
-            Err(refusal) => refusal.to_string(),
-        }
-    };
-    boot.remarks.push(remark);
+    if read_only && (asked.rollback_to.is_some() || asked.take.is_some()) {
+        boot.remarks.push(format!("nothing is written to the pool ({})", request.import.read_only.why));
+    }
 }
 
 fn plan(request: &Request, root: &Dataset, facts: &Facts, boot: &mut Boot) {
@@ -349,9 +370,24 @@ mod tests {
     }
 
     #[test]
+    fn a_bootfs_that_is_not_known_is_not_called_missing() {
+        let explained = |pool: PoolFact, not_opened: &[u64]| {
+            let not_opened = not_opened.iter().copied().collect();
+            let mut facts = Facts { pools: vec![pool], not_opened, ..Facts::default() };
+            explain("zfs=p taproot.import=ro", "here", Some(&mut facts)).boot.unwrap()
+        };
+        let unwritable = PoolFact { unwritable: Some("features".into()), ..PoolFact::named("p", 1) };
+        for boot in [explained(PoolFact::named("p", 1), &[1]), explained(unwritable, &[])] {
+            assert!(boot.failure.is_none() && boot.remarks.iter().any(|r| r.contains("bootfs of pool p is not known")));
+        }
+        assert!(explained(PoolFact::named("p", 1), &[]).failure.unwrap().contains("pool p has no bootfs"));
+    }
+
+    #[test]
     fn every_word_is_explained() {
         let line = "root=ZFS=a/b ro quiet splash zfs.zfs_arc_max=1 taproot.wiat=5 taproot.wait=3 taproot.wait=9 \
-                    taproot.also=a/c boot=zfs spl.spl_hostid=00bab10c zfs_force=0 zfs_boot_only -- single";
+                    taproot.also=a/c taproot.skip-pools=x taproot.key-wait=3 \
+                    taproot.key-wait=4 \"taproot.also=a/b c\" boot=zfs rootfstype=ext4 spl.spl_hostid=00bab10c zfs_force=0 zfs_boot_only -- single";
         let e = explain(line, "here", None);
         assert_eq!(meaning_of(&e, "root=ZFS=a/b"), "root: dataset a/b");
         assert_eq!(meaning_of(&e, "ro"), "root's mount: ro");
@@ -360,10 +396,14 @@ mod tests {
         assert!(meaning_of(&e, "taproot.wiat=5").contains("did you mean taproot.wait?"));
         assert_eq!(meaning_of(&e, "taproot.wait=3"), "how long to wait for the wanted pool: decided by another word");
         assert_eq!(meaning_of(&e, "taproot.wait=9"), "wait for the pool: 9 s");
-        assert_eq!(meaning_of(&e, "taproot.also=a/c"), "also mounted: a/c");
+        assert_eq!(meaning_of(&e, "taproot.also=a/c"), "also mounted: a/c, a/b c");
+        assert_eq!(meaning_of(&e, "\"taproot.also=a/b c\""), "also mounted: a/c, a/b c");
+        assert_eq!(meaning_of(&e, "taproot.skip-pools=x"), "pools to leave alone: x");
+        assert!(meaning_of(&e, "taproot.key-wait=3").ends_with("decided by another word"));
         assert!(meaning_of(&e, "spl.spl_hostid=00bab10c").contains("0x00bab10c would do"));
         assert!(meaning_of(&e, "boot=zfs").starts_with("root=POOL/DATASET is a dataset"));
-        assert!(!meaning_of(&e, "zfs_force=0").contains("another word"));
+        assert!(meaning_of(&e, "zfs_force=0").starts_with("switched off: "));
+        assert_eq!(meaning_of(&e, "rootfstype=ext4"), "no effect; rootfstype=zfs has one");
         assert_eq!(e.init_args, ["single"]);
         assert_eq!(e.problems.len(), 1);
         assert!(e.boot.is_none());

@@ -121,6 +121,15 @@ pub(crate) fn lz4_legacy_read(bytes: &[u8], limit: usize) -> io::Result<Vec<u8>>
     let mut rest = bytes.get(4..).ok_or_else(|| bad("too short"))?;
     let mut out = Vec::new();
     while let Some((size, tail)) = rest.split_first_chunk::<4>() {
+        // As in the kernel (`lib/decompress_unlz4.c`): padding ends the frame, and another frame may follow.
+        match u32::from_le_bytes(*size) {
+            0 => break,
+            LZ4_LEGACY_MAGIC => {
+                rest = tail;
+                continue;
+            }
+            _ => {}
+        }
         let size = usize::try_from(u32::from_le_bytes(*size)).map_err(|_| bad("block size"))?;
         let block = tail.get(..size).ok_or_else(|| bad("cut off"))?;
         let data = lz4_flex::block::decompress(block, LZ4_BLOCK).map_err(|e| bad(&e.to_string()))?;
@@ -145,6 +154,13 @@ mod tests {
         for bad in ["zstd:0", "zstd:23", "gzip:10", "lz4:1", "none:1", "bzip2", "zstd:x", ""] {
             assert!(bad.parse::<Compression>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn lz4_frames_that_are_joined_and_padded() {
+        let joined = [lz4_legacy(b"one"), lz4_legacy(b"two"), vec![0; 512]].concat();
+        assert_eq!(lz4_legacy_read(&joined, 100).unwrap(), b"onetwo");
+        assert!(lz4_legacy_read(&joined, 5).is_err(), "too large");
     }
 
     #[test]

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use taproot_init::devices::block;
 use taproot_init::devices::table::canonical_name;
 use taproot_init::image::ExpectedPool;
+use taproot_init::sys::linux::Linux;
+use taproot_init::zfs::ioctl::Zfs;
 use taproot_init::zfs::label::{PoolState, read_labels};
 
 /// What stands between a disk and the processor.
@@ -79,26 +81,58 @@ pub fn root_pool(mounts: &str) -> Option<String> {
     source.split(['/', '@']).next().map(|pool| pool.replace("\\040", " "))
 }
 
-/// Finds the vdevs of the pool in use that has this name, by their labels: the kernel's names of the disks or
-/// partitions, and the pool as an image expects it.
-pub fn find_pool(sys: &Path, dev: &Path, name: &str) -> (Vec<String>, Option<ExpectedPool>) {
-    let mut names = Vec::new();
-    let mut expected: Option<ExpectedPool> = None;
+/// The guid by which the kernel knows an imported pool.
+pub fn imported_guid(name: &str) -> Option<u64> {
+    let system = Linux::new();
+    let pools = Zfs::new(&system).imported_pools().ok()?;
+    pools.into_iter().find(|(known, guid)| known == name && *guid != 0).map(|(_, guid)| guid)
+}
+
+/// A disk or partition with the label of a pool in use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// The kernel's name.
+    pub device: String,
+    /// A path that stays.
+    pub path: String,
+    /// Guid of the pool.
+    pub pool: u64,
+}
+
+/// The disks and partitions whose labels say that they belong to a pool in use that has this name.
+pub fn members(sys: &Path, dev: &Path, name: &str) -> Vec<Member> {
+    let mut members = Vec::new();
     for device in block::enumerate(sys, dev).devices {
         let Ok(file) = File::open(&device.node) else { continue };
         let mut read = |offset: u64, buffer: &mut [u8]| file.read_exact_at(buffer, offset);
         let Ok(label) = read_labels(&mut read, device.size_bytes) else { continue };
-        let guid = label.pool_guid().unwrap_or(0);
-        if label.state() != PoolState::Active || label.pool_name().as_deref() != Some(name) {
-            continue;
-        }
-        let pool = expected.get_or_insert_with(|| ExpectedPool { name: name.to_owned(), guid, vdevs: Vec::new() });
-        if pool.guid == guid {
-            pool.vdevs.push(stable_path(dev, &device.node).to_string_lossy().into_owned());
-            names.push(device.name);
+        if label.state() == PoolState::Active && label.pool_name().as_deref() == Some(name) {
+            let path = stable_path(dev, &device.node).to_string_lossy().into_owned();
+            members.push(Member { device: device.name, path, pool: label.pool_guid().unwrap_or(0) });
         }
     }
-    (names, expected)
+    members
+}
+
+/// The pool as an image expects it, and its disks. `imported`: its guid, if the kernel told it; without, disks of two pools
+/// of one name (another machine's disk is attached) give none, because an image takes what it expects for its own.
+pub fn expected(name: &str, members: &[Member], imported: Option<u64>) -> Result<(ExpectedPool, Vec<String>), String> {
+    let guids: BTreeSet<u64> = members.iter().map(|member| member.pool).collect();
+    let guid = match (imported, guids.len()) {
+        (Some(guid), _) if guids.contains(&guid) => guid,
+        (None, 1) => guids.first().copied().unwrap_or(0),
+        (None, 2..) => {
+            let list: Vec<String> = guids.iter().map(ToString::to_string).collect();
+            return Err(format!("several pools on the disks are called {name} (guids {})", list.join(", ")));
+        }
+        _ => return Err("no label of it could be read (are you root?)".to_owned()),
+    };
+    let (vdevs, devices) = members
+        .iter()
+        .filter(|member| member.pool == guid)
+        .map(|member| (member.path.clone(), member.device.clone()))
+        .unzip();
+    Ok((ExpectedPool { name: name.to_owned(), guid, vdevs }, devices))
 }
 
 /// A name of a device that survives another order of disks: the first below `by-id`, else its node.
@@ -120,6 +154,19 @@ mod tests {
         assert_eq!(root_pool(mounts).as_deref(), Some("rpool"));
         assert_eq!(root_pool("/dev/vda1 / ext4 rw 0 0\n"), None);
         assert_eq!(root_pool("tank / zfs rw 0 0\n").as_deref(), Some("tank"));
+    }
+
+    #[test]
+    fn another_machines_disk_with_a_pool_of_the_same_name_is_not_expected() {
+        let member = |device: &str, pool| Member { device: device.into(), path: format!("/dev/{device}"), pool };
+        let disks = [member("sda3", 7), member("sdb3", 9), member("sdc3", 9)];
+        let (pool, devices) = expected("rpool", &disks, Some(9)).unwrap();
+        assert_eq!((pool.guid, devices), (9, vec!["sdb3".to_owned(), "sdc3".to_owned()]));
+        assert_eq!(pool.vdevs, ["/dev/sdb3", "/dev/sdc3"]);
+        assert!(expected("rpool", &disks, None).unwrap_err().contains("guids 7, 9"));
+        assert_eq!(expected("rpool", &disks[1..], None).unwrap().0.guid, 9);
+        assert!(expected("rpool", &disks, Some(8)).unwrap_err().contains("no label"));
+        assert!(expected("rpool", &[], None).is_err());
     }
 
     #[test]

@@ -144,7 +144,7 @@ pub fn build(settings: &Settings, progress: &Progress) -> Result<Summary> {
         format!("{}: expected the static taproot-init; name it with --init", settings.init.display())
     })?;
     preflight::init(&settings.init.display().to_string(), &init, &mut problems);
-    let hostid = fs::read(settings.root.join("etc/hostid")).ok();
+    let hostid = hostid(&settings.root)?;
     preflight::hostid(hostid.as_deref(), &mut problems);
     let config = fs::read_to_string(settings.root.join(format!("boot/config-{version}"))).ok();
     preflight::compression(config.as_deref(), settings.compress, &mut problems);
@@ -218,6 +218,17 @@ pub fn build(settings: &Settings, progress: &Progress) -> Result<Summary> {
     })
 }
 
+/// This system's hostid; a file that is there and cannot be read is not taken for none, or the pool would count as another
+/// system's.
+fn hostid(root: &Path) -> Result<Option<Vec<u8>>> {
+    let path = root.join("etc/hostid");
+    match fs::read(&path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e).with_context(|| format!("{}: reading the hostid", path.display())),
+    }
+}
+
 /// The pool of this machine's root and what its disks hang on; nothing when another tree is packed.
 fn root_pool(settings: &Settings, progress: &Progress) -> (Vec<taproot_init::image::ExpectedPool>, Vec<host::Chain>) {
     if settings.root != Path::new("/") {
@@ -225,11 +236,14 @@ fn root_pool(settings: &Settings, progress: &Progress) -> (Vec<taproot_init::ima
     }
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let Some(name) = host::root_pool(&mounts) else { return (vec![], vec![]) };
-    let (devices, pool) = host::find_pool(Path::new("/sys"), Path::new("/dev"), &name);
-    if pool.is_none() {
-        progress.note(&format!("/ is on pool {name}, but no label of it could be read (are you root?)"));
+    let members = host::members(Path::new("/sys"), Path::new("/dev"), &name);
+    match host::expected(&name, &members, host::imported_guid(&name)) {
+        Ok((pool, disks)) => (vec![pool], disks.iter().map(|disk| host::chain(Path::new("/sys"), disk)).collect()),
+        Err(why) => {
+            progress.note(&format!("/ is on pool {name}, but the image does not expect it: {why}"));
+            (vec![], vec![])
+        }
     }
-    (pool.into_iter().collect(), devices.iter().map(|device| host::chain(Path::new("/sys"), device)).collect())
 }
 
 fn add_file(tree: &mut Tree, root: &Path, source: &Path, target: &str) -> Result<()> {
@@ -257,4 +271,17 @@ fn manifest(tree: &Tree) -> String {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hostid_that_cannot_be_read_is_not_none() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(hostid(dir.path()).unwrap(), None);
+        fs::create_dir_all(dir.path().join("etc/hostid")).unwrap();
+        assert!(format!("{:#}", hostid(dir.path()).unwrap_err()).contains("reading the hostid"));
+    }
 }

@@ -5,7 +5,7 @@ use crate::pools::ImportError;
 use crate::rescue::Explanation;
 use crate::sys::switch_root::SwitchError;
 use crate::unlock::UnlockError;
-use crate::zfs::ioctl::ZfsError;
+use crate::zfs::ioctl::{ObjsetKind, ZfsError};
 use std::io;
 
 /// Why the boot cannot go on.
@@ -79,6 +79,18 @@ pub(super) enum Failure {
     /// The hand-over failed.
     #[error(transparent)]
     HandOver(#[from] SwitchError),
+}
+
+/// A root that was named but is no file system.
+pub(super) fn not_mountable(name: &str, kind: ObjsetKind) -> Failure {
+    let kind = if kind == ObjsetKind::Volume { "volume" } else { "dataset of another kind" };
+    let refusal = Refusal {
+        problem: format!("{name} is a {kind}, which cannot be mounted as the root"),
+        expected: "a file system of a pool".to_owned(),
+        found: vec![],
+        advice: vec!["name another one on the kernel command line: root=ZFS=pool/dataset; or set bootfs".to_owned()],
+    };
+    refusal.into()
 }
 
 impl From<Refusal> for Failure {
@@ -157,9 +169,35 @@ impl Failure {
                 &["look at the log (log)", "boot with taproot.import=ro to look at the pool without writing to it"],
             ),
             Self::Again => explain("a choice", vec![], &["retry"]),
+            // By now the new root is `/`, and what the image held is gone.
+            Self::HandOver(SwitchError::Exec { .. }) => explain(
+                "a program that this kernel executes",
+                vec![],
+                &["restart (reboot) and boot another root, or with init=/path/to/program"],
+            ),
             Self::HandOver(_) => {
                 explain("a root with /dev, /proc, /sys and /run", vec![], &["repair the root, then retry"])
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_volume_is_no_root() {
+        let failure = not_mountable("tank/vm", ObjsetKind::Volume);
+        assert_eq!(failure.to_string(), "tank/vm is a volume, which cannot be mounted as the root");
+        assert!(failure.explain().advice[0].contains("root=ZFS="));
+    }
+
+    #[test]
+    fn what_is_gone_is_not_to_be_retried() {
+        let source = io::Error::from_raw_os_error(libc::ENOEXEC);
+        let failure = Failure::from(SwitchError::Exec { init: "/sbin/init".into(), source });
+        let explanation = failure.explain();
+        assert!(explanation.advice.iter().all(|line| !line.contains("retry")), "{explanation:?}");
     }
 }

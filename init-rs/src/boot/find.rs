@@ -19,6 +19,22 @@ const POLL: Duration = Duration::from_secs(1);
 /// What may still come within this time of a quiet machine counts before `AUTO` settles for what is there.
 const QUIET: Duration = Duration::from_millis(300);
 
+/// How long the zfs module's own start may take; emulated machines need half a minute.
+const MODULE_LIMIT: Duration = Duration::from_secs(300);
+
+/// What is said of a zfs module that does not come to an end with its start; `None` while there is hope.
+fn stuck(waited: Duration) -> Option<Failure> {
+    let text = || format!("it is still starting after {} s; the kernel's log (log) may say why", waited.as_secs());
+    (waited >= MODULE_LIMIT).then(|| Failure::Module(text()))
+}
+
+/// How long labels of new disks are waited for before anything else is done; one that is slower is looked for again soon.
+const LABELS: Duration = Duration::from_secs(1);
+const LABELS_AGAIN: Duration = Duration::from_millis(200);
+/// A disk whose label takes longer is told of; one that takes this long is taken for missing.
+const SLOW_DISK: Duration = Duration::from_secs(5);
+const DEAD_DISK: Duration = Duration::from_secs(60);
+
 /// A pool that can be imported.
 #[derive(Debug)]
 pub(super) struct Found {
@@ -42,7 +58,12 @@ struct Search {
 
 impl Search {
     fn late(&self) -> bool {
-        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+        self.deadline.is_some_and(|deadline| Instant::now() >= deadline) && !self.reads_labels()
+    }
+
+    /// Whether there are disks whose labels may still come: they spin up, and are not missing.
+    fn reads_labels(&self) -> bool {
+        self.scanner.is_reading(DEAD_DISK)
     }
 
     /// Time to the deadline; `None`: for ever.
@@ -79,10 +100,12 @@ impl Boot<'_> {
                 if module_ready {
                     // The time to wait is for disks: what the module's own start took does not count.
                     search.deadline = Instant::now().checked_add(self.request.wait.value);
+                } else if let Some(failure) = stuck(now.elapsed()) {
+                    return Err(failure);
                 }
             }
             if module_ready {
-                let quiet = search.last_change.elapsed() >= QUIET && self.hardware.settled();
+                let quiet = search.last_change.elapsed() >= QUIET && self.hardware.settled() && !search.reads_labels();
                 let imported = self.pools().imported();
                 candidates.retain(|c| imported.iter().all(|pool| pool.guid != c.guid));
                 let late = search.late();
@@ -91,7 +114,7 @@ impl Boot<'_> {
                 let chosen = choose(&self.request, &facts, &self.image.pools);
                 self.report.pools = facts;
                 match chosen {
-                    Ok(choice) if late || self.enough(&choice, &candidates, &search.watched, quiet) => {
+                    Ok(choice) if late || self.enough(&choice, &candidates, &search, quiet) => {
                         return Ok(found(choice, search.watched, &self.report.pools));
                     }
                     Err(no) if late || (quiet && (!no.retry || self.hopeless(&candidates, &search.watched))) => {
@@ -118,9 +141,9 @@ impl Boot<'_> {
         for name in &changes.added {
             search.scanner.forget(name);
         }
-        if changes.any() || overdue {
+        if changes.any() || overdue || search.reads_labels() {
             search.last_look = Some(Instant::now());
-            if search.scanner.update(self.system) {
+            if search.scanner.update(LABELS) {
                 search.last_change = Instant::now();
             }
         }
@@ -136,6 +159,7 @@ impl Boot<'_> {
         late: bool,
         quiet: bool,
     ) {
+        let reads_labels = search.reads_labels();
         for candidate in candidates.iter_mut() {
             let fact = pools::fact(candidate, None, self.hostid);
             if candidate.is_ambiguous() || select::untouched(&self.request, &fact, &self.image.pools).is_some() {
@@ -146,7 +170,7 @@ impl Boot<'_> {
             // A vdev that was removed from the pool leaves a gap that labels cannot tell from a missing disk: only the
             // kernel knows, so it is asked as soon as no more disks are on their way.
             let complete = leaves_there && (candidate.missing_tops() == 0 || quiet);
-            let due = complete || late || self.grace_over(watched);
+            let due = complete || late || (!reads_labels && self.grace_over(watched));
             if due && watched.tried.as_ref().is_none_or(|tried| !tried.is_current(candidate)) {
                 watched.tried = Some(self.pools().open(candidate, labels));
             }
@@ -166,12 +190,13 @@ impl Boot<'_> {
 
     /// Whether to stop waiting and take the choice: every vdev there, or the grace time for the missing ones over. A choice
     /// that a later pool could better is taken only at the deadline.
-    fn enough(&self, choice: &Choice, candidates: &[Candidate], watched: &BTreeMap<u64, Watched>, quiet: bool) -> bool {
+    fn enough(&self, choice: &Choice, candidates: &[Candidate], search: &Search, quiet: bool) -> bool {
+        let (watched, reads_labels) = (&search.watched, search.reads_labels());
         // A pool that nobody named, neither the user nor the packer, may not be the only one: which of several boots must
         // not depend on the order in which disks wake up.
         let named =
             !self.automatic() || self.image.pools.iter().any(|p| p.guid == choice.guid || p.name == choice.pool);
-        let grace_over = watched.get(&choice.guid).is_none_or(|w| self.grace_over(w));
+        let grace_over = watched.get(&choice.guid).is_none_or(|w| !reads_labels && self.grace_over(w));
         if choice.better.is_some() || !(named || quiet || grace_over) {
             return false;
         }
@@ -207,8 +232,11 @@ impl Boot<'_> {
             .values()
             .filter_map(|w| Some(self.request.degraded.value?.saturating_sub(w.since.elapsed())));
         // Drivers that are loading tell of themselves only by the devices they bring.
-        let settling =
-            if self.hardware.settled() { QUIET.saturating_sub(search.last_change.elapsed()) } else { MODULE_POLL };
+        let settling = match self.hardware.settled() {
+            false => MODULE_POLL,
+            true if search.reads_labels() => LABELS_AGAIN,
+            true => QUIET.saturating_sub(search.last_change.elapsed()),
+        };
         grace.chain(search.left()).chain([settling]).filter(|d| !d.is_zero()).min().unwrap_or(POLL).min(POLL)
     }
 
@@ -223,6 +251,10 @@ impl Boot<'_> {
             Some(format!("pool {}: {}", c.name, seen::awaited(c, seen::judgement(&search.watched, c))?))
         };
         let incomplete: Vec<String> = candidates.iter().filter(wanted).filter_map(awaited).collect();
+        let slow = search.scanner.slow(SLOW_DISK);
+        if !slow.is_empty() {
+            self.log.warn(format!("no answer yet when reading the labels of: {}", slow.join(" ")));
+        }
         let what = if incomplete.is_empty() { "a pool to boot from".to_owned() } else { incomplete.join("; ") };
         let left = search.left().map_or("no deadline".to_owned(), |left| format!("{} s left", left.as_secs()));
         self.log.warn(format!("waiting for {what} ({left})"));
@@ -243,4 +275,15 @@ fn found(choice: Choice, mut watched: BTreeMap<u64, Watched>, facts: &[PoolFact]
     let config = watched.remove(&choice.guid).and_then(|w| w.tried).and_then(|t| t.reply);
     let bootfs = facts.iter().find(|f| f.guid == choice.guid).and_then(|f| f.bootfs.clone());
     Found { choice, config, bootfs }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_is_not_waited_for_for_ever() {
+        assert!(stuck(Duration::from_secs(60)).is_none());
+        assert!(stuck(MODULE_LIMIT).unwrap().to_string().contains("still starting after 300 s"));
+    }
 }

@@ -28,13 +28,8 @@ pub(super) struct Hardware {
 impl Hardware {
     /// Starts the modules that are needed in any case, and follows devices from here on.
     pub(super) fn start(table: ModuleTable, request: &Request, log: &Arc<Log>) -> Self {
-        let mut options: Vec<_> =
+        let options: Vec<_> =
             request.module_options.iter().map(|o| (o.module.clone(), o.param.clone(), o.value.clone())).collect();
-        if let Some(hostid) = &request.import.hostid {
-            // In a form the kernel takes (00bab10c, as some boot loaders write it, is none), and last: above packed options.
-            options.retain(|(module, param, _)| (module.as_str(), param.as_str()) != ("spl", "spl_hostid"));
-            options.push(("spl".to_owned(), "spl_hostid".to_owned(), Some(format!("{:#x}", hostid.value))));
-        }
         let writer = |log: &Arc<Log>| {
             let log = Arc::clone(log);
             move |level, text: String| log.line(to_log(level), &text)

@@ -57,6 +57,7 @@ impl Boot<'_> {
             kernel_word: policy.on_failure.why.starts_with("panic="),
             limit: policy.attempts.value,
             stored: counter.as_ref().map(Counter::read),
+            forgotten: self.course.forgotten,
             here: self.course.failed,
         };
         let next = attempts::next(&failed);
@@ -95,14 +96,18 @@ impl Boot<'_> {
     }
 
     /// Before the hand-over: failures in a row end here.
-    pub(super) fn forget_failures(&self) {
+    pub(super) fn forget_failures(&mut self) {
         let began = Instant::now();
         let Some(counter) = self.counter() else { return };
+        let count = counter.read();
         match counter.remove() {
             Ok(true) => self.log.info("the count of failed boots is removed"),
             Ok(false) => {}
             Err(e) => self.log.warn(format!("the count of failed boots could not be removed: {e}")),
         }
+        drop(counter);
+        // Nothing can be removed behind the hand-over; if it fails, this boot has failed like those before it.
+        self.course.forgotten = count;
         self.log.debug(format!("looked for failed boots in {:.1} ms", began.elapsed().as_secs_f64() * 1e3));
     }
 }

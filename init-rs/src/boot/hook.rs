@@ -39,6 +39,11 @@ fn mount(system: &dyn System, dir: &Path) -> i32 {
     let phases = Phases::new();
     let mut boot = Boot::new(system, &log, &phases, ModuleTable::default(), dir);
     boot.course = Course::without_stops(&boot.request);
+    let policy = boot.request.rescue.on_failure.value;
+    if policy.headless() || boot.locked() {
+        // After a bug, too, the other tool's shell is not for everybody.
+        person::catch_panics(policy, boot.image.rescue_password.clone());
+    }
     let status = until_mounted(&mut boot);
     boot.hardware.stop(&log);
     boot.save_report();

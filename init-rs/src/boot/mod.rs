@@ -10,6 +10,7 @@ mod hook;
 mod mounting;
 mod newroot;
 mod otherfs;
+pub mod program;
 mod rescue;
 mod resume;
 mod seen;
@@ -100,7 +101,7 @@ impl<'a> Boot<'a> {
         let problems = start::mount_pseudo(system);
         start::attach_console(log);
         start::attach_log(log);
-        // Until the command line is read nobody may be asked: it could say so.
+        // Until the command line is read nobody is let in: it could say so.
         person::catch_panics(OnFailure::Locked, None);
         for problem in &problems {
             log.error(problem);
@@ -118,13 +119,13 @@ impl<'a> Boot<'a> {
     /// What is asked, and the devices as they come; `table`: the modules that are ours to load.
     fn new(system: &'a dyn System, log: &Arc<Log>, phases: &'a Phases, table: ModuleTable, new_root: &Path) -> Self {
         let image = start::image_config();
-        let request = start::request(&image);
+        let mut request = start::request(&image);
         let kernel = start::kernel_release();
         log.info(format!("taproot-init {}, kernel {kernel}", env!("CARGO_PKG_VERSION")));
         for note in request.problems.iter().chain(&request.notes) {
             log.warn(format!("{}: {}", note.word, note.message));
         }
-        start::hostid(&request, log);
+        start::hostid(&mut request, log);
         let hardware = Hardware::start(table, &request, log);
         let report = BootReport {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -236,6 +237,7 @@ impl<'a> Boot<'a> {
             }
         };
         match zfs.objset(&name) {
+            Ok(objset) if objset.kind != ObjsetKind::Filesystem => Err(failure::not_mountable(&name, objset.kind)),
             Ok(objset) => Ok((from_zfs::dataset(&objset, self.relatime_default()), snapshot)),
             Err(e) if e.errno == libc::ENOENT => {
                 let all = zfs.walk(&found.choice.pool, 500, &|_| true).map(|walk| walk.found).unwrap_or_default();

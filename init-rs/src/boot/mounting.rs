@@ -23,7 +23,11 @@ impl Boot<'_> {
         let mut plan = mounts::plan(&named, &datasets, &fstab, &self.request);
         self.stand_in(&mut plan);
         if let Some(remount) = &plan.remount_root {
-            newroot::remount_root(self.system, &new_root, &root.name, &remount.options, &remount.why, &self.log);
+            let (options, why) = (&remount.options, &remount.why);
+            let failed = newroot::remount_root(self.system, &new_root, &root.name, options, why, &self.log);
+            if let Some(text) = failed {
+                self.trouble(text);
+            }
         }
         (self.report.datasets, self.report.fstab) = (datasets, fstab);
         let MountPlan { steps, skipped, warnings, .. } = plan;

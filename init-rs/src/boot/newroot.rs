@@ -3,6 +3,7 @@
 
 use super::failure::Failure;
 use super::otherfs::Mountable;
+use super::program;
 use crate::plan::fstab::FstabEntry;
 use crate::plan::mounts::MountStep;
 use crate::plan::{fstab, options::MountOptions};
@@ -12,17 +13,19 @@ use crate::sys::System;
 use crate::sys::beneath::resolve;
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// Programs tried when the command line names none.
 const INITS: [&str; 3] = ["/sbin/init", "/etc/init", "/bin/init"];
 
-/// The selected root's fstab.
-pub(super) fn read_fstab(root: &Path) -> Vec<FstabEntry> {
-    let text = resolve(root, Path::new("/etc/fstab")).and_then(fs::read).unwrap_or_default();
-    fstab::parse(&text)
+/// The selected root's fstab; a root without one has no lines.
+pub(super) fn read_fstab(root: &Path) -> Result<Vec<FstabEntry>, String> {
+    match resolve(root, Path::new("/etc/fstab")).and_then(fs::read) {
+        Ok(text) => Ok(fstab::parse(&text)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(e) => Err(format!("the root's /etc/fstab could not be read, so nothing it names is mounted: {e}")),
+    }
 }
 
 /// The steps in the order of where they really go: `/lib/modules` lies below `/usr` where `/lib` is a link into it.
@@ -87,7 +90,7 @@ pub(super) fn mount_root(system: &dyn System, root: &Path, step: MountStep, log:
     Ok(MountDone { step, took: start.elapsed(), error: None })
 }
 
-/// Changes the options of the mounted root.
+/// Changes the options of the mounted root; says what is wrong if that fails.
 pub(super) fn remount_root(
     system: &dyn System,
     root: &Path,
@@ -95,11 +98,14 @@ pub(super) fn remount_root(
     options: &MountOptions,
     why: &str,
     log: &Log,
-) {
+) -> Option<String> {
     let flags = options.flags | libc::MS_REMOUNT;
     match system.mount(dataset, root, "zfs", flags, &options.data) {
-        Ok(()) => log.info(format!("remounted / ({why})")),
-        Err(e) => log.warn(format!("remounting / ({why}) failed: {e}")),
+        Ok(()) => {
+            log.info(format!("remounted / ({why})"));
+            None
+        }
+        Err(e) => Some(format!("/ stays mounted as it is: remounting it ({why}) failed: {e}")),
     }
 }
 
@@ -108,14 +114,9 @@ pub(super) fn find_init(root: &Path, dataset: &str, wanted: Option<&str>) -> Res
     let candidates: Vec<&str> = wanted.map_or_else(|| INITS.to_vec(), |w| vec![w]);
     let mut found = Vec::new();
     for candidate in &candidates {
-        let real = resolve(root, Path::new(candidate)).unwrap_or_else(|_| root.join(candidate.trim_start_matches('/')));
-        match fs::metadata(&real) {
-            Ok(meta) if meta.is_file() && meta.permissions().mode() & 0o111 != 0 => {
-                return Ok(PathBuf::from(candidate));
-            }
-            Ok(meta) if meta.is_file() => found.push(format!("{candidate} is not executable")),
-            Ok(_) => found.push(format!("{candidate} is not a file")),
-            Err(e) => found.push(format!("{candidate}: {e}")),
+        match program::obstacle(root, Path::new(candidate)) {
+            None => return Ok(PathBuf::from(candidate)),
+            Some(why) => found.push(format!("{candidate}: {why}")),
         }
     }
     let mut names: Vec<String> = fs::read_dir(root)
@@ -132,6 +133,8 @@ mod tests {
     use crate::cmdline::parse;
     use crate::plan::facts::Dataset;
     use crate::plan::mounts;
+    use crate::sys::linux::Linux;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn links_in_the_root_change_the_order() {
@@ -147,14 +150,34 @@ mod tests {
     }
 
     #[test]
+    fn a_root_without_fstab_has_no_lines_and_one_that_cannot_be_read_is_told_of() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(read_fstab(dir.path()).unwrap().len(), 0);
+        fs::create_dir_all(dir.path().join("etc/fstab")).unwrap();
+        assert!(read_fstab(dir.path()).unwrap_err().contains("could not be read"));
+    }
+
+    #[test]
+    fn a_remount_that_fails_is_told_of() {
+        let options = MountOptions { flags: 0, data: String::new() };
+        let nowhere = Path::new("/nonexistent/root");
+        let told = remount_root(&Linux::new(), nowhere, "tank/r", &options, "rw", &Log::new());
+        assert!(told.unwrap().starts_with("/ stays mounted as it is: remounting it (rw) failed"));
+    }
+
+    #[test]
     fn init_must_be_executable_and_failures_say_what_is_there() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path();
         fs::create_dir_all(root.join("sbin")).unwrap();
         fs::write(root.join("sbin/init"), "x").unwrap();
         let error = find_init(root, "tank/r", None).unwrap_err().explain();
-        assert!(error.found.iter().any(|l| l.contains("/sbin/init is not executable")), "{error:?}");
+        assert!(error.found.iter().any(|l| l.contains("/sbin/init: is not executable")), "{error:?}");
         fs::set_permissions(root.join("sbin/init"), fs::Permissions::from_mode(0o755)).unwrap();
+        // Executable, but nothing that the kernel could execute: better known before the hand-over than behind it.
+        let error = find_init(root, "tank/r", None).unwrap_err().explain();
+        assert!(error.found.iter().any(|l| l.contains("neither an ELF program nor a script")), "{error:?}");
+        fs::copy(std::env::current_exe().unwrap(), root.join("sbin/init")).unwrap();
         assert_eq!(find_init(root, "tank/r", None).unwrap(), PathBuf::from("/sbin/init"));
         assert!(find_init(root, "tank/r", Some("/bin/missing")).is_err());
     }

@@ -1,6 +1,7 @@
 //! File systems that are not ZFS: their modules, and the devices they lie on.
 
 use super::hardware::Hardware;
+use crate::devices::filesystems;
 use crate::devices::probe::{Found, Prober, Wanted};
 use crate::plan::mounts::MountStep;
 use crate::report::log::Log;
@@ -13,9 +14,6 @@ use std::time::{Duration, Instant};
 const MODULE_WAIT: Duration = Duration::from_secs(10);
 /// Between two looks for a device of which no event tells, such as a label that is written late.
 const POLL: Duration = Duration::from_millis(500);
-/// Character sets that a FAT file system is mounted with, depending on the kernel's configuration; there is no modprobe
-/// that the kernel could ask for them.
-const FAT_NLS: [&str; 4] = ["nls_cp437", "nls_ascii", "nls_iso8859_1", "nls_utf8"];
 
 /// What mount(2) gets besides the target and the options.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,16 +60,16 @@ fn load(fstype: &str, hardware: &Hardware) -> Result<(), String> {
     if known(&fs::read_to_string("/proc/filesystems").unwrap_or_default(), fstype) {
         return Ok(());
     }
-    let extra = if matches!(fstype, "vfat" | "msdos") { FAT_NLS.as_slice() } else { &[] };
-    for module in extra {
-        // One that is not packed may be built in; if not, the mount says so.
-        let _ = hardware.module(module, MODULE_WAIT);
+    let mut last = Ok(());
+    for module in filesystems::modules(fstype) {
+        last = match hardware.module(module, MODULE_WAIT) {
+            Some(Ok(())) => Ok(()),
+            // One that is not packed may be built in; if not, the mount says so.
+            Some(Err(e)) => Err(format!("{e}; pack it: taproot initramfs --add-module {module}")),
+            None => Err(format!("its module is still starting after {} s", MODULE_WAIT.as_secs())),
+        };
     }
-    match hardware.module(fstype, MODULE_WAIT) {
-        Some(Ok(())) => Ok(()),
-        Some(Err(e)) => Err(format!("{e}; pack it: taproot initramfs --add-module {fstype}")),
-        None => Err(format!("its module is still starting after {} s", MODULE_WAIT.as_secs())),
-    }
+    last
 }
 
 /// Whether `/proc/filesystems` has the type.

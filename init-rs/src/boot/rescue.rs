@@ -27,6 +27,8 @@ pub(super) struct Course {
     fallback: usize,
     /// Failures in a row since this start, where nobody is asked.
     pub(super) failed: u32,
+    /// Failures of earlier starts that were taken for over, right before the hand-over.
+    pub(super) forgotten: u32,
     /// Whether the menu of roots was shown.
     offered: bool,
 }

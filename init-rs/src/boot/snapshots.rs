@@ -69,8 +69,11 @@ impl Boot<'_> {
     }
 
     /// The root's fstab. That of a clone names the datasets of its original; their clones are meant.
-    pub(super) fn fstab(&self) -> Vec<FstabEntry> {
-        let mut entries = newroot::read_fstab(&self.new_root);
+    pub(super) fn fstab(&mut self) -> Vec<FstabEntry> {
+        let mut entries = newroot::read_fstab(&self.new_root).unwrap_or_else(|text| {
+            self.trouble(text);
+            Vec::new()
+        });
         for entry in entries.iter_mut().filter(|_| self.stand_ins.viewed.is_none()) {
             if let Some(clone) = self.stand_ins.names.get(&entry.source) {
                 self.log.info(format!("fstab line {} names {}: its clone {clone} is meant", entry.line, entry.source));
@@ -162,7 +165,8 @@ impl Boot<'_> {
         }
     }
 
-    fn trouble(&mut self, text: String) {
+    /// Tells of something that does not stop the boot.
+    pub(super) fn trouble(&mut self, text: String) {
         self.log.warn(&text);
         self.report.problems.push(text);
     }

@@ -1,6 +1,6 @@
 //! The first milliseconds: pseudo file systems, console, what the kernel and the image tell us.
 
-use crate::cmdline::{self, Request};
+use crate::cmdline::{self, ModuleOption, Request};
 use crate::devices::table::{ModuleTable, TABLE_PATH};
 use crate::image::{CONFIG_PATH, ImageConfig};
 use crate::pools;
@@ -80,13 +80,24 @@ pub(super) fn kernel_release() -> String {
     fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
 }
 
-/// The hostid that the command line gives, before the spl module reads it.
-pub(super) fn hostid(request: &Request, log: &Log) {
+/// Makes the hostid that the command line gives this system's, before any pool is opened; the one place that does. A parameter
+/// of the module wins over the file, wherever it comes from, so the module has to be given it too: as an option if it is yet
+/// to be loaded. The file is for what else asks for a hostid, and for 0: a module whose parameter is 0 reads it.
+pub(super) fn hostid(request: &mut Request, log: &Log) {
     let Some(hostid) = &request.import.hostid else { return };
+    give_module(&mut request.module_options, hostid.value);
     match pools::set_hostid(hostid.value) {
         Ok(()) => log.info(format!("hostid {:08x} ({})", hostid.value, hostid.why)),
         Err(e) => log.error(format!("{}: hostid {:08x} could not be set: {e}", hostid.why, hostid.value)),
     }
+}
+
+/// The option of the module, in a form it takes (`00bab10c`, as some boot loaders write it, is none), and as the only one.
+/// Options of the command line come behind packed ones, and the last counts.
+fn give_module(options: &mut Vec<ModuleOption>, hostid: u32) {
+    options.retain(|o| (o.module.as_str(), o.param.as_str()) != ("spl", "spl_hostid"));
+    let value = Some(format!("{hostid:#x}"));
+    options.push(ModuleOption { module: "spl".to_owned(), param: "spl_hostid".to_owned(), value });
 }
 
 /// The kernel's level for its consoles: the first of four numbers.
@@ -108,5 +119,18 @@ pub(super) fn console_level(request: &Request, log: &Log) -> Option<String> {
 pub(super) fn restore_console_level(before: Option<&str>) {
     if let Some(level) = before {
         let _ = fs::write(PRINTK, level);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_module_gets_the_hostid_once_and_last() {
+        let mut request = cmdline::parse(b"spl.spl_hostid=17 spl.spl_x=1 zfs.zfs_arc_max=2 taproot.hostid=0x11");
+        give_module(&mut request.module_options, 17);
+        let given: Vec<_> = request.module_options.iter().map(ModuleOption::render).collect();
+        assert_eq!(given, ["spl_x=1", "zfs_arc_max=2", "spl_hostid=0x11"]);
     }
 }

@@ -152,11 +152,6 @@ impl Request {
     pub fn quiet(&self) -> bool {
         self.console_level.as_ref().is_some_and(|l| l.value <= 4)
     }
-
-    /// Whether debug messages are wanted on the console (`debug`, or `loglevel=8` and above).
-    pub fn debug(&self) -> bool {
-        self.console_level.as_ref().is_some_and(|l| l.value >= 8)
-    }
 }
 
 #[cfg(test)]

@@ -80,7 +80,7 @@ impl State {
                 Some(id) => self.hostid.other = Some(Decided::new(id, why)),
                 None => self.bad(word),
             },
-            ("spl.spl_hostid", Some(v)) => self.module_hostid(word, v),
+            ("spl.spl_hostid", v) => self.module_hostid(word, v.unwrap_or_default()),
             ("hostid", Some(_)) => self.note(word, "nothing reads hostid=; the word is spl_hostid=; ignored"),
             ("rollback", _) => {
                 if let Some(on) = self.switch(word) {

@@ -140,16 +140,19 @@ fn key_of(word: &str) -> &str {
 
 /// The value of `root=`; `unmarked`: a word says that it names a dataset even without `ZFS=` or `zfs:`.
 fn root_value(value: &str, unmarked: bool) -> Asked {
-    if value == "zfs" {
-        return Asked::ours(Selector::Auto);
-    }
     let name = match strip_kind(value) {
+        _ if value == "zfs" || value.starts_with("zfs@") => value,
         name if name.len() < value.len() => name,
         name if unmarked && !name.starts_with('/') && !name.contains('=') => name,
         _ => return foreign(value, unmarked),
     };
     let (base, snapshot) = name.split_once('@').map_or((name, None), |(base, snapshot)| (base, Some(snapshot)));
-    let auto = base == "AUTO" || (base.is_empty() && value.starts_with("zfs:"));
+    let auto = match base {
+        "AUTO" => true,
+        "zfs" => name == value,
+        "" => value.starts_with("zfs:"),
+        _ => false,
+    };
     if !auto {
         return dataset(name);
     }
@@ -213,6 +216,9 @@ fn dataset(name: &str) -> Asked {
 /// The name of a snapshot, without its dataset and `@`.
 pub(super) fn check_snapshot(name: &str) -> Result<String, String> {
     let name = spaces(name);
+    if name.contains('@') {
+        return Err(format!("`{name}` is not the name of a snapshot: it holds a second `@`"));
+    }
     match names::check(&name) {
         Ok(()) if name.contains('/') => Err(format!("`{name}` is not the name of a snapshot: it holds a `/`")),
         Ok(()) => Ok(name),

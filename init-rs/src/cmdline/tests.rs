@@ -81,7 +81,7 @@ fn roots_that_cannot_be() {
         ("root=ZFS=", "is empty"),
         ("root=ZFS=p//d", "is empty"),
         ("root=ZFS=p/d@", "is empty"),
-        ("root=ZFS=p/d@s@t", "snapshot"),
+        ("root=ZFS=p/d@s@t", "a second `@`"),
         ("root=zfs=p/d", "expected root=ZFS="),
         ("rpool=p/d", "expected rpool=pool"),
         ("zfs=p/ü", "cannot be in a name"),
@@ -112,8 +112,8 @@ fn the_other_words() {
     assert_eq!(request.words.len(), 9);
     assert!(request.notes.is_empty(), "{:?}", request.notes);
 
-    assert!(parse(b"debug quiet").quiet() && !parse(b"quiet debug").quiet() && parse(b"quiet debug").debug());
-    assert!(!parse(b"").quiet() && !parse(b"").debug());
+    assert!(parse(b"debug quiet").quiet() && !parse(b"quiet debug").quiet() && !parse(b"").quiet());
+    assert!(parse(b"").console_level.is_none());
     assert_eq!(parse(b"panic=-1").rescue.on_failure.value, OnFailure::Reboot(Duration::ZERO));
 
     let request = parse(b"taproot.wait=soon taproot.colour=red taproot.wait init=x loglevel=a panic=b");
@@ -199,8 +199,8 @@ fn own_words() {
         }),
         ("taproot.log=error debug", |r| r.console_level.as_ref().unwrap().value == 4),
         ("quiet taproot.log=warn", |r| r.console_level.as_ref().unwrap().value == 5),
-        ("taproot.log=info", |r| !r.quiet() && !r.debug()),
-        ("taproot.log=debug", Request::debug),
+        ("taproot.log=info", |r| !r.quiet() && r.console_level.as_ref().unwrap().value == 7),
+        ("taproot.log=debug", |r| r.console_level.as_ref().unwrap().value == 8),
     ];
     for (line, check) in cases {
         let request = parse(line.as_bytes());
@@ -227,6 +227,7 @@ fn words_that_make_no_sense_change_nothing_and_are_reported() {
         ("taproot.key=https://host/key", "[DEVICE:]/PATH"),
         ("taproot.skip_pools=a*", "'*' cannot be in a name; left out"),
         ("taproot.mounts=p//a", "is empty"),
+        ("taproot.fallback=p/a@s", "names a snapshot; expected a dataset, such as `p/a`; left out"),
         ("taproot.clone=try", "POOL/DATASET"),
         ("taproot.rescue=menu:5", "menu|shell"),
         ("taproot.rescue=reboot:soon", "reboot[:SECONDS]"),
@@ -297,6 +298,11 @@ fn several_words_for_one_root() {
         assert_eq!((&request.root.value, request.root.why.as_str()), (&selector, why), "{line}");
         assert_eq!(request.notes.len(), notes, "{line}: {:?}", request.notes);
         assert!(request.ours, "{line}");
+    }
+    for line in ["root=zfs@s", "root=zfs:@s", "root=ZFS=AUTO@s", "zfs=bootfs@s", "rootfstype=zfs root=zfs@s"] {
+        let request = parse(line.as_bytes());
+        assert!(request.root.value == Selector::Auto && request.problems.is_empty(), "{line}: {request:?}");
+        assert_eq!(request.snapshot.unwrap().value, "s", "{line}");
     }
     let request = parse(b"root=zfs:AUTO@s bootfs=p/d");
     assert_eq!(request.snapshot, Some(Decided::new("s".into(), "bootfs=p/d")));

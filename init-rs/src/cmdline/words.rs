@@ -16,6 +16,11 @@ impl Word {
     pub fn ends_parameters(&self) -> bool {
         self.key == "--" && self.value.is_none()
     }
+
+    /// Whether the value says off (`=0`, `=no`, `=off`...), where the word is a switch.
+    pub fn is_off(&self) -> bool {
+        super::values::is_off(self.value.as_deref())
+    }
 }
 
 /// White space as the kernel sees it, but for byte 0xa0: the kernel splits there too, which would cut UTF-8 in two.

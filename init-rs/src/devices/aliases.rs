@@ -116,16 +116,6 @@ impl AliasIndex {
         }
         modules
     }
-
-    /// Number of patterns.
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// Whether there are no patterns.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
 }
 
 /// Length and hash of the literal beginning of a pattern.

@@ -17,19 +17,6 @@ pub struct BlockDevice {
     pub node: PathBuf,
     /// Size in bytes.
     pub size_bytes: u64,
-    /// Whether it is a partition.
-    pub partition: bool,
-    /// The disk a partition is on.
-    pub parent: Option<String>,
-    /// Name of a device-mapper device below `/dev/mapper`.
-    pub mapper: Option<String>,
-    /// Whether the medium can be taken out (USB sticks say so too).
-    pub removable: bool,
-    /// Whether it can only be read.
-    pub read_only: bool,
-    /// Names of the devices stacked on it; always empty for the devices returned by [`enumerate`], because a leg must
-    /// not be used behind the back of what is stacked on it.
-    pub holders: Vec<String>,
 }
 
 /// Why a block device was left out.
@@ -91,6 +78,11 @@ pub fn names(sys: &Path) -> Vec<String> {
     names
 }
 
+/// The node of a device below `dev` (`/dev`): the kernel writes `/` in its name as `!` (`etherd!e0.0`, `cciss!c0d0`).
+pub fn node(dev: &Path, name: &str) -> PathBuf {
+    dev.join(name.replace('!', "/"))
+}
+
 /// Kinds known by their name alone, before a file of theirs is opened.
 fn kind_skipped(name: &str) -> Option<&'static str> {
     let numbered =
@@ -131,21 +123,11 @@ fn look(dir: &Path, name: &str, dev: &Path) -> Result<BlockDevice, SkipReason> {
     if partition {
         holders.extend(entries(&disk.join("holders")));
     }
+    // A leg must not be used behind the back of what is stacked on it.
     if !holders.is_empty() {
         return Err(SkipReason::Held(holders));
     }
-    Ok(BlockDevice {
-        // The kernel writes '/' in a device name as '!' (cciss!c0d0).
-        node: dev.join(name.replace('!', "/")),
-        name: name.to_owned(),
-        size_bytes,
-        partition,
-        parent: disk.file_name().filter(|_| partition).map(|n| n.to_string_lossy().into_owned()),
-        mapper: fs::read_to_string(dir.join("dm/name")).ok().map(|n| n.trim_end().to_owned()),
-        removable: number(&disk.join("removable")) != 0,
-        read_only: number(&real.join("ro")) != 0,
-        holders,
-    })
+    Ok(BlockDevice { node: node(dev, name), name: name.to_owned(), size_bytes })
 }
 
 fn entries(dir: &Path) -> Vec<String> {
@@ -194,12 +176,12 @@ mod tests {
     #[test]
     fn sorts_out_disks() {
         let sys = Sys::new();
-        sys.add("vda", 1000, &[("holders/", ""), ("removable", "1\n")]);
+        sys.add("vda", 1000, &[("holders/", "")]);
         sys.add("vda/vda1", 1, &[("partition", "1\n")]);
-        sys.add("vda/vda2", 900, &[("partition", "2\n"), ("ro", "1\n")]);
+        sys.add("vda/vda2", 900, &[("partition", "2\n")]);
         sys.add("sda", 1000, &[("holders/dm-0/", "")]);
         sys.add("sda/sda1", 900, &[("partition", "1\n"), ("holders/", "")]);
-        sys.add("dm-0", 1000, &[("dm/name", "mpatha\n")]);
+        sys.add("dm-0", 1000, &[]);
         sys.add("loop0", 100, &[]);
         sys.add("loop1", 100, &[("loop/backing_file", "/x\n")]);
         sys.add("loop1/loop1p1", 90, &[("partition", "1\n")]);
@@ -214,11 +196,7 @@ mod tests {
         let names: Vec<&str> = found.devices.iter().map(|d| d.name.as_str()).collect();
         assert_eq!(names, ["cciss!c0d0", "dm-0", "loop1", "loop1p1", "vda", "vda2"]);
         assert_eq!(found.devices[0].node, Path::new("/dev/cciss/c0d0"));
-        assert_eq!(found.devices[1].mapper.as_deref(), Some("mpatha"));
-        assert!(!found.devices[4].partition && found.devices[4].removable);
-        let part = &found.devices[5];
-        assert!(part.partition && part.read_only && part.removable);
-        assert_eq!((part.parent.as_deref(), part.size_bytes), (Some("vda"), 900 << 20));
+        assert_eq!(found.devices[5].size_bytes, 900 << 20);
 
         let why = |name: &str| &found.skipped.iter().find(|s| s.name == name).unwrap().reason;
         assert_eq!(why("sda"), &SkipReason::Held(vec!["dm-0".into()]));
@@ -238,6 +216,6 @@ mod tests {
     #[test]
     fn this_machine() {
         let found = enumerate(Path::new("/sys"), Path::new("/dev"));
-        assert!(found.devices.iter().all(|d| d.size_bytes >= SMALLEST && d.holders.is_empty()));
+        assert!(found.devices.iter().all(|d| d.size_bytes >= SMALLEST));
     }
 }

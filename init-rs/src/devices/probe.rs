@@ -9,6 +9,7 @@ mod superblock;
 #[cfg(test)]
 mod tests;
 
+pub use partition::gpt;
 pub use superblock::{Superblock, superblock};
 
 use super::block;
@@ -151,7 +152,7 @@ impl Prober {
                 return self.by_superblock(&names, wanted, read_at);
             }
         };
-        let node = self.node(&name);
+        let node = block::node(&self.dev, &name);
         Some(Found { kind: probe(&node, read_at).ok().flatten().map(|s| s.kind), node })
     }
 
@@ -161,7 +162,7 @@ impl Prober {
             if size == 0 {
                 continue;
             }
-            let node = self.node(name);
+            let node = block::node(&self.dev, name);
             if self.read.get(name).is_none_or(|(known, _)| *known != size) {
                 // What cannot be read now (no medium, still spinning up) is tried again.
                 let Ok(superblock) = probe(&node, read_at) else { continue };
@@ -178,11 +179,6 @@ impl Prober {
             }
         }
         None
-    }
-
-    fn node(&self, name: &str) -> PathBuf {
-        // The kernel writes '/' in a device name as '!' (cciss!c0d0).
-        self.dev.join(name.replace('!', "/"))
     }
 }
 

@@ -199,6 +199,8 @@ impl Watch {
             }
             None => self.poll(wake),
         }
+        // Stopped: nobody brings anything any more, and whoever asks must not wait for it.
+        self.busy.store(false, Ordering::SeqCst);
     }
 
     fn listen(&self, socket: &UeventSocket, wake: &PipeReader) -> io::Result<()> {
@@ -321,6 +323,7 @@ mod tests {
         fs::remove_dir(sys.path().join("class/block/vdb")).unwrap();
         assert!(devices.wait_change(Duration::from_secs(10)).removed.contains("vdb"));
         devices.stop();
+        assert!(devices.settled(), "a thread that has ended has nothing in hand");
         loader.shutdown(Duration::from_secs(5));
     }
 

@@ -81,15 +81,7 @@ fn inherited_place<'a>(dataset: &Dataset, path: &'a str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn dataset(name: &str, canmount: CanMount, mountpoint: &str) -> Dataset {
-        let mountpoint = match mountpoint {
-            "legacy" => Mountpoint::Legacy,
-            "none" => Mountpoint::None,
-            path => Mountpoint::Path(path.to_owned()),
-        };
-        Dataset { canmount, mountpoint, ..Dataset::with_defaults(name) }
-    }
+    use crate::plan::sample::dataset;
 
     /// Datasets of the layout that count as another environment's, for the given root.
     fn foreign<'a>(root: &str, layout: &[(&'a str, CanMount, &str)]) -> Vec<&'a str> {

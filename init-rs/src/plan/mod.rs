@@ -11,6 +11,8 @@ pub mod names;
 pub mod options;
 pub mod resume;
 pub mod roots;
+#[cfg(test)]
+mod sample;
 pub mod select;
 pub mod snapshots;
 

@@ -95,11 +95,16 @@ pub struct Remount {
 }
 
 /// How to mount the root: whatever its `canmount` and `mountpoint` say. `rootflags=` goes over the properties, and its `ro`
-/// or `rw` over the word of that name.
+/// or `rw` over the word of that name. From a pool that is imported read-only nothing is mounted otherwise.
 pub fn root_step(root: &Dataset, request: &Request) -> MountStep {
     let flags = request.root_flags.as_ref().map(|f| root_flags(&f.value)).unwrap_or_default();
     let mut why = format!("root, selected by {}", request.root.why);
+    let import = &request.import.read_only;
     let ro = match (flags.read_only, request.read_only.as_ref()) {
+        _ if import.value => {
+            why = format!("{why}; read-only by {}", import.why);
+            Some(true)
+        }
         (Some(ro), _) => Some(ro),
         (None, Some(ro)) => {
             if ro.value {
@@ -123,7 +128,7 @@ pub fn root_step(root: &Dataset, request: &Request) -> MountStep {
 /// Plans every mount. `all`: every dataset of the root's pool, and those of other imported pools that [`named`] gives, in
 /// any order; `fstab`: of the selected root.
 pub fn plan(root: &Dataset, all: &[Dataset], fstab: &[FstabEntry], request: &Request) -> MountPlan {
-    let mut planner = Planner::new(root, all, &request.mounts);
+    let mut planner = Planner::new(root, all, request);
     // fstab first: it was written for this very root, properties hold for the whole pool.
     if request.mounts.fstab.value {
         for entry in fstab {
@@ -191,7 +196,8 @@ pub fn condense(skipped: Vec<Skipped>) -> Vec<Skipped> {
 fn remount_root(root: &Dataset, fstab: &[FstabEntry], request: &Request) -> Option<Remount> {
     let ro = request.read_only.as_ref().filter(|ro| ro.value)?;
     let flags = request.root_flags.as_ref().map(|f| root_flags(&f.value)).unwrap_or_default();
-    if root.readonly || flags.read_only.is_some() || fstab.iter().any(|entry| entry.target == "/") {
+    let never = root.readonly || request.import.read_only.value;
+    if never || flags.read_only.is_some() || fstab.iter().any(|entry| entry.target == "/") {
         return None;
     }
     let why =

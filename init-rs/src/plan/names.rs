@@ -8,10 +8,8 @@ pub fn check(name: &str) -> Result<(), String> {
     if name.len() > MAX_NAME {
         return Err(format!("{} bytes long, at most {MAX_NAME} are possible", name.len()));
     }
-    if let Some((base, snapshot)) = name.split_once('@') {
-        return Err(format!(
-            "`@{snapshot}` makes it a snapshot, which is read-only; clone it and boot the clone of `{base}`"
-        ));
+    if let Some((base, _)) = name.split_once('@') {
+        return Err(format!("it names a snapshot; expected a dataset, such as `{base}`"));
     }
     if name.split('/').any(|part| matches!(part, "" | "." | "..")) {
         return Err("a part of it is empty, `.` or `..`".to_owned());

@@ -62,16 +62,7 @@ pub fn ask_for(request: &mut Request, name: &str, why: &str) -> Result<(), Strin
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::facts::Mountpoint;
-
-    fn dataset(name: &str, canmount: CanMount, mountpoint: &str) -> Dataset {
-        let mountpoint = match mountpoint {
-            "legacy" => Mountpoint::Legacy,
-            "none" => Mountpoint::None,
-            path => Mountpoint::Path(path.to_owned()),
-        };
-        Dataset { canmount, mountpoint, ..Dataset::with_defaults(name) }
-    }
+    use crate::plan::sample::dataset;
 
     fn names_of(all: &[Dataset], bootfs: Option<&str>, current: Option<&str>) -> Vec<String> {
         candidates(all, bootfs, current).into_iter().map(|c| c.dataset).collect()

@@ -5,7 +5,7 @@ mod obstacle;
 use super::facts::{Health, PoolFact};
 use crate::cmdline::{Request, Selector};
 use crate::image::ExpectedPool;
-use obstacle::{Obstacle, obstacle, warnings};
+use obstacle::{Obstacle, obstacle, skipped, warnings};
 
 pub use obstacle::{names, untouched};
 
@@ -97,7 +97,7 @@ impl Scene<'_> {
             Some(full) => Some(format!("{}{}", pool.name, full.strip_prefix(wanted).unwrap_or_default())),
             None => pool.bootfs.clone(),
         };
-        why.insert_str(0, if dataset.is_some() && pool.bootfs == dataset { "bootfs of " } else { "dataset of " });
+        why.insert_str(0, if pool.bootfs == dataset { "bootfs of " } else { "dataset of " });
         Ok(self.choice(pool, dataset, why, better))
     }
 
@@ -198,12 +198,15 @@ impl Scene<'_> {
     fn may_improve(&self, rank: usize) -> Option<String> {
         self.expected.iter().enumerate().take_while(|(at, _)| 2 * at < rank).find_map(|(at, expected)| {
             let name = &expected.name;
+            if skipped(self.request, name, expected.guid) {
+                return None;
+            }
             match self.pools.iter().find(|p| self.rank(p) == 2 * at) {
                 None if expected.guid == 0 => Some(format!("pool {name}, which the image expects, was not found yet")),
                 None => {
                     Some(format!("pool {name} (guid {}), which the image expects, was not found yet", expected.guid))
                 }
-                Some(p) if p.health == Health::Unavailable => {
+                Some(p) if p.health == Health::Unavailable && !self.untouched(p) => {
                     Some(format!("pool {name}, which the image expects, is not complete yet"))
                 }
                 Some(_) => None,

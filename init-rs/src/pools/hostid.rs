@@ -8,13 +8,13 @@ use std::path::Path;
 const FILE: &str = "etc/hostid";
 const PARAMETER: &str = "sys/module/spl/parameters/spl_hostid";
 
-/// The hostid as the module sees it: its parameter, else `/etc/hostid`, else 0, which is none.
+/// The hostid as the module sees it, and as stock tools do, which ask the module: its parameter, else `/etc/hostid`, else 0, which is none.
 pub fn own() -> u32 {
     own_at(Path::new("/"))
 }
 
-/// Makes `hostid` that of this system; 0: none. The module reads `/etc/hostid` when it first needs it, so this must come
-/// before the first pool is opened. A module that is loaded already is told directly.
+/// Makes `hostid` that of this system; 0: none. The module asks for it when a pool is opened, so this must come before. One
+/// that is loaded already is told directly; one that is not needs its option too, else a packed one would win.
 pub fn set(hostid: u32) -> io::Result<()> {
     set_at(Path::new("/"), hostid)
 }

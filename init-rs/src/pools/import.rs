@@ -1,8 +1,8 @@
-//! Importing and exporting a pool, and what the kernel's refusals mean.
+//! Importing a pool, and what the kernel's refusals mean.
 
 use super::Pools;
 use super::progress::Work;
-use crate::zfs::ioctl::{ImportFlags, Zfs, ZfsError, describe};
+use crate::zfs::ioctl::{ImportFlags, Zfs, describe};
 use crate::zfs::judge;
 use crate::zfs::nvlist::{NvList, Value};
 
@@ -52,11 +52,6 @@ impl Pools<'_> {
             work.watched(self.log, || Zfs::new(self.system).import(pool, guid, config, &properties, flags))
         });
         result.map_err(|e| explain(pool, e.error.errno, e.detail.as_ref().and_then(|reply| reply.list("load_info"))))
-    }
-
-    /// Exports a pool that nothing is mounted from.
-    pub fn export(&self, pool: &str) -> Result<(), ZfsError> {
-        self.phases.time("export", || Zfs::new(self.system).export(pool))
     }
 }
 

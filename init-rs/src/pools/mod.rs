@@ -1,4 +1,4 @@
-//! Pools on disks: labels read, candidates opened, pools imported and exported. The boot, the hook and the rescue's applets
+//! Pools on disks: labels read, candidates opened, pools imported. The boot, the hook and the rescue's applets
 //! use it alike; what to do with a pool is decided elsewhere (`plan/select.rs`).
 
 mod facts;

@@ -23,7 +23,7 @@ impl Work<'_> {
     pub(super) fn watched<T: Send>(&self, log: &Log, work: impl FnOnce() -> T + Send) -> T {
         let (done, waiting) = channel::<()>();
         std::thread::scope(|scope| {
-            scope.spawn(move || {
+            let tell = move || {
                 let start = Instant::now();
                 let mut told: Option<(Level, u64)> = None;
                 while waiting.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
@@ -39,7 +39,9 @@ impl Work<'_> {
                         told = Some((level, elapsed));
                     }
                 }
-            });
+            };
+            // Without a thread there are only no lines.
+            let _ = std::thread::Builder::new().name("progress".into()).spawn_scoped(scope, tell);
             let result = work();
             drop(done);
             result

@@ -1,25 +1,51 @@
-//! Reading the labels of block devices, each device once, several at a time.
+//! Reading the labels of block devices, each device once, several at a time. A disk that does not answer holds up nobody but
+//! those who need it.
 
 use crate::cmdline::Decided;
 use crate::devices::block::{self, BlockDevice};
-use crate::sys::System;
+use crate::sys::System as _;
+use crate::sys::linux::Linux;
 use crate::zfs::assemble::Seen;
 use crate::zfs::label::{Label, LabelProblem, read_labels};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
 
 /// Readers at a time: reads wait for disks, not for processors.
 const READERS: usize = 8;
 
+/// A device whose label is being read.
+#[derive(Debug)]
+struct Reading {
+    size: u64,
+    since: Instant,
+    /// Which reading it is: the answer of an earlier one does not count.
+    serial: u64,
+}
+
+/// What a reader brought: name, serial of the reading, label.
+type Answer = (String, u64, Result<Label, LabelProblem>);
+
 /// What is known of the block devices.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Scanner {
     devices: BTreeMap<String, (u64, Result<Label, LabelProblem>)>,
+    reading: BTreeMap<String, Reading>,
+    serial: u64,
+    answers: (Sender<Answer>, Receiver<Answer>),
     /// Only these devices, and what these directories lead to; empty: all.
     only: Vec<PathBuf>,
+}
+
+impl Default for Scanner {
+    fn default() -> Self {
+        let reading = BTreeMap::new();
+        Self { devices: BTreeMap::new(), reading, serial: 0, answers: channel(), only: Vec::new() }
+    }
 }
 
 impl Scanner {
@@ -60,47 +86,92 @@ impl Scanner {
         (Self { only, ..Self::default() }, notes)
     }
 
-    /// Looks at devices that are new or changed size; true if anything changed.
-    pub fn update(&mut self, system: &dyn System) -> bool {
-        let mut now = block::enumerate(Path::new("/sys"), Path::new("/dev")).devices;
+    /// Looks at devices that are new or changed size; true if anything changed. What is not read within `patience` goes on
+    /// being read, and counts at a later update.
+    pub fn update(&mut self, patience: Duration) -> bool {
+        self.update_in(Path::new("/sys"), Path::new("/dev"), patience)
+    }
+
+    fn update_in(&mut self, sys: &Path, dev: &Path, patience: Duration) -> bool {
+        let mut now = block::enumerate(sys, dev).devices;
         if !self.only.is_empty() {
             let allowed = reachable(&self.only);
             now.retain(|device| allowed.contains(&device.node));
         }
         let before = self.devices.len();
-        self.devices.retain(|name, (size, _)| now.iter().any(|d| d.name == *name && d.size_bytes == *size));
-        let gone = before != self.devices.len();
-        let new: Vec<&BlockDevice> = now.iter().filter(|d| !self.devices.contains_key(&d.name)).collect();
-        let next = AtomicUsize::new(0);
-        let results = Mutex::new(Vec::new());
-        std::thread::scope(|scope| {
-            for _ in 0..READERS.min(new.len()) {
-                scope.spawn(|| {
-                    while let Some(device) = new.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let mut read = |offset, buf: &mut [u8]| system.read_at(&device.node, offset, buf);
-                        let label = read_labels(&mut read, device.size_bytes);
-                        if let Ok(mut results) = results.lock() {
-                            results.push((device.name.clone(), (device.size_bytes, label)));
-                        }
-                    }
-                });
+        let there = |name: &str, size: u64| now.iter().any(|d| d.name == name && d.size_bytes == size);
+        self.devices.retain(|name, (size, _)| there(name, *size));
+        self.reading.retain(|name, reading| there(name, reading.size));
+        let mut changed = before != self.devices.len();
+        now.retain(|d| !self.devices.contains_key(&d.name) && !self.reading.contains_key(&d.name));
+        let deadline = Instant::now() + if now.is_empty() { Duration::ZERO } else { patience };
+        let first = self.serial + 1;
+        self.read(now);
+        loop {
+            // Older ones have had their time.
+            let awaited = self.reading.values().any(|reading| reading.serial >= first);
+            let left = if awaited { deadline.saturating_duration_since(Instant::now()) } else { Duration::ZERO };
+            let Ok((name, serial, label)) = self.answers.1.recv_timeout(left) else { return changed };
+            if self.reading.get(&name).is_some_and(|reading| reading.serial == serial)
+                && let Some(reading) = self.reading.remove(&name)
+            {
+                self.devices.insert(name, (reading.size, label));
+                changed = true;
             }
-        });
-        let results = results.into_inner().unwrap_or_default();
-        let changed = gone || !results.is_empty();
-        self.devices.extend(results);
-        changed
+        }
+    }
+
+    /// Has the labels of these devices read, by threads that nobody waits for.
+    fn read(&mut self, devices: Vec<BlockDevice>) {
+        let count = READERS.min(devices.len());
+        let mut jobs = Vec::new();
+        for device in devices {
+            self.serial += 1;
+            let reading = Reading { size: device.size_bytes, since: Instant::now(), serial: self.serial };
+            self.reading.insert(device.name.clone(), reading);
+            jobs.push((self.serial, device));
+        }
+        let jobs = Arc::new((AtomicUsize::new(0), jobs));
+        let work = |jobs: &(AtomicUsize, Vec<(u64, BlockDevice)>), answers: &Sender<Answer>| {
+            let system = Linux::new();
+            while let Some((serial, device)) = jobs.1.get(jobs.0.fetch_add(1, Ordering::Relaxed)) {
+                let mut read = |offset: u64, buf: &mut [u8]| system.read_at(&device.node, offset, buf);
+                let label = read_labels(&mut read, device.size_bytes);
+                let _ = answers.send((device.name.clone(), *serial, label));
+            }
+        };
+        let mut started = false;
+        for _ in 0..count {
+            let (jobs, answers) = (Arc::clone(&jobs), self.answers.0.clone());
+            let thread = std::thread::Builder::new().name("labels".into()).spawn(move || work(&jobs, &answers));
+            started |= thread.is_ok();
+        }
+        if !started {
+            work(&jobs, &self.answers.0);
+        }
+    }
+
+    /// Whether a label is being read that may still come: for less than this time.
+    pub fn is_reading(&self, at_most: Duration) -> bool {
+        self.reading.values().any(|reading| reading.since.elapsed() < at_most)
+    }
+
+    /// Names of the devices whose labels have been being read for at least this time.
+    pub fn slow(&self, at_least: Duration) -> Vec<&str> {
+        let slow = self.reading.iter().filter(|(_, reading)| reading.since.elapsed() >= at_least);
+        slow.map(|(name, _)| name.as_str()).collect()
     }
 
     /// Forgets a device, so that the next update reads it anew (a `change` event).
     pub fn forget(&mut self, name: &str) {
         self.devices.remove(name);
+        self.reading.remove(name);
     }
 
     /// Devices with a valid label.
     pub fn seen(&self) -> Vec<Seen> {
         let label = |(name, (_, label)): (&String, &(u64, Result<Label, LabelProblem>))| {
-            label.as_ref().ok().map(|label| Seen { device: format!("/dev/{name}"), label: label.clone() })
+            label.as_ref().ok().map(|label| Seen { device: node(name), label: label.clone() })
         };
         self.devices.iter().filter_map(label).collect()
     }
@@ -114,14 +185,18 @@ impl Scanner {
                 Ok(_) => {}
                 Err(LabelProblem::NoLabel | LabelProblem::TooSmall { .. }) => blank.push(name.as_str()),
                 Err(problem) if problem.is_partition_tail() => blank.push(name.as_str()),
-                Err(problem) => lines.push(format!("/dev/{name}: {problem}")),
+                Err(problem) => lines.push(format!("{}: {problem}", node(name))),
             }
+        }
+        for (name, reading) in &self.reading {
+            let seconds = reading.since.elapsed().as_secs();
+            lines.push(format!("{}: it has not answered for {seconds} s, so its label is not known", node(name)));
         }
         if !blank.is_empty() {
             lines.push(format!("without a ZFS label: {}", blank.join(" ")));
         }
         let only = || self.only.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(" ");
-        match (self.devices.is_empty(), self.only.is_empty()) {
+        match (self.devices.is_empty() && self.reading.is_empty(), self.only.is_empty()) {
             (true, true) => {
                 lines.push("no block device at all: is the driver of the disk controller in the image?".to_owned());
             }
@@ -130,6 +205,11 @@ impl Scanner {
         }
         lines
     }
+}
+
+/// The path of a device's node.
+fn node(name: &str) -> String {
+    block::node(Path::new("/dev"), name).display().to_string()
 }
 
 /// The device nodes that these directories and links lead to.
@@ -144,7 +224,59 @@ fn reachable(paths: &[PathBuf]) -> BTreeSet<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::zfs::nvlist::NvList;
+    use std::fs::File;
     use std::os::unix::fs::symlink;
+
+    #[test]
+    fn devices_are_named_by_their_nodes() {
+        let label = Label { config: NvList::new(), index: 0 };
+        let mut scanner = Scanner::new();
+        scanner.devices.insert("etherd!e0.0".into(), (1 << 30, Ok(label)));
+        assert_eq!(scanner.seen()[0].device, "/dev/etherd/e0.0");
+    }
+
+    /// A pipe that nobody writes to does not answer, like a disk that is broken.
+    #[test]
+    fn a_disk_that_does_not_answer_holds_nobody_up() {
+        let root = tempfile::tempdir().unwrap();
+        let (sys, dev) = (root.path().join("sys"), root.path().join("dev"));
+        fs::create_dir_all(&dev).unwrap();
+        for name in ["sda", "sdb", "sdc"] {
+            fs::create_dir_all(sys.join("class/block").join(name)).unwrap();
+            fs::write(sys.join("class/block").join(name).join("size"), "200000\n").unwrap();
+            fs::write(dev.join(name), "").unwrap();
+        }
+        let stuck = dev.join("sdb");
+        fs::remove_file(&stuck).unwrap();
+        nix::unistd::mkfifo(&stuck, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let mut scanner = Scanner::new();
+        assert!(scanner.update_in(&sys, &dev, Duration::from_millis(300)));
+        assert_eq!(scanner.devices.keys().collect::<Vec<_>>(), ["sda", "sdc"]);
+        assert_eq!(scanner.slow(Duration::from_millis(300)), ["sdb"]);
+        assert!(scanner.is_reading(Duration::from_secs(60)) && !scanner.is_reading(Duration::from_millis(300)));
+        assert!(scanner.problems().iter().any(|line| line.starts_with("/dev/sdb: it has not answered for ")));
+        assert!(!scanner.update_in(&sys, &dev, Duration::ZERO), "nothing new");
+
+        // The answer of a reading that was given up does not count.
+        scanner.forget("sdb");
+        assert!(!scanner.update_in(&sys, &dev, Duration::from_millis(100)));
+        let answer = (scanner.reading["sdb"].serial - 1, Err(LabelProblem::NoLabel));
+        scanner.answers.0.send(("sdb".into(), answer.0, answer.1)).unwrap();
+        assert!(!scanner.update_in(&sys, &dev, Duration::ZERO));
+
+        // It answers after all, if only with an error; then it goes.
+        let _open = File::options().write(true).open(&stuck).unwrap();
+        let began = Instant::now();
+        while !scanner.update_in(&sys, &dev, Duration::ZERO) {
+            assert!(began.elapsed() < Duration::from_secs(20));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!((scanner.devices.len(), scanner.reading.len()), (3, 0));
+        fs::remove_dir_all(sys.join("class/block/sdb")).unwrap();
+        assert!(scanner.update_in(&sys, &dev, Duration::ZERO));
+        assert_eq!(scanner.devices.len(), 2);
+    }
 
     #[test]
     fn directories_lead_to_devices() {

@@ -14,12 +14,13 @@ const MOST_DATASETS: usize = 2000;
 /// belong to another boot environment.
 pub(super) fn datasets(all: &[Dataset], root: Option<&str>) -> (Json, Json) {
     let left_out = all.len().saturating_sub(MOST_DATASETS);
-    let near = |d: &&Dataset| root.and_then(names::parent).is_none_or(|around| names::is_within(&d.name, around));
-    let written: Vec<&Dataset> = if left_out == 0 {
-        all.iter().collect()
-    } else {
-        all.iter().filter(near).chain(all.iter().filter(|d| !near(d))).take(MOST_DATASETS).collect()
-    };
+    let near = |d: &Dataset| root.and_then(names::parent).is_none_or(|around| names::is_within(&d.name, around));
+    let mut written: Vec<&Dataset> = all.iter().collect();
+    if left_out > 0 {
+        // The root itself first: without it nothing can be decided again.
+        written.sort_by_key(|d| (root != Some(d.name.as_str()), !near(d)));
+        written.truncate(MOST_DATASETS);
+    }
     (Json::list(&written, |d| dataset(d)), Json::Int(i64::try_from(left_out).unwrap_or(i64::MAX)))
 }
 
@@ -123,7 +124,10 @@ mod tests {
         let all: Vec<Dataset> = far.chain(near).map(|name| Dataset::with_defaults(&name)).collect();
         let (Json::Array(list), Json::Int(left_out)) = datasets(&all, Some("tank/zroot/7")) else { panic!() };
         assert_eq!((list.len(), left_out), (MOST_DATASETS, 3100));
+        assert_eq!(list[0].render(), "{\"name\": \"tank/zroot/7\"}\n");
         assert!(list[..100].iter().all(|d| d.render().contains("tank/zroot/")));
+        let (Json::Array(list), _) = datasets(&all, Some("tank/data/999")) else { panic!() };
+        assert_eq!(list[0].render(), "{\"name\": \"tank/data/999\"}\n");
         let (Json::Array(list), Json::Int(0)) = datasets(&all[..10], None) else { panic!() };
         assert_eq!(list.len(), 10);
     }

@@ -97,7 +97,7 @@ impl Log {
                 Level::Info => "info",
                 Level::Debug => "debug",
             };
-            let _ = writeln!(out, "[{:>11.6}] {name:<5} {text}", when.as_secs_f64());
+            let _ = writeln!(out, "[{:>11.6}] {name:<5} {}", when.as_secs_f64(), one_line(text));
         }
         out
     }
@@ -115,9 +115,13 @@ pub fn lift_rate_limit() -> io::Result<()> {
     std::fs::write("/proc/sys/kernel/printk_devkmsg", "on\n")
 }
 
+fn one_line(text: &str) -> String {
+    text.replace('\n', " | ")
+}
+
 /// One record for `/dev/kmsg` (Documentation/ABI/testing/dev-kmsg): one write, one record, cut on a character boundary.
 fn record(level: Level, text: &str) -> String {
-    let mut record = format!("<{}>taproot: {}", level as u8, text.replace('\n', " | "));
+    let mut record = format!("<{}>taproot: {}", level as u8, one_line(text));
     let cut = (0..=MAX_RECORD.min(record.len())).rev().find(|at| record.is_char_boundary(*at));
     record.truncate(cut.unwrap_or(0));
     record
@@ -134,9 +138,9 @@ mod tests {
         log.info("first");
         log.attach(file.path()).unwrap();
         std::thread::scope(|s| {
-            s.spawn(|| log.warn("second"));
+            s.spawn(|| log.warn("second\nhalf"));
         });
-        assert_eq!(std::fs::read_to_string(file.path()).unwrap(), "<6>taproot: first<4>taproot: second");
+        assert_eq!(std::fs::read_to_string(file.path()).unwrap(), "<6>taproot: first<4>taproot: second | half");
         let text = log.text();
         assert_eq!(text.lines().count(), 2);
         assert!(text.lines().all(|l| l.starts_with('[')), "{text}");

@@ -28,8 +28,8 @@ answers to the words below, alone or as `taproot-init WORD`. `taproot-init hook`
 pub fn run(args: &[String]) -> i32 {
     let base = |path: &String| path.rsplit('/').next().unwrap_or_default().to_owned();
     let name = args.first().map(base).unwrap_or_default();
-    // `taproot-init log` is the same as `log`.
-    let skip = usize::from(matches!(name.as_str(), "taproot-init" | "init"));
+    // `taproot-init log` is the same as `log`; `exe`: called by /proc/1/exe.
+    let skip = usize::from(matches!(name.as_str(), "taproot-init" | "init" | "exe"));
     let name = args.get(skip).map(base).unwrap_or_default();
     let rest: Vec<&str> = args.iter().skip(skip + 1).map(String::as_str).collect();
     match name.as_str() {
@@ -85,8 +85,13 @@ fn word(name: &str, rest: &[&str]) -> i32 {
 
 /// Writes the wish down for PID 1 and ends the shell that called.
 fn leave(name: &str, decision: &Decision) -> i32 {
+    // In a booted system this would end the shell of whoever tries it.
+    if !Path::new(CONFIG_PATH).exists() {
+        eprintln!("{name}: this works only in the rescue shell of an image ({CONFIG_PATH} is not there)");
+        return 1;
+    }
     if let Err(e) = write_decision(decision) {
-        eprintln!("{name}: {DECISION_FILE}: {e}; this works only in the rescue shell of an image");
+        eprintln!("{name}: {DECISION_FILE}: {e}");
         return 1;
     }
     match kill(getppid(), Signal::SIGHUP) {
@@ -101,6 +106,13 @@ fn leave(name: &str, decision: &Decision) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The shell that is not ended here is the one that runs the tests.
+    #[test]
+    fn outside_of_an_image_no_shell_is_ended() {
+        assert_eq!(leave("retry", &Decision::Retry), 1);
+        assert!(!Path::new(DECISION_FILE).exists());
+    }
 
     #[test]
     fn mount_is_ours_only_with_a_dataset() {

@@ -32,20 +32,24 @@ pub struct Failed {
     pub limit: u32,
     /// Failed boots before this one, if the machine can remember them over a restart.
     pub stored: Option<u32>,
+    /// The stored number that was removed before a hand-over which then failed.
+    pub forgotten: u32,
     /// Failures since this start, with this one.
     pub here: u32,
 }
 
 /// What follows.
 pub fn next(failed: &Failed) -> Next {
-    match failed.stored {
+    // One byte is stored, so no limit above it could be reached.
+    let limit = failed.limit.min(u8::MAX.into());
+    match failed.stored.map(|stored| stored.max(failed.forgotten)) {
         _ if failed.power_off => Next::PowerOff,
-        _ if failed.limit == 0 => Next::Restart(None),
-        Some(before) if before + 1 >= failed.limit => Next::GiveUp,
+        _ if limit == 0 => Next::Restart(None),
+        Some(before) if before + 1 >= limit => Next::GiveUp,
         Some(before) => Next::Restart(Some(before + 1)),
         // The kernel restarts after every panic, and so do we where nothing can be counted.
         None if failed.kernel_word => Next::Restart(None),
-        None if failed.here < failed.limit => Next::TryAgain,
+        None if failed.here < limit => Next::TryAgain,
         None => Next::GiveUp,
     }
 }
@@ -87,7 +91,8 @@ impl<'a> Counter<'a> {
 mod tests {
     use super::*;
 
-    const REBOOT: Failed = Failed { power_off: false, kernel_word: false, limit: 3, stored: None, here: 1 };
+    const REBOOT: Failed =
+        Failed { power_off: false, kernel_word: false, limit: 3, stored: None, forgotten: 0, here: 1 };
 
     #[test]
     fn with_a_place_to_count_restarts_are_counted() {
@@ -97,6 +102,18 @@ mod tests {
         assert_eq!(stored(2), Next::GiveUp);
         assert_eq!(stored(255), Next::GiveUp);
         assert_eq!(next(&Failed { stored: Some(2), kernel_word: true, ..REBOOT }), Next::GiveUp);
+    }
+
+    #[test]
+    fn a_number_removed_for_a_hand_over_that_failed_still_counts() {
+        let failed = |forgotten| next(&Failed { stored: Some(0), forgotten, ..REBOOT });
+        assert_eq!([failed(0), failed(1), failed(2)], [Next::Restart(Some(1)), Next::Restart(Some(2)), Next::GiveUp]);
+    }
+
+    #[test]
+    fn every_limit_can_be_reached() {
+        let full = next(&Failed { stored: Some(u8::MAX.into()), limit: 1000, ..REBOOT });
+        assert_eq!(full, Next::GiveUp);
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use super::Scene;
 use super::talk::Talk;
 use crate::plan::facts::{Dataset, PoolFact};
-use crate::plan::from_zfs;
 use crate::plan::roots::{RootCandidate, candidates};
+use crate::plan::{from_zfs, names};
 use crate::sys::System;
 use crate::zfs::ioctl::Zfs;
 use std::fmt::Write as _;
@@ -47,6 +47,19 @@ fn list(roots: &[RootCandidate], mark: Option<&str>) -> String {
     text
 }
 
+/// Whether this can be the name of a root, or of a snapshot of one. Asked before the boot begins again: by then nobody is
+/// there to type another.
+pub(super) fn check(name: &str) -> Result<(), String> {
+    let (dataset, snapshot) = name.split_once('@').map_or((name, None), |(dataset, short)| (dataset, Some(short)));
+    names::check(dataset).map_err(|e| format!("{name:?} is not a dataset name: {e}"))?;
+    match snapshot {
+        Some(short) if short.is_empty() || short.contains(['@', '/']) => {
+            Err(format!("{name:?}: expected dataset@snapshot"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The root or snapshot that was typed: a number of the list or a name.
 fn typed(answer: &str, roots: &[RootCandidate]) -> Result<String, String> {
     match answer.parse::<usize>() {
@@ -54,7 +67,7 @@ fn typed(answer: &str, roots: &[RootCandidate]) -> Result<String, String> {
             Some(root) => Ok(root.dataset.clone()),
             None => Err(format!("{number}: expected a number from 1 to {}", roots.len())),
         },
-        Err(_) => Ok(answer.to_owned()),
+        Err(_) => check(answer).map(|()| answer.to_owned()),
     }
 }
 
@@ -138,7 +151,9 @@ mod tests {
         let roots = [root("t/a"), root("t/b")];
         assert_eq!(typed("2", &roots), Ok("t/b".into()));
         assert_eq!(typed("t/c@s", &roots), Ok("t/c@s".into()));
-        assert!(typed("3", &roots).is_err() && typed("0", &roots).is_err());
+        for wrong in ["3", "0", "t/c@", "t/c@a@b", "t//c", "what?"] {
+            assert!(typed(wrong, &roots).is_err(), "{wrong}");
+        }
         assert!(list(&roots, Some("t/b")).contains(" * 2  t/b"));
     }
 }

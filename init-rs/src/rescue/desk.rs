@@ -84,6 +84,12 @@ impl Desk<'_> {
         }
     }
 
+    /// The word by which a hibernated system may wait on a disk.
+    pub(super) fn may_resume(&self) -> Option<String> {
+        let resume = &self.request.resume;
+        resume.device.as_ref().filter(|_| resume.disabled.is_none()).map(|device| device.why.clone())
+    }
+
     #[allow(clippy::unnecessary_wraps)] // one shape for all words
     fn say(&mut self, text: &str) -> Result<(), String> {
         self.talk.say(text);
@@ -127,11 +133,10 @@ impl Desk<'_> {
             Some(name.to_owned())
         };
         let Some(chosen) = chosen else { return Outcome::Done };
-        let dataset = chosen.split_once('@').map_or(chosen.as_str(), |(dataset, _)| dataset);
-        match names::check(dataset) {
+        match choose::check(&chosen) {
             Ok(()) => Outcome::Decided(Decision::Boot(chosen)),
             Err(e) => {
-                self.talk.say(&format!("boot: {chosen:?} is not a dataset name: {e}\n"));
+                self.talk.say(&format!("boot: {e}\n"));
                 Outcome::Failed
             }
         }

@@ -1,6 +1,7 @@
 //! The block devices, and what is on each.
 
 use crate::devices::block;
+use crate::devices::probe::superblock;
 use crate::sys::System;
 use crate::zfs::label::read_labels;
 use std::fmt::Write as _;
@@ -21,22 +22,10 @@ pub(super) struct Device {
     pub(super) kind: String,
 }
 
-/// Signatures: what it is, where, which bytes.
-const SIGNATURES: [(&str, u64, &[u8]); 12] = [
-    ("ext4", 1080, b"\x53\xef"),
-    ("vfat", 54, b"FAT1"),
-    ("vfat", 82, b"FAT32"),
-    ("exfat", 3, b"EXFAT   "),
-    ("ntfs3", 3, b"NTFS    "),
-    ("xfs", 0, b"XFSB"),
-    ("btrfs", 65_600, b"_BHRfS_M"),
-    ("f2fs", 1024, b"\x10\x20\xf5\xf2"),
-    ("squashfs", 0, b"hsqs"),
-    ("iso9660", 32_769, b"CD001"),
-    ("swap", 4086, b"SWAPSPACE2"),
-    ("LUKS", 0, b"LUKS\xba\xbe"),
-];
-/// The file systems among them that a log can be written to.
+/// What the probe for labels does not know: what it is, where, which bytes.
+const SIGNATURES: [(&str, u64, &[u8]); 3] =
+    [("squashfs", 0, b"hsqs"), ("LUKS", 0, b"LUKS\xba\xbe"), ("GPT", 512, b"EFI PART")];
+/// The file systems that a log can be written to.
 pub(super) const WRITABLE: [&str; 7] = ["ext4", "vfat", "exfat", "ntfs3", "xfs", "btrfs", "f2fs"];
 
 fn read_text(path: &Path) -> Option<String> {
@@ -65,14 +54,15 @@ pub(super) fn kind(system: &dyn System, node: &Path, bytes: u64) -> String {
         let mut buffer = vec![0; magic.len()];
         at + magic.len() as u64 <= bytes && system.read_at(node, at, &mut buffer).is_ok() && buffer == magic
     };
-    if let Ok(label) = read_labels(&mut |offset, buf: &mut [u8]| system.read_at(node, offset, buf), bytes) {
+    let mut read = |offset: u64, buf: &mut [u8]| system.read_at(node, offset, buf);
+    if let Ok(label) = read_labels(&mut read, bytes) {
         let name = label.config.text("name").unwrap_or_default().into_owned();
         return format!("zfs, pool {name}");
     }
-    if let Some((name, ..)) = SIGNATURES.iter().find(|(_, at, magic)| has(*at, magic)) {
-        return (*name).to_owned();
+    if let Ok(Some(found)) = superblock(&mut read) {
+        return found.kind.to_owned();
     }
-    if has(512, b"EFI PART") { "GPT".to_owned() } else { String::new() }
+    SIGNATURES.iter().find(|(_, at, magic)| has(*at, magic)).map_or_else(String::new, |(name, ..)| (*name).to_owned())
 }
 
 /// All that hold something: no empty drives, RAM disks or unused loop devices.
@@ -85,7 +75,7 @@ pub(super) fn all(system: &dyn System) -> Vec<Device> {
         if sectors == 0 || name.starts_with("ram") {
             continue;
         }
-        let node = Path::new("/dev").join(name.replace('!', "/"));
+        let node = block::node(Path::new("/dev"), &name);
         let bytes = sectors.saturating_mul(SECTOR);
         let identity = if dir.join("partition").exists() { String::new() } else { identity(&dir) };
         let kind = kind(system, &node, bytes);
@@ -140,6 +130,13 @@ mod tests {
                 Err(_) => continue,
             }
             assert_eq!(kind(&Linux::new(), &path, 8 << 20), kind_of);
+        }
+        for (kind_of, at, magic) in SIGNATURES {
+            let mut bytes = vec![0; 1 << 20];
+            let at = usize::try_from(at).unwrap();
+            bytes[at..at + magic.len()].copy_from_slice(magic);
+            fs::write(&path, bytes).unwrap();
+            assert_eq!(kind(&Linux::new(), &path, 1 << 20), kind_of);
         }
         fs::write(&path, vec![0; 1 << 20]).unwrap();
         assert_eq!(kind(&Linux::new(), &path, 1 << 20), "");

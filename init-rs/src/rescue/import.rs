@@ -32,13 +32,17 @@ impl Ways {
         Ok(ways)
     }
 
-    /// What cannot be taken back, or may hurt another system, a line each.
-    fn dangers(self, pool: &PoolFact, resume: Option<&str>) -> Vec<String> {
+    /// What cannot be taken back, or may hurt another system, a line each. `resume`, `read_only`: the words that say that a
+    /// hibernated system may wait, and that nothing is to be written.
+    fn dangers(self, pool: &PoolFact, resume: Option<&str>, read_only: Option<&str>) -> Vec<String> {
         let mut dangers = Vec::new();
         if self.read_only {
             return dangers;
         }
         let name = &pool.name;
+        if let Some(word) = read_only {
+            dangers.push(format!("{word} says that nothing is to be written; this makes pool {name} writable."));
+        }
         if let Some(whose) = &pool.foreign {
             dangers.push(format!("Pool {name} was {whose}. If that system runs, importing it here destroys the pool."));
         }
@@ -59,7 +63,7 @@ impl Ways {
 fn candidates(system: &dyn System) -> (Vec<Candidate>, Vec<Seen>) {
     let imported = Zfs::new(system).imported_pools().unwrap_or_default();
     let mut scanner = Scanner::new();
-    scanner.update(system);
+    scanner.update(super::pools::PATIENCE);
     let seen = scanner.seen();
     let mut candidates = assemble(&seen);
     candidates.retain(|c| c.state != PoolState::Destroyed && imported.iter().all(|(_, guid)| *guid != c.guid));
@@ -123,9 +127,9 @@ fn import(desk: &mut Desk<'_>, candidate: &mut Candidate, seen: &[Seen], ways: W
     if let (Some(log), false) = (&pool.missing_log, ways.missing_log) {
         return Err(format!("its log device is missing ({log}); to do without: import {} missing-log", pool.name));
     }
-    let resume = &desk.request.resume;
-    let resume = resume.device.as_ref().filter(|_| resume.disabled.is_none()).map(|d| d.why.clone());
-    for danger in ways.dangers(&pool, resume.as_deref()) {
+    let (resume, read_only) = (desk.may_resume(), &desk.request.import.read_only);
+    let read_only = read_only.value.then(|| read_only.why.clone());
+    for danger in ways.dangers(&pool, resume.as_deref(), read_only.as_deref()) {
         if !desk.talk.confirm(&danger) {
             return Err("nothing was done".to_owned());
         }
@@ -147,8 +151,10 @@ mod tests {
         let ways = |text: &str| Ways::parse(text.split_whitespace());
         assert!(ways("rw").is_err());
         let pool = PoolFact { foreign: Some("last used by x".into()), ..PoolFact::named("tank", 7) };
-        assert_eq!(ways("").unwrap().dangers(&PoolFact::named("tank", 7), None), [""; 0]);
-        assert_eq!(ways("missing-log rewind").unwrap().dangers(&pool, Some("resume=/dev/x")).len(), 4);
-        assert_eq!(ways("rewind ro missing-log").unwrap().dangers(&pool, Some("resume=/dev/x")).len(), 0);
+        assert_eq!(ways("").unwrap().dangers(&PoolFact::named("tank", 7), None, None), [""; 0]);
+        let asked = |text: &str| ways(text).unwrap().dangers(&pool, Some("resume=/dev/x"), Some("taproot.import=ro"));
+        assert_eq!(asked("missing-log rewind").len(), 5);
+        assert!(asked("")[0].starts_with("taproot.import=ro says"), "{:?}", asked(""));
+        assert_eq!(asked("rewind ro missing-log").len(), 0);
     }
 }

@@ -5,11 +5,15 @@ use crate::pools::Scanner;
 use crate::sys::System;
 use crate::zfs::assemble::assemble;
 use std::fmt::Write as _;
+use std::time::Duration;
+
+/// How long disks are waited for that do not answer: some have to spin up first.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Both, as text.
 pub(super) fn text(system: &dyn System) -> String {
     let mut scanner = Scanner::new();
-    scanner.update(system);
+    scanner.update(PATIENCE);
     let mut out = String::new();
     for line in scanner.problems() {
         let _ = writeln!(out, "{line}");

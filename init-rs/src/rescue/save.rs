@@ -2,6 +2,7 @@
 
 use super::desk::Desk;
 use super::{STATUS_FILE, WHY_FILE, devices, drivers};
+use crate::devices::filesystems;
 use crate::report::boot::REPORT_PATH;
 use crate::report::log::LOG_PATH;
 use std::fmt::Write as _;
@@ -13,8 +14,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Where the disk is mounted meanwhile.
 const DIR: &str = "/run/taproot/disk";
-/// Character sets that vfat may ask the kernel for.
-const CHARACTER_SETS: [&str; 5] = ["nls_cp437", "nls_ascii", "nls_iso8859_1", "nls_utf8", "vfat"];
 
 /// The word `save-log [DEVICE]`.
 pub(super) fn run(desk: &mut Desk<'_>, device: Option<&str>) -> Result<(), String> {
@@ -33,8 +32,15 @@ pub(super) fn run(desk: &mut Desk<'_>, device: Option<&str>) -> Result<(), Strin
     let kind = fit.iter().find(|d| d.node == node).map(|d| d.kind.clone()).ok_or_else(|| {
         format!("{}: expected a block device with one of {}", node.display(), devices::WRITABLE.join(", "))
     })?;
-    let only = [kind.as_str()];
-    drivers::load(if kind == "vfat" { &CHARACTER_SETS } else { &only });
+    if let Some(word) = desk.may_resume()
+        && !desk.talk.confirm(&format!(
+            "If a hibernated system waits at {word} and has {} mounted, writing to it now damages it.",
+            node.display()
+        ))
+    {
+        return Err("nothing was done".to_owned());
+    }
+    drivers::load(&filesystems::modules(&kind));
     let dir = Path::new(DIR);
     fs::create_dir_all(dir).map_err(|e| format!("{DIR}: {e}"))?;
     let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
@@ -65,10 +71,19 @@ fn write(dir: &Path) -> io::Result<String> {
     Ok(name)
 }
 
+/// There whole or not at all: a disk that is full must not look like one that has the log.
 fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+    let part = path.with_extension("part");
+    let written = File::create(&part).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    let result = written.and_then(|()| fs::rename(&part, path));
+    if result.is_err() {
+        let _ = fs::remove_file(&part);
+    }
+    result?;
+    File::open(path.parent().unwrap_or(path))?.sync_all()
 }
 
 /// Every record that the kernel still has (Documentation/ABI/testing/dev-kmsg): one read, one record.
@@ -124,6 +139,16 @@ mod tests {
         assert_eq!(file_name(0), "taproot-19700101-000000");
         assert_eq!(file_name(951_782_400 + 86_399), "taproot-20000229-235959");
         assert_eq!(file_name(1_795_247_112), "taproot-20261121-074512");
+    }
+
+    #[test]
+    fn files_are_whole_or_not_there() {
+        let dir = tempfile::tempdir().unwrap();
+        put(&dir.path().join("x.log"), b"text").unwrap();
+        assert_eq!(fs::read(dir.path().join("x.log")).unwrap(), b"text");
+        fs::create_dir_all(dir.path().join("y.log/taken")).unwrap();
+        assert!(put(&dir.path().join("y.log"), b"text").is_err());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "nothing is left beside them");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::Decision;
 use super::words::{Place, WORDS};
+use crate::image::CONFIG_PATH;
 use crate::sys::terminal;
 use std::fmt::Write as _;
 use std::fs;
@@ -25,23 +26,30 @@ pub(super) fn packed() -> bool {
 
 /// Runs the shell on the terminal at `path` until the user leaves it; the decision that a word in it made, if one did.
 pub(super) fn run(path: &Path) -> io::Result<Option<Decision>> {
-    let _ = Command::new(BUSYBOX).args(["--install", "-s", "/bin"]).status();
     fs::create_dir_all("/run/taproot")?;
-    // Where hands mount by habit.
-    let _ = fs::create_dir_all("/mnt");
     let _ = fs::remove_file(DECISION_FILE);
-    // The shell's own `help`, and busybox's applets of the same names, would hide ours.
-    let mut start = String::new();
-    for name in WORDS.iter().filter(|w| w.place == Place::Both).map(|w| w.name) {
-        let _ = writeln!(start, "alias {name}='/init {name}'");
+    // When the init could not be executed, `/` is the user's root already: nothing of it may be touched. Nor may an image
+    // of another tool, whose /init is not ours.
+    let pid_1 = std::process::id() == 1;
+    let in_image = pid_1 && Path::new(CONFIG_PATH).exists();
+    if in_image {
+        let _ = Command::new(BUSYBOX).args(["--install", "-s", "/bin"]).status();
+        // Where hands mount by habit.
+        let _ = fs::create_dir_all("/mnt");
         // Scripts see no aliases; busybox's `mount` stays for them.
-        if name != "mount" {
+        for name in our_words().filter(|name| *name != "mount") {
             let link = Path::new("/bin").join(name);
             let _ = fs::remove_file(&link);
             let _ = symlink("/init", link);
         }
     }
-    fs::write(SHELL_START, start)?;
+    let own = std::env::current_exe().unwrap_or_else(|_| "taproot-init".into());
+    let program = match (in_image, pid_1) {
+        (true, _) => "/init".to_owned(),
+        (false, true) => "/proc/1/exe".to_owned(),
+        (false, false) => own.display().to_string(),
+    };
+    fs::write(SHELL_START, aliases(&program))?;
     let mut shell = Command::new(BUSYBOX);
     shell
         .args(["sh", "-i"])
@@ -54,6 +62,18 @@ pub(super) fn run(path: &Path) -> io::Result<Option<Decision>> {
     }
     terminal::run_in_foreground(&mut shell, path)?;
     Ok(take_decision())
+}
+
+fn our_words() -> impl Iterator<Item = &'static str> {
+    WORDS.iter().filter(|w| w.place == Place::Both).map(|w| w.name)
+}
+
+/// The shell's own `help`, and busybox's applets of the same names, would hide our words.
+fn aliases(program: &str) -> String {
+    our_words().fold(String::new(), |mut out, name| {
+        let _ = writeln!(out, "alias {name}='{program} {name}'");
+        out
+    })
 }
 
 /// The decision that a word in a shell left, once.
@@ -91,6 +111,12 @@ fn read(text: &str) -> Option<Decision> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_shell_knows_our_words() {
+        let text = aliases("/proc/1/exe");
+        assert!(text.contains("alias retry='/proc/1/exe retry'\n") && !text.contains("alias ls="), "{text}");
+    }
 
     #[test]
     fn decisions_are_read_back() {

@@ -97,11 +97,6 @@ impl Consoles {
         self.0.get(console).map(|c| c.path.as_path())
     }
 
-    /// Paths of all that give input.
-    pub fn paths(&self) -> impl Iterator<Item = &Path> {
-        self.0.iter().filter(|c| !c.dead).map(|c| c.path.as_path())
-    }
-
     /// Writes to every console; one that is gone or stuck is no reason to stop.
     pub fn print(&self, text: &str) {
         for console in &self.0 {

@@ -25,7 +25,6 @@ mod offset {
     pub(super) const COOKIE: usize = 12616;
     pub(super) const OBJSET_STATS: usize = 12704;
     pub(super) const DDS_TYPE: usize = OBJSET_STATS + 24;
-    pub(super) const SIMPLE: usize = 13668;
 }
 
 /// `zfs_cmd_t` as bytes, aligned as the kernel's struct is.
@@ -94,7 +93,6 @@ impl System for Linux {
         }
         cmd.put_u64(offset::COOKIE, call.cookie);
         cmd.put_u64(offset::GUID, call.guid);
-        cmd.put(offset::SIMPLE, &[u8::from(call.simple)]);
 
         let request = 0x5a00 + call.number;
         // SAFETY: `cmd` is larger than any kernel's zfs_cmd_t and lives across the call, as do `src`, `conf` and `dst`,

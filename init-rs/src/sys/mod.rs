@@ -30,8 +30,6 @@ pub struct ZfsCall<'a> {
     pub cookie: u64,
     /// `zc_guid`.
     pub guid: u64,
-    /// `zc_simple`.
-    pub simple: bool,
     /// Bytes to offer for the reply list; 0 for none.
     pub dst_capacity: usize,
 }

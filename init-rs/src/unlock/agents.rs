@@ -26,6 +26,10 @@ pub struct Agents {
     socket_dir: PathBuf,
 }
 
+/// How long plymouth's daemon may take to say that it is there, and how often it is looked for its answer.
+const PING_MAX: Duration = Duration::from_secs(2);
+const PING_TURN: Duration = Duration::from_millis(10);
+
 /// What an agent brought.
 #[derive(Debug)]
 pub(super) enum AgentAnswer {
@@ -82,11 +86,21 @@ impl Agents {
     }
 }
 
-/// Whether plymouth's daemon runs.
+/// Whether plymouth's daemon runs, and answers in time.
 fn answers(plymouth: &Path) -> bool {
     let mut command = Command::new(plymouth);
     command.arg("--ping").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.status().is_ok_and(|status| status.success())
+    let Ok(mut child) = command.spawn() else { return false };
+    let began = Instant::now();
+    while began.elapsed() < PING_MAX {
+        match child.try_wait() {
+            Ok(None) => std::thread::sleep(PING_TURN),
+            Ok(Some(status)) => return status.success(),
+            Err(_) => return false,
+        }
+    }
+    let _ = end(&mut child);
+    false
 }
 
 fn run(
@@ -198,6 +212,14 @@ mod tests {
         assert!(matches!(place.ask(None, &mut || false), AgentAnswer::NoAgent));
         fs::create_dir(place.0.path().join("ask-password")).unwrap();
         assert_eq!(place.line(), ("--timeout=0 --id=zfs:tank/e Passphrase for tank/e".into(), "systemd-ask-password"));
+    }
+
+    #[test]
+    fn a_daemon_that_does_not_answer_is_not_waited_for() {
+        let place = Place::new(&[("plymouth", "exec sleep 100")]);
+        let began = Instant::now();
+        assert!(matches!(place.ask(None, &mut || false), AgentAnswer::NoAgent));
+        assert!(began.elapsed() < Duration::from_secs(50));
     }
 
     #[test]

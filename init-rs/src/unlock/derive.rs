@@ -5,8 +5,6 @@ use crate::zfs::keys::{Encryption, KEY_LEN, KeyFormat};
 use sha1::Sha1;
 use zeroize::{Zeroize, Zeroizing};
 
-/// Longest passphrase that `zfs` accepts for a new key.
-pub const PASSPHRASE_MAX: usize = 512;
 /// Stack that a derivation may have used; what it left there is overwritten.
 const STACK: usize = 16 * 1024;
 

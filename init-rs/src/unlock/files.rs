@@ -2,6 +2,7 @@
 
 use super::{Effort, Unlocker};
 use crate::cmdline::KeyFile;
+use crate::devices::filesystems;
 use crate::devices::probe::{Found, Prober, Wanted};
 use crate::sys::beneath::resolve;
 use crate::sys::consoles::Secret;
@@ -120,7 +121,7 @@ impl Unlocker<'_> {
         let mut last = io::Error::from_raw_os_error(libc::ENODEV);
         for kind in kinds {
             if let Some(load) = self.load_module {
-                for module in drivers(kind) {
+                for module in filesystems::modules(kind) {
                     load(module);
                 }
             }
@@ -140,15 +141,6 @@ impl Unlocker<'_> {
             }
         }
         Err(last)
-    }
-}
-
-/// Modules behind a file system. FAT translates names by tables that it would load itself, if there were a modprobe.
-fn drivers(kind: &'static str) -> Vec<&'static str> {
-    match kind {
-        "vfat" => vec!["nls_cp437", "nls_ascii", "nls_iso8859_1", "nls_utf8", "vfat"],
-        "iso9660" => vec!["isofs"],
-        kind => vec![kind],
     }
 }
 

@@ -64,7 +64,6 @@ impl Keyring {
     pub fn forget(&mut self) {
         self.passphrases = Vec::new();
         self.files = Vec::new();
-        unguard_memory();
     }
 
     /// Overwrites the key files of the image that were used: deleting them, as the hand-over does, leaves their bytes in
@@ -94,16 +93,9 @@ fn overwrite(path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Keeps secrets where they are while there are any. No core of this process holds them; and the kernel does not gather
-/// small pages into huge ones, which leaves what was in the small ones in free memory.
+/// Keeps secrets out of cores of this process.
 pub(super) fn guard_memory() {
     let _ = nix::sys::prctl::set_dumpable(false);
-    let _ = nix::sys::prctl::set_thp_disable(true);
-}
-
-/// There is no secret any more. Unlike the other, this setting would outlive execve(2), and be the real init's.
-fn unguard_memory() {
-    let _ = nix::sys::prctl::set_thp_disable(false);
 }
 
 #[cfg(test)]

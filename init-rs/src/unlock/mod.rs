@@ -122,12 +122,7 @@ impl<'a> Unlocker<'a> {
         self.keyring
     }
 
-    /// Loads the key of an encryption root, whatever it takes; a dataset stands for its encryption root.
-    pub fn unlock(&mut self, encryption_root: &str) -> Result<(), UnlockError> {
-        self.unlock_with(encryption_root, Effort::Needed)
-    }
-
-    /// As [`Unlocker::unlock`], with this effort.
+    /// Loads the key of the encryption root that a dataset belongs to, with this effort.
     pub fn unlock_with(&mut self, dataset: &str, effort: Effort) -> Result<(), UnlockError> {
         let facts = self.zfs().encryption(dataset)?;
         let facts = facts.ok_or_else(|| UnlockError::NotEncrypted { dataset: dataset.to_owned() })?;

@@ -148,11 +148,11 @@ fn keys_from_files_and_one_passphrase_for_all() {
     let settings = settings(&["/keys/missing", "/keys/pass", "/keys/hex"]);
     let mut unlocker = place.unlocker(&kernel, &settings).with_root(&place.image.path().join("newroot"));
     for name in ["p", "p/raw", "p/hex", "p/same", "p/root"] {
-        unlocker.unlock(name).unwrap();
+        unlocker.unlock_with(name, Effort::Needed).unwrap();
         assert!(kernel.open(name), "{name}");
     }
     assert_eq!(kernel.asked("p/same"), 1);
-    unlocker.unlock("p").unwrap();
+    unlocker.unlock_with("p", Effort::Needed).unwrap();
     assert_eq!(kernel.asked("p"), 1, "what is open is not opened again");
     let log = place.log.text();
     assert!(log.contains("key of p/same loaded: it has the passphrase of p "), "{log}");
@@ -169,12 +169,12 @@ fn what_was_tried_is_told() {
     let place = Place::new(&[("keys/raw", &[7; 33]), ("keys/pass", b"wrong one\n")]);
     let settings = settings(&["/keys/pass"]);
     let mut unlocker = place.unlocker(&kernel, &settings);
-    let error = unlocker.unlock("p").unwrap_err();
+    let error = unlocker.unlock_with("p", Effort::Needed).unwrap_err();
     assert!(matches!(&error, UnlockError::NoKey { why: Why::RawNotTyped, .. }), "{error:?}");
     assert!(error.expected().contains("raw key (32 bytes) of encryption root p (keylocation=file:///keys/raw)"));
     let found = error.found().join("\n");
     assert!(found.contains("/keys/raw (keylocation): a raw key is exactly 32 bytes, found 33"), "{found}");
-    let error = unlocker.unlock("q").unwrap_err();
+    let error = unlocker.unlock_with("q", Effort::Needed).unwrap_err();
     assert_eq!(error.to_string(), "no key for q: no key at hand fits, and nobody is asked (panic=5)");
     assert_eq!(error.found(), ["taproot.key=/keys/pass: its passphrase is not the right one"]);
     let error = unlocker.unlock_with("r", Effort::Silent).unwrap_err();
@@ -293,8 +293,8 @@ fn nothing_of_a_passphrase_stays_in_memory() {
             io::Write::write_all(&mut &pty.person, &plain()).unwrap();
             pty.types("\r");
         });
-        unlocker.unlock("p").unwrap();
-        unlocker.unlock("p/same").unwrap();
+        unlocker.unlock_with("p", Effort::Needed).unwrap();
+        unlocker.unlock_with("p/same", Effort::Needed).unwrap();
     });
     assert_eq!(places_in_memory(&turned).len(), 1, "the search finds what the keyring holds");
     let mut keyring = unlocker.into_keyring();

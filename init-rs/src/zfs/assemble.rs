@@ -175,8 +175,9 @@ impl<'a> Member<'a> {
     fn of(seen: &'a Seen) -> Result<Self, &'static str> {
         let label = &seen.label;
         let top = label.config.list("vdev_tree").ok_or("no vdev tree")?;
-        if label.pool_name().is_none_or(|name| name.is_empty()) {
-            return Err("no pool name");
+        // The kernel would refuse it too, but it is shown to people before.
+        if label.pool_name().is_none_or(|name| name.is_empty() || name.contains(char::is_control)) {
+            return Err("no possible pool name");
         }
         if !tree::is_shallow(top) {
             return Err("vdev tree nested too deep");
@@ -221,7 +222,7 @@ fn assemble_pool(guid: u64, mut devices: Vec<&Seen>) -> Option<Candidate> {
         name: newest.label.pool_name()?.into_owned(),
         state: newest.label.state(),
         hostid: newest.label.hostid(),
-        hostname: newest.label.hostname().map(std::borrow::Cow::into_owned),
+        hostname: newest.label.hostname(),
         txg: newest.txg,
         config: pool_config(newest.label, guid, children),
         leaves,

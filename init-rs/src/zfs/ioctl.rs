@@ -6,7 +6,6 @@ use crate::sys::{System, ZfsCall, ZfsReply};
 use std::io;
 
 const POOL_IMPORT: u32 = 0x02;
-const POOL_EXPORT: u32 = 0x03;
 const POOL_CONFIGS: u32 = 0x04;
 const POOL_STATS: u32 = 0x05;
 const POOL_TRYIMPORT: u32 = 0x06;
@@ -210,7 +209,6 @@ impl<'a> Zfs<'a> {
             conf: &conf,
             src: &src,
             dst_capacity: (conf.len() * 4).clamp(4 * DST_START, DST_MAX),
-            ..ZfsCall::default()
         };
         let reply = self.call("IMPORT", &call).map_err(|error| ImportError { error, detail: None })?;
         match reply.errno {
@@ -222,15 +220,6 @@ impl<'a> Zfs<'a> {
                 error: ZfsError { call: "IMPORT", name: name.to_owned(), errno },
                 detail: NvList::decode(&reply.dst).ok(),
             }),
-        }
-    }
-
-    /// Exports a pool; EBUSY while anything is mounted from it.
-    pub fn export(self, name: &str) -> Result<(), ZfsError> {
-        let call = ZfsCall { number: POOL_EXPORT, name: name.as_bytes(), ..ZfsCall::default() };
-        match self.call("EXPORT", &call)?.errno {
-            0 => Ok(()),
-            errno => Err(ZfsError { call: "EXPORT", name: name.to_owned(), errno }),
         }
     }
 
@@ -250,36 +239,7 @@ impl<'a> Zfs<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
-    use std::sync::Mutex;
-
-    /// A kernel that answers with what a test prepared, and remembers what it was asked.
-    struct Fake<F: Fn(&ZfsCall<'_>) -> ZfsReply + Send + Sync> {
-        answer: F,
-        asked: Mutex<Vec<(u32, String, u64, usize)>>,
-    }
-
-    impl<F: Fn(&ZfsCall<'_>) -> ZfsReply + Send + Sync> Fake<F> {
-        fn new(answer: F) -> Self {
-            Self { answer, asked: Mutex::default() }
-        }
-    }
-
-    impl<F: Fn(&ZfsCall<'_>) -> ZfsReply + Send + Sync> System for Fake<F> {
-        fn zfs(&self, call: &ZfsCall<'_>) -> io::Result<ZfsReply> {
-            self.asked.lock().unwrap().push((call.number, text(call.name), call.cookie, call.dst_capacity));
-            Ok((self.answer)(call))
-        }
-        fn mount(&self, _: &str, _: &Path, _: &str, _: u64, _: &str) -> io::Result<()> {
-            unreachable!("no ioctl mounts")
-        }
-        fn unmount(&self, _: &Path, _: bool) -> io::Result<()> {
-            unreachable!("no ioctl unmounts")
-        }
-        fn read_at(&self, _: &Path, _: u64, _: &mut [u8]) -> io::Result<()> {
-            unreachable!("no ioctl reads a device")
-        }
-    }
+    use crate::zfs::fake::Fake;
 
     fn error(errno: i32, dst_size: u64) -> ZfsReply {
         ZfsReply { errno, dst_size, ..ZfsReply::default() }
@@ -308,14 +268,14 @@ mod tests {
             }
         });
         assert_eq!(Zfs::new(&fake).pool_stats("tank").unwrap().u64("pool_guid"), Some(7));
-        assert_eq!(fake.asked.lock().unwrap().len(), 2);
+        assert_eq!(fake.asked().len(), 2);
     }
 
     #[test]
     fn a_kernel_that_always_wants_more_is_an_error() {
         let fake = Fake::new(|_| error(libc::ENOMEM, u64::MAX));
         assert_eq!(Zfs::new(&fake).pool_stats("tank").unwrap_err().errno, libc::ENOMEM);
-        assert_eq!(fake.asked.lock().unwrap().last().unwrap().3, DST_MAX);
+        assert_eq!(fake.asked().last().unwrap().dst_capacity, DST_MAX);
     }
 
     #[test]
@@ -325,7 +285,7 @@ mod tests {
             _ => reply(&list(&[("pool_guid", 7)])),
         });
         assert_eq!(Zfs::new(&fake).import("tank", 7, &NvList::new(), &NvList::new(), ImportFlags::default()), Ok(()));
-        let imports = fake.asked.lock().unwrap().iter().filter(|a| a.0 == POOL_IMPORT).count();
+        let imports = fake.asked().iter().filter(|a| a.number == POOL_IMPORT).count();
         assert_eq!(imports, 1);
         // Another pool of that name is imported: that is a failure.
         let failure =

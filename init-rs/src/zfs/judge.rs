@@ -1,6 +1,7 @@
 //! What TRYIMPORT's reply says about a pool (pure). The ioctl succeeds even for a pool that cannot be opened; the truth is
 //! in the root vdev's state (reference zfs-ioctl 4.3).
 
+use super::label::printable;
 use super::nvlist::NvList;
 use std::fmt;
 
@@ -162,7 +163,7 @@ pub fn multihost(info: &NvList) -> String {
                 spl_hostid=0x..."
             .to_owned();
     }
-    let host = info.text("mmp_hostname").unwrap_or("a host without a name".into());
+    let host = info.text("mmp_hostname").map_or_else(|| "a host without a name".to_owned(), |name| printable(&name));
     let hostid = info.u64("mmp_hostid").map(|id| format!(" (hostid {id:08x})")).unwrap_or_default();
     format!("it is in use by another system, {host}{hostid} (multihost)")
 }
@@ -334,11 +335,11 @@ mod tests {
     fn multihost_says_who_or_what_is_missing() {
         let mut list = reply(vdev("root", 4, 18, vec![]));
         let mut info = NvList::new();
-        info.set("mmp_hostname", Value::text("elsewhere"));
+        info.set("mmp_hostname", Value::text("else\x1bwhere"));
         info.set("mmp_hostid", Value::U64(0xabc));
         list.set("load_info", Value::List(info.clone()));
         let j = judge(&list);
-        assert_eq!(j.reason, "it is in use by another system, elsewhere (hostid 00000abc) (multihost)");
+        assert_eq!(j.reason, "it is in use by another system, else?where (hostid 00000abc) (multihost)");
         assert!(!j.wait_helps);
         info.set("mmp_state", Value::U64(2));
         list.set("load_info", Value::List(info));

@@ -65,8 +65,6 @@ pub struct Label {
     pub config: NvList,
     /// Which copy it came from, 0 to 3.
     pub index: u8,
-    /// How many acceptable copies name the same vdev, this one included.
-    pub agreeing: u8,
 }
 
 impl Label {
@@ -106,8 +104,8 @@ impl Label {
     }
 
     /// The host name of the last importer, for people.
-    pub fn hostname(&self) -> Option<Cow<'_, str>> {
-        self.config.text("hostname")
+    pub fn hostname(&self) -> Option<String> {
+        self.config.text("hostname").map(|name| printable(&name))
     }
 
     /// How many top-level slots the pool has, holes included.
@@ -119,6 +117,11 @@ impl Label {
     pub fn is_aux(&self) -> bool {
         matches!(self.state(), PoolState::Spare | PoolState::L2Cache)
     }
+}
+
+/// Text of a foreign disk for people: what would steer a terminal becomes `?`.
+pub(super) fn printable(text: &str) -> String {
+    text.replace(char::is_control, "?")
 }
 
 /// Why one copy of a label cannot be used.
@@ -313,19 +316,17 @@ pub fn read_labels(
 }
 
 fn choose(copies: [Result<NvList, LabelError>; 4]) -> Result<Label, LabelProblem> {
-    let key = |config: &NvList| (config.u64("txg").unwrap_or(0), config.u64("guid"));
+    let txg = |config: &NvList| config.u64("txg").unwrap_or(0);
     let mut best: Option<(u8, &NvList)> = None;
     for (index, copy) in (0..).zip(&copies) {
         if let Ok(config) = copy
-            && best.is_none_or(|(_, other)| key(config).0 > key(other).0)
+            && best.is_none_or(|(_, other)| txg(config) > txg(other))
         {
             best = Some((index, config));
         }
     }
     if let Some((index, config)) = best {
-        let guid = key(config).1;
-        let agree = copies.iter().flatten().filter(|c| key(c).1 == guid).count();
-        return Ok(Label { config: config.clone(), index, agreeing: u8::try_from(agree).unwrap_or(u8::MAX) });
+        return Ok(Label { config: config.clone(), index });
     }
     // No copy is good, so each has its reason.
     let why = Box::new(copies.map(|copy| copy.err().unwrap_or(LabelError::Nothing)));
@@ -335,13 +336,8 @@ fn choose(copies: [Result<NvList, LabelError>; 4]) -> Result<Label, LabelProblem
     Err(LabelProblem::Damaged { why })
 }
 
-/// Makes the configuration region of a label whose region lies `region_offset` bytes from the start of the vdev, as a
-/// little-endian machine writes it. `None` if `config` does not fit.
-pub fn write_region(config: &NvList, region_offset: u64) -> Option<Vec<u8>> {
-    seal_region(config.encode_xdr(), region_offset)
-}
-
-/// Pads `data` to a configuration region and adds the checksum. `None` if it does not fit.
+/// Makes a configuration region of `data`, as a little-endian machine writes it: padding and the checksum for a region that
+/// lies `region_offset` bytes from the start of the vdev. For tests and fuzzing. `None` if it does not fit.
 pub fn seal_region(data: Vec<u8>, region_offset: u64) -> Option<Vec<u8>> {
     let mut region = data;
     if region.len() > REGION_SIZE - TRAILER {

@@ -1,6 +1,8 @@
 //! Pools and datasets by labels, nvlists and `/dev/zfs` ioctls; no libzfs, no `zpool`.
 
 pub mod assemble;
+#[cfg(test)]
+mod fake;
 pub mod ioctl;
 pub mod judge;
 pub mod keys;

@@ -37,7 +37,9 @@ fn leads_to(recorded: &str, node: &str) -> bool {
 fn link(dev: &Path, recorded: &Path, node: &str) -> io::Result<()> {
     // The path comes from a disk: only plain names below /dev, never a way out of it.
     let plain = recorded.components().all(|c| matches!(c, Component::RootDir | Component::Normal(_)));
-    if !plain || !recorded.starts_with(dev) || recorded == dev {
+    // Names in /dev itself are the kernel's: under one that is taken it would make no node for the disk that gets it next.
+    let given_by_kernel = recorded.parent() == Some(dev);
+    if !plain || !recorded.starts_with(dev) || recorded == dev || given_by_kernel {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     if let Some(parent) = recorded.parent() {
@@ -83,6 +85,18 @@ mod tests {
         let found = ensure(dev, a.to_str(), b.to_str().unwrap());
         assert_eq!(found, LeafPath::Use(b.to_str().unwrap().to_owned()));
         assert_eq!(fs::read(&a).unwrap(), b"a");
+    }
+
+    #[test]
+    fn the_kernels_own_names_are_left_free() {
+        let dir = tempfile::tempdir().unwrap();
+        let dev = dir.path();
+        let (node, recorded) = (dev.join("sda1"), dev.join("sdb1"));
+        fs::write(&node, "a").unwrap();
+        let node = node.to_str().unwrap();
+        assert_eq!(ensure(dev, recorded.to_str(), node), LeafPath::Use(node.to_owned()));
+        assert!(fs::symlink_metadata(&recorded).is_err());
+        assert_eq!(ensure(dev, Some(node), node), LeafPath::Keep);
     }
 
     #[test]

@@ -189,37 +189,8 @@ fn pool(name: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::{System, ZfsReply};
-    use std::io;
-    use std::path::Path;
-    use std::sync::Mutex;
-
-    /// Request number, name and argument list of a call.
-    type Asked = (u32, String, NvList);
-
-    /// A kernel that answers with what a test prepared, and remembers what it was asked.
-    struct Fake<F: Fn(&ZfsCall<'_>) -> ZfsReply + Send + Sync> {
-        answer: F,
-        asked: Mutex<Vec<Asked>>,
-    }
-
-    impl<F: Fn(&ZfsCall<'_>) -> ZfsReply + Send + Sync> System for Fake<F> {
-        fn zfs(&self, call: &ZfsCall<'_>) -> io::Result<ZfsReply> {
-            let name = String::from_utf8_lossy(call.name).into_owned();
-            let src = NvList::decode(call.src).unwrap_or_default();
-            self.asked.lock().unwrap().push((call.number, name, src));
-            Ok((self.answer)(call))
-        }
-        fn mount(&self, _: &str, _: &Path, _: &str, _: u64, _: &str) -> io::Result<()> {
-            unreachable!("no ioctl mounts")
-        }
-        fn unmount(&self, _: &Path, _: bool) -> io::Result<()> {
-            unreachable!("no ioctl unmounts")
-        }
-        fn read_at(&self, _: &Path, _: u64, _: &mut [u8]) -> io::Result<()> {
-            unreachable!("no ioctl reads a device")
-        }
-    }
+    use crate::sys::ZfsReply;
+    use crate::zfs::fake::Fake;
 
     fn property(value: Value) -> Value {
         let mut pair = NvList::new();
@@ -241,7 +212,7 @@ mod tests {
             let name = name.as_bytes().to_vec();
             ZfsReply { name, cookie: call.cookie + 1, dst: properties.encode_native(), ..ZfsReply::default() }
         };
-        let fake = Fake { answer, asked: Mutex::default() };
+        let fake = Fake::new(answer);
         let names = |after| -> Vec<String> {
             Zfs::new(&fake).snapshots("t/a", after).unwrap().into_iter().map(|s| s.name).collect()
         };
@@ -249,14 +220,14 @@ mod tests {
         assert_eq!(names(10), ["t/a@mid", "t/a@new"]);
         let newest = Zfs::new(&fake).snapshots("t/a", 20).unwrap().remove(0);
         assert_eq!((newest.clones, newest.holds), (vec!["t/c".to_owned()], 1));
-        let asked = fake.asked.lock().unwrap();
-        assert!(asked.iter().all(|(_, name, _)| name == "t/a"), "{asked:?}");
-        assert_eq!(asked.last().unwrap().2.u64("snap_iter_min_txg"), Some(21));
+        let asked = fake.asked();
+        assert!(asked.iter().all(|a| a.name == "t/a"), "{asked:?}");
+        assert_eq!(asked.last().unwrap().src.u64("snap_iter_min_txg"), Some(21));
     }
 
     #[test]
     fn arguments_are_those_the_kernel_checks() {
-        let fake = Fake { answer: |_: &ZfsCall<'_>| ZfsReply::default(), asked: Mutex::default() };
+        let fake = Fake::new(|_: &ZfsCall<'_>| ZfsReply::default());
         let zfs = Zfs::new(&fake);
         zfs.take_snapshot("t/a@s").unwrap();
         zfs.clone_snapshot("t/a@s", "t/c", &[("canmount".into(), Value::U64(2))]).unwrap();
@@ -264,14 +235,14 @@ mod tests {
         zfs.destroy_snapshots(&["t/a@x".into(), "t/b@y".into()]).unwrap();
         zfs.destroy_snapshots(&[]).unwrap();
         zfs.destroy("t/c").unwrap();
-        let asked = fake.asked.lock().unwrap();
-        let calls: Vec<(u32, &str)> = asked.iter().map(|(number, name, _)| (*number, name.as_str())).collect();
+        let asked = fake.asked();
+        let calls: Vec<(u32, &str)> = asked.iter().map(|a| (a.number, a.name.as_str())).collect();
         assert_eq!(calls, [(0x23, "t"), (0x42, "t/c"), (0x19, "t/a"), (0x3b, "t"), (0x18, "t/c")]);
-        assert!(asked[0].2.list("snaps").unwrap().flag("t/a@s"));
-        assert_eq!(asked[1].2.text("origin").unwrap(), "t/a@s");
-        assert_eq!(asked[1].2.list("props").unwrap().u64("canmount"), Some(2));
-        assert_eq!(asked[2].2.text("target").unwrap(), "t/a@s");
-        assert!(asked[3].2.list("snaps").unwrap().flag("t/b@y"));
+        assert!(asked[0].src.list("snaps").unwrap().flag("t/a@s"));
+        assert_eq!(asked[1].src.text("origin").unwrap(), "t/a@s");
+        assert_eq!(asked[1].src.list("props").unwrap().u64("canmount"), Some(2));
+        assert_eq!(asked[2].src.text("target").unwrap(), "t/a@s");
+        assert!(asked[3].src.list("snaps").unwrap().flag("t/b@y"));
     }
 
     #[test]
@@ -281,7 +252,7 @@ mod tests {
             errors.set("t/a@x", Value::I32(libc::EEXIST));
             ZfsReply { errno: libc::EEXIST, dst: errors.encode_native(), ..ZfsReply::default() }
         };
-        let fake = Fake { answer, asked: Mutex::default() };
+        let fake = Fake::new(answer);
         let error = Zfs::new(&fake).destroy_snapshots(&["t/a@x".into()]).unwrap_err();
         assert_eq!((error.error.errno, error.items.clone()), (libc::EEXIST, vec![("t/a@x".into(), libc::EEXIST)]));
         assert!(error.to_string().contains("t/a@x: File exists"), "{error}");

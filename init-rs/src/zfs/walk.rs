@@ -143,16 +143,14 @@ impl Zfs<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::{System, ZfsReply};
+    use crate::sys::ZfsReply;
+    use crate::zfs::fake::Fake;
     use crate::zfs::nvlist::NvList;
     use std::collections::BTreeMap;
-    use std::io;
-    use std::path::Path;
 
-    /// A pool of names; remembers whom it was asked about.
+    /// A pool of names.
     struct Pool {
         children: BTreeMap<String, Vec<String>>,
-        asked: Mutex<Vec<String>>,
         advances: bool,
     }
 
@@ -163,32 +161,21 @@ mod tests {
                 let parent = name.rsplit_once('/').unwrap().0;
                 children.entry(parent.to_owned()).or_default().push((*name).to_owned());
             }
-            Self { children, asked: Mutex::default(), advances: true }
+            Self { children, advances: true }
         }
-    }
 
-    impl System for Pool {
-        fn zfs(&self, call: &ZfsCall<'_>) -> io::Result<ZfsReply> {
-            let name = text(call.name);
+        fn answer(&self, call: &ZfsCall<'_>) -> ZfsReply {
             let found = ZfsReply { objset_type: 2, dst: NvList::new().encode_native(), ..ZfsReply::default() };
             if call.number != DATASET_LIST_NEXT {
-                return Ok(found);
+                return found;
             }
-            self.asked.lock().unwrap().push(name.clone());
-            let child = self.children.get(&name).and_then(|c| c.get(usize::try_from(call.cookie).unwrap()));
-            let Some(child) = child else { return Ok(ZfsReply { errno: libc::ESRCH, ..ZfsReply::default() }) };
+            let children = self.children.get(&text(call.name));
+            let Some(child) = children.and_then(|c| c.get(usize::try_from(call.cookie).unwrap())) else {
+                return ZfsReply { errno: libc::ESRCH, ..ZfsReply::default() };
+            };
             let objset_type = if child.contains("vol") { 3 } else { 2 };
             let cookie = call.cookie + u64::from(self.advances);
-            Ok(ZfsReply { name: child.clone().into_bytes(), cookie, objset_type, ..found })
-        }
-        fn mount(&self, _: &str, _: &Path, _: &str, _: u64, _: &str) -> io::Result<()> {
-            unreachable!("no walk mounts")
-        }
-        fn unmount(&self, _: &Path, _: bool) -> io::Result<()> {
-            unreachable!("no walk unmounts")
-        }
-        fn read_at(&self, _: &Path, _: u64, _: &mut [u8]) -> io::Result<()> {
-            unreachable!("no walk reads a device")
+            ZfsReply { name: child.clone().into_bytes(), cookie, objset_type, ..found }
         }
     }
 
@@ -199,33 +186,37 @@ mod tests {
     #[test]
     fn sorted_and_without_internal_names() {
         let pool = Pool::new(&["t/z", "t/$ORIGIN", "t/a", "t/a/x", "t/a/%recv", "t/a/vol", "t/a/x/deep", "t/b"]);
-        let walk = Zfs::new(&pool).walk("t", usize::MAX, &|_| true).unwrap();
+        let kernel = Fake::new(|call| pool.answer(call));
+        let walk = Zfs::new(&kernel).walk("t", usize::MAX, &|_| true).unwrap();
         assert_eq!(names(&walk), ["t", "t/a", "t/a/vol", "t/a/x", "t/a/x/deep", "t/b", "t/z"]);
         assert!(walk.complete);
-        assert!(!pool.asked.lock().unwrap().iter().any(|n| n.contains("vol")), "a volume has no children");
+        assert!(!kernel.asked().iter().any(|a| a.name.contains("vol")), "a volume has no children");
     }
 
     #[test]
     fn a_branch_that_is_not_entered_is_not_asked_about() {
         let pool = Pool::new(&["t/a", "t/a/x", "t/a/x/y", "t/b", "t/b/x"]);
-        let walk = Zfs::new(&pool).walk("t", usize::MAX, &|o| o.name != "t/a/x" && o.name != "t/b").unwrap();
+        let kernel = Fake::new(|call| pool.answer(call));
+        let walk = Zfs::new(&kernel).walk("t", usize::MAX, &|o| o.name != "t/a/x" && o.name != "t/b").unwrap();
         assert_eq!(names(&walk), ["t", "t/a", "t/a/x", "t/b"]);
-        assert!(!pool.asked.lock().unwrap().iter().any(|n| n == "t/a/x" || n == "t/b"));
+        assert!(!kernel.asked().iter().any(|a| a.name == "t/a/x" || a.name == "t/b"));
     }
 
     #[test]
     fn too_many_end_it() {
         let many: Vec<String> = (0..1000).map(|n| format!("t/a/{n}")).chain(["t/a".to_owned()]).collect();
         let pool = Pool::new(&many.iter().map(String::as_str).collect::<Vec<_>>());
-        assert!(!Zfs::new(&pool).walk("t", 20, &|_| true).unwrap().complete);
-        assert!(pool.asked.lock().unwrap().len() < 60);
-        let all = Zfs::new(&pool).walk("t", 1002, &|_| true).unwrap();
+        let kernel = Fake::new(|call| pool.answer(call));
+        assert!(!Zfs::new(&kernel).walk("t", 20, &|_| true).unwrap().complete);
+        assert!(kernel.asked().len() < 60);
+        let all = Zfs::new(&kernel).walk("t", 1002, &|_| true).unwrap();
         assert!(all.complete && all.found.len() == 1002);
     }
 
     #[test]
     fn a_list_that_does_not_advance_ends() {
         let pool = Pool { advances: false, ..Pool::new(&["t/a"]) };
-        assert_eq!(Zfs::new(&pool).datasets("t").unwrap().len(), 1);
+        let kernel = Fake::new(|call| pool.answer(call));
+        assert_eq!(Zfs::new(&kernel).datasets("t").unwrap().len(), 1);
     }
 }

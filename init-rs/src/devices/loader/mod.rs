@@ -287,7 +287,8 @@ impl Loader {
     }
 
     /// Waits until everything asked for has ended; false at the deadline.
-    pub fn wait_settled(&self, deadline: Instant) -> bool {
+    #[cfg(test)]
+    pub(in crate::devices) fn wait_settled(&self, deadline: Instant) -> bool {
         let mut shared = self.0.lock();
         while shared.outstanding > 0 && !shared.stopping {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -316,7 +317,8 @@ impl Loader {
     }
 
     /// Modules that were asked for and have not ended, with what they are doing.
-    pub fn pending(&self) -> Vec<(String, String)> {
+    #[cfg(test)]
+    pub(in crate::devices) fn pending(&self) -> Vec<(String, String)> {
         let shared = self.0.lock();
         let open =
             |i: &usize| matches!(shared.states.get(*i), Some(State::Waiting(_) | State::Ready | State::Running(_)));

@@ -67,7 +67,7 @@ pub(super) fn exfat(head: &[u8], read: &mut Read<'_>) -> Option<Superblock> {
     let sector = 1_u64.checked_shl(u32::from(*head.get(108)?).min(12))?;
     let cluster = sector.checked_shl(u32::from(*head.get(109)?).min(25))?;
     let clusters = word(head, 88)? * sector;
-    let root = clusters + word(head, 96)?.saturating_sub(2).checked_mul(cluster)?;
+    let root = word(head, 96)?.saturating_sub(2).checked_mul(cluster)?.checked_add(clusters)?;
     let mut entries = vec![0_u8; usize::try_from(cluster).ok()?.min(ROOT_BYTES)];
     let label = read(root, &mut entries).ok().and_then(|()| {
         let mut used = entries.chunks(ENTRY).take_while(|entry| entry.first() != Some(&0));

@@ -2,6 +2,7 @@
 //! kernel has checked that table before it made the partition, so no checksum is checked again.
 
 use super::{ReadAt, number};
+use crate::devices::block;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -52,7 +53,7 @@ impl Partition {
         }
         // The class entry is a link to .../DISK/PARTITION.
         let disk = fs::canonicalize(&self.dir).ok()?.parent()?.to_owned();
-        let node = self.dev.join(disk.file_name()?.to_string_lossy().replace('!', "/"));
+        let node = block::node(&self.dev, &disk.file_name()?.to_string_lossy());
         let sector = number(&disk.join("queue/logical_block_size")).max(512);
         let start = number(&self.dir.join("start")) * 512 / sector;
         let mut header = [0_u8; 92];
@@ -67,7 +68,8 @@ impl Partition {
     }
 }
 
-fn gpt(
+/// UUID and name of the partition that begins at sector `start`, from the table that the header of a GPT describes.
+pub fn gpt(
     header: &[u8],
     sector: u64,
     start: u64,

@@ -50,6 +50,16 @@ fn linux_file_systems() {
     assert_eq!(look(&[]), None);
 }
 
+/// A root directory that begins behind what 64 bits can count.
+#[test]
+fn an_exfat_that_lies_is_no_reason_to_stop() {
+    let cluster_heap: u32 = 0xffff_ffff;
+    let root_cluster: u32 = (1 << 27) + 1;
+    let lies: &[(u64, &[u8])] =
+        &[(3, b"EXFAT   "), (88, &cluster_heap.to_le_bytes()), (96, &root_cluster.to_le_bytes()), (108, &[12, 25])];
+    assert_eq!(look(lies), None);
+}
+
 #[test]
 fn discs() {
     let mut pieces: Vec<(u64, &[u8])> = vec![(0x8000, b"\x01CD001"), (0x8028, b"KEY DISC        ")];

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::foreign::foreign;
 use super::{Foreign, MountStep, Origin, target_path};
-use crate::cmdline::{MountSettings, Which};
+use crate::cmdline::{MountSettings, Request, Which};
 use crate::plan::environments::Environments;
 use crate::plan::facts::{CanMount, Dataset, Kind, Mountpoint};
 use crate::plan::fstab::FstabEntry;
@@ -17,9 +17,14 @@ const SYSTEM_TREES: [&str; 4] = ["/dev", "/proc", "/run", "/sys"];
 /// What an init may need before it has mounted anything itself; `/lib` stands for `/lib*`.
 const INIT_TREES: [&str; 5] = ["/usr", "/etc", "/bin", "/sbin", "/lib"];
 
+/// Why volumes are not mounted.
+const NO_FILESYSTEM: &str = "it is not a filesystem";
+
 pub(super) struct Planner<'a> {
     root: &'a Dataset,
     settings: &'a MountSettings,
+    /// `Some(true)` if the pool is imported read-only: whatever properties and fstab say, so are the mounts.
+    read_only: Option<bool>,
     datasets: BTreeMap<&'a str, &'a Dataset>,
     environments: Environments<'a>,
     /// Target to the dataset that is mounted there.
@@ -43,10 +48,11 @@ struct Detail {
 }
 
 impl<'a> Planner<'a> {
-    pub(super) fn new(root: &'a Dataset, all: &'a [Dataset], settings: &'a MountSettings) -> Self {
+    pub(super) fn new(root: &'a Dataset, all: &'a [Dataset], request: &'a Request) -> Self {
         Self {
             root,
-            settings,
+            settings: &request.mounts,
+            read_only: request.import.read_only.value.then_some(true),
             datasets: all.iter().map(|d| (d.name.as_str(), d)).collect(),
             environments: Environments::new(root, all),
             mounted: BTreeMap::from([("/".to_owned(), root.name.clone())]),
@@ -89,11 +95,6 @@ impl<'a> Planner<'a> {
 
     /// Every dataset of the root's pool that has no step yet.
     pub(super) fn properties(&mut self) {
-        if let Which::List(names) = &self.settings.which.value {
-            let unknown = names.iter().filter(|name| !self.datasets.contains_key(name.as_str()));
-            let why = &self.settings.which.why;
-            self.warnings.extend(unknown.map(|name| format!("{why}: there is no dataset {name}")));
-        }
         let pool = names::pool_of(&self.root.name);
         let ours = |d: &&Dataset| d.kind == Kind::Filesystem && names::pool_of(&d.name) == pool;
         let mut by_nearness: Vec<&Dataset> = self.datasets.values().copied().filter(ours).collect();
@@ -104,6 +105,23 @@ impl<'a> Planner<'a> {
             {
                 self.skip(&dataset.name, why);
             }
+        }
+        if let Which::List(names) = &self.settings.which.value {
+            let setting = &self.settings.which.why;
+            let left_out = names.iter().filter(|name| !self.done.contains(*name));
+            let mut told =
+                left_out.map(|name| format!("{setting}: {name} is not mounted: {}", self.why_not(name))).collect();
+            self.warnings.append(&mut told);
+        }
+    }
+
+    /// Why a dataset of the setting's list has no step.
+    fn why_not(&self, name: &str) -> String {
+        match (self.named(name), self.skipped.get(name)) {
+            (Err(why), _) => why,
+            (Ok(_), Some(why)) => why.clone(),
+            (Ok(dataset), None) if dataset.kind != Kind::Filesystem => NO_FILESYSTEM.to_owned(),
+            (Ok(_), None) => "it lies in another pool than the root; taproot.also= mounts it".to_owned(),
         }
     }
 
@@ -124,7 +142,7 @@ impl<'a> Planner<'a> {
         }
         let why = self.although(source, format!("fstab line {}", entry.line));
         let extra: Vec<&str> = entry.options.iter().map(String::as_str).collect();
-        let options = mount_options(dataset, None, &target, &extra);
+        let options = mount_options(dataset, self.read_only, &target, &extra);
         let nofail = entry.has("nofail");
         self.step(source, target, Detail { options, why, origin: Origin::Fstab, nofail, foreign: None })
     }
@@ -175,7 +193,7 @@ impl<'a> Planner<'a> {
         let path = path.ok_or("its mountpoint is no path, and it has no property org.zol:mountpoint of its own")?;
         let (target, why) = self.place(dataset, path)?;
         let why = self.although(name, format!("taproot.also, {why}"));
-        let options = mount_options(dataset, None, &target, &[]);
+        let options = mount_options(dataset, self.read_only, &target, &[]);
         self.step(name, target, Detail { options, why, origin: Origin::Also, nofail: false, foreign: None })
     }
 
@@ -200,7 +218,7 @@ impl<'a> Planner<'a> {
         mountable(dataset)?;
         let (target, why) = self.place(dataset, path)?;
         self.asked_for(dataset, &target, below)?;
-        let options = mount_options(dataset, None, &target, &[]);
+        let options = mount_options(dataset, self.read_only, &target, &[]);
         let why = format!("canmount=on, {why}");
         self.step(
             &dataset.name,
@@ -276,7 +294,7 @@ impl<'a> Planner<'a> {
 /// What neither property nor fstab can get round.
 fn mountable(dataset: &Dataset) -> Result<(), String> {
     if dataset.kind != Kind::Filesystem {
-        return Err("it is not a filesystem".to_owned());
+        return Err(NO_FILESYSTEM.to_owned());
     }
     if dataset.zoned {
         return Err("zoned=on: it belongs to a container".to_owned());

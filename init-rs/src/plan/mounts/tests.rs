@@ -226,6 +226,7 @@ fn settings_narrow_the_properties() {
         "t/usr /usr/local",
         "t/home /home",
         "t/l legacy",
+        "t/off off /off",
     ];
     let of = |which: Which| {
         let mut request = parse(b"");
@@ -238,9 +239,19 @@ fn settings_narrow_the_properties() {
     assert_eq!(targets(&of(Which::System)), ["/l", "/lib64", "/usr"]);
     assert_eq!(targets(&of(Which::None)), ["/l"]);
     skipped(&of(Which::None), "t/home", "left out by taproot.mounts=x");
-    let list = of(Which::List(vec!["t/home".into(), "t/none".into()]));
+    // Whoever named a dataset is told why it is not there.
+    let named = ["t/home", "t/none", "u/a", "t/l", "t/off"];
+    let list = of(Which::List(named.map(str::to_owned).to_vec()));
     assert_eq!(targets(&list), ["/home", "/l"]);
-    assert_eq!(list.warnings, ["taproot.mounts=x: there is no dataset t/none"]);
+    let whys = [
+        "t/none is not mounted: there is no such dataset",
+        "u/a is not mounted: it lies in another pool",
+        "canmount=off",
+    ];
+    assert_eq!(list.warnings.len(), whys.len(), "{:?}", list.warnings);
+    for (warning, why) in list.warnings.iter().zip(whys) {
+        assert!(warning.starts_with("taproot.mounts=x: ") && warning.contains(why), "{warning}");
+    }
 
     let mut request = parse(b"ro");
     request.mounts.fstab = Decided::new(false, "taproot.fstab=no");
@@ -422,6 +433,22 @@ fn any_entry() -> impl Strategy<Value = FstabEntry> {
     (any_dataset(), any_path(), proptest::collection::vec(option.prop_map(str::to_owned), 0..3), 1usize..100).prop_map(
         |(d, target, options, line)| FstabEntry { source: d.name, target, fstype: "zfs".into(), options, line },
     )
+}
+
+#[test]
+fn from_a_pool_that_is_imported_read_only_all_is_mounted_so() {
+    let specs = ["t/r /", "t/a /a", "t/l legacy", "t/x noauto /x"];
+    let fstab = "t/l /l zfs rw\nLABEL=e /e ext4 rw,x-initrd.mount\n";
+    let plan = make(&specs, fstab, "ro rootflags=rw taproot.also=t/x taproot.import=ro");
+    let (zfs, others): (Vec<_>, Vec<_>) = plan.steps.iter().partition(|s| s.foreign.is_none());
+    assert_eq!((zfs.len(), others.len()), (4, 1));
+    for step in zfs {
+        let MountOptions { flags, data } = &step.options;
+        assert!(flags & libc::MS_RDONLY != 0 && data.starts_with("ro,"), "{step:?}");
+    }
+    assert_eq!(others[0].options.flags & libc::MS_RDONLY, 0);
+    assert!(plan.steps[0].why.ends_with("read-only by taproot.import=ro"), "{}", plan.steps[0].why);
+    assert_eq!(make(&specs, "", "ro taproot.import=ro").remount_root, None, "it could not be made writable");
 }
 
 proptest! {

@@ -31,13 +31,14 @@ pub fn untouched(request: &Request, pool: &PoolFact, expected: &[ExpectedPool]) 
         Selector::Pool(wanted) | Selector::Dataset { pool: wanted, .. } if !named => {
             Some(format!("{} asks for pool {wanted}", request.root.why))
         }
-        Selector::Auto if skipped(request, pool) => Some("left out by taproot.skip_pools".to_owned()),
+        Selector::Auto if skipped(request, &pool.name, pool.guid) => Some("left out by taproot.skip_pools".to_owned()),
         _ => foreign(request, pool, expected).err(),
     }
 }
 
-fn skipped(request: &Request, pool: &PoolFact) -> bool {
-    request.import.skip.iter().any(|skip| *skip == pool.name || skip.parse() == Ok(pool.guid))
+/// Whether the setting takes this pool out of the choice.
+pub(super) fn skipped(request: &Request, name: &str, guid: u64) -> bool {
+    request.import.skip.iter().any(|skip| skip == name || skip.parse() == Ok(guid))
 }
 
 /// Whether the pool may be imported as far as its last user is concerned: yes, with a warning if it is another system's, or

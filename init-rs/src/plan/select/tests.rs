@@ -88,7 +88,7 @@ fn named() {
     );
     assert_eq!(chosen(ask("root=ZFS=b/r", &pools, &[expect("a", 1)]), 2, Some("b/r"), "named by"), None);
     assert_eq!(chosen(ask("zfs=a", &pools, &[]), 1, Some("a/ROOT/x"), "bootfs of pool a"), None);
-    assert_eq!(chosen(ask("zfs=b", &pools, &[]), 2, None, "pool b"), None);
+    assert_eq!(chosen(ask("zfs=b", &pools, &[]), 2, None, "bootfs of pool b"), None);
     assert_eq!(chosen(ask("zfs=2/r/s", &pools, &[]), 2, Some("b/r/s"), "guid named by"), None);
     assert_eq!(chosen(ask("root=ZFS=b", &pools, &[]), 2, Some("b"), "dataset of pool b"), None);
     refused(
@@ -185,6 +185,8 @@ fn destroyed_pools_are_listed_and_never_taken() {
     refused(ask("zfs=1/r", &pools, &[]), false, &["it was destroyed"]);
     refused(ask("", &pools[..1], &[]), true, &["pool a (destroyed"]);
     assert_eq!(chosen(ask("", &pools, &[]), 2, Some("b/r"), "the only"), None);
+    // One that the image expects is not waited for either.
+    assert_eq!(chosen(ask("", &pools, &[expect("a", 1)]), 2, Some("b/r"), "the only"), None);
     // Made anew under the old name.
     let renewed = [destroyed, pool("a", 2, Some("a/r"))];
     assert_eq!(chosen(ask("zfs=a", &renewed, &[]), 2, Some("a/r"), "named by"), None);
@@ -248,6 +250,9 @@ fn pools_passed_over_are_named() {
         let choice = choose(&skipping, &pools, &[]).unwrap();
         assert_eq!(choice.guid, 2);
         assert!(choice.why.contains(why) && choice.warnings[0].contains(&format!("passed over: {rest}")));
+        // It is not waited for, whatever the image expects.
+        let choice = choose(&skipping, &pools[..1], &[expect("a", 1)]).unwrap();
+        assert_eq!((choice.guid, choice.better), (2, None));
         // Naming it is stronger.
         let named = request("zfs=a", |r| r.import.skip = vec![skip.to_owned()]);
         assert_eq!(choose(&named, &pools, &[]).unwrap().guid, 1);

@@ -49,7 +49,7 @@ fn config(guid: u64, txg: u64, slots: u64, top: NvList) -> NvList {
 }
 
 fn seen(device: &str, config: NvList) -> Seen {
-    Seen { device: device.to_owned(), label: Label { config, index: 0, agreeing: 4 } }
+    Seen { device: device.to_owned(), label: Label { config, index: 0 } }
 }
 
 fn with(mut seen: Seen, name: &str, value: Value) -> Seen {
@@ -277,6 +277,18 @@ fn malformed_members_are_named_and_left_out() {
     );
     assert_eq!(devices(&pool), [(201, None), (202, Some("/dev/sdd1"))]);
     assert_eq!(assemble(&all[..1]), []);
+}
+
+#[test]
+fn nothing_that_steers_a_terminal_is_shown() {
+    let all: Vec<Seen> = two_mirrors().into_iter().map(|s| with(s, "hostname", Value::text("a\x1b[2Jb\n"))).collect();
+    assert_eq!(one(&all).hostname.as_deref(), Some("a?[2Jb?"));
+    assert!(
+        assemble(&all.into_iter().map(|s| with(s, "name", Value::text("r\x1bpool"))).collect::<Vec<_>>()).is_empty()
+    );
+    let mut top = disk(0, 101);
+    top.set("path", Value::text("/dev/disk/by-id/\x1b]0;x"));
+    assert_eq!(one(&[seen("/dev/sda1", config(101, 5, 1, top))]).leaves[0].recorded_path, None);
 }
 
 /// Labels that contradict each other in every way the key space allows.

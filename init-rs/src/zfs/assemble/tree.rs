@@ -40,7 +40,9 @@ fn collect(node: &NvList, top_id: u64, left: u32, found: &mut Vec<Leaf>) {
         return;
     }
     if let Some(guid) = node.u64("guid") {
-        let recorded_path = node.text("path").map(std::borrow::Cow::into_owned);
+        // One that would steer a terminal is not kept.
+        let recorded_path = node.text("path").filter(|path| !path.contains(char::is_control));
+        let recorded_path = recorded_path.map(std::borrow::Cow::into_owned);
         found.push(Leaf { guid, recorded_path, device: None, top_id, kind: kind.into_owned() });
     }
 }

@@ -19,7 +19,7 @@ pub use value::Value;
 pub const MAX_DEPTH: u32 = 20;
 
 /// Flag bit of lists in which a name occurs once.
-pub const NV_UNIQUE_NAME: u32 = 1;
+const NV_UNIQUE_NAME: u32 = 1;
 
 const ENCODING_NATIVE: u8 = 0;
 const ENCODING_XDR: u8 = 1;
@@ -125,6 +125,7 @@ struct Pair {
 /// Names are bytes. Order and repeated names of a decoded list are kept; lookups see the first of a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NvList {
+    /// `nvl_nvflag`; [`NV_UNIQUE_NAME`] in every list ZFS makes.
     flags: u32,
     pairs: Vec<Pair>,
 }
@@ -147,11 +148,6 @@ impl NvList {
 
     fn push(&mut self, name: Vec<u8>, value: Value) {
         self.pairs.push(Pair { name, value });
-    }
-
-    /// The list's flag word (`nvl_nvflag`); [`NV_UNIQUE_NAME`] for every list ZFS makes.
-    pub fn flags(&self) -> u32 {
-        self.flags
     }
 
     /// The value under `name`.
