@@ -46,7 +46,9 @@ put mkinitcpio usr/bin/mkinitcpio 755
 put lsinitcpio usr/bin/lsinitcpio 755
 put mkinitcpio.conf etc/mkinitcpio.conf 644
 put functions $lib/functions 755
-for file in init init_functions shutdown; do put $file $lib/$file 644; done
+# v39 takes their modes as they are.
+put init_functions $lib/init_functions 644
+for file in init shutdown; do put $file $lib/$file 755; done
 for dir in install hooks; do
     for file in "$source/$dir"/*; do
         name=$(basename "$file")

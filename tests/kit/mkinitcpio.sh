@@ -30,6 +30,9 @@ mkdir -p "$root/usr/lib/modules/$kernel"
 mount --bind "$work/system/usr/lib/modules/$kernel" "$root/usr/lib/modules/$kernel"
 
 printf '%s\n' "$@" >$root/tmp/mkinitcpio.conf
+# v39 has no such option.
+nopost=
+grep -q nopost $root/usr/bin/mkinitcpio && nopost=--nopost
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin chroot $root mkinitcpio --version >&2
-PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin chroot $root mkinitcpio --nocolor --nopost -c /tmp/mkinitcpio.conf -k "$kernel" -g /tmp/image >&2
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin chroot $root mkinitcpio --nocolor $nopost -c /tmp/mkinitcpio.conf -k "$kernel" -g /tmp/image >&2
 cat $root/tmp/image >"$image"
