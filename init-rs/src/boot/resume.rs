@@ -6,6 +6,7 @@ use crate::devices::probe::{Prober, Wanted};
 use crate::devices::swap::{self, Header};
 use crate::plan::location::NAME;
 use crate::plan::resume::{self as plan, Seen, Verdict, first_look, second_look};
+use crate::zfs::ioctl::Zfs;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
@@ -72,6 +73,12 @@ impl Boot<'_> {
         let (place, seen) = self.look_for_image(device);
         let verdict = first_look(&named, &seen, Path::new(RESUME).exists());
         let (Verdict::Resume(text), Some(place)) = (&verdict, place) else { return verdict };
+        // A person can import one while the device is missing.
+        let pools: Vec<String> =
+            Zfs::new(self.system).imported_pools().unwrap_or_default().into_iter().map(|(name, _)| name).collect();
+        if !pools.is_empty() {
+            return Verdict::Stop(plan::imported_before(&named, &pools));
+        }
         self.log.info(text);
         self.rest();
         let error = resume(&place, self.request.resume.offset.as_ref().map(|o| o.value)).err();

@@ -111,6 +111,25 @@ pub fn unreadable(why: &str) -> Refusal {
     )
 }
 
+/// There is an image, and pools were imported before it was found: by hand, while its device was missing.
+pub fn imported_before(place: &Place, pools: &[String]) -> Refusal {
+    let pools = pools.join(" ");
+    Refusal {
+        problem: format!(
+            "there is a hibernation image on {}, but pool {pools} was imported before: what was written to it since, the \
+             hibernated system does not know of",
+            place.device
+        ),
+        expected: "an image that is resumed before any pool is imported".to_owned(),
+        found: vec!["the image was left as it is".to_owned()],
+        advice: vec![
+            "if the pool was imported read-only, nothing was written: reboot, and the system is resumed".to_owned(),
+            "else boot with noresume: the image is discarded, and what was open in the hibernated system is lost"
+                .to_owned(),
+        ],
+    }
+}
+
 fn kept(place: &Place, image: &str, why: &str) -> Refusal {
     refusal(
         &format!("there is a hibernation image on {} that was not resumed: {why}", place.device),
@@ -144,6 +163,14 @@ fn refusal(problem: &str, expected: String, found: Vec<String>, first: Option<&s
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_image_older_than_an_import_is_not_resumed() {
+        let place = Place { device: "LABEL=swap".into(), why: "resume=LABEL=swap".into(), noted: false };
+        let refusal = imported_before(&place, &["tank".to_owned()]);
+        assert!(refusal.problem.contains("LABEL=swap, but pool tank was imported before"), "{refusal:?}");
+        assert!(refusal.advice.iter().any(|line| line.contains("noresume")));
+    }
 
     fn page(image: Option<&str>) -> Seen {
         Seen::Page(Header { image: image.map(str::to_owned), swap: true })

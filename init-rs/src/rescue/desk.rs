@@ -60,7 +60,7 @@ impl Desk<'_> {
             "report" => self.file(REPORT_PATH, true),
             "devices" => self.paged(&devices::text(self.system)),
             "pools" => {
-                let text = pools::text(self.system);
+                let text = pools::text();
                 let imported = if answers.is_ok() { status::imported(self.system) } else { String::new() };
                 answers.and(self.paged(&(text + &imported)))
             }

@@ -1,7 +1,6 @@
 //! The pools on the disks, read from their labels: that works without the zfs module.
 
 use crate::pools::Scanner;
-use crate::sys::System;
 use crate::zfs::assemble::assemble;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -10,7 +9,7 @@ use std::time::Duration;
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Those on the disks, as text.
-pub(super) fn text(system: &dyn System) -> String {
+pub(super) fn text() -> String {
     let mut scanner = Scanner::new();
     scanner.update(PATIENCE);
     let mut out = String::new();
