@@ -14,6 +14,7 @@ use taproot_tests::kit;
 use taproot_tests::scenario::{self, dataset_at, explained_failure, vm};
 use taproot_tests::scenarios;
 use taproot_tests::vm::{Bus, Disk, Scratch};
+use taproot_tests::words::PROMPT;
 
 const WORDS: &str = "root=ZFS=presume/ROOT/default";
 const UUID: &str = "resume=UUID=11111111-2222-3333-4444-555555555555";
@@ -144,10 +145,11 @@ scenarios! {
         assert!(said.contains("hibernation image (S1SUSPEND)") && !said.contains("pool tank:"), "{said}");
     }
 
-    /// Not knowing is no reason to write: the boot goes on when the device is there and holds no image.
+    /// Not knowing is no reason to write: the boot goes on when the device is there and holds no image. An image that comes
+    /// after somebody imported the pool by hand is not resumed over it.
     fn a_missing_device_is_explained_and_can_be_attached(system) {
         let scratch = Scratch::new().unwrap();
-        let [pool, swap] = ["resume0", "hib0"].map(|serial| scratch.overlay(system, serial).unwrap());
+        let [pool, swap] = disks(&scratch, system, 0).unwrap();
         let mut vm = vm("resume-missing", system, &format!("{WORDS} {UUID} taproot.resume_wait=2")).unwrap()
             .disk(pool.clone()).start().unwrap();
         let text = explained_failure(&vm, 40).unwrap();
@@ -155,7 +157,19 @@ scenarios! {
             assert!(text.contains(part), "{part:?} is not in the explanation:\n{text}");
         }
         assert!(scratch.untouched(&pool).unwrap(), "the pool was written");
+        vm.type_line("import presume").unwrap();
+        vm.expect("Type yes to do it: ", 20).unwrap();
+        vm.type_line("yes").unwrap();
+        vm.expect("imported  pool presume", 40).unwrap();
+        vm.expect(PROMPT, 20).unwrap();
         vm.plug(&swap).unwrap();
+        vm.type_line("retry").unwrap();
+        let text = explained_failure(&vm, 40).unwrap();
+        assert!(text.contains("pool presume was imported before"), "{text}");
+        vm.unplug(&swap).unwrap();
+        assert_eq!(signature(&scratch, &swap, 0).unwrap(), "S1SUSPEND\0");
+        let empty = Scratch::new().unwrap();
+        vm.plug(&empty.overlay(system, "hib0").unwrap()).unwrap();
         vm.type_line("retry").unwrap();
         assert_eq!(vm.report(40).unwrap().hostname(), "presume");
         assert!(vm.console.text().contains("no hibernation image on UUID=11111111"));

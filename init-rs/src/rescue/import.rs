@@ -9,6 +9,14 @@ use crate::sys::System;
 use crate::zfs::assemble::{Candidate, Seen, assemble};
 use crate::zfs::ioctl::Zfs;
 use crate::zfs::label::PoolState;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// The module's device; there when it has started.
+const DEVICE: &str = "/dev/zfs";
+/// How long a module is waited for that is still starting: a boot that stops early is faster than it.
+const PATIENCE: Duration = Duration::from_secs(60);
+const TURN: Duration = Duration::from_millis(100);
 
 /// How a pool is imported.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -77,6 +85,7 @@ pub(super) fn possible(system: &dyn System) -> bool {
 
 /// The word.
 pub(super) fn run(desk: &mut Desk<'_>, rest: &[&str]) -> Result<(), String> {
+    await_module(desk, PATIENCE)?;
     let (mut candidates, seen) = candidates(desk.system);
     let lines: Vec<String> = candidates.iter().map(|c| format!("  {} (guid {})\n", c.name, c.guid)).collect();
     let known = lines.concat();
@@ -105,6 +114,20 @@ pub(super) fn run(desk: &mut Desk<'_>, rest: &[&str]) -> Result<(), String> {
     let candidate = candidate.ok_or_else(|| format!("pool {wanted} was not found; not imported are:\n{known}"))?;
     import(desk, candidate, &seen, ways)?;
     desk.talk.say(&status::imported(desk.system));
+    Ok(())
+}
+
+fn await_module(desk: &Desk<'_>, patience: Duration) -> Result<(), String> {
+    let start = Instant::now();
+    while !Path::new(DEVICE).exists() {
+        if start.elapsed() >= patience {
+            return Err(format!("there is no {DEVICE}: the zfs module has not started; `log` may say why"));
+        }
+        if start.elapsed() < TURN {
+            desk.talk.say("waiting for the zfs module\n");
+        }
+        std::thread::sleep(TURN);
+    }
     Ok(())
 }
 
