@@ -21,8 +21,8 @@ impl Explanation {
         match &self.boot {
             Some(boot) => boot_text(boot, &mut out),
             None => out.push_str(
-                "\nNo facts about pools: there is no /run/taproot/boot.json and no /dev/zfs here. Give the boot.json of a boot \
-                 with --facts to see what it would boot.\n",
+                "\nNo facts about pools: none were asked for, or there is no /run/taproot/boot.json and no /dev/zfs here. Give the \
+                 boot.json of a boot with --facts to see what it would boot.\n",
             ),
         }
         out
