@@ -1,6 +1,6 @@
 //! What one word of the command line does.
 
-use taproot_init::cmdline::{Note, Request, Setting, known, parse, settings, tokenize};
+use taproot_init::cmdline::{Note, OnFailure, Request, Setting, known, parse, settings, tokenize};
 
 /// Words with a dot that are read by programs of the booted system, not by a module.
 const PROGRAMS: [&str; 4] = ["systemd", "udev", "luks", "plymouth"];
@@ -16,7 +16,7 @@ pub(super) fn meaning(word: &str, request: &Request, all: &[Setting]) -> String 
     let mut parts: Vec<String> = all
         .iter()
         .filter(|s| !s.default && (s.why == word || s.why.strip_suffix('=') == Some(&key)))
-        .map(|s| format!("{}: {}", s.name, s.value))
+        .map(|s| format!("{}: {}{}", s.name, s.value, overruled(s, request)))
         .collect();
     let said = |notes: &[Note]| -> Vec<String> {
         notes.iter().filter(|n| n.word == word).map(|n| n.message.clone()).collect()
@@ -58,6 +58,21 @@ pub(super) fn meaning(word: &str, request: &Request, all: &[Setting]) -> String 
         Some((program, _)) if PROGRAMS.contains(&program) => "left to the booted system".to_owned(),
         Some((module, param)) if is_option(request, module, param) => format!("option {param} of module {module}"),
         _ => "left to the kernel and the booted system".to_owned(),
+    }
+}
+
+/// What keeps a setting from being done, with the word that does; else nothing.
+fn overruled(setting: &Setting, request: &Request) -> String {
+    let (policy, import) = (&request.rescue.on_failure, &request.import.read_only);
+    match setting.name {
+        "stop before" | "menu" if policy.value.headless() => {
+            format!("; ignored, because nobody is to be asked ({})", policy.why)
+        }
+        "menu" if policy.value == OnFailure::Locked => {
+            format!("; passed over, because the rescue is locked ({})", policy.why)
+        }
+        "root's mount" if import.value && setting.value == "rw" => format!("; read-only all the same ({})", import.why),
+        _ => String::new(),
     }
 }
 
@@ -136,6 +151,21 @@ mod tests {
             ("rd.luks.uuid=x", "left to the kernel and the booted system"),
         ] {
             assert_eq!(meaning(word), text, "{word}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_done_because_of_another_word_says_so() {
+        for (line, word, end) in [
+            ("panic=3 break=mount", "break=mount", ": mounting; ignored, because nobody is to be asked (panic=3)"),
+            ("taproot.menu=5 panic=3", "taproot.menu=5", ": 5 s; ignored, because nobody is to be asked (panic=3)"),
+            ("rd.shell=0 taproot.menu=5", "taproot.menu=5", "; passed over, because the rescue is locked (rd.shell=0)"),
+            ("rw taproot.import=ro", "rw", "; read-only all the same (taproot.import=ro)"),
+            ("ro taproot.import=ro", "ro", "root's mount: ro"),
+            ("taproot.rescue=shell taproot.menu=5", "taproot.menu=5", "menu: 5 s"),
+        ] {
+            let e = explain(line, "here", None);
+            assert!(meaning_of(&e, word).ends_with(end), "{line}: {}", meaning_of(&e, word));
         }
     }
 

@@ -16,8 +16,8 @@ pub(super) fn slip(key: &str) -> Option<String> {
         format!("{lower}=")
     } else if plain != key && known::find(&lower).is_some() {
         lower
-    } else if lower.starts_with("zfs:") {
-        format!("root={lower}")
+    } else if let Some(name) = plain.get(4..).filter(|_| lower.starts_with("zfs:")) {
+        format!("root=zfs:{name}")
     } else {
         let (prefix, name) = lower.split_once(['.', ':', '_', '-'])?;
         if known::distance(prefix, OWN) > 2 {

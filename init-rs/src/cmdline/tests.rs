@@ -267,7 +267,7 @@ fn words_that_make_no_sense_change_nothing_and_are_reported() {
         ("'panic=5'", "did you mean panic?"),
         ("ROOT=ZFS=p/d", "unknown, ignored; did you mean root=?"),
         ("ZFS=p/d", "did you mean zfs=?"),
-        ("zfs:p/d", "did you mean root=zfs:p/d?"),
+        ("zfs:p/D", "did you mean root=zfs:p/D?"),
     ] {
         let request = parse(line.as_bytes());
         let [note] = request.notes.as_slice() else { panic!("{line}: {:?}", request.notes) };
