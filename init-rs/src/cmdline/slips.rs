@@ -23,7 +23,7 @@ pub(super) fn slip(key: &str) -> Option<String> {
         if known::distance(prefix, OWN) > 2 {
             return None;
         }
-        known::nearest(&format!("{OWN}.{name}")).unwrap_or("taproot.").to_owned()
+        known::nearest(&format!("{OWN}.{name}"))?.to_owned()
     };
     let quote = if plain == key { "" } else { "single quotes mean nothing on a kernel command line; " };
     Some(format!("{quote}unknown, ignored; did you mean {meant}?"))

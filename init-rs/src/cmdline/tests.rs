@@ -374,6 +374,9 @@ fn a_part_that_makes_no_sense_is_left_out_and_the_rest_is_taken() {
     assert!(notes[1].ends_with("known: start, import, mount, handover; left out"), "{notes:?}");
     assert_eq!((notes.len(), request.import.dirs.len(), request.rescue.stops.len()), (2, 1, 1));
     assert!(request.quiet(), "the kernel takes the word with any value");
+    // Nothing that is near to a word of ours.
+    let request = parse(b"taproot-test.report taproot=1 tap.wait=5 TERM=linux zfs.zfs_arc_max=1 'x'");
+    assert!(request.notes.is_empty(), "{:?}", request.notes);
 }
 
 #[test]
