@@ -47,12 +47,11 @@ pub enum Command {
 #[command(
     after_help = "The image is written under a temporary name, synced and renamed, readable by its owner only. The same input \
     gives the same bytes. An image that could not boot is refused with the reasons, and no file is left behind.\n\n\
+    The configuration file takes kernel, output, modules, compress, rescue, rescue-password-file, init and cmdline as texts, \
+    add-modules and add-files as lists (add-modules = [\"xfs\"]), and microcode as true or false.\n\n\
     Examples:\n  taproot initramfs\n  taproot initramfs --modules generic --rescue full --compress zstd:19\n  \
     taproot initramfs --root /mnt/tree --kernel 6.12.9-amd64 --output /mnt/esp/initramfs.img\n  \
-    taproot initramfs --config /etc/taproot/initramfs.toml --json\n\n\
-    The configuration file takes kernel, output, modules, compress, rescue, rescue-password-file, init and cmdline as texts, \
-    add-modules and add-files as lists, and microcode as true or false:\n  \
-    modules = \"generic\"\n  add-modules = [\"xfs\"]\n  microcode = false"
+    taproot initramfs --config /etc/taproot/initramfs.toml --json"
 )]
 pub struct InitramfsArgs {
     /// Tree to take kernel modules, programs, firmware and /etc/hostid from [default: /]
