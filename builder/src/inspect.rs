@@ -1,15 +1,24 @@
 //! Reading an image back: early archives, the compressed main archive, the manifest. Images are foreign bytes.
 
-use crate::initramfs::compress::lz4_legacy_read;
+use crate::initramfs::compress::LegacyLz4;
 use crate::initramfs::decompress;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::io::{Cursor, Read};
+use std::io::{self, Cursor, Read};
 use taproot_init::image::{CONFIG_PATH, MANIFEST_PATH};
 
 /// More than this is no initramfs.
-const LIMIT: usize = 512 << 20;
+const LIMIT: u64 = 1 << 30;
+/// Headers and names of all entries; thousands of files take less than one MiB.
+const ENTRIES_LIMIT: usize = 32 << 20;
+/// The kernel skips entries with longer names (`PATH_MAX`).
+const NAME_LIMIT: usize = 4096;
+/// The manifest is the longest text that is read.
+const TEXT_LIMIT: u64 = 8 << 20;
+/// Bytes of an entry's header.
+const HEADER: usize = 110;
+const NOT_AN_IMAGE: &str = "not an initramfs: expected a cpio archive, or one compressed with zstd, xz, gzip or lz4";
 
 /// One entry of an archive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -55,28 +64,69 @@ fn compression_of(bytes: &[u8]) -> Option<&'static str> {
 
 /// Unpacks one compressed archive.
 pub fn unpack(bytes: &[u8]) -> Result<Vec<u8>> {
-    let plain = match compression_of(bytes) {
-        Some("none") => bytes.to_vec(),
-        Some("zstd") => decompress::all(zstd::stream::read::Decoder::new(bytes)?)?,
-        Some("xz") => decompress::all(liblzma::read::XzDecoder::new(bytes))?,
-        Some("gzip") => decompress::all(flate2::read::MultiGzDecoder::new(bytes))?,
-        Some("lz4") => lz4_legacy_read(bytes, LIMIT)?,
-        _ => bail!("not an initramfs: expected a cpio archive, or one compressed with zstd, xz, gzip or lz4"),
-    };
-    Ok(plain)
+    let mut out = Vec::new();
+    Unpacked::new(bytes)?.read_to_end(&mut out)?;
+    Ok(out)
 }
 
-/// Reads one archive; returns the entries, the text of the file `wanted` if it is there, and where the archive ends.
-fn entries(archive: &[u8], early: bool, wanted: &str) -> Result<(Vec<File>, Option<String>, usize)> {
-    let mut cursor = Cursor::new(archive);
-    let mut files = Vec::new();
-    let mut content = None;
+/// An archive that is unpacked while it is read: what a small image unpacks to need not fit into memory.
+struct Unpacked<'a> {
+    inner: Box<dyn Read + 'a>,
+    taken: u64,
+}
+
+impl<'a> Unpacked<'a> {
+    fn new(bytes: &'a [u8]) -> Result<Self> {
+        let inner: Box<dyn Read + 'a> = match compression_of(bytes) {
+            Some("none") => Box::new(bytes),
+            Some("zstd") => Box::new(zstd::stream::read::Decoder::new(bytes)?),
+            Some("xz") => Box::new(decompress::xz(bytes)?),
+            Some("gzip") => Box::new(flate2::read::MultiGzDecoder::new(bytes)),
+            Some("lz4") => Box::new(LegacyLz4::new(bytes)),
+            _ => bail!(NOT_AN_IMAGE),
+        };
+        Ok(Self { inner, taken: 0 })
+    }
+}
+
+impl Read for Unpacked<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buffer)?;
+        self.taken += n as u64;
+        if self.taken > LIMIT {
+            let text = format!("more than {} MiB unpacked, which is no initramfs", LIMIT >> 20);
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
+        }
+        Ok(n)
+    }
+}
+
+/// The entries of one archive.
+#[derive(Default)]
+struct Entries {
+    files: Vec<File>,
+    /// The text of the file that was looked for.
+    content: Option<String>,
+}
+
+/// Reads one archive and the text of its file `wanted`; `archive` stands behind it then.
+fn entries(archive: &mut impl Read, early: bool, wanted: &str) -> Result<Entries> {
+    let damaged = "the archive is damaged or cut off";
+    let mut found = Entries::default();
+    let mut room = ENTRIES_LIMIT;
     loop {
-        let mut reader = cpio::NewcReader::new(cursor).context("the archive is damaged or cut off")?;
+        let mut header = [0; HEADER];
+        archive.read_exact(&mut header).context(damaged)?;
+        let name = name_size(&header);
+        if name > NAME_LIMIT {
+            bail!("{damaged}: an entry's name has {name} bytes, expected at most {NAME_LIMIT}");
+        }
+        room = room.checked_sub(HEADER + name).context("the archive has more entries than an initramfs")?;
+        let mut reader = cpio::NewcReader::new(header.chain(&mut *archive)).context(damaged)?;
         let entry = reader.entry();
         if entry.is_trailer() {
-            let inner = reader.finish().context("the archive's end is damaged")?;
-            return Ok((files, content, usize::try_from(inner.position())?));
+            reader.finish().context("the archive's end is damaged")?;
+            return Ok(found);
         }
         let path = format!("/{}", entry.name().trim_start_matches("./").trim_start_matches('/'));
         let kind = match entry.mode() & 0o170_000 {
@@ -87,22 +137,32 @@ fn entries(archive: &[u8], early: bool, wanted: &str) -> Result<(Vec<File>, Opti
         };
         let file = File { kind, size: entry.file_size().into(), mode: entry.mode(), why: None, early, path };
         if file.path == wanted {
+            if file.size > TEXT_LIMIT {
+                bail!("{wanted} has {} bytes, expected at most {TEXT_LIMIT}", file.size);
+            }
             let mut text = Vec::new();
             reader.read_to_end(&mut text).with_context(|| format!("{wanted} is cut off"))?;
-            content = Some(String::from_utf8_lossy(&text).into_owned());
+            found.content = Some(String::from_utf8_lossy(&text).into_owned());
         }
-        files.push(file);
-        cursor = reader.finish().context("the archive is damaged or cut off")?;
+        found.files.push(file);
+        reader.finish().context(damaged)?;
     }
+}
+
+/// The size of an entry's name, with its NUL. What is no number is no header, as the reader will say.
+fn name_size(header: &[u8; HEADER]) -> usize {
+    let digits = header.get(94..102).and_then(|digits| std::str::from_utf8(digits).ok());
+    digits.and_then(|digits| usize::from_str_radix(digits, 16).ok()).unwrap_or(0)
 }
 
 /// Lists an image.
 pub fn list(image: &[u8]) -> Result<Listing> {
     let (mut listing, manifest) = walk(image, MANIFEST_PATH)?;
-    let why: BTreeMap<&str, &str> =
+    let mut why: BTreeMap<&str, &str> =
         manifest.iter().flat_map(|m| m.lines()).filter_map(|l| l.split_once('\t')).collect();
     for file in listing.files.iter_mut().filter(|f| !f.early) {
-        file.why = why.get(file.path.as_str()).map(|w| (*w).to_owned());
+        // Each reason once: with entries of one path it would multiply.
+        file.why = why.remove(file.path.as_str()).map(str::to_owned);
     }
     Ok(listing)
 }
@@ -116,36 +176,30 @@ pub fn config(image: &[u8]) -> Result<Option<String>> {
 fn walk(image: &[u8], wanted: &str) -> Result<(Listing, Option<String>)> {
     let mut files = Vec::new();
     let mut rest = image;
-    loop {
-        let Some(compression) = compression_of(rest) else {
-            bail!("not an initramfs: expected a cpio archive, or one compressed with zstd, xz, gzip or lz4");
-        };
+    let (compression, main, unpacked) = loop {
+        let compression = compression_of(rest).context(NOT_AN_IMAGE)?;
         if compression != "none" {
-            let archive = unpack(rest)?;
-            return finish(image.len(), compression, &archive, files, wanted);
+            let mut archive = Unpacked::new(rest)?;
+            let main = entries(&mut archive, false, wanted)?;
+            // Its padding counts too.
+            io::copy(&mut archive, &mut io::sink()).context("the archive is damaged or cut off")?;
+            break (compression, main, archive.taken);
         }
-        let (found, _, end) = entries(rest, true, wanted)?;
-        let after = rest.get(end..).unwrap_or_default();
+        let mut archive = Cursor::new(rest);
+        let mut found = entries(&mut archive, true, wanted)?;
+        let after = rest.get(usize::try_from(archive.position())?..).unwrap_or_default();
         let zeros = after.iter().take_while(|b| **b == 0).count();
         let next = after.get(zeros..).unwrap_or_default();
         if next.is_empty() {
-            return finish(image.len(), "none", rest, files, wanted);
+            found.files.iter_mut().for_each(|file| file.early = false);
+            break (compression, found, rest.len() as u64);
         }
-        files.extend(found);
+        files.extend(found.files);
         rest = next;
-    }
-}
-
-fn finish(
-    bytes: usize,
-    compression: &'static str,
-    archive: &[u8],
-    mut files: Vec<File>,
-    wanted: &str,
-) -> Result<(Listing, Option<String>)> {
-    let (main, content, _) = entries(archive, false, wanted)?;
-    files.extend(main);
-    Ok((Listing { bytes: bytes as u64, compression, uncompressed_bytes: archive.len() as u64, files }, content))
+    };
+    files.extend(main.files);
+    let listing = Listing { bytes: image.len() as u64, compression, uncompressed_bytes: unpacked, files };
+    Ok((listing, main.content))
 }
 
 #[cfg(test)]
@@ -186,6 +240,50 @@ mod tests {
             assert!(list(&whole[..cut]).is_err(), "{cut}");
         }
         assert!(list(b"hello").is_err());
+    }
+
+    /// What a few KiB of one byte many times unpack to does not stand in memory, and ends.
+    #[test]
+    fn small_images_that_unpack_to_much() {
+        let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+        let mut tree = Tree::default();
+        tree.program("/init", vec![7; 50], "init").unwrap();
+        io::copy(&mut tree.to_cpio(0).unwrap().chain(io::repeat(0).take(LIMIT)), &mut encoder).unwrap();
+        let error = format!("{:#}", list(&encoder.finish().unwrap()).unwrap_err());
+        assert!(error.contains("more than 1024 MiB unpacked"), "{error}");
+    }
+
+    fn entry(name: &str, name_size: usize, data: &[u8]) -> Vec<u8> {
+        let fields = [1, 0o100_644, 0, 0, 1, 0, data.len(), 0, 0, 0, 0, name_size, 0];
+        let mut out = b"070701".to_vec();
+        out.extend(fields.iter().flat_map(|n| format!("{n:08x}").into_bytes()));
+        out.extend(name.as_bytes());
+        out.push(0);
+        out.resize(out.len().next_multiple_of(4), 0);
+        out.extend(data);
+        out.resize(out.len().next_multiple_of(4), 0);
+        out
+    }
+
+    #[test]
+    fn names_entries_and_texts_have_limits() {
+        let refused = |archive: &[u8]| format!("{:#}", list(archive).unwrap_err());
+        let long = "n".repeat(5000);
+        assert!(refused(&entry(&long, 5001, b"")).contains("name has 5001 bytes, expected at most 4096"));
+        let trailer = entry("TRAILER!!!", 11, b"");
+        let many = [entry("a", 2, b"").repeat(ENTRIES_LIMIT / 112 + 1), trailer.clone()].concat();
+        assert!(refused(&many).contains("more entries than an initramfs"));
+        let text = vec![b'x'; usize::try_from(TEXT_LIMIT).unwrap() + 1];
+        let manifest = entry(&MANIFEST_PATH[1..], MANIFEST_PATH.len(), &text);
+        assert!(refused(&[manifest, trailer].concat()).contains("expected at most 8388608"));
+    }
+
+    #[test]
+    fn a_reason_stands_at_one_of_many_entries_of_a_path() {
+        let manifest = entry(&MANIFEST_PATH[1..], MANIFEST_PATH.len(), b"/a\treason\n");
+        let archive = [entry("a", 2, b"").repeat(3), manifest, entry("TRAILER!!!", 11, b"")].concat();
+        let found = list(&archive).unwrap();
+        assert_eq!(found.files.iter().filter(|f| f.why.as_deref() == Some("reason")).count(), 1);
     }
 
     proptest! {

@@ -1,6 +1,6 @@
 //! Compressing the archive the way the kernel can unpack it: one frame, its checksums, its lz4 variant.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::str::FromStr;
 
 /// Compressor and level.
@@ -115,31 +115,55 @@ fn lz4_legacy(archive: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Undoes [`lz4_legacy`].
-pub(crate) fn lz4_legacy_read(bytes: &[u8], limit: usize) -> io::Result<Vec<u8>> {
-    let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("lz4 legacy frame: {what}"));
-    let mut rest = bytes.get(4..).ok_or_else(|| bad("too short"))?;
-    let mut out = Vec::new();
-    while let Some((size, tail)) = rest.split_first_chunk::<4>() {
-        // As in the kernel (`lib/decompress_unlz4.c`): padding ends the frame, and another frame may follow.
-        match u32::from_le_bytes(*size) {
-            0 => break,
-            LZ4_LEGACY_MAGIC => {
-                rest = tail;
-                continue;
-            }
-            _ => {}
-        }
-        let size = usize::try_from(u32::from_le_bytes(*size)).map_err(|_| bad("block size"))?;
-        let block = tail.get(..size).ok_or_else(|| bad("cut off"))?;
-        let data = lz4_flex::block::decompress(block, LZ4_BLOCK).map_err(|e| bad(&e.to_string()))?;
-        out.extend(data);
-        if out.len() > limit {
-            return Err(bad("too large"));
-        }
-        rest = tail.get(size..).unwrap_or_default();
+/// Undoes [`lz4_legacy`], a block at a time.
+pub(crate) struct LegacyLz4<'a> {
+    rest: &'a [u8],
+    /// One block uncompressed, and how much of it is there and was read; one buffer for all blocks.
+    block: Vec<u8>,
+    full: usize,
+    read: usize,
+}
+
+impl<'a> LegacyLz4<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes, block: vec![0; LZ4_BLOCK], full: 0, read: 0 }
     }
-    Ok(out)
+
+    /// Uncompresses the next block; `false` at the end.
+    fn next(&mut self) -> io::Result<bool> {
+        let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("lz4 legacy frame: {what}"));
+        while let Some((size, tail)) = self.rest.split_first_chunk::<4>() {
+            // As in the kernel (`lib/decompress_unlz4.c`): padding ends the frame, and another frame may follow.
+            match u32::from_le_bytes(*size) {
+                0 => break,
+                LZ4_LEGACY_MAGIC => self.rest = tail,
+                size => {
+                    let size = usize::try_from(size).map_err(|_| bad("block size"))?;
+                    let packed = tail.get(..size).ok_or_else(|| bad("cut off"))?;
+                    let full = lz4_flex::block::decompress_into(packed, &mut self.block);
+                    (self.full, self.read) = (full.map_err(|e| bad(&e.to_string()))?, 0);
+                    self.rest = tail.get(size..).unwrap_or_default();
+                    return Ok(true);
+                }
+            }
+        }
+        self.rest = &[];
+        Ok(false)
+    }
+}
+
+impl Read for LegacyLz4<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        // A block can be empty, and the end is not.
+        while self.read == self.full {
+            if !self.next()? {
+                return Ok(0);
+            }
+        }
+        let n = self.block.get(self.read..self.full).unwrap_or_default().read(buffer)?;
+        self.read += n;
+        Ok(n)
+    }
 }
 
 #[cfg(test)]
@@ -159,8 +183,18 @@ mod tests {
     #[test]
     fn lz4_frames_that_are_joined_and_padded() {
         let joined = [lz4_legacy(b"one"), lz4_legacy(b"two"), vec![0; 512]].concat();
-        assert_eq!(lz4_legacy_read(&joined, 100).unwrap(), b"onetwo");
-        assert!(lz4_legacy_read(&joined, 5).is_err(), "too large");
+        let mut out = Vec::new();
+        LegacyLz4::new(&joined).read_to_end(&mut out).unwrap();
+        assert_eq!(out, b"onetwo");
+        assert!(LegacyLz4::new(&joined[..joined.len() - 514]).read_to_end(&mut out).is_err(), "cut off");
+    }
+
+    /// Each block used to take a buffer of the largest size for itself.
+    #[test]
+    fn many_small_lz4_blocks() {
+        let block = &lz4_legacy(b"x")[4..];
+        let image = [&LZ4_LEGACY_MAGIC.to_le_bytes()[..], &block.repeat(1_000_000)].concat();
+        assert_eq!(io::copy(&mut LegacyLz4::new(&image), &mut io::sink()).unwrap(), 1_000_000);
     }
 
     #[test]

@@ -45,6 +45,18 @@ pub fn name_of(path: &str) -> String {
     canonical_name(base.split(".ko").next().unwrap_or(base))
 }
 
+/// The kernel's `MODULE_NAME_LEN` on 64 bits, without the NUL.
+const MAX_NAME: usize = 55;
+/// A name that is no module's stands for a few modules by their aliases (`crypto-crc32c`: 3).
+const MAX_MEANT: usize = 16;
+
+/// Whether a module can have this canonical name; an index can hold anything.
+fn possible(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= MAX_NAME
+        && !name.contains(|c: char| c == ',' || c.is_whitespace() || c.is_control())
+}
+
 /// Why a module directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("{path}: {cause}; expected the module index that depmod writes (run: depmod -b ROOT {version})")]
@@ -59,17 +71,22 @@ impl Index {
     pub fn read(dir: &Path, version: &str) -> Result<Self, IndexError> {
         let path = dir.join("modules.dep");
         let dep = fs::read(&path).map_err(|cause| IndexError { path, version: version.to_owned(), cause })?;
-        let optional = |name: &str| {
-            let bytes = fs::read(dir.join(name)).unwrap_or_default();
-            String::from_utf8_lossy(&bytes).into_owned()
-        };
-        Ok(Self {
-            dir: dir.to_owned(),
-            modules: parse_dep(&String::from_utf8_lossy(&dep)),
-            aliases: parse_alias(&optional("modules.alias")),
-            soft: parse_softdep(&optional("modules.softdep")),
-            builtin: optional("modules.builtin").lines().map(name_of).collect(),
-        })
+        let optional = |name: &str| fs::read(dir.join(name)).unwrap_or_default();
+        let index =
+            Self::parse([&dep, &optional("modules.alias"), &optional("modules.softdep"), &optional("modules.builtin")]);
+        Ok(Self { dir: dir.to_owned(), ..index })
+    }
+
+    /// From the contents of `modules.dep`, `modules.alias`, `modules.softdep` and `modules.builtin`; total over any bytes.
+    pub fn parse(files: [&[u8]; 4]) -> Self {
+        let [dep, alias, softdep, builtin] = files.map(String::from_utf8_lossy);
+        Self {
+            dir: PathBuf::new(),
+            modules: parse_dep(&dep),
+            aliases: parse_alias(&alias),
+            soft: parse_softdep(&softdep),
+            builtin: builtin.lines().map(name_of).collect(),
+        }
     }
 
     /// Modules that a name means: itself, or those with a matching alias (`crypto-crc32c`, `fs-ext4`).
@@ -78,19 +95,28 @@ impl Index {
         if self.modules.contains_key(&canonical) {
             return vec![canonical];
         }
-        self.matching(name)
+        self.hits(name, MAX_MEANT)
     }
 
     /// Modules whose alias matches a device or alias name, without repetition.
     pub fn matching(&self, modalias: &str) -> Vec<String> {
+        self.hits(modalias, usize::MAX)
+    }
+
+    fn hits(&self, modalias: &str, most: usize) -> Vec<String> {
         let mut found = Vec::new();
+        let mut seen = BTreeSet::new();
         for (pattern, name) in &self.aliases {
+            if found.len() >= most {
+                break;
+            }
             // The first bytes decide nearly always; most patterns start with a bus name.
             let literal = pattern.bytes().take_while(|b| !matches!(b, b'*' | b'?' | b'['));
             if literal.zip(modalias.bytes()).all(|(a, b)| a == b)
-                && !found.contains(name)
+                && !seen.contains(name.as_str())
                 && glob(pattern.as_bytes(), modalias.as_bytes())
             {
+                seen.insert(name.as_str());
                 found.push(name.clone());
             }
         }
@@ -98,11 +124,13 @@ impl Index {
     }
 }
 
+/// Lines of what no module can be called are skipped.
 fn parse_dep(text: &str) -> BTreeMap<String, Entry> {
     let line = |line: &str| {
         let (path, deps) = line.split_once(':')?;
-        let entry = Entry { path: path.to_owned(), deps: deps.split_whitespace().map(name_of).collect() };
-        Some((name_of(path), entry))
+        let name = Some(name_of(path)).filter(|name| possible(name))?;
+        let deps = deps.split_whitespace().map(name_of).filter(|dep| possible(dep)).collect();
+        Some((name, Entry { path: path.to_owned(), deps }))
     };
     text.lines().filter_map(line).collect()
 }
@@ -112,7 +140,8 @@ fn parse_alias(text: &str) -> Vec<(String, String)> {
         let rest = line.strip_prefix("alias ")?;
         // Patterns may hold spaces (DMI strings do); module names never.
         let (pattern, name) = rest.trim_end().rsplit_once(' ')?;
-        Some((pattern.to_owned(), canonical_name(name)))
+        let name = Some(canonical_name(name)).filter(|name| possible(name))?;
+        Some((pattern.to_owned(), name))
     };
     text.lines().filter_map(line).collect()
 }
@@ -154,6 +183,23 @@ mod tests {
             parse_dep("kernel/fs/ext4/ext4.ko.xz: kernel/lib/crc-16.ko.xz kernel/fs/jbd2/jbd2.ko\nupdates/zfs.ko:\n");
         assert_eq!(modules["ext4"].deps, ["crc_16", "jbd2"]);
         assert_eq!(modules["zfs"].path, "updates/zfs.ko");
+    }
+
+    #[test]
+    fn what_no_module_can_be_called_is_skipped() {
+        let long = "n".repeat(56);
+        let modules = parse_dep(&format!("a/.ko:\na,b.ko:\na b.ko:\na\tb.ko:\n{long}.ko:\nx.ko: .ko {long}.ko y.ko\n"));
+        assert_eq!(modules.keys().collect::<Vec<_>>(), ["x"]);
+        assert_eq!(modules["x"].deps, ["y"]);
+        assert_eq!(parse_alias(&format!("alias x:y {long}\nalias x:y a,b\nalias x:y z\n")).len(), 1);
+    }
+
+    #[test]
+    fn a_name_means_few_modules_and_a_device_as_many_as_match() {
+        let lines = (0..1000).map(|n| format!("alias * m{n}\n")).collect::<Vec<_>>().concat();
+        let index = Index { aliases: parse_alias(&lines), ..Index::default() };
+        assert_eq!(index.resolve("x").len(), MAX_MEANT);
+        assert_eq!(index.matching("x").len(), 1000);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The `.modinfo` section of a module: `key=value` strings separated by NULs.
 
-use goblin::elf::Elf;
+use goblin::container::Ctx;
+use goblin::elf::{Elf, SectionHeader};
 
 /// What we use of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,33 +21,83 @@ impl ModInfo {
     }
 }
 
-/// Reads a module file; total over any bytes.
+/// Reads a module file; total over any bytes, in memory in proportion to them. Symbols and relocations are not looked at.
 pub fn parse(module: &[u8]) -> Result<ModInfo, String> {
-    let elf = Elf::parse(module).map_err(|e| e.to_string())?;
-    let section = elf
-        .section_headers
-        .iter()
-        .find(|s| elf.shdr_strtab.get_at(s.sh_name) == Some(".modinfo"))
-        .and_then(goblin::elf::SectionHeader::file_range)
-        .and_then(|range| module.get(range))
-        .ok_or("it has no .modinfo section")?;
     let mut info = ModInfo::default();
-    for text in section.split(|b| *b == 0) {
-        let text = String::from_utf8_lossy(text);
-        match text.split_once('=') {
-            Some(("vermagic", value)) => info.vermagic = Some(value.to_owned()),
-            Some(("version", value)) => info.version = Some(value.to_owned()),
-            Some(("firmware", value)) => info.firmware.push(value.to_owned()),
+    for text in section(module)?.split(|b| *b == 0) {
+        let mut parts = text.splitn(2, |b| *b == b'=');
+        let (key, Some(value)) = (parts.next(), parts.next()) else { continue };
+        let value = || String::from_utf8_lossy(value).into_owned();
+        match key {
+            Some(b"vermagic") => info.vermagic = Some(value()),
+            Some(b"version") => info.version = Some(value()),
+            Some(b"firmware") => info.firmware.push(value()),
             _ => {}
         }
     }
     Ok(info)
 }
 
+/// The bytes of `.modinfo`.
+fn section(module: &[u8]) -> Result<&[u8], String> {
+    let bad = |e: goblin::error::Error| e.to_string();
+    let header = Elf::parse_header(module).map_err(bad)?;
+    let context = Ctx::new(header.container().map_err(bad)?, header.endianness().map_err(bad)?);
+    let start = usize::try_from(header.e_shoff).map_err(|_| "its sections are out of bounds")?;
+    let sections = SectionHeader::parse(module, start, header.e_shnum.into(), context).map_err(bad)?;
+    let bytes = |section: &SectionHeader| section.file_range().and_then(|range| module.get(range));
+    // With 65280 sections or more the index stands in the first one.
+    let names = match header.e_shstrndx {
+        0xffff => sections.first().and_then(|first| sections.get(usize::try_from(first.sh_link).ok()?)),
+        index => sections.get(usize::from(index)),
+    };
+    let names = names.and_then(bytes).ok_or("the names of its sections are out of bounds")?;
+    let is_modinfo = |s: &&SectionHeader| names.get(s.sh_name..).is_some_and(|name| name.starts_with(b".modinfo\0"));
+    sections.iter().find(is_modinfo).and_then(bytes).ok_or_else(|| "it has no .modinfo section".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    /// A module with these sections besides the names of the sections, which stand last.
+    fn module(sections: &[(u32, &[u8])], names: &[u8]) -> Vec<u8> {
+        let mut out = vec![0; 64];
+        out[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
+        (out[16], out[18], out[20]) = (1, 62, 1);
+        let mut headers = vec![[0; 8]];
+        for (name, bytes) in sections.iter().chain(&[(0, names)]) {
+            headers.push([u64::from(*name) | 1 << 32, 0, 0, out.len() as u64, bytes.len() as u64, 0, 1, 0]);
+            out.extend(*bytes);
+        }
+        let (at, count) = (out.len() as u64, u8::try_from(headers.len()).unwrap());
+        out.extend(headers.iter().flatten().flat_map(|word| word.to_le_bytes()));
+        out[40..48].copy_from_slice(&at.to_le_bytes());
+        (out[58], out[60], out[62]) = (64, count, count - 1);
+        out
+    }
+
+    #[test]
+    fn fields() {
+        let info = b"vermagic=6.1 SMP\0version=2\0firmware=a\0firmware=b\0x\0";
+        let found = parse(&module(&[(1, b"text"), (7, info)], b"\0.text\0.modinfo\0")).unwrap();
+        assert_eq!((found.kernel(), found.version.as_deref()), (Some("6.1"), Some("2")));
+        assert_eq!(found.firmware, ["a", "b"]);
+        assert!(parse(&module(&[(1, info)], b"\0.modinfo.x\0")).unwrap_err().contains("no .modinfo"));
+    }
+
+    /// A list of all strings of a table takes many times the memory of the table, and none of it is needed.
+    #[test]
+    fn other_sections_are_not_looked_at() {
+        let mut bytes = module(&[(1, b"version=1")], b"\0.modinfo\0\xff\xff\0");
+        let at = usize::try_from(u64::from_le_bytes(bytes[40..48].try_into().unwrap())).unwrap();
+        // The first section claims to be a symbol table that is longer than the file.
+        bytes[at + 4] = 2;
+        bytes[at + 32..at + 40].copy_from_slice(&u64::MAX.to_le_bytes());
+        bytes[at + 56] = 24;
+        assert_eq!(parse(&bytes).unwrap().version.as_deref(), Some("1"));
+    }
 
     proptest! {
         #[test]

@@ -1,7 +1,7 @@
 //! From names to a packed module table: closure, load order, contents.
 
 use super::decompress;
-use super::index::Index;
+use super::index::{Entry, Index};
 use super::modinfo::{self, ModInfo};
 use super::modprobe_d::ModprobeConfig;
 use rayon::prelude::*;
@@ -65,27 +65,14 @@ pub enum ModuleError {
 
 /// The closure of what is wanted: dependencies, soft dependencies, with a reason each.
 pub fn close(index: &Index, config: &ModprobeConfig, wanted: &Wanted) -> BTreeMap<String, Chosen> {
-    let mut chosen: BTreeMap<String, Chosen> = BTreeMap::new();
-    let mut work: Vec<(String, String)> = Vec::new();
-    for (name, why) in wanted.names.iter().rev() {
-        work.extend(index.resolve(name).into_iter().map(|n| (n, why.clone())));
-    }
+    let mut closure = Closure { index, config, chosen: BTreeMap::new(), asked: BTreeSet::new() };
     for (modalias, why) in &wanted.modaliases {
-        work.extend(index.matching(modalias).into_iter().map(|name| (name, why.clone())));
+        closure.add(index.matching(modalias), why);
     }
-    while let Some((name, why)) = work.pop() {
-        if chosen.contains_key(&name) {
-            continue;
-        }
-        let Some(entry) = index.modules.get(&name) else { continue };
-        chosen.insert(name.clone(), Chosen { why, boot: false });
-        work.extend(entry.deps.iter().map(|dep| (dep.clone(), format!("needed by {name}"))));
-        for soft in [index.soft.get(&name), config.soft.get(&name)].into_iter().flatten() {
-            for other in soft.pre.iter().chain(&soft.post) {
-                work.extend(index.resolve(other).into_iter().map(|n| (n, format!("wanted by {name}"))));
-            }
-        }
+    for (name, why) in &wanted.names {
+        closure.add(index.resolve(name), why);
     }
+    let mut chosen = closure.chosen;
     for name in &wanted.boot {
         for name in index.resolve(name) {
             if let Some(module) = chosen.get_mut(&name) {
@@ -94,6 +81,48 @@ pub fn close(index: &Index, config: &ModprobeConfig, wanted: &Wanted) -> BTreeMa
         }
     }
     chosen
+}
+
+/// What is chosen so far.
+struct Closure<'a> {
+    index: &'a Index,
+    config: &'a ModprobeConfig,
+    chosen: BTreeMap<String, Chosen>,
+    /// Words of soft dependencies that were followed.
+    asked: BTreeSet<&'a str>,
+}
+
+impl<'a> Closure<'a> {
+    /// Adds modules and all that they need, each once and in memory for each once: an index can hold circles and a word
+    /// that means many modules.
+    fn add(&mut self, names: Vec<String>, why: &str) {
+        let mut work = Vec::new();
+        for name in names {
+            self.choose(name, why, &mut work);
+        }
+        while let Some((name, entry)) = work.pop() {
+            let soft = [self.index.soft.get(&name), self.config.soft.get(&name)];
+            for other in soft.into_iter().flatten().flat_map(|soft| soft.pre.iter().chain(&soft.post)) {
+                if self.asked.insert(other) {
+                    for found in self.index.resolve(other) {
+                        self.choose(found, &format!("wanted by {name}"), &mut work);
+                    }
+                }
+            }
+            for dep in &entry.deps {
+                self.choose(dep.clone(), &format!("needed by {name}"), &mut work);
+            }
+        }
+    }
+
+    fn choose(&mut self, name: String, why: &str, work: &mut Vec<(String, &'a Entry)>) {
+        if let Some(entry) = self.index.modules.get(&name)
+            && !self.chosen.contains_key(&name)
+        {
+            self.chosen.insert(name.clone(), Chosen { why: why.to_owned(), boot: false });
+            work.push((name, entry));
+        }
+    }
 }
 
 /// Reads and decompresses the chosen modules, several at a time.
@@ -123,9 +152,9 @@ pub fn table(
     packed: &BTreeMap<String, Packed>,
 ) -> ModuleTable {
     let mut order =
-        Order { index, chosen, soft: soft_before(index, config, chosen), done: BTreeSet::new(), list: Vec::new() };
+        Order { index, chosen, soft: soft_before(index, config, chosen), begun: BTreeSet::new(), list: Vec::new() };
     for name in chosen.keys() {
-        order.visit(name, &mut Vec::new());
+        order.visit(name);
     }
     let module = |ordered: Ordered| {
         let boot = chosen.get(&ordered.name).is_some_and(|c| c.boot);
@@ -133,7 +162,7 @@ pub fn table(
         Some(Module {
             path: packed.get(&ordered.name)?.path.clone(),
             when: if boot { When::Boot } else { When::Device },
-            params: params.split_whitespace().collect::<Vec<_>>().join(" "),
+            params: params.split_whitespace().filter(|param| *param != "-").collect::<Vec<_>>().join(" "),
             name: ordered.name,
             deps: ordered.deps,
             soft: ordered.soft,
@@ -166,22 +195,17 @@ fn soft_before(
     chosen: &BTreeMap<String, Chosen>,
 ) -> BTreeMap<String, Vec<String>> {
     let mut before: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut seen = BTreeSet::new();
     let mut add = |later: &str, earlier: &str| {
-        let list = before.entry(later.to_owned()).or_default();
-        if later != earlier && !list.iter().any(|e| e == earlier) {
-            list.push(earlier.to_owned());
+        if later != earlier && seen.insert((later.to_owned(), earlier.to_owned())) {
+            before.entry(later.to_owned()).or_default().push(earlier.to_owned());
         }
     };
     for (name, soft) in index.soft.iter().chain(&config.soft).filter(|(name, _)| chosen.contains_key(*name)) {
-        let packed = |list: &[String]| {
-            let all = list.iter().flat_map(|other| index.resolve(other));
-            all.filter(|other| chosen.contains_key(other)).collect::<Vec<_>>()
-        };
-        for earlier in packed(&soft.pre) {
-            add(name, &earlier);
-        }
-        for later in packed(&soft.post) {
-            add(&later, name);
+        for (words, first) in [(&soft.pre, true), (&soft.post, false)] {
+            for other in words.iter().flat_map(|word| index.resolve(word)).filter(|other| chosen.contains_key(other)) {
+                if first { add(name, &other) } else { add(&other, name) }
+            }
         }
     }
     before
@@ -198,26 +222,97 @@ struct Order<'a> {
     index: &'a Index,
     chosen: &'a BTreeMap<String, Chosen>,
     soft: BTreeMap<String, Vec<String>>,
-    done: BTreeSet<String>,
+    begun: BTreeSet<String>,
     list: Vec<Ordered>,
 }
 
 impl Order<'_> {
-    /// Depth-first, so that everything stands after what it needs; a circle (hostile or broken index) is cut.
-    fn visit(&mut self, name: &str, path: &mut Vec<String>) {
-        if self.done.contains(name) || path.iter().any(|p| p == name) || !self.chosen.contains_key(name) {
-            return;
+    /// Depth-first, so that everything stands after what it needs; a circle (hostile or broken index) is cut. Not recursive:
+    /// such an index can be deeper than the stack.
+    fn visit(&mut self, name: &str) {
+        let mut path: Vec<(Ordered, usize)> = self.begin(name).into_iter().map(|module| (module, 0)).collect();
+        while let Some((module, at)) = path.last_mut() {
+            let next = module.soft.iter().chain(&module.deps).nth(*at).cloned();
+            *at += 1;
+            match next {
+                Some(name) => path.extend(self.begin(&name).map(|module| (module, 0))),
+                None => self.list.extend(path.pop().map(|(module, _)| module)),
+            }
         }
-        let Some(entry) = self.index.modules.get(name) else { return };
-        let soft = self.soft.get(name).cloned().unwrap_or_default();
-        let deps: Vec<String> = entry.deps.iter().filter(|d| self.chosen.contains_key(*d)).cloned().collect();
-        path.push(name.to_owned());
-        for other in soft.iter().chain(&deps) {
-            self.visit(other, path);
+    }
+
+    /// The module, unless it stands in the order already or in the path to it.
+    fn begin(&mut self, name: &str) -> Option<Ordered> {
+        let entry = self.index.modules.get(name).filter(|_| self.chosen.contains_key(name))?;
+        if !self.begun.insert(name.to_owned()) {
+            return None;
         }
-        path.pop();
-        if self.done.insert(name.to_owned()) {
-            self.list.push(Ordered { name: name.to_owned(), deps, soft });
-        }
+        let deps = entry.deps.iter().filter(|dep| self.chosen.contains_key(*dep)).cloned().collect();
+        Some(Ordered { name: name.to_owned(), deps, soft: self.soft.remove(name).unwrap_or_default() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(index: &Index, name: &str) -> BTreeMap<String, Chosen> {
+        let wanted = Wanted { names: vec![(name.to_owned(), "test".to_owned())], ..Wanted::default() };
+        close(index, &ModprobeConfig::default(), &wanted)
+    }
+
+    fn ordered(index: &Index, chosen: &BTreeMap<String, Chosen>, config: &ModprobeConfig) -> ModuleTable {
+        let one = |name: &String| {
+            let path = format!("/{name}.ko");
+            (name.clone(), Packed { path, data: vec![], info: ModInfo::default(), why: String::new() })
+        };
+        table(index, config, chosen, &chosen.keys().map(one).collect())
+    }
+
+    #[test]
+    fn an_index_deeper_than_the_stack() {
+        let lines = (0..100_000).map(|n| format!("m{n}.ko: m{}.ko\n", n + 1)).collect::<Vec<_>>().concat();
+        let index = Index::parse([lines.as_bytes(), b"", b"", b""]);
+        let all = chosen(&index, "m0");
+        let table = ordered(&index, &all, &ModprobeConfig::default());
+        assert_eq!((all.len(), table.modules.len()), (100_000, 100_000));
+        assert_eq!(table.modules.first().map(|m| m.name.as_str()), Some("m99999"));
+    }
+
+    #[test]
+    fn circles_and_reasons() {
+        let index = Index::parse([
+            b"a.ko: b.ko\nb.ko: a.ko\nc.ko:\nd.ko:\n",
+            b"alias soft-x c\nalias soft-x absent\n",
+            b"softdep b pre: soft-x post: d\n",
+            b"",
+        ]);
+        let all = chosen(&index, "a");
+        let reasons: Vec<&str> = all.values().map(|c| c.why.as_str()).collect();
+        assert_eq!(reasons, ["test", "needed by a", "wanted by b", "wanted by b"]);
+        let table = ordered(&index, &all, &ModprobeConfig::default());
+        assert_eq!(table.modules.iter().map(|m| m.name.as_str()).collect::<Vec<_>>(), ["c", "b", "a", "d"]);
+    }
+
+    /// Every word that means all modules is followed once, and every module waits to be looked at once.
+    #[test]
+    fn words_that_mean_many_modules() {
+        let names = |n: usize| format!("m{n}");
+        let dep = (0..3000).map(|n| format!("{}.ko:\n", names(n))).collect::<Vec<_>>().concat();
+        let alias = (0..3000).map(|n| format!("alias * {}\n", names(n))).collect::<Vec<_>>().concat();
+        let soft = (0..3000).map(|n| format!("softdep {} pre: all every{n}\n", names(n))).collect::<Vec<_>>().concat();
+        let index = Index::parse([dep.as_bytes(), alias.as_bytes(), soft.as_bytes(), b""]);
+        let all = chosen(&index, "m0");
+        assert_eq!(all.len(), index.resolve("all").len());
+        assert!(ordered(&index, &all, &ModprobeConfig::default()).modules.iter().all(|m| m.soft.len() < all.len()));
+    }
+
+    #[test]
+    fn a_parameter_that_stands_for_nothing_in_the_table() {
+        let index = Index::parse([b"a.ko:\n", b"", b"", b""]);
+        let mut config = ModprobeConfig::default();
+        config.parse("options a -\n");
+        let table = ordered(&index, &chosen(&index, "a"), &config);
+        assert_eq!(ModuleTable::parse(&table.render()), Ok(table));
     }
 }

@@ -1,10 +1,10 @@
 //! An image that cannot boot is refused when it is packed, with every reason at once.
 
 use super::compress::Compression;
+use super::elf;
 use super::host::Chain;
 use super::index::Index;
 use super::modules::{Chosen, Packed};
-use goblin::elf::Elf;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -58,14 +58,14 @@ pub fn modules(
 /// Checks the program that becomes `/init`: an executable for this kind of machine that needs no libraries.
 pub fn init(path: &str, program: &[u8], problems: &mut Problems) {
     let advice = "expected the static taproot-init (make build leaves it at out/taproot-init)";
-    match Elf::parse(program) {
+    match elf::needs(program) {
         Err(e) => problems.0.push(format!("{path} is not an executable ({e}); {advice}")),
-        Ok(elf) if elf.interpreter.is_some() || !elf.libraries.is_empty() => {
+        Ok(needs) if needs.interpreter.is_some() || !needs.libraries.is_empty() => {
             problems
                 .0
                 .push(format!("{path} is dynamically linked and would not start without its libraries; {advice}"));
         }
-        Ok(elf) if elf.header.e_machine != goblin::elf::header::EM_X86_64 => {
+        Ok(needs) if needs.machine != goblin::elf::header::EM_X86_64 => {
             problems.0.push(format!("{path} is built for another kind of processor; {advice}"));
         }
         Ok(_) => {}

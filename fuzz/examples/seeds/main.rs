@@ -1,5 +1,7 @@
 //! Writes seed inputs for each fuzz target below the directory given: encodings of a mirrored pool's labels, a spare,
-//! and an ioctl's arguments; words of the command line.
+//! and an ioctl's arguments; words of the command line; what a tree to pack holds, and what was packed.
+
+mod builder;
 
 use std::path::Path;
 use std::{env, fs, io};
@@ -86,8 +88,8 @@ fn exotic() -> NvList {
 
 /// Labels that OpenZFS wrote, each followed by its checksum.
 const REAL: [&[u8]; 2] = [
-    include_bytes!("../../init-rs/src/zfs/label/testdata/mirror-openzfs-2.1.label"),
-    include_bytes!("../../init-rs/src/zfs/label/testdata/raidz-openzfs-2.3.label"),
+    include_bytes!("../../../init-rs/src/zfs/label/testdata/mirror-openzfs-2.1.label"),
+    include_bytes!("../../../init-rs/src/zfs/label/testdata/raidz-openzfs-2.3.label"),
 ];
 
 /// The checksum of a label: 256 bits.
@@ -145,7 +147,12 @@ fn main() -> io::Result<()> {
     write(&directory.join("cmdline"), &lines)?;
 
     write(&directory.join("superblock"), &devices())?;
-    write(&directory.join("text"), &texts())
+    write(&directory.join("text"), &texts())?;
+
+    write(&directory.join("archive"), &builder::archives()?)?;
+    write(&directory.join("elf"), &builder::programs())?;
+    write(&directory.join("modules"), &builder::indexes())?;
+    write(&directory.join("facts"), &builder::facts())
 }
 
 /// The beginnings of devices, and of a program, behind the byte that makes them long enough.
