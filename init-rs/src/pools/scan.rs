@@ -3,6 +3,7 @@
 
 use crate::cmdline::Decided;
 use crate::devices::block::{self, BlockDevice};
+use crate::order;
 use crate::sys::System as _;
 use crate::sys::linux::Linux;
 use crate::zfs::assemble::Seen;
@@ -218,7 +219,7 @@ fn reachable(paths: &[PathBuf]) -> BTreeSet<PathBuf> {
         Ok(dir) => dir.flatten().map(|entry| entry.path()).collect(),
         Err(_) => vec![path.clone()],
     };
-    paths.iter().flat_map(entries).filter_map(|path| fs::canonicalize(path).ok()).collect()
+    order::set(paths.iter().flat_map(entries).filter_map(|path| fs::canonicalize(path).ok()))
 }
 
 #[cfg(test)]
