@@ -32,6 +32,13 @@ pub fn map<K: Ord, V>(items: impl IntoIterator<Item = (K, V)>) -> BTreeMap<K, V>
     map
 }
 
+/// Drops what `keep` refuses. The trees' own removal is 4 KB for each type.
+pub fn retain<K: Ord, V>(map: &mut BTreeMap<K, V>, keep: impl Fn(&K, &V) -> bool) {
+    if !map.iter().all(|(key, value)| keep(key, value)) {
+        *map = self::map(std::mem::take(map).into_iter().filter(|(key, value)| keep(key, value)));
+    }
+}
+
 /// The one copy of the sort.
 #[inline(never)]
 fn sort_indices(order: &mut [usize], compare: &dyn Fn(usize, usize) -> Ordering) {

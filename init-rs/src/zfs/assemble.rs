@@ -305,7 +305,7 @@ fn assign_devices(leaves: &mut [Leaf], members: &[Member<'_>], problems: &mut Ve
     }
     for leaf in leaves {
         // A guid occurs once in a sane tree; a second leaf of that guid finds no device.
-        let Some(mut found) = by_guid.remove(&leaf.guid) else { continue };
+        let Some(mut found) = by_guid.get_mut(&leaf.guid).map(std::mem::take) else { continue };
         let newest = found.iter().map(|m| m.txg).max();
         found.retain(|member| {
             let current = Some(member.txg) == newest;
