@@ -75,7 +75,12 @@ mod tests {
             theirs.sort_unstable();
             prop_assert_eq!(ours, theirs);
             prop_assert_eq!(set(items.clone()), items.iter().copied().collect::<BTreeSet<_>>());
-            prop_assert_eq!(map(items.clone()), items.into_iter().collect::<BTreeMap<_, _>>());
+            let mut theirs: BTreeMap<u8, u8> = items.iter().copied().collect();
+            let mut ours = map(items);
+            prop_assert_eq!(&ours, &theirs);
+            theirs.retain(|key, value| key < value);
+            retain(&mut ours, |key, value| key < value);
+            prop_assert_eq!(ours, theirs);
         }
     }
 }
