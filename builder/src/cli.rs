@@ -11,7 +11,8 @@ use std::path::PathBuf;
 #[command(name = "taproot", version, max_term_width = 100, propagate_version = true)]
 #[command(
     after_help = "Examples:\n  taproot initramfs                      image for the running system and kernel\n  \
-    taproot inspect /boot/initramfs-*.img  what is in an image, and why"
+    taproot inspect IMAGE                  what is in an image, and why\n  \
+    taproot explain --cmdline WORDS        what a kernel command line would boot, and why"
 )]
 pub struct Cli {
     /// What to do.
@@ -46,6 +47,8 @@ pub enum Command {
 #[command(
     after_help = "The image is written under a temporary name, synced and renamed, readable by its owner only. The same input \
     gives the same bytes. An image that could not boot is refused with the reasons, and no file is left behind.\n\n\
+    The configuration file takes kernel, output, modules, compress, rescue, rescue-password-file, init and cmdline as texts, \
+    add-modules and add-files as lists (add-modules = [\"xfs\"]), and microcode as true or false.\n\n\
     Examples:\n  taproot initramfs\n  taproot initramfs --modules generic --rescue full --compress zstd:19\n  \
     taproot initramfs --root /mnt/tree --kernel 6.12.9-amd64 --output /mnt/esp/initramfs.img\n  \
     taproot initramfs --config /etc/taproot/initramfs.toml --json"
@@ -72,7 +75,7 @@ pub struct InitramfsArgs {
     /// Lock the rescue prompt with a password: FILE holds it in its first line, or its argon2id hash ($argon2id$...)
     #[arg(long, value_name = "FILE")]
     pub rescue_password_file: Option<PathBuf>,
-    /// Configuration file (TOML) with these settings [default: /etc/taproot/initramfs.toml, if it exists]
+    /// Configuration file (TOML); what is given here goes before it, lists are joined [default: /etc/taproot/initramfs.toml, if it exists]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// The static taproot-init [default: beside this program, or lib/taproot/taproot-init of its prefix]
@@ -129,7 +132,7 @@ pub struct ExplainArgs {
     /// The kernel command line [default: that of the recorded boot, else /proc/cmdline]
     #[arg(long, value_name = "WORDS")]
     pub cmdline: Option<String>,
-    /// boot.json of a boot; `-`: from standard input; `system`: ask /dev/zfs; `none` [default: /run/taproot/boot.json, else system]
+    /// boot.json of a boot; `-`: from standard input; `system`: ask /dev/zfs; `none` [default: /run/taproot/boot.json, else system, else none]
     #[arg(long, value_name = "FILE")]
     pub facts: Option<PathBuf>,
     /// Image whose packed words come before the command line, and whose expected pools count

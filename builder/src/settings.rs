@@ -170,6 +170,20 @@ mod tests {
         assert!(error.contains("line 2") && error.contains("modul"), "{error}");
     }
 
+    /// toml's error lists every key that is known.
+    #[test]
+    fn the_help_names_every_key_of_the_file() {
+        use clap::CommandFactory;
+        let error = toml::from_str::<File>("x = 1").unwrap_err().to_string();
+        let keys: Vec<&str> = error.split('`').skip(3).step_by(2).collect();
+        assert!(keys.len() > 10 && keys.contains(&"add-files"), "{error}");
+        let help = crate::cli::Cli::command().find_subcommand_mut("initramfs").unwrap().render_help().to_string();
+        let about_the_file = help.split("The configuration file takes").nth(1).unwrap();
+        for key in keys {
+            assert!(about_the_file.contains(key), "{key}: {help}");
+        }
+    }
+
     #[test]
     fn command_line_wins_over_file() {
         let dir = tempfile::tempdir().unwrap();

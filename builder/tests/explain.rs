@@ -136,6 +136,14 @@ fn other_lines_lead_elsewhere() {
         doc["boot"]["remarks"].to_string().contains("the snapshot tank/ROOT/a_old@KERNEL-RELEASE is taken"),
         "{doc}"
     );
+    // Where the boot would stop.
+    let doc = recorded.json("root=ZFS=tank@old");
+    assert!(doc["boot"]["failure"].as_str().unwrap().ends_with("taproot.clone=tank/NAME"), "{doc}");
+    assert!(targets(&doc).is_empty(), "{doc}");
+    let doc = recorded.json("rollback=on taproot.clone=tank/x");
+    for word in ["rollback=on", "taproot.clone=tank/x"] {
+        assert!(doc["boot"]["remarks"].to_string().contains(&format!("{word} has no effect")), "{doc}");
+    }
     // What a read-only import leaves undone.
     let doc = recorded.json("zfs=tank/ROOT/a@old rollback=on bootfs.rollback=x bootfs.snapshot=y taproot.import=ro");
     for part in ["a@old itself is mounted, read-only", "not rolled back to @x", "a@y is not taken"] {
@@ -190,7 +198,7 @@ fn words_and_pools_packed_into_an_image() {
     let args = ["--json", "--cmdline", "root=zfs:AUTO debug", "--image", image.to_str().unwrap()];
     let doc: serde_json::Value = serde_json::from_str(&stdout(&recorded.explain(&args))).unwrap();
     assert_eq!(doc["cmdline"]["text"], "taproot.wait=7 quiet root=zfs:AUTO debug");
-    assert!(doc["words"][1]["meaning"].as_str().unwrap().ends_with("decided by another word"), "{}", doc["words"]);
+    assert!(doc["words"][1]["meaning"].as_str().unwrap().ends_with("decided by debug"), "{}", doc["words"]);
     assert_eq!(doc["boot"]["choice"]["pool"], "usb", "the pool that the image expects");
 }
 

@@ -22,20 +22,28 @@ macro_rules! scenarios {
     };
 }
 
-/// Runs a scenario on a kit system; a second time if the emulator, and nothing else, made the first one fail.
+/// Runs a scenario on a kit system.
 ///
 /// # Panics
 /// When the scenario fails, as a test does.
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 pub fn run(system: &str, scenario: fn(&System)) {
     let system = System::open(system).unwrap();
-    let Err(payload) = catch_unwind(AssertUnwindSafe(|| scenario(&system))) else { return };
+    retried(|| scenario(&system));
+}
+
+/// Runs a test with virtual machines; a second time if the emulator, and nothing else, made the first one fail.
+///
+/// # Panics
+/// When the test does.
+pub fn retried(test: impl Fn()) {
+    let Err(payload) = catch_unwind(AssertUnwindSafe(&test)) else { return };
     let message = payload.downcast_ref::<String>().map_or("", String::as_str);
     if !message.contains(words::EMULATOR_FAULT) {
         resume_unwind(payload);
     }
     eprintln!("{}: once more", words::EMULATOR_FAULT);
-    scenario(&system);
+    test();
 }
 
 /// A machine that boots the standard image.

@@ -12,5 +12,5 @@ pub const PROMPT: &str = "(taproot) # ";
 pub const SHELL_PROMPT: &str = "(shell) # ";
 /// Part of the answer to `help` in either.
 pub const HELP: &str = "what went wrong";
-/// How the driver calls a crash of the emulated processor; a scenario that dies of it is run again.
-pub const EMULATOR_FAULT: &str = "emulator fault (int3 in the guest's kernel)";
+/// How the driver calls a fault of the emulated processor; a scenario that dies of it is run again.
+pub const EMULATOR_FAULT: &str = "emulator fault (stray int3 or a lost timer in the guest's kernel)";

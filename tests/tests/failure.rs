@@ -78,6 +78,14 @@ scenarios! {
         says(&text, &["pstripe/ROOT/default has no /no/such/init", "init=/path/to/program"]);
     }
 
+    /// Found out before the hand-over, behind which only a restart is left.
+    fn a_root_of_which_nothing_may_be_executed(system) {
+        let scratch = Scratch::new().unwrap();
+        let disks = scratch.overlays(system, &["stripe0", "stripe1"]).unwrap();
+        let text = fails("root-noexec", system, "root=ZFS=pstripe/ROOT/default rootflags=noexec", disks);
+        says(&text, &["/sbin/init: lies on a file system that is mounted noexec", "choose another root"]);
+    }
+
     fn no_such_dataset(system) {
         let scratch = Scratch::new().unwrap();
         let disks = scratch.overlays(system, &["stripe0", "stripe1"]).unwrap();

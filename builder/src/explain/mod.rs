@@ -2,16 +2,14 @@
 
 pub mod facts;
 pub mod text;
+mod words;
 
 use facts::Facts;
 use serde::Serialize;
-use taproot_init::cmdline::{Note, Request, Setting, known, parse, settings, tokenize};
+use taproot_init::cmdline::{Note, Request, Setting, parse, settings};
 use taproot_init::plan::facts::{Dataset, Health, Kind, PoolFact};
 use taproot_init::plan::{mounts, names, select, snapshots};
 
-/// Where the words that need no value of their own are explained by their meaning alone.
-const SILENT: [&str; 6] =
-    ["rootfstype", "boot", "modprobe.blacklist", "module_blacklist", "zfs_boot_only", "zfs_ignorecache"];
 /// At most so many datasets are named where one was looked for in vain.
 const SHOWN: usize = 20;
 
@@ -128,8 +126,10 @@ pub struct Skipped {
 pub fn explain(line: &str, from: &str, facts: Option<&mut Facts>) -> Explanation {
     let request = parse(line.as_bytes());
     let all = settings(&request);
-    let words =
-        request.words.iter().map(|word| WordMeaning { meaning: meaning(word, &request, &all), word: word.clone() });
+    let words = request
+        .words
+        .iter()
+        .map(|word| WordMeaning { meaning: words::meaning(word, &request, &all), word: word.clone() });
     let note = |n: &Note| WordMeaning { word: n.word.clone(), meaning: n.message.clone() };
     Explanation {
         cmdline: Source { text: line.trim().to_owned(), from: from.to_owned() },
@@ -144,48 +144,6 @@ pub fn explain(line: &str, from: &str, facts: Option<&mut Facts>) -> Explanation
 fn text_of(setting: Setting) -> SettingText {
     let Setting { name, value, why, default } = setting;
     SettingText { name, value, why, default }
-}
-
-/// What one word does.
-fn meaning(word: &str, request: &Request, all: &[Setting]) -> String {
-    let Some(token) = tokenize(word.as_bytes()).into_iter().next() else { return String::new() };
-    // In our own words `-` is as good as `_`.
-    let key = if token.key.starts_with("taproot.") { token.key.replace('-', "_") } else { token.key.clone() };
-    let mut parts: Vec<String> = all
-        .iter()
-        .filter(|s| !s.default && (s.why == word || s.why.strip_suffix('=') == Some(&key)))
-        .map(|s| format!("{}: {}", s.name, s.value))
-        .collect();
-    let said = |notes: &[Note]| -> Vec<String> {
-        notes.iter().filter(|n| n.word == word).map(|n| n.message.clone()).collect()
-    };
-    parts.extend(said(&request.problems));
-    parts.extend(said(&request.notes));
-    if !parts.is_empty() {
-        return parts.join("; ");
-    }
-    if let Some(known) = known::find(&key) {
-        let types = token.value.as_deref().unwrap_or_default();
-        if matches!(known.word, "rootfstype" | "boot") && !types.split(',').any(|t| t == "zfs") {
-            return format!("no effect; {}=zfs has one", known.word);
-        }
-        // What it would do if it stood alone tells whether another word has taken its place.
-        let alone = settings(&parse(word.as_bytes())).iter().any(|s| !s.default);
-        return match (alone, SILENT.contains(&known.word)) {
-            (true, false) => format!("{}: decided by another word", known.meaning),
-            (false, false) if token.is_off() => format!("switched off: {}", known.meaning),
-            _ => known.meaning.to_owned(),
-        };
-    }
-    match token.key.split_once('.') {
-        Some((module, param)) if is_option(request, module, param) => format!("option {param} of module {module}"),
-        _ => "left to the kernel and the booted system".to_owned(),
-    }
-}
-
-fn is_option(request: &Request, module: &str, param: &str) -> bool {
-    let module = module.replace('-', "_");
-    request.module_options.iter().any(|o| o.module == module && o.param == param)
 }
 
 /// The boot as far as the facts reach.
@@ -234,7 +192,10 @@ fn boot(request: &Request, facts: &mut Facts) -> Boot {
         None => (root, None),
     };
     boot.root = Some(root.clone());
-    snapshots(request, &root, of_bootfs, &mut boot);
+    if let Err(why) = snapshots(request, &root, of_bootfs, &mut boot) {
+        boot.failure = Some(why);
+        return boot;
+    }
     match facts.look(&root) {
         Ok(dataset) => plan(request, &dataset, facts, &mut boot),
         Err(why) => boot.remarks.push(why),
@@ -242,8 +203,9 @@ fn boot(request: &Request, facts: &mut Facts) -> Boot {
     boot
 }
 
-/// What is done with snapshots before the mounts, in this order; the mounts are planned for the root itself.
-fn snapshots(request: &Request, root: &str, of_bootfs: Option<String>, boot: &mut Boot) {
+/// What is done with snapshots before the mounts, in this order; the mounts are planned for the root itself. The error says
+/// why the boot stops.
+fn snapshots(request: &Request, root: &str, of_bootfs: Option<String>, boot: &mut Boot) -> Result<(), String> {
     let asked = &request.snapshots;
     let release = |name: &Option<String>| name.clone().unwrap_or_else(|| "KERNEL-RELEASE".to_owned());
     let read_only = request.import.read_only.value;
@@ -255,15 +217,17 @@ fn snapshots(request: &Request, root: &str, of_bootfs: Option<String>, boot: &mu
         } else if asked.rollback.value {
             format!("{root} is rolled back to @{snapshot} before it is mounted ({})", asked.rollback.why)
         } else {
-            match snapshots::clone_name(root, &snapshot, name) {
-                Ok(clone) => {
-                    mounted.clone_from(&clone);
-                    format!("the root is {clone}, a clone of {root}@{snapshot}; the mounts below are those of {root}")
-                }
-                Err(refusal) => refusal.to_string(),
-            }
+            let clone = snapshots::clone_name(root, &snapshot, name)
+                .map_err(|refusal| format!("{refusal}; {}", refusal.advice.join("; ")))?;
+            mounted.clone_from(&clone);
+            format!("the root is {clone}, a clone of {root}@{snapshot}; the mounts below are those of {root}")
         };
         boot.remarks.push(remark);
+    } else {
+        let rollback = Some(&asked.rollback).filter(|r| r.value).map(|r| &r.why);
+        for word in rollback.into_iter().chain(asked.clone.as_ref().map(|c| &c.why)) {
+            boot.remarks.push(format!("{word} has no effect: no snapshot is named behind the root (...@SNAPSHOT)"));
+        }
     }
     let not = if read_only { "not " } else { "" };
     if let Some(to) = &asked.rollback_to {
@@ -275,6 +239,7 @@ fn snapshots(request: &Request, root: &str, of_bootfs: Option<String>, boot: &mu
     if read_only && (asked.rollback_to.is_some() || asked.take.is_some()) {
         boot.remarks.push(format!("nothing is written to the pool ({})", request.import.read_only.why));
     }
+    Ok(())
 }
 
 fn plan(request: &Request, root: &Dataset, facts: &Facts, boot: &mut Boot) {
@@ -365,10 +330,6 @@ impl Facts {
 mod tests {
     use super::*;
 
-    fn meaning_of<'a>(explanation: &'a Explanation, word: &str) -> &'a str {
-        &explanation.words.iter().find(|w| w.word == word).unwrap().meaning
-    }
-
     #[test]
     fn a_bootfs_that_is_not_known_is_not_called_missing() {
         let explained = |pool: PoolFact, not_opened: &[u64]| {
@@ -381,31 +342,5 @@ mod tests {
             assert!(boot.failure.is_none() && boot.remarks.iter().any(|r| r.contains("bootfs of pool p is not known")));
         }
         assert!(explained(PoolFact::named("p", 1), &[]).failure.unwrap().contains("pool p has no bootfs"));
-    }
-
-    #[test]
-    fn every_word_is_explained() {
-        let line = "root=ZFS=a/b ro quiet splash zfs.zfs_arc_max=1 taproot.wiat=5 taproot.wait=3 taproot.wait=9 \
-                    taproot.also=a/c taproot.skip-pools=x taproot.key-wait=3 \
-                    taproot.key-wait=4 \"taproot.also=a/b c\" boot=zfs rootfstype=ext4 spl.spl_hostid=00bab10c zfs_force=0 zfs_boot_only -- single";
-        let e = explain(line, "here", None);
-        assert_eq!(meaning_of(&e, "root=ZFS=a/b"), "root: dataset a/b");
-        assert_eq!(meaning_of(&e, "ro"), "root's mount: ro");
-        assert_eq!(meaning_of(&e, "splash"), "left to the kernel and the booted system");
-        assert_eq!(meaning_of(&e, "zfs.zfs_arc_max=1"), "option zfs_arc_max of module zfs");
-        assert!(meaning_of(&e, "taproot.wiat=5").contains("did you mean taproot.wait?"));
-        assert_eq!(meaning_of(&e, "taproot.wait=3"), "how long to wait for the wanted pool: decided by another word");
-        assert_eq!(meaning_of(&e, "taproot.wait=9"), "wait for the pool: 9 s");
-        assert_eq!(meaning_of(&e, "taproot.also=a/c"), "also mounted: a/c, a/b c");
-        assert_eq!(meaning_of(&e, "\"taproot.also=a/b c\""), "also mounted: a/c, a/b c");
-        assert_eq!(meaning_of(&e, "taproot.skip-pools=x"), "pools to leave alone: x");
-        assert!(meaning_of(&e, "taproot.key-wait=3").ends_with("decided by another word"));
-        assert!(meaning_of(&e, "spl.spl_hostid=00bab10c").contains("0x00bab10c would do"));
-        assert!(meaning_of(&e, "boot=zfs").starts_with("root=POOL/DATASET is a dataset"));
-        assert!(meaning_of(&e, "zfs_force=0").starts_with("switched off: "));
-        assert_eq!(meaning_of(&e, "rootfstype=ext4"), "no effect; rootfstype=zfs has one");
-        assert_eq!(e.init_args, ["single"]);
-        assert_eq!(e.problems.len(), 1);
-        assert!(e.boot.is_none());
     }
 }

@@ -9,7 +9,8 @@ const WIDEST: usize = 40;
 impl Explanation {
     /// The text.
     pub fn text(&self) -> String {
-        let mut out = format!("Command line ({}):\n  {}\n", self.cmdline.from, self.cmdline.text);
+        let line = if self.cmdline.text.is_empty() { "(empty)" } else { &self.cmdline.text };
+        let mut out = format!("Command line ({}):\n  {line}\n", self.cmdline.from);
         let mut words: Vec<(&str, String)> = self.words.iter().map(pair).collect();
         words.extend(self.init_args.iter().map(|word| (word.as_str(), "for the init of the booted system".to_owned())));
         if !words.is_empty() {
@@ -21,8 +22,8 @@ impl Explanation {
         match &self.boot {
             Some(boot) => boot_text(boot, &mut out),
             None => out.push_str(
-                "\nNo facts about pools: there is no /run/taproot/boot.json and no /dev/zfs here. Give the boot.json of a boot \
-                 with --facts to see what it would boot.\n",
+                "\nNo facts about pools: none were asked for, or there is no /run/taproot/boot.json and no /dev/zfs here. Give the \
+                 boot.json of a boot with --facts to see what it would boot.\n",
             ),
         }
         out

@@ -65,6 +65,9 @@ pub(super) enum Failure {
     /// Something that was asked for is not done; the words come from the plan.
     #[error(transparent)]
     Refused(Box<Refusal>),
+    /// It is not known whether a hibernated system would be overwritten.
+    #[error(transparent)]
+    Resume(Box<Refusal>),
     /// `noresume`, but the image cannot be discarded.
     #[error("the hibernation image on {device} could not be discarded: {source}")]
     KeptImage {
@@ -100,6 +103,11 @@ impl From<Refusal> for Failure {
 }
 
 impl Failure {
+    /// Whether another root could be booted where this one could not: not if what is wrong lies before any root.
+    pub(super) fn another_root_may_help(&self) -> bool {
+        !matches!(self, Self::Module(_) | Self::Resume(_) | Self::KeptImage { .. })
+    }
+
     /// What the rescue shows.
     pub(super) fn explain(&self) -> Explanation {
         let problem = self.to_string();
@@ -157,7 +165,7 @@ impl Failure {
                 found.clone(),
                 &["boot with init=/path/to/program", "choose another root: root=ZFS=pool/dataset"],
             ),
-            Self::Refused(refusal) => Explanation {
+            Self::Refused(refusal) | Self::Resume(refusal) => Explanation {
                 problem: refusal.problem.clone(),
                 expected: refusal.expected.clone(),
                 found: refusal.found.clone(),
@@ -191,6 +199,16 @@ mod tests {
         let failure = not_mountable("tank/vm", ObjsetKind::Volume);
         assert_eq!(failure.to_string(), "tank/vm is a volume, which cannot be mounted as the root");
         assert!(failure.explain().advice[0].contains("root=ZFS="));
+    }
+
+    #[test]
+    fn a_fallback_is_for_what_another_root_can_change() {
+        let refusal = || Box::new(crate::plan::resume::unreadable("x"));
+        assert!(!Failure::Resume(refusal()).another_root_may_help());
+        assert!(!Failure::Module(String::new()).another_root_may_help());
+        assert!(not_mountable("tank/vm", ObjsetKind::Volume).another_root_may_help());
+        let resume = Failure::Resume(refusal()).explain().text();
+        assert_eq!(resume, Failure::Refused(refusal()).explain().text());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! What it does not understand it leaves to the kernel (`fs/binfmt_elf.c`, `fs/binfmt_script.c`).
 
 use crate::sys::beneath::resolve;
+use nix::sys::statvfs::{FsFlags, statvfs};
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::Path;
@@ -40,6 +41,11 @@ fn look(root: &Path, path: &Path, depth: u32) -> Option<String> {
     match fs::metadata(&place) {
         Ok(meta) if !meta.is_file() => return Some("is not a file".to_owned()),
         Ok(meta) if meta.permissions().mode() & 0o111 == 0 => return Some("is not executable".to_owned()),
+        Ok(_) if noexec(&place) => {
+            return Some(
+                "lies on a file system that is mounted noexec (exec=off of its dataset, or an option)".to_owned(),
+            );
+        }
         Ok(_) => {}
         Err(e) => return Some(e.to_string()),
     }
@@ -57,6 +63,11 @@ fn look(root: &Path, path: &Path, depth: u32) -> Option<String> {
         Form::Interpreted(interpreter) => look(root, Path::new(&interpreter), depth + 1)
             .map(|why| format!("needs {interpreter} to be executed: {why}")),
     }
+}
+
+/// Whether nothing of the file system that it lies on may be executed, however it is mounted.
+fn noexec(place: &Path) -> bool {
+    statvfs(place).is_ok_and(|fs| fs.flags().contains(FsFlags::ST_NOEXEC))
 }
 
 /// Looks at a program's beginning. `read` gives bytes at an offset, fewer at the end of the file.
@@ -183,6 +194,22 @@ mod tests {
         assert_eq!(obstacle(dir.path(), Path::new("/init")), None);
         put("init", b"#!/init\n", 0o755);
         assert!(obstacle(dir.path(), Path::new("/init")).is_some());
+    }
+
+    #[test]
+    fn noexec_is_what_the_mount_says() {
+        let table = fs::read_to_string("/proc/self/mounts").unwrap();
+        // Where several are mounted on one point, the last one counts.
+        let mounts: std::collections::BTreeMap<&str, bool> = table
+            .lines()
+            .filter_map(|line| {
+                let fields: Vec<&str> = line.split(' ').collect();
+                Some((*fields.get(1)?, fields.get(3)?.split(',').any(|option| option == "noexec")))
+            })
+            .collect();
+        for (point, expected) in mounts.into_iter().filter(|(point, _)| statvfs(*point).is_ok()) {
+            assert_eq!(noexec(Path::new(point)), expected, "{point}");
+        }
     }
 
     #[test]

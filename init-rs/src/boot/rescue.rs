@@ -97,8 +97,7 @@ impl Boot<'_> {
 
     /// Takes the next fallback root, if there is one and it can help.
     fn fall_back(&mut self, failure: &Failure) -> bool {
-        // Another root needs the same module.
-        if matches!(failure, Failure::Module(_)) {
+        if !failure.another_root_may_help() {
             return false;
         }
         while let Some(next) = self.request.fallback.get(self.course.fallback).cloned() {

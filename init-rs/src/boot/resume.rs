@@ -60,7 +60,7 @@ impl Boot<'_> {
                 self.log.warn(format!("{}; going on, because pools are imported read-only", refusal.problem));
                 self.report.problems.push(refusal.problem);
             }
-            Verdict::Stop(refusal) => return Err(refusal.into()),
+            Verdict::Stop(refusal) => return Err(Failure::Resume(Box::new(refusal))),
         }
         self.resume_settled = true;
         Ok(())

@@ -62,7 +62,7 @@ pub const KNOWN: &[Known] = &[
     known("zfs_force", SWITCH, "a pool last used by another system is imported all the same"),
     known("zfs.force", SWITCH, "a pool last used by another system is imported all the same"),
     known("zfsforce", SWITCH, "a pool last used by another system is imported all the same"),
-    known("spl_hostid", "=8 hexadecimal digits", "this system's hostid"),
+    known("spl_hostid", "=8 hexadecimal digits, or 0xHEX", "this system's hostid"),
     known("spl.spl_hostid", "=NUMBER, 0xHEX or 0OCTAL", "this system's hostid; also an option of module spl"),
     known("taproot.import", "=ro|rw", "import the pool read-only"),
     known("taproot.import_dir", "=/DIR[:/DIR...]", "directories or devices to look at instead of every disk"),
@@ -80,7 +80,7 @@ pub const KNOWN: &[Known] = &[
     known("taproot.key_wait", "=SECONDS|forever", "how long to wait for the device of a key file"),
     known("taproot.key_prompt", "=yes|no", "whether to ask for passphrases"),
     known("taproot.key_tries", "=NUMBER", "how often a passphrase may be wrong; 0: no limit"),
-    known("taproot.key_timeout", "=SECONDS|no", "how long a prompt waits for the first key stroke"),
+    known("taproot.key_timeout", "=SECONDS|no", "how long a prompt waits; the time begins anew while somebody types"),
     // mounts
     known("taproot.mounts", "=all|children|system|none|DATASET,...", "which datasets are mounted with the root"),
     known("taproot.also", "=DATASET,...", "further datasets to mount, whatever their canmount is"),
@@ -117,7 +117,7 @@ pub const KNOWN: &[Known] = &[
     known("taproot.break", "=start|import|mount|handover,...", "stages to stop before"),
     known("break", "[=STAGE,...]", "stages to stop before, as initramfs-tools and mkinitcpio call them"),
     known("rd.break", "[=STAGE,...]", "stages to stop before, as dracut calls them"),
-    known("rd.shell", SWITCH, "`no`: a failure gives nobody a shell"),
+    known("rd.shell", "=no", "a failure gives nobody a shell"),
     known("rd.emergency", "=reboot|poweroff|halt", "what a failure ends in"),
     known("panic", "=SECONDS", "a failure restarts the machine after this time"),
     known("taproot.menu", "[=SECONDS|yes|no]", "choose the root from a menu"),
@@ -140,7 +140,7 @@ pub fn nearest(key: &str) -> Option<&'static str> {
 }
 
 /// Edits (insert, remove, change a letter, swap two neighbours) that make one text of another.
-fn distance(a: &str, b: &str) -> usize {
+pub(super) fn distance(a: &str, b: &str) -> usize {
     // Nothing longer is near to any word.
     let a: Vec<char> = a.chars().take(64).collect();
     let b: Vec<char> = b.chars().collect();

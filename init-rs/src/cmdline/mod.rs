@@ -11,6 +11,7 @@ mod own;
 mod parse;
 mod root;
 mod settings;
+mod slips;
 mod state;
 mod values;
 mod words;

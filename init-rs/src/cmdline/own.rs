@@ -74,7 +74,7 @@ impl State {
         if known::find(&key).is_some() {
             return self.bad(word);
         }
-        let message = match known::nearest(&key) {
+        let message = match known::nearest(&key.to_ascii_lowercase()) {
             Some(near) => format!("unknown, ignored; did you mean {near}?"),
             None => "unknown, ignored; docs/boot-parameters.md has them all".to_owned(),
         };
@@ -120,6 +120,13 @@ impl State {
             _ => {
                 let before = self.request.notes.len();
                 let names = self.names(word, value);
+                // Such a word stands alone; no dataset beside the root is called so.
+                if names
+                    .iter()
+                    .any(|n| ["all", "children", "system", "none"].contains(&n.to_ascii_lowercase().as_str()))
+                {
+                    return false;
+                }
                 if names.is_empty() {
                     // Mounting nothing at all has its own word. What was wrong with each name is noted already.
                     return self.request.notes.len() > before;

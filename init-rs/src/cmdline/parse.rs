@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::known::{self, Known};
 use super::root::check_snapshot;
+use super::slips::slip;
 use super::state::State;
 use super::values::{boolean, hostid, is_off, list, module_number, number, seconds, stops};
 use super::{Decided, HostidPolicy, ModuleOption, Note, OnFailure, Request, Word, tokenize};
@@ -54,7 +55,7 @@ impl State {
             ("rootflags", Some(v)) => self.request.root_flags = text(v, why),
             ("init", Some(v)) if v.starts_with('/') => self.request.init = text(v, why),
             ("init" | "rootflags", _) => self.bad(word),
-            ("quiet", None) => self.level.other = Some(Decided::new(LEVEL_QUIET, why)),
+            ("quiet", v) if !is_off(v) => self.level.other = Some(Decided::new(LEVEL_QUIET, why)),
             // The kernel takes its own two with any value; so does initramfs-tools with `debug=vc`.
             ("debug", v) if !is_off(v) => self.level.other = Some(Decided::new(LEVEL_DEBUG, why)),
             ("rd.debug" | "zfs_debug" | "zfs.debug" | "zfsdebug", _) => {
@@ -94,7 +95,10 @@ impl State {
                 self.request.module_blacklist.extend(list(v).map(module_name));
             }
             _ if self.hibernation(word, value) => {}
-            (key, v) => self.module_option(key, v),
+            (key, v) => match slip(key) {
+                Some(message) => self.note(word, &message),
+                None => self.module_option(key, v),
+            },
         }
     }
 
@@ -117,8 +121,11 @@ impl State {
         let (good, bad): (Vec<&str>, Vec<&str>) =
             value.split(':').filter(|dir| !dir.is_empty()).partition(|dir| dir.starts_with('/'));
         self.request.import.dirs.extend(good.iter().map(|dir| Decided::new((*dir).to_owned(), word.text.as_str())));
-        if good.is_empty() || !bad.is_empty() {
-            self.bad(word);
+        if good.is_empty() {
+            return self.bad(word);
+        }
+        for dir in bad {
+            self.note(word, &format!("`{dir}` is not an absolute path; left out"));
         }
     }
 
@@ -195,7 +202,7 @@ impl State {
                         continue;
                     }
                     let known: Vec<_> = stops.names.iter().map(|(known, _)| *known).collect();
-                    self.note(word, &format!("no stage is called {name}; known: {}; ignored", known.join(", ")));
+                    self.note(word, &format!("no stage is called {name}; known: {}; left out", known.join(", ")));
                 }
             }
         }
@@ -208,8 +215,13 @@ impl State {
             ("resume", Some(v)) => {
                 // Kept whatever it looks like: where it is wrong, that is to be found out before anything is written.
                 self.request.resume.device = text(v, why);
-                if !v.is_empty() && !is_device(v) {
-                    self.note(word, "expected /dev/..., UUID=, LABEL=, PARTUUID=, PARTLABEL= or MAJOR:MINOR");
+                if v.starts_with("/dev/zvol/") {
+                    self.note(word, "a zvol is there only when its pool is imported: the boot stops at it");
+                } else if !v.is_empty() && !is_device(v) {
+                    self.note(
+                        word,
+                        "expected /dev/..., UUID=, LABEL=, PARTUUID=, PARTLABEL= or MAJOR:MINOR; the boot stops at it",
+                    );
                 }
             }
             ("resume_offset", Some(v)) => match number(v) {

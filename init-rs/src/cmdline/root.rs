@@ -116,6 +116,9 @@ fn restrict(asked: &mut Decided<Asked>, rpool: Decided<String>, notes: &mut Vec<
             asked.value.selector = match names::check(&named) {
                 Ok(()) if !named.contains('/') => Selector::Pool(named),
                 Ok(()) => Selector::Unusable(format!("`{named}` is a dataset; expected rpool=pool, or zfs={named}")),
+                Err(_) if named.contains('@') => Selector::Unusable(format!(
+                    "`{named}` is a snapshot; expected rpool=pool, or zfs=pool/dataset@snapshot"
+                )),
                 Err(why) => Selector::Unusable(format!("`{named}` is not a pool's name: {why}; expected rpool=pool")),
             };
             asked.why = rpool.why;

@@ -9,7 +9,8 @@ use super::Decided;
 pub enum HostidPolicy {
     /// Never.
     Strict,
-    /// Only if the command line names the pool, or the image was packed for it (same guid). The default.
+    /// Only if the command line names the pool, the image was packed for it (same guid), or it is imported read-only. The
+    /// default.
     Known,
     /// Always (`zfs_force=1`). A pool that is in use under multihost protection is refused by the kernel even so.
     Force,
@@ -55,7 +56,7 @@ pub struct KeySettings {
     pub prompt: Decided<bool>,
     /// `taproot.key_tries=N`: how often a passphrase may be wrong; 0: as often as one likes.
     pub tries: Decided<u32>,
-    /// `taproot.key_timeout=SECONDS`: how long a prompt waits for the first key stroke; `None`: for ever.
+    /// `taproot.key_timeout=SECONDS`: how long a prompt waits, anew while somebody types; `None`: for ever.
     pub timeout: Decided<Option<Duration>>,
 }
 

@@ -85,7 +85,10 @@ fn roots_that_cannot_be() {
         ("root=zfs=p/d", "expected root=ZFS="),
         ("rpool=p/d", "expected rpool=pool"),
         ("zfs=p/ü", "cannot be in a name"),
-        ("zfs=", "is empty"),
+        ("zfs=", "`` is not a dataset name: it is empty; expected root="),
+        ("zfs=/p/d", "begins or ends with `/`"),
+        ("root=ZFS=p/d/", "begins or ends with `/`"),
+        ("rpool=p@s", "`p@s` is a snapshot; expected rpool=pool, or zfs="),
     ] {
         let request = parse(line.as_bytes());
         let Selector::Unusable(message) = &request.root.value else { panic!("{line}: {:?}", request.root) };
@@ -247,6 +250,24 @@ fn words_that_make_no_sense_change_nothing_and_are_reported() {
         ("rd.emergency", "reboot|poweroff|halt"),
         ("resume_offset=4k", "=NUMBER"),
         ("zfs_wait", "=SECONDS"),
+        ("taproot.Wait=5", "did you mean taproot.wait?"),
+        ("taproot.mounts=children,p/a", "all|children|system|none|DATASET,...; ignored"),
+        ("taproot.mounts=ALL", "all|children|system|none|DATASET,...; ignored"),
+        ("taprot.wait=5", "unknown, ignored; did you mean taproot.wait?"),
+        ("Taproot.wait=5", "did you mean taproot.wait?"),
+        ("taproot_wait=5", "did you mean taproot.wait?"),
+        (
+            "'taproot.wait=5'",
+            "single quotes mean nothing on a kernel command line; unknown, ignored; did you mean taproot.wait?",
+        ),
+        (
+            "'root=ZFS=p/d'",
+            "single quotes mean nothing on a kernel command line; unknown, ignored; did you mean root=?",
+        ),
+        ("'panic=5'", "did you mean panic?"),
+        ("ROOT=ZFS=p/d", "unknown, ignored; did you mean root=?"),
+        ("ZFS=p/d", "did you mean zfs=?"),
+        ("zfs:p/D", "did you mean root=zfs:p/D?"),
     ] {
         let request = parse(line.as_bytes());
         let [note] = request.notes.as_slice() else { panic!("{line}: {:?}", request.notes) };
@@ -343,4 +364,26 @@ proptest! {
         let request = parse(roots.join(" ").as_bytes());
         prop_assert_eq!(&request.root.why, roots.last().unwrap());
     }
+}
+
+#[test]
+fn a_part_that_makes_no_sense_is_left_out_and_the_rest_is_taken() {
+    let request = parse(b"zfs_import_dir=/a:b taproot.break=foo,mount quiet=1");
+    let notes: Vec<_> = request.notes.iter().map(|n| n.message.as_str()).collect();
+    assert_eq!(notes[0], "`b` is not an absolute path; left out");
+    assert!(notes[1].ends_with("known: start, import, mount, handover; left out"), "{notes:?}");
+    assert_eq!((notes.len(), request.import.dirs.len(), request.rescue.stops.len()), (2, 1, 1));
+    assert!(request.quiet(), "the kernel takes the word with any value");
+    // Nothing that is near to a word of ours.
+    let request = parse(b"taproot-test.report taproot=1 tap.wait=5 TERM=linux zfs.zfs_arc_max=1 'x'");
+    assert!(request.notes.is_empty(), "{:?}", request.notes);
+}
+
+#[test]
+fn a_resume_device_at_which_the_boot_stops_is_told_of() {
+    for line in ["resume=sda2", "resume=UUID=", "resume=/dev/zvol/p/swap"] {
+        let request = parse(line.as_bytes());
+        assert!(request.notes[0].message.ends_with("the boot stops at it"), "{line}: {:?}", request.notes);
+    }
+    assert!(parse(b"resume=/dev/sda2 resume=").notes.is_empty());
 }

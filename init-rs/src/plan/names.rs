@@ -8,8 +8,14 @@ pub fn check(name: &str) -> Result<(), String> {
     if name.len() > MAX_NAME {
         return Err(format!("{} bytes long, at most {MAX_NAME} are possible", name.len()));
     }
+    if name.is_empty() {
+        return Err("it is empty".to_owned());
+    }
     if let Some((base, _)) = name.split_once('@') {
         return Err(format!("it names a snapshot; expected a dataset, such as `{base}`"));
+    }
+    if name.starts_with('/') || name.ends_with('/') {
+        return Err("it begins or ends with `/`".to_owned());
     }
     if name.split('/').any(|part| matches!(part, "" | "." | "..")) {
         return Err("a part of it is empty, `.` or `..`".to_owned());

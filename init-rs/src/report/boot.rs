@@ -250,5 +250,9 @@ mod tests {
         let doc: serde_json::Value = serde_json::from_str(&BootReport::default().to_json()).unwrap();
         assert_eq!(doc["format"], 1);
         assert!(doc["choice"].is_null());
+        let page = include_str!("../../../docs/boot-json.md");
+        for field in doc.as_object().unwrap().keys() {
+            assert!(page.contains(&format!("\n| `{field}` | ")), "docs/boot-json.md lacks `{field}`");
+        }
     }
 }

@@ -9,12 +9,15 @@ use crate::plan::{names, options};
 use crate::report::boot::REPORT_PATH;
 use crate::report::log::{LOG_PATH, Log};
 use crate::sys::System;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
 use std::path::Path;
 use std::time::Duration;
 
 /// Files shown by `cat` are cut here: a prompt is no pager.
-const SHOWN: usize = 64 * 1024;
+const SHOWN: usize = 64 << 10;
+/// As much of our own records is shown a page at a time.
+const LOGGED: usize = 4 << 20;
 /// Where `mount` mounts without a second word.
 const MOUNT_AT: &str = "/mnt";
 /// Longest wait that can be asked for: a day.
@@ -116,11 +119,11 @@ impl Desk<'_> {
         if let Some(why) = apart::unreadable(self.system, Path::new(path)) {
             return Err(why);
         }
-        let bytes = fs::read(path).map_err(|e| format!("{path}: {e}"))?;
-        let text = String::from_utf8_lossy(if paged { &bytes } else { bytes.get(..SHOWN).unwrap_or(&bytes) });
+        let (bytes, cut) =
+            head(Path::new(path), if paged { LOGGED } else { SHOWN }).map_err(|e| format!("{path}: {e}"))?;
+        let text = String::from_utf8_lossy(&bytes);
         let newline = if text.ends_with('\n') { "" } else { "\n" };
-        let cut = bytes.len() > SHOWN && !paged;
-        let note = if cut { format!("[{SHOWN} of {} bytes shown]\n", bytes.len()) } else { String::new() };
+        let note = if cut { format!("[the first {} bytes]\n", bytes.len()) } else { String::new() };
         let text = format!("{text}{newline}{note}");
         if paged {
             self.talk.page(&text);
@@ -194,5 +197,39 @@ impl Desk<'_> {
         })?;
         self.talk.say(&format!("{dataset} is mounted on {dir}\n"));
         Ok(())
+    }
+}
+
+/// The beginning of a file, and whether there is more. Nothing but files: a device or a pipe can have no end, or nobody who
+/// writes, and PID 1 must neither run out of memory nor wait for ever.
+fn head(path: &Path, limit: usize) -> io::Result<(Vec<u8>, bool)> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "expected a file"));
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?.take(limit as u64 + 1).read_to_end(&mut bytes)?;
+    let cut = bytes.len() > limit;
+    bytes.truncate(limit);
+    Ok((bytes, cut))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_file_is_read_to_an_end_that_does_not_come() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "0123456789").unwrap();
+        assert_eq!(head(&file, 10).unwrap(), (b"0123456789".to_vec(), false));
+        assert_eq!(head(&file, 9).unwrap(), (b"012345678".to_vec(), true));
+        // Its size says 0.
+        assert!(head(Path::new("/proc/self/status"), SHOWN).unwrap().0.starts_with(b"Name:"));
+        let pipe = dir.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for endless in [&pipe, Path::new("/dev/zero"), dir.path()] {
+            assert!(head(endless, SHOWN).unwrap_err().to_string().contains("expected a file"), "{}", endless.display());
+        }
     }
 }

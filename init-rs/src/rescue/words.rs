@@ -86,6 +86,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_documentation_names_every_word() {
+        let doc = include_str!("../../../docs/rescue.md");
+        let table = doc.split("| word | what it does |").nth(1).unwrap().split("\n\n").next().unwrap();
+        for word in &WORDS {
+            let there = ["`", " "].iter().any(|end| table.contains(&format!("`{}{end}", word.name)));
+            assert!(there, "docs/rescue.md lacks `{}`", word.name);
+        }
+    }
+
+    #[test]
     fn help_fits_eighty_columns() {
         let text = help(|_| true);
         assert!(text.lines().all(|l| l.len() <= 80), "{text}");

@@ -170,7 +170,7 @@ impl Screen {
                 Ok(_) => {
                     bail!("the boot ended in the rescue prompt; the console's log is {}", vm.console.log.display())
                 }
-                Err(error) if Instant::now() > deadline || vm.console.panicked().is_some() => return Err(error),
+                Err(error) if Instant::now() > deadline || vm.console.dead().is_some() => return Err(error),
                 Err(_) => {}
             }
         }

@@ -3,6 +3,7 @@
 pub mod accel;
 pub mod disk;
 pub mod firmware;
+pub mod keyboard;
 pub mod machine;
 pub mod memory;
 pub mod qmp;

@@ -130,17 +130,19 @@ impl Running {
     pub fn wait_report(&self, pattern: &str, seconds: u64) -> Result<()> {
         let deadline = self.deadline(seconds);
         loop {
-            if let Some(what) = self.console.panicked() {
+            if let Some(what) = self.console.dead() {
                 bail!("{what} while waiting for {pattern:?}");
             }
-            // Short turns, because the panic shows on the other line.
+            // Short turns, because what the kernel dies of shows on the other line.
             let turn = Instant::now() + Duration::from_millis(500);
             match self.report.expect_any(&[pattern], turn.min(deadline)) {
                 Ok(_) => return Ok(()),
                 Err(_) if self.console.fresh().contains(words::PROMPT) => {
                     bail!("the boot ended in the rescue prompt; expected {pattern:?} on the report line")
                 }
-                Err(error) if turn >= deadline || self.report_closed() => return Err(error),
+                Err(error) if turn >= deadline || self.report_closed() => {
+                    return Err(error.context(self.console.late()));
+                }
                 Err(_) => {}
             }
         }

@@ -1,0 +1,45 @@
+//! A keyboard and a screen: keys pressed through QMP.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+
+use super::running::Running;
+
+/// QEMU arguments for a machine with a screen (`tty0`) and a USB keyboard, and no other.
+pub const SCREEN: [&str; 8] =
+    ["-machine", "pc,i8042=off", "-vga", "std", "-device", "qemu-xhci,id=keys", "-device", "usb-kbd,bus=keys.0"];
+
+/// How long a key stays down, ms.
+const HELD: u32 = 40;
+/// From key to key: a USB keyboard drops what comes faster than the guest asks it.
+const PACE: Duration = Duration::from_millis(150);
+
+/// The keys that make a character on a US keyboard, by QEMU's names.
+fn keys(character: char) -> Option<Vec<String>> {
+    let one = |name: &str| Some(vec![name.to_owned()]);
+    match character {
+        'a'..='z' | '0'..='9' => one(&character.to_string()),
+        ' ' => one("spc"),
+        '\n' => one("ret"),
+        '/' => one("slash"),
+        '-' => one("minus"),
+        '>' => Some(vec!["shift".to_owned(), "dot".to_owned()]),
+        'A'..='Z' => Some(vec!["shift".to_owned(), character.to_ascii_lowercase().to_string()]),
+        _ => None,
+    }
+}
+
+impl Running {
+    /// Types a line on the keyboard of a machine with a [`SCREEN`].
+    pub fn type_on_keyboard(&mut self, line: &str) -> Result<()> {
+        for character in line.chars().chain(['\n']) {
+            let keys = keys(character).with_context(|| format!("no key is known for {character:?}"))?;
+            let keys: Vec<Value> = keys.iter().map(|key| json!({ "type": "qcode", "data": key })).collect();
+            self.qmp.execute("send-key", &json!({ "keys": keys, "hold-time": HELD }))?;
+            std::thread::sleep(PACE);
+        }
+        Ok(())
+    }
+}
