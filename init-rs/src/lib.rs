@@ -7,6 +7,7 @@ pub mod boot;
 pub mod cmdline;
 pub mod devices;
 pub mod image;
+pub mod order;
 pub mod plan;
 pub mod pools;
 pub mod report;

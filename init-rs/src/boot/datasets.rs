@@ -2,12 +2,13 @@
 
 use super::Boot;
 use crate::cmdline::Which;
+use crate::order;
 use crate::plan::facts::Dataset;
 use crate::plan::fstab::FstabEntry;
 use crate::plan::{from_zfs, listcache, mounts, names};
 use crate::sys::beneath::resolve;
 use crate::zfs::ioctl::{Objset, Zfs};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -31,11 +32,11 @@ impl Boot<'_> {
             Which::None | Which::List(_) => None,
         };
         let with_parents = |names: &[&str]| -> BTreeSet<String> {
-            names.iter().flat_map(|name| names::lineage(name)).map(str::to_owned).collect()
+            order::set(names.iter().flat_map(|name| names::lineage(name)).map(str::to_owned))
         };
         let named = with_parents(&mounts::named(fstab, &self.request));
         let mut to_ask = named.clone();
-        let mut all: BTreeMap<String, Dataset> = BTreeMap::from([(root.name.clone(), root.clone())]);
+        let mut all = order::map([(root.name.clone(), root.clone())]);
         match walk {
             Some(Ok(walk)) if walk.complete => {
                 all.extend(walk.found.iter().map(|o| (o.name.clone(), from_zfs::dataset(o, relatime))));
@@ -47,7 +48,7 @@ impl Boot<'_> {
                     listed.len(),
                     listcache::path(pool)
                 ));
-                to_ask.append(&mut with_parents(&listed.iter().map(String::as_str).collect::<Vec<_>>()));
+                to_ask.extend(with_parents(&listed.iter().map(String::as_str).collect::<Vec<_>>()));
             }
             Some(Err(e)) => {
                 self.log.error(format!("only what is named is mounted besides the root: {e}"));

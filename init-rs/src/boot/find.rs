@@ -272,7 +272,7 @@ impl Boot<'_> {
 }
 
 fn found(choice: Choice, mut watched: BTreeMap<u64, Watched>, facts: &[PoolFact]) -> Found {
-    let config = watched.remove(&choice.guid).and_then(|w| w.tried).and_then(|t| t.reply);
+    let config = watched.get_mut(&choice.guid).and_then(|w| w.tried.take()).and_then(|t| t.reply);
     let bootfs = facts.iter().find(|f| f.guid == choice.guid).and_then(|f| f.bootfs.clone());
     Found { choice, config, bootfs }
 }

@@ -69,11 +69,7 @@ impl Boot<'_> {
                 Ok(None)
             }
         };
-        self.log.debug(format!(
-            "asked the firmware for {} in {:.1} ms",
-            location::NAME,
-            began.elapsed().as_secs_f64() * 1e3
-        ));
+        self.log.debug(format!("asked the firmware for {} in {:.1?}", location::NAME, began.elapsed()));
         let place = match found {
             Ok(None) => {
                 self.note = Note::Absent;

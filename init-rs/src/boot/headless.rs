@@ -108,6 +108,6 @@ impl Boot<'_> {
         drop(counter);
         // Nothing can be removed behind the hand-over; if it fails, this boot has failed like those before it.
         self.course.forgotten = count;
-        self.log.debug(format!("looked for failed boots in {:.1} ms", began.elapsed().as_secs_f64() * 1e3));
+        self.log.debug(format!("looked for failed boots in {:.1?}", began.elapsed()));
     }
 }

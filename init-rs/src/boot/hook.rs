@@ -6,8 +6,8 @@
 use super::rescue::Course;
 use super::{Boot, person, start};
 use crate::devices::table::ModuleTable;
-use crate::report::log::Log;
-use crate::report::phases::{Phases, since_boot};
+use crate::report::log::{Level, Log, log_line};
+use crate::report::phases::{Phases, seconds, since_boot};
 use crate::sys::System;
 use std::path::Path;
 use std::sync::Arc;
@@ -79,8 +79,9 @@ fn until_mounted(boot: &mut Boot<'_>) -> i32 {
 /// The last look: mkinitcpio's init checks and switches the root itself.
 fn late() -> i32 {
     use std::io::Write;
-    let line =
-        format!("[{0:>11.6}] info  handing over {0:.3} s after the kernel started\n", since_boot().as_secs_f64());
+    let now = since_boot();
+    let text = format!("handing over {} s after the kernel started", seconds(now));
+    let line = log_line(now, Level::Info, &text);
     let log = std::fs::OpenOptions::new().append(true).open(crate::report::log::LOG_PATH);
     let _ = log.and_then(|mut log| log.write_all(line.as_bytes()));
     0

@@ -27,7 +27,7 @@ use crate::plan::{from_zfs, select};
 use crate::pools::{self, ImportRequest};
 use crate::report::boot::{BootReport, REPORT_PATH};
 use crate::report::log::{LOG_PATH, Log};
-use crate::report::phases::{Phases, since_boot};
+use crate::report::phases::{Phases, seconds, since_boot};
 use crate::rescue as person;
 use crate::sys::{System, entry, switch_root};
 use crate::unlock::Keyring;
@@ -163,9 +163,9 @@ impl<'a> Boot<'a> {
         let init = newroot::find_init(&self.new_root, &root.name, wanted)?;
         self.report.init = Some(init.display().to_string());
         self.log.info(format!(
-            "handing over to {} {:.3} s after the kernel started",
+            "handing over to {} {} s after the kernel started",
             init.display(),
-            since_boot().as_secs_f64()
+            seconds(since_boot())
         ));
         self.stop_at(Stage::HandOver)?;
         self.forget_failures();

@@ -4,6 +4,7 @@
 use super::failure::Failure;
 use super::otherfs::Mountable;
 use super::program;
+use crate::order;
 use crate::plan::fstab::FstabEntry;
 use crate::plan::mounts::MountStep;
 use crate::plan::{fstab, options::MountOptions};
@@ -29,12 +30,13 @@ pub(super) fn read_fstab(root: &Path) -> Result<Vec<FstabEntry>, String> {
 }
 
 /// The steps in the order of where they really go: `/lib/modules` lies below `/usr` where `/lib` is a link into it.
-pub(super) fn in_order(root: &Path, mut steps: Vec<MountStep>) -> Vec<MountStep> {
+pub(super) fn in_order(root: &Path, steps: Vec<MountStep>) -> Vec<MountStep> {
     // Path compares by parts. One that cannot be resolved fails when its turn comes.
-    steps.sort_by_cached_key(|step| {
-        resolve(root, Path::new(&step.target)).unwrap_or_else(|_| PathBuf::from(&step.target))
-    });
-    steps
+    let place =
+        |step: &MountStep| resolve(root, Path::new(&step.target)).unwrap_or_else(|_| PathBuf::from(&step.target));
+    let mut steps: Vec<(PathBuf, MountStep)> = steps.into_iter().map(|step| (place(&step), step)).collect();
+    order::sort_by(&mut steps, |a, b| a.0.cmp(&b.0));
+    steps.into_iter().map(|(_, step)| step).collect()
 }
 
 /// Mounts one step of the plan below `root`, which [`mount_root`] mounted. `what`: what to mount, if it was found.
@@ -122,7 +124,7 @@ pub(super) fn find_init(root: &Path, dataset: &str, wanted: Option<&str>) -> Res
     let mut names: Vec<String> = fs::read_dir(root)
         .map(|dir| dir.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).take(40).collect())
         .unwrap_or_default();
-    names.sort();
+    order::sort(&mut names);
     found.push(format!("in the root: {}", if names.is_empty() { "nothing".into() } else { names.join(" ") }));
     Err(Failure::NoInit { dataset: dataset.to_owned(), wanted: candidates.join(", "), found })
 }

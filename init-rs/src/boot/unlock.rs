@@ -2,12 +2,12 @@
 
 use super::Boot;
 use super::failure::Failure;
+use crate::order;
 use crate::plan::facts::Dataset;
 use crate::plan::fstab::FstabEntry;
 use crate::plan::{from_zfs, mounts};
 use crate::unlock::{Agents, Effort, Keyring, UnlockError, Unlocker};
 use crate::zfs::ioctl::Zfs;
-use std::collections::BTreeSet;
 use std::path::Path;
 
 impl Boot<'_> {
@@ -55,7 +55,7 @@ impl Boot<'_> {
         let unlocked =
             |dataset: &Dataset| Dataset { key_available: dataset.key_available.map(|_| true), ..dataset.clone() };
         let locked = all.iter().filter(|d| d.key_available == Some(false));
-        let locked: BTreeSet<&str> = locked.map(|d| d.name.as_str()).collect();
+        let locked = order::set(locked.map(|d| d.name.as_str()));
         if locked.is_empty() {
             return Vec::new();
         }

@@ -2,6 +2,7 @@
 //! machines as slow as an emulator. Patterns are found by a hash of their literal beginning, so that each question
 //! runs the matcher on the few patterns that can match.
 
+use crate::order;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
@@ -79,7 +80,7 @@ impl AliasIndex {
             index.arena.push('\n');
             index.entries.push(Entry { hash, pairs: pairs(pattern_bytes, true), pattern, module });
         }
-        index.entries.sort_unstable_by_key(|e| (e.hash, e.pattern.start));
+        order::sort_by(&mut index.entries, |a, b| (a.hash, a.pattern.start).cmp(&(b.hash, b.pattern.start)));
         index
     }
 
@@ -107,7 +108,7 @@ impl AliasIndex {
                 }
             }
         }
-        hits.sort_unstable();
+        order::sort(&mut hits);
         let mut modules: Vec<usize> = Vec::with_capacity(hits.len());
         for (_, module) in hits {
             if !modules.contains(&module) {

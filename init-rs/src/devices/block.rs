@@ -1,5 +1,6 @@
 //! Disks and partitions that may hold a pool, from `/sys/class/block`; devtmpfs has made their nodes.
 
+use crate::order;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -74,7 +75,7 @@ pub fn enumerate(sys: &Path, dev: &Path) -> Inventory {
 pub fn names(sys: &Path) -> Vec<String> {
     let entries = fs::read_dir(sys.join("class/block")).into_iter().flatten().flatten();
     let mut names: Vec<String> = entries.filter_map(|e| e.file_name().into_string().ok()).collect();
-    names.sort_unstable();
+    order::sort(&mut names);
     names
 }
 
@@ -133,7 +134,7 @@ fn look(dir: &Path, name: &str, dev: &Path) -> Result<BlockDevice, SkipReason> {
 fn entries(dir: &Path) -> Vec<String> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let mut names: Vec<String> = entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
-    names.sort_unstable();
+    order::sort(&mut names);
     names
 }
 

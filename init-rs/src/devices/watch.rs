@@ -1,5 +1,6 @@
 //! Follows the devices as they come and go: feeds the module loader, and wakes the boot when disks change.
 
+use crate::order;
 use std::collections::BTreeSet;
 use std::io::{self, PipeReader, PipeWriter, Write as _};
 use std::os::fd::AsFd;
@@ -252,7 +253,7 @@ impl Watch {
                 walked_at = ended;
                 self.coldplug();
             }
-            let now: BTreeSet<String> = block::names(&self.sys).into_iter().collect();
+            let now = order::set(block::names(&self.sys));
             if now != known {
                 self.change(|c| {
                     now.difference(&known).for_each(|name| c.add(name));

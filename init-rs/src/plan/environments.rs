@@ -3,6 +3,7 @@
 //! No property says so, so layout has to. The rule errs on the side of leaving a dataset out: the booted system's
 //! `zfs mount -a` mounts it a moment later, while a foreign `/var` mounted too early would shadow the right one.
 
+use crate::order;
 use std::collections::BTreeMap;
 
 use super::facts::{CanMount, Dataset, Mountpoint};
@@ -19,7 +20,7 @@ pub(super) struct Environments<'a> {
 
 impl<'a> Environments<'a> {
     pub(super) fn new(root: &'a Dataset, all: &'a [Dataset]) -> Self {
-        Self { root, datasets: all.iter().map(|d| (d.name.as_str(), d)).collect() }
+        Self { root, datasets: order::map(all.iter().map(|d| (d.name.as_str(), d))) }
     }
 
     /// Whether `dataset` is the root of another environment, so that nothing below it can belong to the selected root.

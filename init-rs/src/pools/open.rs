@@ -2,6 +2,7 @@
 
 use super::Pools;
 use super::progress::Work;
+use crate::order;
 use crate::zfs::assemble::{Candidate, Seen, aux_devices, set_leaf_path};
 use crate::zfs::ioctl::Zfs;
 use crate::zfs::judge::{Judgement, judge};
@@ -23,7 +24,7 @@ pub struct Tried {
 /// The devices found for a candidate, sorted.
 pub(super) fn devices(candidate: &Candidate) -> Vec<String> {
     let mut devices: Vec<String> = candidate.leaves.iter().filter_map(|l| l.device.clone()).collect();
-    devices.sort();
+    order::sort(&mut devices);
     devices
 }
 

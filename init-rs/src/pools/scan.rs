@@ -3,6 +3,7 @@
 
 use crate::cmdline::Decided;
 use crate::devices::block::{self, BlockDevice};
+use crate::order;
 use crate::sys::System as _;
 use crate::sys::linux::Linux;
 use crate::zfs::assemble::Seen;
@@ -100,8 +101,8 @@ impl Scanner {
         }
         let before = self.devices.len();
         let there = |name: &str, size: u64| now.iter().any(|d| d.name == name && d.size_bytes == size);
-        self.devices.retain(|name, (size, _)| there(name, *size));
-        self.reading.retain(|name, reading| there(name, reading.size));
+        order::retain(&mut self.devices, |name, (size, _)| there(name, *size));
+        order::retain(&mut self.reading, |name, reading| there(name, reading.size));
         let mut changed = before != self.devices.len();
         now.retain(|d| !self.devices.contains_key(&d.name) && !self.reading.contains_key(&d.name));
         let deadline = Instant::now() + if now.is_empty() { Duration::ZERO } else { patience };
@@ -112,10 +113,10 @@ impl Scanner {
             let awaited = self.reading.values().any(|reading| reading.serial >= first);
             let left = if awaited { deadline.saturating_duration_since(Instant::now()) } else { Duration::ZERO };
             let Ok((name, serial, label)) = self.answers.1.recv_timeout(left) else { return changed };
-            if self.reading.get(&name).is_some_and(|reading| reading.serial == serial)
-                && let Some(reading) = self.reading.remove(&name)
-            {
-                self.devices.insert(name, (reading.size, label));
+            let reading = self.reading.get(&name).filter(|reading| reading.serial == serial);
+            if let Some(size) = reading.map(|reading| reading.size) {
+                order::retain(&mut self.reading, |other, _| *other != name);
+                self.devices.insert(name, (size, label));
                 changed = true;
             }
         }
@@ -164,8 +165,8 @@ impl Scanner {
 
     /// Forgets a device, so that the next update reads it anew (a `change` event).
     pub fn forget(&mut self, name: &str) {
-        self.devices.remove(name);
-        self.reading.remove(name);
+        order::retain(&mut self.devices, |other, _| other != name);
+        order::retain(&mut self.reading, |other, _| other != name);
     }
 
     /// Devices with a valid label.
@@ -218,7 +219,7 @@ fn reachable(paths: &[PathBuf]) -> BTreeSet<PathBuf> {
         Ok(dir) => dir.flatten().map(|entry| entry.path()).collect(),
         Err(_) => vec![path.clone()],
     };
-    paths.iter().flat_map(entries).filter_map(|path| fs::canonicalize(path).ok()).collect()
+    order::set(paths.iter().flat_map(entries).filter_map(|path| fs::canonicalize(path).ok()))
 }
 
 #[cfg(test)]

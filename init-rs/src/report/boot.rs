@@ -185,7 +185,7 @@ fn phase(phase: &Phase) -> Json {
 
 /// Milliseconds with microsecond resolution.
 pub(super) fn millis(time: Duration) -> Json {
-    Json::Float((time.as_secs_f64() * 1e6).round() / 1e3)
+    Json::Thousandths(u64::try_from(time.as_micros()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

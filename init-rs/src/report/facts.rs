@@ -3,6 +3,7 @@
 
 use super::json::Json;
 use crate::image::ExpectedPool;
+use crate::order;
 use crate::plan::facts::{CanMount, Dataset, Kind, Mountpoint};
 use crate::plan::fstab::FstabEntry;
 use crate::plan::names;
@@ -18,7 +19,8 @@ pub(super) fn datasets(all: &[Dataset], root: Option<&str>) -> (Json, Json) {
     let mut written: Vec<&Dataset> = all.iter().collect();
     if left_out > 0 {
         // The root itself first: without it nothing can be decided again.
-        written.sort_by_key(|d| (root != Some(d.name.as_str()), !near(d)));
+        let place = |d: &Dataset| (root != Some(d.name.as_str()), !near(d));
+        order::sort_by(&mut written, |a, b| place(a).cmp(&place(b)));
         written.truncate(MOST_DATASETS);
     }
     (Json::list(&written, |d| dataset(d)), Json::Int(i64::try_from(left_out).unwrap_or(i64::MAX)))

@@ -11,8 +11,8 @@ pub enum Json {
     Bool(bool),
     /// A whole number. Readers that hold numbers as doubles are exact up to 2^53; write guids as text.
     Int(i64),
-    /// A number; not-a-number and infinities are written as `null`.
-    Float(f64),
+    /// A number given in thousandths. The code that writes floats is 14 KB.
+    Thousandths(u64),
     /// Text.
     Text(String),
     /// A list.
@@ -53,10 +53,11 @@ impl Json {
             Self::Int(n) => {
                 let _ = write!(out, "{n}");
             }
-            Self::Float(n) if n.is_finite() => {
-                let _ = write!(out, "{n}");
+            Self::Thousandths(n) => {
+                let number = format!("{}.{:03}", n / 1000, n % 1000);
+                out.push_str(number.trim_end_matches('0').trim_end_matches('.'));
             }
-            Self::Null | Self::Float(_) => out.push_str("null"),
+            Self::Null => out.push_str("null"),
             Self::Text(text) => escape(text, out),
             Self::Array(items) => {
                 block(out, depth, '[', ']', items, |item, out| item.write(out, depth + 1));
@@ -163,14 +164,14 @@ mod tests {
     #[test]
     fn shapes() {
         let doc = Json::Object(vec![
-            ("a", Json::Array(vec![Json::Int(-1), Json::Null, Json::Float(0.5), Json::Float(f64::NAN)])),
+            ("a", Json::Array(vec![Json::Int(-1), Json::Null, Json::Thousandths(500), Json::Thousandths(20_000)])),
             ("b\"", Json::Object(vec![])),
             ("c", Json::Bool(true)),
             ("d", Json::line(vec![("e", Json::Array(vec![Json::Int(1), Json::Null])), ("f", Json::line(vec![]))])),
         ]);
         let back: serde_json::Value = serde_json::from_str(&doc.render()).unwrap();
         let d = serde_json::json!({"e": [1, null], "f": {}});
-        assert_eq!(back, serde_json::json!({"a": [-1, null, 0.5, null], "b\"": {}, "c": true, "d": d}));
+        assert_eq!(back, serde_json::json!({"a": [-1, null, 0.5, 20], "b\"": {}, "c": true, "d": d}));
         assert!(doc.render().contains("\n  \"d\": {\"e\": [1, null], \"f\": {}}\n"), "{}", doc.render());
     }
 

@@ -1,6 +1,5 @@
 //! The log of the boot: every line to the kernel's log, and all of them kept for `/run/taproot/boot.log`.
 
-use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
@@ -91,13 +90,7 @@ impl Log {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let mut out = String::new();
         for (when, level, text) in &inner.lines {
-            let name = match level {
-                Level::Error => "error",
-                Level::Warn => "warn",
-                Level::Info => "info",
-                Level::Debug => "debug",
-            };
-            let _ = writeln!(out, "[{:>11.6}] {name:<5} {}", when.as_secs_f64(), one_line(text));
+            out.push_str(&log_line(*when, *level, text));
         }
         out
     }
@@ -113,6 +106,17 @@ impl Default for Log {
 /// the same when it takes over; `printk.devkmsg=` on the kernel command line forbids it, which is an error here.
 pub fn lift_rate_limit() -> io::Result<()> {
     std::fs::write("/proc/sys/kernel/printk_devkmsg", "on\n")
+}
+
+/// One line of the log, with its end.
+pub fn log_line(when: Duration, level: Level, text: &str) -> String {
+    let name = match level {
+        Level::Error => "error",
+        Level::Warn => "warn",
+        Level::Info => "info",
+        Level::Debug => "debug",
+    };
+    format!("[{:>4}.{:06}] {name:<5} {}\n", when.as_secs(), when.subsec_micros(), one_line(text))
 }
 
 fn one_line(text: &str) -> String {

@@ -3,6 +3,7 @@
 use super::talk::Talk;
 use super::{Decision, STATUS_FILE, WHY_FILE, apart, choose, devices, import, key, pools, save, status};
 use crate::cmdline::Request;
+use crate::order;
 use crate::plan::facts::PoolFact;
 use crate::plan::{names, options};
 use crate::report::boot::REPORT_PATH;
@@ -138,7 +139,7 @@ impl Desk<'_> {
         }
         let entries = fs::read_dir(dir).map_err(|e| format!("{dir}: {e}"))?;
         let mut names: Vec<String> = entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
-        names.sort();
+        order::sort(&mut names);
         self.talk.say(&format!("{}\n", names.join("  ")));
         Ok(())
     }

@@ -8,11 +8,11 @@
 mod tests;
 mod tree;
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::label::{Label, PoolState};
 use super::nvlist::{NvList, Value};
+use crate::order;
 
 pub use tree::set_leaf_path;
 
@@ -142,8 +142,10 @@ impl Candidate {
 /// Spares and caches among the devices, as (vdev guid, device), sorted. They belong to whichever pool lists their guid.
 pub fn aux_devices(seen: &[Seen]) -> Vec<(u64, String)> {
     let aux = seen.iter().filter(|s| s.label.is_aux());
-    let found: BTreeSet<_> = aux.filter_map(|s| Some((s.label.guid()?, s.device.clone()))).collect();
-    found.into_iter().collect()
+    let mut found: Vec<_> = aux.filter_map(|s| Some((s.label.guid()?, s.device.clone()))).collect();
+    order::sort(&mut found);
+    found.dedup();
+    found
 }
 
 /// Groups devices by pool and assembles each pool's configuration; sorted by name, then guid.
@@ -156,7 +158,7 @@ pub fn assemble(seen: &[Seen]) -> Vec<Candidate> {
     }
     let mut candidates: Vec<Candidate> =
         pools.into_iter().filter_map(|(guid, devices)| assemble_pool(guid, devices)).collect();
-    candidates.sort_by(|a, b| (&a.name, a.guid).cmp(&(&b.name, b.guid)));
+    order::sort_by(&mut candidates, |a, b| (&a.name, a.guid).cmp(&(&b.name, b.guid)));
     candidates
 }
 
@@ -200,7 +202,11 @@ impl<'a> Member<'a> {
 
 fn assemble_pool(guid: u64, mut devices: Vec<&Seen>) -> Option<Candidate> {
     // Newest first; the rest of the key makes the result independent of the order given.
-    devices.sort_by_cached_key(|s| (Reverse(s.label.txg()), s.device.clone(), s.label.config.encode_xdr()));
+    let encoded = |s: &Seen| s.label.config.encode_xdr();
+    order::sort_by(&mut devices, |a, b| {
+        let newer = b.label.txg().cmp(&a.label.txg()).then_with(|| a.device.cmp(&b.device));
+        newer.then_with(|| encoded(a).cmp(&encoded(b)))
+    });
     devices.dedup_by(|a, b| a.device == b.device && a.label.config == b.label.config);
     let mut problems = Vec::new();
     let mut members = Vec::new();
@@ -259,7 +265,7 @@ fn slot_count(newest: &Label, tops: &BTreeMap<u64, &NvList>, problems: &mut Vec<
 /// One tree for each slot: the vdev found, or that it is a hole or missing. Vdevs beyond the last slot drop out.
 fn fill_slots(newest: &Label, tops: &BTreeMap<u64, &NvList>, slots: u64) -> Vec<NvList> {
     let holes = newest.config.u64s("hole_array").unwrap_or_default();
-    let holes: BTreeSet<u64> = holes.iter().copied().collect();
+    let holes = order::set(holes.iter().copied());
     let placeholder = |kind: &str, id: u64| -> NvList {
         [("type", Value::text(kind)), ("id", Value::U64(id)), ("guid", Value::U64(0))].into_iter().collect()
     };
@@ -299,7 +305,7 @@ fn assign_devices(leaves: &mut [Leaf], members: &[Member<'_>], problems: &mut Ve
     }
     for leaf in leaves {
         // A guid occurs once in a sane tree; a second leaf of that guid finds no device.
-        let Some(mut found) = by_guid.remove(&leaf.guid) else { continue };
+        let Some(mut found) = by_guid.get_mut(&leaf.guid).map(std::mem::take) else { continue };
         let newest = found.iter().map(|m| m.txg).max();
         found.retain(|member| {
             let current = Some(member.txg) == newest;
@@ -310,7 +316,7 @@ fn assign_devices(leaves: &mut [Leaf], members: &[Member<'_>], problems: &mut Ve
         });
         let recorded = found.iter().find(|m| Some(m.device) == leaf.recorded_path.as_deref());
         leaf.device = recorded.or(found.first()).map(|m| m.device.to_owned());
-        let devices: BTreeSet<String> = found.iter().map(|m| m.device.to_owned()).collect();
+        let devices = order::set(found.iter().map(|m| m.device.to_owned()));
         if devices.len() > 1 {
             let decided = recorded.is_some();
             problems.push(Problem::Duplicate { guid: leaf.guid, devices: devices.into_iter().collect(), decided });

@@ -18,10 +18,12 @@ use std::time::{Duration, Instant};
 pub use error::LoadError;
 use graph::Graph;
 
+use nix::unistd::{SysconfVar, sysconf};
 use procfs::{FromRead as _, KernelModules};
 
 use super::aliases::AliasIndex;
 use super::table::{Module, ModuleTable, When, canonical_name};
+use crate::order;
 
 /// How much a line to the log matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -143,8 +145,14 @@ pub fn loaded_modules(proc_modules: &Path) -> Vec<String> {
     let Ok(KernelModules(modules)) = KernelModules::from_file(proc_modules) else { return Vec::new() };
     let live = modules.into_values().filter(|module| module.state == "Live");
     let mut names: Vec<String> = live.map(|module| canonical_name(&module.name)).collect();
-    names.sort_unstable();
+    order::sort(&mut names);
     names
+}
+
+/// The standard library would look for limits of control groups too, which nobody has set this early.
+fn processors() -> usize {
+    let online = sysconf(SysconfVar::_NPROCESSORS_ONLN).ok().flatten();
+    online.and_then(|n| usize::try_from(n).ok()).unwrap_or(1)
 }
 
 impl Loader {
@@ -208,7 +216,7 @@ impl Loader {
     /// One thread more than processors, at least three: one inside zfs's init, one inside a driver that sleeps while it
     /// probes, one that goes on.
     fn spawn_workers(&self) {
-        let count = std::thread::available_parallelism().map_or(1, usize::from).saturating_add(1).clamp(3, 16);
+        let count = processors().saturating_add(1).clamp(3, 16);
         let mut threads = self.0.threads.lock().unwrap_or_else(PoisonError::into_inner);
         for _ in 0..count {
             let inner = Arc::clone(&self.0);
@@ -401,7 +409,7 @@ impl Inner {
         shared.requests += 1;
         shared.outstanding += fresh.len();
         // The packed order, so that what the packer put first (the long ones' dependencies) is begun first.
-        fresh.sort_unstable();
+        order::sort(&mut fresh);
         let mut done = Vec::new();
         for &index in &fresh {
             let mut open = 0;

@@ -1,5 +1,6 @@
 //! The rules, one dataset or fstab line at a time.
 
+use crate::order;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::foreign::foreign;
@@ -53,10 +54,10 @@ impl<'a> Planner<'a> {
             root,
             settings: &request.mounts,
             read_only: request.import.read_only.value.then_some(true),
-            datasets: all.iter().map(|d| (d.name.as_str(), d)).collect(),
+            datasets: order::map(all.iter().map(|d| (d.name.as_str(), d))),
             environments: Environments::new(root, all),
-            mounted: BTreeMap::from([("/".to_owned(), root.name.clone())]),
-            done: BTreeSet::from([root.name.clone()]),
+            mounted: order::map([("/".to_owned(), root.name.clone())]),
+            done: order::set([root.name.clone()]),
             steps: Vec::new(),
             skipped: BTreeMap::new(),
             warnings: Vec::new(),
@@ -98,7 +99,8 @@ impl<'a> Planner<'a> {
         let pool = names::pool_of(&self.root.name);
         let ours = |d: &&Dataset| d.kind == Kind::Filesystem && names::pool_of(&d.name) == pool;
         let mut by_nearness: Vec<&Dataset> = self.datasets.values().copied().filter(ours).collect();
-        by_nearness.sort_by_cached_key(|d| std::cmp::Reverse(shared_parts(&d.name, &self.root.name)));
+        let shared = |d: &Dataset| shared_parts(&d.name, &self.root.name);
+        order::sort_by(&mut by_nearness, |a, b| shared(b).cmp(&shared(a)));
         for dataset in by_nearness {
             if !self.done.contains(&dataset.name)
                 && let Err(why) = self.try_property(dataset)
