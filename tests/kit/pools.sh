@@ -43,19 +43,21 @@ done
 
 # What QEMU's multi-threaded emulation sometimes does to a kernel; tests/src/vm/stream.rs says more.
 readonly LOST_TIMER='Possible timer handling issue on cpu'
-emulator_fault() { grep -qe 'Oops: int3' -e "$LOST_TIMER" "$new/console.log"; }
-filled() { grep -q '^@@SCRIPT-EXIT 0' "$new/log"; }
+emulator_fault() { [ -e "$new/crashed" ] || grep -qe 'Oops: int3' -e "$LOST_TIMER" "$new/console.log"; }
+filled() { grep -qs '^@@SCRIPT-EXIT 0' "$new/log"; }
 
-# Runs a VM; ends it early, as a success, when a processor of it has no timer any more.
+# Runs a VM. Ends it early when a processor of it has no timer any more; that, and a crash of QEMU, are for emulator_fault.
 watched() { # COMMAND...
-    local pid
+    local pid status=0
     "$@" &
     pid=$!
     while kill -0 "$pid" 2>/dev/null; do
         sleep 1
-        [ "$(grep -c "$LOST_TIMER" "$new/console.log")" -lt 2 ] || { kill "$pid"; wait "$pid" || return 0; }
+        [ "$(grep -c "$LOST_TIMER" "$new/console.log")" -lt 2 ] || kill "$pid" 2>/dev/null || true
     done
-    wait "$pid"
+    wait "$pid" || status=$?
+    [ "$status" -lt 128 ] || touch "$new/crashed"
+    emulator_fault || return "$status"
 }
 
 # Makes the disks of a set in $new and runs its script with them.

@@ -1,5 +1,6 @@
 //! What the scenarios share.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use anyhow::{Result, ensure};
@@ -32,14 +33,25 @@ pub fn run(system: &str, scenario: fn(&System)) {
     retried(|| scenario(&system));
 }
 
+thread_local! {
+    /// Whether QEMU itself crashed in the test that this thread runs.
+    static CRASHED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Notes that QEMU crashed, which is why the test that is failing fails.
+pub(crate) fn blame_emulator() {
+    CRASHED.set(true);
+}
+
 /// Runs a test with virtual machines; a second time if the emulator, and nothing else, made the first one fail.
 ///
 /// # Panics
 /// When the test does.
 pub fn retried(test: impl Fn()) {
+    CRASHED.set(false);
     let Err(payload) = catch_unwind(AssertUnwindSafe(&test)) else { return };
     let message = payload.downcast_ref::<String>().map_or("", String::as_str);
-    if !message.contains(words::EMULATOR_FAULT) {
+    if !CRASHED.get() && !message.contains(words::EMULATOR_FAULT) {
         resume_unwind(payload);
     }
     eprintln!("{}: once more", words::EMULATOR_FAULT);
@@ -76,4 +88,35 @@ pub fn prompt_helps(vm: &Running) -> Result<()> {
 /// The dataset on `point` now.
 pub fn dataset_at(report: &Report, point: &str) -> Option<String> {
     Report::dataset_at(&report.mounts(), point)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_emulator_did_is_tried_again() {
+        let runs = Cell::new(0);
+        let fails_first = |how: fn()| {
+            runs.set(0);
+            let test = || {
+                runs.set(runs.get() + 1);
+                if runs.get() == 1 {
+                    how();
+                }
+            };
+            (catch_unwind(AssertUnwindSafe(|| retried(test))).is_ok(), runs.get())
+        };
+        assert_eq!(fails_first(|| {}), (true, 1));
+        assert_eq!(fails_first(|| panic!("{}", "time is up")), (false, 1));
+        assert_eq!(fails_first(|| panic!("{} while waiting", words::EMULATOR_FAULT)), (true, 2));
+        assert_eq!(
+            fails_first(|| {
+                blame_emulator();
+                panic!("{}", "Broken pipe")
+            }),
+            (true, 2)
+        );
+        assert_eq!(fails_first(|| panic!("{}", "Broken pipe")), (false, 1));
+    }
 }

@@ -13,4 +13,5 @@ pub const SHELL_PROMPT: &str = "(shell) # ";
 /// Part of the answer to `help` in either.
 pub const HELP: &str = "what went wrong";
 /// How the driver calls a fault of the emulated processor; a scenario that dies of it is run again.
-pub const EMULATOR_FAULT: &str = "emulator fault (stray int3 or a lost timer in the guest's kernel)";
+pub const EMULATOR_FAULT: &str =
+    "emulator fault (QEMU crashed, or the guest's kernel met a stray int3 or lost a timer)";

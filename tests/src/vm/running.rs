@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::Child;
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ use super::memory;
 use super::qmp::Qmp;
 use super::report::Report;
 use super::stream::Stream;
-use crate::words;
+use crate::{scenario, words};
 
 /// The QEMU process; killed when dropped.
 #[derive(Debug)]
@@ -48,6 +49,22 @@ impl Guard {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+}
+
+impl Guard {
+    /// Whether QEMU, whose sockets are closed, ended by a signal that is not ours: an assertion of its own, usually.
+    fn crashed(&mut self) -> bool {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while Instant::now() < deadline {
+            match self.child.try_wait() {
+                Ok(Some(status)) => return status.signal().is_some_and(|signal| signal != libc::SIGKILL),
+                // It may still be writing its core.
+                Ok(None) => std::thread::sleep(Duration::from_millis(20)),
+                Err(_) => break,
+            }
+        }
+        false
     }
 }
 
@@ -170,7 +187,11 @@ impl Running {
     /// Waits until the machine powers off (or reboots, unless it was built with `reboots`).
     pub fn wait_exit(&mut self, seconds: u64) -> Result<()> {
         self.console.expect_end(self.deadline(seconds))?;
-        self.guard.child.wait().context("waiting for QEMU").map(drop)
+        let status = self.guard.child.wait().context("waiting for QEMU")?;
+        if status.signal().is_some() {
+            bail!("{}: QEMU ended with {status}", words::EMULATOR_FAULT);
+        }
+        Ok(())
     }
 
     /// Plugs a disk in while the machine runs (virtio only).
@@ -257,10 +278,31 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if std::thread::panicking() {
+            if self.console.expect_end(Instant::now()).is_ok() && self.guard.crashed() {
+                eprintln!("--- {}: QEMU crashed (its words are in out/vm-logs/{}.qemu.log)", self.name, self.name);
+                scenario::blame_emulator();
+            }
             eprintln!("--- {}: last lines of the console ({})", self.name, self.console.log.display());
             eprintln!("{}", self.console.tail(60));
             eprintln!("--- {}: last lines of the report ({})", self.name, self.report.log.display());
             eprintln!("{}", self.report.tail(20));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn a_crash_is_told_from_an_exit() {
+        let ends = |script: &str| {
+            let child = Command::new("sh").args(["-c", script]).spawn().unwrap();
+            Guard { child, sockets: TempDir::new().unwrap() }.crashed()
+        };
+        assert!(ends("ulimit -c 0; kill -ABRT $$"));
+        assert!(!ends("exit 1"));
+        assert!(!ends("kill -KILL $$"));
     }
 }
