@@ -19,6 +19,7 @@ scenarios! {
         let mut vm = vm("screen", system, cmdline).unwrap().disk(disk).extra(&SCREEN).start().unwrap();
         // The serial line is a console too, and shows what is said.
         vm.expect(PROMPT, 40).unwrap();
+        vm.await_keyboard(20).unwrap();
         vm.type_on_keyboard("shell").unwrap();
         vm.expect("The shell is on /dev/tty1", 20).unwrap();
         // What is on the screen: 80 columns, no ends of lines, and 25 of them, so that the beginning may be gone.

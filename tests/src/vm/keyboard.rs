@@ -1,8 +1,8 @@
 //! A keyboard and a screen: keys pressed through QMP.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use super::running::Running;
@@ -31,7 +31,24 @@ fn keys(character: char) -> Option<Vec<String>> {
     }
 }
 
+/// What the kernel says last of a keyboard that it begins to use.
+const CONNECTED: &str = "USB HID v1.11 Keyboard";
+/// Reports are let through a moment later (`hid_device_probe`).
+const SETTLED: Duration = Duration::from_millis(500);
+
 impl Running {
+    /// Waits until the guest takes keys: what is pressed before is lost. `seconds` are those of KVM.
+    pub fn await_keyboard(&self, seconds: u64) -> Result<()> {
+        let deadline = Instant::now() + self.accel.limit(seconds);
+        // It may have been said long ago.
+        while !self.console.text().contains(CONNECTED) {
+            ensure!(Instant::now() < deadline, "{}; expected {CONNECTED:?} on the console", self.console.late());
+            std::thread::sleep(PACE);
+        }
+        std::thread::sleep(SETTLED);
+        Ok(())
+    }
+
     /// Types a line on the keyboard of a machine with a [`SCREEN`].
     pub fn type_on_keyboard(&mut self, line: &str) -> Result<()> {
         for character in line.chars().chain(['\n']) {
