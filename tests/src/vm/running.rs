@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
-use std::process::Child;
+use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -52,13 +52,18 @@ impl Guard {
     }
 }
 
+/// Whether QEMU ended by a signal that is not ours: an assertion of its own, usually.
+fn is_crash(status: ExitStatus) -> bool {
+    status.signal().is_some_and(|signal| signal != libc::SIGKILL)
+}
+
 impl Guard {
-    /// Whether QEMU, whose sockets are closed, ended by a signal that is not ours: an assertion of its own, usually.
+    /// Whether QEMU, whose sockets are closed, crashed.
     fn crashed(&mut self) -> bool {
         let deadline = Instant::now() + Duration::from_secs(10);
         while Instant::now() < deadline {
             match self.child.try_wait() {
-                Ok(Some(status)) => return status.signal().is_some_and(|signal| signal != libc::SIGKILL),
+                Ok(Some(status)) => return is_crash(status),
                 // It may still be writing its core.
                 Ok(None) => std::thread::sleep(Duration::from_millis(20)),
                 Err(_) => break,
@@ -157,9 +162,8 @@ impl Running {
                 Err(_) if self.console.fresh().contains(words::PROMPT) => {
                     bail!("the boot ended in the rescue prompt; expected {pattern:?} on the report line")
                 }
-                Err(error) if turn >= deadline || self.report_closed() => {
-                    return Err(error.context(self.console.late()));
-                }
+                Err(error) if self.report_closed() => return Err(error),
+                Err(error) if turn >= deadline => return Err(error.context(self.console.late())),
                 Err(_) => {}
             }
         }
@@ -188,7 +192,7 @@ impl Running {
     pub fn wait_exit(&mut self, seconds: u64) -> Result<()> {
         self.console.expect_end(self.deadline(seconds))?;
         let status = self.guard.child.wait().context("waiting for QEMU")?;
-        if status.signal().is_some() {
+        if is_crash(status) {
             bail!("{}: QEMU ended with {status}", words::EMULATOR_FAULT);
         }
         Ok(())
