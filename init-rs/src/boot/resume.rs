@@ -160,7 +160,7 @@ impl Boot<'_> {
     }
 
     fn place(&self, prober: &mut Prober, wanted: &Wanted) -> Option<Place> {
-        let mut read = |path: &Path, offset: u64, buf: &mut [u8]| self.system.read_at(path, offset, buf);
+        let mut read = |path: &Path, offset: u64, buf: &mut [u8]| crate::sys::device::read_at(path, offset, buf);
         let node = prober.find(wanted, &mut read)?.node;
         if is_zvol(&node) {
             return None;
@@ -173,7 +173,7 @@ impl Boot<'_> {
 
     fn read(&self, place: &Place) -> io::Result<Vec<u8>> {
         let mut page = vec![0; page_size()];
-        self.system.read_at(&place.node, place.offset, &mut page)?;
+        crate::sys::device::read_at(&place.node, place.offset, &mut page)?;
         Ok(page)
     }
 

@@ -11,6 +11,7 @@ pub mod aliases;
 pub mod block;
 pub mod coldplug;
 pub mod filesystems;
+pub mod known;
 pub mod loader;
 pub mod probe;
 pub mod swap;

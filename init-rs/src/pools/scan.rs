@@ -136,7 +136,7 @@ impl Scanner {
         let work = |jobs: &(AtomicUsize, Vec<(u64, BlockDevice)>), answers: &Sender<Answer>| {
             let system = Linux::new();
             while let Some((serial, device)) = jobs.1.get(jobs.0.fetch_add(1, Ordering::Relaxed)) {
-                let mut read = |offset: u64, buf: &mut [u8]| system.read_at(&device.node, offset, buf);
+                let mut read = |offset: u64, buf: &mut [u8]| crate::sys::device::read_at(&device.node, offset, buf);
                 let label = read_labels(&mut read, device.size_bytes);
                 let _ = answers.send((device.name.clone(), *serial, label));
             }

@@ -28,7 +28,7 @@ use crate::cmdline::OnFailure;
 use crate::plan::facts::PoolFact;
 use crate::report::boot::BootReport;
 use crate::report::log::Log;
-use crate::sys::consoles::Consoles;
+use crate::sys::consoles::{Consoles as _, Tty};
 use crate::sys::linux::Linux;
 use crate::sys::{System, power};
 use menu::Menu;
@@ -115,7 +115,7 @@ pub fn ask(scene: &Scene<'_>, occasion: Occasion) -> Decision {
 
 /// Writes to every console.
 pub fn print(text: &str) {
-    Consoles::open().print(text);
+    Tty::open().print(text);
 }
 
 /// The last resort, also from a panic hook: what the policy says, until a restart or power-off succeeds.

@@ -1,6 +1,6 @@
 //! Where a person is talked to: on every console as PID 1, on the terminal of the shell as an applet.
 
-use crate::sys::consoles::{Answer, Consoles, Secret, terminals};
+use crate::sys::consoles::{Answer, Consoles as _, Secret, Tty, terminals};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,7 +11,7 @@ const PAGE: usize = 20;
 /// One conversation.
 #[derive(Debug)]
 pub(super) struct Talk {
-    consoles: Consoles,
+    consoles: Tty,
     /// An applet's output can be redirected.
     to_stdout: bool,
     /// Where the last answer was typed.
@@ -21,18 +21,18 @@ pub(super) struct Talk {
 impl Talk {
     /// On all consoles.
     pub(super) fn on_consoles() -> Self {
-        Self { consoles: Consoles::open(), to_stdout: false, terminal: None }
+        Self { consoles: Tty::open(), to_stdout: false, terminal: None }
     }
 
     /// Opens the consoles anew: the end of a shell hangs up its terminal for everybody who has it open (`disassociate_ctty`
     /// in `drivers/tty/tty_jobctrl.c`).
     pub(super) fn reopen(&mut self) {
-        self.consoles = Consoles::open();
+        self.consoles = Tty::open();
     }
 
     /// As a program of the shell.
     pub(super) fn as_applet() -> Self {
-        Self { consoles: Consoles::open_terminals(&[PathBuf::from("/dev/tty")]), to_stdout: true, terminal: None }
+        Self { consoles: Tty::open_terminals(&[PathBuf::from("/dev/tty")]), to_stdout: true, terminal: None }
     }
 
     /// Shows a text. A console that is gone is no reason to stop.
@@ -84,7 +84,7 @@ impl Talk {
     fn question(&mut self, question: &str, echo: bool, timeout: Option<Duration>) -> Option<Secret> {
         match self.consoles.ask(question, echo, timeout, &mut || false) {
             Answer::Line { console, text } => {
-                self.terminal = self.consoles.path(console).map(Path::to_owned);
+                self.terminal = self.consoles.path(console);
                 Some(text)
             }
             Answer::TimedOut | Answer::Stopped | Answer::NoConsole => None,

@@ -52,13 +52,31 @@ struct Console {
     file: File,
     /// A console that returned an error or end-of-file gives no more input.
     dead: bool,
-    /// The beginning of a line that was taken out of the kernel before its end; see [`Consoles::someone_types`].
+    /// The beginning of a line that was taken out of the kernel before its end; see [`Tty::someone_types`].
     begun: Secret,
 }
 
-/// The active consoles.
+/// Terminals that a person is talked to on, all at once.
+pub trait Consoles: std::fmt::Debug {
+    /// Path of the terminal with this index.
+    fn path(&self, console: usize) -> Option<PathBuf>;
+    /// Writes to every console; one that is gone or stuck is no reason to stop.
+    fn print(&self, text: &str);
+    /// Asks on every console and returns the first line that is typed. Without `echo` nothing typed is shown, and what was
+    /// typed before the question is thrown away. The timeout begins anew while somebody types. `stop` is asked a few times
+    /// a second whether the question became needless.
+    fn ask(
+        &mut self,
+        question: &str,
+        echo: bool,
+        timeout: Option<Duration>,
+        stop: &mut dyn FnMut() -> bool,
+    ) -> Answer;
+}
+
+/// The active consoles of this machine.
 #[derive(Debug)]
-pub struct Consoles(Vec<Console>);
+pub struct Tty(Vec<Console>);
 
 /// The terminals behind the kernel's active consoles, the preferred one last; `/dev/console` itself where sysfs does
 /// not tell. `tty0` stands for whichever screen is shown; the first one is taken for it.
@@ -75,7 +93,7 @@ pub fn terminals() -> Vec<PathBuf> {
     paths
 }
 
-impl Consoles {
+impl Tty {
     /// Opens every active console that can be opened.
     pub fn open() -> Self {
         Self::open_terminals(&terminals())
@@ -92,22 +110,20 @@ impl Consoles {
         Self(paths.iter().filter_map(open).collect())
     }
 
-    /// Path of the terminal with this index.
-    pub fn path(&self, console: usize) -> Option<&Path> {
-        self.0.get(console).map(|c| c.path.as_path())
+}
+
+impl Consoles for Tty {
+    fn path(&self, console: usize) -> Option<PathBuf> {
+        self.0.get(console).map(|c| c.path.clone())
     }
 
-    /// Writes to every console; one that is gone or stuck is no reason to stop.
-    pub fn print(&self, text: &str) {
+    fn print(&self, text: &str) {
         for console in &self.0 {
             write_patiently(&console.file, text.as_bytes());
         }
     }
 
-    /// Asks on every console and returns the first line that is typed. Without `echo` nothing typed is shown, and what was
-    /// typed before the question is thrown away. The timeout begins anew while somebody types. `stop` is asked a few times
-    /// a second whether the question became needless.
-    pub fn ask(
+    fn ask(
         &mut self,
         question: &str,
         echo: bool,
@@ -135,7 +151,9 @@ impl Consoles {
         }
         answer
     }
+}
 
+impl Tty {
     fn wait(&mut self, timeout: Option<Duration>, stop: &mut dyn FnMut() -> bool) -> Answer {
         let mut began = Instant::now();
         loop {

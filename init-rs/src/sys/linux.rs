@@ -1,13 +1,22 @@
 //! [`System`] on the running kernel.
 #![allow(unsafe_code)]
 
-use super::{System, ZfsCall, ZfsReply};
-use std::fs::File;
-use std::io;
+use super::consoles::{Consoles, Secret, Tty};
+use super::scouting::Process;
+use super::switch_root::SwitchError;
+use super::{
+    FileInfo, Finished, Heard, Program, System, Terminals, ZfsCall, ZfsReply, entry, files, power, programs, switch_root,
+    terminal,
+};
+use nix::time::{ClockId, clock_gettime};
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
-use std::sync::OnceLock;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// The kernel copies `sizeof(zfs_cmd_t)` of its own version in and out (13,736 to 13,744 bytes so far); a larger zeroed
 /// buffer fits them all (reference: zfs-ioctl 1.3).
@@ -52,12 +61,18 @@ impl Cmd {
 #[derive(Debug, Default)]
 pub struct Linux {
     zfs: OnceLock<File>,
+    kmsg: OnceLock<File>,
+    scout: Mutex<Option<Process>>,
 }
 
 impl Linux {
     /// Nothing is opened before it is used.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    fn scout(&self) -> MutexGuard<'_, Option<Process>> {
+        self.scout.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn zfs_device(&self) -> io::Result<&File> {
@@ -125,7 +140,193 @@ impl System for Linux {
         nix::mount::umount2(target, flags).map_err(io::Error::from)
     }
 
-    fn read_at(&self, path: &Path, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        File::open(path)?.read_exact_at(buf, offset)
+    fn read(&self, path: &Path, limit: usize) -> io::Result<Vec<u8>> {
+        files::read(path, limit)
+    }
+
+    fn read_secret(&self, path: &Path, limit: usize) -> io::Result<Secret> {
+        files::read_secret(path, limit)
+    }
+
+    fn read_at(&self, path: &Path, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        files::read_at(path, offset, buf)
+    }
+
+    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        files::write(path, bytes)
+    }
+
+    fn append(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        files::append(path, bytes)
+    }
+
+    fn save(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        files::save(path, bytes)
+    }
+
+    fn stat(&self, path: &Path) -> io::Result<FileInfo> {
+        files::stat(path)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        files::list(path)
+    }
+
+    fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
+        fs::read_link(path)
+    }
+
+    fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
+        fs::canonicalize(path)
+    }
+
+    fn make_dirs(&self, path: &Path) -> io::Result<()> {
+        fs::create_dir_all(path)
+    }
+
+    fn symlink(&self, target: &Path, path: &Path) -> io::Result<()> {
+        std::os::unix::fs::symlink(target, path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        files::remove(path)
+    }
+
+    fn noexec(&self, path: &Path) -> bool {
+        files::noexec(path)
+    }
+
+    fn make_mutable(&self, path: &Path) -> io::Result<()> {
+        files::make_mutable(path)
+    }
+
+    fn wipe(&self, path: &Path) -> io::Result<()> {
+        files::wipe(path)
+    }
+
+    fn now(&self) -> Duration {
+        clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
+    }
+
+    fn wall_clock(&self) -> u64 {
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+    }
+
+    fn sleep(&self, time: Duration) {
+        std::thread::sleep(time);
+    }
+
+    fn watched(&self, tick: Duration, tell: &mut (dyn FnMut(Duration) + Send), work: &mut dyn FnMut()) {
+        let (done, waiting) = channel::<()>();
+        std::thread::scope(|scope| {
+            let watch = move || {
+                let start = Instant::now();
+                while waiting.recv_timeout(tick) == Err(RecvTimeoutError::Timeout) {
+                    tell(start.elapsed());
+                }
+            };
+            // Without a thread nothing is told.
+            let _ = std::thread::Builder::new().name("watch".into()).spawn_scoped(scope, watch);
+            work();
+            drop(done);
+        });
+    }
+
+    fn consoles(&self, which: Terminals) -> Box<dyn Consoles> {
+        Box::new(match which {
+            Terminals::All => Tty::open(),
+            Terminals::Own => Tty::open_terminals(&[PathBuf::from("/dev/tty")]),
+        })
+    }
+
+    fn kmsg(&self, record: &str) -> io::Result<()> {
+        let mut file = match self.kmsg.get() {
+            Some(file) => file,
+            None => {
+                let file = File::options().write(true).open("/dev/kmsg")?;
+                self.kmsg.get_or_init(|| file)
+            }
+        };
+        file.write_all(record.as_bytes())
+    }
+
+    fn kernel_log(&self) -> Vec<String> {
+        files::kernel_log()
+    }
+
+    fn attach_console(&self) -> io::Result<()> {
+        entry::attach_console()
+    }
+
+    fn run(
+        &self,
+        program: &Program,
+        limit: Option<Duration>,
+        output: usize,
+        stop: &mut dyn FnMut() -> bool,
+    ) -> io::Result<Finished> {
+        programs::run(program, limit, output, stop)
+    }
+
+    fn run_on_terminal(&self, program: &Program, path: &Path) -> io::Result<()> {
+        terminal::run_in_foreground(&mut programs::command(program), path)
+    }
+
+    fn own_program(&self) -> PathBuf {
+        std::env::current_exe().unwrap_or_else(|_| "taproot-init".into())
+    }
+
+    fn is_init(&self) -> bool {
+        std::process::id() == 1
+    }
+
+    fn guard_memory(&self) {
+        let _ = nix::sys::prctl::set_dumpable(false);
+    }
+
+    fn start_scout(&self, args: &[String]) -> io::Result<()> {
+        self.end_scout();
+        *self.scout() = Some(Process::start(args)?);
+        Ok(())
+    }
+
+    fn tell_scout(&self, message: &[u8]) -> io::Result<()> {
+        self.scout().as_ref().map_or_else(|| Err(io::ErrorKind::NotConnected.into()), |scout| scout.tell(message))
+    }
+
+    fn hear_scout(&self, patience: Duration) -> Heard {
+        let mut scout = self.scout();
+        let Some(process) = scout.as_ref() else { return Heard::Ended("it was not started".to_owned()) };
+        let heard = process.hear(patience);
+        if let Heard::Ended(why) = heard {
+            let why = process.reap().unwrap_or(why);
+            if let Some(process) = scout.take() {
+                process.end();
+            }
+            return Heard::Ended(why);
+        }
+        heard
+    }
+
+    fn end_scout(&self) {
+        if let Some(process) = self.scout().take() {
+            process.end();
+        }
+    }
+
+    fn restart(&self) -> io::Result<()> {
+        Err(power::restart())
+    }
+
+    fn power_off(&self) -> io::Result<()> {
+        Err(power::power_off())
+    }
+
+    fn hand_over(&self, new_root: &Path, init: &Path, args: &[OsString]) -> Result<(), SwitchError> {
+        Err(switch_root::hand_over(new_root, init, args))
     }
 }

@@ -1,19 +1,30 @@
-//! The only room that talks to the kernel with `unsafe`: everything above sees the trait [`System`].
+//! The one seam to the world: everything that a boot does outside its own memory goes through the trait [`System`]. Linux is
+//! behind it here; the simulation puts a machine of its own there. The only room with `unsafe`.
 
 pub mod beneath;
 pub mod consoles;
+pub mod device;
 pub mod efivars;
 pub mod entry;
+#[cfg(test)]
+pub(crate) mod fake;
+mod files;
 pub mod kmod;
 pub mod linux;
 mod mounting;
 pub mod netlink;
 pub mod power;
+mod programs;
+mod scouting;
 pub mod switch_root;
 pub mod terminal;
 
+use consoles::{Consoles, Secret};
+use std::ffi::OsString;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use switch_root::SwitchError;
 
 /// One `/dev/zfs` ioctl, without pointers. Field names follow `zfs_cmd_t` (`include/sys/zfs_ioctl.h`).
 #[derive(Debug, Clone, Default)]
@@ -51,14 +62,214 @@ pub struct ZfsReply {
     pub objset_type: i32,
 }
 
-/// The system calls that boot decisions lead to. One implementation is Linux; tests of decisions use a fake.
+/// What a path is, links followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileKind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A block device, by its number.
+    Block {
+        /// Major number.
+        major: u32,
+        /// Minor number.
+        minor: u32,
+    },
+    /// A character device, pipe or socket.
+    Other,
+}
+
+/// What is known of a file without opening it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileInfo {
+    /// What it is.
+    pub kind: FileKind,
+    /// Permission bits.
+    pub mode: u32,
+    /// Bytes; 0 for many files of /proc and /sys whatever is in them.
+    pub size: u64,
+}
+
+/// Which terminals a person is talked to on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Terminals {
+    /// Every active console of the kernel.
+    All,
+    /// The terminal of the process that called us (`/dev/tty`).
+    Own,
+}
+
+/// A program to execute.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Program {
+    /// Its path.
+    pub path: PathBuf,
+    /// `argv[0]` if it is not the path.
+    pub name: Option<String>,
+    /// Arguments behind the program's own name.
+    pub args: Vec<String>,
+    /// Environment besides what we have ourselves.
+    pub env: Vec<(String, String)>,
+}
+
+/// How a program ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// With this status.
+    Exit(i32),
+    /// By this signal.
+    Signal(i32),
+    /// Not in time; it was killed, and may still sit in the kernel.
+    Late,
+    /// The caller did not want it any longer; it was killed.
+    Stopped,
+}
+
+/// What a program printed, and how it ended.
+#[derive(Debug)]
+pub struct Finished {
+    /// How.
+    pub ended: Ended,
+    /// The beginning of its standard output, at most what was asked for. Overwritten when dropped: it can be a passphrase.
+    pub output: Secret,
+}
+
+/// What the scout's socket brought.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Heard {
+    /// One message.
+    Message(Vec<u8>),
+    /// Nothing within the time.
+    Nothing,
+    /// There is no scout (any more): why.
+    Ended(String),
+}
+
+/// The world, as far as a boot touches it. Paths are those of the running process: the image's, and what is mounted in it.
+///
+/// No method reads or writes a block device: that is the scout's work, which is a process of its own, because such a call
+/// can take for ever. What can take long all the same is said with each.
 pub trait System: Send + Sync {
-    /// Issues one ioctl on `/dev/zfs`. `Err` only when the device cannot be opened.
+    // Pools and mounts.
+
+    /// Issues one ioctl on `/dev/zfs`. `Err` only when the device cannot be opened. Takes as long as the pool's disks take.
     fn zfs(&self, call: &ZfsCall<'_>) -> io::Result<ZfsReply>;
-    /// `mount(2)`; flags are `MS_*`.
+    /// `mount(2)`; flags are `MS_*`. Takes as long as the disk takes.
     fn mount(&self, source: &str, target: &Path, fstype: &str, flags: u64, data: &str) -> io::Result<()>;
     /// `umount2(2)`, lazily when asked.
     fn unmount(&self, target: &Path, lazy: bool) -> io::Result<()>;
-    /// Reads `buf.len()` bytes at `offset` of a device or file.
-    fn read_at(&self, path: &Path, offset: u64, buf: &mut [u8]) -> io::Result<()>;
+
+    // Files.
+
+    /// The first `limit` bytes of a regular file; anything else is `InvalidInput`, because it can have no end.
+    fn read(&self, path: &Path, limit: usize) -> io::Result<Vec<u8>>;
+    /// As [`System::read`], in memory that is overwritten when it is dropped and of which no copies are left.
+    fn read_secret(&self, path: &Path, limit: usize) -> io::Result<Secret>;
+    /// Bytes of a regular file at an offset; fewer than asked for at its end.
+    fn read_at(&self, path: &Path, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
+    /// Makes the file, or empties it, and writes all in one write(2), as files of /proc, /sys and efivarfs want it.
+    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
+    /// Writes behind the file's end.
+    fn append(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
+    /// Writes a file that is there whole or not at all, also after a power cut: temporary name, fsync, rename, fsync of the
+    /// directory.
+    fn save(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
+    /// What a path leads to.
+    fn stat(&self, path: &Path) -> io::Result<FileInfo>;
+    /// Names in a directory, sorted.
+    fn list(&self, path: &Path) -> io::Result<Vec<String>>;
+    /// Where a symbolic link points.
+    fn read_link(&self, path: &Path) -> io::Result<PathBuf>;
+    /// The path without links and dots.
+    fn canonical(&self, path: &Path) -> io::Result<PathBuf>;
+    /// A directory with its parents; one that is there is fine.
+    fn make_dirs(&self, path: &Path) -> io::Result<()>;
+    /// A symbolic link at `path` that points to `target`.
+    fn symlink(&self, target: &Path, path: &Path) -> io::Result<()>;
+    /// Renames within a file system.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file, a link or an empty directory.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Whether nothing on the file system of `path` may be executed, however it is mounted.
+    fn noexec(&self, path: &Path) -> bool;
+    /// Takes the immutable flag that efivarfs gives variables which the kernel does not know.
+    fn make_mutable(&self, path: &Path) -> io::Result<()>;
+    /// Overwrites a file with zeros if it lies in RAM; others are left alone.
+    fn wipe(&self, path: &Path) -> io::Result<()>;
+
+    // Time.
+
+    /// Time since the kernel started, sleep included (`CLOCK_BOOTTIME`).
+    fn now(&self) -> Duration;
+    /// Seconds since 1970 by the machine's clock.
+    fn wall_clock(&self) -> u64;
+    /// Sleeps.
+    fn sleep(&self, time: Duration);
+    /// Does `work`, and calls `tell` with the time so far at every `tick` of it.
+    fn watched(&self, tick: Duration, tell: &mut (dyn FnMut(Duration) + Send), work: &mut dyn FnMut());
+
+    // People.
+
+    /// Opens terminals; those that cannot be opened are left out.
+    fn consoles(&self, which: Terminals) -> Box<dyn Consoles>;
+    /// One record for the kernel's log, with its priority (`<6>text\n`).
+    fn kmsg(&self, record: &str) -> io::Result<()>;
+    /// The kernel's log as `/dev/kmsg` has it, a record each.
+    fn kernel_log(&self) -> Vec<String>;
+    /// Standard streams on the console, made if it is not there.
+    fn attach_console(&self) -> io::Result<()>;
+
+    // Programs.
+
+    /// Runs a program without input, for at most `limit`, until it ends or `stop` (asked a few times a second) says so, and
+    /// gives the first `output` bytes that it prints.
+    fn run(
+        &self,
+        program: &Program,
+        limit: Option<Duration>,
+        output: usize,
+        stop: &mut dyn FnMut() -> bool,
+    ) -> io::Result<Finished>;
+    /// Runs a program with the terminal for its own until it ends.
+    fn run_on_terminal(&self, program: &Program, terminal: &Path) -> io::Result<()>;
+    /// Our own program, as others can execute it.
+    fn own_program(&self) -> PathBuf;
+    /// Whether this process is PID 1.
+    fn is_init(&self) -> bool;
+    /// Keeps this process out of core dumps.
+    fn guard_memory(&self);
+
+    // The scout.
+
+    /// Starts the scout with these arguments; one that runs is ended first.
+    fn start_scout(&self, args: &[String]) -> io::Result<()>;
+    /// Sends the scout a message.
+    fn tell_scout(&self, message: &[u8]) -> io::Result<()>;
+    /// The scout's next message, waited for at most `patience`.
+    fn hear_scout(&self, patience: Duration) -> Heard;
+    /// Kills the scout and does not wait for its end.
+    fn end_scout(&self);
+
+    // The end.
+
+    /// Restarts the machine. `Ok` only where the machine is a simulated one.
+    fn restart(&self) -> io::Result<()>;
+    /// Switches the machine off. `Ok` only where the machine is a simulated one.
+    fn power_off(&self) -> io::Result<()>;
+    /// Makes `new_root` the root and executes `init` there. `Ok` only where the machine is a simulated one.
+    fn hand_over(&self, new_root: &Path, init: &Path, args: &[OsString]) -> Result<(), SwitchError>;
+}
+
+impl dyn System + '_ {
+    /// Whether a path leads to anything.
+    pub fn exists(&self, path: &Path) -> bool {
+        self.stat(path).is_ok()
+    }
+
+    /// A small text file, such as those of /proc and /sys, without white space around it; empty if it cannot be read.
+    pub fn text(&self, path: &str) -> String {
+        let bytes = self.read(Path::new(path), 1 << 20).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).trim().to_owned()
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::agents::AgentAnswer;
 use super::{Attempt, Effort, UnlockError, Unlocker, Why};
-use crate::sys::consoles::{Answer, Consoles, Secret};
+use crate::sys::consoles::{Answer, Consoles as _, Secret, Tty};
 use crate::zfs::ioctl::Zfs;
 use crate::zfs::keys::{Encryption, KeyFormat};
 use std::fs;
@@ -102,7 +102,7 @@ impl Unlocker<'_> {
                 AgentAnswer::Failed(why) => self.log.warn(format!("{why}; asking on the consoles")),
             }
         }
-        let consoles = self.consoles.get_or_insert_with(Consoles::open);
+        let consoles = self.consoles.get_or_insert_with(Tty::open);
         match consoles.ask(question, false, timeout, &mut arrived) {
             Answer::Line { console, text } => {
                 let place = consoles.path(console).map_or_else(String::new, |p| p.display().to_string());

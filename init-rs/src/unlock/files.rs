@@ -96,7 +96,7 @@ impl Unlocker<'_> {
         let mut said = began;
         let mut prober = Prober::new(Path::new("/sys"), Path::new("/dev"));
         loop {
-            let mut read_at = |node: &Path, offset: u64, buf: &mut [u8]| self.system.read_at(node, offset, buf);
+            let mut read_at = |node: &Path, offset: u64, buf: &mut [u8]| crate::sys::device::read_at(node, offset, buf);
             if let Some(found) = prober.find(wanted, &mut read_at) {
                 return Some(found);
             }

@@ -19,7 +19,7 @@ pub use keyring::Keyring;
 use crate::cmdline::KeySettings;
 use crate::report::log::Log;
 use crate::sys::System;
-use crate::sys::consoles::{Consoles, Secret};
+use crate::sys::consoles::{Consoles as _, Secret, Tty};
 use crate::zfs::ioctl::Zfs;
 use crate::zfs::keys::{Encryption, KeyFormat};
 use derive::Key;
@@ -54,7 +54,7 @@ pub struct Unlocker<'a> {
     new_root: Option<PathBuf>,
     load_module: Option<&'a dyn Fn(&str)>,
     agents: Option<Agents>,
-    consoles: Option<Consoles>,
+    consoles: Option<Tty>,
 }
 
 impl std::fmt::Debug for Unlocker<'_> {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::cmdline::{Decided, KeyFile};
 use crate::sys::consoles::tests::Pty;
+use crate::sys::linux::Linux;
 use crate::sys::{ZfsCall, ZfsReply};
 use crate::zfs::nvlist::{NvList, Value};
 use std::collections::BTreeMap;
@@ -19,7 +20,10 @@ struct Lock {
     asked: u32,
 }
 
-struct Kernel(Mutex<BTreeMap<&'static str, Lock>>);
+struct Kernel {
+    locks: Mutex<BTreeMap<&'static str, Lock>>,
+    linux: Linux,
+}
 
 impl Kernel {
     fn new(locks: &[(&'static str, KeyFormat, &'static str, &[u8])]) -> Self {
@@ -28,15 +32,15 @@ impl Kernel {
             let key = derive::key(&facts, content).unwrap().bytes().to_vec();
             (*name, Lock { format: *format, location, key, open: false, asked: 0 })
         };
-        Self(Mutex::new(locks.iter().map(lock).collect()))
+        Self { locks: Mutex::new(locks.iter().map(lock).collect()), linux: Linux::new() }
     }
 
     fn open(&self, name: &str) -> bool {
-        self.0.lock().unwrap()[name].open
+        self.locks.lock().unwrap()[name].open
     }
 
     fn asked(&self, name: &str) -> u32 {
-        self.0.lock().unwrap()[name].asked
+        self.locks.lock().unwrap()[name].asked
     }
 }
 
@@ -54,7 +58,7 @@ fn facts(name: &str, format: KeyFormat, location: &str) -> Encryption {
 
 impl System for Kernel {
     fn zfs(&self, call: &ZfsCall<'_>) -> io::Result<ZfsReply> {
-        let mut locks = self.0.lock().unwrap();
+        let mut locks = self.locks.lock().unwrap();
         let name = String::from_utf8(call.name.to_vec()).unwrap();
         let Some(lock) = locks.get_mut(name.as_str()) else {
             return Ok(ZfsReply { errno: libc::ENOENT, ..ZfsReply::default() });
@@ -89,9 +93,7 @@ impl System for Kernel {
     fn unmount(&self, _: &Path, _: bool) -> io::Result<()> {
         unreachable!("no device is named")
     }
-    fn read_at(&self, _: &Path, _: u64, _: &mut [u8]) -> io::Result<()> {
-        unreachable!("no device is named")
-    }
+    crate::sys::fake::otherwise_linux!(linux);
 }
 
 fn settings(files: &[&str]) -> KeySettings {
@@ -196,7 +198,7 @@ fn at_terminal(
     let mut settings = settings(&[]);
     settings.prompt = Decided::new(true, "default (yes)");
     let mut unlocker = place.unlocker(kernel, &settings);
-    unlocker.consoles = Some(Consoles::open_terminals(std::slice::from_ref(&pty.path)));
+    unlocker.consoles = Some(Tty::open_terminals(std::slice::from_ref(&pty.path)));
     let result = std::thread::scope(|scope| {
         let (pty, result) = (&pty, &mut unlocker);
         scope.spawn(move || {
@@ -239,7 +241,7 @@ fn a_key_that_comes_another_way_ends_the_question() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             std::thread::sleep(Duration::from_millis(300));
-            kernel.0.lock().unwrap().get_mut("p").unwrap().open = true;
+            kernel.locks.lock().unwrap().get_mut("p").unwrap().open = true;
         });
         let (result, log) = at_terminal(&kernel, "p", Effort::Needed, &[]);
         result.unwrap();
@@ -286,7 +288,7 @@ fn nothing_of_a_passphrase_stays_in_memory() {
     let mut settings = settings(&[]);
     settings.prompt = Decided::new(true, "default (yes)");
     let mut unlocker = place.unlocker(&kernel, &settings);
-    unlocker.consoles = Some(Consoles::open_terminals(std::slice::from_ref(&pty.path)));
+    unlocker.consoles = Some(Tty::open_terminals(std::slice::from_ref(&pty.path)));
     std::thread::scope(|scope| {
         scope.spawn(|| {
             pty.expect("for p: ");

@@ -2,6 +2,7 @@
 
 use super::ioctl::text;
 use super::nvlist::NvList;
+use crate::sys::linux::Linux;
 use crate::sys::{System, ZfsCall, ZfsReply};
 use std::io;
 use std::path::Path;
@@ -19,12 +20,13 @@ pub(super) struct Asked {
 
 pub(super) struct Fake<F: Fn(&ZfsCall<'_>) -> ZfsReply + Send + Sync> {
     answer: F,
+    linux: Linux,
     asked: Mutex<Vec<Asked>>,
 }
 
 impl<F: Fn(&ZfsCall<'_>) -> ZfsReply + Send + Sync> Fake<F> {
     pub(super) fn new(answer: F) -> Self {
-        Self { answer, asked: Mutex::default() }
+        Self { answer, linux: Linux::new(), asked: Mutex::default() }
     }
 
     /// The calls so far.
@@ -46,7 +48,5 @@ impl<F: Fn(&ZfsCall<'_>) -> ZfsReply + Send + Sync> System for Fake<F> {
     fn unmount(&self, _: &Path, _: bool) -> io::Result<()> {
         unreachable!("no ioctl unmounts")
     }
-    fn read_at(&self, _: &Path, _: u64, _: &mut [u8]) -> io::Result<()> {
-        unreachable!("no ioctl reads a device")
-    }
+    crate::sys::fake::otherwise_linux!(linux);
 }

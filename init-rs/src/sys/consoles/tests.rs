@@ -54,7 +54,7 @@ fn line(answer: &Answer) -> (usize, String) {
 #[test]
 fn the_first_line_on_any_console_answers_and_is_not_shown() {
     let (a, b) = (Pty::new(), Pty::new());
-    let mut consoles = Consoles::open_terminals(&[a.path.clone(), b.path.clone()]);
+    let mut consoles = Tty::open_terminals(&[a.path.clone(), b.path.clone()]);
     b.types("typed before the question\r");
     let answer = std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -87,7 +87,7 @@ fn the_first_line_on_any_console_answers_and_is_not_shown() {
 #[test]
 fn the_time_runs_out_only_while_nobody_types() {
     let a = Pty::new();
-    let mut consoles = Consoles::open_terminals(std::slice::from_ref(&a.path));
+    let mut consoles = Tty::open_terminals(std::slice::from_ref(&a.path));
     let short = Some(Duration::from_millis(50));
     assert!(matches!(consoles.ask("First: ", false, short, &mut || false), Answer::TimedOut));
     // All in all longer than the time that is given; each pause is far shorter, for a busy machine's sake.
@@ -108,7 +108,7 @@ fn the_time_runs_out_only_while_nobody_types() {
 #[test]
 fn a_question_can_become_needless() {
     let a = Pty::new();
-    let mut consoles = Consoles::open_terminals(std::slice::from_ref(&a.path));
+    let mut consoles = Tty::open_terminals(std::slice::from_ref(&a.path));
     let mut turns = 0;
     let answer = consoles.ask("Q: ", false, None, &mut || {
         turns += 1;
@@ -120,8 +120,8 @@ fn a_question_can_become_needless() {
 #[test]
 fn a_console_that_hangs_up_is_no_console() {
     let a = Pty::new();
-    let mut consoles = Consoles::open_terminals(std::slice::from_ref(&a.path));
+    let mut consoles = Tty::open_terminals(std::slice::from_ref(&a.path));
     drop(a);
     assert!(matches!(consoles.ask("Q: ", false, None, &mut || false), Answer::NoConsole));
-    assert!(matches!(Consoles::open_terminals(&[]).ask("Q: ", false, None, &mut || false), Answer::NoConsole));
+    assert!(matches!(Tty::open_terminals(&[]).ask("Q: ", false, None, &mut || false), Answer::NoConsole));
 }

@@ -1,0 +1,183 @@
+//! What is known of the machine's devices and modules: facts, as the scout tells them. Plain data.
+
+use super::probe::Wanted;
+use super::swap;
+use crate::zfs::label::Label;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+/// Everything that is known so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hardware {
+    /// Block devices by the kernel's name (`vda1`).
+    pub devices: BTreeMap<String, Device>,
+    /// Modules that were asked for, by name (`_` for `-`).
+    pub modules: BTreeMap<String, Module>,
+    /// Whether all devices that are there have been handed to their drivers, no driver is being loaded and no event waits.
+    /// More may come all the same: some controllers look for their disks in the background.
+    pub settled: bool,
+    /// When a device last came, went, changed or was read (time since the kernel started).
+    pub last_change: Duration,
+    /// Grows with each such change: what was made from an older state is to be made anew.
+    pub generation: u64,
+    /// Modaliases of devices that have no driver; known once the scout was asked for them.
+    pub undriven: Vec<String>,
+}
+
+/// A block device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// The kernel's name.
+    pub name: String,
+    /// Its node, `/dev/vda1`.
+    pub node: String,
+    /// Major and minor number.
+    pub number: (u32, u32),
+    /// Size in bytes.
+    pub size: u64,
+    /// Name of the whole disk, if this is a partition.
+    pub disk: Option<String>,
+    /// The partition, if it is one.
+    pub partition: Option<Partition>,
+    /// World-wide identifier of the disk, as its driver tells it.
+    pub wwid: Option<String>,
+    /// Model and serial number, for people; whole disks only.
+    pub identity: String,
+    /// Names that udev would give it below `/dev/disk` (`by-id/...`, `by-path/...`).
+    pub links: Vec<String>,
+    /// Why it is not searched for pools: its kind, its size, or what it is part of.
+    pub left_out: Option<String>,
+    /// When it appeared, or changed last.
+    pub since: Duration,
+    /// What is on it.
+    pub content: Reading,
+}
+
+/// Place in a partition table.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Partition {
+    /// Number, from 1.
+    pub number: u32,
+    /// First byte on the disk.
+    pub start: u64,
+    /// `PARTUUID`; empty while the disk's table is not read, or if it has none.
+    pub uuid: String,
+    /// `PARTLABEL`; empty for none.
+    pub label: String,
+}
+
+/// How far a device has been read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reading {
+    /// It has not answered yet.
+    Waiting,
+    /// It was read.
+    Done(Box<Content>),
+    /// It cannot be read, and why.
+    Failed(String),
+    /// It is not read: it has no medium, or is part of something else.
+    Never,
+}
+
+/// What is on a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Content {
+    /// The file system or swap area, or another kind of content that is known by its superblock.
+    pub superblock: Option<Superblock>,
+    /// Whether its first page is swap space, and of what kind its hibernation image is.
+    pub swap: swap::Header,
+    /// What it is to ZFS.
+    pub zfs: Zfs,
+}
+
+/// What a superblock says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Superblock {
+    /// As mount(8) calls it: `ext4`, `swap`; also `LUKS`, `LVM2_member` and the like.
+    pub kind: String,
+    /// `UUID`; empty for none.
+    pub uuid: String,
+    /// `LABEL`; empty for none.
+    pub label: String,
+}
+
+/// What a device is to ZFS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Zfs {
+    /// A vdev of a pool, a spare or a cache.
+    Member(ZfsLabel),
+    /// Nothing.
+    Nothing,
+    /// It looks like a vdev, and no label of it can be used: why.
+    Damaged(String),
+}
+
+/// A device's ZFS label.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ZfsLabel {
+    /// The best of the four.
+    pub label: Label,
+    /// Which of the four are good; `None`: not read, because the first two are good and agree.
+    pub good: [Option<bool>; 4],
+}
+
+/// A module that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Module {
+    /// It is being loaded.
+    Starting,
+    /// It is there.
+    Ready,
+    /// It could not be loaded, and why.
+    Failed(String),
+    /// It is not packed, and not built in.
+    NotPacked,
+}
+
+impl Device {
+    /// What is on it, if it was read.
+    pub fn content(&self) -> Option<&Content> {
+        match &self.content {
+            Reading::Done(content) => Some(content),
+            _ => None,
+        }
+    }
+
+    /// The superblock on it, if it was read and has one.
+    pub fn superblock(&self) -> Option<&Superblock> {
+        self.content()?.superblock.as_ref()
+    }
+}
+
+impl Hardware {
+    /// The first device, by name, that is meant. By label or UUID it is found only once it was read.
+    pub fn find(&self, wanted: &Wanted) -> Option<&Device> {
+        self.devices.values().find(|device| device.is(wanted))
+    }
+
+    /// Devices that have not answered yet and could be the one that is meant, should they answer.
+    pub fn may_be<'a>(&'a self, wanted: &'a Wanted) -> impl Iterator<Item = &'a Device> {
+        let unread = matches!(wanted, Wanted::Label(_) | Wanted::Uuid(_));
+        self.devices.values().filter(move |device| unread && device.content == Reading::Waiting)
+    }
+}
+
+impl Device {
+    /// Whether this device is meant.
+    pub fn is(&self, wanted: &Wanted) -> bool {
+        let superblock = || self.superblock();
+        let partition = || self.partition.as_ref();
+        match wanted {
+            Wanted::Label(label) => superblock().is_some_and(|s| s.label == *label),
+            Wanted::Uuid(uuid) => superblock().is_some_and(|s| s.uuid.eq_ignore_ascii_case(uuid)),
+            Wanted::PartLabel(label) => partition().is_some_and(|p| p.label == *label),
+            Wanted::PartUuid(uuid) => partition().is_some_and(|p| p.uuid.eq_ignore_ascii_case(uuid)),
+            Wanted::Number(major, minor) => self.number == (*major, *minor),
+            Wanted::Node(path) => {
+                let link = path.strip_prefix("/dev/disk").ok().and_then(Path::to_str);
+                *path == Path::new(&self.node) || link.is_some_and(|link| self.links.iter().any(|known| known == link))
+            }
+        }
+    }
+}

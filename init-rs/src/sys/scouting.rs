@@ -1,0 +1,114 @@
+//! The scout's process and the socket to it: one datagram a message, in both directions.
+#![allow(unsafe_code)]
+
+use super::Heard;
+use super::netlink::wait_readable;
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockType, recv, send, setsockopt, socketpair, sockopt,
+};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Where the scout finds its end of the socket.
+pub const SOCKET: i32 = 3;
+/// Longest message: a label's configuration is 112 KiB at most.
+pub const MESSAGE_MAX: usize = 192 << 10;
+/// Bytes that may wait in the socket.
+const BUFFER: usize = 4 << 20;
+
+/// A scout that was started.
+#[derive(Debug)]
+pub(super) struct Process {
+    pid: Pid,
+    socket: OwnedFd,
+}
+
+impl Process {
+    /// Executes our own program anew.
+    pub(super) fn start(args: &[String]) -> io::Result<Self> {
+        let (ours, theirs) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK)?;
+        for end in [&ours, &theirs] {
+            // Over the system's limit if we may, else up to it.
+            if setsockopt(end, sockopt::SndBufForce, &BUFFER).is_err() {
+                let _ = setsockopt(end, sockopt::SndBuf, &BUFFER);
+            }
+        }
+        let mut command = Command::new("/proc/self/exe");
+        command.arg0("taproot-init").arg("scout").args(args).stdin(Stdio::null());
+        let fd = theirs.as_raw_fd();
+        // SAFETY: between fork and exec only dup2(2) or fcntl(2) are called, both async-signal-safe.
+        unsafe {
+            command.pre_exec(move || {
+                if fd == SOCKET {
+                    let own = std::os::fd::BorrowedFd::borrow_raw(fd);
+                    fcntl(own, FcntlArg::F_SETFD(FdFlag::empty()))?;
+                    Ok(())
+                } else if libc::dup2(fd, SOCKET) < 0 {
+                    Err(io::Error::last_os_error())
+                } else {
+                    Ok(())
+                }
+            });
+        }
+        let pid = Pid::from_raw(command.spawn()?.id().cast_signed());
+        Ok(Self { pid, socket: ours })
+    }
+
+    pub(super) fn tell(&self, message: &[u8]) -> io::Result<()> {
+        send(self.socket.as_raw_fd(), message, MsgFlags::MSG_NOSIGNAL).map(drop).map_err(io::Error::from)
+    }
+
+    pub(super) fn hear(&self, patience: Duration) -> Heard {
+        hear(&self.socket, patience)
+    }
+
+    /// Kills it. One whose threads sit in the kernel ends when they come out; nobody waits for that.
+    pub(super) fn end(self) {
+        let _ = kill(self.pid, Signal::SIGKILL);
+        self.reap();
+    }
+
+    /// How it ended, if it has.
+    pub(super) fn reap(&self) -> Option<String> {
+        match waitpid(self.pid, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(_, status)) => Some(format!("it ended with status {status}")),
+            Ok(WaitStatus::Signaled(_, signal, _)) => Some(format!("it was ended by {signal}")),
+            _ => None,
+        }
+    }
+}
+
+/// The next message on a socket of this kind.
+pub(super) fn hear(socket: &OwnedFd, patience: Duration) -> Heard {
+    let deadline = Instant::now().checked_add(patience);
+    let mut buffer = vec![0; MESSAGE_MAX];
+    loop {
+        match recv(socket.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
+            Ok(0) => return Heard::Ended("it closed its socket".to_owned()),
+            Ok(len) => {
+                buffer.truncate(len);
+                return Heard::Message(buffer);
+            }
+            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => {
+                let left = deadline.map_or(patience, |deadline| deadline.saturating_duration_since(Instant::now()));
+                if left.is_zero() {
+                    return Heard::Nothing;
+                }
+                if let Err(e) = wait_readable(&[socket.as_fd()], left) {
+                    return Heard::Ended(e.to_string());
+                }
+            }
+            Err(errno) => return Heard::Ended(errno.desc().to_owned()),
+        }
+    }
+}
