@@ -70,8 +70,7 @@ pub fn explained_failure(vm: &Running, seconds: u64) -> Result<String> {
     ensure!(seen == 0, "a prompt without an explanation that begins {:?}", words::EXPLANATION);
     let begin = vm.console.cursor();
     vm.expect(words::PROMPT, 10)?;
-    let text = vm.console.text();
-    let text = text.get(begin..vm.console.cursor()).unwrap_or_default();
+    let text = vm.console.unmixed(begin..vm.console.cursor());
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     Ok(text)
 }

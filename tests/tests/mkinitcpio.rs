@@ -167,7 +167,7 @@ scenarios! {
         vm.expect(SHELL, 10).unwrap();
         vm.type_line("ls /proc/spl; echo status=$?").unwrap();
         vm.expect("status=1", 20).unwrap();
-        assert!(!vm.console.text().contains(words::EXPLANATION));
+        assert!(!vm.console.shows(words::EXPLANATION));
     }
 
     /// An encrypted root is asked for on the serial line that mkinitcpio uses too; what was typed stays nowhere.
@@ -192,7 +192,7 @@ scenarios! {
         vm.wait_off(60).unwrap();
         assert!(vm.memory_contains(cmdline.as_bytes()).unwrap(), "the search finds nothing");
         for secret in [first, second, wrong] {
-            assert!(!vm.console.text().contains(secret), "the console shows {secret}");
+            assert!(!vm.console.shows(secret), "the console shows {secret}");
             assert_eq!(vm.memory_count(secret.as_bytes()).unwrap(), 0, "memory holds {secret}");
         }
     }
@@ -214,7 +214,7 @@ scenarios! {
         assert!(scratch.untouched(&pool).unwrap(), "the pool was written");
         vm.type_line("exit").unwrap();
         assert_eq!(vm.report(60).unwrap().hostname(), "presume");
-        assert!(vm.console.text().contains("no hibernation image on UUID="));
+        assert!(vm.console.shows("no hibernation image on UUID="));
     }
 
     /// The same without `resume=`, by systemd's note in the firmware.
