@@ -5,6 +5,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/lib.sh"
 mkdir -p "$KIT_CACHE"/{log,run,images}
+: >"$KIT_CACHE/log/again"
 "$here/host.sh"
 "$here/tree.sh" debian12-zfs2.3
 # The next tree is mostly downloads and one compiler; the pools of the first are made meanwhile.

@@ -1,5 +1,6 @@
 //! Test kit driver: the kit's systems and images, virtual machines, what their guests report.
 
+pub mod account;
 pub mod hibernation;
 pub mod image;
 pub mod kit;

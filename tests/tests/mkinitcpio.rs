@@ -11,7 +11,7 @@ use serde_json::Value;
 use taproot_tests::hibernation::{self, OFFSET, UUID};
 use taproot_tests::kit::{self, System};
 use taproot_tests::vm::{Mount, Report, Scratch, Vm};
-use taproot_tests::{checkout, image, scenario, scenarios, words};
+use taproot_tests::{account, checkout, image, scenario, scenarios, words};
 
 /// Prompt of the shell that mkinitcpio's own `/init` starts.
 const SHELL: &str = "[rootfs ";
@@ -31,9 +31,7 @@ fn tree() -> Option<PathBuf> {
     if Path::new("/etc/arch-release").exists() && Path::new("/usr/bin/mkinitcpio").exists() {
         return Some("/".into());
     }
-    eprintln!(
-        "skipped: no mkinitcpio here; TAPROOT_TEST_MKINITCPIO=DIR names a tree that has one (docs/mkinitcpio.md)"
-    );
+    account::skipped("no mkinitcpio here; TAPROOT_TEST_MKINITCPIO=DIR names a tree that has one (docs/mkinitcpio.md)");
     None
 }
 

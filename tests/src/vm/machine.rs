@@ -158,6 +158,7 @@ impl Vm {
     /// Starts it.
     pub fn start(self) -> Result<Running> {
         let accel = accel()?;
+        crate::scenario::starts(&self.name);
         // Socket names are limited to 108 bytes, so they are not in the kit's cache.
         let sockets = tempfile::Builder::new().prefix("taproot-vm.").tempdir().context("a directory for sockets")?;
         let logs = crate::checkout().join("out/vm-logs");
