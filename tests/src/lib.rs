@@ -6,6 +6,8 @@ pub mod image;
 pub mod kit;
 pub mod scenario;
 pub mod show;
+#[cfg(test)]
+mod tidy;
 pub mod vm;
 pub mod words;
 

@@ -91,9 +91,9 @@ fn keep_logs(machine: &str) -> bool {
     moved
 }
 
-/// A machine that boots the standard image.
+/// A machine that boots the standard image; from the prompt on, where that makes no difference to these words and the disks.
 pub fn vm(name: &str, system: &System, cmdline: &str) -> Result<Vm> {
-    Ok(Vm::new(name, system, &image::standard(system)?).append(cmdline))
+    Ok(Vm::new(name, system, &image::standard(system)?).append(cmdline).warm())
 }
 
 /// Waits for the explanation of a failed boot and the prompt behind it.

@@ -121,6 +121,15 @@ impl Scratch {
         Ok(Disk { path, format: "qcow2", ..shared.clone() })
     }
 
+    /// An empty disk.
+    pub fn blank(&self, serial: &str, bytes: u64) -> Result<Disk> {
+        let path = self.dir.path().join(format!("{serial}.img"));
+        File::create(&path)
+            .and_then(|file| file.set_len(bytes))
+            .with_context(|| format!("creating {}", path.display()))?;
+        Ok(Disk { path, format: "raw", serial: serial.to_owned(), bus: Bus::Virtio, read_only: false })
+    }
+
     /// Writable copies of several pool disks.
     pub fn overlays(&self, system: &System, serials: &[&str]) -> Result<Vec<Disk>> {
         serials.iter().map(|serial| self.overlay(system, serial)).collect()

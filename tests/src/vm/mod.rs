@@ -11,6 +11,7 @@ pub mod report;
 pub mod running;
 pub mod stream;
 pub mod unmix;
+pub mod warm;
 pub mod written;
 
 pub use accel::{Accel, accel};

@@ -140,6 +140,13 @@ impl Stream {
         late_of(&lock(&self.shared).text)
     }
 
+    /// Puts in front what a machine had shown before this one went on from its state; counts as matched.
+    pub(super) fn was_shown(&self, text: &str) {
+        let mut state = lock(&self.shared);
+        state.text.insert_str(0, text);
+        state.cursor += text.len();
+    }
+
     /// Types text, as it is.
     pub fn send(&self, text: &str) -> Result<()> {
         (&self.writer).write_all(text.as_bytes()).context("typing into the serial line")
