@@ -4,6 +4,7 @@ pub mod account;
 pub mod hibernation;
 pub mod image;
 pub mod kit;
+pub mod plain;
 pub mod scenario;
 pub mod show;
 #[cfg(test)]
