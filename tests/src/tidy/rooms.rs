@@ -50,16 +50,13 @@ fn table(page: &str) -> Vec<Room> {
 fn wrong_rows(rooms: &[Room]) -> Vec<String> {
     let place: BTreeMap<&str, usize> = rooms.iter().enumerate().map(|(at, room)| (room.name.as_str(), at)).collect();
     let mut list = Vec::new();
-    for (at, room) in rooms.iter().enumerate() {
-        for used in &room.may_use {
+    for (at, Room { name, may_use }) in rooms.iter().enumerate() {
+        for used in may_use {
             let room = used.split("::").next().unwrap_or_default();
             match place.get(used.as_str()).or_else(|| place.get(room)) {
-                None => list.push(format!("docs/ARCHITECTURE.md: {} may use {used}, which is no room", room.name)),
+                None => list.push(format!("docs/ARCHITECTURE.md: {name} may use {used}, which is no room")),
                 Some(below) if *below <= at => {
-                    list.push(format!(
-                        "docs/ARCHITECTURE.md: {} may use {used}, which does not lie below it",
-                        room.name
-                    ));
+                    list.push(format!("docs/ARCHITECTURE.md: {name} may use {used}, which does not lie below it"));
                 }
                 Some(_) => {}
             }
