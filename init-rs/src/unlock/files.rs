@@ -4,7 +4,7 @@ use super::{Effort, Unlocker};
 use crate::cmdline::KeyFile;
 use crate::devices::filesystems;
 use crate::devices::probe::{Found, Prober, Wanted};
-use crate::sys::beneath::resolve;
+use crate::sys::beneath::resolve_here as resolve;
 use crate::sys::consoles::Secret;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
