@@ -76,7 +76,7 @@ impl Boot<'_> {
 
     /// What the root's own list of the pool has to be mounted; `None` without a list.
     fn listed(&self, pool: &str) -> Option<Vec<String>> {
-        let path = resolve(&self.new_root, Path::new(&listcache::path(pool))).ok()?;
+        let path = resolve(self.system, &self.new_root, Path::new(&listcache::path(pool))).ok()?;
         let text = fs::read_to_string(path).ok().filter(|text| !text.is_empty())?;
         Some(listcache::mounted(&text, pool).into_iter().map(str::to_owned).collect())
     }

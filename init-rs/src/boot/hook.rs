@@ -6,8 +6,8 @@
 use super::rescue::Course;
 use super::{Boot, person, start};
 use crate::devices::table::ModuleTable;
-use crate::report::log::{Level, Log, log_line};
-use crate::report::phases::{Phases, seconds, since_boot};
+use crate::report::log::{LOG_PATH, Level, Log, log_line};
+use crate::report::phases::{Phases, seconds};
 use crate::sys::System;
 use std::path::Path;
 use std::sync::Arc;
@@ -20,12 +20,12 @@ taproot-init hook late        note the hand-over in /run/taproot/boot.log
 ";
 
 /// Runs one word of the hook; returns the exit status.
-pub fn run(system: &dyn System, words: &[String]) -> i32 {
+pub fn run(system: &Arc<dyn System>, words: &[String]) -> i32 {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["wanted"] => i32::from(!start::request(&start::image_config()).ours),
         ["mount", dir] => mount(system, Path::new(dir)),
-        ["late"] => late(),
+        ["late"] => late(&**system),
         _ => {
             eprint!("taproot-init hook: expected wanted, mount DIR or late\n\n{USAGE}");
             2
@@ -33,11 +33,11 @@ pub fn run(system: &dyn System, words: &[String]) -> i32 {
     }
 }
 
-fn mount(system: &dyn System, dir: &Path) -> i32 {
-    let log = Arc::new(Log::new());
-    start::attach_log(&log);
-    let phases = Phases::new();
-    let mut boot = Boot::new(system, &log, &phases, ModuleTable::default(), dir);
+fn mount(system: &Arc<dyn System>, dir: &Path) -> i32 {
+    let log = Arc::new(Log::new(Arc::clone(system)));
+    start::attach_log(&**system, &log);
+    let phases = Phases::new(Arc::clone(system));
+    let mut boot = Boot::new(&**system, &log, &phases, ModuleTable::default(), dir);
     boot.course = Course::without_stops(&boot.request);
     let policy = boot.request.rescue.on_failure.value;
     if policy.headless() || boot.locked() {
@@ -77,12 +77,13 @@ fn until_mounted(boot: &mut Boot<'_>) -> i32 {
 }
 
 /// The last look: mkinitcpio's init checks and switches the root itself.
-fn late() -> i32 {
-    use std::io::Write;
-    let now = since_boot();
+fn late(system: &dyn System) -> i32 {
+    let now = system.now();
     let text = format!("handing over {} s after the kernel started", seconds(now));
     let line = log_line(now, Level::Info, &text);
-    let log = std::fs::OpenOptions::new().append(true).open(crate::report::log::LOG_PATH);
-    let _ = log.and_then(|mut log| log.write_all(line.as_bytes()));
+    let log = Path::new(LOG_PATH);
+    if system.exists(log) {
+        let _ = system.append(log, line.as_bytes());
+    }
     0
 }

@@ -27,7 +27,7 @@ use crate::plan::{from_zfs, select};
 use crate::pools::{self, ImportRequest};
 use crate::report::boot::{BootReport, REPORT_PATH};
 use crate::report::log::{LOG_PATH, Log};
-use crate::report::phases::{Phases, seconds, since_boot};
+use crate::report::phases::{Phases, seconds};
 use crate::rescue as person;
 use crate::sys::{System, entry, switch_root};
 use crate::unlock::Keyring;
@@ -81,11 +81,11 @@ struct Boot<'a> {
 }
 
 /// Boots; as PID 1 this never returns.
-pub fn run(system: &dyn System) -> ! {
+pub fn run(system: &Arc<dyn System>) -> ! {
     entry::ignore_sigpipe();
-    let log = Arc::new(Log::new());
-    let phases = Phases::new();
-    let mut boot = Boot::start(system, &log, &phases);
+    let log = Arc::new(Log::new(Arc::clone(system)));
+    let phases = Phases::new(Arc::clone(system));
+    let mut boot = Boot::start(&**system, &log, &phases);
     loop {
         match boot.attempt() {
             Err(failure) => boot.recover(&failure),
@@ -100,7 +100,7 @@ impl<'a> Boot<'a> {
         let began = phases.start("start");
         let problems = start::mount_pseudo(system);
         start::attach_console(log);
-        start::attach_log(log);
+        start::attach_log(system, log);
         // Until the command line is read nobody is let in: it could say so.
         person::catch_panics(OnFailure::Locked, None);
         for problem in &problems {
@@ -125,7 +125,7 @@ impl<'a> Boot<'a> {
         for note in request.problems.iter().chain(&request.notes) {
             log.warn(format!("{}: {}", note.word, note.message));
         }
-        start::hostid(&mut request, log);
+        start::hostid(system, &mut request, log);
         let hardware = Hardware::start(table, &request, log);
         let report = BootReport {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -165,7 +165,7 @@ impl<'a> Boot<'a> {
         self.log.info(format!(
             "handing over to {} {} s after the kernel started",
             init.display(),
-            seconds(since_boot())
+            seconds(self.system.now())
         ));
         self.stop_at(Stage::HandOver)?;
         self.forget_failures();
@@ -255,7 +255,7 @@ impl<'a> Boot<'a> {
             Some(Err(e)) => return Err(Failure::Module(e.to_string())),
             Some(Ok(())) => {}
         }
-        self.hostid = pools::own_hostid();
+        self.hostid = pools::own_hostid(self.system);
         let version = fs::read_to_string("/sys/module/zfs/version").unwrap_or_default().trim().to_owned();
         self.log.info(format!("OpenZFS {version}, hostid {:08x}", self.hostid));
         self.report.zfs = Some(version);

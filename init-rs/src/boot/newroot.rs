@@ -11,7 +11,7 @@ use crate::plan::{fstab, options::MountOptions};
 use crate::report::boot::MountDone;
 use crate::report::log::Log;
 use crate::sys::System;
-use crate::sys::beneath::resolve;
+use crate::sys::beneath::resolve_here as resolve;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -163,7 +163,14 @@ mod tests {
     fn a_remount_that_fails_is_told_of() {
         let options = MountOptions { flags: 0, data: String::new() };
         let nowhere = Path::new("/nonexistent/root");
-        let told = remount_root(&Linux::new(), nowhere, "tank/r", &options, "rw", &Log::new());
+        let told = remount_root(
+            &Linux::new(),
+            nowhere,
+            "tank/r",
+            &options,
+            "rw",
+            &Log::new(std::sync::Arc::new(Linux::new())),
+        );
         assert!(told.unwrap().starts_with("/ stays mounted as it is: remounting it (rw) failed"));
     }
 

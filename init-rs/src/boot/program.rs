@@ -1,7 +1,7 @@
 //! Whether the kernel can execute a program of the new root, seen before the hand-over: behind it there is no way back.
 //! What it does not understand it leaves to the kernel (`fs/binfmt_elf.c`, `fs/binfmt_script.c`).
 
-use crate::sys::beneath::resolve;
+use crate::sys::beneath::resolve_here as resolve;
 use nix::sys::statvfs::{FsFlags, statvfs};
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};

@@ -39,9 +39,9 @@ pub(super) fn attach_console(log: &Log) {
 }
 
 /// The kernel's log, and the directory for what the booted system finds of us.
-pub(super) fn attach_log(log: &Log) {
-    let limit = log::lift_rate_limit();
-    if let Err(e) = log.attach(Path::new("/dev/kmsg")) {
+pub(super) fn attach_log(system: &dyn System, log: &Log) {
+    let limit = log::lift_rate_limit(system);
+    if let Err(e) = log.attach() {
         log.warn(format!("/dev/kmsg: {e}; the log is in memory only"));
     }
     if let Err(e) = limit {
@@ -83,10 +83,10 @@ pub(super) fn kernel_release() -> String {
 /// Makes the hostid that the command line gives this system's, before any pool is opened; the one place that does. A parameter
 /// of the module wins over the file, wherever it comes from, so the module has to be given it too: as an option if it is yet
 /// to be loaded. The file is for what else asks for a hostid, and for 0: a module whose parameter is 0 reads it.
-pub(super) fn hostid(request: &mut Request, log: &Log) {
+pub(super) fn hostid(system: &dyn System, request: &mut Request, log: &Log) {
     let Some(hostid) = &request.import.hostid else { return };
     give_module(&mut request.module_options, hostid.value);
-    match pools::set_hostid(hostid.value) {
+    match pools::set_hostid(system, hostid.value) {
         Ok(()) => log.info(format!("hostid {:08x} ({})", hostid.value, hostid.why)),
         Err(e) => log.error(format!("{}: hostid {:08x} could not be set: {e}", hostid.why, hostid.value)),
     }

@@ -14,6 +14,7 @@ use nix::unistd::getppid;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 
 const USAGE: &str = "\
 taproot-init is the /init of an initramfs that `taproot initramfs` packed. In the rescue shell of such an image it
@@ -68,9 +69,9 @@ fn is_ours(rest: &[&str]) -> bool {
 
 fn word(name: &str, rest: &[&str]) -> i32 {
     let system = Linux::new();
-    let log = Log::new();
+    let log = Log::new(Arc::new(Linux::new()));
     // What an import or a key tells belongs into the kernel's log, not between the lines here.
-    let _ = log.attach(Path::new("/dev/kmsg"));
+    let _ = log.attach();
     let image = ImageConfig::parse(&std::fs::read_to_string(CONFIG_PATH).unwrap_or_default());
     let mut line = image.cmdline.into_bytes();
     line.push(b' ');

@@ -32,6 +32,7 @@ use crate::sys::consoles::{Consoles as _, Tty};
 use crate::sys::linux::Linux;
 use crate::sys::{System, power};
 use menu::Menu;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The explanation, for `why`.
@@ -134,7 +135,7 @@ pub fn last_resort(problem: &str, policy: OnFailure, password: Option<&str>) -> 
             OnFailure::Reboot(delay) => attempts::count_down("restarting", delay, Decision::Reboot),
             OnFailure::PowerOff(delay) => attempts::count_down("switching off", delay, Decision::PowerOff),
             _ => {
-                let (system, log, report) = (Linux::new(), Log::new(), BootReport::default());
+                let (system, log, report) = (Linux::new(), Log::new(Arc::new(Linux::new())), BootReport::default());
                 let scene = Scene { system: &system, log: &log, report: &report, pools: &[], policy, password };
                 Menu::new(&scene, Occasion::Failed).run()
             }

@@ -65,13 +65,7 @@ pub trait Consoles: std::fmt::Debug + Send + Sync {
     /// Asks on every console and returns the first line that is typed. Without `echo` nothing typed is shown, and what was
     /// typed before the question is thrown away. The timeout begins anew while somebody types. `stop` is asked a few times
     /// a second whether the question became needless.
-    fn ask(
-        &mut self,
-        question: &str,
-        echo: bool,
-        timeout: Option<Duration>,
-        stop: &mut dyn FnMut() -> bool,
-    ) -> Answer;
+    fn ask(&mut self, question: &str, echo: bool, timeout: Option<Duration>, stop: &mut dyn FnMut() -> bool) -> Answer;
 }
 
 /// The terminal of the process that called us.
@@ -154,13 +148,7 @@ impl Consoles for Tty {
         }
     }
 
-    fn ask(
-        &mut self,
-        question: &str,
-        echo: bool,
-        timeout: Option<Duration>,
-        stop: &mut dyn FnMut() -> bool,
-    ) -> Answer {
+    fn ask(&mut self, question: &str, echo: bool, timeout: Option<Duration>, stop: &mut dyn FnMut() -> bool) -> Answer {
         let modes: Vec<Option<Termios>> = self.0.iter().map(|c| line_mode(&c.file, echo)).collect();
         self.print(question);
         let answer = self.wait(timeout, stop);

@@ -227,7 +227,7 @@ pub trait System: Send + Sync {
 
     /// Opens terminals; those that cannot be opened are left out.
     fn consoles(&self, which: Terminals) -> Box<dyn Consoles>;
-    /// One record for the kernel's log, with its priority (`<6>text\n`).
+    /// One record for the kernel's log, with its priority (`<6>text\n`); an empty one only tells whether it can be written.
     fn kmsg(&self, record: &str) -> io::Result<()>;
     /// The kernel's log as `/dev/kmsg` has it, a record each.
     fn kernel_log(&self) -> Vec<String>;

@@ -120,7 +120,7 @@ impl Place {
             fs::create_dir_all(image.path().join(path).parent().unwrap()).unwrap();
             fs::write(image.path().join(path), content).unwrap();
         }
-        Self { image, log: Log::new() }
+        Self { image, log: Log::new(std::sync::Arc::new(crate::sys::linux::Linux::new())) }
     }
 
     fn unlocker<'a>(&'a self, kernel: &'a Kernel, settings: &KeySettings) -> Unlocker<'a> {
