@@ -22,6 +22,6 @@ pub extern "C" fn main() -> i32 {
     let args: Vec<String> = std::env::args().collect();
     match args.get(1).map(String::as_str) {
         Some("hook") => boot::hook(&system(), args.get(2..).unwrap_or_default()),
-        _ => rescue::applet(&args),
+        _ => rescue::applet(&system(), &args),
     }
 }

@@ -108,10 +108,30 @@ impl Failure {
         !matches!(self, Self::Module(_) | Self::Resume(_) | Self::KeptImage { .. })
     }
 
+    /// Its name for programs, which stays (`docs/errors.md`).
+    pub(super) fn code(&self) -> &'static str {
+        match self {
+            Self::Module(_) => "zfs-module",
+            Self::NoRoot { .. } => "no-root",
+            Self::Import(_) => "pool-import",
+            Self::Zfs(_) => "zfs-call-failed",
+            Self::NoDataset { .. } => "no-dataset",
+            Self::Key { error, .. } => error.code(),
+            Self::Mount { .. } => "root-mount",
+            Self::NoInit { .. } => "no-init",
+            Self::Refused(_) => "refused",
+            Self::Resume(_) => "resume-unclear",
+            Self::KeptImage { .. } => "hibernation-image-kept",
+            Self::Again => "again",
+            Self::HandOver(_) => "hand-over",
+        }
+    }
+
     /// What the rescue shows.
     pub(super) fn explain(&self) -> Explanation {
         let problem = self.to_string();
         let explain = |expected: &str, found: Vec<String>, advice: &[&str]| Explanation {
+            code: self.code(),
             problem: problem.clone(),
             expected: expected.to_owned(),
             found,
@@ -166,6 +186,7 @@ impl Failure {
                 &["boot with init=/path/to/program", "choose another root: root=ZFS=pool/dataset"],
             ),
             Self::Refused(refusal) | Self::Resume(refusal) => Explanation {
+                code: self.code(),
                 problem: refusal.problem.clone(),
                 expected: refusal.expected.clone(),
                 found: refusal.found.clone(),
@@ -208,7 +229,7 @@ mod tests {
         assert!(!Failure::Module(String::new()).another_root_may_help());
         assert!(not_mountable("tank/vm", ObjsetKind::Volume).another_root_may_help());
         let resume = Failure::Resume(refusal()).explain().text();
-        assert_eq!(resume, Failure::Refused(refusal()).explain().text());
+        assert_eq!(resume.replace("resume-unclear", "refused"), Failure::Refused(refusal()).explain().text());
     }
 
     #[test]

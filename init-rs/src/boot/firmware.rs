@@ -2,9 +2,9 @@
 
 use super::Boot;
 use crate::cmdline::Decided;
+use crate::firmware::{self, EFIVARFS, Variables};
 use crate::plan::Refusal;
 use crate::plan::{location, resume};
-use crate::sys::efivars::{self, EFIVARFS, Variables};
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -49,7 +49,7 @@ impl Boot<'_> {
         matches!(self.note, Note::Unread | Note::Unreadable)
             && resume.device.is_none()
             && !unused
-            && efivars::firmware()
+            && firmware::present(self.system)
     }
 
     /// Takes systemd's note, if there is one, for the `resume=` that the command line lacks. Refuses if there is one that

@@ -2,9 +2,9 @@
 
 use super::{Boot, person};
 use crate::cmdline::OnFailure;
+use crate::firmware;
 use crate::rescue::Decision;
 use crate::rescue::attempts::{self, Counter, Failed, Next};
-use crate::sys::{efivars, power};
 use std::time::{Duration, Instant};
 
 /// Between two tries to restart a machine that refuses.
@@ -20,14 +20,14 @@ impl Boot<'_> {
                 let line =
                     format!("attempt {} of {limit} failed; the next one in {} s", self.course.failed, delay.as_secs());
                 self.log.warn(&line);
-                person::print(&format!("taproot: {line}\n"));
-                std::thread::sleep(delay);
+                person::print(self.system, &format!("taproot: {line}\n"));
+                self.system.sleep(delay);
                 self.again();
                 return;
             }
             Next::Restart(count) => {
                 if let Some(count) = count {
-                    person::print(&format!("taproot: failed boot {count} of at most {limit} in a row\n"));
+                    person::print(self.system, &format!("taproot: failed boot {count} of at most {limit} in a row\n"));
                 }
                 ("restarting", Decision::Reboot)
             }
@@ -36,15 +36,17 @@ impl Boot<'_> {
                 let why = &self.request.rescue.attempts.why;
                 let line = format!("{limit} attempts failed ({why}), so the machine is not started again");
                 self.log.error(&line);
-                person::print(&format!("taproot: {line}\n"));
+                person::print(self.system, &format!("taproot: {line}\n"));
                 ("switching off", Decision::PowerOff)
             }
         };
-        let decision = attempts::count_down(what, delay, decision);
+        let decision = attempts::count_down(self.system, what, delay, decision);
         loop {
-            let error = if decision == Decision::PowerOff { power::power_off() } else { power::restart() };
-            self.log.error(error.to_string());
-            std::thread::sleep(STUBBORN);
+            let ended = if decision == Decision::PowerOff { self.system.power_off() } else { self.system.restart() };
+            if let Err(error) = ended {
+                self.log.error(error.to_string());
+            }
+            self.system.sleep(STUBBORN);
         }
     }
 
@@ -79,7 +81,9 @@ impl Boot<'_> {
     /// Whether failures are counted over restarts at all.
     pub(super) fn counts(&self) -> bool {
         let policy = &self.request.rescue;
-        matches!(policy.on_failure.value, OnFailure::Reboot(_)) && policy.attempts.value != 0 && efivars::firmware()
+        matches!(policy.on_failure.value, OnFailure::Reboot(_))
+            && policy.attempts.value != 0
+            && firmware::present(self.system)
     }
 
     fn counter(&self) -> Option<Counter<'_>> {

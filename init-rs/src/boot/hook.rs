@@ -42,7 +42,7 @@ fn mount(system: &Arc<dyn System>, dir: &Path) -> i32 {
     let policy = boot.request.rescue.on_failure.value;
     if policy.headless() || boot.locked() {
         // After a bug, too, the other tool's shell is not for everybody.
-        person::catch_panics(policy, boot.image.rescue_password.clone());
+        person::catch_panics(&**system, policy, boot.image.rescue_password.clone());
     }
     let status = until_mounted(&mut boot);
     boot.hardware.stop(&log);
@@ -52,13 +52,13 @@ fn mount(system: &Arc<dyn System>, dir: &Path) -> i32 {
 
 fn until_mounted(boot: &mut Boot<'_>) -> i32 {
     // Typed in the shell after an attempt that failed.
-    if let Some(decision) = person::take_decision() {
+    if let Some(decision) = person::take_decision(boot.system) {
         boot.obey(decision);
     }
     loop {
         match boot.bring_up_root() {
             Ok(root) => {
-                boot.keyring.wipe_image_files();
+                boot.keyring.wipe_image_files(boot.system);
                 boot.forget_failures();
                 if !boot.request.quiet() {
                     println!(":: {} is the root ({})", root.name, boot.request.root.why);

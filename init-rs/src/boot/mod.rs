@@ -40,6 +40,7 @@ use firmware::Note;
 use hardware::Hardware;
 use rescue::Course;
 use snapshots::StandIns;
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -54,6 +55,7 @@ const MODULE_POLL: Duration = Duration::from_millis(50);
 /// One boot: what is asked, what is known, what was done.
 struct Boot<'a> {
     system: &'a dyn System,
+    hands: RefCell<person::hands::Nothing>,
     log: Arc<Log>,
     phases: &'a Phases,
     image: ImageConfig,
@@ -102,13 +104,13 @@ impl<'a> Boot<'a> {
         start::attach_console(log);
         start::attach_log(system, log);
         // Until the command line is read nobody is let in: it could say so.
-        person::catch_panics(OnFailure::Locked, None);
+        person::catch_panics(system, OnFailure::Locked, None);
         for problem in &problems {
             log.error(problem);
         }
         let mut boot = Self::new(system, log, phases, start::module_table(log), Path::new(NEW_ROOT));
         boot.report.problems = problems;
-        person::catch_panics(boot.request.rescue.on_failure.value, boot.image.rescue_password.clone());
+        person::catch_panics(system, boot.request.rescue.on_failure.value, boot.image.rescue_password.clone());
         boot.course = Course::new(&boot.request);
         boot.prepare_variables();
         boot.console_level = start::console_level(&boot.request, log);
@@ -137,6 +139,7 @@ impl<'a> Boot<'a> {
         let log = Arc::clone(log);
         Self {
             system,
+            hands: RefCell::new(person::hands::Nothing::default()),
             log,
             phases,
             image,
@@ -170,7 +173,7 @@ impl<'a> Boot<'a> {
         self.stop_at(Stage::HandOver)?;
         self.forget_failures();
         self.hardware.stop(&self.log);
-        self.keyring.wipe_image_files();
+        self.keyring.wipe_image_files(self.system);
         self.save_report();
         start::restore_console_level(self.console_level.as_deref());
         let args: Vec<_> = std::env::args_os().skip(1).collect();

@@ -6,7 +6,6 @@ use crate::cmdline::{Decided, OnFailure, Request, Selector, SnapshotSettings, St
 use crate::plan::facts::Dataset;
 use crate::plan::roots;
 use crate::rescue::{Decision, Occasion, Scene};
-use crate::sys::power;
 
 /// A root as it was asked for.
 #[derive(Debug, Clone)]
@@ -70,7 +69,7 @@ impl Boot<'_> {
             return true;
         }
         self.save_report();
-        person::explain(&failure.explain(), &self.report, &self.log);
+        person::explain(self.system, &failure.explain(), &self.report, &self.log);
         match self.request.rescue.on_failure.value {
             OnFailure::Reboot(delay) => self.headless(delay, false),
             OnFailure::PowerOff(delay) => self.headless(delay, true),
@@ -82,6 +81,8 @@ impl Boot<'_> {
     fn scene(&self) -> Scene<'_> {
         Scene {
             system: self.system,
+            phases: self.phases,
+            hands: &self.hands,
             log: &self.log,
             report: &self.report,
             pools: &self.report.pools,
@@ -133,8 +134,14 @@ impl Boot<'_> {
                 self.again();
             }
             Decision::Boot(name) => self.choose(&name, "chosen at the rescue prompt"),
-            Decision::Reboot => self.log.error(power::restart().to_string()),
-            Decision::PowerOff => self.log.error(power::power_off().to_string()),
+            Decision::Reboot => self.refused(self.system.restart()),
+            Decision::PowerOff => self.refused(self.system.power_off()),
+        }
+    }
+
+    fn refused(&self, ended: std::io::Result<()>) {
+        if let Err(error) = ended {
+            self.log.error(error.to_string());
         }
     }
 
@@ -165,7 +172,7 @@ impl Boot<'_> {
         };
         self.save_report();
         self.log.warn(format!("stopped {where_} ({word})"));
-        person::print(&format!("\ntaproot: stopped {where_}, as {word} asks\n\n"));
+        person::print(self.system, &format!("\ntaproot: stopped {where_}, as {word} asks\n\n"));
         match person::ask(&self.scene(), Occasion::Stopped) {
             Decision::Continue => Ok(()),
             decision => {

@@ -2,13 +2,17 @@
 
 use super::Boot;
 use super::failure::Failure;
+use crate::devices::probe::{Prober, Wanted};
 use crate::order;
 use crate::plan::facts::Dataset;
 use crate::plan::fstab::FstabEntry;
 use crate::plan::{from_zfs, mounts};
-use crate::unlock::{Agents, Effort, Keyring, UnlockError, Unlocker};
+use crate::report::log::Log;
+use crate::sys::System;
+use crate::unlock::{Agents, Effort, KeyDevice, Keyring, UnlockError, Unlocker};
 use crate::zfs::ioctl::Zfs;
 use std::path::Path;
+use std::time::Duration;
 
 impl Boot<'_> {
     /// Loads the key that the root needs; the root as it is then.
@@ -75,12 +79,41 @@ impl Boot<'_> {
         keys
     }
 
+    /// The device that a key file is on. What is awaited is told.
+    fn find_device(system: &dyn System, log: &Log, wanted: &Wanted, wait: Duration) -> Option<KeyDevice> {
+        let began = system.now();
+        let mut told: Option<Duration> = None;
+        let mut prober = Prober::new(Path::new("/sys"), Path::new("/dev"));
+        loop {
+            let mut read_at = |node: &Path, offset: u64, buf: &mut [u8]| crate::sys::device::read_at(node, offset, buf);
+            if let Some(found) = prober.find(wanted, &mut read_at) {
+                let node = found.node.display().to_string();
+                return Some(KeyDevice { node, kind: found.kind.map(str::to_owned) });
+            }
+            let now = system.now();
+            let left = wait.saturating_sub(now.saturating_sub(began));
+            if left.is_zero() {
+                return None;
+            }
+            if told.is_none_or(|told| now.saturating_sub(told) >= Duration::from_secs(5)) {
+                told = Some(now);
+                let left = if wait == Duration::MAX { String::new() } else { format!(" ({} s left)", left.as_secs()) };
+                log.warn(format!("waiting for {wanted} with the key file{left}"));
+            }
+            system.sleep(left.min(Duration::from_millis(250)));
+        }
+    }
+
     fn unlock(&mut self, key: &str, root: Option<&Path>, effort: Effort) -> Result<(), UnlockError> {
         let hardware = &self.hardware;
         let load = |module: &str| hardware.load(module);
         let keyring = std::mem::take(&mut self.keyring);
-        let mut unlocker =
-            Unlocker::new(self.system, &self.log, &self.request.keys).with_keyring(keyring).with_modules(&load);
+        let (system, log) = (self.system, &*self.log);
+        let find = |wanted: &Wanted, wait: Duration| Self::find_device(system, log, wanted, wait);
+        let mut unlocker = Unlocker::new(self.system, &self.log, &self.request.keys)
+            .with_keyring(keyring)
+            .with_modules(&load)
+            .with_devices(&find);
         if let Some(root) = root {
             unlocker = unlocker.with_root(root);
         }

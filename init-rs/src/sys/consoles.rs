@@ -89,13 +89,7 @@ impl Consoles for OwnTerminal {
         let _ = out.flush();
     }
 
-    fn ask(
-        &mut self,
-        question: &str,
-        echo: bool,
-        timeout: Option<Duration>,
-        stop: &mut dyn FnMut() -> bool,
-    ) -> Answer {
+    fn ask(&mut self, question: &str, echo: bool, timeout: Option<Duration>, stop: &mut dyn FnMut() -> bool) -> Answer {
         self.0.ask(question, echo, timeout, stop)
     }
 }
