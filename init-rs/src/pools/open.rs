@@ -2,13 +2,12 @@
 
 use super::Pools;
 use super::progress::Work;
-use crate::order;
+use crate::sys::System;
 use crate::zfs::assemble::{Candidate, Seen, aux_devices, set_leaf_path};
 use crate::zfs::ioctl::Zfs;
 use crate::zfs::judge::{Judgement, judge};
 use crate::zfs::nvlist::NvList;
 use crate::zfs::paths::{self, LeafPath};
-use std::path::Path;
 
 /// What the kernel said of a candidate.
 #[derive(Debug, Clone)]
@@ -24,7 +23,7 @@ pub struct Tried {
 /// The devices found for a candidate, sorted.
 pub(super) fn devices(candidate: &Candidate) -> Vec<String> {
     let mut devices: Vec<String> = candidate.leaves.iter().filter_map(|l| l.device.clone()).collect();
-    order::sort(&mut devices);
+    devices.sort();
     devices
 }
 
@@ -44,7 +43,7 @@ impl Pools<'_> {
         let (name, devices) = (candidate.name.clone(), devices(candidate));
         let work = Work { what: "opening", pool: &name, guid: candidate.guid };
         let result = self.phases.time("tryimport", || {
-            work.watched(self.log, || Zfs::new(self.system).try_import(&name, &candidate.config))
+            work.watched(self.system, self.log, || Zfs::new(self.system).try_import(&name, &candidate.config))
         });
         let tried = match result {
             Ok(mut reply) => {
@@ -54,7 +53,7 @@ impl Pools<'_> {
                         reply.set(key, value.clone());
                     }
                 }
-                fix_aux_paths(&mut reply, &aux_devices(seen));
+                fix_aux_paths(self.system, &mut reply, &aux_devices(seen));
                 Tried { devices, judgement: judge(&reply), reply: Some(reply) }
             }
             Err(e) => Tried { devices, judgement: Judgement::failed(e.to_string()), reply: None },
@@ -68,7 +67,7 @@ impl Pools<'_> {
         let mut changes = Vec::new();
         for leaf in &candidate.leaves {
             let Some(device) = &leaf.device else { continue };
-            if let LeafPath::Use(path) = paths::ensure(Path::new("/dev"), leaf.recorded_path.as_deref(), device) {
+            if let LeafPath::Use(path) = paths::ensure(self.system, leaf.recorded_path.as_deref(), device) {
                 let recorded = leaf.recorded_path.as_deref().unwrap_or("no path");
                 self.log.info(format!("{recorded} cannot be kept for pool {}: using {path}", candidate.name));
                 changes.push((leaf.guid, path));
@@ -79,7 +78,7 @@ impl Pools<'_> {
 }
 
 /// Spares and cache devices are in no label of the pool: the kernel lists them by guid, with the paths they once had.
-fn fix_aux_paths(reply: &mut NvList, aux: &[(u64, String)]) {
+fn fix_aux_paths(system: &dyn System, reply: &mut NvList, aux: &[(u64, String)]) {
     let Some(tree) = reply.list_mut("vdev_tree") else { return };
     for (guid, device) in aux {
         let recorded = ["spares", "l2cache"]
@@ -89,7 +88,7 @@ fn fix_aux_paths(reply: &mut NvList, aux: &[(u64, String)]) {
             .find(|vdev| vdev.u64("guid") == Some(*guid))
             .map(|vdev| vdev.text("path").unwrap_or_default().into_owned());
         let Some(recorded) = recorded else { continue };
-        if let LeafPath::Use(path) = paths::ensure(Path::new("/dev"), Some(&recorded), device) {
+        if let LeafPath::Use(path) = paths::ensure(system, Some(&recorded), device) {
             set_leaf_path(tree, *guid, &path);
         }
     }

@@ -6,6 +6,7 @@ use crate::sys::{System, ZfsCall, ZfsReply};
 use std::io;
 
 const POOL_IMPORT: u32 = 0x02;
+const POOL_EXPORT: u32 = 0x03;
 const POOL_CONFIGS: u32 = 0x04;
 const POOL_STATS: u32 = 0x05;
 const POOL_TRYIMPORT: u32 = 0x06;
@@ -227,6 +228,15 @@ impl<'a> Zfs<'a> {
 
     fn is_imported(self, name: &str, guid: u64) -> bool {
         self.pool_stats(name).is_ok_and(|config| config.u64("pool_guid") == Some(guid))
+    }
+
+    /// Exports a pool of which nothing is mounted (EBUSY).
+    pub fn export(self, pool: &str) -> Result<(), ZfsError> {
+        let call = ZfsCall { number: POOL_EXPORT, name: pool.as_bytes(), ..ZfsCall::default() };
+        match self.call("EXPORT", &call)?.errno {
+            0 => Ok(()),
+            errno => Err(ZfsError { call: "EXPORT", name: pool.to_owned(), errno }),
+        }
     }
 
     /// A dataset with its properties.
