@@ -1,10 +1,10 @@
-//! `taproot-init`: PID 1 of the initramfs, a hook in another tool's, or an applet of the rescue shell by name.
+//! `taproot-init`: PID 1 of the initramfs, its scout, a hook in another tool's, or an applet of the rescue shell by name.
 //!
 //! Rust's own start-up aborts when fds 0 to 2 are closed and `/dev/null` is missing, which is how the kernel starts an
 //! init without a console; so `main` is the C one.
 #![no_main]
 
-use taproot_init::{boot, rescue, sys::linux::Linux};
+use taproot_init::{boot, rescue, scout, sys::linux::Linux};
 
 /// The C entry point; arguments are read through `std::env`.
 #[allow(unsafe_code)] // SAFETY: the only symbol of this name, with C's signature
@@ -16,6 +16,7 @@ pub extern "C" fn main() -> i32 {
     let args: Vec<String> = std::env::args().collect();
     match args.get(1).map(String::as_str) {
         Some("hook") => boot::hook(&Linux::new(), args.get(2..).unwrap_or_default()),
+        Some("scout") => scout::run::run(args.get(2..).unwrap_or_default()),
         _ => rescue::applet(&args),
     }
 }

@@ -5,6 +5,28 @@
 #[doc(hidden)]
 macro_rules! otherwise_linux {
     ($field:ident) => {
+        $crate::otherwise_linux!($field, but scout and time);
+        fn now(&self) -> std::time::Duration {
+            self.$field.now()
+        }
+        fn sleep(&self, time: std::time::Duration) {
+            self.$field.sleep(time)
+        }
+        fn start_scout(&self, args: &[String]) -> std::io::Result<()> {
+            self.$field.start_scout(args)
+        }
+        fn tell_scout(&self, message: &[u8]) -> std::io::Result<()> {
+            self.$field.tell_scout(message)
+        }
+        fn hear_scout(&self, patience: std::time::Duration) -> $crate::sys::Heard {
+            self.$field.hear_scout(patience)
+        }
+        fn end_scout(&self) {
+            self.$field.end_scout()
+        }
+    };
+    // Those of the clock and of the scout are the fake's as well.
+    ($field:ident, but scout and time) => {
         fn read(&self, path: &std::path::Path, limit: usize) -> std::io::Result<Vec<u8>> {
             self.$field.read(path, limit)
         }
@@ -56,14 +78,8 @@ macro_rules! otherwise_linux {
         fn wipe(&self, path: &std::path::Path) -> std::io::Result<()> {
             self.$field.wipe(path)
         }
-        fn now(&self) -> std::time::Duration {
-            self.$field.now()
-        }
         fn wall_clock(&self) -> u64 {
             self.$field.wall_clock()
-        }
-        fn sleep(&self, time: std::time::Duration) {
-            self.$field.sleep(time)
         }
         fn watched(&self, tick: std::time::Duration, tell: &mut (dyn FnMut(std::time::Duration) + Send), work: &mut dyn FnMut()) {
             self.$field.watched(tick, tell, work)
@@ -95,18 +111,6 @@ macro_rules! otherwise_linux {
         }
         fn guard_memory(&self) {
             self.$field.guard_memory()
-        }
-        fn start_scout(&self, args: &[String]) -> std::io::Result<()> {
-            self.$field.start_scout(args)
-        }
-        fn tell_scout(&self, message: &[u8]) -> std::io::Result<()> {
-            self.$field.tell_scout(message)
-        }
-        fn hear_scout(&self, patience: std::time::Duration) -> $crate::sys::Heard {
-            self.$field.hear_scout(patience)
-        }
-        fn end_scout(&self) {
-            self.$field.end_scout()
         }
         fn restart(&self) -> std::io::Result<()> {
             self.$field.restart()

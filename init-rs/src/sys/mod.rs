@@ -15,9 +15,11 @@ mod mounting;
 pub mod netlink;
 pub mod power;
 mod programs;
-mod scouting;
+pub mod scouting;
 pub mod switch_root;
 pub mod terminal;
+
+pub use scouting::MESSAGE_MAX as SCOUT_MESSAGE_MAX;
 
 use consoles::{Consoles, Secret};
 use std::ffi::OsString;
