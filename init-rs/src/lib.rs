@@ -6,12 +6,14 @@
 pub mod boot;
 pub mod cmdline;
 pub mod devices;
+pub mod firmware;
 pub mod image;
 pub mod order;
 pub mod plan;
 pub mod pools;
 pub mod report;
 pub mod rescue;
+pub mod scout;
 pub mod sys;
 pub mod unlock;
 pub mod zfs;

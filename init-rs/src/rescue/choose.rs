@@ -1,12 +1,13 @@
 //! The roots that could be booted, as a list to choose from.
 
 use super::Scene;
+use crate::cmdline::is_block_device;
 use super::talk::Talk;
 use crate::plan::facts::{Dataset, PoolFact};
 use crate::plan::roots::{RootCandidate, candidates};
 use crate::plan::{from_zfs, names};
 use crate::pools::waits;
-use crate::sys::System;
+use crate::sys::{System, Terminals};
 use crate::zfs::ioctl::Zfs;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -51,6 +52,9 @@ fn list(roots: &[RootCandidate], mark: Option<&str>) -> String {
 /// Whether this can be the name of a root, or of a snapshot of one. Asked before the boot begins again: by then nobody is
 /// there to type another.
 pub(super) fn check(name: &str) -> Result<(), String> {
+    if is_block_device(name) {
+        return Ok(());
+    }
     let (dataset, snapshot) = name.split_once('@').map_or((name, None), |(dataset, short)| (dataset, Some(short)));
     names::check(dataset).map_err(|e| format!("{name:?} is not a dataset name: {e}"))?;
     match snapshot {
@@ -123,7 +127,7 @@ fn snapshot_of(system: &dyn System, talk: &mut Talk, name: String) -> Option<Str
 /// The menu that `taproot.menu` asks for: `current` is booted when nothing is typed in time. Returns another root that
 /// was chosen.
 pub fn offer(scene: &Scene<'_>, current: &str, countdown: Option<Duration>) -> Option<String> {
-    let mut talk = Talk::on_consoles();
+    let mut talk = Talk::on(scene.system, Terminals::All);
     let roots = roots(scene.system, scene.pools, Some(current));
     talk.say("\ntaproot: which root is to be booted?\n");
     talk.say(&list(&roots, Some(current)));

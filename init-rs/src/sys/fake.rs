@@ -5,6 +5,22 @@
 #[doc(hidden)]
 macro_rules! otherwise_linux {
     ($field:ident) => {
+        $crate::otherwise_linux!($field, but scout and time);
+        $crate::clock_and_scout_of_linux!($field);
+    };
+    // Those of the clock and of the scout are the fake's as well.
+    ($field:ident, but scout and time) => {
+        $crate::files_of_linux!($field);
+        $crate::log_of_linux!($field);
+        $crate::others_of_linux!($field);
+    };
+}
+
+/// The methods for files.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! files_of_linux {
+    ($field:ident) => {
         fn read(&self, path: &std::path::Path, limit: usize) -> std::io::Result<Vec<u8>> {
             self.$field.read(path, limit)
         }
@@ -56,23 +72,53 @@ macro_rules! otherwise_linux {
         fn wipe(&self, path: &std::path::Path) -> std::io::Result<()> {
             self.$field.wipe(path)
         }
+    };
+}
+
+/// The clock and the scout.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! clock_and_scout_of_linux {
+    ($field:ident) => {
         fn now(&self) -> std::time::Duration {
             self.$field.now()
-        }
-        fn wall_clock(&self) -> u64 {
-            self.$field.wall_clock()
         }
         fn sleep(&self, time: std::time::Duration) {
             self.$field.sleep(time)
         }
-        fn watched(&self, tick: std::time::Duration, tell: &mut (dyn FnMut(std::time::Duration) + Send), work: &mut dyn FnMut()) {
+        fn start_scout(&self, args: &[String]) -> std::io::Result<()> {
+            self.$field.start_scout(args)
+        }
+        fn tell_scout(&self, message: &[u8]) -> std::io::Result<()> {
+            self.$field.tell_scout(message)
+        }
+        fn hear_scout(&self, patience: std::time::Duration) -> $crate::sys::Heard {
+            self.$field.hear_scout(patience)
+        }
+        fn end_scout(&self) {
+            self.$field.end_scout()
+        }
+    };
+}
+
+/// Everything that is neither files nor the kernel's log.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! others_of_linux {
+    ($field:ident) => {
+        fn wall_clock(&self) -> u64 {
+            self.$field.wall_clock()
+        }
+        fn watched(
+            &self,
+            tick: std::time::Duration,
+            tell: &mut (dyn FnMut(std::time::Duration) + Send),
+            work: &mut dyn FnMut(),
+        ) {
             self.$field.watched(tick, tell, work)
         }
         fn consoles(&self, which: $crate::sys::Terminals) -> Box<dyn $crate::sys::consoles::Consoles> {
             self.$field.consoles(which)
-        }
-        fn kmsg(&self, record: &str) -> std::io::Result<()> {
-            self.$field.kmsg(record)
         }
         fn kernel_log(&self) -> Vec<String> {
             self.$field.kernel_log()
@@ -80,8 +126,13 @@ macro_rules! otherwise_linux {
         fn attach_console(&self) -> std::io::Result<()> {
             self.$field.attach_console()
         }
-        fn run(&self, program: &$crate::sys::Program, limit: Option<std::time::Duration>, output: usize, stop: &mut dyn FnMut() -> bool,
-    ) -> std::io::Result<$crate::sys::Finished> {
+        fn run(
+            &self,
+            program: &$crate::sys::Program,
+            limit: Option<std::time::Duration>,
+            output: usize,
+            stop: &mut dyn FnMut() -> bool,
+        ) -> std::io::Result<$crate::sys::Finished> {
             self.$field.run(program, limit, output, stop)
         }
         fn run_on_terminal(&self, program: &$crate::sys::Program, terminal: &std::path::Path) -> std::io::Result<()> {
@@ -96,27 +147,34 @@ macro_rules! otherwise_linux {
         fn guard_memory(&self) {
             self.$field.guard_memory()
         }
-        fn start_scout(&self, args: &[String]) -> std::io::Result<()> {
-            self.$field.start_scout(args)
-        }
-        fn tell_scout(&self, message: &[u8]) -> std::io::Result<()> {
-            self.$field.tell_scout(message)
-        }
-        fn hear_scout(&self, patience: std::time::Duration) -> $crate::sys::Heard {
-            self.$field.hear_scout(patience)
-        }
-        fn end_scout(&self) {
-            self.$field.end_scout()
-        }
         fn restart(&self) -> std::io::Result<()> {
             self.$field.restart()
         }
         fn power_off(&self) -> std::io::Result<()> {
             self.$field.power_off()
         }
-        fn hand_over(&self, new_root: &std::path::Path, init: &std::path::Path, args: &[std::ffi::OsString]) -> Result<(), $crate::sys::switch_root::SwitchError> {
+        fn hand_over(
+            &self,
+            new_root: &std::path::Path,
+            init: &std::path::Path,
+            args: &[std::ffi::OsString],
+        ) -> Result<(), $crate::sys::switch_root::SwitchError> {
             self.$field.hand_over(new_root, init, args)
         }
     };
 }
-pub use crate::otherwise_linux;
+
+/// The kernel's log.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! log_of_linux {
+    ($field:ident) => {
+        fn kmsg(&self, record: &str) -> std::io::Result<()> {
+            self.$field.kmsg(record)
+        }
+    };
+}
+pub(crate) use crate::otherwise_linux;
+
+mod tree;
+pub(crate) use tree::Tree;
