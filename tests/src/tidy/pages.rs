@@ -21,13 +21,12 @@ fn first_cells(page: &str) -> Vec<&str> {
 }
 
 fn is_kebab(word: &str) -> bool {
-    word.contains('-')
-        && !word.starts_with('-')
-        && !word.ends_with('-')
-        && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    let part = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    word.split('-').all(part)
 }
 
-/// What functions called `code` that give a `&'static str` can say, with where they stand.
+/// What functions called `code` that give a `&'static str` can say, and what fields called `code` are set to, with where
+/// they stand.
 fn codes(file: &Source) -> Vec<(String, String)> {
     let mut list = Vec::new();
     for (name, at) in file.functions() {
@@ -41,13 +40,18 @@ fn codes(file: &Source) -> Vec<(String, String)> {
             list.push((literal.to_owned(), file.at(at.start)));
         }
     }
+    for at in words(&file.product, "code") {
+        if let Some(literal) = file.text[at..].strip_prefix("code: \"").and_then(|rest| rest.split('"').next()) {
+            list.push((literal.to_owned(), file.at(at)));
+        }
+    }
     list
 }
 
-/// Codes on the page: rows whose first cell is a code and nothing else.
+/// Codes on the page: rows of its section of that name.
 fn documented_codes(page: &str) -> BTreeSet<String> {
-    let alone = |cell: &&str| cell.strip_prefix('`').and_then(|rest| rest.strip_suffix('`')).is_some_and(is_kebab);
-    first_cells(page).into_iter().filter(alone).map(|cell| cell.trim_matches('`').to_owned()).collect()
+    let section = page.split("\n## Codes\n").nth(1).unwrap_or_default().split("\n## ").next().unwrap_or_default();
+    first_cells(section).into_iter().flat_map(quoted).map(str::to_owned).collect()
 }
 
 #[test]
@@ -61,7 +65,7 @@ fn every_failure_code_is_on_the_page_of_errors() {
         .map(|(code, at)| format!("{at}: {code:?} is not in kebab-case"))
         .collect();
     for (code, at) in said.iter().filter(|(code, _)| !page.contains(code)) {
-        list.push(format!("{at}: docs/errors.md has no row | `{code}` |"));
+        list.push(format!("{at}: docs/errors.md has no row for `{code}` among its codes"));
     }
     let known: BTreeSet<&str> = said.iter().map(|(code, _)| code.as_str()).collect();
     list.extend(
@@ -79,9 +83,11 @@ fn codes_are_found() {
     let file = Source::new("x.rs", text.to_owned());
     let found: Vec<String> = codes(&file).into_iter().map(|(code, at)| format!("{at} {code}")).collect();
     assert_eq!(found, ["x.rs:3 pool-missing", "x.rs:3 no-root"]);
-    let page = "| code | x |\n|---|---|\n| `pool-missing` | y |\n| *a message* `with-word` | z |\n| `--option` | z |\n| `a_b` | z |\n";
-    assert_eq!(documented_codes(page).into_iter().collect::<Vec<_>>(), ["pool-missing"]);
-    assert!(!is_kebab("Pool-x") && !is_kebab("pool") && is_kebab("key-2-wrong"));
+    let field = Source::new("x.rs", "Explanation { code: \"bug\", x: code(), y: a.code }".to_owned());
+    assert_eq!(codes(&field), [("bug".to_owned(), "x.rs:1".to_owned())]);
+    let page = "| `x-y` | z |\n\n## Codes\n\n| code | x |\n|---|---|\n| `pool-missing` | y |\n| `bug` | z |\n\n## Next\n| `a-b` | z |\n";
+    assert_eq!(documented_codes(page).into_iter().collect::<Vec<_>>(), ["bug", "pool-missing"]);
+    assert!(!is_kebab("Pool-x") && !is_kebab("-pool") && !is_kebab("a--b") && is_kebab("key-2-wrong"));
 }
 
 /// The words of a table's first cells, without what may follow them.
