@@ -163,5 +163,7 @@ macro_rules! log_of_linux {
 }
 pub use crate::otherwise_linux;
 
+mod machine;
 mod tree;
+pub(crate) use machine::{Machine, Said};
 pub(crate) use tree::Tree;
