@@ -17,6 +17,13 @@ const MODULE_PATIENCE: Duration = Duration::from_secs(10);
 /// Between two lines that say what is awaited.
 const STATUS_EVERY: Duration = Duration::from_secs(5);
 
+/// A wait shorter than this was none.
+const IDLE: Duration = Duration::from_millis(1);
+/// Between two looks where waiting does not work.
+const TURN: Duration = Duration::from_millis(100);
+/// Pieces of news taken in at once.
+const BURST: usize = 10_000;
+
 /// The scout, or what stands for it.
 pub trait Hands {
     /// What is known now.
@@ -58,7 +65,20 @@ pub(super) fn load(hands: &RefCell<dyn Hands + '_>, modules: &[&str]) {
 /// Takes in what has happened meanwhile.
 pub(super) fn catch_up(hands: &RefCell<dyn Hands + '_>) {
     let mut hands = hands.borrow_mut();
-    while hands.hear(Duration::ZERO) {}
+    // Not for ever, should there always be more.
+    for _ in 0..BURST {
+        if !hands.hear(Duration::ZERO) {
+            return;
+        }
+    }
+}
+
+/// Waits for news. Where nobody can bring any, time must pass all the same.
+fn listen(system: &dyn System, hands: &mut (dyn Hands + '_), patience: Duration) {
+    let before = system.now();
+    if !hands.hear(patience) && system.now().saturating_sub(before) < IDLE {
+        system.sleep(patience.min(TURN));
+    }
 }
 
 /// Hears until each device has answered, or has had its time: one that is silent for long is not waited for again.
@@ -77,7 +97,7 @@ pub(super) fn read_all(system: &dyn System, hands: &RefCell<dyn Hands + '_>) {
         let settling = began.saturating_add(SETTLING).saturating_sub(now);
         let settling = Some(settling).filter(|left| !hardware.settled && !left.is_zero());
         let Some(left) = reading.max(settling) else { return };
-        hands.hear(left);
+        listen(system, &mut *hands, left);
     }
 }
 
@@ -108,7 +128,7 @@ pub(super) fn find(
             let left = if wait == Duration::MAX { String::new() } else { format!(" ({} s left)", left.as_secs()) };
             log.warn(format!("waiting for {wanted} with the key file{left}"));
         }
-        hands.hear(left.min(STATUS_EVERY));
+        listen(system, &mut *hands, left.min(STATUS_EVERY));
     }
 }
 
@@ -117,6 +137,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::devices::known::{Content, Superblock, Zfs};
     use crate::devices::swap;
+    use crate::sys::fake::{Machine, Tree};
     use crate::sys::linux::Linux;
     use std::sync::Arc;
 
@@ -184,6 +205,28 @@ pub(crate) mod tests {
         assert!(log.text().contains("waiting for LABEL=STICK with the key file ("), "{}", log.text());
         hands.borrow_mut().hardware.devices.clear();
         assert_eq!(find(Duration::from_millis(5)), None);
+    }
+
+    #[test]
+    fn where_nobody_tells_anything_time_passes_all_the_same() {
+        struct Deaf(Hardware);
+        impl Hands for Deaf {
+            fn hardware(&self) -> &Hardware {
+                &self.0
+            }
+            fn hear(&mut self, _: Duration) -> bool {
+                false
+            }
+            fn load(&mut self, _: &str, _: Duration) {}
+        }
+        let machine = Machine::new(Tree::new());
+        let hands = RefCell::new(Deaf(Hardware::default()));
+        read_all(&machine, &hands);
+        assert_eq!(machine.now(), SETTLING);
+        let log = Log::new(Arc::new(Linux::new()));
+        assert_eq!(find(&machine, &log, &hands, &Wanted::Label("x".into()), Duration::from_secs(11)), None);
+        assert_eq!(machine.now(), SETTLING + Duration::from_secs(11));
+        assert_eq!(log.text().matches("waiting for LABEL=x").count(), 3);
     }
 
     #[test]
