@@ -2,7 +2,7 @@
 //! is to be asked - another attempt, a restart or the end.
 
 use super::{Boot, Failure, person};
-use crate::cmdline::{Decided, OnFailure, Request, Selector, SnapshotSettings, Stage};
+use crate::cmdline::{self, Decided, OnFailure, Request, Selector, SnapshotSettings, Stage};
 use crate::plan::facts::Dataset;
 use crate::plan::roots;
 use crate::rescue::{Decision, Occasion, Scene};
@@ -134,9 +134,20 @@ impl Boot<'_> {
                 self.again();
             }
             Decision::Boot(name) => self.choose(&name, "chosen at the rescue prompt"),
+            Decision::Cmdline(words) => self.take_words(&words),
             Decision::Reboot => self.refused(self.system.restart()),
             Decision::PowerOff => self.refused(self.system.power_off()),
         }
+    }
+
+    /// Begins again as if the kernel command line said this.
+    fn take_words(&mut self, words: &str) {
+        self.log.info(format!("words of the next attempt, typed at the rescue prompt: {words}"));
+        let mut request = cmdline::parse(format!("{} {words}", self.image.cmdline).as_bytes());
+        super::start::hostid(self.system, &mut request, &self.log);
+        self.report.request = Some(request.clone());
+        self.course = Course::new(&request);
+        self.request = request;
     }
 
     fn refused(&self, ended: std::io::Result<()>) {

@@ -46,7 +46,7 @@ pub fn run(system: &Arc<dyn System>, args: &[String]) -> i32 {
             eprintln!("mount: {BUSYBOX}: {error}");
             return 1;
         }
-        _ if words::find(&name).is_some_and(|w| w.place == Place::Both) => return word(system, &name, &rest),
+        _ if words::find(&name).is_some_and(|w| w.place != Place::Prompt) => return word(system, &name, &rest),
         _ => {
             eprintln!("taproot-init: unknown word {name:?}\n{USAGE}{}", help());
             return 2;
@@ -56,7 +56,7 @@ pub fn run(system: &Arc<dyn System>, args: &[String]) -> i32 {
 }
 
 fn help() -> String {
-    words::help(|w| w.place == Place::Both)
+    words::help(|w| w.place != Place::Prompt)
 }
 
 /// Whether the arguments of `mount` are `DATASET [DIR]`.

@@ -84,6 +84,8 @@ impl Desk<'_> {
             "key" => key::run(self, &all),
             "mount" => self.mount(first, rest.get(1).copied()),
             "boot" => return self.boot(&all),
+            "cmdline" if all.is_empty() => self.file("/proc/cmdline", false),
+            "cmdline" => return Outcome::Decided(Decision::Cmdline(all)),
             "retry" => return Outcome::Decided(Decision::Retry),
             "wait" => return self.wait(first),
             "continue" if self.stopped => return Outcome::Decided(Decision::Continue),

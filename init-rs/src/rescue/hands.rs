@@ -28,6 +28,10 @@ const BURST: usize = 10_000;
 pub trait Hands {
     /// What is known now.
     fn hardware(&self) -> &Hardware;
+    /// The device that is meant.
+    fn find(&self, wanted: &Wanted) -> Option<&Device> {
+        self.hardware().find(wanted)
+    }
     /// Waits at most this long for news; whether there were any.
     fn hear(&mut self, patience: Duration) -> bool;
     /// Loads a module that is packed, with what it needs, and waits at most this long. Others may be built in: use tells.
@@ -114,7 +118,7 @@ pub(super) fn find(
     let mut told: Option<Duration> = None;
     let mut hands = hands.borrow_mut();
     loop {
-        if let Some(device) = hands.hardware().find(wanted) {
+        if let Some(device) = hands.find(wanted) {
             let kind = device.superblock().map(|superblock| superblock.kind.clone());
             return Some(KeyDevice { node: device.node.clone(), kind });
         }

@@ -55,6 +55,8 @@ pub enum Decision {
     Wait(Duration),
     /// Boot this dataset, or a clone of this snapshot (`dataset@snapshot`).
     Boot(String),
+    /// Try again with these words instead of those of the kernel command line.
+    Cmdline(String),
     /// Go on from where the boot was stopped.
     Continue,
     /// Restart the machine.

@@ -73,6 +73,10 @@ fn words_that_need_nothing_or_cannot_be() {
     let minutes = Decision::Wait(Duration::from_secs(90));
     assert_eq!(plain(Tree::new(), "wait 90").0, Outcome::Decided(minutes));
     assert_eq!(plain(Tree::new(), "wait 0").0, Outcome::Failed);
+    let words = Decision::Cmdline("root=ZFS=t/a ro".into());
+    assert_eq!(plain(Tree::new(), "cmdline root=ZFS=t/a ro").0, Outcome::Decided(words));
+    let shown = plain(Tree::new().with("/proc/cmdline", "zfs=t quiet\n"), "cmdline");
+    assert_eq!(shown, (Outcome::Done, "zfs=t quiet\n".to_owned()));
     let (outcome, text) = plain(Tree::new(), "continue");
     assert!(outcome == Outcome::Failed && text.contains("`retry` tries again"), "{text}");
 }
