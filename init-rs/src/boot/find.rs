@@ -7,7 +7,7 @@ use crate::cmdline::Selector;
 use crate::plan::facts::{Health, PoolFact};
 use crate::plan::select::{self, Choice, choose};
 use crate::pools::{self, Pools, Scanner};
-use crate::zfs::assemble::{Candidate, Seen, assemble};
+use crate::zfs::assemble::{Candidate, Seen, assemble, aux_devices};
 use crate::zfs::nvlist::NvList;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -172,7 +172,7 @@ impl Boot<'_> {
             let complete = leaves_there && (candidate.missing_tops() == 0 || quiet);
             let due = complete || late || (!reads_labels && self.grace_over(watched));
             if due && watched.tried.as_ref().is_none_or(|tried| !tried.is_current(candidate)) {
-                watched.tried = Some(self.pools().open(candidate, labels));
+                watched.tried = Some(self.pools().open(candidate, &aux_devices(labels)));
             }
         }
     }

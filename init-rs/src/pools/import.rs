@@ -46,17 +46,19 @@ impl Pools<'_> {
         if request.read_only {
             properties.set("readonly", Value::U64(1));
         }
-        let flags = ImportFlags { missing_log: request.missing_log, checkpoint: request.rewind };
+        let flags = ImportFlags { missing_log: request.missing_log, checkpoint: request.rewind, ..Default::default() };
         let work = Work { what: "importing", pool, guid };
+        let hidden = self.hide(config);
         let result = self.phases.time("import", || {
             work.watched(self.system, self.log, || Zfs::new(self.system).import(pool, guid, config, &properties, flags))
         });
+        drop(hidden);
         result.map_err(|e| explain(pool, e.error.errno, e.detail.as_ref().and_then(|reply| reply.list("load_info"))))
     }
 }
 
 /// The words for a refusal: errno and what `load_info` of the reply adds.
-fn explain(pool: &str, errno: i32, info: Option<&NvList>) -> ImportError {
+pub(super) fn explain(pool: &str, errno: i32, info: Option<&NvList>) -> ImportError {
     let empty = NvList::new();
     let info = info.unwrap_or(&empty);
     let missing = judge::missing_vdevs(info);

@@ -105,6 +105,13 @@ pub(super) fn read_all(system: &dyn System, hands: &RefCell<dyn Hands + '_>) {
     }
 }
 
+/// Nodes of the devices that have had their time to answer and did not.
+pub(super) fn silent(system: &dyn System, hardware: &Hardware) -> Vec<String> {
+    let now = system.now();
+    let silent = |device: &&Device| device.content == Reading::Waiting && now.saturating_sub(device.since) >= PATIENCE;
+    hardware.devices.values().filter(silent).map(|device| device.node.clone()).collect()
+}
+
 /// The device that a key file is on, waited for at most this long. What is awaited is told.
 pub(super) fn find(
     system: &dyn System,
@@ -247,5 +254,6 @@ pub(crate) mod tests {
         hands.borrow_mut().coming = vec![device("sda", "ext4", "")];
         read_all(&system, &hands);
         assert_eq!(hands.borrow().coming.len(), 1, "it has been silent since the start");
+        assert_eq!(super::silent(&system, hands.borrow().hardware()), ["/dev/sda"]);
     }
 }

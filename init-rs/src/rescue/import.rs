@@ -6,7 +6,7 @@ use crate::devices::known::Hardware;
 use crate::plan::facts::{Health, PoolFact};
 use crate::pools::{ImportRequest, Pools, fact, own_hostid};
 use crate::sys::System;
-use crate::zfs::assemble::{Candidate, Seen, assemble};
+use crate::zfs::assemble::{Candidate, Seen, assemble, aux_devices};
 use crate::zfs::ioctl::Zfs;
 use crate::zfs::label::PoolState;
 use std::path::Path;
@@ -136,8 +136,9 @@ fn await_module(desk: &Desk<'_>, patience: Duration) -> Result<(), String> {
 }
 
 fn import(desk: &mut Desk<'_>, candidate: &mut Candidate, seen: &[Seen], ways: Ways) -> Result<(), String> {
-    let pools = Pools::new(desk.system, desk.log, desk.phases);
-    let tried = pools.open(candidate, seen);
+    let silent = hands::silent(desk.system, desk.hands.borrow().hardware());
+    let pools = Pools::new(desk.system, desk.log, desk.phases).without(&silent);
+    let tried = pools.open(candidate, &aux_devices(seen));
     let pool = fact(candidate, Some(&tried.judgement), own_hostid(desk.system));
     if candidate.is_ambiguous() {
         return Err(format!("{}; detach all but one of them", pool.problem.unwrap_or_default()));

@@ -161,7 +161,7 @@ macro_rules! log_of_linux {
         }
     };
 }
-pub use crate::otherwise_linux;
+pub(crate) use crate::otherwise_linux;
 
 mod machine;
 mod tree;

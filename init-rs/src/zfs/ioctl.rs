@@ -21,6 +21,7 @@ const DST_MAX: usize = 64 * 1024 * 1024;
 const ZFS_ERR_NO_CHECKPOINT: i32 = 1026;
 const ZFS_ERR_IOC_CMD_UNAVAIL: i32 = 1029;
 const ZFS_ERR_IOC_ARG_BADTYPE: i32 = 1032;
+const ZFS_ERR_EXPORT_IN_PROGRESS: i32 = 1038;
 
 /// A failed call: which one, on what, and the kernel's errno.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +44,7 @@ pub fn describe(errno: i32) -> String {
         ZFS_ERR_IOC_CMD_UNAVAIL..=ZFS_ERR_IOC_ARG_BADTYPE => {
             "this OpenZFS does not know the call: module too old or too new for this taproot-init".into()
         }
+        ZFS_ERR_EXPORT_IN_PROGRESS => "the pool is being exported already".into(),
         1024.. => "OpenZFS-specific error".into(),
         _ => io::Error::from_raw_os_error(errno).to_string(),
     }
@@ -87,11 +89,13 @@ pub struct ImportFlags {
     pub missing_log: bool,
     /// Go back to the pool's checkpoint.
     pub checkpoint: bool,
+    /// Make the pool known by this configuration, and load it only when it is asked for: see [`Zfs::load`].
+    pub verbatim: bool,
 }
 
 impl ImportFlags {
     fn bits(self) -> u64 {
-        (u64::from(self.missing_log) * 0x4) | (u64::from(self.checkpoint) * 0x80)
+        u64::from(self.verbatim) | (u64::from(self.missing_log) * 0x4) | (u64::from(self.checkpoint) * 0x80)
     }
 }
 
@@ -226,17 +230,33 @@ impl<'a> Zfs<'a> {
         }
     }
 
-    fn is_imported(self, name: &str, guid: u64) -> bool {
-        self.pool_stats(name).is_ok_and(|config| config.u64("pool_guid") == Some(guid))
+    /// Has the kernel load a pool that an import with [`ImportFlags::verbatim`] made known, and returns its configuration. One
+    /// that cannot be loaded stays known until it is exported, unless the errno is ENOENT: another system used it last.
+    pub fn load(self, name: &str) -> Result<NvList, ImportError> {
+        let call = ZfsCall { number: POOL_STATS, name: name.as_bytes(), ..ZfsCall::default() };
+        let reply = self.query("POOL_STATS", &call).map_err(|error| ImportError { error, detail: None })?;
+        // The call itself succeeds whenever there is something to tell.
+        match i32::try_from(reply.cookie) {
+            Ok(0) => Self::decode("POOL_STATS", call.name, &reply).map_err(|error| ImportError { error, detail: None }),
+            errno => Err(ImportError {
+                error: ZfsError { call: "POOL_STATS", name: name.to_owned(), errno: errno.unwrap_or(libc::EIO) },
+                detail: NvList::decode(&reply.dst).ok(),
+            }),
+        }
     }
 
-    /// Exports a pool of which nothing is mounted (EBUSY).
-    pub fn export(self, pool: &str) -> Result<(), ZfsError> {
-        let call = ZfsCall { number: POOL_EXPORT, name: pool.as_bytes(), ..ZfsCall::default() };
+    /// Exports a pool, without force. Nothing of it may be mounted: up to OpenZFS 2.4.0 an export that fails with EBUSY has
+    /// removed the nodes of all its volumes.
+    pub fn export(self, name: &str) -> Result<(), ZfsError> {
+        let call = ZfsCall { number: POOL_EXPORT, name: name.as_bytes(), ..ZfsCall::default() };
         match self.call("EXPORT", &call)?.errno {
             0 => Ok(()),
-            errno => Err(ZfsError { call: "EXPORT", name: pool.to_owned(), errno }),
+            errno => Err(ZfsError { call: "EXPORT", name: name.to_owned(), errno }),
         }
+    }
+
+    fn is_imported(self, name: &str, guid: u64) -> bool {
+        self.pool_stats(name).is_ok_and(|config| config.u64("pool_guid") == Some(guid))
     }
 
     /// A dataset with its properties.

@@ -101,7 +101,18 @@ impl System for Machine {
         self.called(format!("mount {source} {} {fstype} {flags:#x} {data}", target.display()).trim_end().to_owned())
     }
     fn unmount(&self, target: &Path, lazy: bool) -> io::Result<()> {
-        self.called(format!("unmount {}{}", target.display(), if lazy { " lazily" } else { "" }))
+        self.called(format!("unmount {}{}", target.display(), if lazy { " lazily" } else { "" }))?;
+        let mounts = Path::new("/proc/self/mounts");
+        if let Ok(text) = self.read(mounts, 1 << 20) {
+            let text = String::from_utf8_lossy(&text);
+            let lines: Vec<&str> = text.split_inclusive('\n').collect();
+            let here = |line: &&str| line.split(' ').nth(1) == target.to_str();
+            let last = lines.iter().rposition(here);
+            let left: Vec<&str> =
+                lines.iter().enumerate().filter(|(at, _)| Some(*at) != last).map(|(_, line)| *line).collect();
+            self.write(mounts, left.concat().as_bytes())?;
+        }
+        Ok(())
     }
     crate::files_of_linux!(tree);
     crate::log_of_linux!(tree);
