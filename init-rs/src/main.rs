@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 use taproot_init::sys::{System, linux::Linux};
-use taproot_init::{boot, rescue};
+use taproot_init::{boot, rescue, scout};
 
 fn system() -> Arc<dyn System> {
     Arc::new(Linux::new())
@@ -17,11 +17,12 @@ fn system() -> Arc<dyn System> {
 #[unsafe(no_mangle)]
 pub extern "C" fn main() -> i32 {
     if std::process::id() == 1 {
-        boot::run(&system());
+        boot::run(&system(), std::env::args_os().skip(1).collect());
     }
     let args: Vec<String> = std::env::args().collect();
     match args.get(1).map(String::as_str) {
         Some("hook") => boot::hook(&system(), args.get(2..).unwrap_or_default()),
+        Some("scout") => scout::run::run(args.get(2..).unwrap_or_default()),
         _ => rescue::applet(&system(), &args),
     }
 }

@@ -20,8 +20,9 @@ use std::time::Duration;
 
 pub use describe::{Setting, settings};
 pub use parse::parse;
+pub use root::is_block_device;
 pub use settings::{
-    HostidPolicy, ImportSettings, KeyFile, KeySettings, MountSettings, OnFailure, RescueSettings, ResumeSettings,
+    Fsck, FsckSettings, HostidPolicy, ImportSettings, KeyFile, KeySettings, MountSettings, OnFailure, Repair, RescueSettings, ResumeSettings,
     SnapshotSettings, Stage, Which,
 };
 pub use words::{Word, tokenize};
@@ -61,6 +62,9 @@ pub enum Selector {
         /// Full dataset name, starting with `pool`.
         dataset: String,
     },
+    /// The file system of this block device, spelled as in fstab (`UUID=`, `LABEL=`, `PARTUUID=`, `PARTLABEL=`, `/dev/...`,
+    /// `MAJOR:MINOR`).
+    Device(String),
     /// The words name a root that cannot be used; [`crate::plan::select::choose`] refuses with this text rather than
     /// boot something that was not asked for.
     Unusable(String),
@@ -118,6 +122,10 @@ pub struct Request {
     pub read_only: Option<Decided<bool>>,
     /// `rootflags=`: mount options for the root, as given.
     pub root_flags: Option<Decided<String>>,
+    /// `rootfstype=`: types that a root on a block device may have.
+    pub root_fstype: Option<Decided<Vec<String>>>,
+    /// Checks of file systems before they are mounted.
+    pub fsck: FsckSettings,
     /// `init=`: path of the program to hand over to, in the new root.
     pub init: Option<Decided<String>>,
     /// Console level set by `quiet` (4), `debug` (10) or `loglevel=N`; messages of a lower level number are shown.
@@ -152,6 +160,19 @@ impl Request {
     /// Whether the console is to stay silent but for errors and warnings (`quiet`, or `loglevel=` up to 4).
     pub fn quiet(&self) -> bool {
         self.console_level.as_ref().is_some_and(|l| l.value <= 4)
+    }
+
+    /// The options that modules are given. The hostid that the command line gives this system is among them, in a form that
+    /// the module takes (`00bab10c`, as some boot loaders write it, is none), and as the only one: options of the command
+    /// line come behind packed ones, and the last counts.
+    pub fn options_for_modules(&self) -> Vec<ModuleOption> {
+        let mut options = self.module_options.clone();
+        if let Some(hostid) = &self.import.hostid {
+            options.retain(|o| (o.module.as_str(), o.param.as_str()) != ("spl", "spl_hostid"));
+            let value = Some(format!("{:#x}", hostid.value));
+            options.push(ModuleOption { module: "spl".to_owned(), param: "spl_hostid".to_owned(), value });
+        }
+        options
     }
 }
 

@@ -3,23 +3,19 @@
 
 mod direct;
 mod export;
-mod facts;
+mod imported;
 mod hidden;
 mod hostid;
 mod import;
 mod open;
 mod patience;
 mod progress;
-mod scan;
 mod trouble;
 
 pub use export::ExportError;
-pub use facts::{NOT_OPENED, fact, leaf_text, missing_text};
 pub use hostid::{own as own_hostid, set as set_hostid};
 pub use import::{ImportError, ImportRequest};
-pub use open::Tried;
 pub use patience::{impatient, patient_again};
-pub use scan::Scanner;
 pub use trouble::waits;
 
 use crate::report::log::Log;

@@ -2,6 +2,7 @@
 
 use super::Pools;
 use super::progress::Work;
+use crate::plan::candidates::{Opened, devices};
 use crate::sys::System;
 use crate::zfs::assemble::{Aux, Candidate, set_leaf_path};
 use crate::zfs::ioctl::Zfs;
@@ -10,34 +11,9 @@ use crate::zfs::nvlist::NvList;
 use crate::zfs::paths::{self, LeafPath};
 use std::collections::BTreeMap;
 
-/// What the kernel said of a candidate.
-#[derive(Debug, Clone)]
-pub struct Tried {
-    /// The devices it was opened with, sorted: with the same ones the answer would be the same.
-    pub devices: Vec<String>,
-    /// The verdict.
-    pub judgement: Judgement,
-    /// The kernel's reply with the label's hostid, to be handed to [`Pools::import`]; `None` if the call failed.
-    pub reply: Option<NvList>,
-}
-
-/// The devices found for a candidate, sorted.
-pub(super) fn devices(candidate: &Candidate) -> Vec<String> {
-    let mut devices: Vec<String> = candidate.leaves.iter().filter_map(|l| l.device.clone()).collect();
-    devices.sort();
-    devices
-}
-
-impl Tried {
-    /// Whether opening the candidate again could tell anything new.
-    pub fn is_current(&self, candidate: &Candidate) -> bool {
-        self.devices == devices(candidate)
-    }
-}
-
 impl Pools<'_> {
     /// Has the kernel open a candidate. With multihost protection this takes 25 s, which the log tells.
-    pub fn open(&self, candidate: &mut Candidate, aux: &[Aux]) -> Tried {
+    pub fn open(&self, candidate: &mut Candidate, aux: &[Aux]) -> Opened {
         self.settle_paths(candidate);
         self.link_aux(aux);
         let (name, devices) = (candidate.name.clone(), devices(candidate));
@@ -56,9 +32,9 @@ impl Pools<'_> {
                     }
                 }
                 fix_aux_paths(self.system, &mut reply, aux);
-                Tried { devices, judgement: judge(&reply), reply: Some(reply) }
+                Opened { devices, judgement: judge(&reply), reply: Some(reply) }
             }
-            Err(e) => Tried { devices, judgement: Judgement::failed(e.to_string()), reply: None },
+            Err(e) => Opened { devices, judgement: Judgement::failed(e.to_string()), reply: None },
         };
         self.log.info(format!("pool {name} ({}): {}", candidate.guid, tried.judgement));
         tried

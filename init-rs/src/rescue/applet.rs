@@ -79,7 +79,7 @@ fn word(system: &Arc<dyn System>, name: &str, rest: &[&str]) -> i32 {
     line.extend(system.read(Path::new("/proc/cmdline"), CMDLINE_MAX).unwrap_or_default());
     let request = cmdline::parse(&line);
     let talk = Talk::on(&**system, Terminals::Own);
-    let hands = RefCell::new(hands::Nothing::default());
+    let hands = RefCell::new(hands::Own::new(&**system, &log));
     let phases = Phases::new(Arc::clone(system));
     let mut desk =
         Desk { system: &**system, log: &log, phases: &phases, hands: &hands, talk, request, pools: &[], stopped: true };

@@ -3,6 +3,7 @@
 use crate::devices::known::{Device, Hardware, Reading};
 use crate::devices::probe::Wanted;
 use crate::report::log::Log;
+use crate::scout::Scout;
 use crate::sys::System;
 use crate::unlock::KeyDevice;
 use std::cell::RefCell;
@@ -38,24 +39,76 @@ pub trait Hands {
     fn load(&mut self, module: &str, patience: Duration);
 }
 
-/// Nobody: no device is known, and no module is loaded.
-#[derive(Debug)]
-pub struct Nothing(Hardware);
-
-impl Default for Nothing {
-    fn default() -> Self {
-        Self(Hardware { settled: true, ..Hardware::default() })
+impl Hands for Scout<'_> {
+    fn hardware(&self) -> &Hardware {
+        &self.hardware
+    }
+    fn find(&self, wanted: &Wanted) -> Option<&Device> {
+        Scout::find(self, wanted)
+    }
+    fn hear(&mut self, patience: Duration) -> bool {
+        Scout::hear(self, patience)
+    }
+    fn load(&mut self, module: &str, patience: Duration) {
+        let _ = self.wait_module(module, patience);
     }
 }
 
-impl Hands for Nothing {
+impl<T: Hands> Hands for &mut T {
     fn hardware(&self) -> &Hardware {
-        &self.0
+        (**self).hardware()
     }
-    fn hear(&mut self, _: Duration) -> bool {
-        false
+    fn find(&self, wanted: &Wanted) -> Option<&Device> {
+        (**self).find(wanted)
     }
-    fn load(&mut self, _: &str, _: Duration) {}
+    fn hear(&mut self, patience: Duration) -> bool {
+        (**self).hear(patience)
+    }
+    fn load(&mut self, module: &str, patience: Duration) {
+        (**self).load(module, patience);
+    }
+}
+
+/// A scout of one's own, started when a word first needs it: it reads every disk that is there. It loads nothing but what is
+/// asked for.
+pub(super) struct Own<'a> {
+    system: &'a dyn System,
+    log: &'a Log,
+    scout: Option<Scout<'a>>,
+    nothing: Hardware,
+}
+
+impl<'a> Own<'a> {
+    pub(super) fn new(system: &'a dyn System, log: &'a Log) -> Self {
+        Self { system, log, scout: None, nothing: Hardware::default() }
+    }
+
+    fn scout(&mut self) -> &mut Scout<'a> {
+        self.scout.get_or_insert_with(|| Scout::start(self.system, false, self.log))
+    }
+}
+
+impl Hands for Own<'_> {
+    fn hardware(&self) -> &Hardware {
+        self.scout.as_ref().map_or(&self.nothing, |scout| &scout.hardware)
+    }
+    fn find(&self, wanted: &Wanted) -> Option<&Device> {
+        self.scout.as_ref()?.find(wanted)
+    }
+    fn hear(&mut self, patience: Duration) -> bool {
+        self.scout().hear(patience)
+    }
+    fn load(&mut self, module: &str, patience: Duration) {
+        let _ = self.scout().wait_module(module, patience);
+    }
+}
+
+impl Drop for Own<'_> {
+    fn drop(&mut self) {
+        if let Some(scout) = &mut self.scout {
+            scout.stop();
+        }
+    }
 }
 
 /// Loads those of these modules that are packed.

@@ -1,10 +1,11 @@
 //! The word `import`: a pool by hand, in ways that a boot does not choose by itself.
 
 use super::desk::Desk;
-use super::{hands, pools, status};
+use super::{hands, status};
 use crate::devices::known::Hardware;
 use crate::plan::facts::{Health, PoolFact};
-use crate::pools::{ImportRequest, Pools, fact, own_hostid};
+use crate::plan::candidates::{fact, labels};
+use crate::pools::{ImportRequest, Pools, own_hostid};
 use crate::sys::System;
 use crate::zfs::assemble::{Candidate, Seen, assemble, aux_devices};
 use crate::zfs::ioctl::Zfs;
@@ -72,7 +73,7 @@ impl Ways {
 /// Pools on the disks that are not imported.
 fn candidates(system: &dyn System, hardware: &Hardware) -> (Vec<Candidate>, Vec<Seen>) {
     let imported = Zfs::new(system).imported_pools().unwrap_or_default();
-    let seen = pools::seen(hardware);
+    let seen = labels(hardware, None);
     let mut candidates = assemble(&seen);
     candidates.retain(|c| c.state != PoolState::Destroyed && imported.iter().all(|(_, guid)| *guid != c.guid));
     (candidates, seen)

@@ -8,7 +8,7 @@ mod desk;
 mod devices;
 mod explanation;
 mod export;
-pub mod hands;
+mod hands;
 mod import;
 mod key;
 pub mod lock;
@@ -144,7 +144,7 @@ pub fn last_resort(system: &Arc<dyn System>, explanation: &Explanation, policy: 
     print(&**system, &text);
     let (log, phases) = (Log::new(Arc::clone(system)), Phases::new(Arc::clone(system)));
     let report = BootReport::default();
-    let hands = RefCell::new(hands::Nothing::default());
+    let hands = RefCell::new(hands::Own::new(&**system, &log));
     let scene = Scene {
         system: &**system,
         log: &log,
