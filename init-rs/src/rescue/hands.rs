@@ -294,6 +294,20 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_scout_of_ones_own_is_started_when_a_word_needs_it() {
+        let machine = Machine::new(Tree::new());
+        let log = Log::new(Arc::new(Linux::new()));
+        drop(Own::new(&machine, &log));
+        assert!(machine.calls().is_empty());
+        let own = RefCell::new(Own::new(&machine, &log));
+        read_all(&machine, &own);
+        load(&own, &["vfat"]);
+        assert_eq!(machine.calls(), ["scout --no-modules"]);
+        assert!(own.borrow().hardware().devices.is_empty() && machine.now() < SETTLING);
+        assert!(log.text().contains("could not be started"), "{}", log.text());
+    }
+
+    #[test]
     fn only_devices_that_are_new_are_waited_for() {
         let system = Linux::new();
         let silent = Device { content: Reading::Waiting, ..device("sda", "", "") };

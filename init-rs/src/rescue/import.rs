@@ -3,8 +3,8 @@
 use super::desk::Desk;
 use super::{hands, status};
 use crate::devices::known::Hardware;
-use crate::plan::facts::{Health, PoolFact};
 use crate::plan::candidates::{fact, labels};
+use crate::plan::facts::{Health, PoolFact};
 use crate::pools::{ImportRequest, Pools, own_hostid};
 use crate::sys::System;
 use crate::zfs::assemble::{Candidate, Seen, assemble, aux_devices};

@@ -169,7 +169,8 @@ impl System for Machine {
     fn hang_up_caller(&self) -> io::Result<()> {
         self.called("hang up".to_owned())
     }
-    fn start_scout(&self, _: &[String]) -> io::Result<()> {
+    fn start_scout(&self, args: &[String]) -> io::Result<()> {
+        self.called(format!("scout {}", args.join(" ")))?;
         Err(io::ErrorKind::Unsupported.into())
     }
     fn tell_scout(&self, _: &[u8]) -> io::Result<()> {
