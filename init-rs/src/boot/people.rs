@@ -264,7 +264,7 @@ impl Boot<'_> {
                 let line = format!("attempt {failed} of {limit} failed; the next one in {delay_s} s");
                 self.log.warn(&line);
                 person::print(self.system, &format!("taproot: {line}\n"));
-                self.system.sleep(delay);
+                attempts::count_down(self.system, "trying again", delay, Decision::Retry);
                 self.again();
                 return None;
             }
