@@ -9,6 +9,10 @@ use std::process::{Command, Output};
 use taproot::inspect::{self, Listing};
 use taproot_init::devices::table::{ModuleTable, When};
 
+#[path = "../../tests/src/account.rs"]
+#[allow(unreachable_pub, reason = "public where the scenarios use it")]
+mod account;
+
 const VERSION: &str = "6.1.0-test";
 
 fn taproot(args: &[&str]) -> Output {
@@ -269,7 +273,7 @@ fn real_debian_trees() {
     for name in ["debian12-zfs2.3", "debian12-zfs2.1"] {
         let root = kit().join("trees").join(name).join("root");
         if !root.join("lib/modules").exists() {
-            eprintln!("skipped: {} is not there (make kit builds it)", root.display());
+            account::skipped(&format!("{} is not there (make kit builds it)", root.display()));
             continue;
         }
         let dir = tempfile::tempdir().unwrap();
