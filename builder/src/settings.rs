@@ -3,6 +3,7 @@
 use crate::cli::InitramfsArgs;
 use crate::initramfs::compress::Compression;
 use crate::initramfs::extras::Rescue;
+use crate::initramfs::fsck::Fsck;
 use crate::initramfs::{kernel_version, password};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
@@ -35,6 +36,7 @@ struct File {
     compress: Option<String>,
     rescue: Option<Rescue>,
     rescue_password_file: Option<PathBuf>,
+    fsck: Option<String>,
     init: Option<PathBuf>,
     add_modules: Vec<String>,
     add_files: Vec<String>,
@@ -59,6 +61,8 @@ pub struct Settings {
     pub rescue: Rescue,
     /// Hash of the password that opens the rescue prompt, in PHC form.
     pub rescue_password: Option<String>,
+    /// Programs that check file systems.
+    pub fsck: Fsck,
     /// The program that becomes `/init`.
     pub init: PathBuf,
     /// Modules asked for by name.
@@ -90,6 +94,11 @@ impl Settings {
             (None, Some(text)) => text.parse().map_err(|e| anyhow::anyhow!("compress = {text:?}: {e}"))?,
             (None, None) => Compression::default(),
         };
+        let fsck = match (&args.fsck, &file.fsck) {
+            (Some(fsck), _) => fsck.clone(),
+            (None, Some(text)) => text.parse().map_err(|e| anyhow::anyhow!("fsck = {text:?}: {e}"))?,
+            (None, None) => Fsck::default(),
+        };
         let cmdline = args.cmdline.clone().or(file.cmdline).unwrap_or_default();
         if cmdline.contains('\n') {
             bail!("the words for the command line must stand on one line");
@@ -108,6 +117,7 @@ impl Settings {
                 .or(file.rescue_password_file.as_ref())
                 .map(|path| password::read(path))
                 .transpose()?,
+            fsck,
             init: args.init.clone().or(file.init).unwrap_or_else(default_init),
             add_modules: file.add_modules.into_iter().chain(args.add_modules.iter().cloned()).collect(),
             add_files: files,

@@ -5,6 +5,7 @@ pub mod compress;
 pub mod decompress;
 pub mod elf;
 pub mod extras;
+pub mod fsck;
 pub mod host;
 pub mod index;
 pub mod modinfo;
@@ -12,6 +13,7 @@ pub mod modprobe_d;
 pub mod modules;
 pub mod password;
 pub mod preflight;
+pub mod root;
 pub mod sets;
 
 use crate::output::write_private;
@@ -22,12 +24,14 @@ use archive::{Content, Tree};
 use index::Index;
 use modprobe_d::ModprobeConfig;
 use modules::Wanted;
+use root::Known;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+use taproot_init::devices::filesystems;
 use taproot_init::devices::table::TABLE_PATH;
 use taproot_init::image::{CONFIG_PATH, ImageConfig, MANIFEST_PATH};
 use taproot_init::sys::beneath::resolve;
@@ -84,14 +88,22 @@ pub fn kernel_version(settings: &Settings) -> Result<String> {
 }
 
 /// What the settings ask for, before closure.
-fn wanted(settings: &Settings, root_disks: &[host::Chain]) -> Wanted {
-    let mut wanted = Wanted { boot: vec!["zfs".to_owned()], ..Wanted::default() };
+fn wanted(settings: &Settings, root: &Known) -> Wanted {
+    let mut wanted = Wanted::default();
+    // It takes seconds to initialise, so it begins at once, unless the root is known to be elsewhere.
+    if root.needs_zfs() {
+        wanted.boot.push("zfs".to_owned());
+    }
+    for mounted in &root.types {
+        let names = filesystems::modules(&mounted.fstype).into_iter();
+        wanted.names.extend(names.map(|name| (name.to_owned(), format!("file system of {}", mounted.what))));
+    }
     let mut add = |group: &sets::Group| {
         wanted.names.extend(group.names.iter().map(|n| ((*n).to_owned(), group.why.to_owned())));
     };
     add(&sets::ZFS);
     sets::ALWAYS.iter().for_each(&mut add);
-    let mut disks = root_disks.to_vec();
+    let mut disks = root.disks.clone();
     match settings.modules {
         ModuleSet::Generic => sets::GENERIC.iter().for_each(&mut add),
         ModuleSet::Host => disks.extend(host::disks(Path::new("/sys"))),
@@ -122,7 +134,7 @@ pub fn build(settings: &Settings, progress: &Progress) -> Result<Summary> {
     let dir = resolve(&settings.root, &Path::new("lib/modules").join(&version))?;
     let index = Index::read(&dir, &version)?;
     let modprobe = ModprobeConfig::read(&settings.root);
-    let (pools, root_disks) = root_pool(settings, progress);
+    let root = Known::find(&settings.root, progress);
     for name in &settings.add_modules {
         if index.resolve(name).is_empty()
             && !index.builtin.contains(&taproot_init::devices::table::canonical_name(name))
@@ -130,7 +142,7 @@ pub fn build(settings: &Settings, progress: &Progress) -> Result<Summary> {
             bail!("module {name} was asked for, but kernel {version} has none of that name");
         }
     }
-    let chosen = modules::close(&index, &modprobe, &wanted(settings, &root_disks));
+    let chosen = modules::close(&index, &modprobe, &wanted(settings, &root));
     lap("choose");
 
     progress.step(&format!("reading {} modules", chosen.len()));
@@ -139,7 +151,7 @@ pub fn build(settings: &Settings, progress: &Progress) -> Result<Summary> {
     lap("modules");
 
     let mut problems = preflight::Problems::default();
-    preflight::modules(&version, &index, &chosen, &packed, &root_disks, &mut problems);
+    preflight::modules(&version, &index, &chosen, &packed, &root, &mut problems);
     let init = fs::read(&settings.init).with_context(|| {
         format!("{}: expected the static taproot-init; name it with --init", settings.init.display())
     })?;
@@ -177,6 +189,10 @@ pub fn build(settings: &Settings, progress: &Progress) -> Result<Summary> {
     }
     let absent_firmware = extras::firmware(&mut tree, &settings.root, &firmware)?;
     extras::rescue(&mut tree, &settings.root, settings.rescue)?;
+    let generic = settings.modules == ModuleSet::Generic;
+    for note in fsck::pack(&mut tree, &settings.root, &settings.fsck, generic, &root.types)? {
+        progress.note(&note);
+    }
     for (source, target) in &settings.add_files {
         add_file(&mut tree, &settings.root, source, target)?;
     }
@@ -185,7 +201,8 @@ pub fn build(settings: &Settings, progress: &Progress) -> Result<Summary> {
         packer: format!("taproot {}", env!("CARGO_PKG_VERSION")),
         cmdline: settings.cmdline.clone(),
         rescue_password: settings.rescue_password.clone(),
-        pools,
+        pools: root.pools,
+        root: root.plain,
     };
     tree.file(TABLE_PATH, table.render().into_bytes(), "modules, their order and the devices they drive")?;
     tree.file(CONFIG_PATH, image.render().into_bytes(), "what was known when packing")?;
@@ -226,23 +243,6 @@ fn hostid(root: &Path) -> Result<Option<Vec<u8>>> {
         Ok(bytes) => Ok(Some(bytes)),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e).with_context(|| format!("{}: reading the hostid", path.display())),
-    }
-}
-
-/// The pool of this machine's root and what its disks hang on; nothing when another tree is packed.
-fn root_pool(settings: &Settings, progress: &Progress) -> (Vec<taproot_init::image::ExpectedPool>, Vec<host::Chain>) {
-    if settings.root != Path::new("/") {
-        return (vec![], vec![]);
-    }
-    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    let Some(name) = host::root_pool(&mounts) else { return (vec![], vec![]) };
-    let members = host::members(Path::new("/sys"), Path::new("/dev"), &name);
-    match host::expected(&name, &members, host::imported_guid(&name)) {
-        Ok((pool, disks)) => (vec![pool], disks.iter().map(|disk| host::chain(Path::new("/sys"), disk)).collect()),
-        Err(why) => {
-            progress.note(&format!("/ is on pool {name}, but the image does not expect it: {why}"));
-            (vec![], vec![])
-        }
     }
 }
 

@@ -89,7 +89,9 @@ fn wait(
     let deadline = Instant::now() + patience;
     let mut told = false;
     loop {
-        if let Some(device) = prober.find(&wanted, &mut |path, offset, buf| crate::sys::device::read_at(path, offset, buf)) {
+        if let Some(device) =
+            prober.find(&wanted, &mut |path, offset, buf| crate::sys::device::read_at(path, offset, buf))
+        {
             return Some(device);
         }
         let left = deadline.saturating_duration_since(Instant::now());

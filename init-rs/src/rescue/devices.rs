@@ -52,7 +52,9 @@ fn identity(dir: &Path) -> String {
 pub(super) fn kind(system: &dyn System, node: &Path, bytes: u64) -> String {
     let has = |at: u64, magic: &[u8]| {
         let mut buffer = vec![0; magic.len()];
-        at + magic.len() as u64 <= bytes && crate::sys::device::read_at(node, at, &mut buffer).is_ok() && buffer == magic
+        at + magic.len() as u64 <= bytes
+            && crate::sys::device::read_at(node, at, &mut buffer).is_ok()
+            && buffer == magic
     };
     let mut read = |offset: u64, buf: &mut [u8]| crate::sys::device::read_at(node, offset, buf);
     if let Ok(label) = read_labels(&mut read, bytes) {

@@ -65,13 +65,7 @@ pub trait Consoles: std::fmt::Debug {
     /// Asks on every console and returns the first line that is typed. Without `echo` nothing typed is shown, and what was
     /// typed before the question is thrown away. The timeout begins anew while somebody types. `stop` is asked a few times
     /// a second whether the question became needless.
-    fn ask(
-        &mut self,
-        question: &str,
-        echo: bool,
-        timeout: Option<Duration>,
-        stop: &mut dyn FnMut() -> bool,
-    ) -> Answer;
+    fn ask(&mut self, question: &str, echo: bool, timeout: Option<Duration>, stop: &mut dyn FnMut() -> bool) -> Answer;
 }
 
 /// The active consoles of this machine.
@@ -109,7 +103,6 @@ impl Tty {
         };
         Self(paths.iter().filter_map(open).collect())
     }
-
 }
 
 impl Consoles for Tty {
@@ -123,13 +116,7 @@ impl Consoles for Tty {
         }
     }
 
-    fn ask(
-        &mut self,
-        question: &str,
-        echo: bool,
-        timeout: Option<Duration>,
-        stop: &mut dyn FnMut() -> bool,
-    ) -> Answer {
+    fn ask(&mut self, question: &str, echo: bool, timeout: Option<Duration>, stop: &mut dyn FnMut() -> bool) -> Answer {
         let modes: Vec<Option<Termios>> = self.0.iter().map(|c| line_mode(&c.file, echo)).collect();
         self.print(question);
         let answer = self.wait(timeout, stop);

@@ -65,7 +65,12 @@ macro_rules! otherwise_linux {
         fn sleep(&self, time: std::time::Duration) {
             self.$field.sleep(time)
         }
-        fn watched(&self, tick: std::time::Duration, tell: &mut (dyn FnMut(std::time::Duration) + Send), work: &mut dyn FnMut()) {
+        fn watched(
+            &self,
+            tick: std::time::Duration,
+            tell: &mut (dyn FnMut(std::time::Duration) + Send),
+            work: &mut dyn FnMut(),
+        ) {
             self.$field.watched(tick, tell, work)
         }
         fn consoles(&self, which: $crate::sys::Terminals) -> Box<dyn $crate::sys::consoles::Consoles> {
@@ -80,8 +85,13 @@ macro_rules! otherwise_linux {
         fn attach_console(&self) -> std::io::Result<()> {
             self.$field.attach_console()
         }
-        fn run(&self, program: &$crate::sys::Program, limit: Option<std::time::Duration>, output: usize, stop: &mut dyn FnMut() -> bool,
-    ) -> std::io::Result<$crate::sys::Finished> {
+        fn run(
+            &self,
+            program: &$crate::sys::Program,
+            limit: Option<std::time::Duration>,
+            output: usize,
+            stop: &mut dyn FnMut() -> bool,
+        ) -> std::io::Result<$crate::sys::Finished> {
             self.$field.run(program, limit, output, stop)
         }
         fn run_on_terminal(&self, program: &$crate::sys::Program, terminal: &std::path::Path) -> std::io::Result<()> {
@@ -114,7 +124,12 @@ macro_rules! otherwise_linux {
         fn power_off(&self) -> std::io::Result<()> {
             self.$field.power_off()
         }
-        fn hand_over(&self, new_root: &std::path::Path, init: &std::path::Path, args: &[std::ffi::OsString]) -> Result<(), $crate::sys::switch_root::SwitchError> {
+        fn hand_over(
+            &self,
+            new_root: &std::path::Path,
+            init: &std::path::Path,
+            args: &[std::ffi::OsString],
+        ) -> Result<(), $crate::sys::switch_root::SwitchError> {
             self.$field.hand_over(new_root, init, args)
         }
     };

@@ -5,8 +5,8 @@ use super::consoles::{Consoles, Secret, Tty};
 use super::scouting::Process;
 use super::switch_root::SwitchError;
 use super::{
-    FileInfo, Finished, Heard, Program, System, Terminals, ZfsCall, ZfsReply, entry, files, power, programs, switch_root,
-    terminal,
+    FileInfo, Finished, Heard, Program, System, Terminals, ZfsCall, ZfsReply, entry, files, power, programs,
+    switch_root, terminal,
 };
 use nix::time::{ClockId, clock_gettime};
 use std::ffi::OsString;
