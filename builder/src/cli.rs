@@ -1,6 +1,6 @@
 //! The command line of `taproot`; man pages and completions come from it.
 
-use crate::initramfs::compress::Compression;
+use crate::initramfs::compress::{Compression, ModuleCompression};
 use crate::initramfs::extras::Rescue;
 use crate::initramfs::fsck::Fsck;
 use crate::settings::ModuleSet;
@@ -48,7 +48,7 @@ pub enum Command {
 #[command(
     after_help = "The image is written under a temporary name, synced and renamed, readable by its owner only. The same input \
     gives the same bytes. An image that could not boot is refused with the reasons, and no file is left behind.\n\n\
-    The configuration file takes kernel, output, modules, compress, rescue, rescue-password-file, fsck, init and cmdline as texts, \
+    The configuration file takes kernel, output, modules, compress, compress-modules, rescue, rescue-password-file, fsck, init and cmdline as texts, \
     add-modules and add-files as lists (add-modules = [\"xfs\"]), and microcode as true or false.\n\n\
     Examples:\n  taproot initramfs\n  taproot initramfs --modules generic --rescue full --compress zstd:19\n  \
     taproot initramfs --root /mnt/tree --kernel 6.12.9-amd64 --output /mnt/esp/initramfs.img\n  \
@@ -70,6 +70,9 @@ pub struct InitramfsArgs {
     /// zstd, lz4, xz, gzip or none, with an optional level [default: zstd:9]
     #[arg(long, value_name = "NAME[:LEVEL]")]
     pub compress: Option<Compression>,
+    /// Each module by itself: zstd with an optional level, or none; a boot decompresses only those that it loads [default: zstd:9]
+    #[arg(long, value_name = "NAME[:LEVEL]")]
+    pub compress_modules: Option<ModuleCompression>,
     /// Programs for the rescue shell: busybox with zpool, zfs and zdb; busybox; or the built-in prompt alone [default: small]
     #[arg(long, value_enum)]
     pub rescue: Option<Rescue>,

@@ -1,7 +1,7 @@
 //! The settings of one image: command line over configuration file over defaults.
 
 use crate::cli::InitramfsArgs;
-use crate::initramfs::compress::Compression;
+use crate::initramfs::compress::{Compression, ModuleCompression};
 use crate::initramfs::extras::Rescue;
 use crate::initramfs::fsck::Fsck;
 use crate::initramfs::{kernel_version, password};
@@ -34,6 +34,7 @@ struct File {
     output: Option<PathBuf>,
     modules: Option<ModuleSet>,
     compress: Option<String>,
+    compress_modules: Option<String>,
     rescue: Option<Rescue>,
     rescue_password_file: Option<PathBuf>,
     fsck: Option<String>,
@@ -57,6 +58,8 @@ pub struct Settings {
     pub modules: ModuleSet,
     /// How it is compressed.
     pub compress: Compression,
+    /// How each module is.
+    pub compress_modules: ModuleCompression,
     /// What the rescue shell has.
     pub rescue: Rescue,
     /// Hash of the password that opens the rescue prompt, in PHC form.
@@ -94,6 +97,11 @@ impl Settings {
             (None, Some(text)) => text.parse().map_err(|e| anyhow::anyhow!("compress = {text:?}: {e}"))?,
             (None, None) => Compression::default(),
         };
+        let compress_modules = match (args.compress_modules, &file.compress_modules) {
+            (Some(compress), _) => compress,
+            (None, Some(text)) => text.parse().map_err(|e| anyhow::anyhow!("compress-modules = {text:?}: {e}"))?,
+            (None, None) => ModuleCompression::default(),
+        };
         let fsck = match (&args.fsck, &file.fsck) {
             (Some(fsck), _) => fsck.clone(),
             (None, Some(text)) => text.parse().map_err(|e| anyhow::anyhow!("fsck = {text:?}: {e}"))?,
@@ -110,6 +118,7 @@ impl Settings {
             output: args.output.clone().or(file.output).unwrap_or_default(),
             modules: args.modules.or(file.modules).unwrap_or_default(),
             compress,
+            compress_modules,
             rescue: args.rescue.or(file.rescue).unwrap_or_default(),
             rescue_password: args
                 .rescue_password_file

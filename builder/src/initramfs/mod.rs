@@ -146,7 +146,7 @@ pub fn build(settings: &Settings, progress: &Progress) -> Result<Summary> {
     lap("choose");
 
     progress.step(&format!("reading {} modules", chosen.len()));
-    let mut packed = modules::read(&index, &version, &chosen)?;
+    let mut packed = modules::read(&index, &version, &chosen, settings.compress_modules.level())?;
     let table = modules::table(&index, &modprobe, &chosen, &packed);
     lap("modules");
 

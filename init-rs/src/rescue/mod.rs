@@ -30,7 +30,7 @@ use crate::report::boot::BootReport;
 use crate::report::log::Log;
 use crate::sys::consoles::{Consoles as _, Tty};
 use crate::sys::linux::Linux;
-use crate::sys::{System, power};
+use crate::sys::{System, backtrace, power};
 use menu::Menu;
 use std::time::Duration;
 
@@ -150,6 +150,9 @@ pub fn catch_panics(policy: OnFailure, password: Option<String>) {
     std::panic::set_hook(Box::new(move |info| {
         let problem = format!("a bug in taproot-init: {info}");
         let _ = std::fs::write("/dev/kmsg", format!("<2>taproot: {problem}\n"));
+        for line in backtrace::lines() {
+            let _ = std::fs::write("/dev/kmsg", format!("<2>taproot:   {line}\n"));
+        }
         last_resort(&problem, policy, password.as_deref());
     }));
 }
