@@ -1,6 +1,5 @@
 //! Disks and partitions that may hold a pool, from `/sys/class/block`; devtmpfs has made their nodes.
 
-use crate::order;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -75,7 +74,7 @@ pub fn enumerate(sys: &Path, dev: &Path) -> Inventory {
 pub fn names(sys: &Path) -> Vec<String> {
     let entries = fs::read_dir(sys.join("class/block")).into_iter().flatten().flatten();
     let mut names: Vec<String> = entries.filter_map(|e| e.file_name().into_string().ok()).collect();
-    order::sort(&mut names);
+    names.sort();
     names
 }
 
@@ -134,7 +133,7 @@ fn look(dir: &Path, name: &str, dev: &Path) -> Result<BlockDevice, SkipReason> {
 fn entries(dir: &Path) -> Vec<String> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let mut names: Vec<String> = entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
-    order::sort(&mut names);
+    names.sort();
     names
 }
 

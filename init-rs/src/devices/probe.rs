@@ -13,7 +13,6 @@ pub use partition::gpt;
 pub use superblock::{Superblock, superblock};
 
 use super::block;
-use crate::order;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
@@ -136,7 +135,7 @@ impl Prober {
             return Some(Found { kind: probe(&node, read_at).ok().flatten().map(|s| s.kind), node });
         }
         let names = block::names(&self.sys);
-        order::retain(&mut self.read, |name, _| names.contains(name));
+        self.read.retain(|name, _| names.contains(name));
         let mut partitions = names.iter().map(|name| partition::Partition::new(&self.sys, &self.dev, name));
         let name = match wanted {
             Wanted::Number(major, minor) => {

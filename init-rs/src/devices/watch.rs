@@ -1,6 +1,5 @@
 //! Follows the devices as they come and go: feeds the module loader, and wakes the boot when disks change.
 
-use crate::order;
 use std::collections::BTreeSet;
 use std::io::{self, PipeReader, PipeWriter, Write as _};
 use std::os::fd::AsFd;
@@ -253,7 +252,7 @@ impl Watch {
                 walked_at = ended;
                 self.coldplug();
             }
-            let now = order::set(block::names(&self.sys));
+            let now = block::names(&self.sys).into_iter().collect::<BTreeSet<_>>();
             if now != known {
                 self.change(|c| {
                     now.difference(&known).for_each(|name| c.add(name));

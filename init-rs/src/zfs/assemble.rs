@@ -12,7 +12,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::label::{Label, PoolState};
 use super::nvlist::{NvList, Value};
-use crate::order;
 
 pub use tree::set_leaf_path;
 
@@ -143,7 +142,7 @@ impl Candidate {
 pub fn aux_devices(seen: &[Seen]) -> Vec<(u64, String)> {
     let aux = seen.iter().filter(|s| s.label.is_aux());
     let mut found: Vec<_> = aux.filter_map(|s| Some((s.label.guid()?, s.device.clone()))).collect();
-    order::sort(&mut found);
+    found.sort();
     found.dedup();
     found
 }
@@ -158,7 +157,7 @@ pub fn assemble(seen: &[Seen]) -> Vec<Candidate> {
     }
     let mut candidates: Vec<Candidate> =
         pools.into_iter().filter_map(|(guid, devices)| assemble_pool(guid, devices)).collect();
-    order::sort_by(&mut candidates, |a, b| (&a.name, a.guid).cmp(&(&b.name, b.guid)));
+    candidates.sort_by(|a, b| (&a.name, a.guid).cmp(&(&b.name, b.guid)));
     candidates
 }
 
@@ -203,7 +202,7 @@ impl<'a> Member<'a> {
 fn assemble_pool(guid: u64, mut devices: Vec<&Seen>) -> Option<Candidate> {
     // Newest first; the rest of the key makes the result independent of the order given.
     let encoded = |s: &Seen| s.label.config.encode_xdr();
-    order::sort_by(&mut devices, |a, b| {
+    devices.sort_by(|a, b| {
         let newer = b.label.txg().cmp(&a.label.txg()).then_with(|| a.device.cmp(&b.device));
         newer.then_with(|| encoded(a).cmp(&encoded(b)))
     });
@@ -265,7 +264,7 @@ fn slot_count(newest: &Label, tops: &BTreeMap<u64, &NvList>, problems: &mut Vec<
 /// One tree for each slot: the vdev found, or that it is a hole or missing. Vdevs beyond the last slot drop out.
 fn fill_slots(newest: &Label, tops: &BTreeMap<u64, &NvList>, slots: u64) -> Vec<NvList> {
     let holes = newest.config.u64s("hole_array").unwrap_or_default();
-    let holes = order::set(holes.iter().copied());
+    let holes = holes.iter().copied().collect::<BTreeSet<_>>();
     let placeholder = |kind: &str, id: u64| -> NvList {
         [("type", Value::text(kind)), ("id", Value::U64(id)), ("guid", Value::U64(0))].into_iter().collect()
     };
@@ -316,7 +315,7 @@ fn assign_devices(leaves: &mut [Leaf], members: &[Member<'_>], problems: &mut Ve
         });
         let recorded = found.iter().find(|m| Some(m.device) == leaf.recorded_path.as_deref());
         leaf.device = recorded.or(found.first()).map(|m| m.device.to_owned());
-        let devices = order::set(found.iter().map(|m| m.device.to_owned()));
+        let devices = found.iter().map(|m| m.device.to_owned()).collect::<BTreeSet<_>>();
         if devices.len() > 1 {
             let decided = recorded.is_some();
             problems.push(Problem::Duplicate { guid: leaf.guid, devices: devices.into_iter().collect(), decided });

@@ -4,7 +4,6 @@
 //! children right after it was listed, while the kernel still holds it open, and two branches are walked at a time.
 
 use super::ioctl::{Objset, ObjsetKind, Zfs, ZfsError, text};
-use crate::order;
 use crate::sys::ZfsCall;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -78,7 +77,7 @@ impl Zfs<'_> {
             return Err(error);
         }
         all.append(&mut lock(&shared.found));
-        order::sort_by(&mut all, |a, b| a.name.cmp(&b.name));
+        all.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(Walk { found: all, complete: shared.count.load(Ordering::Relaxed) <= limit })
     }
 

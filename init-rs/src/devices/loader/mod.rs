@@ -23,7 +23,6 @@ use procfs::{FromRead as _, KernelModules};
 
 use super::aliases::AliasIndex;
 use super::table::{Module, ModuleTable, When, canonical_name};
-use crate::order;
 
 /// How much a line to the log matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -145,7 +144,7 @@ pub fn loaded_modules(proc_modules: &Path) -> Vec<String> {
     let Ok(KernelModules(modules)) = KernelModules::from_file(proc_modules) else { return Vec::new() };
     let live = modules.into_values().filter(|module| module.state == "Live");
     let mut names: Vec<String> = live.map(|module| canonical_name(&module.name)).collect();
-    order::sort(&mut names);
+    names.sort();
     names
 }
 
@@ -409,7 +408,7 @@ impl Inner {
         shared.requests += 1;
         shared.outstanding += fresh.len();
         // The packed order, so that what the packer put first (the long ones' dependencies) is begun first.
-        order::sort(&mut fresh);
+        fresh.sort_unstable();
         let mut done = Vec::new();
         for &index in &fresh {
             let mut open = 0;

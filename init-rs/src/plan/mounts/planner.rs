@@ -1,6 +1,6 @@
 //! The rules, one dataset or fstab line at a time.
 
-use crate::order;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::foreign::foreign;
@@ -54,10 +54,10 @@ impl<'a> Planner<'a> {
             root,
             settings: &request.mounts,
             read_only: request.import.read_only.value.then_some(true),
-            datasets: order::map(all.iter().map(|d| (d.name.as_str(), d))),
+            datasets: all.iter().map(|d| (d.name.as_str(), d)).collect(),
             environments: Environments::new(root, all),
-            mounted: order::map([("/".to_owned(), root.name.clone())]),
-            done: order::set([root.name.clone()]),
+            mounted: [("/".to_owned(), root.name.clone())].into(),
+            done: [root.name.clone()].into(),
             steps: Vec::new(),
             skipped: BTreeMap::new(),
             warnings: Vec::new(),
@@ -100,7 +100,7 @@ impl<'a> Planner<'a> {
         let ours = |d: &&Dataset| d.kind == Kind::Filesystem && names::pool_of(&d.name) == pool;
         let mut by_nearness: Vec<&Dataset> = self.datasets.values().copied().filter(ours).collect();
         let shared = |d: &Dataset| shared_parts(&d.name, &self.root.name);
-        order::sort_by(&mut by_nearness, |a, b| shared(b).cmp(&shared(a)));
+        by_nearness.sort_by_key(|b| Reverse(shared(b)));
         for dataset in by_nearness {
             if !self.done.contains(&dataset.name)
                 && let Err(why) = self.try_property(dataset)
