@@ -68,6 +68,7 @@ pub const GENERIC: &[Group] = &[
         why: "SD cards and eMMC",
         names: &["mmc_block", "sdhci_pci", "sdhci_acpi", "rtsx_pci_sdmmc", "rtsx_usb_sdmmc"],
     },
+    Group { why: "UFS", names: &["ufshcd_pci"] },
     Group { why: "Hyper-V disks", names: &["hv_vmbus", "hv_storvsc", "pci_hyperv"] },
     Group { why: "Xen disks", names: &["xen_blkfront", "xen_scsifront"] },
     Group { why: "VMware disks", names: &["vmw_pvscsi"] },

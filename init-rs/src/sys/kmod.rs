@@ -1,6 +1,6 @@
 //! Kernel modules: `finit_module(2)`, and `init_module(2)` for those that we decompress.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
@@ -26,9 +26,13 @@ pub fn load(path: &Path, params: &str) -> io::Result<()> {
     let result = match algorithm(path) {
         None => finit_module(File::open(path)?, &params, ModuleInitFlags::empty()),
         Some(algorithm) if fs::read_to_string(KERNEL_ALGORITHM).is_ok_and(|text| text.trim() == algorithm) => {
-            finit_module(File::open(path)?, &params, COMPRESSED_FILE)
+            match finit_module(File::open(path)?, &params, COMPRESSED_FILE) {
+                // What it says of a frame that it does not take; of parameters too, which then is said again.
+                Err(Errno::EINVAL | Errno::EOPNOTSUPP) if algorithm == "zstd" => ours(path, &params)?,
+                result => result,
+            }
         }
-        Some("zstd") => init_module(&decompress(&fs::read(path)?)?, &params),
+        Some("zstd") => ours(path, &params)?,
         Some(other) => {
             let why = format!("this kernel does not decompress modules by {other}; pack them uncompressed or as zstd");
             return Err(io::Error::new(io::ErrorKind::Unsupported, why));
@@ -38,6 +42,11 @@ pub fn load(path: &Path, params: &str) -> io::Result<()> {
         Ok(()) | Err(Errno::EEXIST) => Ok(()),
         Err(errno) => Err(errno.into()),
     }
+}
+
+/// Inserts a module that we decompress.
+fn ours(path: &Path, params: &CStr) -> io::Result<nix::Result<()>> {
+    Ok(init_module(&decompress(&fs::read(path)?)?, params))
 }
 
 /// What a module file is compressed by, as the kernel calls it.
