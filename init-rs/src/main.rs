@@ -4,19 +4,25 @@
 //! init without a console; so `main` is the C one.
 #![no_main]
 
-use taproot_init::{boot, rescue, scout, sys::linux::Linux};
+use std::sync::Arc;
+use taproot_init::sys::{System, linux::Linux};
+use taproot_init::{boot, rescue, scout};
+
+fn system() -> Arc<dyn System> {
+    Arc::new(Linux::new())
+}
 
 /// The C entry point; arguments are read through `std::env`.
 #[allow(unsafe_code)] // SAFETY: the only symbol of this name, with C's signature
 #[unsafe(no_mangle)]
 pub extern "C" fn main() -> i32 {
     if std::process::id() == 1 {
-        boot::run(&Linux::new());
+        boot::run(&system(), std::env::args_os().skip(1).collect());
     }
     let args: Vec<String> = std::env::args().collect();
     match args.get(1).map(String::as_str) {
-        Some("hook") => boot::hook(&Linux::new(), args.get(2..).unwrap_or_default()),
+        Some("hook") => boot::hook(&system(), args.get(2..).unwrap_or_default()),
         Some("scout") => scout::run::run(args.get(2..).unwrap_or_default()),
-        _ => rescue::applet(&args),
+        _ => rescue::applet(&system(), &args),
     }
 }

@@ -13,7 +13,7 @@ pub struct ImportRequest<'a> {
     pub pool: &'a str,
     /// Its guid.
     pub guid: u64,
-    /// TRYIMPORT's reply (see [`super::Tried`]), whole.
+    /// TRYIMPORT's reply (see [`crate::plan::candidates::Opened`]), whole.
     pub config: &'a NvList,
     /// Import read-only: nothing is written, and no log is replayed.
     pub read_only: bool,
@@ -48,9 +48,11 @@ impl Pools<'_> {
         }
         let flags = ImportFlags { missing_log: request.missing_log, checkpoint: request.rewind };
         let work = Work { what: "importing", pool, guid };
+        let hidden = self.hide(config);
         let result = self.phases.time("import", || {
-            work.watched(self.log, || Zfs::new(self.system).import(pool, guid, config, &properties, flags))
+            work.watched(self.system, self.log, || Zfs::new(self.system).import(pool, guid, config, &properties, flags))
         });
+        drop(hidden);
         result.map_err(|e| explain(pool, e.error.errno, e.detail.as_ref().and_then(|reply| reply.list("load_info"))))
     }
 }

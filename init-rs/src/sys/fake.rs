@@ -5,28 +5,17 @@
 #[doc(hidden)]
 macro_rules! otherwise_linux {
     ($field:ident) => {
-        $crate::otherwise_linux!($field, but scout and time);
-        fn now(&self) -> std::time::Duration {
-            self.$field.now()
-        }
-        fn sleep(&self, time: std::time::Duration) {
-            self.$field.sleep(time)
-        }
-        fn start_scout(&self, args: &[String]) -> std::io::Result<()> {
-            self.$field.start_scout(args)
-        }
-        fn tell_scout(&self, message: &[u8]) -> std::io::Result<()> {
-            self.$field.tell_scout(message)
-        }
-        fn hear_scout(&self, patience: std::time::Duration) -> $crate::sys::Heard {
-            self.$field.hear_scout(patience)
-        }
-        fn end_scout(&self) {
-            self.$field.end_scout()
-        }
+        $crate::files_of_linux!($field);
+        $crate::log_of_linux!($field);
+        $crate::others_of_linux!($field);
     };
-    // Those of the clock and of the scout are the fake's as well.
-    ($field:ident, but scout and time) => {
+}
+
+/// The methods for files.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! files_of_linux {
+    ($field:ident) => {
         fn read(&self, path: &std::path::Path, limit: usize) -> std::io::Result<Vec<u8>> {
             self.$field.read(path, limit)
         }
@@ -78,17 +67,54 @@ macro_rules! otherwise_linux {
         fn wipe(&self, path: &std::path::Path) -> std::io::Result<()> {
             self.$field.wipe(path)
         }
+    };
+}
+
+/// Everything that is neither files nor the kernel's log.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! others_of_linux {
+    ($field:ident) => {
+        $crate::rest_of_linux!($field);
+        fn now(&self) -> std::time::Duration {
+            self.$field.now()
+        }
+        fn sleep(&self, time: std::time::Duration) {
+            self.$field.sleep(time)
+        }
+        fn start_scout(&self, args: &[String]) -> std::io::Result<()> {
+            self.$field.start_scout(args)
+        }
+        fn tell_scout(&self, message: &[u8]) -> std::io::Result<()> {
+            self.$field.tell_scout(message)
+        }
+        fn hear_scout(&self, patience: std::time::Duration) -> $crate::sys::Heard {
+            self.$field.hear_scout(patience)
+        }
+        fn end_scout(&self) {
+            self.$field.end_scout()
+        }
+    };
+}
+
+/// Everything that is neither files nor the kernel's log, and has to do with neither the clock nor the scout.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! rest_of_linux {
+    ($field:ident) => {
         fn wall_clock(&self) -> u64 {
             self.$field.wall_clock()
         }
-        fn watched(&self, tick: std::time::Duration, tell: &mut (dyn FnMut(std::time::Duration) + Send), work: &mut dyn FnMut()) {
+        fn watched(
+            &self,
+            tick: std::time::Duration,
+            tell: &mut (dyn FnMut(std::time::Duration) + Send),
+            work: &mut dyn FnMut(),
+        ) {
             self.$field.watched(tick, tell, work)
         }
         fn consoles(&self, which: $crate::sys::Terminals) -> Box<dyn $crate::sys::consoles::Consoles> {
             self.$field.consoles(which)
-        }
-        fn kmsg(&self, record: &str) -> std::io::Result<()> {
-            self.$field.kmsg(record)
         }
         fn kernel_log(&self) -> Vec<String> {
             self.$field.kernel_log()
@@ -96,8 +122,13 @@ macro_rules! otherwise_linux {
         fn attach_console(&self) -> std::io::Result<()> {
             self.$field.attach_console()
         }
-        fn run(&self, program: &$crate::sys::Program, limit: Option<std::time::Duration>, output: usize, stop: &mut dyn FnMut() -> bool,
-    ) -> std::io::Result<$crate::sys::Finished> {
+        fn run(
+            &self,
+            program: &$crate::sys::Program,
+            limit: Option<std::time::Duration>,
+            output: usize,
+            stop: &mut dyn FnMut() -> bool,
+        ) -> std::io::Result<$crate::sys::Finished> {
             self.$field.run(program, limit, output, stop)
         }
         fn run_on_terminal(&self, program: &$crate::sys::Program, terminal: &std::path::Path) -> std::io::Result<()> {
@@ -118,9 +149,28 @@ macro_rules! otherwise_linux {
         fn power_off(&self) -> std::io::Result<()> {
             self.$field.power_off()
         }
-        fn hand_over(&self, new_root: &std::path::Path, init: &std::path::Path, args: &[std::ffi::OsString]) -> Result<(), $crate::sys::switch_root::SwitchError> {
+        fn hand_over(
+            &self,
+            new_root: &std::path::Path,
+            init: &std::path::Path,
+            args: &[std::ffi::OsString],
+        ) -> Result<(), $crate::sys::switch_root::SwitchError> {
             self.$field.hand_over(new_root, init, args)
         }
     };
 }
-pub use crate::otherwise_linux;
+
+/// The kernel's log.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! log_of_linux {
+    ($field:ident) => {
+        fn kmsg(&self, record: &str) -> std::io::Result<()> {
+            self.$field.kmsg(record)
+        }
+    };
+}
+pub(crate) use crate::otherwise_linux;
+
+mod tree;
+pub(crate) use tree::Tree;
