@@ -83,7 +83,10 @@ impl Boot<'_> {
         let result = match finished {
             // A file system without a program that can be executed is mounted as it would be without any.
             Err(e) => {
-                self.trouble(format!("{} could not be run ({e}), so {node} is mounted unchecked", program.path.display()));
+                self.trouble(format!(
+                    "{} could not be run ({e}), so {node} is mounted unchecked",
+                    program.path.display()
+                ));
                 Ok(())
             }
             Ok(finished) => {
@@ -108,7 +111,9 @@ impl Boot<'_> {
         };
         if status & !(CORRECTED | REBOOT) == 0 {
             if status != 0 {
-                self.trouble(format!("the file system on {node} had errors, which were repaired (fsck status {status})"));
+                self.trouble(format!(
+                    "the file system on {node} had errors, which were repaired (fsck status {status})"
+                ));
             }
             return Ok(());
         }
