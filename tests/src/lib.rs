@@ -5,6 +5,7 @@ pub mod image;
 pub mod kit;
 pub mod scenario;
 pub mod show;
+pub mod sim;
 pub mod vm;
 pub mod words;
 
