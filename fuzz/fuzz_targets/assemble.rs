@@ -33,9 +33,7 @@ fn check(pool: &assemble::Candidate) {
     assert_eq!(NvList::decode(&pool.config.encode_native()).as_ref(), Ok(&pool.config));
     assert!(pool.missing_tops() <= tree.len() as u64 && pool.missing().count() <= pool.leaves.len());
     let mut moved = pool.clone();
-    for leaf in &pool.leaves {
-        moved.set_path(leaf.guid, "/dev/x");
-    }
+    moved.set_paths(&pool.leaves.iter().map(|leaf| (leaf.guid, "/dev/x".to_owned())).collect());
     assert_eq!(moved.config.list("vdev_tree").and_then(|t| t.lists("children")).map(<[NvList]>::len), Some(tree.len()));
     assert!(pool.problems.iter().all(|problem| !problem.to_string().is_empty()));
 }

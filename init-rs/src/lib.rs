@@ -6,6 +6,7 @@
 pub mod boot;
 pub mod cmdline;
 pub mod devices;
+pub mod firmware;
 pub mod image;
 pub mod order;
 pub mod plan;

@@ -4,18 +4,24 @@
 //! init without a console; so `main` is the C one.
 #![no_main]
 
-use taproot_init::{boot, rescue, sys::linux::Linux};
+use std::sync::Arc;
+use taproot_init::sys::{System, linux::Linux};
+use taproot_init::{boot, rescue};
+
+fn system() -> Arc<dyn System> {
+    Arc::new(Linux::new())
+}
 
 /// The C entry point; arguments are read through `std::env`.
 #[allow(unsafe_code)] // SAFETY: the only symbol of this name, with C's signature
 #[unsafe(no_mangle)]
 pub extern "C" fn main() -> i32 {
     if std::process::id() == 1 {
-        boot::run(&Linux::new());
+        boot::run(&system());
     }
     let args: Vec<String> = std::env::args().collect();
     match args.get(1).map(String::as_str) {
-        Some("hook") => boot::hook(&Linux::new(), args.get(2..).unwrap_or_default()),
-        _ => rescue::applet(&args),
+        Some("hook") => boot::hook(&system(), args.get(2..).unwrap_or_default()),
+        _ => rescue::applet(&system(), &args),
     }
 }

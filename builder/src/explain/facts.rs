@@ -5,6 +5,7 @@ use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use taproot_init::image::ExpectedPool;
 use taproot_init::plan::facts::{CanMount, Dataset, Health, Kind, Mountpoint, PoolFact};
 use taproot_init::plan::fstab::{self, FstabEntry};
@@ -12,6 +13,7 @@ use taproot_init::plan::{from_zfs, names};
 use taproot_init::pools::{NOT_OPENED, Pools};
 use taproot_init::report::log::Log;
 use taproot_init::report::phases::Phases;
+use taproot_init::sys::System;
 use taproot_init::sys::linux::Linux;
 use taproot_init::zfs::ioctl::Zfs;
 
@@ -176,7 +178,8 @@ impl Facts {
         Zfs::new(&system).imported_pools().context(
             "the running system: asking /dev/zfs for its pools; expected a loaded zfs module and read-write access to it",
         )?;
-        let pools = Pools::new(&system, &Log::new(), &Phases::new()).imported();
+        let clock: Arc<dyn System> = Arc::new(Linux::new());
+        let pools = Pools::new(&system, &Log::new(Arc::clone(&clock)), &Phases::new(clock)).imported();
         Ok(Self {
             source: "the running system".to_owned(),
             pools,

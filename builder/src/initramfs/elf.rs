@@ -10,7 +10,7 @@ use goblin::elf::program_header::{PT_INTERP, ProgramHeader};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use taproot_init::sys::beneath::resolve;
+use taproot_init::sys::beneath::resolve_here as resolve;
 
 /// Where glibc looks when nothing else is said; Debian's multiarch directories stand in its ld.so.conf too.
 pub(super) const DEFAULT_DIRECTORIES: [&str; 8] = [

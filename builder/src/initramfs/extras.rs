@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use taproot_init::sys::beneath::resolve;
+use taproot_init::sys::beneath::resolve_here as resolve;
 
 /// What the rescue shell has.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum, serde::Deserialize)]

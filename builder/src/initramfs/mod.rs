@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 use taproot_init::devices::table::TABLE_PATH;
 use taproot_init::image::{CONFIG_PATH, ImageConfig, MANIFEST_PATH};
-use taproot_init::sys::beneath::resolve;
+use taproot_init::sys::beneath::resolve_here as resolve;
 
 /// Directories that init mounts on, or that programs expect.
 const DIRECTORIES: [&str; 6] = ["/dev", "/proc", "/sys", "/run", "/tmp", "/newroot"];

@@ -3,11 +3,11 @@
 //!
 //! The words and exit statuses are the contract with `mkinitcpio-hook/hooks/taproot`.
 
-use super::rescue::Course;
 use super::{Boot, person, start};
-use crate::devices::table::ModuleTable;
-use crate::report::log::{Level, Log, log_line};
-use crate::report::phases::{Phases, seconds, since_boot};
+use crate::plan::failure::Failure;
+use crate::plan::next::{Next, Recovery, next, recover};
+use crate::report::log::{LOG_PATH, Level, Log, log_line};
+use crate::report::phases::{Phases, seconds};
 use crate::sys::System;
 use std::path::Path;
 use std::sync::Arc;
@@ -20,12 +20,12 @@ taproot-init hook late        note the hand-over in /run/taproot/boot.log
 ";
 
 /// Runs one word of the hook; returns the exit status.
-pub fn run(system: &dyn System, words: &[String]) -> i32 {
+pub fn run(system: &Arc<dyn System>, words: &[String]) -> i32 {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["wanted"] => i32::from(!start::request(&start::image_config()).ours),
+        ["wanted"] => i32::from(!start::request(system.as_ref(), &start::image_config(system.as_ref())).ours),
         ["mount", dir] => mount(system, Path::new(dir)),
-        ["late"] => late(),
+        ["late"] => late(system.as_ref()),
         _ => {
             eprint!("taproot-init hook: expected wanted, mount DIR or late\n\n{USAGE}");
             2
@@ -33,56 +33,65 @@ pub fn run(system: &dyn System, words: &[String]) -> i32 {
     }
 }
 
-fn mount(system: &dyn System, dir: &Path) -> i32 {
-    let log = Arc::new(Log::new());
-    start::attach_log(&log);
-    let phases = Phases::new();
-    let mut boot = Boot::new(system, &log, &phases, ModuleTable::default(), dir);
-    boot.course = Course::without_stops(&boot.request);
+fn mount(system: &Arc<dyn System>, dir: &Path) -> i32 {
+    let log = Log::new(Arc::clone(system));
+    start::attach_log(system.as_ref(), &log);
+    let phases = Phases::new(Arc::clone(system));
+    let mut boot = Boot::new(system.as_ref(), &log, &phases, dir, false);
+    boot.facts.hook = true;
     let policy = boot.request.rescue.on_failure.value;
     if policy.headless() || boot.locked() {
         // After a bug, too, the other tool's shell is not for everybody.
-        person::catch_panics(policy, boot.image.rescue_password.clone());
+        person::catch_panics(system, policy, boot.image.rescue_password.clone());
     }
-    let status = until_mounted(&mut boot);
-    boot.hardware.stop(&log);
-    boot.save_report();
-    status
+    until_mounted(&mut boot)
 }
 
 fn until_mounted(boot: &mut Boot<'_>) -> i32 {
     // Typed in the shell after an attempt that failed.
-    if let Some(decision) = person::take_decision() {
+    if let Some(decision) = person::take_decision(boot.system) {
         boot.obey(decision);
     }
     loop {
-        match boot.bring_up_root() {
-            Ok(root) => {
-                boot.keyring.wipe_image_files();
-                boot.forget_failures();
+        boot.learn(std::time::Duration::ZERO);
+        match next(boot.moment()) {
+            Next::Do(step) => boot.perform(step),
+            Next::Wait(wait) => boot.wait(&wait),
+            Next::Mounted => {
                 if !boot.request.quiet() {
-                    println!(":: {} is the root ({})", root.name, boot.request.root.why);
+                    println!(":: {} is the root ({})", boot.report.root.as_deref().unwrap_or(""), boot.request.root.why);
                 }
                 return 0;
             }
-            // The other tool's shell knows no lock.
-            Err(failure) if boot.locked() => boot.recover(&failure),
-            Err(failure) if boot.recover_alone(&failure) => {}
-            Err(failure) => {
-                eprintln!("ERROR: taproot: {failure}");
-                return 1;
+            Next::Fail(failure) => {
+                if let Some(status) = failed(boot, failure) {
+                    return status;
+                }
             }
+            // Another tool's init asks, and hands over.
+            Next::Ask(_) | Next::HandOver { .. } => return 1,
         }
     }
 }
 
+/// What follows a failure; a status ends the hook.
+fn failed(boot: &mut Boot<'_>, failure: Failure) -> Option<i32> {
+    // The other tool's shell knows no lock.
+    if boot.locked() || recover(&boot.request, &boot.facts, &failure) != Recovery::Ask {
+        boot.recover(failure);
+        return None;
+    }
+    boot.report.problems.push(failure.to_string());
+    boot.explain(&failure);
+    boot.scout.stop();
+    eprintln!("ERROR: taproot: {failure}");
+    Some(1)
+}
+
 /// The last look: mkinitcpio's init checks and switches the root itself.
-fn late() -> i32 {
-    use std::io::Write;
-    let now = since_boot();
+fn late(system: &dyn System) -> i32 {
+    let now = system.now();
     let text = format!("handing over {} s after the kernel started", seconds(now));
-    let line = log_line(now, Level::Info, &text);
-    let log = std::fs::OpenOptions::new().append(true).open(crate::report::log::LOG_PATH);
-    let _ = log.and_then(|mut log| log.write_all(line.as_bytes()));
+    let _ = system.append(Path::new(LOG_PATH), log_line(now, Level::Info, &text).as_bytes());
     0
 }

@@ -1,277 +1,312 @@
-//! The story of one boot, from PID 1's first instruction to the hand-over.
+//! One boot, carried out: [`crate::plan::next`] says what is next, the executor here does it and adds what it learnt to the
+//! facts. No decision is made here.
 
-mod datasets;
-mod failure;
-mod find;
-mod firmware;
-mod hardware;
-mod headless;
+mod hibernation;
 mod hook;
-mod mounting;
-mod newroot;
-mod otherfs;
+mod keys;
+mod mounts;
+mod people;
+mod pools;
 pub mod program;
-mod rescue;
-mod resume;
-mod seen;
+mod ready;
+mod root;
 mod snapshots;
 mod start;
-mod unlock;
 
-use crate::cmdline::{Decided, OnFailure, Request, Stage};
-use crate::devices::table::ModuleTable;
+use crate::cmdline::{OnFailure, Request};
 use crate::image::ImageConfig;
-use crate::plan::facts::{Dataset, Health};
-use crate::plan::select::Choice;
-use crate::plan::{from_zfs, select};
-use crate::pools::{self, ImportRequest};
-use crate::report::boot::{BootReport, REPORT_PATH};
-use crate::report::log::{LOG_PATH, Log};
-use crate::report::phases::{Phases, seconds, since_boot};
+use crate::plan::failure::{Code, Failure};
+use crate::plan::next::facts::{Asked, Attempt, Facts, Note};
+use crate::plan::next::{Moment, Next, Step, Wait, next};
+use crate::report::boot::BootReport;
+use crate::report::log::Log;
+use crate::report::phases::{Phases, seconds};
 use crate::rescue as person;
-use crate::sys::{System, entry, switch_root};
+use crate::scout::Scout;
+use crate::sys::System;
 use crate::unlock::Keyring;
-use crate::zfs::ioctl::{ObjsetKind, Zfs};
 pub use hook::run as hook;
 
-use failure::Failure;
-use find::Found;
-use firmware::Note;
-use hardware::Hardware;
-use rescue::Course;
-use snapshots::StandIns;
-use std::convert::Infallible;
-use std::fs;
+use people::Headless;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Where PID 1 mounts the new root until it becomes `/`.
-const NEW_ROOT: &str = "/newroot";
-/// Between two looks at the disks while the zfs module starts.
-const MODULE_POLL: Duration = Duration::from_millis(50);
+pub const NEW_ROOT: &str = "/newroot";
+/// Until the first line that says what is awaited, and between two of them.
+const FIRST_STATUS: Duration = Duration::from_secs(2);
+const STATUS_EVERY: Duration = Duration::from_millis(4900);
+/// Longest sleep: an event can be missed.
+const POLL: Duration = Duration::from_secs(1);
+/// More steps than any boot takes: beyond, the boot goes in circles.
+const STEPS_MAX: u32 = 200_000;
+
+/// How a boot ended. On a real machine it does not: PID 1 becomes another program, or the machine goes down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The new root's init runs.
+    HandedOver,
+    /// The machine was restarted.
+    Restarted,
+    /// The machine was switched off.
+    PoweredOff,
+}
 
 /// One boot: what is asked, what is known, what was done.
 struct Boot<'a> {
     system: &'a dyn System,
-    log: Arc<Log>,
+    log: &'a Log,
     phases: &'a Phases,
     image: ImageConfig,
     request: Request,
-    hardware: Hardware,
+    facts: Facts,
+    scout: Scout<'a>,
     report: BootReport,
-    /// This system's hostid, 0 if it has none.
-    hostid: u32,
-    /// Whether another tool's init is PID 1.
-    hook: bool,
     /// Where the new root is mounted until it becomes `/`.
     new_root: PathBuf,
     /// What was typed or read to unlock this root, until everything is mounted.
     keyring: Keyring,
-    /// Whether it is known that no hibernated system waits to be resumed.
-    resume_settled: bool,
-    /// What the firmware says of a hibernated system.
-    note: Note,
-    /// Clones or snapshots that are mounted instead of what was named.
-    stand_ins: StandIns,
-    /// Stops, fallbacks and attempts.
-    course: Course,
+    /// Failures that nobody watches.
+    headless: Headless,
     /// The kernel's console level as it was, if the booted system is to have it back.
     console_level: Option<String>,
+    /// A parameter of the zfs module as it was.
+    patience: Option<String>,
+    /// The wait under way: since when, and when it was last told of.
+    waiting: Option<(Duration, Duration)>,
+    steps: u32,
+    /// Arguments for the new root's init.
+    args: Vec<OsString>,
 }
 
-/// Boots; as PID 1 this never returns.
-pub fn run(system: &dyn System) -> ! {
-    entry::ignore_sigpipe();
-    let log = Arc::new(Log::new());
-    let phases = Phases::new();
-    let mut boot = Boot::start(system, &log, &phases);
+/// Boots as PID 1.
+pub fn run(system: &Arc<dyn System>, args: Vec<OsString>) -> End {
+    let log = Log::new(Arc::clone(system));
+    let phases = Phases::new(Arc::clone(system));
+    let mut boot = Boot::start(system.as_ref(), &log, &phases, args);
     loop {
-        match boot.attempt() {
-            Err(failure) => boot.recover(&failure),
-            Ok(never) => match never {},
+        if let Some(end) = boot.turn() {
+            return end;
         }
     }
 }
 
 impl<'a> Boot<'a> {
-    /// PID 1: brings up the pseudo file systems, the log, the modules and the devices; nothing here can fail the boot.
-    fn start(system: &'a dyn System, log: &Arc<Log>, phases: &'a Phases) -> Self {
+    /// PID 1: brings up the pseudo file systems, the log, the scout; nothing here can fail the boot.
+    fn start(system: &'a dyn System, log: &'a Log, phases: &'a Phases, args: Vec<OsString>) -> Self {
         let began = phases.start("start");
         let problems = start::mount_pseudo(system);
-        start::attach_console(log);
-        start::attach_log(log);
+        start::attach_console(system, log);
+        start::attach_log(system, log);
         // Until the command line is read nobody is let in: it could say so.
         person::catch_panics(OnFailure::Locked, None);
         for problem in &problems {
             log.error(problem);
         }
-        let mut boot = Self::new(system, log, phases, start::module_table(log), Path::new(NEW_ROOT));
+        let mut boot = Self::new(system, log, phases, Path::new(NEW_ROOT), true);
         boot.report.problems = problems;
+        boot.args = args;
         person::catch_panics(boot.request.rescue.on_failure.value, boot.image.rescue_password.clone());
-        boot.course = Course::new(&boot.request);
-        boot.prepare_variables();
-        boot.console_level = start::console_level(&boot.request, log);
+        boot.console_level = start::console_level(system, &boot.request, log);
         drop(began);
         boot
     }
 
-    /// What is asked, and the devices as they come; `table`: the modules that are ours to load.
-    fn new(system: &'a dyn System, log: &Arc<Log>, phases: &'a Phases, table: ModuleTable, new_root: &Path) -> Self {
-        let image = start::image_config();
-        let mut request = start::request(&image);
-        let kernel = start::kernel_release();
-        log.info(format!("taproot-init {}, kernel {kernel}", env!("CARGO_PKG_VERSION")));
+    /// What is asked, and the devices as they come; `modules`: whether drivers are ours to load.
+    fn new(system: &'a dyn System, log: &'a Log, phases: &'a Phases, new_root: &Path, modules: bool) -> Self {
+        let image = start::image_config(system);
+        let mut request = start::request(system, &image);
+        let kernel = start::kernel(system);
+        log.info(format!("taproot-init {}, kernel {}", env!("CARGO_PKG_VERSION"), kernel.release));
         for note in request.problems.iter().chain(&request.notes) {
             log.warn(format!("{}: {}", note.word, note.message));
         }
-        start::hostid(&mut request, log);
-        let hardware = Hardware::start(table, &request, log);
+        start::hostid(system, &mut request, log);
+        let scout = Scout::start(system, modules, log);
         let report = BootReport {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            kernel,
+            kernel: kernel.release.clone(),
             request: Some(request.clone()),
             expected: image.pools.clone(),
             ..BootReport::default()
         };
-        let log = Arc::clone(log);
+        let facts = Facts {
+            kernel,
+            expected: image.pools.clone(),
+            hook: !system.is_init(),
+            begin: Some(Asked::of(&request)),
+            attempt: Attempt { began: system.now(), last_step: system.now(), ..Attempt::default() },
+            ..Facts::default()
+        };
         Self {
             system,
             log,
             phases,
             image,
             request,
-            hardware,
+            facts,
+            scout,
             report,
-            hostid: 0,
-            hook: std::process::id() != 1,
             new_root: new_root.to_owned(),
             keyring: Keyring::default(),
-            resume_settled: false,
-            note: Note::default(),
-            stand_ins: StandIns::default(),
-            course: Course::default(),
+            headless: Headless::default(),
             console_level: None,
+            patience: None,
+            waiting: None,
+            steps: 0,
+            args: Vec::new(),
         }
     }
 
-    /// From devices to the hand-over; comes back only with what went wrong.
-    fn attempt(&mut self) -> Result<Infallible, Failure> {
-        self.stop_at(Stage::Start)?;
-        let root = self.bring_up_root()?;
-        let wanted = self.request.init.as_ref().map(|i| i.value.as_str());
-        let init = newroot::find_init(&self.new_root, &root.name, wanted)?;
-        self.report.init = Some(init.display().to_string());
-        self.log.info(format!(
-            "handing over to {} {} s after the kernel started",
-            init.display(),
-            seconds(since_boot())
-        ));
-        self.stop_at(Stage::HandOver)?;
-        self.forget_failures();
-        self.hardware.stop(&self.log);
-        self.keyring.wipe_image_files();
-        self.save_report();
-        start::restore_console_level(self.console_level.as_deref());
-        let args: Vec<_> = std::env::args_os().skip(1).collect();
-        Err(switch_root::hand_over(&self.new_root, &init, &args).into())
+    /// Asks what is next and does it. Comes back with the end of the machine, if this was it.
+    fn turn(&mut self) -> Option<End> {
+        self.learn(Duration::ZERO);
+        match next(self.moment()) {
+            Next::Do(step) => self.perform(step),
+            Next::Wait(wait) => self.wait(&wait),
+            Next::Ask(question) => return self.ask(&question),
+            Next::Fail(failure) => return self.recover(failure),
+            Next::HandOver { init } => return self.hand_over(&init),
+            // Only in another tool's initramfs.
+            Next::Mounted => self.fail(Failure::module("the boot ended in the middle", "")),
+        }
+        None
     }
 
-    /// Everything up to a root that is mounted with all that belongs to it.
-    fn bring_up_root(&mut self) -> Result<Dataset, Failure> {
-        self.settle_resume()?;
-        let found = self.find_pool()?;
-        self.log.info(format!("pool {}: {}", found.choice.pool, found.choice.why));
-        for warning in &found.choice.warnings {
-            self.log.warn(warning);
+    /// What [`next`] decides from.
+    fn moment(&self) -> Moment<'_> {
+        Moment {
+            request: &self.request,
+            hardware: &self.scout.hardware,
+            facts: &self.facts,
+            now: self.system.now(),
         }
-        self.report.choice = Some(found.choice.clone());
-        self.stop_at(Stage::Import)?;
-        self.discard_image()?;
-        self.import(&found)?;
-        let (root, snapshot) = self.root_dataset(&found)?;
-        self.offer_roots(&root)?;
-        self.stop_at(Stage::Mount)?;
-        let root = self.unlock_root(root)?;
-        let root = self.settle_snapshots(root, snapshot)?;
-        self.report.root = Some(root.name.clone());
-        self.mount_everything(&root)?;
-        self.keyring.forget();
-        Ok(root)
     }
 
-    /// Imports what was found, under its own name and with the paths its labels record.
-    fn import(&self, found: &Found) -> Result<(), Failure> {
-        let Some(config) = &found.config else { return Ok(()) };
-        let Choice { pool, guid, .. } = &found.choice;
-        if found.choice.health == Health::Degraded {
-            self.log.warn(format!("importing pool {pool} degraded: not all of its disks are there"));
+    /// Hears the scout, at most for this time, and makes of the labels what they amount to.
+    fn learn(&mut self, patience: Duration) {
+        self.scout.hear(patience);
+        self.look_at_labels();
+    }
+
+    fn perform(&mut self, step: Step) {
+        self.waiting = None;
+        self.steps += 1;
+        let result = if self.steps > STEPS_MAX {
+            Err(circles(&step))
+        } else {
+            self.step(step)
+        };
+        if let Err(failure) = result {
+            self.fail(failure);
         }
-        self.pools().import(&ImportRequest {
-            pool,
-            guid: *guid,
-            config,
-            read_only: self.request.import.read_only.value,
-            missing_log: self.request.import.missing_log.value,
-            rewind: false,
-        })?;
+        self.facts.attempt.last_step = self.system.now();
+    }
+
+    fn step(&mut self, step: Step) -> Result<(), Failure> {
+        match step {
+            Step::LoadModule(name) => self.scout.load(&name),
+            Step::ReadNote => self.read_note(),
+            Step::ForgetNote => self.forget_note(),
+            Step::LookForImage { device, node, offset } => self.look_for_image(device, &node, offset),
+            Step::ResumeImage { device, node, number, offset, pages, text } => {
+                self.log.info(&text);
+                self.resume_image(&device, &node, number, offset, pages);
+            }
+            Step::ResumeSettled { text, warn, left } => self.resume_settled(&text, warn, left),
+            Step::DiscardImage { word, place } => self.discard_image(&word, place)?,
+            Step::AskZfs => self.ask_zfs()?,
+            Step::AskImported => self.ask_imported(),
+            Step::Open { guid } => self.open(guid),
+            Step::Take(found) => self.take(*found),
+            Step::Export { pool, guid } => self.export(&pool, guid),
+            Step::Import(choice) => self.import(&choice)?,
+            Step::AskBootfs { pool } => self.ask_bootfs(&pool)?,
+            Step::AskRoot { dataset } => self.ask_root(&dataset)?,
+            Step::LoadKey { dataset, key } => self.load_key(&dataset, &key)?,
+            Step::Snapshots(asked) => self.settle_snapshots(*asked)?,
+            Step::Check { node, fstype, program, args } => self.check(node, &fstype, program, args),
+            Step::MountRoot(mount) => self.mount_root(*mount)?,
+            Step::ReadFstab => self.read_fstab(),
+            Step::AskDatasets { root } => self.ask_datasets(&root),
+            Step::LoadKeys { keys } => self.load_keys(keys),
+            Step::PlanMounts { root } => self.plan_mounts(&root),
+            Step::Remount { root, how } => self.remount(&root, &how),
+            Step::Mount(mount) => self.mount(*mount),
+            Step::PassOver { step, why } => self.pass_over(*step, &why),
+            Step::FindInit { root } => self.find_init(&root)?,
+            Step::GetReady => self.get_ready(),
+        }
         Ok(())
     }
 
-    /// The dataset to mount as root: the one named, or the pool's bootfs; and the snapshot of it that is meant.
-    fn root_dataset(&self, found: &Found) -> Result<(Dataset, Option<Decided<String>>), Failure> {
-        let zfs = Zfs::new(self.system);
-        let name = match found.choice.dataset.clone().or_else(|| found.bootfs.clone()) {
-            Some(name) => name,
-            None => zfs
-                .bootfs(&found.choice.pool)?
-                .ok_or_else(|| Failure::NoRoot { message: select::no_bootfs(&found.choice.pool), seen: vec![] })?,
-        };
-        let mut snapshot = self.request.snapshot.clone();
-        let name = match name.split_once('@') {
-            None => name,
-            Some((dataset, of_bootfs)) => {
-                let why = format!("bootfs of pool {}", found.choice.pool);
-                snapshot = snapshot.or_else(|| Some(Decided::new(of_bootfs.to_owned(), why)));
-                dataset.to_owned()
+    /// Waits for the facts to change, and says from time to time for what.
+    fn wait(&mut self, wait: &Wait) {
+        let now = self.system.now();
+        let (since, told) = *self.waiting.get_or_insert((now, now));
+        let due = if told == since { since + FIRST_STATUS } else { told + STATUS_EVERY };
+        if now >= due {
+            let left = wait.until.map_or("no deadline".to_owned(), |until| {
+                format!("{} s left", until.saturating_sub(now).as_secs())
+            });
+            let line = format!("waiting for {} ({left})", wait.what);
+            if now.saturating_sub(since) < STATUS_EVERY { self.log.info(line) } else { self.log.warn(line) }
+            self.waiting = Some((since, now));
+            return;
+        }
+        let ends = [wait.until, wait.again, Some(due), Some(now + POLL)];
+        let end = ends.into_iter().flatten().filter(|end| *end > now).min().unwrap_or(now + POLL);
+        self.learn(end - now);
+    }
+
+    /// The attempt is over.
+    fn fail(&mut self, failure: Failure) {
+        self.facts.attempt.failure = Some(failure);
+    }
+
+    /// Begins another attempt.
+    fn begin_anew(&mut self) {
+        let now = self.system.now();
+        self.keyring.forget();
+        self.waiting = None;
+        self.steps = 0;
+        self.facts.attempt = Attempt { began: now, last_step: now, ..Attempt::default() };
+        // What could not be read, or not be found, is looked at again.
+        if self.facts.note == Note::Unreadable {
+            self.facts.note = Note::Unread;
+        }
+        self.facts.resume.page = None;
+        self.facts.resume.tried = None;
+        self.facts.imported = None;
+    }
+
+    /// Tells of something that does not stop the boot.
+    fn trouble(&mut self, text: String) {
+        self.log.warn(&text);
+        self.report.problems.push(text);
+    }
+
+    fn hand_over(&mut self, init: &str) -> Option<End> {
+        match self.system.hand_over(&self.new_root, Path::new(init), &self.args) {
+            Ok(()) => Some(End::HandedOver),
+            Err(error) => {
+                self.fail(root::not_handed_over(&error));
+                None
             }
-        };
-        match zfs.objset(&name) {
-            Ok(objset) if objset.kind != ObjsetKind::Filesystem => Err(failure::not_mountable(&name, objset.kind)),
-            Ok(objset) => Ok((from_zfs::dataset(&objset, self.relatime_default()), snapshot)),
-            Err(e) if e.errno == libc::ENOENT => {
-                let all = zfs.walk(&found.choice.pool, 500, &|_| true).map(|walk| walk.found).unwrap_or_default();
-                let roots = all.iter().filter(|o| o.kind == ObjsetKind::Filesystem).map(|o| o.name.clone());
-                Err(Failure::NoDataset { dataset: name, others: roots.take(40).collect() })
-            }
-            Err(e) => Err(e.into()),
         }
     }
 
-    /// Whether the zfs module is ready; with it come this system's hostid and the check that we speak its language.
-    fn zfs_ready(&mut self) -> Result<bool, Failure> {
-        match self.hardware.module("zfs", MODULE_POLL) {
-            None => return Ok(false),
-            Some(Err(e)) => return Err(Failure::Module(e.to_string())),
-            Some(Ok(())) => {}
-        }
-        self.hostid = pools::own_hostid();
-        let version = fs::read_to_string("/sys/module/zfs/version").unwrap_or_default().trim().to_owned();
-        self.log.info(format!("OpenZFS {version}, hostid {:08x}", self.hostid));
-        self.report.zfs = Some(version);
-        Zfs::new(self.system).imported_pools().map_err(|e| Failure::Module(e.to_string()))?;
-        Ok(true)
+    /// What is still written before the hand-over, with its time.
+    fn told_hand_over(&self, init: &str) {
+        self.log.info(format!("handing over to {init} {} s after the kernel started", seconds(self.system.now())));
     }
+}
 
-    /// Leaves the record for the booted system, or for the rescue.
-    fn save_report(&mut self) {
-        self.report.phases = self.phases.list();
-        self.report.modules = self.hardware.modules();
-        let files = [(REPORT_PATH, self.report.to_json()), (LOG_PATH, self.log.text())];
-        for (path, text) in files {
-            if let Err(e) = fs::write(path, text) {
-                self.log.warn(format!("{path}: {e}"));
-            }
-        }
-    }
+/// A boot that never comes to an end without waiting for anything.
+fn circles(step: &Step) -> Failure {
+    let step = format!("{step:?}").chars().take(200).collect();
+    let advice = ["reboot", "report this with the log (save-log)"];
+    Failure::new(Code::Undeclared, "the boot goes in circles, which is a bug", "an end", vec![step], &advice)
 }

@@ -2,9 +2,7 @@
 //! What it does not understand it leaves to the kernel (`fs/binfmt_elf.c`, `fs/binfmt_script.c`).
 
 use crate::sys::beneath::resolve;
-use nix::sys::statvfs::{FsFlags, statvfs};
-use std::fs::{self, File};
-use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
+use crate::sys::{FileKind, System};
 use std::path::Path;
 
 /// Interpreters of interpreters, as in the kernel (`exec_binprm`).
@@ -32,16 +30,16 @@ pub enum Form {
 }
 
 /// Why the file at `path` of the tree at `root` cannot be executed; `None` if nothing speaks against it.
-pub fn obstacle(root: &Path, path: &Path) -> Option<String> {
-    look(root, path, 0)
+pub fn obstacle(system: &dyn System, root: &Path, path: &Path) -> Option<String> {
+    look(system, root, path, 0)
 }
 
-fn look(root: &Path, path: &Path, depth: u32) -> Option<String> {
-    let place = resolve(root, path).unwrap_or_else(|_| root.join(path.strip_prefix("/").unwrap_or(path)));
-    match fs::metadata(&place) {
-        Ok(meta) if !meta.is_file() => return Some("is not a file".to_owned()),
-        Ok(meta) if meta.permissions().mode() & 0o111 == 0 => return Some("is not executable".to_owned()),
-        Ok(_) if noexec(&place) => {
+fn look(system: &dyn System, root: &Path, path: &Path, depth: u32) -> Option<String> {
+    let place = resolve(system, root, path).unwrap_or_else(|_| root.join(path.strip_prefix("/").unwrap_or(path)));
+    match system.stat(&place) {
+        Ok(info) if info.kind != FileKind::File => return Some("is not a file".to_owned()),
+        Ok(info) if info.mode & 0o111 == 0 => return Some("is not executable".to_owned()),
+        Ok(_) if system.noexec(&place) => {
             return Some(
                 "lies on a file system that is mounted noexec (exec=off of its dataset, or an option)".to_owned(),
             );
@@ -49,25 +47,16 @@ fn look(root: &Path, path: &Path, depth: u32) -> Option<String> {
         Ok(_) => {}
         Err(e) => return Some(e.to_string()),
     }
-    let file = match File::open(&place) {
-        Ok(file) => file,
-        Err(e) => return Some(format!("cannot be read: {e}")),
-    };
-    let mut read = |at: u64, buf: &mut [u8]| file.read_at(buf, at).ok();
+    let mut read = |at: u64, buf: &mut [u8]| system.read_at(&place, at, buf).ok();
     match form(&mut read) {
         Form::Alone => None,
         Form::Unfit(why) => Some(why.to_owned()),
         Form::Interpreted(_) if depth >= MAX_DEPTH => {
             Some("has an interpreter that needs one itself, and so on".into())
         }
-        Form::Interpreted(interpreter) => look(root, Path::new(&interpreter), depth + 1)
+        Form::Interpreted(interpreter) => look(system, root, Path::new(&interpreter), depth + 1)
             .map(|why| format!("needs {interpreter} to be executed: {why}")),
     }
-}
-
-/// Whether nothing of the file system that it lies on may be executed, however it is mounted.
-fn noexec(place: &Path) -> bool {
-    statvfs(place).is_ok_and(|fs| fs.flags().contains(FsFlags::ST_NOEXEC))
 }
 
 /// Looks at a program's beginning. `read` gives bytes at an offset, fewer at the end of the file.
@@ -132,7 +121,10 @@ fn wide(bytes: &[u8], at: usize) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::linux::Linux;
     use proptest::prelude::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
 
     fn of(bytes: &[u8]) -> Form {
         form(&mut |at, buf| {
@@ -184,39 +176,23 @@ mod tests {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         };
         put("init", b"#!/shell\n", 0o755);
-        let why = obstacle(dir.path(), Path::new("/init")).unwrap();
+        let why = obstacle(&Linux::new(), dir.path(), Path::new("/init")).unwrap();
         assert!(why.contains("needs /shell to be executed: No such file"), "{why}");
         put("shell", &program(PT_INTERP, b"/ld.so\0"), 0o755);
         put("ld.so", &program(1, b""), 0o644);
-        let why = obstacle(dir.path(), Path::new("/init")).unwrap();
+        let why = obstacle(&Linux::new(), dir.path(), Path::new("/init")).unwrap();
         assert!(why.contains("needs /ld.so to be executed: is not executable"), "{why}");
         put("ld.so", &program(1, b""), 0o755);
-        assert_eq!(obstacle(dir.path(), Path::new("/init")), None);
+        assert_eq!(obstacle(&Linux::new(), dir.path(), Path::new("/init")), None);
         put("init", b"#!/init\n", 0o755);
-        assert!(obstacle(dir.path(), Path::new("/init")).is_some());
-    }
-
-    #[test]
-    fn noexec_is_what_the_mount_says() {
-        let table = fs::read_to_string("/proc/self/mounts").unwrap();
-        // Where several are mounted on one point, the last one counts.
-        let mounts: std::collections::BTreeMap<&str, bool> = table
-            .lines()
-            .filter_map(|line| {
-                let fields: Vec<&str> = line.split(' ').collect();
-                Some((*fields.get(1)?, fields.get(3)?.split(',').any(|option| option == "noexec")))
-            })
-            .collect();
-        for (point, expected) in mounts.into_iter().filter(|(point, _)| statvfs(*point).is_ok()) {
-            assert_eq!(noexec(Path::new(point)), expected, "{point}");
-        }
+        assert!(obstacle(&Linux::new(), dir.path(), Path::new("/init")).is_some());
     }
 
     #[test]
     fn programs_of_this_machine_can_be_executed() {
         let own = std::env::current_exe().unwrap();
-        assert_eq!(obstacle(Path::new("/"), &own), None);
-        assert_eq!(obstacle(Path::new("/"), Path::new("/bin/sh")), None);
+        assert_eq!(obstacle(&Linux::new(), Path::new("/"), &own), None);
+        assert_eq!(obstacle(&Linux::new(), Path::new("/"), Path::new("/bin/sh")), None);
     }
 
     proptest! {

@@ -1,41 +1,25 @@
 //! Carrying out what `plan/snapshots.rs` decides: clones, rollbacks and snapshots of the root before it is mounted.
 
-use super::failure::Failure;
-use super::{Boot, newroot};
+
+use super::Boot;
 use crate::cmdline::Decided;
 use crate::plan::facts::{Dataset, Kind};
-use crate::plan::fstab::FstabEntry;
-use crate::plan::mounts::MountPlan;
+use crate::plan::failure::{Code, Failure};
+use crate::plan::next::Snapshots;
+use crate::plan::next::facts::StandIns;
+use crate::plan::root::Root;
 use crate::plan::snapshots::{self as plan, Existing, SnapshotPlan, Source, Step};
 use crate::plan::{Refusal, from_zfs};
 use crate::zfs::ioctl::{Objset, Zfs, ZfsError};
 use crate::zfs::nvlist::Value;
 use crate::zfs::snapshots::ActError;
-use std::collections::BTreeMap;
-
-/// What is mounted instead of datasets of the root that was named.
-#[derive(Debug, Clone, Default)]
-pub(super) struct StandIns {
-    /// The root that was named, if a snapshot of it is mounted as it is.
-    pub(super) viewed: Option<Dataset>,
-    /// Original dataset to its clone or snapshot.
-    pub(super) names: BTreeMap<String, String>,
-}
 
 impl Boot<'_> {
-    /// The root to mount, after all that the command line asks to be done with snapshots. `root`: the dataset named, its key
-    /// loaded; `snapshot`: the one named behind it.
-    pub(super) fn settle_snapshots(
-        &mut self,
-        root: Dataset,
-        snapshot: Option<Decided<String>>,
-    ) -> Result<Dataset, Failure> {
-        self.stand_ins = StandIns::default();
-        let asks = self.request.snapshots.take.is_some() || self.request.snapshots.rollback_to.is_some();
-        if snapshot.is_none() && !asks {
-            return Ok(root);
-        }
-        let _phase = self.phases.start("snapshots");
+    /// All that the command line asks to be done with snapshots before the root is mounted.
+    pub(super) fn settle_snapshots(&mut self, asked: Snapshots) -> Result<(), Failure> {
+        let Snapshots { root, snapshot } = asked;
+        let phase = self.phases.start("snapshots");
+        self.facts.attempt.stand_ins = Some(StandIns::default());
         // What an earlier attempt left mounted.
         let _ = self.system.unmount(&self.new_root, true);
         let read_only = self.request.import.read_only.value;
@@ -44,50 +28,25 @@ impl Boot<'_> {
             Some(snapshot) => self.at_snapshot(root, &snapshot, read_only)?,
         };
         if read_only {
-            if asks {
+            if self.request.snapshots.take.is_some() || self.request.snapshots.rollback_to.is_some() {
                 self.trouble(
                     "no snapshot is taken and nothing is rolled back: the pool is imported read-only".to_owned(),
                 );
             }
-            return Ok(root);
-        }
-        // In this order: a snapshot of the same name taken first would make the rollback one to this very moment.
-        if let Some(word) = self.request.snapshots.rollback_to.clone() {
-            let name = word.value.unwrap_or_else(|| plan::kernel_name(&super::start::kernel_release()));
-            self.roll_back(&root.name, &Decided::new(name, word.why), false)?;
-        }
-        if let Some(word) = self.request.snapshots.take.clone() {
-            let name = word.value.unwrap_or_else(|| plan::kernel_name(&super::start::kernel_release()));
-            self.take_snapshot(&format!("{}@{name}", root.name));
-        }
-        Ok(root)
-    }
-
-    /// The root to plan the mounts for: the dataset, where a snapshot of it is mounted.
-    pub(super) fn named_root<'d>(&'d self, mounted: &'d Dataset) -> &'d Dataset {
-        self.stand_ins.viewed.as_ref().unwrap_or(mounted)
-    }
-
-    /// The root's fstab. That of a clone names the datasets of its original; their clones are meant.
-    pub(super) fn fstab(&mut self) -> Vec<FstabEntry> {
-        let mut entries = newroot::read_fstab(&self.new_root).unwrap_or_else(|text| {
-            self.trouble(text);
-            Vec::new()
-        });
-        for entry in entries.iter_mut().filter(|_| self.stand_ins.viewed.is_none()) {
-            if let Some(clone) = self.stand_ins.names.get(&entry.source) {
-                self.log.info(format!("fstab line {} names {}: its clone {clone} is meant", entry.line, entry.source));
-                entry.source.clone_from(clone);
+        } else {
+            // In this order: a snapshot of the same name taken first would make the rollback one to this very moment.
+            if let Some(word) = self.request.snapshots.rollback_to.clone() {
+                let name = word.value.unwrap_or_else(|| plan::kernel_name(&self.facts.kernel.release));
+                self.roll_back(&root.name, &Decided::new(name, word.why), false)?;
+            }
+            if let Some(word) = self.request.snapshots.take.clone() {
+                let name = word.value.unwrap_or_else(|| plan::kernel_name(&self.facts.kernel.release));
+                self.take_snapshot(&format!("{}@{name}", root.name));
             }
         }
-        entries
-    }
-
-    /// Where a snapshot is mounted as it is, nothing but snapshots may be mounted for what lies below its dataset.
-    pub(super) fn stand_in(&self, plan: &mut MountPlan) {
-        if let Some(named) = &self.stand_ins.viewed {
-            plan::view_mounts(plan, &named.name, &self.stand_ins.names);
-        }
+        drop(phase);
+        self.facts.attempt.root = Some(Root::Dataset(root));
+        Ok(())
     }
 
     /// The root as it was at a snapshot.
@@ -98,7 +57,7 @@ impl Boot<'_> {
             let view = plan::view(&root.name, &snapshot.value, &sources);
             self.tell(&view);
             let mounted = Dataset { name: view.root, readonly: true, ..root.clone() };
-            self.stand_ins = StandIns { viewed: Some(root), names: view.stands_for };
+            self.facts.attempt.stand_ins = Some(StandIns { viewed: Some(root), names: view.stands_for });
             return Ok(mounted);
         }
         if self.request.snapshots.rollback.value {
@@ -107,14 +66,15 @@ impl Boot<'_> {
             return Ok(root);
         }
         let asked = self.request.snapshots.clone.as_ref().map(|c| c.value.as_str());
-        let name = plan::clone_name(&root.name, &snapshot.value, asked)?;
+        let name = plan::clone_name(&root.name, &snapshot.value, asked).map_err(refused)?;
         let sources = self.sources(&root.name, snapshot)?;
-        let existing = existing(zfs, &name)?;
-        let plan = plan::clone(&root.name, &snapshot.value, &name, &sources, &existing)?;
+        let existing = existing(zfs, &name).map_err(|e| Failure::zfs(&e))?;
+        let plan = plan::clone(&root.name, &snapshot.value, &name, &sources, &existing).map_err(refused)?;
         self.tell(&plan);
         self.carry_out(&plan)?;
-        self.stand_ins.names.clone_from(&plan.stands_for);
-        Ok(from_zfs::dataset(&zfs.objset(&plan.root)?, self.relatime_default()))
+        self.facts.attempt.stand_ins = Some(StandIns { viewed: None, names: plan.stands_for.clone() });
+        let objset = zfs.objset(&plan.root).map_err(|e| Failure::zfs(&e))?;
+        Ok(from_zfs::dataset(&objset, self.relatime_default()))
     }
 
     /// Rolls a dataset back, and those below it if `all`.
@@ -125,12 +85,13 @@ impl Boot<'_> {
         }
         let zfs = Zfs::new(self.system);
         for source in sources.iter_mut().filter(|s| s.has_snapshot && s.kind == Kind::Filesystem) {
-            if let Some(at) = zfs.snapshot(&format!("{}@{}", source.name, snapshot.value))? {
-                source.newer = zfs.snapshots(&source.name, at.createtxg)?;
+            let at = zfs.snapshot(&format!("{}@{}", source.name, snapshot.value)).map_err(|e| Failure::zfs(&e))?;
+            if let Some(at) = at {
+                source.newer = zfs.snapshots(&source.name, at.createtxg).map_err(|e| Failure::zfs(&e))?;
             }
         }
         let destroy = self.request.snapshots.destroy_newer.value;
-        let plan = plan::roll_back(root, &snapshot.value, &snapshot.why, destroy, &sources)?;
+        let plan = plan::roll_back(root, &snapshot.value, &snapshot.why, destroy, &sources).map_err(refused)?;
         self.tell(&plan);
         self.carry_out(&plan)
     }
@@ -139,10 +100,13 @@ impl Boot<'_> {
     fn sources(&self, root: &str, snapshot: &Decided<String>) -> Result<Vec<Source>, Failure> {
         let zfs = Zfs::new(self.system);
         let mut sources = Vec::new();
-        for objset in zfs.datasets(root)? {
+        for objset in zfs.datasets(root).map_err(|e| Failure::zfs(&e))? {
             let facts = from_zfs::dataset(&objset, true);
             sources.push(Source {
-                has_snapshot: zfs.snapshot(&format!("{}@{}", objset.name, snapshot.value))?.is_some(),
+                has_snapshot: zfs
+                    .snapshot(&format!("{}@{}", objset.name, snapshot.value))
+                    .map_err(|e| Failure::zfs(&e))?
+                    .is_some(),
                 own: plan::own_properties(&objset),
                 kind: objset.kind,
                 mountpoint: facts.mountpoint,
@@ -154,8 +118,8 @@ impl Boot<'_> {
         if sources.iter().any(|s| s.name == root && s.has_snapshot) {
             return Ok(sources);
         }
-        let have = zfs.snapshots(root, 0)?;
-        Err(plan::missing(root, &snapshot.value, &snapshot.why, &have).into())
+        let have = zfs.snapshots(root, 0).map_err(|e| Failure::zfs(&e))?;
+        Err(refused(plan::missing(root, &snapshot.value, &snapshot.why, &have)))
     }
 
     fn tell(&mut self, plan: &SnapshotPlan) {
@@ -163,12 +127,6 @@ impl Boot<'_> {
         for left in &plan.left_out {
             self.trouble(format!("{} is not part of it: {}", left.dataset, left.why));
         }
-    }
-
-    /// Tells of something that does not stop the boot.
-    pub(super) fn trouble(&mut self, text: String) {
-        self.log.warn(&text);
-        self.report.problems.push(text);
     }
 
     /// Does the steps. If one fails, the clones made so far are destroyed again; nothing is in them yet.
@@ -208,7 +166,7 @@ impl Boot<'_> {
                             Err(e) => format!("{name}: made, and not destroyed: {e}"),
                         });
                     }
-                    return Err(failed(step, &error, found).into());
+                    return Err(refused(failed(step, &error, found)));
                 }
             }
         }
@@ -225,6 +183,10 @@ impl Boot<'_> {
             Err(e) => self.trouble(format!("the snapshot {name} was not taken: {e}")),
         }
     }
+}
+
+fn refused(refusal: Refusal) -> Failure {
+    Failure::refused(Code::Snapshot, refusal)
 }
 
 /// What lies where a clone would.

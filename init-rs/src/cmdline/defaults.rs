@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    Decided, HostidPolicy, ImportSettings, KeySettings, MountSettings, OnFailure, Request, RescueSettings,
-    ResumeSettings, Selector, SnapshotSettings, Which,
+    Decided, Fsck, FsckSettings, HostidPolicy, ImportSettings, KeySettings, MountSettings, OnFailure, Repair, Request,
+    RescueSettings, ResumeSettings, Selector, SnapshotSettings, Which,
 };
 
 /// Default of `taproot.wait`, seconds.
@@ -39,6 +39,11 @@ pub(super) fn request() -> Request {
         fallback: Vec::new(),
         read_only: None,
         root_flags: None,
+        root_fstype: None,
+        fsck: FsckSettings {
+            mode: Decided::new(Fsck::Auto, "default (auto)"),
+            repair: Decided::new(Repair::Preen, "default (preen)"),
+        },
         init: None,
         console_level: None,
         module_options: Vec::new(),

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Decided, HostidPolicy, OnFailure, Request, Selector, Stage, Which};
+use super::{Decided, Fsck, HostidPolicy, OnFailure, Repair, Request, Selector, Stage, Which};
 
 /// One setting in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +26,10 @@ pub fn settings(request: &Request) -> Vec<Setting> {
     list.each("fallback root", &request.fallback, Clone::clone);
     list.maybe("root's mount", request.read_only.as_ref(), |ro| pick(*ro, "ro", "rw"));
     list.maybe("root's mount options", request.root_flags.as_ref(), Clone::clone);
+    list.maybe("root's type", request.root_fstype.as_ref(), |types| types.join(", "));
+    let fsck = &request.fsck;
+    list.add("check of file systems", &fsck.mode, |mode| fsck_mode(*mode).to_owned());
+    list.add("repair by a check", &fsck.repair, |repair| fsck_repair(*repair).to_owned());
     list.maybe("init", request.init.as_ref(), Clone::clone);
     list.maybe("console level", request.console_level.as_ref(), ToString::to_string);
     list.add("wait for the pool", &request.wait, time);
@@ -112,6 +116,22 @@ impl List {
     }
 }
 
+fn fsck_mode(mode: Fsck) -> &'static str {
+    match mode {
+        Fsck::Auto => "auto",
+        Fsck::Force => "force",
+        Fsck::Skip => "skip",
+    }
+}
+
+fn fsck_repair(repair: Repair) -> &'static str {
+    match repair {
+        Repair::Preen => "preen",
+        Repair::Yes => "yes",
+        Repair::No => "no",
+    }
+}
+
 fn pick(on: bool, yes: &str, no: &str) -> String {
     if on { yes } else { no }.to_owned()
 }
@@ -133,6 +153,7 @@ fn root(selector: &Selector) -> String {
         Selector::Auto => "bootfs of a pool".to_owned(),
         Selector::Pool(pool) => format!("bootfs of pool {pool}"),
         Selector::Dataset { dataset, .. } => format!("dataset {dataset}"),
+        Selector::Device(device) => format!("block device {device}"),
         Selector::Unusable(_) => "none that can be used".to_owned(),
     }
 }

@@ -24,18 +24,32 @@ const ALWAYS: &str = "no effect: it is always done";
 /// The table, by part of the boot.
 pub const KNOWN: &[Known] = &[
     // which root
-    known("root", "=ZFS=POOL/DATASET|zfs:POOL/DATASET|zfs:AUTO|zfs[@SNAPSHOT]", "the root"),
+    known(
+        "root",
+        "=ZFS=POOL/DATASET|zfs:POOL/DATASET|zfs:AUTO|zfs[@SNAPSHOT]|UUID=|LABEL=|PARTUUID=|PARTLABEL=|/dev/...",
+        "the root: a dataset, or the file system of a block device",
+    ),
     known("zfs", "=POOL/DATASET[@SNAPSHOT]|POOL|bootfs|auto", "the root; wins over root="),
     known("bootfs", "=POOL/DATASET[@SNAPSHOT]", "the root, where no other word names a dataset"),
     known("zfs-bootfs", "=POOL/DATASET[@SNAPSHOT]", "the root, where no other word names a dataset"),
     known("rpool", "=POOL", "the pool whose bootfs is meant, where no dataset is named"),
-    known("rootfstype", "=TYPE", "`zfs`: root=POOL/DATASET is a dataset, and no root= is the bootfs of a pool"),
+    known(
+        "rootfstype",
+        "=TYPE[,TYPE...]",
+        "type of a root on a block device; `zfs`: root=POOL/DATASET is a dataset, and no root= is the bootfs of a pool",
+    ),
     known("boot", "=zfs", "root=POOL/DATASET is a dataset, and no root= is the bootfs of a pool"),
     known("taproot.fallback", "=DATASET,...", "roots to try when the chosen one cannot be booted"),
     // how it is mounted and started
     known("ro", "", "the root is mounted read-only"),
     known("rw", "", "takes an earlier ro back"),
     known("rootflags", "=OPTIONS", "mount options for the root"),
+    known("fsck.mode", "=auto|force|skip", "whether a block device's file system is checked before it is mounted"),
+    known("fsck.repair", "=preen|yes|no", "what a check may repair"),
+    known("forcefsck", "", "the same as fsck.mode=force"),
+    known("fastboot", "", "the same as fsck.mode=skip"),
+    known("rd.skipfsck", "", "the same as fsck.mode=skip"),
+    known("fsckfix", "", "the same as fsck.repair=yes"),
     known("init", "=/PATH", "the program to start in the new root"),
     // log
     known("quiet", "", "the console shows errors only"),
@@ -47,10 +61,10 @@ pub const KNOWN: &[Known] = &[
     known("zfsdebug", SWITCH, "the console shows everything"),
     known("taproot.log", "=error|warn|info|debug", "the least important message that the console shows"),
     // waiting
-    known("taproot.wait", "=SECONDS|forever", "how long to wait for the wanted pool"),
+    known("taproot.wait", "=SECONDS|forever", "how long to wait for the wanted pool or root device"),
     known("zfs_wait", "=SECONDS", "how long to wait for the wanted pool"),
-    known("rootdelay", "=SECONDS", "how long to wait for the wanted pool, if that is longer than the default"),
-    known("rootwait", "[=SECONDS]", "how long to wait for the wanted pool; without a number: for ever"),
+    known("rootdelay", "=SECONDS", "how long to wait for the wanted pool or device, if that is longer than the default"),
+    known("rootwait", "[=SECONDS]", "how long to wait for the wanted pool or device; without a number: for ever"),
     known("taproot.degraded", "=SECONDS|now|no", "how long to wait for missing disks of a pool that could do without"),
     known("taproot.degraded_wait", "=SECONDS", "how long to wait for missing disks of a pool that could do without"),
     // import

@@ -21,7 +21,7 @@ use std::time::Duration;
 pub use describe::{Setting, settings};
 pub use parse::parse;
 pub use settings::{
-    HostidPolicy, ImportSettings, KeyFile, KeySettings, MountSettings, OnFailure, RescueSettings, ResumeSettings,
+    Fsck, FsckSettings, HostidPolicy, ImportSettings, KeyFile, KeySettings, MountSettings, OnFailure, Repair, RescueSettings, ResumeSettings,
     SnapshotSettings, Stage, Which,
 };
 pub use words::{Word, tokenize};
@@ -61,6 +61,9 @@ pub enum Selector {
         /// Full dataset name, starting with `pool`.
         dataset: String,
     },
+    /// The file system of this block device, spelled as in fstab (`UUID=`, `LABEL=`, `PARTUUID=`, `PARTLABEL=`, `/dev/...`,
+    /// `MAJOR:MINOR`).
+    Device(String),
     /// The words name a root that cannot be used; [`crate::plan::select::choose`] refuses with this text rather than
     /// boot something that was not asked for.
     Unusable(String),
@@ -118,6 +121,10 @@ pub struct Request {
     pub read_only: Option<Decided<bool>>,
     /// `rootflags=`: mount options for the root, as given.
     pub root_flags: Option<Decided<String>>,
+    /// `rootfstype=`: types that a root on a block device may have.
+    pub root_fstype: Option<Decided<Vec<String>>>,
+    /// Checks of file systems before they are mounted.
+    pub fsck: FsckSettings,
     /// `init=`: path of the program to hand over to, in the new root.
     pub init: Option<Decided<String>>,
     /// Console level set by `quiet` (4), `debug` (10) or `loglevel=N`; messages of a lower level number are shown.

@@ -7,7 +7,7 @@ use super::root::check_snapshot;
 use super::slips::slip;
 use super::state::State;
 use super::values::{boolean, hostid, is_off, list, module_number, number, seconds, stops};
-use super::{Decided, HostidPolicy, ModuleOption, Note, OnFailure, Request, Word, tokenize};
+use super::{Decided, Fsck, HostidPolicy, ModuleOption, Note, OnFailure, Repair, Request, Word, tokenize};
 
 /// What `quiet` sets the console level to (kernel: `CONSOLE_LOGLEVEL_QUIET`).
 const LEVEL_QUIET: u8 = 4;
@@ -55,6 +55,9 @@ impl State {
             ("rootflags", Some(v)) => self.request.root_flags = text(v, why),
             ("init", Some(v)) if v.starts_with('/') => self.request.init = text(v, why),
             ("init" | "rootflags", _) => self.bad(word),
+            ("fsck.mode" | "fsck.repair" | "fastboot" | "forcefsck" | "fsckfix" | "rd.skipfsck", v) => {
+                self.fsck(word, v);
+            }
             ("quiet", v) if !is_off(v) => self.level.other = Some(Decided::new(LEVEL_QUIET, why)),
             // The kernel takes its own two with any value; so does initramfs-tools with `debug=vc`.
             ("debug", v) if !is_off(v) => self.level.other = Some(Decided::new(LEVEL_DEBUG, why)),
@@ -114,6 +117,24 @@ impl State {
             Some(time) => self.wait.other = Some(Decided::new(time, word.text.as_str())),
             None => self.bad(word),
         }
+    }
+
+    /// Words about checks; the booted system reads them, too.
+    fn fsck(&mut self, word: &Word, value: Option<&str>) {
+        let why = word.text.as_str();
+        let settings = &mut self.request.fsck;
+        let mode = match (word.key.as_str(), value) {
+            ("fsck.mode", Some("auto")) => Fsck::Auto,
+            ("fsck.mode", Some("force")) | ("forcefsck", None) => Fsck::Force,
+            ("fsck.mode", Some("skip")) | ("fastboot" | "rd.skipfsck", None) => Fsck::Skip,
+            ("fsck.repair", Some("preen")) => return settings.repair = Decided::new(Repair::Preen, why),
+            ("fsck.repair", Some("yes")) | ("fsckfix", None) => {
+                return settings.repair = Decided::new(Repair::Yes, why);
+            }
+            ("fsck.repair", Some("no")) => return settings.repair = Decided::new(Repair::No, why),
+            _ => return self.bad(word),
+        };
+        settings.mode = Decided::new(mode, why);
     }
 
     /// Directories and devices to look at.

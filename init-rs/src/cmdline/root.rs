@@ -1,6 +1,7 @@
 //! Which root the words name: `root=` in every spelling, `zfs=`, `bootfs=`, `rpool=` and what switches them on.
 
 use super::{Decided, Note, Request, Selector};
+use crate::devices::probe::Wanted;
 use crate::plan::names;
 
 /// What a usable root word looks like, for messages.
@@ -25,6 +26,8 @@ pub(super) struct Roots {
     /// `rootfstype=zfs`, `boot=zfs`.
     fstype: Option<String>,
     boot: Option<String>,
+    /// `rootfstype=` with other types.
+    types: Option<Decided<Vec<String>>>,
 }
 
 impl Roots {
@@ -40,7 +43,11 @@ impl Roots {
                     self.zfs = Some(Decided::new(asked, why));
                 }
             }
-            "rootfstype" => self.fstype = value.split(',').any(|t| t == "zfs").then(|| why.to_owned()),
+            "rootfstype" => {
+                let types: Vec<String> = value.split(',').filter(|t| !t.is_empty()).map(str::to_owned).collect();
+                self.fstype = types.iter().any(|t| t == "zfs").then(|| why.to_owned());
+                self.types = (!types.is_empty() && self.fstype.is_none()).then(|| Decided::new(types, why));
+            }
             "boot" => self.boot = (value == "zfs").then(|| why.to_owned()),
             _ => return false,
         }
@@ -50,6 +57,7 @@ impl Roots {
     /// Decides `root`, `snapshot` and `ours`.
     pub(super) fn resolve(self, request: &mut Request) {
         let mut notes = Vec::new();
+        request.root_fstype = self.types;
         let bare = self.fstype.or(self.boot);
         let root = self.root.map(|r| Decided::new(root_value(&r.value, bare.is_some()), r.why));
         if let (Some(root), Some(zfs)) = (&root, &self.zfs)
@@ -168,12 +176,21 @@ fn root_value(value: &str, unmarked: bool) -> Asked {
 
 /// A root that is none of ours, or a slip in spelling one that is.
 fn foreign(value: &str, unmarked: bool) -> Asked {
+    if !unmarked && is_block_device(value) {
+        return Asked { ours: false, ..Asked::ours(Selector::Device(value.to_owned())) };
+    }
     let slip = value.get(..3).is_some_and(|start| start.eq_ignore_ascii_case("zfs"));
-    let mut message = format!("root={value} names no ZFS dataset; expected {ROOT_FORMS}");
+    let mut message = format!("root={value} names no ZFS dataset and no block device; expected {ROOT_FORMS}, or root=UUID=...");
     if value.contains('/') && names::check(value).is_ok() {
         message.push_str("; or rootfstype=zfs beside it");
     }
     Asked { ours: unmarked || slip, ..Asked::ours(Selector::Unusable(message)) }
+}
+
+/// Whether a value names a block device that can be there before any pool is imported.
+fn is_block_device(value: &str) -> bool {
+    let never = ["/dev/nfs", "/dev/cifs", "/dev/root", "/dev/ram", "/dev/zvol/", "/dev/zd"];
+    Wanted::parse(value).is_some() && !never.iter().any(|prefix| value.starts_with(prefix))
 }
 
 /// Drops `zfs:`, `ZFS=` or `zfs:ZFS=`.

@@ -102,6 +102,37 @@ pub struct SnapshotSettings {
     pub clone: Option<Decided<String>>,
 }
 
+/// Whether file systems are checked (`fsck.mode=`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fsck {
+    /// As the file system itself says: after a crash, or from time to time. The default.
+    Auto,
+    /// In any case.
+    Force,
+    /// Not at all.
+    Skip,
+}
+
+/// What a check may repair (`fsck.repair=`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repair {
+    /// What is safe. The default.
+    Preen,
+    /// Everything.
+    Yes,
+    /// Nothing.
+    No,
+}
+
+/// Checks of file systems before they are mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FsckSettings {
+    /// `fsck.mode=auto|force|skip`, `forcefsck`, `fastboot`, `rd.skipfsck`.
+    pub mode: Decided<Fsck>,
+    /// `fsck.repair=preen|yes|no`, `fsckfix`.
+    pub repair: Decided<Repair>,
+}
+
 /// Hibernation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResumeSettings {

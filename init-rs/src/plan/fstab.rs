@@ -44,7 +44,7 @@ fn entry(line: &[u8], number: usize) -> Option<FstabEntry> {
 }
 
 /// Decodes `\ooo`; any other backslash stays.
-fn decode(field: &[u8]) -> String {
+pub(crate) fn decode(field: &[u8]) -> String {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((byte, after)) = octal(rest).or_else(|| rest.split_first().map(|(&byte, after)| (byte, after))) {

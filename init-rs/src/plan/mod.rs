@@ -1,15 +1,19 @@
 //! Decisions, as pure functions over plain data: which pool, which dataset, which mounts in which order and why.
 
+pub mod candidates;
 mod environments;
 pub mod facts;
+pub mod failure;
 pub mod from_zfs;
 pub mod fstab;
 pub mod listcache;
 pub mod location;
 pub mod mounts;
 pub mod names;
+pub mod next;
 pub mod options;
 pub mod resume;
+pub mod root;
 pub mod roots;
 #[cfg(test)]
 mod sample;
@@ -28,4 +32,14 @@ pub struct Refusal {
     pub found: Vec<String>,
     /// What helps, one line each.
     pub advice: Vec<String>,
+}
+
+/// A refusal from an error and what else there is to say.
+pub fn refusal_of(
+    problem: &dyn std::fmt::Display,
+    expected: &str,
+    found: Vec<String>,
+    advice: Vec<String>,
+) -> Refusal {
+    Refusal { problem: problem.to_string(), expected: expected.to_owned(), found, advice }
 }

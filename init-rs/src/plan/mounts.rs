@@ -13,6 +13,7 @@ use super::environments::Environments;
 use super::facts::Dataset;
 use super::fstab::FstabEntry;
 use super::options::{MountOptions, mount_options, root_flags};
+use super::root::Root;
 use crate::cmdline::{Request, Which};
 use planner::Planner;
 
@@ -97,7 +98,22 @@ pub struct Remount {
 
 /// How to mount the root: whatever its `canmount` and `mountpoint` say. `rootflags=` goes over the properties, and its `ro`
 /// or `rw` over the word of that name. From a pool that is imported read-only nothing is mounted otherwise.
-pub fn root_step(root: &Dataset, request: &Request) -> MountStep {
+pub fn root_step(root: &Root, request: &Request) -> MountStep {
+    match root {
+        Root::Dataset(dataset) => dataset_step(dataset, request),
+        Root::Device(device) => MountStep {
+            dataset: device.name.clone(),
+            target: "/".to_owned(),
+            options: device.options.clone(),
+            why: format!("root, selected by {}", request.root.why),
+            origin: Origin::Root,
+            nofail: false,
+            foreign: Some(Foreign { fstype: device.fstype.clone(), device: true, wait: Duration::ZERO }),
+        },
+    }
+}
+
+fn dataset_step(root: &Dataset, request: &Request) -> MountStep {
     let flags = request.root_flags.as_ref().map(|f| root_flags(&f.value)).unwrap_or_default();
     let mut why = format!("root, selected by {}", request.root.why);
     let import = &request.import.read_only;
@@ -128,7 +144,7 @@ pub fn root_step(root: &Dataset, request: &Request) -> MountStep {
 
 /// Plans every mount. `all`: every dataset of the root's pool, and those of other imported pools that [`named`] gives, in
 /// any order; `fstab`: of the selected root.
-pub fn plan(root: &Dataset, all: &[Dataset], fstab: &[FstabEntry], request: &Request) -> MountPlan {
+pub fn plan(root: &Root, all: &[Dataset], fstab: &[FstabEntry], request: &Request) -> MountPlan {
     let mut planner = Planner::new(root, all, request);
     // fstab first: it was written for this very root, properties hold for the whole pool.
     if request.mounts.fstab.value {
@@ -141,7 +157,7 @@ pub fn plan(root: &Dataset, all: &[Dataset], fstab: &[FstabEntry], request: &Req
     }
     planner.properties();
     let Planner { mut steps, skipped, mut warnings, .. } = planner;
-    if let Some(flags) = &request.root_flags {
+    if let (Some(flags), Root::Dataset(_)) = (&request.root_flags, root) {
         let unknown = root_flags(&flags.value).unknown.into_iter();
         warnings.extend(unknown.map(|word| format!("{}: the zfs module has no option `{word}`; left out", flags.why)));
     }
@@ -194,7 +210,8 @@ pub fn condense(skipped: Vec<Skipped>) -> Vec<Skipped> {
 
 /// Boot loaders put `ro` on every command line, trusting the booted system to remount the root. It does so only for a
 /// root that has a line in its fstab, which a root on ZFS seldom has.
-fn remount_root(root: &Dataset, fstab: &[FstabEntry], request: &Request) -> Option<Remount> {
+fn remount_root(root: &Root, fstab: &[FstabEntry], request: &Request) -> Option<Remount> {
+    let root = root.dataset()?;
     let ro = request.read_only.as_ref().filter(|ro| ro.value)?;
     let flags = request.root_flags.as_ref().map(|f| root_flags(&f.value)).unwrap_or_default();
     let never = root.readonly || request.import.read_only.value;

@@ -50,6 +50,7 @@ pub fn choose(request: &Request, pools: &[PoolFact], expected: &[ExpectedPool]) 
     let scene = Scene { request, asked: &request.root.why, pools, expected };
     match &request.root.value {
         Selector::Unusable(why) => Err(NoChoice::new(why.clone(), false)),
+        Selector::Device(device) => Err(NoChoice::new(format!("{device} is a block device, not a pool"), false)),
         Selector::Auto => scene.auto(),
         Selector::Pool(pool) => scene.named(pool, None),
         Selector::Dataset { pool, dataset } => scene.named(pool, Some(dataset)),
@@ -62,6 +63,15 @@ pub fn no_bootfs(pool: &str) -> String {
         "pool {pool} has no bootfs, so there is no root to boot; set one with `zpool set bootfs={pool}/DATASET {pool}`, \
          or name the root on the kernel command line: zfs={pool}/DATASET"
     )
+}
+
+/// Place of a pool among the expected ones: twice the index of the entry with its guid, one more if only the name agrees
+/// (made anew, or a copy), and twice their number if neither does. Lower ones win.
+pub fn rank(expected: &[ExpectedPool], name: &str, guid: u64) -> usize {
+    let exact = |e: &ExpectedPool| e.guid == guid || (e.guid == 0 && e.name == name);
+    let by_guid = expected.iter().position(exact).map(|at| 2 * at);
+    let by_name = || expected.iter().position(|e| e.name == name).map(|at| 2 * at + 1);
+    by_guid.or_else(by_name).unwrap_or(2 * expected.len())
 }
 
 struct Scene<'a> {
@@ -182,13 +192,8 @@ impl Scene<'_> {
         Ok(choice)
     }
 
-    /// Place of a pool among the expected ones: twice the index of the entry with its guid, one more if only the name
-    /// agrees (made anew, or a copy), and [`Self::unexpected`] if neither does.
     fn rank(&self, pool: &PoolFact) -> usize {
-        let exact = |e: &ExpectedPool| e.guid == pool.guid || (e.guid == 0 && e.name == pool.name);
-        let by_guid = self.expected.iter().position(exact).map(|at| 2 * at);
-        let by_name = || self.expected.iter().position(|e| e.name == pool.name).map(|at| 2 * at + 1);
-        by_guid.or_else(by_name).unwrap_or(self.unexpected())
+        rank(self.expected, &pool.name, pool.guid)
     }
 
     fn unexpected(&self) -> usize {

@@ -48,9 +48,11 @@ impl Pools<'_> {
         }
         let flags = ImportFlags { missing_log: request.missing_log, checkpoint: request.rewind };
         let work = Work { what: "importing", pool, guid };
+        let hidden = self.hide(config);
         let result = self.phases.time("import", || {
-            work.watched(self.log, || Zfs::new(self.system).import(pool, guid, config, &properties, flags))
+            work.watched(self.system, self.log, || Zfs::new(self.system).import(pool, guid, config, &properties, flags))
         });
+        drop(hidden);
         result.map_err(|e| explain(pool, e.error.errno, e.detail.as_ref().and_then(|reply| reply.list("load_info"))))
     }
 }

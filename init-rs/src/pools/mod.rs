@@ -1,19 +1,20 @@
 //! Pools on disks: labels read, candidates opened, pools imported. The boot, the hook and the rescue's applets
 //! use it alike; what to do with a pool is decided elsewhere (`plan/select.rs`).
 
-mod facts;
+mod export;
+mod imported;
+mod hidden;
 mod hostid;
 mod import;
 mod open;
+mod patience;
 mod progress;
-mod scan;
 mod trouble;
 
-pub use facts::{NOT_OPENED, fact, leaf_text, missing_text};
+pub use export::ExportError;
 pub use hostid::{own as own_hostid, set as set_hostid};
 pub use import::{ImportError, ImportRequest};
-pub use open::Tried;
-pub use scan::Scanner;
+pub use patience::{impatient, patient_again};
 pub use trouble::waits;
 
 use crate::report::log::Log;
@@ -26,6 +27,8 @@ pub struct Pools<'a> {
     system: &'a dyn System,
     log: &'a Log,
     phases: &'a Phases,
+    /// Nodes of devices that do not answer.
+    silent: &'a [String],
 }
 
 impl std::fmt::Debug for Pools<'_> {
@@ -37,6 +40,14 @@ impl std::fmt::Debug for Pools<'_> {
 impl<'a> Pools<'a> {
     /// Calls go to `system`; what happens is told to `log`, how long it took to `phases`.
     pub fn new(system: &'a dyn System, log: &'a Log, phases: &'a Phases) -> Self {
-        Self { system, log, phases }
+        Self { system, log, phases, silent: &[] }
+    }
+
+    /// The same, but while the kernel opens a pool it is kept from these device nodes (`/dev/sdb`): of devices that have not
+    /// answered for so long that nobody waits for them any longer. One that has only just come must not be among them: its
+    /// reader would not find it.
+    #[must_use]
+    pub fn without(self, silent: &'a [String]) -> Self {
+        Self { silent, ..self }
     }
 }

@@ -2,50 +2,30 @@
 
 use super::Pools;
 use super::progress::Work;
-use crate::order;
-use crate::zfs::assemble::{Candidate, Seen, aux_devices, set_leaf_path};
+use crate::plan::candidates::{Opened, devices};
+use crate::sys::System;
+use crate::zfs::assemble::{Aux, Candidate, set_leaf_path};
 use crate::zfs::ioctl::Zfs;
 use crate::zfs::judge::{Judgement, judge};
 use crate::zfs::nvlist::NvList;
 use crate::zfs::paths::{self, LeafPath};
-use std::path::Path;
-
-/// What the kernel said of a candidate.
-#[derive(Debug, Clone)]
-pub struct Tried {
-    /// The devices it was opened with, sorted: with the same ones the answer would be the same.
-    pub devices: Vec<String>,
-    /// The verdict.
-    pub judgement: Judgement,
-    /// The kernel's reply with the label's hostid, to be handed to [`Pools::import`]; `None` if the call failed.
-    pub reply: Option<NvList>,
-}
-
-/// The devices found for a candidate, sorted.
-pub(super) fn devices(candidate: &Candidate) -> Vec<String> {
-    let mut devices: Vec<String> = candidate.leaves.iter().filter_map(|l| l.device.clone()).collect();
-    order::sort(&mut devices);
-    devices
-}
-
-impl Tried {
-    /// Whether opening the candidate again could tell anything new.
-    pub fn is_current(&self, candidate: &Candidate) -> bool {
-        self.devices == devices(candidate)
-    }
-}
+use std::collections::BTreeMap;
 
 impl Pools<'_> {
     /// Has the kernel open a candidate. With multihost protection this takes 25 s, which the log tells.
-    pub fn open(&self, candidate: &mut Candidate, seen: &[Seen]) -> Tried {
-        for (guid, path) in self.leaf_paths(candidate) {
-            candidate.set_path(guid, &path);
+    pub fn open(&self, candidate: &mut Candidate, aux: &[Aux]) -> Opened {
+        let changes = self.leaf_paths(candidate);
+        if !changes.is_empty() {
+            candidate.set_paths(&changes);
         }
+        self.link_aux(aux);
         let (name, devices) = (candidate.name.clone(), devices(candidate));
         let work = Work { what: "opening", pool: &name, guid: candidate.guid };
+        let hidden = self.hide(&candidate.config);
         let result = self.phases.time("tryimport", || {
-            work.watched(self.log, || Zfs::new(self.system).try_import(&name, &candidate.config))
+            work.watched(self.system, self.log, || Zfs::new(self.system).try_import(&name, &candidate.config))
         });
+        drop(hidden);
         let tried = match result {
             Ok(mut reply) => {
                 // The reply carries this system's hostid; the label's belongs into the import.
@@ -54,34 +34,44 @@ impl Pools<'_> {
                         reply.set(key, value.clone());
                     }
                 }
-                fix_aux_paths(&mut reply, &aux_devices(seen));
-                Tried { devices, judgement: judge(&reply), reply: Some(reply) }
+                fix_aux_paths(self.system, &mut reply, aux);
+                Opened { devices, judgement: judge(&reply), reply: Some(reply) }
             }
-            Err(e) => Tried { devices, judgement: Judgement::failed(e.to_string()), reply: None },
+            Err(e) => Opened { devices, judgement: Judgement::failed(e.to_string()), reply: None },
         };
         self.log.info(format!("pool {name} ({}): {}", candidate.guid, tried.judgement));
         tried
     }
 
     /// The path to import each found leaf with, for those where the recorded one does not do.
-    fn leaf_paths(&self, candidate: &Candidate) -> Vec<(u64, String)> {
-        let mut changes = Vec::new();
+    fn leaf_paths(&self, candidate: &Candidate) -> BTreeMap<u64, String> {
+        let mut changes = BTreeMap::new();
         for leaf in &candidate.leaves {
             let Some(device) = &leaf.device else { continue };
-            if let LeafPath::Use(path) = paths::ensure(Path::new("/dev"), leaf.recorded_path.as_deref(), device) {
+            if let LeafPath::Use(path) = paths::ensure(self.system, leaf.recorded_path.as_deref(), device) {
                 let recorded = leaf.recorded_path.as_deref().unwrap_or("no path");
                 self.log.info(format!("{recorded} cannot be kept for pool {}: using {path}", candidate.name));
-                changes.push((leaf.guid, path));
+                changes.insert(leaf.guid, path);
             }
         }
         changes
     }
+
+    /// Makes the recorded paths of spares and caches lead to them, where their labels tell the path: the kernel opens those
+    /// that the pool itself lists, one after another, and waits for each path that leads nowhere.
+    fn link_aux(&self, aux: &[Aux]) {
+        for Aux { device, recorded_path, .. } in aux {
+            if let Some(recorded) = recorded_path {
+                paths::ensure(self.system, Some(recorded), device);
+            }
+        }
+    }
 }
 
 /// Spares and cache devices are in no label of the pool: the kernel lists them by guid, with the paths they once had.
-fn fix_aux_paths(reply: &mut NvList, aux: &[(u64, String)]) {
+fn fix_aux_paths(system: &dyn System, reply: &mut NvList, aux: &[Aux]) {
     let Some(tree) = reply.list_mut("vdev_tree") else { return };
-    for (guid, device) in aux {
+    for Aux { guid, device, .. } in aux {
         let recorded = ["spares", "l2cache"]
             .iter()
             .filter_map(|kind| tree.lists(kind))
@@ -89,8 +79,73 @@ fn fix_aux_paths(reply: &mut NvList, aux: &[(u64, String)]) {
             .find(|vdev| vdev.u64("guid") == Some(*guid))
             .map(|vdev| vdev.text("path").unwrap_or_default().into_owned());
         let Some(recorded) = recorded else { continue };
-        if let LeafPath::Use(path) = paths::ensure(Path::new("/dev"), Some(&recorded), device) {
+        if let LeafPath::Use(path) = paths::ensure(system, Some(&recorded), device) {
             set_leaf_path(tree, *guid, &path);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::log::Log;
+    use crate::report::phases::Phases;
+    use crate::sys::ZfsReply;
+    use crate::sys::fake::Tree;
+    use crate::zfs::label::PoolState;
+    use crate::zfs::nvlist::Value;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    fn vdev(guid: u64, path: &str) -> NvList {
+        [("type", Value::text("disk")), ("guid", Value::U64(guid)), ("path", Value::text(path))].into_iter().collect()
+    }
+
+    #[test]
+    fn recorded_paths_lead_to_leaves_and_spares_before_the_kernel_looks() {
+        let tree = Tree::answering(|tree, call| {
+            let leads = |path: &str| tree.canonical(Path::new(path)).unwrap_or_default().display().to_string();
+            assert_eq!(
+                (leads("/dev/disk/by-id/leaf"), leads("/dev/disk/by-id/spare")),
+                ("/dev/vda1".into(), "/dev/vdb".into())
+            );
+            let config = NvList::decode(call.conf).unwrap();
+            let mut root = config.list("vdev_tree").unwrap().clone();
+            root.set("spares", Value::ListArray(vec![vdev(2, "/dev/disk/by-id/spare"), vdev(3, "/dev/vdx")]));
+            let reply: NvList = [("vdev_tree", Value::List(root)), ("hostid", Value::U64(1))].into_iter().collect();
+            ZfsReply { dst: reply.encode_native(), ..ZfsReply::default() }
+        });
+        let tree = ["/dev/vda1", "/dev/vdb", "/dev/vdc"].iter().fold(tree, |tree, node| tree.with(node, ""));
+        let tree = Arc::new(tree);
+        let (log, phases) = (Log::new(Arc::<Tree>::clone(&tree)), Phases::new(Arc::<Tree>::clone(&tree)));
+        let root = [("children", Value::ListArray(vec![vdev(1, "/dev/disk/by-id/leaf")]))].into_iter().collect();
+        let leaf = crate::zfs::assemble::Leaf {
+            guid: 1,
+            recorded_path: Some("/dev/disk/by-id/leaf".into()),
+            device: Some("/dev/vda1".into()),
+            top_id: 0,
+            kind: "disk".into(),
+        };
+        let mut candidate = Candidate {
+            guid: 7,
+            name: "tank".into(),
+            state: PoolState::Active,
+            hostid: Some(9),
+            hostname: None,
+            txg: 4,
+            config: [("vdev_tree", Value::List(root)), ("hostid", Value::U64(9))].into_iter().collect(),
+            leaves: vec![leaf],
+            problems: vec![],
+        };
+        let aux = |guid, device: &str, path: Option<&str>| Aux {
+            guid,
+            device: device.into(),
+            recorded_path: path.map(str::to_owned),
+        };
+        let aux = [aux(2, "/dev/vdb", Some("/dev/disk/by-id/spare")), aux(3, "/dev/vdc", None)];
+        let reply = Pools::new(&*tree, &log, &phases).open(&mut candidate, &aux).reply.unwrap();
+        assert_eq!(reply.u64("hostid"), Some(9), "the label's");
+        let spares = reply.list("vdev_tree").unwrap().lists("spares").unwrap();
+        assert_eq!(spares, [vdev(2, "/dev/disk/by-id/spare"), vdev(3, "/dev/vdc")]);
     }
 }

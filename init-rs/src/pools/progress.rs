@@ -3,10 +3,11 @@
 
 use super::trouble;
 use crate::report::log::{Level, Log};
-use std::fs;
-use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::{Duration, Instant};
+use crate::sys::System;
+use std::time::Duration;
 
+/// What the kernel says of pools that are being opened or imported.
+const UNDER_WAY: &str = "/proc/spl/kstat/zfs/import_progress";
 const TICK: Duration = Duration::from_secs(1);
 /// Ticks between two lines.
 const EVERY: u64 = 5;
@@ -21,32 +22,24 @@ pub(super) struct Work<'a> {
 
 impl Work<'_> {
     /// Does it, and says every few seconds that it is still going on.
-    pub(super) fn watched<T: Send>(&self, log: &Log, work: impl FnOnce() -> T + Send) -> T {
-        let (done, waiting) = channel::<()>();
-        std::thread::scope(|scope| {
-            let tell = move || {
-                let start = Instant::now();
-                let mut told: Option<(Level, u64)> = None;
-                while waiting.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
-                    let elapsed = start.elapsed().as_secs();
-                    let (level, line) = self.line(elapsed, &imports_under_way(), &trouble::state(self.pool));
-                    // A new situation is told at once, an old one from time to time.
-                    let due = match told {
-                        Some((before, when)) => before != level || elapsed >= when + EVERY,
-                        None => level != Level::Info || elapsed >= EVERY,
-                    };
-                    if due {
-                        log.line(level, &line);
-                        told = Some((level, elapsed));
-                    }
-                }
+    pub(super) fn watched<T>(&self, system: &dyn System, log: &Log, mut work: impl FnMut() -> T) -> T {
+        let mut told: Option<(Level, u64)> = None;
+        let mut tell = |elapsed: Duration| {
+            let elapsed = elapsed.as_secs();
+            let (level, line) = self.line(elapsed, &system.text(UNDER_WAY), &trouble::state(system, self.pool));
+            // A new situation is told at once, an old one from time to time.
+            let due = match told {
+                Some((before, when)) => before != level || elapsed >= when + EVERY,
+                None => level != Level::Info || elapsed >= EVERY,
             };
-            // Without a thread there are only no lines.
-            let _ = std::thread::Builder::new().name("progress".into()).spawn_scoped(scope, tell);
-            let result = work();
-            drop(done);
-            result
-        })
+            if due {
+                log.line(level, &line);
+                told = Some((level, elapsed));
+            }
+        };
+        let mut result = None;
+        system.watched(TICK, &mut tell, &mut || result = Some(work()));
+        result.unwrap_or_else(work)
     }
 
     /// The line. `table`: `import_progress` of the kernel, a row a pool: guid, load state, seconds that the multihost check
@@ -71,13 +64,11 @@ impl Work<'_> {
     }
 }
 
-fn imports_under_way() -> String {
-    fs::read_to_string("/proc/spl/kstat/zfs/import_progress").unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::linux::Linux;
+    use std::sync::Arc;
 
     const TABLE: &str = "\
 pool_guid            load_state      multihost_secs  max_txg         pool_name            notes
@@ -119,8 +110,9 @@ pool_guid            load_state      multihost_secs  max_txg         pool_name  
 
     #[test]
     fn the_result_comes_back_at_once() {
-        let log = Log::new();
-        assert_eq!(Work { what: "opening", pool: "tank", guid: 7 }.watched(&log, || 42), 42);
+        let system = Arc::new(Linux::new());
+        let log = Log::new(Arc::<Linux>::clone(&system));
+        assert_eq!(Work { what: "opening", pool: "tank", guid: 7 }.watched(&*system, &log, || 42), 42);
         assert_eq!(log.text(), "");
     }
 }

@@ -7,7 +7,6 @@ use crate::sys::System;
 use crate::zfs::ioctl::Zfs;
 use crate::zfs::judge;
 use crate::zfs::nvlist::NvList;
-use std::fs;
 use std::path::Path;
 
 /// Depth of a vdev tree as far as it is followed.
@@ -17,16 +16,17 @@ const HEALTHY: u64 = 7;
 const DEGRADED: u64 = 6;
 
 /// The pool's state in the kernel, from a file that can always be read; a pool that is being opened has none.
-pub(super) fn state(pool: &str) -> String {
-    fs::read_to_string(format!("/proc/spl/kstat/zfs/{pool}/state")).unwrap_or_default().trim().to_owned()
+pub(super) fn state(system: &dyn System, pool: &str) -> String {
+    system.text(&format!("/proc/spl/kstat/zfs/{pool}/state"))
 }
 
 /// The disks that an imported pool waits for, if it waits: end of a sentence that begins with the pool.
 pub fn waits(system: &dyn System, pool: &str) -> Option<String> {
     let stats = Zfs::new(system).pool_stats(pool).unwrap_or_default();
     // Elsewhere the names that the kernel knows need not be there for everybody, in a container for one.
-    let initramfs = Path::new(CONFIG_PATH).exists();
-    waiting(&stats, state(pool) == "SUSPENDED", &|path| !initramfs || Path::new(path).exists())
+    let initramfs = system.exists(Path::new(CONFIG_PATH));
+    let there = |path: &str| !initramfs || system.exists(Path::new(path));
+    waiting(&stats, state(system, pool) == "SUSPENDED", &there)
 }
 
 /// The same from the pool's configuration.

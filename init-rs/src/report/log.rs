@@ -1,12 +1,11 @@
 //! The log of the boot: every line to the kernel's log, and all of them kept for `/run/taproot/boot.log`.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use crate::sys::System;
+use std::fmt;
+use std::io;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-
-use super::phases::since_boot;
 
 /// Where the log is kept for the booted system.
 pub const LOG_PATH: &str = "/run/taproot/boot.log";
@@ -27,42 +26,55 @@ pub enum Level {
 }
 
 /// The log. Share it by reference; it locks inside.
-#[derive(Debug)]
 pub struct Log {
+    system: Arc<dyn System>,
     inner: Mutex<Inner>,
 }
 
-#[derive(Debug)]
+#[derive(Default)]
 struct Inner {
-    kmsg: Option<File>,
+    /// Whether lines go to the kernel's log as they come.
+    attached: bool,
     lines: Vec<(Duration, Level, String)>,
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Log").finish_non_exhaustive()
+    }
 }
 
 impl Log {
     /// A log that keeps its lines and writes nothing until [`Log::attach`].
-    pub fn new() -> Self {
-        Self { inner: Mutex::new(Inner { kmsg: None, lines: Vec::new() }) }
+    pub fn new(system: Arc<dyn System>) -> Self {
+        Self { system, inner: Mutex::default() }
     }
 
-    /// Opens `path` (`/dev/kmsg`) and writes the lines kept so far to it, then each line as it comes.
-    pub fn attach(&self, path: &Path) -> io::Result<()> {
-        let mut file = OpenOptions::new().write(true).open(path)?;
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes the lines kept so far to the kernel's log, then each line as it comes. An error if that log cannot be opened;
+    /// lines are kept in memory then as before.
+    pub fn attach(&self) -> io::Result<()> {
+        self.system.kmsg("")?;
+        let mut inner = self.inner();
         for (_, level, text) in &inner.lines {
-            let _ = file.write_all(record(*level, text).as_bytes());
+            let _ = self.system.kmsg(&record(*level, text));
         }
-        inner.kmsg = Some(file);
+        inner.attached = true;
         Ok(())
     }
 
     /// Writes a line.
     pub fn line(&self, level: Level, text: &str) {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.system.now();
+        let mut inner = self.inner();
         // A kernel log that cannot be written must not stop the boot; the line is kept anyway.
-        if let Some(kmsg) = &mut inner.kmsg {
-            let _ = kmsg.write_all(record(level, text).as_bytes());
+        if inner.attached {
+            let _ = self.system.kmsg(&record(level, text));
         }
-        inner.lines.push((since_boot(), level, text.to_owned()));
+        inner.lines.push((now, level, text.to_owned()));
     }
 
     /// An error.
@@ -87,7 +99,7 @@ impl Log {
 
     /// Everything so far, a line each: seconds since the kernel started, level, text.
     pub fn text(&self) -> String {
-        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let inner = self.inner();
         let mut out = String::new();
         for (when, level, text) in &inner.lines {
             out.push_str(&log_line(*when, *level, text));
@@ -96,16 +108,10 @@ impl Log {
     }
 }
 
-impl Default for Log {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 /// Lifts the kernel's limit of ten records in five seconds, which would swallow most of a fast boot's lines. systemd does
 /// the same when it takes over; `printk.devkmsg=` on the kernel command line forbids it, which is an error here.
-pub fn lift_rate_limit() -> io::Result<()> {
-    std::fs::write("/proc/sys/kernel/printk_devkmsg", "on\n")
+pub fn lift_rate_limit(system: &dyn System) -> io::Result<()> {
+    system.write(Path::new("/proc/sys/kernel/printk_devkmsg"), b"on\n")
 }
 
 /// One line of the log, with its end.
@@ -134,17 +140,19 @@ fn record(level: Level, text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::fake::Tree;
 
     #[test]
     fn earlier_lines_reach_the_kernel_log_once_attached() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let log = Log::new();
+        let tree = Arc::new(Tree::new());
+        let log = Log::new(Arc::<Tree>::clone(&tree));
         log.info("first");
-        log.attach(file.path()).unwrap();
+        assert_eq!(tree.records(), [""; 0]);
+        log.attach().unwrap();
         std::thread::scope(|s| {
             s.spawn(|| log.warn("second\nhalf"));
         });
-        assert_eq!(std::fs::read_to_string(file.path()).unwrap(), "<6>taproot: first<4>taproot: second | half");
+        assert_eq!(tree.records(), ["<6>taproot: first", "<4>taproot: second | half"]);
         let text = log.text();
         assert_eq!(text.lines().count(), 2);
         assert!(text.lines().all(|l| l.starts_with('[')), "{text}");

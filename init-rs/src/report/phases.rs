@@ -1,9 +1,9 @@
 //! How long each phase of the boot took.
 
-use std::sync::{Mutex, PoisonError};
+use crate::sys::System;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-
-use nix::time::{ClockId, clock_gettime};
 
 /// One phase; times since the kernel started (`CLOCK_BOOTTIME`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,22 +17,29 @@ pub struct Phase {
 }
 
 /// The phases so far. Usable from several threads; phases may overlap.
-#[derive(Debug, Default)]
 pub struct Phases {
+    system: Arc<dyn System>,
     list: Mutex<Vec<Phase>>,
 }
 
+impl fmt::Debug for Phases {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Phases").finish_non_exhaustive()
+    }
+}
+
 impl Phases {
-    /// No phase yet.
-    pub fn new() -> Self {
-        Self::default()
+    /// No phase yet; times are those of this system's clock.
+    pub fn new(system: Arc<dyn System>) -> Self {
+        Self { system, list: Mutex::default() }
     }
 
     /// Begins a phase; it ends when the returned guard is dropped.
     #[must_use = "the phase ends when the guard is dropped"]
     pub fn start(&self, name: &str) -> Running<'_> {
+        let start = self.system.now();
         let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
-        list.push(Phase { name: name.to_owned(), start: since_boot(), took: None });
+        list.push(Phase { name: name.to_owned(), start, took: None });
         Running { phases: self, index: list.len() - 1 }
     }
 
@@ -57,16 +64,12 @@ pub struct Running<'a> {
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
+        let now = self.phases.system.now();
         let mut list = self.phases.list.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(phase) = list.get_mut(self.index) {
-            phase.took = Some(since_boot().saturating_sub(phase.start));
+            phase.took = Some(now.saturating_sub(phase.start));
         }
     }
-}
-
-/// Time since the kernel started, zero if the clock cannot be read.
-pub fn since_boot() -> Duration {
-    clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
 }
 
 /// Seconds to three places.
@@ -80,7 +83,7 @@ mod tests {
 
     #[test]
     fn phases_nest_and_end() {
-        let phases = Phases::new();
+        let phases = Phases::new(Arc::new(crate::sys::linux::Linux::new()));
         let outer = phases.start("outer");
         assert_eq!(phases.time("inner", || 7), 7);
         assert!(phases.list()[0].took.is_none());

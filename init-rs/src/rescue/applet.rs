@@ -4,16 +4,18 @@ use super::desk::{Desk, Outcome};
 use super::shell::{BUSYBOX, DECISION_FILE, write_decision};
 use super::talk::Talk;
 use super::words::{self, Place};
-use super::{Decision, apart};
+use super::{Decision, apart, hands};
 use crate::cmdline;
 use crate::image::{CONFIG_PATH, ImageConfig};
 use crate::report::log::Log;
-use crate::sys::linux::Linux;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::getppid;
-use std::os::unix::process::CommandExt;
+use crate::report::phases::Phases;
+use crate::sys::{Program, System, Terminals};
+use std::cell::RefCell;
 use std::path::Path;
-use std::process::Command;
+use std::sync::Arc;
+
+/// Longest command line that a kernel takes.
+const CMDLINE_MAX: usize = 64 << 10;
 
 const USAGE: &str = "\
 taproot-init is the /init of an initramfs that `taproot initramfs` packed. In the rescue shell of such an image it
@@ -25,7 +27,7 @@ answers to the words below, alone or as `taproot-init WORD`. `taproot-init hook`
 ";
 
 /// Runs as the applet that `args` name; returns the exit status.
-pub fn run(args: &[String]) -> i32 {
+pub fn run(system: &Arc<dyn System>, args: &[String]) -> i32 {
     let base = |path: &String| path.rsplit('/').next().unwrap_or_default().to_owned();
     let name = args.first().map(base).unwrap_or_default();
     // `taproot-init log` is the same as `log`; `exe`: called by /proc/1/exe.
@@ -35,15 +37,16 @@ pub fn run(args: &[String]) -> i32 {
     match name.as_str() {
         "--version" | "-V" => println!("taproot-init {}", env!("CARGO_PKG_VERSION")),
         "" | "--help" | "-h" => print!("{USAGE}{}", help()),
-        apart::WORD => apart::try_pools(),
+        apart::WORD => apart::try_pools(&**system),
         "help" => print!("{}\nEverything else is busybox; `busybox` alone lists what it has.\n", help()),
         // Two programs have this name: ours takes a dataset, busybox's everything else.
-        "mount" if !is_ours(&rest) => {
-            let error = Command::new(BUSYBOX).arg("mount").args(&rest).exec();
+        "mount" if !is_ours(&**system, &rest) => {
+            let args = ["mount"].iter().chain(&rest).map(|arg| (*arg).to_owned()).collect();
+            let error = system.become_program(&Program { path: BUSYBOX.into(), args, ..Program::default() });
             eprintln!("mount: {BUSYBOX}: {error}");
             return 1;
         }
-        _ if words::find(&name).is_some_and(|w| w.place == Place::Both) => return word(&name, &rest),
+        _ if words::find(&name).is_some_and(|w| w.place == Place::Both) => return word(system, &name, &rest),
         _ => {
             eprintln!("taproot-init: unknown word {name:?}\n{USAGE}{}", help());
             return 2;
@@ -57,45 +60,48 @@ fn help() -> String {
 }
 
 /// Whether the arguments of `mount` are `DATASET [DIR]`.
-fn is_ours(rest: &[&str]) -> bool {
+fn is_ours(system: &dyn System, rest: &[&str]) -> bool {
     let dataset = |name: &str| !name.starts_with(['/', '-']) && !name.contains('=');
     match rest {
-        [name] => dataset(name) && !Path::new(name).exists(),
+        [name] => dataset(name) && !system.exists(Path::new(name)),
         [name, dir] => dataset(name) && dir.starts_with('/') && *name != "none",
         _ => false,
     }
 }
 
-fn word(name: &str, rest: &[&str]) -> i32 {
-    let system = Linux::new();
-    let log = Log::new();
+fn word(system: &Arc<dyn System>, name: &str, rest: &[&str]) -> i32 {
+    let log = Log::new(Arc::clone(system));
     // What an import or a key tells belongs into the kernel's log, not between the lines here.
-    let _ = log.attach(Path::new("/dev/kmsg"));
-    let image = ImageConfig::parse(&std::fs::read_to_string(CONFIG_PATH).unwrap_or_default());
+    let _ = log.attach();
+    let image = ImageConfig::parse(&system.text(CONFIG_PATH));
     let mut line = image.cmdline.into_bytes();
     line.push(b' ');
-    line.extend(std::fs::read("/proc/cmdline").unwrap_or_default());
+    line.extend(system.read(Path::new("/proc/cmdline"), CMDLINE_MAX).unwrap_or_default());
     let request = cmdline::parse(&line);
-    let mut desk = Desk { system: &system, log: &log, talk: Talk::as_applet(), request, pools: &[], stopped: true };
+    let talk = Talk::on(&**system, Terminals::Own);
+    let hands = RefCell::new(hands::Nothing::default());
+    let phases = Phases::new(Arc::clone(system));
+    let mut desk =
+        Desk { system: &**system, log: &log, phases: &phases, hands: &hands, talk, request, pools: &[], stopped: true };
     match desk.answer(name, rest) {
         Outcome::Done => 0,
         Outcome::Failed => 1,
-        Outcome::Decided(decision) => leave(name, &decision),
+        Outcome::Decided(decision) => leave(&**system, name, &decision),
     }
 }
 
 /// Writes the wish down for PID 1 and ends the shell that called.
-fn leave(name: &str, decision: &Decision) -> i32 {
+fn leave(system: &dyn System, name: &str, decision: &Decision) -> i32 {
     // In a booted system this would end the shell of whoever tries it.
-    if !Path::new(CONFIG_PATH).exists() {
+    if !system.exists(Path::new(CONFIG_PATH)) {
         eprintln!("{name}: this works only in the rescue shell of an image ({CONFIG_PATH} is not there)");
         return 1;
     }
-    if let Err(e) = write_decision(decision) {
+    if let Err(e) = write_decision(system, decision) {
         eprintln!("{name}: {DECISION_FILE}: {e}");
         return 1;
     }
-    match kill(getppid(), Signal::SIGHUP) {
+    match system.hang_up_caller() {
         Ok(()) => 0,
         Err(e) => {
             eprintln!("{name}: the shell did not take the signal ({e}); type exit");
@@ -107,18 +113,20 @@ fn leave(name: &str, decision: &Decision) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::fake::Tree;
 
     /// The shell that is not ended here is the one that runs the tests.
     #[test]
     fn outside_of_an_image_no_shell_is_ended() {
-        assert_eq!(leave("retry", &Decision::Retry), 1);
-        assert!(!Path::new(DECISION_FILE).exists());
+        let tree = Tree::new();
+        assert_eq!(leave(&tree, "retry", &Decision::Retry), 1);
+        assert!(!tree.exists(DECISION_FILE));
     }
 
     #[test]
     fn mount_is_ours_only_with_a_dataset() {
         for ours in [vec!["tank/home"], vec!["tank", "/mnt"], vec!["tank/a b", "/mnt/x"]] {
-            assert!(is_ours(&ours), "{ours:?}");
+            assert!(is_ours(&Tree::new(), &ours), "{ours:?}");
         }
         let not: [&[&str]; 6] = [
             &[],
@@ -129,7 +137,7 @@ mod tests {
             &["none", "/mnt"],
         ];
         for other in not {
-            assert!(!is_ours(other), "{other:?}");
+            assert!(!is_ours(&Tree::new(), other), "{other:?}");
         }
     }
 }

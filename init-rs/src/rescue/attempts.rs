@@ -1,7 +1,8 @@
 //! Failures of a machine that nobody watches: counted, so that it does not restart for ever.
 
 use super::{Decision, print};
-use crate::sys::efivars::Variables;
+use crate::firmware::Variables;
+use crate::sys::System;
 use std::io;
 use std::time::Duration;
 
@@ -54,11 +55,21 @@ pub fn next(failed: &Failed) -> Next {
     }
 }
 
+/// Between two lines that say what is waited for.
+const STATUS_EVERY: Duration = Duration::from_secs(5);
+
 /// Says on every console what happens in how long, and waits.
-pub fn count_down(what: &str, delay: Duration, then: Decision) -> Decision {
-    print(&format!("taproot: nobody is to be asked: {what} in {} s\n", delay.as_secs()));
-    std::thread::sleep(delay);
-    then
+pub fn count_down(system: &dyn System, what: &str, delay: Duration, then: Decision) -> Decision {
+    let mut left = delay;
+    loop {
+        print(system, &format!("taproot: nobody is to be asked: {what} in {} s\n", left.as_secs()));
+        let turn = left.min(STATUS_EVERY);
+        system.sleep(turn);
+        left = left.saturating_sub(turn);
+        if left.is_zero() {
+            return then;
+        }
+    }
 }
 
 /// The firmware variable that counts.

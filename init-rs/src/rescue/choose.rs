@@ -6,7 +6,7 @@ use crate::plan::facts::{Dataset, PoolFact};
 use crate::plan::roots::{RootCandidate, candidates};
 use crate::plan::{from_zfs, names};
 use crate::pools::waits;
-use crate::sys::System;
+use crate::sys::{System, Terminals};
 use crate::zfs::ioctl::Zfs;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -123,7 +123,7 @@ fn snapshot_of(system: &dyn System, talk: &mut Talk, name: String) -> Option<Str
 /// The menu that `taproot.menu` asks for: `current` is booted when nothing is typed in time. Returns another root that
 /// was chosen.
 pub fn offer(scene: &Scene<'_>, current: &str, countdown: Option<Duration>) -> Option<String> {
-    let mut talk = Talk::on_consoles();
+    let mut talk = Talk::on(scene.system, Terminals::All);
     let roots = roots(scene.system, scene.pools, Some(current));
     talk.say("\ntaproot: which root is to be booted?\n");
     talk.say(&list(&roots, Some(current)));

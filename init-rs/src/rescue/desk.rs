@@ -1,16 +1,16 @@
 //! What each word does, the same at the prompt and as a program of the packed shell.
 
+use super::hands::{self, Hands};
 use super::talk::Talk;
-use super::{Decision, STATUS_FILE, WHY_FILE, apart, choose, devices, import, key, pools, save, status};
+use super::{Decision, STATUS_FILE, WHY_FILE, apart, choose, devices, export, import, key, pools, save, status};
 use crate::cmdline::Request;
-use crate::order;
 use crate::plan::facts::PoolFact;
 use crate::plan::{names, options};
 use crate::report::boot::REPORT_PATH;
 use crate::report::log::{LOG_PATH, Log};
+use crate::report::phases::Phases;
 use crate::sys::System;
-use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::cell::RefCell;
 use std::path::Path;
 use std::time::Duration;
 
@@ -35,6 +35,8 @@ pub(super) enum Outcome {
 pub(super) struct Desk<'a> {
     pub(super) system: &'a dyn System,
     pub(super) log: &'a Log,
+    pub(super) phases: &'a Phases,
+    pub(super) hands: &'a RefCell<dyn Hands + 'a>,
     pub(super) talk: Talk,
     /// What the command line asks for.
     pub(super) request: Request,
@@ -51,7 +53,9 @@ impl Desk<'_> {
         let all = rest.join(" ");
         let first = rest.first().copied();
         let answers = match name {
-            "status" | "pools" | "datasets" | "import" | "key" | "mount" | "boot" => apart::pools_answer(self.system),
+            "status" | "pools" | "datasets" | "import" | "export" | "key" | "mount" | "boot" => {
+                apart::pools_answer(self.system)
+            }
             _ => Ok(()),
         };
         let result = match name {
@@ -62,15 +66,21 @@ impl Desk<'_> {
             }
             "log" => self.file(LOG_PATH, true),
             "report" => self.file(REPORT_PATH, true),
-            "devices" => self.paged(&devices::text(self.system)),
+            "devices" => {
+                hands::read_all(self.system, self.hands);
+                let text = devices::text(self.hands.borrow().hardware());
+                self.paged(&text)
+            }
             "pools" => {
-                let text = pools::text();
+                hands::read_all(self.system, self.hands);
+                let text = pools::text(self.hands.borrow().hardware(), self.system.now());
                 let imported = if answers.is_ok() { status::imported(self.system) } else { String::new() };
                 answers.and(self.paged(&(text + &imported)))
             }
             _ if answers.is_err() => answers,
             "datasets" => status::datasets(self.system, first).map(|text| self.talk.page(&text)),
             "import" => import::run(self, rest),
+            "export" => export::run(self, &all),
             "key" => key::run(self, &all),
             "mount" => self.mount(first, rest.get(1).copied()),
             "boot" => return self.boot(&all),
@@ -119,8 +129,10 @@ impl Desk<'_> {
         if let Some(why) = apart::unreadable(self.system, Path::new(path)) {
             return Err(why);
         }
-        let (bytes, cut) =
-            head(Path::new(path), if paged { LOGGED } else { SHOWN }).map_err(|e| format!("{path}: {e}"))?;
+        let limit = if paged { LOGGED } else { SHOWN };
+        let mut bytes = self.system.read(Path::new(path), limit + 1).map_err(|e| format!("{path}: {e}"))?;
+        let cut = bytes.len() > limit;
+        bytes.truncate(limit);
         let text = String::from_utf8_lossy(&bytes);
         let newline = if text.ends_with('\n') { "" } else { "\n" };
         let note = if cut { format!("[the first {} bytes]\n", bytes.len()) } else { String::new() };
@@ -137,9 +149,7 @@ impl Desk<'_> {
         if let Some(why) = apart::unreadable(self.system, Path::new(dir)) {
             return Err(why);
         }
-        let entries = fs::read_dir(dir).map_err(|e| format!("{dir}: {e}"))?;
-        let mut names: Vec<String> = entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
-        order::sort(&mut names);
+        let names = self.system.list(Path::new(dir)).map_err(|e| format!("{dir}: {e}"))?;
         self.talk.say(&format!("{}\n", names.join("  ")));
         Ok(())
     }
@@ -185,7 +195,7 @@ impl Desk<'_> {
             return Err(format!("pool {pool} {waits}"));
         }
         let dir = dir.unwrap_or(MOUNT_AT);
-        fs::create_dir_all(dir).map_err(|e| format!("{dir}: {e}"))?;
+        self.system.make_dirs(Path::new(dir)).map_err(|e| format!("{dir}: {e}"))?;
         let objset = crate::zfs::ioctl::Zfs::new(self.system).objset(dataset).map_err(|e| e.to_string())?;
         let options = options::mount_options(&crate::plan::from_zfs::dataset(&objset, true), None, dir, &[]);
         let result = self.system.mount(dataset, Path::new(dir), "zfs", options.flags, &options.data);
@@ -200,36 +210,60 @@ impl Desk<'_> {
     }
 }
 
-/// The beginning of a file, and whether there is more. Nothing but files: a device or a pipe can have no end, or nobody who
-/// writes, and PID 1 must neither run out of memory nor wait for ever.
-fn head(path: &Path, limit: usize) -> io::Result<(Vec<u8>, bool)> {
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "expected a file"));
-    }
-    let mut bytes = Vec::new();
-    File::open(path)?.take(limit as u64 + 1).read_to_end(&mut bytes)?;
-    let cut = bytes.len() > limit;
-    bytes.truncate(limit);
-    Ok((bytes, cut))
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::hands::tests::Scripted;
+    use super::super::talk::tests::Said;
     use super::*;
+    use crate::cmdline;
+    use crate::sys::fake::Tree;
+    use std::sync::Arc;
+
+    /// What a word answers in a system with these files.
+    fn answer(tree: Tree, name: &str, rest: &[&str]) -> (Outcome, String) {
+        let system: Arc<dyn System> = Arc::new(tree);
+        let log = Log::new(Arc::clone(&system));
+        let phases = Phases::new(Arc::clone(&system));
+        let hands = RefCell::new(Scripted::default());
+        let said = Said::default();
+        let talk = Talk::with(Box::new(said.clone()));
+        let request = cmdline::parse(b"");
+        let mut desk = Desk {
+            system: &*system,
+            log: &log,
+            phases: &phases,
+            hands: &hands,
+            talk,
+            request,
+            pools: &[],
+            stopped: false,
+        };
+        let outcome = desk.answer(name, rest);
+        (outcome, said.text())
+    }
 
     #[test]
-    fn no_file_is_read_to_an_end_that_does_not_come() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("file");
-        fs::write(&file, "0123456789").unwrap();
-        assert_eq!(head(&file, 10).unwrap(), (b"0123456789".to_vec(), false));
-        assert_eq!(head(&file, 9).unwrap(), (b"012345678".to_vec(), true));
-        // Its size says 0.
-        assert!(head(Path::new("/proc/self/status"), SHOWN).unwrap().0.starts_with(b"Name:"));
-        let pipe = dir.path().join("pipe");
-        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        for endless in [&pipe, Path::new("/dev/zero"), dir.path()] {
-            assert!(head(endless, SHOWN).unwrap_err().to_string().contains("expected a file"), "{}", endless.display());
-        }
+    fn files_are_shown_up_to_a_limit() {
+        let cat = |text: &str| answer(Tree::new().with("/etc/x", text), "cat", &["/etc/x"]);
+        assert_eq!(cat("one\ntwo"), (Outcome::Done, "one\ntwo\n".to_owned()));
+        assert_eq!(cat(&"x".repeat(SHOWN)).1.len(), SHOWN + 1);
+        let long = cat(&"x".repeat(SHOWN + 1)).1;
+        assert!(long.ends_with(&format!("x\n[the first {SHOWN} bytes]\n")), "{}", long.len());
+        let (outcome, text) = answer(Tree::new().with("/etc/x", ""), "cat", &["/etc"]);
+        assert!(outcome == Outcome::Failed && text.starts_with("cat: /etc: expected a file"), "{text}");
+        let listed = answer(Tree::new().with("/etc/b", "").with("/etc/a", ""), "ls", &["/etc"]);
+        assert_eq!(listed, (Outcome::Done, "a  b\n".to_owned()));
+    }
+
+    #[test]
+    fn words_that_need_nothing_or_cannot_be() {
+        let devices = answer(Tree::new(), "devices", &[]).1;
+        assert!(devices.starts_with("no block device at all"), "{devices}");
+        assert_eq!(answer(Tree::new(), "wait", &["90"]).0, Outcome::Decided(Decision::Wait(Duration::from_secs(90))));
+        assert_eq!(answer(Tree::new(), "wait", &["0"]).0, Outcome::Failed);
+        let (outcome, text) = answer(Tree::new(), "continue", &[]);
+        assert!(outcome == Outcome::Failed && text.contains("`retry` tries again"), "{text}");
+        let (outcome, text) = answer(Tree::new(), "export", &["tank"]);
+        assert!(outcome == Outcome::Failed && text.starts_with("export: "), "{text}");
     }
 }

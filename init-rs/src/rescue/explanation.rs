@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 /// What was expected, what was found, what the user can do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Explanation {
+    /// Its name for programs and for searching, which stays: `docs/errors.md` has them all.
+    pub code: &'static str,
     /// One sentence.
     pub problem: String,
     /// What should have been there.
@@ -31,6 +33,7 @@ impl Explanation {
             }
         };
         section("Problem:", std::slice::from_ref(&self.problem));
+        section("Code:", &[self.code.to_owned()]);
         section("Expected:", std::slice::from_ref(&self.expected));
         section("Found:", &self.found);
         section("You can:", &self.advice);
@@ -64,6 +67,7 @@ mod tests {
     #[test]
     fn the_text_has_every_part() {
         let e = Explanation {
+            code: "pool-not-found",
             problem: "no pool".into(),
             expected: "pool tank".into(),
             found: vec!["nothing".into(), "2 disks".into()],
@@ -72,6 +76,7 @@ mod tests {
         let text = e.text();
         for part in [
             "Problem:   no pool",
+            "Code:      pool-not-found",
             "Expected:  pool tank",
             "Found:     nothing",
             "           2 disks",

@@ -1,22 +1,24 @@
 //! The word `import`: a pool by hand, in ways that a boot does not choose by itself.
 
 use super::desk::Desk;
-use super::status;
+use super::{hands, pools, status};
+use crate::devices::known::Hardware;
 use crate::plan::facts::{Health, PoolFact};
-use crate::pools::{ImportRequest, Pools, Scanner, fact, own_hostid};
-use crate::report::phases::Phases;
+use crate::pools::{ImportRequest, Pools, fact, own_hostid};
 use crate::sys::System;
-use crate::zfs::assemble::{Candidate, Seen, assemble};
+use crate::zfs::assemble::{Candidate, Seen, assemble, aux_devices};
 use crate::zfs::ioctl::Zfs;
 use crate::zfs::label::PoolState;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The module's device; there when it has started.
 const DEVICE: &str = "/dev/zfs";
 /// How long a module is waited for that is still starting: a boot that stops early is faster than it.
 const PATIENCE: Duration = Duration::from_secs(60);
 const TURN: Duration = Duration::from_millis(100);
+/// Between two lines that say what is awaited.
+const STATUS_EVERY: Duration = Duration::from_secs(5);
 
 /// How a pool is imported.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -68,25 +70,24 @@ impl Ways {
 }
 
 /// Pools on the disks that are not imported.
-fn candidates(system: &dyn System) -> (Vec<Candidate>, Vec<Seen>) {
+fn candidates(system: &dyn System, hardware: &Hardware) -> (Vec<Candidate>, Vec<Seen>) {
     let imported = Zfs::new(system).imported_pools().unwrap_or_default();
-    let mut scanner = Scanner::new();
-    scanner.update(super::pools::PATIENCE);
-    let seen = scanner.seen();
+    let seen = pools::seen(hardware);
     let mut candidates = assemble(&seen);
     candidates.retain(|c| c.state != PoolState::Destroyed && imported.iter().all(|(_, guid)| *guid != c.guid));
     (candidates, seen)
 }
 
-/// Whether there is a pool to import, and a module that could.
-pub(super) fn possible(system: &dyn System) -> bool {
-    Zfs::new(system).imported_pools().is_ok() && !candidates(system).0.is_empty()
+/// Whether there is a pool to import, as far as is known, and a module that could.
+pub(super) fn possible(system: &dyn System, hardware: &Hardware) -> bool {
+    Zfs::new(system).imported_pools().is_ok() && !candidates(system, hardware).0.is_empty()
 }
 
 /// The word.
 pub(super) fn run(desk: &mut Desk<'_>, rest: &[&str]) -> Result<(), String> {
     await_module(desk, PATIENCE)?;
-    let (mut candidates, seen) = candidates(desk.system);
+    hands::read_all(desk.system, desk.hands);
+    let (mut candidates, seen) = candidates(desk.system, desk.hands.borrow().hardware());
     let lines: Vec<String> = candidates.iter().map(|c| format!("  {} (guid {})\n", c.name, c.guid)).collect();
     let known = lines.concat();
     if candidates.is_empty() {
@@ -118,24 +119,26 @@ pub(super) fn run(desk: &mut Desk<'_>, rest: &[&str]) -> Result<(), String> {
 }
 
 fn await_module(desk: &Desk<'_>, patience: Duration) -> Result<(), String> {
-    let start = Instant::now();
-    while !Path::new(DEVICE).exists() {
-        if start.elapsed() >= patience {
+    let start = desk.system.now();
+    let mut told: Option<Duration> = None;
+    while !desk.system.exists(Path::new(DEVICE)) {
+        let now = desk.system.now();
+        if now.saturating_sub(start) >= patience {
             return Err(format!("there is no {DEVICE}: the zfs module has not started; `log` may say why"));
         }
-        if start.elapsed() < TURN {
+        if told.is_none_or(|told| now.saturating_sub(told) >= STATUS_EVERY) {
+            told = Some(now);
             desk.talk.say("waiting for the zfs module\n");
         }
-        std::thread::sleep(TURN);
+        desk.system.sleep(TURN);
     }
     Ok(())
 }
 
 fn import(desk: &mut Desk<'_>, candidate: &mut Candidate, seen: &[Seen], ways: Ways) -> Result<(), String> {
-    let phases = Phases::new();
-    let pools = Pools::new(desk.system, desk.log, &phases);
-    let tried = pools.open(candidate, seen);
-    let pool = fact(candidate, Some(&tried.judgement), own_hostid());
+    let pools = Pools::new(desk.system, desk.log, desk.phases);
+    let tried = pools.open(candidate, &aux_devices(seen));
+    let pool = fact(candidate, Some(&tried.judgement), own_hostid(desk.system));
     if candidate.is_ambiguous() {
         return Err(format!("{}; detach all but one of them", pool.problem.unwrap_or_default()));
     }

@@ -1,14 +1,16 @@
 //! The word `key`: the key of an encrypted dataset, asked for.
 
 use super::desk::Desk;
-use super::drivers;
+use super::hands;
 use crate::cmdline::Decided;
+use crate::devices::probe::Wanted;
 use crate::plan::from_zfs;
 use crate::pools::waits;
 use crate::sys::System;
 use crate::unlock::{Effort, Unlocker};
 use crate::zfs::ioctl::Zfs;
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 /// Encryption roots of imported pools that wait for their keys.
 pub(super) fn missing(system: &dyn System) -> BTreeSet<String> {
@@ -48,8 +50,11 @@ pub(super) fn run(desk: &mut Desk<'_>, dataset: &str) -> Result<(), String> {
     let mut settings = desk.request.keys.clone();
     // Whatever the command line says of prompts: somebody is here and wants to type.
     settings.prompt = Decided::new(true, "the word `key`");
-    let load = |module: &str| drivers::load(&[module]);
-    let mut unlocker = Unlocker::new(desk.system, desk.log, &settings).with_modules(&load);
+    let (system, log, scout) = (desk.system, desk.log, desk.hands);
+    let load = |module: &str| hands::load(scout, &[module]);
+    let find = |wanted: &Wanted, wait: Duration| hands::find(system, log, scout, wanted, wait);
+    let unlocker = Unlocker::new(system, log, &settings).with_modules(&load).with_devices(&find);
+    let mut unlocker = unlocker.with_terminals(desk.talk.terminals());
     unlocker.unlock_with(&dataset, Effort::Optional).map_err(|e| e.to_string())?;
     desk.talk.say(&format!("the key of {dataset} is loaded\n"));
     Ok(())

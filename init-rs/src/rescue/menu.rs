@@ -4,8 +4,9 @@ use super::desk::{Desk, Outcome};
 use super::lock::{Lock, Verdict};
 use super::talk::Talk;
 use super::words;
-use super::{Decision, Occasion, Scene, apart, choose, import, key, shell};
+use super::{Decision, Occasion, Scene, apart, choose, hands, import, key, shell};
 use crate::cmdline::{self, OnFailure};
+use crate::sys::Terminals;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -32,7 +33,9 @@ impl<'a> Menu<'a> {
             desk: Desk {
                 system: scene.system,
                 log: scene.log,
-                talk: Talk::on_consoles(),
+                phases: scene.phases,
+                hands: scene.hands,
+                talk: Talk::on(scene.system, Terminals::All),
                 request: scene.report.request.clone().unwrap_or_else(|| cmdline::parse(b"")),
                 pools: scene.pools,
                 stopped,
@@ -55,7 +58,7 @@ impl<'a> Menu<'a> {
         self.show();
         loop {
             let Some(line) = self.desk.talk.ask(PROMPT) else {
-                std::thread::sleep(NO_CONSOLE_RETRY);
+                self.desk.system.sleep(NO_CONSOLE_RETRY);
                 return self.go_on();
             };
             if let Some(decision) = self.line(&line) {
@@ -112,7 +115,7 @@ impl<'a> Menu<'a> {
             (w.open || self.lock.is_none())
                 && match w.name {
                     "unlock" => self.can_unlock(),
-                    "shell" => shell::packed(),
+                    "shell" => shell::packed(self.desk.system),
                     "continue" => self.desk.stopped,
                     _ => true,
                 }
@@ -140,13 +143,14 @@ impl<'a> Menu<'a> {
             if answers && !choose::roots(self.desk.system, self.desk.pools, None).is_empty() {
                 choices.push(("boot", "boot another environment or snapshot"));
             }
-            if answers && import::possible(self.desk.system) {
+            hands::catch_up(self.desk.hands);
+            if answers && import::possible(self.desk.system, self.desk.hands.borrow().hardware()) {
                 choices.push(("import", "import a pool: read-only, without its log device, rewound"));
             }
             if answers && !key::missing(self.desk.system).is_empty() {
                 choices.push(("key", "enter the key of an encrypted dataset"));
             }
-            if shell::packed() {
+            if shell::packed(self.desk.system) {
                 choices.push(("shell", "a shell"));
             }
             choices.push(("log", "show the log of this boot"));
@@ -187,7 +191,7 @@ impl<'a> Menu<'a> {
             Verdict::Wrong => self.desk.talk.say("wrong password\n"),
             Verdict::Pause(time) => {
                 self.desk.talk.say(&format!("wrong password; the next try is possible in {} s\n", time.as_secs()));
-                std::thread::sleep(time);
+                self.desk.system.sleep(time);
             }
             Verdict::Unusable(why) => self.desk.talk.say(&format!("the packed password hash cannot be used: {why}\n")),
         }
@@ -195,7 +199,7 @@ impl<'a> Menu<'a> {
     }
 
     fn shell(&mut self) -> Option<Decision> {
-        if !shell::packed() {
+        if !shell::packed(self.desk.system) {
             self.desk.talk.say("no shell is packed in this image; this prompt is all there is\n");
             return None;
         }
@@ -207,8 +211,8 @@ impl<'a> Menu<'a> {
             "The shell is on {}; `help` lists our words in it, `exit` comes back here.\n",
             terminal.display()
         ));
-        let ended = shell::run(&terminal);
-        self.desk.talk.reopen();
+        let ended = shell::run(self.desk.system, &terminal);
+        self.desk.talk.reopen(self.desk.system);
         match ended {
             Ok(Some(Decision::Continue)) if !self.desk.stopped => {
                 self.desk

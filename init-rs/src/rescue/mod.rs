@@ -6,12 +6,14 @@ pub mod attempts;
 mod choose;
 mod desk;
 mod devices;
-mod drivers;
 mod explanation;
+mod export;
+pub mod hands;
 mod import;
 mod key;
 pub mod lock;
 mod menu;
+mod mounted;
 mod pools;
 mod save;
 mod shell;
@@ -22,16 +24,19 @@ mod words;
 pub use applet::run as applet;
 pub use choose::offer as offer_roots;
 pub use explanation::Explanation;
+pub use hands::Hands;
 pub use shell::take_decision;
 
 use crate::cmdline::OnFailure;
 use crate::plan::facts::PoolFact;
 use crate::report::boot::BootReport;
-use crate::report::log::Log;
-use crate::sys::consoles::{Consoles as _, Tty};
-use crate::sys::linux::Linux;
-use crate::sys::{System, power};
+use crate::report::log::{LOG_PATH, Level, Log, log_line};
+use crate::report::phases::Phases;
+use crate::sys::{Panic, System, Terminals};
 use menu::Menu;
+use std::cell::RefCell;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The explanation, for `why`.
@@ -72,6 +77,10 @@ pub struct Scene<'a> {
     pub system: &'a dyn System,
     /// The log of the boot.
     pub log: &'a Log,
+    /// How long what is done here takes goes there.
+    pub phases: &'a Phases,
+    /// Devices and drivers.
+    pub hands: &'a RefCell<dyn Hands + 'a>,
     /// What was asked, found and done.
     pub report: &'a BootReport,
     /// Pools that were seen, with their bootfs.
@@ -96,60 +105,107 @@ impl Scene<'_> {
 }
 
 /// Says on every console, and in the log, why the boot cannot go on; leaves it for the words of a shell, too.
-pub fn explain(explanation: &Explanation, report: &BootReport, log: &Log) {
+pub fn explain(system: &dyn System, explanation: &Explanation, report: &BootReport, log: &Log) {
     log.error(&explanation.problem);
-    let _ = std::fs::write(STATUS_FILE, status::text(report));
+    leave(system, STATUS_FILE, &status::text(report));
     let text = explanation.text();
-    let _ = std::fs::write(WHY_FILE, &text);
-    print(&text);
+    leave(system, WHY_FILE, &text);
+    print(system, &text);
 }
 
 /// Asks on every console what to do. Not for a headless policy.
 pub fn ask(scene: &Scene<'_>, occasion: Occasion) -> Decision {
-    let _ = std::fs::write(STATUS_FILE, status::text(scene.report));
+    leave(scene.system, STATUS_FILE, &status::text(scene.report));
     if occasion == Occasion::Stopped {
-        let _ = std::fs::write(WHY_FILE, "the boot was stopped because the command line asks for it\n");
+        leave(scene.system, WHY_FILE, "the boot was stopped because the command line asks for it\n");
     }
     Menu::new(scene, occasion).run()
 }
 
 /// Writes to every console.
-pub fn print(text: &str) {
-    Tty::open().print(text);
+pub fn print(system: &dyn System, text: &str) {
+    system.consoles(Terminals::All).print(text);
 }
 
-/// The last resort, also from a panic hook: what the policy says, until a restart or power-off succeeds.
-pub fn last_resort(problem: &str, policy: OnFailure, password: Option<&str>) -> ! {
-    let explanation = Explanation {
-        problem: problem.to_owned(),
-        expected: "a boot".into(),
-        found: vec![],
-        advice: vec!["reboot".into(), "poweroff".into()],
-    };
+/// Leaves a text for the words of the prompt and of a shell; without it they say that there is none.
+fn leave(system: &dyn System, path: &str, text: &str) {
+    let _ = system.write(Path::new(path), text.as_bytes());
+}
+
+/// The last resort, also after a bug: what the policy says, until a restart or power-off succeeds. Comes back only in a
+/// simulated machine, which has ended then.
+pub fn last_resort(system: &Arc<dyn System>, explanation: &Explanation, policy: OnFailure, password: Option<&str>) {
     let text = explanation.text();
-    let _ = std::fs::write(WHY_FILE, &text);
-    print(&text);
+    leave(&**system, WHY_FILE, &text);
+    print(&**system, &text);
+    let (log, phases) = (Log::new(Arc::clone(system)), Phases::new(Arc::clone(system)));
+    let report = BootReport::default();
+    let hands = RefCell::new(hands::Nothing::default());
+    let scene = Scene {
+        system: &**system,
+        log: &log,
+        phases: &phases,
+        hands: &hands,
+        report: &report,
+        pools: &[],
+        policy,
+        password,
+    };
     loop {
         let decision = match policy {
-            OnFailure::Reboot(delay) => attempts::count_down("restarting", delay, Decision::Reboot),
-            OnFailure::PowerOff(delay) => attempts::count_down("switching off", delay, Decision::PowerOff),
-            _ => {
-                let (system, log, report) = (Linux::new(), Log::new(), BootReport::default());
-                let scene = Scene { system: &system, log: &log, report: &report, pools: &[], policy, password };
-                Menu::new(&scene, Occasion::Failed).run()
-            }
+            OnFailure::Reboot(delay) => attempts::count_down(&**system, "restarting", delay, Decision::Reboot),
+            OnFailure::PowerOff(delay) => attempts::count_down(&**system, "switching off", delay, Decision::PowerOff),
+            OnFailure::Menu | OnFailure::Shell | OnFailure::Locked => Menu::new(&scene, Occasion::Failed).run(),
         };
-        let error = if decision == Decision::PowerOff { power::power_off() } else { power::restart() };
-        print(&format!("taproot: {error}\n"));
-        std::thread::sleep(Duration::from_secs(1));
+        let ended = if decision == Decision::PowerOff { system.power_off() } else { system.restart() };
+        let Err(error) = ended else { return };
+        print(&**system, &format!("taproot: {error}\n"));
+        system.sleep(Duration::from_secs(1));
     }
 }
 
-/// A bug must not become a kernel panic: the message and what the policy says instead of an abort.
-pub fn catch_panics(policy: OnFailure, password: Option<String>) {
-    std::panic::set_hook(Box::new(move |info| {
-        let problem = format!("a bug in taproot-init: {info}");
-        let _ = std::fs::write("/dev/kmsg", format!("<2>taproot: {problem}\n"));
-        last_resort(&problem, policy, password.as_deref());
+/// A bug must not become a kernel panic: its message, where it was, and what the policy says instead of an abort.
+pub fn catch_panics(system: &dyn System, policy: OnFailure, password: Option<String>) {
+    system.on_panic(Box::new(move |system, panic| {
+        let explanation = note_panic(&**system, panic);
+        last_resort(system, &explanation, policy, password.as_deref());
     }));
+}
+
+/// Notes a panic in the kernel's log and in the boot's own, which `log` shows.
+fn note_panic(system: &dyn System, panic: &Panic) -> Explanation {
+    let problem = format!("a bug in taproot-init: {}", panic.message);
+    for line in problem.lines().chain(panic.backtrace.lines()) {
+        let _ = system.kmsg(&format!("<2>taproot: {line}\n"));
+        let _ = system.append(Path::new(LOG_PATH), log_line(system.now(), Level::Error, line).as_bytes());
+    }
+    Explanation {
+        code: "bug",
+        problem,
+        expected: "a boot".to_owned(),
+        found: vec![],
+        advice: vec![
+            "look at the log, which says where it happened (log), and report it".to_owned(),
+            "reboot".to_owned(),
+        ],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::fake::Tree;
+
+    #[test]
+    fn a_bug_is_in_both_logs_with_the_calls_that_led_there() {
+        let tree = Tree::new().with(LOG_PATH, "[   0.000001] info  first\n");
+        let panic = Panic { message: "at src/x.rs:7:\nit broke".into(), backtrace: "0: one\n1: two\n".into() };
+        let explanation = note_panic(&tree, &panic);
+        assert!(explanation.text().contains("Code:      bug"), "{}", explanation.text());
+        let records = tree.records();
+        assert_eq!(records.first().map(String::as_str), Some("<2>taproot: a bug in taproot-init: at src/x.rs:7:\n"));
+        assert_eq!((records.len(), records.last().map(String::as_str)), (4, Some("<2>taproot: 1: two\n")));
+        let log = tree.text(LOG_PATH);
+        assert!(log.lines().count() == 5 && log.ends_with("error 1: two"), "{log}");
+    }
 }

@@ -1,35 +1,36 @@
 //! Writing the log to a disk, so that it can be read on another machine.
 
 use super::desk::Desk;
-use super::{STATUS_FILE, WHY_FILE, devices, drivers};
+use super::{STATUS_FILE, WHY_FILE, devices, hands};
 use crate::devices::filesystems;
 use crate::report::boot::REPORT_PATH;
 use crate::report::log::LOG_PATH;
+use crate::sys::System;
 use std::fmt::Write as _;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Where the disk is mounted meanwhile.
 const DIR: &str = "/run/taproot/disk";
+/// Of each record of the boot at most this much is saved.
+const LONGEST: usize = 16 << 20;
 
 /// The word `save-log [DEVICE]`.
 pub(super) fn run(desk: &mut Desk<'_>, device: Option<&str>) -> Result<(), String> {
-    let all = devices::all(desk.system);
-    let fit: Vec<_> = all.into_iter().filter(|d| devices::WRITABLE.contains(&d.kind.as_str())).collect();
+    hands::read_all(desk.system, desk.hands);
+    let fit = devices::writable(desk.hands.borrow().hardware());
     if fit.is_empty() {
         return Err(format!("no disk with one of {} was found; plug one in", devices::WRITABLE.join(", ")));
     }
     let typed = device.map(str::to_owned).or_else(|| {
-        desk.talk.say(&devices::list(&fit));
+        desk.talk.say(&devices::list(desk.hands.borrow().hardware(), &fit));
         desk.talk.ask("Which device? Enter for none: ").filter(|typed| !typed.is_empty())
     });
     let Some(typed) = typed else { return Ok(()) };
     // An absolute path stays what it is.
     let node = Path::new("/dev").join(typed);
-    let kind = fit.iter().find(|d| d.node == node).map(|d| d.kind.clone()).ok_or_else(|| {
+    let found = fit.iter().find(|device| Path::new(&device.node) == node);
+    let kind = found.and_then(|device| device.superblock()).map(|found| found.kind.clone()).ok_or_else(|| {
         format!("{}: expected a block device with one of {}", node.display(), devices::WRITABLE.join(", "))
     })?;
     if let Some(word) = desk.may_resume()
@@ -40,15 +41,15 @@ pub(super) fn run(desk: &mut Desk<'_>, device: Option<&str>) -> Result<(), Strin
     {
         return Err("nothing was done".to_owned());
     }
-    drivers::load(&filesystems::modules(&kind));
+    hands::load(desk.hands, &filesystems::modules(&kind));
     let dir = Path::new(DIR);
-    fs::create_dir_all(dir).map_err(|e| format!("{DIR}: {e}"))?;
+    desk.system.make_dirs(dir).map_err(|e| format!("{DIR}: {e}"))?;
     let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
     let source = node.to_string_lossy();
     desk.system
         .mount(&source, dir, &kind, flags, "")
         .map_err(|e| format!("{source} could not be mounted as {kind}: {e}"))?;
-    let written = write(dir);
+    let written = write(desk.system, dir);
     // What was written is on the disk only after this.
     let unmounted = desk.system.unmount(dir, false);
     let name = written.map_err(|e| format!("{source}: {e}"))?;
@@ -57,51 +58,25 @@ pub(super) fn run(desk: &mut Desk<'_>, device: Option<&str>) -> Result<(), Strin
     Ok(())
 }
 
-fn write(dir: &Path) -> io::Result<String> {
-    let name = file_name(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs()));
-    let mut text = String::new();
-    for (title, path) in [("why", WHY_FILE), ("status", STATUS_FILE), ("log", LOG_PATH)] {
-        let content = fs::read_to_string(path).unwrap_or_else(|e| format!("{path}: {e}\n"));
-        let _ = writeln!(text, "=== {title}\n{content}");
-    }
-    let _ = writeln!(text, "=== devices\n{}", fs::read_to_string("/proc/partitions").unwrap_or_default());
-    let _ = writeln!(text, "=== kernel\n{}", kernel_log());
-    put(&dir.join(format!("{name}.log")), text.as_bytes())?;
-    put(&dir.join(format!("{name}.json")), &fs::read(REPORT_PATH).unwrap_or_default())?;
-    Ok(name)
-}
-
-/// There whole or not at all: a disk that is full must not look like one that has the log.
-fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let part = path.with_extension("part");
-    let written = File::create(&part).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()
-    });
-    let result = written.and_then(|()| fs::rename(&part, path));
-    if result.is_err() {
-        let _ = fs::remove_file(&part);
-    }
-    result?;
-    File::open(path.parent().unwrap_or(path))?.sync_all()
-}
-
-/// Every record that the kernel still has (Documentation/ABI/testing/dev-kmsg): one read, one record.
-fn kernel_log() -> String {
-    let mut out = String::new();
-    let Ok(mut file) = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open("/dev/kmsg") else {
-        return out;
+fn write(system: &dyn System, dir: &Path) -> io::Result<String> {
+    let name = file_name(system.wall_clock());
+    let read = |path: &str| system.read(Path::new(path), LONGEST);
+    let text_of = |path: &str| match read(path) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(e) => format!("{path}: {e}\n"),
     };
-    let mut record = vec![0; 8192];
-    loop {
-        match file.read(&mut record) {
-            Ok(0) => return out,
-            Ok(n) => out.push_str(&kernel_line(&String::from_utf8_lossy(record.get(..n).unwrap_or_default()))),
-            // Records were overwritten before they were read: the next read goes on with what is there.
-            Err(e) if e.raw_os_error() == Some(libc::EPIPE) => {}
-            Err(_) => return out,
-        }
+    let mut text = String::new();
+    for (title, path) in
+        [("why", WHY_FILE), ("status", STATUS_FILE), ("log", LOG_PATH), ("devices", "/proc/partitions")]
+    {
+        let _ = writeln!(text, "=== {title}\n{}", text_of(path));
     }
+    let kernel: String = system.kernel_log().iter().map(|record| kernel_line(record)).collect();
+    let _ = writeln!(text, "=== kernel\n{kernel}");
+    // Each is there whole or not at all: a disk that is full must not look like one that has the log.
+    system.save(&dir.join(format!("{name}.log")), text.as_bytes())?;
+    system.save(&dir.join(format!("{name}.json")), &read(REPORT_PATH).unwrap_or_default())?;
+    Ok(name)
 }
 
 /// `prio,seq,microseconds,flags;text` and lines of a dictionary, as dmesg shows it.
@@ -133,6 +108,7 @@ fn date(days: u64) -> (u64, u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::fake::Tree;
 
     #[test]
     fn names_carry_the_date() {
@@ -142,13 +118,13 @@ mod tests {
     }
 
     #[test]
-    fn files_are_whole_or_not_there() {
-        let dir = tempfile::tempdir().unwrap();
-        put(&dir.path().join("x.log"), b"text").unwrap();
-        assert_eq!(fs::read(dir.path().join("x.log")).unwrap(), b"text");
-        fs::create_dir_all(dir.path().join("y.log/taken")).unwrap();
-        assert!(put(&dir.path().join("y.log"), b"text").is_err());
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "nothing is left beside them");
+    fn everything_that_is_known_is_written() {
+        let tree = Tree::new().with(WHY_FILE, "because\n").with(REPORT_PATH, "{}").with("/disk/old", "");
+        let name = write(&tree, Path::new("/disk")).unwrap();
+        let log = tree.text(&format!("/disk/{name}.log"));
+        assert!(log.contains("=== why\nbecause\n") && log.contains("=== kernel\n"), "{log}");
+        assert!(log.contains("=== log\n/run/taproot/boot.log: "), "what is not there is told: {log}");
+        assert_eq!(tree.text(&format!("/disk/{name}.json")), "{}");
     }
 
     #[test]

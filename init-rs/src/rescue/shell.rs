@@ -3,13 +3,10 @@
 use super::Decision;
 use super::words::{Place, WORDS};
 use crate::image::CONFIG_PATH;
-use crate::sys::terminal;
+use crate::sys::{Program, System};
 use std::fmt::Write as _;
-use std::fs;
 use std::io;
-use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 /// Where the builder puts busybox.
@@ -20,48 +17,51 @@ pub(super) const DECISION_FILE: &str = "/run/taproot/decision";
 const SHELL_START: &str = "/run/taproot/shrc";
 
 /// Whether there is one.
-pub(super) fn packed() -> bool {
-    Path::new(BUSYBOX).exists()
+pub(super) fn packed(system: &dyn System) -> bool {
+    system.exists(Path::new(BUSYBOX))
 }
 
 /// Runs the shell on the terminal at `path` until the user leaves it; the decision that a word in it made, if one did.
-pub(super) fn run(path: &Path) -> io::Result<Option<Decision>> {
-    fs::create_dir_all("/run/taproot")?;
-    let _ = fs::remove_file(DECISION_FILE);
+pub(super) fn run(system: &dyn System, terminal: &Path) -> io::Result<Option<Decision>> {
+    system.make_dirs(Path::new("/run/taproot"))?;
+    let _ = system.remove(Path::new(DECISION_FILE));
     // When the init could not be executed, `/` is the user's root already: nothing of it may be touched. Nor may an image
     // of another tool, whose /init is not ours.
-    let pid_1 = std::process::id() == 1;
-    let in_image = pid_1 && Path::new(CONFIG_PATH).exists();
+    let init = system.is_init();
+    let in_image = init && system.exists(Path::new(CONFIG_PATH));
     if in_image {
-        let _ = Command::new(BUSYBOX).args(["--install", "-s", "/bin"]).status();
-        // Where hands mount by habit.
-        let _ = fs::create_dir_all("/mnt");
-        // Scripts see no aliases; busybox's `mount` stays for them.
-        for name in our_words().filter(|name| *name != "mount") {
-            let link = Path::new("/bin").join(name);
-            let _ = fs::remove_file(&link);
-            let _ = symlink("/init", link);
-        }
+        furnish(system);
     }
-    let own = std::env::current_exe().unwrap_or_else(|_| "taproot-init".into());
-    let program = match (in_image, pid_1) {
+    let program = match (in_image, init) {
         (true, _) => "/init".to_owned(),
         (false, true) => "/proc/1/exe".to_owned(),
-        (false, false) => own.display().to_string(),
+        (false, false) => system.own_program().display().to_string(),
     };
-    fs::write(SHELL_START, aliases(&program))?;
-    let mut shell = Command::new(BUSYBOX);
-    shell
-        .args(["sh", "-i"])
-        .env("PATH", "/bin:/sbin:/usr/bin:/usr/sbin")
-        .env("HOME", "/")
-        .env("PS1", "(shell) # ")
-        .env("ENV", SHELL_START);
-    if std::env::var_os("TERM").is_none() {
-        shell.env("TERM", "linux");
+    system.write(Path::new(SHELL_START), aliases(&program).as_bytes())?;
+    // TERM is what we have ourselves: the kernel gives init one.
+    let env = [("PATH", "/bin:/sbin:/usr/bin:/usr/sbin"), ("HOME", "/"), ("PS1", "(shell) # "), ("ENV", SHELL_START)];
+    let shell = Program {
+        path: BUSYBOX.into(),
+        args: vec!["sh".to_owned(), "-i".to_owned()],
+        env: env.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
+        ..Program::default()
+    };
+    system.run_on_terminal(&shell, terminal)?;
+    Ok(take_decision(system))
+}
+
+/// Makes the names of busybox's programs and of our words in the image.
+fn furnish(system: &dyn System) {
+    let args = ["--install", "-s", "/bin"].map(str::to_owned).to_vec();
+    let _ = system.run(&Program { path: BUSYBOX.into(), args, ..Program::default() }, None, 0, &mut || false);
+    // Where hands mount by habit.
+    let _ = system.make_dirs(Path::new("/mnt"));
+    // Scripts see no aliases; busybox's `mount` stays for them.
+    for name in our_words().filter(|name| *name != "mount") {
+        let link = Path::new("/bin").join(name);
+        let _ = system.remove(&link);
+        let _ = system.symlink(Path::new("/init"), &link);
     }
-    terminal::run_in_foreground(&mut shell, path)?;
-    Ok(take_decision())
 }
 
 fn our_words() -> impl Iterator<Item = &'static str> {
@@ -77,14 +77,14 @@ fn aliases(program: &str) -> String {
 }
 
 /// The decision that a word in a shell left, once.
-pub fn take_decision() -> Option<Decision> {
-    let text = fs::read_to_string(DECISION_FILE).ok()?;
-    let _ = fs::remove_file(DECISION_FILE);
+pub fn take_decision(system: &dyn System) -> Option<Decision> {
+    let text = system.text(DECISION_FILE);
+    let _ = system.remove(Path::new(DECISION_FILE));
     read(&text)
 }
 
 /// Leaves a decision for PID 1.
-pub(super) fn write_decision(decision: &Decision) -> io::Result<()> {
+pub(super) fn write_decision(system: &dyn System, decision: &Decision) -> io::Result<()> {
     let text = match decision {
         Decision::Retry => "retry".to_owned(),
         Decision::Wait(time) => format!("wait {}", time.as_secs()),
@@ -93,7 +93,7 @@ pub(super) fn write_decision(decision: &Decision) -> io::Result<()> {
         Decision::Reboot => "reboot".to_owned(),
         Decision::PowerOff => "poweroff".to_owned(),
     };
-    fs::write(DECISION_FILE, text)
+    system.write(Path::new(DECISION_FILE), text.as_bytes())
 }
 
 fn read(text: &str) -> Option<Decision> {

@@ -1,8 +1,8 @@
 //! Where a person is talked to: on every console as PID 1, on the terminal of the shell as an applet.
 
-use crate::sys::consoles::{Answer, Consoles as _, Secret, Tty, terminals};
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use crate::sys::consoles::{Answer, Consoles, Secret};
+use crate::sys::{System, Terminals};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Lines between two stops of a long text: a terminal has at least 24.
@@ -11,44 +11,42 @@ const PAGE: usize = 20;
 /// One conversation.
 #[derive(Debug)]
 pub(super) struct Talk {
-    consoles: Tty,
-    /// An applet's output can be redirected.
-    to_stdout: bool,
+    consoles: Box<dyn Consoles>,
+    terminals: Terminals,
     /// Where the last answer was typed.
     terminal: Option<PathBuf>,
 }
 
 impl Talk {
-    /// On all consoles.
-    pub(super) fn on_consoles() -> Self {
-        Self { consoles: Tty::open(), to_stdout: false, terminal: None }
+    /// On all consoles, or as a program of the shell.
+    pub(super) fn on(system: &dyn System, terminals: Terminals) -> Self {
+        Self { consoles: system.consoles(terminals), terminals, terminal: None }
     }
 
     /// Opens the consoles anew: the end of a shell hangs up its terminal for everybody who has it open (`disassociate_ctty`
     /// in `drivers/tty/tty_jobctrl.c`).
-    pub(super) fn reopen(&mut self) {
-        self.consoles = Tty::open();
+    pub(super) fn reopen(&mut self, system: &dyn System) {
+        self.consoles = system.consoles(self.terminals);
     }
 
-    /// As a program of the shell.
-    pub(super) fn as_applet() -> Self {
-        Self { consoles: Tty::open_terminals(&[PathBuf::from("/dev/tty")]), to_stdout: true, terminal: None }
+    #[cfg(test)]
+    pub(super) fn with(consoles: Box<dyn Consoles>) -> Self {
+        Self { consoles, terminals: Terminals::All, terminal: None }
+    }
+
+    /// Where people are talked to.
+    pub(super) fn terminals(&self) -> Terminals {
+        self.terminals
     }
 
     /// Shows a text. A console that is gone is no reason to stop.
     pub(super) fn say(&self, text: &str) {
-        if self.to_stdout {
-            let mut out = std::io::stdout().lock();
-            let _ = out.write_all(text.as_bytes());
-            let _ = out.flush();
-        } else {
-            self.consoles.print(text);
-        }
+        self.consoles.print(text);
     }
 
     /// Shows a long text, a page at a time where it cannot be piped into a pager.
     pub(super) fn page(&mut self, text: &str) {
-        if self.to_stdout {
+        if self.terminals == Terminals::Own {
             return self.say(text);
         }
         let lines: Vec<&str> = text.split_inclusive('\n').collect();
@@ -98,6 +96,55 @@ impl Talk {
 
     /// The terminal of the last answer, else the preferred console.
     pub(super) fn terminal(&self) -> Option<PathBuf> {
-        self.terminal.clone().or_else(|| terminals().pop())
+        self.terminal.clone().or_else(|| (0..).map_while(|at| self.consoles.path(at)).last())
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use std::sync::{Arc, Mutex};
+
+    /// A console that keeps what is said, and on which the lines are typed that it has, one for each question.
+    #[derive(Debug, Clone, Default)]
+    pub(crate) struct Said {
+        text: Arc<Mutex<String>>,
+        pub(crate) typed: Vec<&'static str>,
+    }
+
+    impl Said {
+        pub(crate) fn text(&self) -> String {
+            self.text.lock().unwrap().clone()
+        }
+    }
+
+    impl Consoles for Said {
+        fn path(&self, console: usize) -> Option<PathBuf> {
+            (console < 2).then(|| PathBuf::from(format!("/dev/ttyS{console}")))
+        }
+        fn print(&self, text: &str) {
+            self.text.lock().unwrap().push_str(text);
+        }
+        fn ask(&mut self, question: &str, _: bool, _: Option<Duration>, _: &mut dyn FnMut() -> bool) -> Answer {
+            self.print(question);
+            if self.typed.is_empty() {
+                return Answer::NoConsole;
+            }
+            let line = self.typed.remove(0);
+            self.print(&format!("{line}\n"));
+            Answer::Line { console: 0, text: Secret::new(line.as_bytes().to_vec()) }
+        }
+    }
+
+    #[test]
+    fn long_texts_stop_at_each_page_and_the_terminal_is_where_somebody_typed() {
+        let said = Said { typed: vec!["", "q"], ..Said::default() };
+        let mut talk = Talk::with(Box::new(said.clone()));
+        assert_eq!(talk.terminal(), Some(PathBuf::from("/dev/ttyS1")), "the preferred one");
+        talk.page(&(1..=3 * PAGE).map(|n| format!("line {n}\n")).collect::<String>());
+        let text = said.text();
+        assert!(text.contains(&format!("line {}\n", 2 * PAGE)) && !text.contains(&format!("line {}\n", 3 * PAGE)));
+        assert!(text.ends_with("-- page 2 of 3: Enter goes on, q ends -- q\n"), "{text}");
+        assert_eq!(talk.terminal(), Some(PathBuf::from("/dev/ttyS0")));
     }
 }

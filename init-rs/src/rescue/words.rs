@@ -35,7 +35,7 @@ const fn prompt(name: &'static str, args: &'static str, help: &'static str) -> W
 }
 
 /// All of them, in the order in which `help` shows them.
-pub(super) static WORDS: [Word; 24] = [
+pub(super) static WORDS: [Word; 25] = [
     open("why", "", "what went wrong"),
     open("status", "", "what was asked, found, chosen and mounted"),
     word("log", "", "the log of this boot"),
@@ -44,6 +44,7 @@ pub(super) static WORDS: [Word; 24] = [
     word("pools", "", "pools on the disks, and imported ones"),
     word("datasets", "[POOL]", "datasets of the imported pools"),
     word("import", "POOL|GUID [ro] [missing-log] [rewind]", "import a pool, mount nothing"),
+    word("export", "POOL", "let go of an imported pool: unmount and export it"),
     word("key", "[DATASET]", "enter the key of an encrypted dataset"),
     word("mount", "DATASET [DIR]", "mount a dataset, on /mnt if no directory is given"),
     word("boot", "[DATASET[@SNAPSHOT]]", "boot this root instead"),

@@ -1,6 +1,7 @@
 //! Paths of a tree that is not (yet) `/`: an absolute link in it must not lead out of it.
 
-use std::fs;
+use super::System;
+use super::linux::Linux;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
@@ -9,7 +10,7 @@ const MAX_LINKS: usize = 40;
 
 /// Where `path` of the tree at `root` is, with every link followed inside it. Parts that do not exist stay as they are.
 /// `ELOOP` for more links than the kernel follows.
-pub fn resolve(root: &Path, path: &Path) -> io::Result<PathBuf> {
+pub fn resolve(system: &dyn System, root: &Path, path: &Path) -> io::Result<PathBuf> {
     let mut todo: Vec<PathBuf> = vec![path.to_path_buf()];
     let mut inside = PathBuf::new();
     let mut links = 0;
@@ -22,7 +23,7 @@ pub fn resolve(root: &Path, path: &Path) -> io::Result<PathBuf> {
                     inside.pop();
                 }
                 Component::Normal(name) => {
-                    let Ok(target) = fs::read_link(root.join(&inside).join(name)) else {
+                    let Ok(target) = system.read_link(&root.join(&inside).join(name)) else {
                         inside.push(name);
                         continue;
                     };
@@ -42,9 +43,15 @@ pub fn resolve(root: &Path, path: &Path) -> io::Result<PathBuf> {
     Ok(root.join(inside))
 }
 
+/// [`resolve`] on the running system.
+pub fn resolve_here(root: &Path, path: &Path) -> io::Result<PathBuf> {
+    resolve(&Linux::new(), root, path)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::os::unix::fs::symlink;
 
     #[test]
@@ -57,9 +64,9 @@ mod tests {
         fs::create_dir_all(root.join("usr/sbin")).unwrap();
         symlink("/lib/systemd/systemd", root.join("usr/sbin/init")).unwrap();
         symlink("/usr/lib", root.join("lib")).unwrap();
-        assert_eq!(resolve(root, Path::new("/sbin/init")).unwrap(), root.join("usr/lib/systemd/systemd"));
-        assert_eq!(resolve(root, Path::new("/../../etc")).unwrap(), root.join("etc"));
+        assert_eq!(resolve_here(root, Path::new("/sbin/init")).unwrap(), root.join("usr/lib/systemd/systemd"));
+        assert_eq!(resolve_here(root, Path::new("/../../etc")).unwrap(), root.join("etc"));
         symlink("loop", root.join("loop")).unwrap();
-        assert!(resolve(root, Path::new("/loop")).is_err());
+        assert!(resolve_here(root, Path::new("/loop")).is_err());
     }
 }

@@ -57,21 +57,41 @@ struct Console {
 }
 
 /// Terminals that a person is talked to on, all at once.
-pub trait Consoles: std::fmt::Debug {
-    /// Path of the terminal with this index.
+pub trait Consoles: std::fmt::Debug + Send + Sync {
+    /// Path of the terminal with this index. The last one is the preferred one.
     fn path(&self, console: usize) -> Option<PathBuf>;
     /// Writes to every console; one that is gone or stuck is no reason to stop.
     fn print(&self, text: &str);
     /// Asks on every console and returns the first line that is typed. Without `echo` nothing typed is shown, and what was
     /// typed before the question is thrown away. The timeout begins anew while somebody types. `stop` is asked a few times
     /// a second whether the question became needless.
-    fn ask(
-        &mut self,
-        question: &str,
-        echo: bool,
-        timeout: Option<Duration>,
-        stop: &mut dyn FnMut() -> bool,
-    ) -> Answer;
+    fn ask(&mut self, question: &str, echo: bool, timeout: Option<Duration>, stop: &mut dyn FnMut() -> bool) -> Answer;
+}
+
+/// The terminal of the process that called us.
+#[derive(Debug)]
+pub(super) struct OwnTerminal(Tty);
+
+impl OwnTerminal {
+    pub(super) fn open() -> Self {
+        Self(Tty::open_terminals(&[PathBuf::from("/dev/tty")]))
+    }
+}
+
+impl Consoles for OwnTerminal {
+    fn path(&self, console: usize) -> Option<PathBuf> {
+        self.0.path(console)
+    }
+
+    fn print(&self, text: &str) {
+        let mut out = std::io::stdout().lock();
+        let _ = out.write_all(text.as_bytes());
+        let _ = out.flush();
+    }
+
+    fn ask(&mut self, question: &str, echo: bool, timeout: Option<Duration>, stop: &mut dyn FnMut() -> bool) -> Answer {
+        self.0.ask(question, echo, timeout, stop)
+    }
 }
 
 /// The active consoles of this machine.
@@ -80,7 +100,7 @@ pub struct Tty(Vec<Console>);
 
 /// The terminals behind the kernel's active consoles, the preferred one last; `/dev/console` itself where sysfs does
 /// not tell. `tty0` stands for whichever screen is shown; the first one is taken for it.
-pub fn terminals() -> Vec<PathBuf> {
+fn terminals() -> Vec<PathBuf> {
     let active = std::fs::read_to_string("/sys/class/tty/console/active").unwrap_or_default();
     let mut paths: Vec<PathBuf> = active
         .split_whitespace()
@@ -109,7 +129,6 @@ impl Tty {
         };
         Self(paths.iter().filter_map(open).collect())
     }
-
 }
 
 impl Consoles for Tty {
@@ -123,13 +142,7 @@ impl Consoles for Tty {
         }
     }
 
-    fn ask(
-        &mut self,
-        question: &str,
-        echo: bool,
-        timeout: Option<Duration>,
-        stop: &mut dyn FnMut() -> bool,
-    ) -> Answer {
+    fn ask(&mut self, question: &str, echo: bool, timeout: Option<Duration>, stop: &mut dyn FnMut() -> bool) -> Answer {
         let modes: Vec<Option<Termios>> = self.0.iter().map(|c| line_mode(&c.file, echo)).collect();
         self.print(question);
         let answer = self.wait(timeout, stop);

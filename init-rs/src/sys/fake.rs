@@ -5,6 +5,17 @@
 #[doc(hidden)]
 macro_rules! otherwise_linux {
     ($field:ident) => {
+        $crate::files_of_linux!($field);
+        $crate::log_of_linux!($field);
+        $crate::others_of_linux!($field);
+    };
+}
+
+/// The methods for files.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! files_of_linux {
+    ($field:ident) => {
         fn read(&self, path: &std::path::Path, limit: usize) -> std::io::Result<Vec<u8>> {
             self.$field.read(path, limit)
         }
@@ -56,6 +67,14 @@ macro_rules! otherwise_linux {
         fn wipe(&self, path: &std::path::Path) -> std::io::Result<()> {
             self.$field.wipe(path)
         }
+    };
+}
+
+/// Everything that is neither files nor the kernel's log.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! others_of_linux {
+    ($field:ident) => {
         fn now(&self) -> std::time::Duration {
             self.$field.now()
         }
@@ -65,14 +84,16 @@ macro_rules! otherwise_linux {
         fn sleep(&self, time: std::time::Duration) {
             self.$field.sleep(time)
         }
-        fn watched(&self, tick: std::time::Duration, tell: &mut (dyn FnMut(std::time::Duration) + Send), work: &mut dyn FnMut()) {
+        fn watched(
+            &self,
+            tick: std::time::Duration,
+            tell: &mut (dyn FnMut(std::time::Duration) + Send),
+            work: &mut dyn FnMut(),
+        ) {
             self.$field.watched(tick, tell, work)
         }
         fn consoles(&self, which: $crate::sys::Terminals) -> Box<dyn $crate::sys::consoles::Consoles> {
             self.$field.consoles(which)
-        }
-        fn kmsg(&self, record: &str) -> std::io::Result<()> {
-            self.$field.kmsg(record)
         }
         fn kernel_log(&self) -> Vec<String> {
             self.$field.kernel_log()
@@ -80,8 +101,13 @@ macro_rules! otherwise_linux {
         fn attach_console(&self) -> std::io::Result<()> {
             self.$field.attach_console()
         }
-        fn run(&self, program: &$crate::sys::Program, limit: Option<std::time::Duration>, output: usize, stop: &mut dyn FnMut() -> bool,
-    ) -> std::io::Result<$crate::sys::Finished> {
+        fn run(
+            &self,
+            program: &$crate::sys::Program,
+            limit: Option<std::time::Duration>,
+            output: usize,
+            stop: &mut dyn FnMut() -> bool,
+        ) -> std::io::Result<$crate::sys::Finished> {
             self.$field.run(program, limit, output, stop)
         }
         fn run_on_terminal(&self, program: &$crate::sys::Program, terminal: &std::path::Path) -> std::io::Result<()> {
@@ -114,9 +140,28 @@ macro_rules! otherwise_linux {
         fn power_off(&self) -> std::io::Result<()> {
             self.$field.power_off()
         }
-        fn hand_over(&self, new_root: &std::path::Path, init: &std::path::Path, args: &[std::ffi::OsString]) -> Result<(), $crate::sys::switch_root::SwitchError> {
+        fn hand_over(
+            &self,
+            new_root: &std::path::Path,
+            init: &std::path::Path,
+            args: &[std::ffi::OsString],
+        ) -> Result<(), $crate::sys::switch_root::SwitchError> {
             self.$field.hand_over(new_root, init, args)
         }
     };
 }
-pub use crate::otherwise_linux;
+
+/// The kernel's log.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! log_of_linux {
+    ($field:ident) => {
+        fn kmsg(&self, record: &str) -> std::io::Result<()> {
+            self.$field.kmsg(record)
+        }
+    };
+}
+pub(crate) use crate::otherwise_linux;
+
+mod tree;
+pub(crate) use tree::Tree;

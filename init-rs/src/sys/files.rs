@@ -192,4 +192,20 @@ mod tests {
         assert!(wipe(Path::new("/proc/version")).is_ok());
         assert!(wipe(Path::new("/nonexistent")).is_err());
     }
+
+    #[test]
+    fn noexec_is_what_the_mount_says() {
+        let table = fs::read_to_string("/proc/self/mounts").unwrap();
+        // Where several are mounted on one point, the last one counts.
+        let mounts: std::collections::BTreeMap<&str, bool> = table
+            .lines()
+            .filter_map(|line| {
+                let fields: Vec<&str> = line.split(' ').collect();
+                Some((*fields.get(1)?, fields.get(3)?.split(',').any(|option| option == "noexec")))
+            })
+            .collect();
+        for (point, expected) in mounts.into_iter().filter(|(point, _)| statvfs(*point).is_ok()) {
+            assert_eq!(noexec(Path::new(point)), expected, "{point}");
+        }
+    }
 }

@@ -1,18 +1,19 @@
 //! [`System`] on the running kernel.
 #![allow(unsafe_code)]
 
-use super::consoles::{Consoles, Secret, Tty};
+use super::consoles::{Consoles, OwnTerminal, Secret, Tty};
 use super::scouting::Process;
 use super::switch_root::SwitchError;
 use super::{
-    FileInfo, Finished, Heard, Program, System, Terminals, ZfsCall, ZfsReply, entry, files, power, programs, switch_root,
-    terminal,
+    FileInfo, Finished, Heard, PanicAnswer, Program, System, Terminals, ZfsCall, ZfsReply, entry, files, panics, power,
+    programs, switch_root, terminal,
 };
 use nix::time::{ClockId, clock_gettime};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -237,10 +238,10 @@ impl System for Linux {
     }
 
     fn consoles(&self, which: Terminals) -> Box<dyn Consoles> {
-        Box::new(match which {
-            Terminals::All => Tty::open(),
-            Terminals::Own => Tty::open_terminals(&[PathBuf::from("/dev/tty")]),
-        })
+        match which {
+            Terminals::All => Box::new(Tty::open()),
+            Terminals::Own => Box::new(OwnTerminal::open()),
+        }
     }
 
     fn kmsg(&self, record: &str) -> io::Result<()> {
@@ -286,6 +287,18 @@ impl System for Linux {
 
     fn guard_memory(&self) {
         let _ = nix::sys::prctl::set_dumpable(false);
+    }
+
+    fn become_program(&self, program: &Program) -> io::Error {
+        programs::command(program).exec()
+    }
+
+    fn hang_up_caller(&self) -> io::Result<()> {
+        nix::sys::signal::kill(nix::unistd::getppid(), nix::sys::signal::Signal::SIGHUP).map_err(io::Error::from)
+    }
+
+    fn on_panic(&self, then: PanicAnswer) {
+        panics::answer(then);
     }
 
     fn start_scout(&self, args: &[String]) -> io::Result<()> {

@@ -4,7 +4,6 @@
 pub mod beneath;
 pub mod consoles;
 pub mod device;
-pub mod efivars;
 pub mod entry;
 #[cfg(test)]
 pub(crate) mod fake;
@@ -13,16 +12,18 @@ pub mod kmod;
 pub mod linux;
 mod mounting;
 pub mod netlink;
-pub mod power;
+mod panics;
+mod power;
 mod programs;
 mod scouting;
 pub mod switch_root;
-pub mod terminal;
+mod terminal;
 
 use consoles::{Consoles, Secret};
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use switch_root::SwitchError;
 
@@ -96,7 +97,8 @@ pub struct FileInfo {
 pub enum Terminals {
     /// Every active console of the kernel.
     All,
-    /// The terminal of the process that called us (`/dev/tty`).
+    /// The terminal of the process that called us: questions stand on `/dev/tty`, what is printed goes to the standard output,
+    /// which can be redirected.
     Own,
 }
 
@@ -145,6 +147,18 @@ pub enum Heard {
     /// There is no scout (any more): why.
     Ended(String),
 }
+
+/// A panic of this program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Panic {
+    /// Its message and place.
+    pub message: String,
+    /// The calls that led there, a line or two each.
+    pub backtrace: String,
+}
+
+/// What is done about a panic. The system is one of its own: whatever the panicking thread has locked stays locked.
+pub type PanicAnswer = Box<dyn Fn(&Arc<dyn System>, &Panic) + Send + Sync>;
 
 /// The world, as far as a boot touches it. Paths are those of the running process: the image's, and what is mounted in it.
 ///
@@ -213,7 +227,7 @@ pub trait System: Send + Sync {
 
     /// Opens terminals; those that cannot be opened are left out.
     fn consoles(&self, which: Terminals) -> Box<dyn Consoles>;
-    /// One record for the kernel's log, with its priority (`<6>text\n`).
+    /// One record for the kernel's log, with its priority (`<6>text\n`); an empty one only tells whether it can be written.
     fn kmsg(&self, record: &str) -> io::Result<()>;
     /// The kernel's log as `/dev/kmsg` has it, a record each.
     fn kernel_log(&self) -> Vec<String>;
@@ -239,6 +253,20 @@ pub trait System: Send + Sync {
     fn is_init(&self) -> bool;
     /// Keeps this process out of core dumps.
     fn guard_memory(&self);
+    /// Becomes another program; comes back only if that cannot be executed. A simulated machine has none.
+    fn become_program(&self, program: &Program) -> io::Error {
+        let _ = program;
+        io::ErrorKind::Unsupported.into()
+    }
+    /// Ends the shell that called us, by a hang-up. A simulated machine has none.
+    fn hang_up_caller(&self) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// From now on a panic of this program is answered by `then`, once at a time, in a thread of its own, instead of what was
+    /// said before. A simulated machine leaves panics to the test that runs it.
+    fn on_panic(&self, then: PanicAnswer) {
+        drop(then);
+    }
 
     // The scout.
 

@@ -2,20 +2,17 @@
 //! password agents. Both are programs; where neither works, the consoles are asked.
 
 use crate::sys::consoles::Secret;
-use std::io::{ErrorKind, Read as _};
-use std::os::fd::AsFd as _;
+use crate::sys::{Ended, FileKind, Finished, Program, System};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::{Duration, Instant};
-use zeroize::Zeroizing;
-
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::time::Duration;
 
 /// Longest answer that is read.
 const ANSWER_MAX: usize = 4096;
-/// How often the caller's own condition is looked at.
-const TURN: u8 = 200;
+/// Where programs are in an initramfs.
+const PROGRAMS: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+/// How long plymouth's daemon may take to say that it is there.
+const PING_MAX: Duration = Duration::from_secs(2);
 
 /// Where the programs are.
 #[derive(Debug, Clone)]
@@ -25,10 +22,6 @@ pub struct Agents {
     /// Exists where systemd's agents run.
     socket_dir: PathBuf,
 }
-
-/// How long plymouth's daemon may take to say that it is there, and how often it is looked for its answer.
-const PING_MAX: Duration = Duration::from_secs(2);
-const PING_TURN: Duration = Duration::from_millis(10);
 
 /// What an agent brought.
 #[derive(Debug)]
@@ -47,10 +40,9 @@ pub(super) enum AgentAnswer {
 }
 
 impl Agents {
-    /// Those of the running system: `PATH`, or the usual directories.
+    /// Those of the running system.
     pub fn of_system() -> Self {
-        let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin:/usr/sbin:/sbin".into());
-        Self::new(std::env::split_paths(&path).collect(), PathBuf::from("/run/systemd/ask-password"))
+        Self::new(PROGRAMS.map(PathBuf::from).to_vec(), PathBuf::from("/run/systemd/ask-password"))
     }
 
     /// Those in `path`; systemd's only where `socket_dir` exists.
@@ -58,122 +50,74 @@ impl Agents {
         Self { path, socket_dir }
     }
 
-    fn program(&self, name: &str) -> Option<PathBuf> {
-        self.path.iter().map(|dir| dir.join(name)).find(|file| file.is_file())
+    fn program(&self, system: &dyn System, name: &str) -> Option<PathBuf> {
+        self.path.iter().map(|dir| dir.join(name)).find(|file| is(system, file, FileKind::File))
     }
 
     /// Asks through the first that is there.
     pub(super) fn ask(
         &self,
+        system: &dyn System,
         question: &str,
         root: &str,
         timeout: Option<Duration>,
         stop: &mut dyn FnMut() -> bool,
     ) -> AgentAnswer {
         let question = question.trim_end_matches([':', ' ']);
-        if let Some(plymouth) = self.program("plymouth").filter(|file| answers(file)) {
-            let mut command = Command::new(plymouth);
-            command.arg("ask-for-password").arg(format!("--prompt={question}"));
-            return run(command, "plymouth", timeout, stop);
+        let program = |path, args| Program { path, args, ..Program::default() };
+        if let Some(path) = self.program(system, "plymouth") {
+            let ping = program(path.clone(), vec!["--ping".to_owned()]);
+            let answers = system.run(&ping, Some(PING_MAX), 0, &mut || false);
+            if answers.is_ok_and(|finished| finished.ended == Ended::Exit(0)) {
+                let ask = program(path, vec!["ask-for-password".to_owned(), format!("--prompt={question}")]);
+                return answer("plymouth", system.run(&ask, timeout, ANSWER_MAX, stop));
+            }
         }
-        if let Some(systemd) = self.program("systemd-ask-password").filter(|_| self.socket_dir.is_dir()) {
-            let mut command = Command::new(systemd);
+        if let Some(path) = self.program(system, "systemd-ask-password")
+            && is(system, &self.socket_dir, FileKind::Directory)
+        {
             // Its own limit is 90 s by default; ours ends it.
-            command.arg("--timeout=0").arg(format!("--id=zfs:{root}")).arg(question);
-            return run(command, "systemd-ask-password", timeout, stop);
+            let ask = program(path, vec!["--timeout=0".to_owned(), format!("--id=zfs:{root}"), question.to_owned()]);
+            return answer("systemd-ask-password", system.run(&ask, timeout, ANSWER_MAX, stop));
         }
         AgentAnswer::NoAgent
     }
 }
 
-/// Whether plymouth's daemon runs, and answers in time.
-fn answers(plymouth: &Path) -> bool {
-    let mut command = Command::new(plymouth);
-    command.arg("--ping").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let Ok(mut child) = command.spawn() else { return false };
-    let began = Instant::now();
-    while began.elapsed() < PING_MAX {
-        match child.try_wait() {
-            Ok(None) => std::thread::sleep(PING_TURN),
-            Ok(Some(status)) => return status.success(),
-            Err(_) => return false,
-        }
-    }
-    let _ = end(&mut child);
-    false
+fn is(system: &dyn System, path: &Path, kind: FileKind) -> bool {
+    system.stat(path).is_ok_and(|info| info.kind == kind)
 }
 
-fn run(
-    mut command: Command,
-    agent: &'static str,
-    timeout: Option<Duration>,
-    stop: &mut dyn FnMut() -> bool,
-) -> AgentAnswer {
+/// What an agent printed, up to the first newline.
+fn answer(agent: &'static str, ran: io::Result<Finished>) -> AgentAnswer {
     let failed = |why: &dyn std::fmt::Display| AgentAnswer::Failed(format!("{agent} brought no passphrase: {why}"));
-    let mut child = match command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn() {
-        Ok(child) => child,
+    let finished = match ran {
+        Ok(finished) => finished,
         Err(e) => return failed(&e),
     };
-    let Some(mut out) = child.stdout.take() else { return failed(&"no pipe") };
-    let answer = read(&mut out, timeout, stop);
-    let ended = match &answer {
-        Ok(_) => child.wait(),
-        Err(_) => end(&mut child),
-    };
-    match (answer, ended) {
-        (Ok(text), Ok(status)) if status.success() => AgentAnswer::Line { text, agent },
-        (Ok(_), Ok(status)) => failed(&status),
-        (Ok(_), Err(e)) => failed(&e),
-        (Err(early), _) => early,
+    match finished.ended {
+        Ended::Exit(0) => {}
+        Ended::Exit(status) => return failed(&format_args!("it ended with status {status}")),
+        Ended::Signal(signal) => return failed(&format_args!("it was ended by signal {signal}")),
+        Ended::Late => return AgentAnswer::TimedOut,
+        Ended::Stopped => return AgentAnswer::Stopped,
     }
-}
-
-/// Ends an agent that is not needed any more.
-fn end(child: &mut Child) -> std::io::Result<std::process::ExitStatus> {
-    let _ = child.kill();
-    child.wait()
-}
-
-/// All that the program prints, up to the first newline.
-fn read(
-    out: &mut ChildStdout,
-    timeout: Option<Duration>,
-    stop: &mut dyn FnMut() -> bool,
-) -> Result<Secret, AgentAnswer> {
-    let began = Instant::now();
-    let _ = fcntl(out.as_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK));
-    // Full size from the start: a buffer that grows leaves copies behind.
-    let mut text = Zeroizing::new(vec![0; ANSWER_MAX]);
-    let mut filled = 0;
-    loop {
-        if stop() {
-            return Err(AgentAnswer::Stopped);
-        }
-        if timeout.is_some_and(|timeout| began.elapsed() >= timeout) {
-            return Err(AgentAnswer::TimedOut);
-        }
-        let mut fds = [PollFd::new(out.as_fd(), PollFlags::POLLIN)];
-        let _ = poll(&mut fds, PollTimeout::from(TURN));
-        match out.read(text.get_mut(filled..).unwrap_or_default()) {
-            Ok(0) => break,
-            Ok(n) => filled += n,
-            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-            Err(e) => return Err(AgentAnswer::Failed(format!("reading its answer: {e}"))),
-        }
-    }
-    let end = text.iter().take(filled).position(|b| *b == b'\n').unwrap_or(filled);
+    let mut text = finished.output;
+    let end = text.iter().position(|b| *b == b'\n').unwrap_or(text.len());
     if let Some(rest) = text.get_mut(end..) {
         rest.fill(0);
     }
     text.truncate(end);
-    Ok(text)
+    AgentAnswer::Line { text, agent }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::linux::Linux;
     use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
+    use std::time::Instant;
 
     struct Place(tempfile::TempDir);
 
@@ -191,7 +135,7 @@ mod tests {
 
         fn ask(&self, timeout: Option<Duration>, stop: &mut dyn FnMut() -> bool) -> AgentAnswer {
             let agents = Agents::new(vec![self.0.path().join("bin")], self.0.path().join("ask-password"));
-            agents.ask("Passphrase for tank/e: ", "tank/e", timeout, stop)
+            agents.ask(&Linux::new(), "Passphrase for tank/e: ", "tank/e", timeout, stop)
         }
 
         fn line(&self) -> (String, &'static str) {

@@ -2,11 +2,12 @@
 
 use super::agents::AgentAnswer;
 use super::{Attempt, Effort, UnlockError, Unlocker, Why};
-use crate::sys::consoles::{Answer, Consoles as _, Secret, Tty};
+use crate::sys::System;
+use crate::sys::consoles::{Answer, Secret};
 use crate::zfs::ioctl::Zfs;
 use crate::zfs::keys::{Encryption, KeyFormat};
-use std::fs;
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::Duration;
 
 /// The kernel's level for its consoles.
 const PRINTK: &str = "/proc/sys/kernel/printk";
@@ -38,7 +39,7 @@ impl Unlocker<'_> {
         let question =
             format!("{}{} for {root}{skip}: ", noun.get(..1).unwrap_or("").to_uppercase(), noun.get(1..).unwrap_or(""));
         self.log.warn(format!("{root} is encrypted: waiting for its {noun}"));
-        let _calm = Calm::start();
+        let _calm = Calm::start(self.system);
         let mut wrong = 0;
         loop {
             let (text, place) = match self.question(&question, root) {
@@ -82,19 +83,20 @@ impl Unlocker<'_> {
 
     /// One question, until it is answered or the key is there.
     fn question(&mut self, question: &str, root: &str) -> Reply {
-        let zfs = Zfs::new(self.system);
-        let mut looked = Instant::now();
+        let system = self.system;
+        let zfs = Zfs::new(system);
+        let mut looked = system.now();
         let mut arrived = || {
-            if looked.elapsed() < KEY_POLL {
+            if system.now().saturating_sub(looked) < KEY_POLL {
                 return false;
             }
-            looked = Instant::now();
+            looked = system.now();
             zfs.key_available(root)
         };
         let timeout = self.settings.timeout.value;
         let timed_out = || Reply::Ended(Why::TimedOut(timeout.map_or(0, |t| t.as_secs())));
         if let Some(agents) = &self.agents {
-            match agents.ask(question, root, timeout, &mut arrived) {
+            match agents.ask(system, question, root, timeout, &mut arrived) {
                 AgentAnswer::Line { text, agent } => return Reply::Typed(text, agent.to_owned()),
                 AgentAnswer::Stopped => return Reply::KeyArrived,
                 AgentAnswer::TimedOut => return timed_out(),
@@ -102,7 +104,8 @@ impl Unlocker<'_> {
                 AgentAnswer::Failed(why) => self.log.warn(format!("{why}; asking on the consoles")),
             }
         }
-        let consoles = self.consoles.get_or_insert_with(Tty::open);
+        let terminals = self.terminals;
+        let consoles = self.consoles.get_or_insert_with(|| system.consoles(terminals));
         match consoles.ask(question, false, timeout, &mut arrived) {
             Answer::Line { console, text } => {
                 let place = consoles.path(console).map_or_else(String::new, |p| p.display().to_string());
@@ -124,21 +127,28 @@ impl Unlocker<'_> {
 
 /// Keeps the kernel's lesser messages off the consoles while a question stands there; they are in its log all the same.
 /// Not where `debug` asked for all of them.
-struct Calm(Option<u8>);
+struct Calm<'a> {
+    system: &'a dyn System,
+    /// The level to go back to.
+    before: Option<u8>,
+}
 
-impl Calm {
-    fn start() -> Self {
-        let level = fs::read_to_string(PRINTK).ok();
-        let level = level.and_then(|text| text.split_whitespace().next()?.parse::<u8>().ok());
+impl<'a> Calm<'a> {
+    fn start(system: &'a dyn System) -> Self {
+        let level = system.text(PRINTK).split_whitespace().next().and_then(|level| level.parse::<u8>().ok());
         let level = level.filter(|level| (CALM + 1..8).contains(level));
-        Self(level.filter(|_| fs::write(PRINTK, CALM.to_string()).is_ok()))
+        Self { system, before: level.filter(|_| set_level(system, CALM)) }
     }
 }
 
-impl Drop for Calm {
+impl Drop for Calm<'_> {
     fn drop(&mut self) {
-        if let Some(level) = self.0 {
-            let _ = fs::write(PRINTK, level.to_string());
+        if let Some(level) = self.before {
+            set_level(self.system, level);
         }
     }
+}
+
+fn set_level(system: &dyn System, level: u8) -> bool {
+    system.write(Path::new(PRINTK), level.to_string().as_bytes()).is_ok()
 }

@@ -1,25 +1,19 @@
 //! Key files: in the image, in the root that is mounted already, or on a device of their own.
 
-use super::{Effort, Unlocker};
+use super::{Effort, KeyDevice, Unlocker};
 use crate::cmdline::KeyFile;
 use crate::devices::filesystems;
-use crate::devices::probe::{Found, Prober, Wanted};
+use crate::devices::probe::Wanted;
 use crate::sys::beneath::resolve;
 use crate::sys::consoles::Secret;
-use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
-use zeroize::Zeroizing;
+use std::time::Duration;
 
 /// Enough for every key: 32 bytes, 64 digits, or a passphrase of 512 bytes on the first line.
 const FILE_MAX: usize = 8192;
 /// Where a device is mounted for the moment it is read.
 const MOUNT_POINT: &str = "/run/taproot/key";
-/// Between two looks for a device.
-const POLL: Duration = Duration::from_millis(250);
-/// Between two lines that say what is awaited.
-const STATUS_EVERY: Duration = Duration::from_secs(5);
 /// File systems tried on a device whose superblock is none of those known.
 const KINDS: [&str; 9] = ["ext4", "vfat", "xfs", "btrfs", "exfat", "iso9660", "f2fs", "ntfs3", "udf"];
 
@@ -29,8 +23,8 @@ impl Unlocker<'_> {
         if !path.starts_with('/') {
             return Err("expected an absolute path behind file://".to_owned());
         }
-        let in_image = beneath(&self.image, path);
-        match read(&in_image) {
+        let in_image = self.beneath(&self.image, path);
+        match self.read(&in_image) {
             Ok(content) => {
                 self.keyring.used_image_file(&in_image);
                 return Ok((in_image, content));
@@ -43,8 +37,8 @@ impl Unlocker<'_> {
                 "the image has no {path}; pack it (taproot initramfs --add-file), or name its device: taproot.key=LABEL=X:/path"
             ));
         };
-        let in_root = beneath(root, path);
-        let content = read(&in_root).map_err(|e| format!("neither in the image nor in the root: {e}"))?;
+        let in_root = self.beneath(root, path);
+        let content = self.read(&in_root).map_err(|e| format!("neither in the image nor in the root: {e}"))?;
         Ok((in_root, content))
     }
 
@@ -55,8 +49,8 @@ impl Unlocker<'_> {
         }
         let result = match &file.device {
             None => {
-                let path = beneath(&self.image, &file.path);
-                let result = read(&path).map_err(|e| format!("not in the image: {e}"));
+                let path = self.beneath(&self.image, &file.path);
+                let result = self.read(&path).map_err(|e| format!("not in the image: {e}"));
                 self.keyring.used_image_file(&path);
                 result
             }
@@ -74,50 +68,28 @@ impl Unlocker<'_> {
             .ok_or_else(|| format!("{device}: expected LABEL=, UUID=, PARTLABEL=, PARTUUID= or a path below /dev"))?;
         // Nothing silent takes long.
         let wait = if effort == Effort::Silent { Duration::ZERO } else { self.settings.file_wait.value };
-        let found = self.wait_for(&wanted, wait).ok_or_else(|| {
+        let found = self.find_device.and_then(|find| find(&wanted, wait)).ok_or_else(|| {
             format!("no device with {device} after {} s (taproot.key_wait=SECONDS waits longer)", wait.as_secs())
         })?;
-        let node = found.node.display();
-        self.log.info(format!("{device} is {node}{}", found.kind.map_or(String::new(), |k| format!(" ({k})"))));
+        let node = &found.node;
+        let kind = found.kind.as_ref().map_or_else(String::new, |kind| format!(" ({kind})"));
+        self.log.info(format!("{device} is {node}{kind}"));
         let point = Path::new(MOUNT_POINT);
-        fs::create_dir_all(point).map_err(|e| format!("{MOUNT_POINT}: {e}"))?;
+        self.system.make_dirs(point).map_err(|e| format!("{MOUNT_POINT}: {e}"))?;
         self.mount(&found, point).map_err(|e| format!("{node} could not be mounted: {e}"))?;
-        let content = read(&beneath(point, &file.path)).map_err(|e| format!("{} on {node}: {e}", file.path));
+        let content = self.read(&self.beneath(point, &file.path)).map_err(|e| format!("{} on {node}: {e}", file.path));
         // Lazily only if somebody looks at it: the device may be pulled out as soon as the key is loaded.
         if self.system.unmount(point, false).is_err() {
             let _ = self.system.unmount(point, true);
         }
-        let _ = fs::remove_dir(point);
+        let _ = self.system.remove(point);
         content
     }
 
-    fn wait_for(&self, wanted: &Wanted, wait: Duration) -> Option<Found> {
-        let began = Instant::now();
-        let mut said = began;
-        let mut prober = Prober::new(Path::new("/sys"), Path::new("/dev"));
-        loop {
-            let mut read_at = |node: &Path, offset: u64, buf: &mut [u8]| crate::sys::device::read_at(node, offset, buf);
-            if let Some(found) = prober.find(wanted, &mut read_at) {
-                return Some(found);
-            }
-            let left = wait.saturating_sub(began.elapsed());
-            if left.is_zero() {
-                return None;
-            }
-            if said.elapsed() >= STATUS_EVERY || said == began {
-                said = Instant::now();
-                let left = if wait == Duration::MAX { String::new() } else { format!(" ({} s left)", left.as_secs()) };
-                self.log.warn(format!("waiting for {wanted} with the key file{left}"));
-            }
-            std::thread::sleep(POLL.min(left));
-        }
-    }
-
     /// Mounts read-only, without replaying a journal: nothing is written to the device.
-    fn mount(&self, found: &Found, point: &Path) -> io::Result<()> {
+    fn mount(&self, found: &KeyDevice, point: &Path) -> io::Result<()> {
         let flags = libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
-        let node = found.node.to_string_lossy();
-        let kinds: Vec<&str> = found.kind.map_or_else(|| KINDS.to_vec(), |kind| vec![kind]);
+        let kinds: Vec<&str> = found.kind.as_deref().map_or_else(|| KINDS.to_vec(), |kind| vec![kind]);
         let mut last = io::Error::from_raw_os_error(libc::ENODEV);
         for kind in kinds {
             if let Some(load) = self.load_module {
@@ -131,7 +103,7 @@ impl Unlocker<'_> {
                 "btrfs" => "rescue=nologreplay",
                 _ => "",
             };
-            match self.system.mount(&node, point, kind, flags, data) {
+            match self.system.mount(&found.node, point, kind, flags, data) {
                 Ok(()) => return Ok(()),
                 Err(e) if e.raw_os_error() == Some(libc::ENODEV) => {
                     let text = format!("the kernel has no {kind}: pack it (taproot initramfs --add-module {kind})");
@@ -142,26 +114,13 @@ impl Unlocker<'_> {
         }
         Err(last)
     }
-}
 
-/// A path of the tree at `root`, links followed inside it.
-fn beneath(root: &Path, path: &str) -> PathBuf {
-    resolve(root, Path::new(path)).unwrap_or_else(|_| root.join(path.trim_start_matches('/')))
-}
-
-/// The beginning of a file, in a buffer that never grows.
-fn read(path: &Path) -> io::Result<Secret> {
-    let mut file = File::open(path)?;
-    let mut content = Zeroizing::new(vec![0; FILE_MAX]);
-    let mut filled = 0;
-    while let Some(room) = content.get_mut(filled..).filter(|room| !room.is_empty()) {
-        match file.read(room) {
-            Ok(0) => break,
-            Ok(n) => filled += n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
+    /// A path of the tree at `root`, links followed inside it.
+    fn beneath(&self, root: &Path, path: &str) -> PathBuf {
+        resolve(self.system, root, Path::new(path)).unwrap_or_else(|_| root.join(path.trim_start_matches('/')))
     }
-    content.truncate(filled);
-    Ok(content)
+
+    fn read(&self, path: &Path) -> io::Result<Secret> {
+        self.system.read_secret(path, FILE_MAX)
+    }
 }

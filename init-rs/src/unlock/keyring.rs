@@ -1,16 +1,11 @@
 //! What was learnt while unlocking, until it is not needed any more.
 
+use crate::sys::System;
 use crate::sys::consoles::Secret;
-use nix::sys::statfs::{FsType, TMPFS_MAGIC, statfs};
-use std::fs::File;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 /// More passphrases than anybody has; each costs a derivation for every further encryption root.
 const MAX_PASSPHRASES: usize = 8;
-
-/// `ramfs` (statfs(2)), which nix does not name.
-const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
 
 /// Passphrases that were typed or read, key files that were read. Erased when dropped.
 #[derive(Default)]
@@ -68,39 +63,18 @@ impl Keyring {
 
     /// Overwrites the key files of the image that were used: deleting them, as the hand-over does, leaves their bytes in
     /// free memory. Only files in RAM are touched.
-    pub fn wipe_image_files(&mut self) {
+    pub fn wipe_image_files(&mut self, system: &dyn System) {
         for path in std::mem::take(&mut self.image_files) {
-            if in_ram(&path) {
-                let _ = overwrite(&path);
-            }
+            // One that is gone needs nothing.
+            let _ = system.wipe(&path);
         }
     }
-}
-
-fn in_ram(path: &Path) -> bool {
-    statfs(path).is_ok_and(|fs| [RAMFS_MAGIC, TMPFS_MAGIC].contains(&fs.filesystem_type()))
-}
-
-fn overwrite(path: &Path) -> std::io::Result<()> {
-    let mut left = std::fs::metadata(path)?.len();
-    let mut file = File::options().write(true).open(path)?;
-    let zeros = [0_u8; 4096];
-    while left > 0 {
-        let n = usize::try_from(left).unwrap_or(zeros.len()).min(zeros.len());
-        file.write_all(zeros.get(..n).unwrap_or_default())?;
-        left -= n as u64;
-    }
-    Ok(())
-}
-
-/// Keeps secrets out of cores of this process.
-pub(super) fn guard_memory() {
-    let _ = nix::sys::prctl::set_dumpable(false);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::linux::Linux;
     use zeroize::Zeroizing;
 
     #[test]
@@ -123,9 +97,9 @@ mod tests {
         let mut keyring = Keyring::default();
         keyring.used_image_file(&path);
         keyring.used_image_file(Path::new("/nonexistent"));
-        keyring.wipe_image_files();
+        keyring.wipe_image_files(&Linux::new());
         let left = std::fs::read(&path).unwrap();
         assert!(left.len() == 6000 && left.iter().all(|b| *b == 0));
-        assert!(!in_ram(Path::new("/proc/version")));
+        assert!(keyring.image_files.is_empty());
     }
 }

@@ -17,15 +17,15 @@ pub use error::{UnlockError, Why};
 pub use keyring::Keyring;
 
 use crate::cmdline::KeySettings;
+use crate::devices::probe::Wanted;
 use crate::report::log::Log;
-use crate::sys::System;
-use crate::sys::consoles::{Consoles as _, Secret, Tty};
+use crate::sys::consoles::{Consoles, Secret};
+use crate::sys::{System, Terminals};
 use crate::zfs::ioctl::Zfs;
 use crate::zfs::keys::{Encryption, KeyFormat};
 use derive::Key;
 use error::Tried;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 /// A derivation that takes longer is told of.
@@ -53,9 +53,24 @@ pub struct Unlocker<'a> {
     /// The root that is mounted already, in which key files may lie.
     new_root: Option<PathBuf>,
     load_module: Option<&'a dyn Fn(&str)>,
+    find_device: Option<&'a FindDevice<'a>>,
     agents: Option<Agents>,
-    consoles: Option<Tty>,
+    /// Where people are asked.
+    terminals: Terminals,
+    consoles: Option<Box<dyn Consoles>>,
 }
+
+/// A device that a key file lies on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyDevice {
+    /// Its node.
+    pub node: String,
+    /// The file system on it, as mount(8) calls it; `None` if it is none of those known.
+    pub kind: Option<String>,
+}
+
+/// Finds a device among those that are known, waiting for it at most this long.
+pub type FindDevice<'a> = dyn Fn(&Wanted, Duration) -> Option<KeyDevice> + 'a;
 
 impl std::fmt::Debug for Unlocker<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -83,7 +98,9 @@ impl<'a> Unlocker<'a> {
             image: PathBuf::from("/"),
             new_root: None,
             load_module: None,
+            find_device: None,
             agents: None,
+            terminals: Terminals::All,
             consoles: None,
         }
     }
@@ -109,6 +126,20 @@ impl<'a> Unlocker<'a> {
         self
     }
 
+    /// Finds the devices that key files are on by this; it says what is awaited while it waits.
+    #[must_use]
+    pub fn with_devices(mut self, find: &'a FindDevice<'a>) -> Self {
+        self.find_device = Some(find);
+        self
+    }
+
+    /// Asks people here instead of on every console.
+    #[must_use]
+    pub fn with_terminals(mut self, terminals: Terminals) -> Self {
+        self.terminals = terminals;
+        self
+    }
+
     /// Lets these ask instead of the consoles, where they can.
     #[must_use]
     pub fn with_agents(mut self, agents: Agents) -> Self {
@@ -129,7 +160,7 @@ impl<'a> Unlocker<'a> {
         if facts.available {
             return Ok(());
         }
-        keyring::guard_memory();
+        self.system.guard_memory();
         let mut tried = Tried::default();
         let no_key =
             |why, tried: Tried| UnlockError::NoKey { encryption: Box::new(facts.clone()), why, tried: tried.lines };
@@ -248,23 +279,20 @@ impl<'a> Unlocker<'a> {
         if facts.format != Some(KeyFormat::Passphrase) {
             return derive::key(facts, content);
         }
-        let (done, waiting) = channel::<()>();
-        let (log, consoles) = (self.log, self.consoles.as_ref());
-        std::thread::scope(|scope| {
-            let notice = move || {
-                if waiting.recv_timeout(NOTICE) == Err(RecvTimeoutError::Timeout) {
-                    let text = format!("deriving the key of {} ({} rounds)", facts.root, facts.iterations);
-                    log.info(&text);
-                    if let Some(consoles) = consoles {
-                        consoles.print(&format!("taproot: {text}...\n"));
-                    }
-                }
-            };
-            // Without a thread there is only no notice.
-            let _ = std::thread::Builder::new().name("notice".into()).spawn_scoped(scope, notice);
-            let key = derive::key(facts, content);
-            drop(done);
-            key
-        })
+        let (log, consoles) = (self.log, self.consoles.as_deref());
+        let mut told = false;
+        let mut notice = |_| {
+            if std::mem::replace(&mut told, true) {
+                return;
+            }
+            let text = format!("deriving the key of {} ({} rounds)", facts.root, facts.iterations);
+            log.info(&text);
+            if let Some(consoles) = consoles {
+                consoles.print(&format!("taproot: {text}...\n"));
+            }
+        };
+        let mut key = None;
+        self.system.watched(NOTICE, &mut notice, &mut || key = Some(derive::key(facts, content)));
+        key.unwrap_or_else(|| derive::key(facts, content))
     }
 }

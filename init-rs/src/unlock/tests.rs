@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::cmdline::{Decided, KeyFile};
+use crate::sys::consoles::Tty;
 use crate::sys::consoles::tests::Pty;
 use crate::sys::linux::Linux;
 use crate::sys::{ZfsCall, ZfsReply};
@@ -120,7 +121,7 @@ impl Place {
             fs::create_dir_all(image.path().join(path).parent().unwrap()).unwrap();
             fs::write(image.path().join(path), content).unwrap();
         }
-        Self { image, log: Log::new() }
+        Self { image, log: Log::new(std::sync::Arc::new(crate::sys::linux::Linux::new())) }
     }
 
     fn unlocker<'a>(&'a self, kernel: &'a Kernel, settings: &KeySettings) -> Unlocker<'a> {
@@ -198,7 +199,7 @@ fn at_terminal(
     let mut settings = settings(&[]);
     settings.prompt = Decided::new(true, "default (yes)");
     let mut unlocker = place.unlocker(kernel, &settings);
-    unlocker.consoles = Some(Tty::open_terminals(std::slice::from_ref(&pty.path)));
+    unlocker.consoles = Some(Box::new(Tty::open_terminals(std::slice::from_ref(&pty.path))));
     let result = std::thread::scope(|scope| {
         let (pty, result) = (&pty, &mut unlocker);
         scope.spawn(move || {
@@ -288,7 +289,7 @@ fn nothing_of_a_passphrase_stays_in_memory() {
     let mut settings = settings(&[]);
     settings.prompt = Decided::new(true, "default (yes)");
     let mut unlocker = place.unlocker(&kernel, &settings);
-    unlocker.consoles = Some(Tty::open_terminals(std::slice::from_ref(&pty.path)));
+    unlocker.consoles = Some(Box::new(Tty::open_terminals(std::slice::from_ref(&pty.path))));
     std::thread::scope(|scope| {
         scope.spawn(|| {
             pty.expect("for p: ");

@@ -12,9 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::label::{Label, PoolState};
 use super::nvlist::{NvList, Value};
-use crate::order;
 
-pub use tree::set_leaf_path;
+pub use tree::{set_leaf_path, set_leaf_paths};
 
 /// Most top-level slots a candidate may have; a label claiming more is not believed.
 pub const MAX_TOPS: u64 = 4096;
@@ -26,6 +25,26 @@ pub struct Seen {
     pub device: String,
     /// Its label.
     pub label: Label,
+}
+
+/// A device's node and its label, where they are.
+pub type Sight<'a> = (&'a str, &'a Label);
+
+impl Seen {
+    fn sight(&self) -> Sight<'_> {
+        (&self.device, &self.label)
+    }
+}
+
+/// A spare or cache. Its label does not say whose it is: it belongs to whichever pool lists its guid.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Aux {
+    /// The vdev's guid.
+    pub guid: u64,
+    /// The device that carries it.
+    pub device: String,
+    /// The path that its label records; labels that OpenZFS before 2.2.3 wrote have none.
+    pub recorded_path: Option<String>,
 }
 
 /// A device of a pool, found or awaited.
@@ -130,35 +149,51 @@ impl Candidate {
         self.problems.iter().any(|p| matches!(p, Problem::Duplicate { decided: false, .. }))
     }
 
-    /// Has the vdev `leaf_guid` opened at `path`. When that changes the path, the strings that described the old place
+    /// Has vdevs, by their guids, opened at these paths. When that changes a path, the strings that described the old place
     /// go.
-    pub fn set_path(&mut self, leaf_guid: u64, path: &str) {
+    pub fn set_paths(&mut self, paths: &BTreeMap<u64, String>) {
         if let Some(tree) = self.config.list_mut("vdev_tree") {
-            set_leaf_path(tree, leaf_guid, path);
+            set_leaf_paths(tree, paths);
         }
     }
 }
 
-/// Spares and caches among the devices, as (vdev guid, device), sorted. They belong to whichever pool lists their guid.
-pub fn aux_devices(seen: &[Seen]) -> Vec<(u64, String)> {
-    let aux = seen.iter().filter(|s| s.label.is_aux());
-    let mut found: Vec<_> = aux.filter_map(|s| Some((s.label.guid()?, s.device.clone()))).collect();
-    order::sort(&mut found);
+/// [`aux_labels`] of devices.
+pub fn aux_devices(seen: &[Seen]) -> Vec<Aux> {
+    aux_labels(seen.iter().map(Seen::sight))
+}
+
+/// Spares and caches among the devices, sorted.
+pub fn aux_labels<'a>(seen: impl Iterator<Item = Sight<'a>>) -> Vec<Aux> {
+    let aux = |(device, label): Sight<'_>| {
+        // One that would steer a terminal is not kept.
+        let recorded_path = label.config.text("path").filter(|path| !path.contains(char::is_control));
+        let recorded_path = recorded_path.map(std::borrow::Cow::into_owned);
+        Some(Aux { guid: label.guid()?, device: device.to_owned(), recorded_path })
+    };
+    let mut found: Vec<Aux> = seen.filter(|(_, label)| label.is_aux()).filter_map(aux).collect();
+    found.sort();
     found.dedup();
     found
 }
 
-/// Groups devices by pool and assembles each pool's configuration; sorted by name, then guid.
+/// [`assemble_labels`] of devices.
 pub fn assemble(seen: &[Seen]) -> Vec<Candidate> {
-    let mut pools: BTreeMap<u64, Vec<&Seen>> = BTreeMap::new();
-    for device in seen.iter().filter(|s| !s.label.is_aux()) {
-        if let Some(guid) = device.label.pool_guid().filter(|guid| *guid != 0) {
-            pools.entry(guid).or_default().push(device);
+    assemble_labels(seen.iter().map(Seen::sight))
+}
+
+/// Groups devices by pool and assembles each pool's configuration; sorted by name, then guid. What it costs grows with the
+/// size of all labels together, each of which is looked at once; only one tree of each top-level vdev is copied.
+pub fn assemble_labels<'a>(seen: impl Iterator<Item = Sight<'a>>) -> Vec<Candidate> {
+    let mut pools: BTreeMap<u64, Vec<Sight<'_>>> = BTreeMap::new();
+    for (device, label) in seen.filter(|(_, label)| !label.is_aux()) {
+        if let Some(guid) = label.pool_guid().filter(|guid| *guid != 0) {
+            pools.entry(guid).or_default().push((device, label));
         }
     }
     let mut candidates: Vec<Candidate> =
         pools.into_iter().filter_map(|(guid, devices)| assemble_pool(guid, devices)).collect();
-    order::sort_by(&mut candidates, |a, b| (&a.name, a.guid).cmp(&(&b.name, b.guid)));
+    candidates.sort_by(|a, b| (&a.name, a.guid).cmp(&(&b.name, b.guid)));
     candidates
 }
 
@@ -174,14 +209,15 @@ struct Member<'a> {
 }
 
 impl<'a> Member<'a> {
-    fn of(seen: &'a Seen) -> Result<Self, &'static str> {
-        let label = &seen.label;
+    /// `known`: guids of top-level vdevs of which a newer tree was found good, so that this one's is not used.
+    fn of((device, label): Sight<'a>, known: &BTreeSet<u64>) -> Result<Self, &'static str> {
         let top = label.config.list("vdev_tree").ok_or("no vdev tree")?;
         // The kernel would refuse it too, but it is shown to people before.
         if label.pool_name().is_none_or(|name| name.is_empty() || name.contains(char::is_control)) {
             return Err("no possible pool name");
         }
-        if !tree::is_shallow(top) {
+        let top_guid = label.top_guid().ok_or("no top-level guid")?;
+        if !known.contains(&top_guid) && !tree::is_shallow(top) {
             return Err("vdev tree nested too deep");
         }
         let top_id = top.u64("id").ok_or("no top-level id")?;
@@ -189,31 +225,34 @@ impl<'a> Member<'a> {
             return Err("impossible top-level id");
         }
         Ok(Member {
-            device: &seen.device,
+            device,
             label,
             guid: label.guid().ok_or("no vdev guid")?,
             txg: label.txg().ok_or("no transaction group")?,
-            top_guid: label.top_guid().ok_or("no top-level guid")?,
+            top_guid,
             top_id,
             top,
         })
     }
 }
 
-fn assemble_pool(guid: u64, mut devices: Vec<&Seen>) -> Option<Candidate> {
+fn assemble_pool(guid: u64, mut devices: Vec<Sight<'_>>) -> Option<Candidate> {
     // Newest first; the rest of the key makes the result independent of the order given.
-    let encoded = |s: &Seen| s.label.config.encode_xdr();
-    order::sort_by(&mut devices, |a, b| {
-        let newer = b.label.txg().cmp(&a.label.txg()).then_with(|| a.device.cmp(&b.device));
-        newer.then_with(|| encoded(a).cmp(&encoded(b)))
+    devices.sort_by(|(device_a, a), (device_b, b)| {
+        let newer = b.txg().cmp(&a.txg()).then_with(|| device_a.cmp(device_b));
+        newer.then_with(|| a.config.encode_xdr().cmp(&b.config.encode_xdr()))
     });
-    devices.dedup_by(|a, b| a.device == b.device && a.label.config == b.label.config);
+    devices.dedup_by(|(device_a, a), (device_b, b)| device_a == device_b && a.config == b.config);
     let mut problems = Vec::new();
     let mut members = Vec::new();
-    for seen in devices {
-        match Member::of(seen) {
-            Ok(member) => members.push(member),
-            Err(what) => problems.push(Problem::Malformed { device: seen.device.clone(), what }),
+    let mut known = BTreeSet::new();
+    for (device, label) in devices {
+        match Member::of((device, label), &known) {
+            Ok(member) => {
+                known.insert(member.top_guid);
+                members.push(member);
+            }
+            Err(what) => problems.push(Problem::Malformed { device: device.to_owned(), what }),
         }
     }
     let newest = members.first()?;
@@ -265,7 +304,7 @@ fn slot_count(newest: &Label, tops: &BTreeMap<u64, &NvList>, problems: &mut Vec<
 /// One tree for each slot: the vdev found, or that it is a hole or missing. Vdevs beyond the last slot drop out.
 fn fill_slots(newest: &Label, tops: &BTreeMap<u64, &NvList>, slots: u64) -> Vec<NvList> {
     let holes = newest.config.u64s("hole_array").unwrap_or_default();
-    let holes = order::set(holes.iter().copied());
+    let holes: BTreeSet<u64> = holes.iter().copied().collect();
     let placeholder = |kind: &str, id: u64| -> NvList {
         [("type", Value::text(kind)), ("id", Value::U64(id)), ("guid", Value::U64(0))].into_iter().collect()
     };
@@ -316,7 +355,7 @@ fn assign_devices(leaves: &mut [Leaf], members: &[Member<'_>], problems: &mut Ve
         });
         let recorded = found.iter().find(|m| Some(m.device) == leaf.recorded_path.as_deref());
         leaf.device = recorded.or(found.first()).map(|m| m.device.to_owned());
-        let devices = order::set(found.iter().map(|m| m.device.to_owned()));
+        let devices: BTreeSet<String> = found.iter().map(|m| m.device.to_owned()).collect();
         if devices.len() > 1 {
             let decided = recorded.is_some();
             problems.push(Problem::Duplicate { guid: leaf.guid, devices: devices.into_iter().collect(), decided });

@@ -6,6 +6,7 @@ use crate::sys::{System, ZfsCall, ZfsReply};
 use std::io;
 
 const POOL_IMPORT: u32 = 0x02;
+const POOL_EXPORT: u32 = 0x03;
 const POOL_CONFIGS: u32 = 0x04;
 const POOL_STATS: u32 = 0x05;
 const POOL_TRYIMPORT: u32 = 0x06;
@@ -20,6 +21,7 @@ const DST_MAX: usize = 64 * 1024 * 1024;
 const ZFS_ERR_NO_CHECKPOINT: i32 = 1026;
 const ZFS_ERR_IOC_CMD_UNAVAIL: i32 = 1029;
 const ZFS_ERR_IOC_ARG_BADTYPE: i32 = 1032;
+const ZFS_ERR_EXPORT_IN_PROGRESS: i32 = 1038;
 
 /// A failed call: which one, on what, and the kernel's errno.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,6 +44,7 @@ pub fn describe(errno: i32) -> String {
         ZFS_ERR_IOC_CMD_UNAVAIL..=ZFS_ERR_IOC_ARG_BADTYPE => {
             "this OpenZFS does not know the call: module too old or too new for this taproot-init".into()
         }
+        ZFS_ERR_EXPORT_IN_PROGRESS => "the pool is being exported already".into(),
         1024.. => "OpenZFS-specific error".into(),
         _ => io::Error::from_raw_os_error(errno).to_string(),
     }
@@ -225,8 +228,27 @@ impl<'a> Zfs<'a> {
         }
     }
 
+    /// Exports a pool, without force. Nothing of it may be mounted: up to OpenZFS 2.4.0 an export that fails with EBUSY has
+    /// removed the nodes of all its volumes.
+    pub fn export(self, name: &str) -> Result<(), ZfsError> {
+        let call = ZfsCall { number: POOL_EXPORT, name: name.as_bytes(), ..ZfsCall::default() };
+        match self.call("EXPORT", &call)?.errno {
+            0 => Ok(()),
+            errno => Err(ZfsError { call: "EXPORT", name: name.to_owned(), errno }),
+        }
+    }
+
     fn is_imported(self, name: &str, guid: u64) -> bool {
         self.pool_stats(name).is_ok_and(|config| config.u64("pool_guid") == Some(guid))
+    }
+
+    /// Exports a pool of which nothing is mounted (EBUSY).
+    pub fn export(self, pool: &str) -> Result<(), ZfsError> {
+        let call = ZfsCall { number: POOL_EXPORT, name: pool.as_bytes(), ..ZfsCall::default() };
+        match self.call("EXPORT", &call)?.errno {
+            0 => Ok(()),
+            errno => Err(ZfsError { call: "EXPORT", name: pool.to_owned(), errno }),
+        }
     }
 
     /// A dataset with its properties.

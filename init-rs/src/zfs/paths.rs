@@ -4,10 +4,12 @@
 //! `/dev/disk/by-id/...` the administrator chose. The kernel follows symbolic links: we make the recorded path a link to
 //! the node where udev has not run yet; the final system's udev owns `/dev/disk` later (reference zfs-ioctl 4.6).
 
-use std::fs;
+use crate::sys::System;
 use std::io;
-use std::os::unix::fs::symlink;
 use std::path::{Component, Path};
+
+/// The only directory below which links are made.
+const DEV: &str = "/dev";
 
 /// What to tell the kernel about a leaf.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,23 +20,26 @@ pub enum LeafPath {
     Use(String),
 }
 
-/// Makes `recorded` lead to `node`, below `dev` (`/dev` but for tests), if nothing else is there.
-pub fn ensure(dev: &Path, recorded: Option<&str>, node: &str) -> LeafPath {
+/// Makes `recorded` lead to `node`, below `/dev`, if nothing else is there. For leaves, spares and caches alike, and to be
+/// done before the kernel opens any of them: it waits for each path that leads nowhere.
+pub fn ensure(system: &dyn System, recorded: Option<&str>, node: &str) -> LeafPath {
     match recorded {
-        Some(recorded) if leads_to(recorded, node) => LeafPath::Keep,
-        Some(recorded) if link(dev, Path::new(recorded), node).is_ok() => LeafPath::Keep,
+        Some(recorded) if leads_to(system, recorded, node) => LeafPath::Keep,
+        Some(recorded) if link(system, Path::new(recorded), node).is_ok() => LeafPath::Keep,
         _ => LeafPath::Use(node.to_owned()),
     }
 }
 
-fn leads_to(recorded: &str, node: &str) -> bool {
-    match (fs::canonicalize(recorded), fs::canonicalize(node)) {
+/// Whether a path leads to the node.
+pub fn leads_to(system: &dyn System, recorded: &str, node: &str) -> bool {
+    match (system.canonical(Path::new(recorded)), system.canonical(Path::new(node))) {
         (Ok(a), Ok(b)) => a == b,
         _ => false,
     }
 }
 
-fn link(dev: &Path, recorded: &Path, node: &str) -> io::Result<()> {
+fn link(system: &dyn System, recorded: &Path, node: &str) -> io::Result<()> {
+    let dev = Path::new(DEV);
     // The path comes from a disk: only plain names below /dev, never a way out of it.
     let plain = recorded.components().all(|c| matches!(c, Component::RootDir | Component::Normal(_)));
     // Names in /dev itself are the kernel's: under one that is taken it would make no node for the disk that gets it next.
@@ -43,16 +48,17 @@ fn link(dev: &Path, recorded: &Path, node: &str) -> io::Result<()> {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     if let Some(parent) = recorded.parent() {
-        fs::create_dir_all(parent)?;
-        if !fs::canonicalize(parent)?.starts_with(fs::canonicalize(dev)?) {
+        system.make_dirs(parent)?;
+        if !system.canonical(parent)?.starts_with(system.canonical(dev)?) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
     }
-    match symlink(node, recorded) {
+    let node = Path::new(node);
+    match system.symlink(node, recorded) {
         // A dangling link of an earlier attempt (a disk that came back under another name) may be replaced, a node never.
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && !recorded.exists() => {
-            fs::remove_file(recorded)?;
-            symlink(node, recorded)
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && !system.exists(recorded) => {
+            system.remove(recorded)?;
+            system.symlink(node, recorded)
         }
         other => other,
     }
@@ -61,56 +67,49 @@ fn link(dev: &Path, recorded: &Path, node: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::fake::Tree;
+
+    const RECORDED: &str = "/dev/disk/by-id/x-part1";
+
+    fn leads(tree: &Tree, path: &str) -> String {
+        tree.canonical(Path::new(path)).unwrap().display().to_string()
+    }
 
     #[test]
     fn links_what_is_missing_and_keeps_what_fits() {
-        let dir = tempfile::tempdir().unwrap();
-        let dev = dir.path();
-        let node = dev.join("vda1");
-        fs::write(&node, "a").unwrap();
-        let recorded = dev.join("disk/by-id/x-part1");
-        let (node, recorded) = (node.to_str().unwrap(), recorded.to_str().unwrap());
-        assert_eq!(ensure(dev, Some(recorded), node), LeafPath::Keep);
-        assert_eq!(fs::canonicalize(recorded).unwrap(), fs::canonicalize(node).unwrap());
-        assert_eq!(ensure(dev, Some(recorded), node), LeafPath::Keep, "a second time finds it in place");
+        let tree = Tree::new().with("/dev/vda1", "a").with("/dev/vdb1", "b");
+        assert_eq!(ensure(&tree, Some(RECORDED), "/dev/vda1"), LeafPath::Keep);
+        assert_eq!(leads(&tree, RECORDED), "/dev/vda1");
+        assert_eq!(ensure(&tree, Some(RECORDED), "/dev/vda1"), LeafPath::Keep, "a second time finds it in place");
+        tree.remove(Path::new("/dev/vda1")).unwrap();
+        assert_eq!(ensure(&tree, Some(RECORDED), "/dev/vdb1"), LeafPath::Keep, "a link to nothing is replaced");
+        assert_eq!(leads(&tree, RECORDED), "/dev/vdb1");
+        assert_eq!(ensure(&tree, None, "/dev/vdb1"), LeafPath::Use("/dev/vdb1".into()));
     }
 
     #[test]
     fn another_device_at_the_recorded_path_is_not_touched() {
-        let dir = tempfile::tempdir().unwrap();
-        let dev = dir.path();
-        let (a, b) = (dev.join("sda"), dev.join("sdb"));
-        fs::write(&a, "a").unwrap();
-        fs::write(&b, "b").unwrap();
-        let found = ensure(dev, a.to_str(), b.to_str().unwrap());
-        assert_eq!(found, LeafPath::Use(b.to_str().unwrap().to_owned()));
-        assert_eq!(fs::read(&a).unwrap(), b"a");
+        let tree = Tree::new().with("/dev/sda", "a").with("/dev/sdb", "b").with_link("../../sda", RECORDED);
+        for recorded in ["/dev/sda", RECORDED] {
+            assert_eq!(ensure(&tree, Some(recorded), "/dev/sdb"), LeafPath::Use("/dev/sdb".into()));
+            assert_eq!(tree.text(recorded), "a");
+        }
     }
 
     #[test]
     fn the_kernels_own_names_are_left_free() {
-        let dir = tempfile::tempdir().unwrap();
-        let dev = dir.path();
-        let (node, recorded) = (dev.join("sda1"), dev.join("sdb1"));
-        fs::write(&node, "a").unwrap();
-        let node = node.to_str().unwrap();
-        assert_eq!(ensure(dev, recorded.to_str(), node), LeafPath::Use(node.to_owned()));
-        assert!(fs::symlink_metadata(&recorded).is_err());
-        assert_eq!(ensure(dev, Some(node), node), LeafPath::Keep);
+        let tree = Tree::new().with("/dev/sda1", "a");
+        assert_eq!(ensure(&tree, Some("/dev/sdb1"), "/dev/sda1"), LeafPath::Use("/dev/sda1".into()));
+        assert!(tree.read_link(Path::new("/dev/sdb1")).is_err());
+        assert_eq!(ensure(&tree, Some("/dev/sda1"), "/dev/sda1"), LeafPath::Keep);
     }
 
     #[test]
     fn hostile_paths_stay_inside_dev() {
-        let dir = tempfile::tempdir().unwrap();
-        let dev = dir.path().join("dev");
-        fs::create_dir(&dev).unwrap();
-        let node = dev.join("vda");
-        fs::write(&node, "a").unwrap();
-        symlink(dir.path(), dev.join("out")).unwrap();
-        for recorded in ["../etc/x", "out/x", "/etc/x", ""] {
-            let path = dev.join(recorded);
-            assert!(matches!(ensure(&dev, path.to_str(), node.to_str().unwrap()), LeafPath::Use(_)), "{recorded}");
+        let tree = Tree::new().with("/dev/vda", "a").with("/top", "t").with_link("/", "/dev/out");
+        for recorded in ["/dev/../etc/x", "/dev/out/x", "/etc/x", "/dev", "/dev/", "", "dev/disk/x", "/dev/vda/x"] {
+            assert_eq!(ensure(&tree, Some(recorded), "/dev/vda"), LeafPath::Use("/dev/vda".into()), "{recorded}");
         }
-        assert!(!dir.path().join("x").exists());
+        assert_eq!(tree.list(Path::new("/")).unwrap(), ["dev", "top"]);
     }
 }

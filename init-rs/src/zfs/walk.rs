@@ -1,20 +1,15 @@
 //! Every dataset of a pool, with as little work for the kernel as its calls allow.
 //!
 //! `DATASET_LIST_NEXT` opens the dataset it names and its parent, and a pool has thousands of them. So each is asked for
-//! children right after it was listed, while the kernel still holds it open, and two branches are walked at a time.
+//! children right after it was listed, while the kernel still holds it open.
 
 use super::ioctl::{Objset, ObjsetKind, Zfs, ZfsError, text};
-use crate::order;
 use crate::sys::ZfsCall;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 const DATASET_LIST_NEXT: u32 = 0x14;
 
 /// Room for the properties of one dataset, usually 3 KB; the kernel says when it needs more.
 const ONE_DATASET: usize = 16 * 1024;
-/// Branches walked at a time.
-const WORKERS: usize = 2;
 
 /// What a walk found.
 #[derive(Debug, Clone)]
@@ -25,17 +20,11 @@ pub struct Walk {
     pub complete: bool,
 }
 
-struct Shared<'f> {
-    branches: Mutex<Vec<String>>,
-    found: Mutex<Vec<Objset>>,
-    failed: Mutex<Option<ZfsError>>,
-    count: AtomicUsize,
+/// A walk under way.
+struct Walking<'f> {
+    found: Vec<Objset>,
     limit: usize,
-    enter: &'f (dyn Fn(&Objset) -> bool + Sync),
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    enter: &'f dyn Fn(&Objset) -> bool,
 }
 
 impl Zfs<'_> {
@@ -46,74 +35,23 @@ impl Zfs<'_> {
 
     /// As [`Zfs::datasets`], but what lies below a dataset is looked at only where `enter` says so, and with more than
     /// `limit` datasets the walk is given up.
-    pub fn walk(self, top: &str, limit: usize, enter: &(dyn Fn(&Objset) -> bool + Sync)) -> Result<Walk, ZfsError> {
+    pub fn walk(self, top: &str, limit: usize, enter: &dyn Fn(&Objset) -> bool) -> Result<Walk, ZfsError> {
         let top = self.objset(top)?;
-        let shared = Shared {
-            branches: Mutex::default(),
-            found: Mutex::default(),
-            failed: Mutex::default(),
-            count: AtomicUsize::new(1),
-            limit,
-            enter,
-        };
-        let mut all = Vec::new();
-        if top.kind == ObjsetKind::Filesystem {
-            self.children(&top.name, &shared, &mut |child| {
-                if child.kind == ObjsetKind::Filesystem && enter(&child) {
-                    lock(&shared.branches).push(child.name.clone());
-                }
-                all.push(child);
-                Ok(())
-            })?;
+        let (name, kind) = (top.name.clone(), top.kind);
+        let mut walking = Walking { found: vec![top], limit, enter };
+        if kind == ObjsetKind::Filesystem {
+            self.branch(&name, &mut walking)?;
         }
-        all.push(top);
-        std::thread::scope(|scope| {
-            for _ in 1..WORKERS {
-                // Without a second thread it takes longer, and no more.
-                let _ = std::thread::Builder::new().spawn_scoped(scope, || self.work(&shared));
-            }
-            self.work(&shared);
-        });
-        if let Some(error) = lock(&shared.failed).take() {
-            return Err(error);
-        }
-        all.append(&mut lock(&shared.found));
-        order::sort_by(&mut all, |a, b| a.name.cmp(&b.name));
-        Ok(Walk { found: all, complete: shared.count.load(Ordering::Relaxed) <= limit })
+        let mut found = walking.found;
+        found.sort_by(|a, b| a.name.cmp(&b.name));
+        let complete = found.len() <= limit;
+        Ok(Walk { found, complete })
     }
 
-    /// Walks one branch after another until none is left.
-    fn work(self, shared: &Shared<'_>) {
-        let mut found = Vec::new();
-        loop {
-            let Some(branch) = lock(&shared.branches).pop() else { break };
-            if let Err(error) = self.branch(&branch, shared, &mut found) {
-                lock(&shared.failed).get_or_insert(error);
-                break;
-            }
-        }
-        lock(&shared.found).append(&mut found);
-    }
-
-    /// Everything below `parent`. As deep as names are long: at most 127 levels.
-    fn branch(self, parent: &str, shared: &Shared<'_>, found: &mut Vec<Objset>) -> Result<(), ZfsError> {
-        self.children(parent, shared, &mut |child| {
-            let below = child.kind == ObjsetKind::Filesystem && (shared.enter)(&child);
-            let name = child.name.clone();
-            found.push(child);
-            if below { self.branch(&name, shared, found) } else { Ok(()) }
-        })
-    }
-
-    /// Hands every child of `parent` to `each`, unless there are too many already.
-    fn children(
-        self,
-        parent: &str,
-        shared: &Shared<'_>,
-        each: &mut dyn FnMut(Objset) -> Result<(), ZfsError>,
-    ) -> Result<(), ZfsError> {
+    /// Everything below `parent`, unless there is too much already. As deep as names are long: at most 127 levels.
+    fn branch(self, parent: &str, walking: &mut Walking<'_>) -> Result<(), ZfsError> {
         let mut cookie = 0;
-        while shared.count.load(Ordering::Relaxed) <= shared.limit {
+        while walking.found.len() <= walking.limit {
             let call = ZfsCall {
                 number: DATASET_LIST_NEXT,
                 name: parent.as_bytes(),
@@ -132,10 +70,17 @@ impl Zfs<'_> {
             }
             cookie = reply.cookie;
             // `$` and `%` mark internal names.
-            if !reply.name.iter().any(|b| matches!(b, b'$' | b'%')) {
-                let properties = Self::decode("DATASET_LIST_NEXT", &reply.name, &reply)?;
-                shared.count.fetch_add(1, Ordering::Relaxed);
-                each(Objset { name: text(&reply.name), kind: reply.objset_type.into(), properties })?;
+            if reply.name.iter().any(|b| matches!(b, b'$' | b'%')) {
+                continue;
+            }
+            let properties = Self::decode("DATASET_LIST_NEXT", &reply.name, &reply)?;
+            let child = Objset { name: text(&reply.name), kind: reply.objset_type.into(), properties };
+            // A name that is not longer than its parent's would lead in a circle.
+            let below = child.kind == ObjsetKind::Filesystem && child.name.len() > parent.len();
+            let name = (below && (walking.enter)(&child)).then(|| child.name.clone());
+            walking.found.push(child);
+            if let Some(name) = name {
+                self.branch(&name, walking)?;
             }
         }
         Ok(())

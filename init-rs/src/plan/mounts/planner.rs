@@ -11,6 +11,7 @@ use crate::plan::facts::{CanMount, Dataset, Kind, Mountpoint};
 use crate::plan::fstab::FstabEntry;
 use crate::plan::names;
 use crate::plan::options::{MountOptions, foreign_options, mount_options};
+use crate::plan::root::Root;
 
 /// Trees that are moved into the new root or set up by the booted system; a dataset mounted there would be covered.
 const SYSTEM_TREES: [&str; 4] = ["/dev", "/proc", "/run", "/sys"];
@@ -22,12 +23,13 @@ const INIT_TREES: [&str; 5] = ["/usr", "/etc", "/bin", "/sbin", "/lib"];
 const NO_FILESYSTEM: &str = "it is not a filesystem";
 
 pub(super) struct Planner<'a> {
-    root: &'a Dataset,
+    root: &'a Root,
     settings: &'a MountSettings,
     /// `Some(true)` if the pool is imported read-only: whatever properties and fstab say, so are the mounts.
     read_only: Option<bool>,
     datasets: BTreeMap<&'a str, &'a Dataset>,
-    environments: Environments<'a>,
+    /// Of a root that is a dataset.
+    environments: Option<Environments<'a>>,
     /// Target to the dataset that is mounted there.
     mounted: BTreeMap<String, String>,
     /// Datasets that have a step.
@@ -49,15 +51,15 @@ struct Detail {
 }
 
 impl<'a> Planner<'a> {
-    pub(super) fn new(root: &'a Dataset, all: &'a [Dataset], request: &'a Request) -> Self {
+    pub(super) fn new(root: &'a Root, all: &'a [Dataset], request: &'a Request) -> Self {
         Self {
             root,
             settings: &request.mounts,
             read_only: request.import.read_only.value.then_some(true),
             datasets: order::map(all.iter().map(|d| (d.name.as_str(), d))),
-            environments: Environments::new(root, all),
-            mounted: order::map([("/".to_owned(), root.name.clone())]),
-            done: order::set([root.name.clone()]),
+            environments: root.dataset().map(|dataset| Environments::new(dataset, all)),
+            mounted: order::map([("/".to_owned(), root.name().to_owned())]),
+            done: order::set([root.name().to_owned()]),
             steps: Vec::new(),
             skipped: BTreeMap::new(),
             warnings: Vec::new(),
@@ -96,10 +98,11 @@ impl<'a> Planner<'a> {
 
     /// Every dataset of the root's pool that has no step yet.
     pub(super) fn properties(&mut self) {
-        let pool = names::pool_of(&self.root.name);
+        let Some(root) = self.root.dataset() else { return };
+        let pool = names::pool_of(&root.name);
         let ours = |d: &&Dataset| d.kind == Kind::Filesystem && names::pool_of(&d.name) == pool;
         let mut by_nearness: Vec<&Dataset> = self.datasets.values().copied().filter(ours).collect();
-        let shared = |d: &Dataset| shared_parts(&d.name, &self.root.name);
+        let shared = |d: &Dataset| shared_parts(&d.name, &root.name);
         order::sort_by(&mut by_nearness, |a, b| shared(b).cmp(&shared(a)));
         for dataset in by_nearness {
             if !self.done.contains(&dataset.name)
@@ -165,7 +168,7 @@ impl<'a> Planner<'a> {
     fn fstab_target(&self, entry: &FstabEntry) -> Result<String, String> {
         let target = target_path(&entry.target)?;
         if target == "/" {
-            return Err(format!("it names another root, but {} was selected", self.root.name));
+            return Err(format!("it names another root, but {} was selected", self.root.name()));
         }
         match ["noauto", "x-systemd.automount"].into_iter().find(|o| entry.has(o)) {
             Some(option) => Err(format!("it has the option {option}")),
@@ -181,10 +184,10 @@ impl<'a> Planner<'a> {
         if let Some(dataset) = self.datasets.get(name) {
             return Ok(dataset);
         }
-        if names::pool_of(name) == names::pool_of(&self.root.name) {
+        let root = self.root.name();
+        if self.root.dataset().is_some() && names::pool_of(name) == names::pool_of(root) {
             return Err("there is no such dataset".to_owned());
         }
-        let root = &self.root.name;
         Err(format!("it lies in another pool than the root {root}, which is not imported; left to the booted system"))
     }
 
@@ -200,7 +203,7 @@ impl<'a> Planner<'a> {
     }
 
     fn try_property(&mut self, dataset: &Dataset) -> Result<(), String> {
-        if let Some(other) = self.environments.other(&dataset.name) {
+        if let Some(other) = self.other(&dataset.name) {
             return Err(other);
         }
         match dataset.canmount {
@@ -208,7 +211,7 @@ impl<'a> Planner<'a> {
             CanMount::NoAuto => return Err("canmount=noauto".to_owned()),
             CanMount::On => {}
         }
-        let below = names::is_within(&dataset.name, &self.root.name);
+        let below = self.below(dataset);
         // Only of the root's own children: so did the initramfs-tools script that the property comes from.
         let zol = dataset.zol_mountpoint.as_deref().filter(|_| below);
         let path = match (&dataset.mountpoint, zol) {
@@ -256,8 +259,8 @@ impl<'a> Planner<'a> {
 
     /// A root whose mountpoint is not `/` is mounted there all the same, so its children move with it.
     fn rebase(&self, dataset: &Dataset, target: &str) -> Option<String> {
-        let base = target_path(self.root.path()?).ok().filter(|base| base != "/")?;
-        if !names::is_within(&dataset.name, &self.root.name) {
+        let base = target_path(self.root.dataset()?.path()?).ok().filter(|base| base != "/")?;
+        if !self.below(dataset) {
             return None;
         }
         let below = target.strip_prefix(&base)?;
@@ -268,10 +271,20 @@ impl<'a> Planner<'a> {
     }
 
     fn although(&self, name: &str, why: String) -> String {
-        match self.environments.other(name) {
+        match self.other(name) {
             Some(other) => format!("{why}, although {other}"),
             None => why,
         }
+    }
+
+    /// Whether a dataset lies below the root.
+    fn below(&self, dataset: &Dataset) -> bool {
+        self.root.dataset().is_some_and(|root| names::is_within(&dataset.name, &root.name))
+    }
+
+    /// Which other boot environment a dataset belongs to.
+    fn other(&self, name: &str) -> Option<String> {
+        self.environments.as_ref()?.other(name)
     }
 
     fn step(&mut self, dataset: &str, target: String, detail: Detail) -> Result<(), String> {

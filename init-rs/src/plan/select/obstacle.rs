@@ -16,7 +16,7 @@ pub(super) struct Obstacle {
 pub fn names(request: &Request, name: &str, guid: u64) -> bool {
     match &request.root.value {
         Selector::Pool(pool) | Selector::Dataset { pool, .. } => pool == name || pool.parse() == Ok(guid),
-        Selector::Auto | Selector::Unusable(_) => false,
+        Selector::Auto | Selector::Device(_) | Selector::Unusable(_) => false,
     }
 }
 
@@ -28,6 +28,7 @@ pub fn untouched(request: &Request, pool: &PoolFact, expected: &[ExpectedPool]) 
             Some("it was destroyed; a boot never imports such a pool (in a running system: zpool import -D)".to_owned())
         }
         Selector::Unusable(why) => Some(why.clone()),
+        Selector::Device(device) => Some(format!("{} asks for the block device {device}", request.root.why)),
         Selector::Pool(wanted) | Selector::Dataset { pool: wanted, .. } if !named => {
             Some(format!("{} asks for pool {wanted}", request.root.why))
         }

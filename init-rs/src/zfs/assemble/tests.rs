@@ -223,15 +223,24 @@ fn spares_and_caches_stand_apart() {
     };
     let all = [aux("/dev/sdq1", 5, 4), aux("/dev/sdp1", 3, 3), aux("/dev/sdp1", 3, 3)];
     assert_eq!(assemble(&all), []);
-    assert_eq!(aux_devices(&all), [(3, "/dev/sdp1".to_owned()), (5, "/dev/sdq1".to_owned())]);
+    let found = |guid, device: &str, path: Option<&str>| Aux {
+        guid,
+        device: device.to_owned(),
+        recorded_path: path.map(str::to_owned),
+    };
+    assert_eq!(aux_devices(&all), [found(3, "/dev/sdp1", None), found(5, "/dev/sdq1", None)]);
+    let recorded = with(all[0].clone(), "path", Value::text("/dev/disk/by-id/cache-part1"));
+    assert_eq!(aux_devices(&[recorded]), [found(5, "/dev/sdq1", Some("/dev/disk/by-id/cache-part1"))]);
+    let hostile = with(all[0].clone(), "path", Value::text("/dev/\x1b[2J"));
+    assert_eq!(aux_devices(&[hostile]), [found(5, "/dev/sdq1", None)]);
 }
 
 #[test]
 fn a_changed_path_drops_what_described_the_old_one() {
     let mut pool = one(&two_mirrors());
-    pool.set_path(102, "/dev/disk/by-id/d102-part1");
+    pool.set_paths(&[(102, "/dev/disk/by-id/d102-part1".to_owned())].into());
     assert_eq!(slots(&pool)[0], mirror(0, 2));
-    pool.set_path(102, "/dev/sdb1");
+    pool.set_paths(&[(102, "/dev/sdb1".to_owned())].into());
     let changed = &slots(&pool)[0].lists("children").unwrap()[1];
     assert_eq!(changed.string("path"), Some(&b"/dev/sdb1"[..]));
     for gone in ["devid", "phys_path", "vdev_enc_sysfs_path"] {

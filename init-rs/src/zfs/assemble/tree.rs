@@ -2,6 +2,7 @@
 
 use super::super::nvlist::{MAX_DEPTH, NvList, Value};
 use super::Leaf;
+use std::collections::BTreeMap;
 
 /// Deepest nesting of a label's tree that still decodes when it hangs below a pool's configuration and root.
 const TREE_DEPTH: u32 = MAX_DEPTH - 4;
@@ -51,20 +52,26 @@ fn collect(node: &NvList, top_id: u64, left: u32, found: &mut Vec<Leaf>) {
 /// there is none. When that changes the path, the strings that described the old place (`devid`, `phys_path`,
 /// `vdev_enc_sysfs_path`) go.
 pub fn set_leaf_path(tree: &mut NvList, guid: u64, path: &str) -> bool {
-    descend(tree, guid, path, MAX_DEPTH)
+    set_leaf_paths(tree, &BTreeMap::from([(guid, path.to_owned())]))
 }
 
-fn descend(node: &mut NvList, guid: u64, path: &str, left: u32) -> bool {
+/// [`set_leaf_path`] of several in one walk; false if none is there.
+pub fn set_leaf_paths(tree: &mut NvList, paths: &BTreeMap<u64, String>) -> bool {
+    descend(tree, paths, MAX_DEPTH)
+}
+
+fn descend(node: &mut NvList, paths: &BTreeMap<u64, String>, left: u32) -> bool {
     let mut found = false;
     for key in ["children", "spares", "l2cache"] {
         for child in node.lists_mut(key).into_iter().flatten() {
-            found |= left > 0 && descend(child, guid, path, left - 1);
+            found |= left > 0 && descend(child, paths, left - 1);
         }
     }
-    if node.get("children").is_none() && node.u64("guid") == Some(guid) {
+    let path = node.u64("guid").filter(|_| node.get("children").is_none()).and_then(|guid| paths.get(&guid));
+    if let Some(path) = path {
         found = true;
         if node.string("path") != Some(path.as_bytes()) {
-            node.set("path", Value::text(path));
+            node.set("path", Value::text(path.as_str()));
             for stale in ["devid", "phys_path", "vdev_enc_sysfs_path"] {
                 node.remove(stale);
             }

@@ -1,10 +1,7 @@
 //! Variables of UEFI firmware, as files of efivarfs (`filesystems/efivarfs.rst`).
-#![allow(unsafe_code)]
 
-use super::System;
-use std::fs::{self, File};
+use crate::sys::System;
 use std::io;
-use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 /// Name of the file system, and of its module.
@@ -15,10 +12,12 @@ const VARIABLES: &str = "/sys/firmware/efi/efivars";
 /// Before the data of each variable; non-volatile, for boot services and at run time (UEFI specification, 8.2 "Variable
 /// Services").
 const ATTRIBUTES: [u8; 4] = [7, 0, 0, 0];
+/// More than any variable that is read here.
+const LONGEST: usize = 64 << 10;
 
 /// Whether this machine can have such variables.
-pub fn firmware() -> bool {
-    Path::new(FIRMWARE).exists()
+pub fn present(system: &dyn System) -> bool {
+    system.exists(Path::new(FIRMWARE))
 }
 
 /// The variables while they can be seen. A name is the variable's, `-`, and the vendor's GUID.
@@ -47,28 +46,28 @@ impl<'a> Variables<'a> {
 
     /// The data of a variable; `None` if there is no such variable.
     pub fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
-        match fs::read(file(name)) {
+        match self.system.read(&file(name), LONGEST) {
             Ok(bytes) => Ok(Some(bytes.get(ATTRIBUTES.len()..).unwrap_or_default().to_vec())),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e),
         }
     }
 
-    /// Stores a variable.
+    /// Stores a variable. The kernel makes variables that it does not know immutable, against `rm -rf`.
     pub fn write(&self, name: &str, data: &[u8]) -> io::Result<()> {
-        make_mutable(&file(name))?;
+        self.system.make_mutable(&file(name))?;
         // One write is one SetVariable.
-        fs::write(file(name), [&ATTRIBUTES, data].concat())
+        self.system.write(&file(name), &[&ATTRIBUTES, data].concat())
     }
 
     /// Removes a variable, if it is there; says whether it was.
     pub fn remove(&self, name: &str) -> io::Result<bool> {
         let file = file(name);
-        if !file.exists() {
+        if !self.system.exists(&file) {
             return Ok(false);
         }
-        make_mutable(&file)?;
-        fs::remove_file(file).map(|()| true)
+        self.system.make_mutable(&file)?;
+        self.system.remove(&file).map(|()| true)
     }
 }
 
@@ -82,16 +81,4 @@ impl Drop for Variables<'_> {
 
 fn file(name: &str) -> PathBuf {
     Path::new(VARIABLES).join(name)
-}
-
-/// Takes the immutable flag, which the kernel gives variables that it does not know, against `rm -rf` (`ioctl_iflags(2)`).
-fn make_mutable(path: &Path) -> io::Result<()> {
-    let file = match File::open(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-        file => file?,
-    };
-    let flags: libc::c_int = 0;
-    // SAFETY: the request reads one int through the pointer, which is valid for the call.
-    let result = unsafe { libc::ioctl(file.as_raw_fd(), libc::FS_IOC_SETFLAGS, std::ptr::from_ref(&flags)) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -1,0 +1,355 @@
+//! What follows when an attempt fails, or is stopped on purpose, carried out: a fallback root, a person's choice, or - where
+//! nobody is to be asked - another attempt, a restart or the end.
+
+use super::{Boot, End, person};
+use crate::cmdline::{Decided, OnFailure, Stage};
+use crate::firmware::{self, Variables};
+use crate::plan::failure::Failure;
+use crate::plan::next::facts::{Asked, Import};
+use crate::plan::next::{Question, Recovery, recover};
+use crate::plan::roots;
+use crate::rescue::attempts::{self, Counter, Failed, Next};
+use crate::rescue::{Decision, Explanation, Occasion, Scene};
+use crate::scout::Handle;
+use crate::zfs::ioctl::Zfs;
+use std::cell::RefCell;
+use std::time::Duration;
+
+/// Between two tries to restart a machine that refuses.
+const STUBBORN: Duration = Duration::from_secs(5);
+
+/// Failures that nobody watches.
+#[derive(Debug, Default)]
+pub(super) struct Headless {
+    /// In a row since this start.
+    failed: u32,
+    /// Of earlier starts, that were taken for over right before the hand-over.
+    forgotten: u32,
+}
+
+impl Boot<'_> {
+    /// Prepares the next attempt after a failed one. Comes back with an end where the machine is one that can end.
+    pub(super) fn recover(&mut self, mut failure: Failure) -> Option<End> {
+        self.add_missing_drivers(&mut failure);
+        self.keyring.forget();
+        self.report.problems.push(failure.to_string());
+        self.report.failure = Some((failure.code.code(), failure.to_string()));
+        match recover(&self.request, &self.facts, &failure) {
+            Recovery::Fallback(next) => {
+                self.fall_back(&failure, &next);
+                None
+            }
+            Recovery::Headless { delay, power_off } => {
+                self.explain(&failure);
+                self.unattended(delay, power_off)
+            }
+            Recovery::Ask => {
+                self.explain(&failure);
+                let decision = self.talk(Occasion::Failed);
+                self.obey(decision)
+            }
+        }
+    }
+
+    pub(super) fn explain(&mut self, failure: &Failure) {
+        self.report.pools = self.pool_facts();
+        self.save_report();
+        let refusal = failure.refusal.clone();
+        let explanation = Explanation {
+            code: failure.code.code(),
+            problem: refusal.problem,
+            expected: refusal.expected,
+            found: refusal.found,
+            advice: refusal.advice,
+        };
+        person::explain(self.system, &explanation, &self.report, self.log);
+    }
+
+    /// Has a person decide, and learns what the words they used have changed.
+    fn talk(&mut self, occasion: Occasion) -> Decision {
+        let pools = self.pool_facts();
+        let decision = {
+            let scout = RefCell::new(&mut self.scout);
+            let mut hands = Handle::new(&scout);
+            let scene = Scene {
+                system: self.system,
+                log: self.log,
+                report: &self.report,
+                pools: &pools,
+                policy: self.request.rescue.on_failure.value,
+                password: self.image.rescue_password.as_deref(),
+                hands: RefCell::new(&mut hands),
+            };
+            person::ask(&scene, occasion)
+        };
+        self.note_imports();
+        decision
+    }
+
+    /// Pools that were imported at the prompt are ours, too: they are given back if the boot takes another one.
+    fn note_imports(&mut self) {
+        self.facts.imported = None;
+        if self.facts.hook || self.facts.zfs.is_none() {
+            return;
+        }
+        let zfs = Zfs::new(self.system);
+        let now = zfs.imported_pools().unwrap_or_default();
+        self.facts.ours.retain(|guid, _| now.iter().any(|(_, imported)| imported == guid));
+        for (pool, guid) in now {
+            let read_only = zfs.is_read_only(&pool);
+            self.facts.ours.entry(guid).or_insert(Import { pool, read_only });
+        }
+    }
+
+    /// Whether a person has to be let in before anything but another attempt.
+    pub(super) fn locked(&self) -> bool {
+        self.request.rescue.on_failure.value == OnFailure::Locked || self.image.rescue_password.is_some()
+    }
+
+    /// Takes the next fallback root.
+    pub(super) fn fall_back(&mut self, failure: &Failure, next: &Decided<String>) {
+        self.facts.fallbacks_taken += 1;
+        match roots::ask_for(&mut self.request, &next.value, &next.why) {
+            Ok(()) => {
+                self.log.warn(format!("{failure}; trying the fallback root {} ({})", next.value, next.why));
+                self.report.problems.push(format!("fallback root {} is tried ({})", next.value, next.why));
+                self.begin_anew();
+            }
+            // The failure is still there, and the next fallback comes.
+            Err(e) => self.log.error(format!("{}: {e}", next.why)),
+        }
+    }
+
+    /// Begins again with the root that was asked for.
+    pub(super) fn again(&mut self) {
+        if let Some(begin) = self.facts.begin.clone() {
+            begin.put_into(&mut self.request);
+        }
+        self.facts.fallbacks_taken = 0;
+        self.begin_anew();
+    }
+
+    /// What a person decided.
+    pub(super) fn obey(&mut self, decision: Decision) -> Option<End> {
+        match decision {
+            Decision::Retry | Decision::Continue => self.again(),
+            Decision::Wait(time) => {
+                self.request.wait = Decided::new(time, "typed at the rescue prompt");
+                self.again();
+            }
+            Decision::Boot(name) => self.choose(&name, "chosen at the rescue prompt"),
+            Decision::Reboot => return self.restart(),
+            Decision::PowerOff => return self.power_off(),
+        }
+        None
+    }
+
+    fn restart(&mut self) -> Option<End> {
+        let result = self.system.restart();
+        result.map(|()| End::Restarted).map_err(|e| self.log.error(e.to_string())).ok()
+    }
+
+    fn power_off(&mut self) -> Option<End> {
+        let result = self.system.power_off();
+        result.map(|()| End::PoweredOff).map_err(|e| self.log.error(e.to_string())).ok()
+    }
+
+    /// Makes `name` the root of the next attempt and of retries. A person watches: fallbacks are not tried by themselves.
+    fn choose(&mut self, name: &str, why: &str) {
+        if let Err(e) = roots::ask_for(&mut self.request, name, why) {
+            self.log.error(e);
+            return;
+        }
+        self.log.info(format!("root {name}, {why}"));
+        self.facts.begin = Some(Asked::of(&self.request));
+        self.facts.fallbacks_taken = self.request.fallback.len();
+        self.begin_anew();
+    }
+
+    pub(super) fn ask(&mut self, question: &Question) -> Option<End> {
+        self.waiting = None;
+        match question {
+            Question::Stop { stage, word } => self.stop(*stage, word),
+            Question::Menu { current, timeout, word } => {
+                self.menu(current, *timeout, word);
+                None
+            }
+        }
+    }
+
+    /// Stops where the command line says so, once, and asks.
+    fn stop(&mut self, stage: Stage, word: &str) -> Option<End> {
+        self.facts.stopped.push(stage);
+        if self.nobody(word) {
+            return None;
+        }
+        let place = match stage {
+            Stage::Start => "before anything is looked for",
+            Stage::Import => "before the pool is imported",
+            Stage::Mount => "before anything is mounted",
+            Stage::HandOver => "before the hand-over",
+        };
+        self.report.pools = self.pool_facts();
+        self.save_report();
+        self.log.warn(format!("stopped {place} ({word})"));
+        person::print(self.system, &format!("\ntaproot: stopped {place}, as {word} asks\n\n"));
+        match self.talk(Occasion::Stopped) {
+            Decision::Continue => {
+                // The pool may have been imported by hand meanwhile.
+                if stage <= Stage::Import {
+                    self.facts.attempt.found = None;
+                }
+                None
+            }
+            decision => self.obey(decision),
+        }
+    }
+
+    /// Lets a person choose the root, where the command line asks for that.
+    fn menu(&mut self, current: &str, timeout: Option<Duration>, word: &str) {
+        self.facts.offered = true;
+        if self.nobody(word) {
+            return;
+        }
+        if self.locked() {
+            return self.log.warn(format!("{word} is ignored: the rescue is locked"));
+        }
+        let pools = self.pool_facts();
+        let chosen = {
+            let scout = RefCell::new(&mut self.scout);
+            let mut hands = Handle::new(&scout);
+            let scene = Scene {
+                system: self.system,
+                log: self.log,
+                report: &self.report,
+                pools: &pools,
+                policy: self.request.rescue.on_failure.value,
+                password: self.image.rescue_password.as_deref(),
+                hands: RefCell::new(&mut hands),
+            };
+            person::offer_roots(&scene, current, timeout)
+        };
+        if let Some(name) = chosen {
+            self.choose(&name, "chosen from the menu");
+        }
+    }
+
+    /// Whether nobody is to be asked, which is noted for the word that wanted to.
+    fn nobody(&self, word: &str) -> bool {
+        let policy = &self.request.rescue.on_failure;
+        if policy.value.headless() {
+            self.log.warn(format!("{word} is ignored: nobody is to be asked ({})", policy.why));
+        }
+        policy.value.headless()
+    }
+
+    /// After a failure that nobody watches; comes back for another attempt.
+    pub(super) fn unattended(&mut self, delay: Duration, power_off: bool) -> Option<End> {
+        self.headless.failed += 1;
+        let limit = self.request.rescue.attempts.value;
+        let (what, off) = match self.count_failure(power_off) {
+            Next::TryAgain => {
+                let (failed, delay_s) = (self.headless.failed, delay.as_secs());
+                let line = format!("attempt {failed} of {limit} failed; the next one in {delay_s} s");
+                self.log.warn(&line);
+                person::print(self.system, &format!("taproot: {line}\n"));
+                self.system.sleep(delay);
+                self.again();
+                return None;
+            }
+            Next::Restart(count) => {
+                if let Some(count) = count {
+                    let line = format!("taproot: failed boot {count} of at most {limit} in a row\n");
+                    person::print(self.system, &line);
+                }
+                ("restarting", false)
+            }
+            Next::PowerOff => ("switching off", true),
+            Next::GiveUp => {
+                let why = &self.request.rescue.attempts.why;
+                let line = format!("{limit} attempts failed ({why}), so the machine is not started again");
+                self.log.error(&line);
+                person::print(self.system, &format!("taproot: {line}\n"));
+                ("switching off", true)
+            }
+        };
+        attempts::count_down(self.system, what, delay);
+        loop {
+            let end = if off { self.power_off() } else { self.restart() };
+            if end.is_some() {
+                return end;
+            }
+            self.system.sleep(STUBBORN);
+        }
+    }
+
+    /// What follows; the count is brought up to date.
+    fn count_failure(&self, power_off: bool) -> Next {
+        let policy = &self.request.rescue;
+        let counter = self.counter();
+        let failed = Failed {
+            power_off,
+            kernel_word: policy.on_failure.why.starts_with("panic="),
+            limit: policy.attempts.value,
+            stored: counter.as_ref().map(Counter::read),
+            forgotten: self.headless.forgotten,
+            here: self.headless.failed,
+        };
+        let next = attempts::next(&failed);
+        let Some(counter) = counter else { return next };
+        let result = match next {
+            Next::Restart(Some(count)) => counter.write(count),
+            Next::GiveUp => counter.remove().map(drop),
+            _ => Ok(()),
+        };
+        match result {
+            Ok(()) => next,
+            Err(e) => {
+                self.log.error(format!("the failed boot could not be counted in the firmware: {e}"));
+                attempts::next(&Failed { stored: None, ..failed })
+            }
+        }
+    }
+
+    /// Whether failures are counted over restarts at all.
+    fn counts(&self) -> bool {
+        let policy = &self.request.rescue;
+        matches!(policy.on_failure.value, OnFailure::Reboot(_)) && policy.attempts.value != 0 && self.facts.kernel.efi
+    }
+
+    fn counter(&self) -> Option<Counter<'_>> {
+        if !self.counts() {
+            return None;
+        }
+        let variables = Variables::open(self.system);
+        if let Err(e) = &variables {
+            self.log.warn(format!(
+                "the firmware's variables are not usable ({e}); failed boots are counted in memory only"
+            ));
+        }
+        variables.ok().map(Counter::new)
+    }
+
+    /// Starts to load what the variables need, so that nobody has to wait for it later.
+    pub(super) fn prepare_variables(&mut self) {
+        if self.counts() {
+            self.scout.load(firmware::EFIVARFS);
+        }
+    }
+
+    /// Before the hand-over: failures in a row end here.
+    pub(super) fn forget_failures(&mut self) {
+        let began = self.system.now();
+        let Some(counter) = self.counter() else { return };
+        let count = counter.read();
+        match counter.remove() {
+            Ok(true) => self.log.info("the count of failed boots is removed"),
+            Ok(false) => {}
+            Err(e) => self.log.warn(format!("the count of failed boots could not be removed: {e}")),
+        }
+        drop(counter);
+        // Nothing can be removed behind the hand-over; if it fails, this boot has failed like those before it.
+        self.headless.forgotten = count;
+        self.log.debug(format!("looked for failed boots in {:.1?}", self.system.now().saturating_sub(began)));
+    }
+}

@@ -1,0 +1,190 @@
+//! Steps with pools: the module asked, candidates opened, the chosen one imported, others given back.
+
+use super::Boot;
+use crate::devices::known::Reading;
+use crate::plan::candidates;
+use crate::plan::facts::{Health, PoolFact};
+use crate::plan::failure::{Code, Failure};
+use crate::plan::next::facts::{Found, Import, Watched, ZfsModule};
+use crate::plan::refusal_of;
+use crate::plan::select::Choice;
+use crate::pools::{self, ImportRequest, Pools};
+use crate::zfs::assemble::{assemble, aux_devices};
+use crate::zfs::ioctl::Zfs;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+/// How long the controllers' modaliases may take to be told.
+const UNDRIVEN_PATIENCE: Duration = Duration::from_secs(2);
+
+impl Boot<'_> {
+    /// What is done with pools, without the disks that do not answer: opening one would hold up the kernel, and us.
+    fn with_pools<T>(&self, work: impl FnOnce(Pools<'_>) -> T) -> T {
+        let waiting = self.scout.hardware.devices.values().filter(|d| d.content == Reading::Waiting);
+        let silent: Vec<String> = waiting.map(|d| d.node.clone()).collect();
+        work(Pools::new(self.system, self.log, self.phases).without(&silent))
+    }
+
+    /// What the labels amount to, made anew where they changed.
+    pub(super) fn look_at_labels(&mut self) {
+        let generation = self.scout.hardware.generation;
+        if self.facts.disks.generation == Some(generation) {
+            return;
+        }
+        let now = self.system.now();
+        self.facts.only = self.only();
+        let disks = &mut self.facts.disks;
+        disks.generation = Some(generation);
+        let labels = candidates::labels(&self.scout.hardware, self.facts.only.as_ref());
+        if labels != disks.labels {
+            disks.candidates = assemble(&labels);
+            disks.labels = labels;
+            for candidate in &disks.candidates {
+                disks.watched.entry(candidate.guid).or_insert(Watched { since: now, opened: None });
+            }
+        }
+    }
+
+    /// The nodes that the directories and devices of the command line lead to; `None`: every device. The names below
+    /// `/dev/disk` are made by udev, which may not run here, and lead to every disk anyway.
+    fn only(&self) -> Option<BTreeSet<String>> {
+        let mut nodes = BTreeSet::new();
+        for dir in &self.request.import.dirs {
+            let path = Path::new(&dir.value);
+            if path == Path::new("/dev") || path.starts_with("/dev/disk") {
+                return None;
+            }
+            match self.system.list(path) {
+                Ok(names) => nodes.extend(names.iter().filter_map(|name| self.node(&path.join(name)))),
+                // A device may come later; a directory must be in the image.
+                Err(_) if path.parent() == Some(Path::new("/dev")) || self.system.exists(path) => {
+                    nodes.extend(self.node(path));
+                }
+                Err(_) => return None,
+            }
+        }
+        Some(nodes).filter(|_| !self.request.import.dirs.is_empty())
+    }
+
+    fn node(&self, path: &Path) -> Option<String> {
+        Some(self.system.canonical(path).ok()?.display().to_string())
+    }
+
+    /// With the module come this system's hostid and the check that we speak its language.
+    pub(super) fn ask_zfs(&mut self) -> Result<(), Failure> {
+        let version = self.system.text("/sys/module/zfs/version");
+        let hostid = pools::own_hostid(self.system);
+        self.log.info(format!("OpenZFS {version}, hostid {hostid:08x}"));
+        self.report.zfs = Some(version.clone());
+        let imported = Zfs::new(self.system).imported_pools();
+        imported.map_err(|e| Failure::module(&e.to_string(), &self.facts.kernel.release))?;
+        self.patience = pools::impatient(self.system);
+        self.facts.zfs = Some(ZfsModule { version, hostid, ready: self.system.now() });
+        self.check_dirs();
+        Ok(())
+    }
+
+    /// Says once which directories of the command line are not followed.
+    fn check_dirs(&self) {
+        for dir in &self.request.import.dirs {
+            let path = Path::new(&dir.value);
+            let awaited = path.parent() == Some(Path::new("/dev"));
+            if path.starts_with("/dev/disk") {
+                let text = "all block devices are looked at, their names in";
+                self.log.warn(format!("{}: {text} {} are not needed", dir.why, dir.value));
+            } else if !awaited && path != Path::new("/dev") && !self.system.exists(path) {
+                self.log.warn(format!("{}: {} is not there; all block devices are looked at", dir.why, dir.value));
+            }
+        }
+    }
+
+    pub(super) fn ask_imported(&mut self) {
+        let imported = self.with_pools(|pools| pools.imported());
+        self.facts.imported = Some(imported);
+    }
+
+    pub(super) fn open(&mut self, guid: u64) {
+        let Some(mut candidate) = self.facts.disks.candidates.iter().find(|c| c.guid == guid).cloned() else { return };
+        let aux = aux_devices(&self.facts.disks.labels);
+        let opened = self.with_pools(|pools| pools.open(&mut candidate, &aux));
+        let now = self.system.now();
+        let watched = self.facts.disks.watched.entry(guid).or_insert(Watched { since: now, opened: None });
+        watched.opened = Some(opened);
+    }
+
+    pub(super) fn take(&mut self, found: Found) {
+        self.log.info(format!("pool {}: {}", found.choice.pool, found.choice.why));
+        for warning in &found.choice.warnings {
+            self.log.warn(warning);
+        }
+        self.report.pools = self.pool_facts();
+        self.report.choice = Some(found.choice.clone());
+        self.facts.attempt.imported = found.config.is_none();
+        self.facts.attempt.found = Some(found);
+    }
+
+    /// Every pool that is known, for the record and the rescue.
+    pub(super) fn pool_facts(&self) -> Vec<PoolFact> {
+        let mut pools = self.facts.imported.clone().unwrap_or_default();
+        let hostid = self.facts.zfs.as_ref().map_or(0, |zfs| zfs.hostid);
+        let disks = &self.facts.disks;
+        for candidate in &disks.candidates {
+            if pools.iter().all(|pool| pool.guid != candidate.guid) {
+                let opened = disks.watched.get(&candidate.guid).and_then(|w| w.opened.as_ref());
+                pools.push(candidates::fact(candidate, opened.map(|opened| &opened.judgement), hostid));
+            }
+        }
+        pools
+    }
+
+    /// Imports what was chosen, under its own name and with the paths its labels record.
+    pub(super) fn import(&mut self, choice: &Choice) -> Result<(), Failure> {
+        let Choice { pool, guid, health, .. } = choice;
+        let config = self.facts.attempt.found.as_ref().and_then(|found| found.config.clone());
+        let Some(config) = config else { return Ok(()) };
+        if *health == Health::Degraded {
+            self.log.warn(format!("importing pool {pool} degraded: not all of its disks are there"));
+        }
+        let read_only = self.request.import.read_only.value;
+        let missing_log = self.request.import.missing_log.value;
+        let asked = ImportRequest { pool, guid: *guid, config: &config, read_only, missing_log, rewind: false };
+        self.with_pools(|pools| pools.import(&asked)).map_err(|e| {
+            Failure::refused(Code::Import, refusal_of(&e, "a pool that this kernel can import", e.detail.clone(), e.advice.clone()))
+        })?;
+        self.facts.ours.insert(*guid, Import { pool: pool.clone(), read_only });
+        self.facts.attempt.imported = true;
+        self.facts.imported = None;
+        Ok(())
+    }
+
+    /// Gives a pool back, so that the booted system does not find it imported. It is looked for anew afterwards: it may be
+    /// imported again, in another way.
+    pub(super) fn export(&mut self, pool: &str, guid: u64) {
+        let _ = self.system.unmount(&self.new_root, true);
+        match self.with_pools(|pools| pools.export(pool)) {
+            Ok(()) => self.log.info(format!("exported pool {pool}: it is not the one to boot from, or not in this way")),
+            Err(e) => self.trouble(format!("pool {pool} stays imported: {e}")),
+        }
+        self.facts.ours.remove(&guid);
+        self.facts.imported = None;
+        self.facts.attempt.found = None;
+        self.facts.attempt.imported = false;
+        self.facts.disks.watched.remove(&guid);
+        // Its labels say other things now than when they were read.
+        let leaves = self.facts.disks.candidates.iter().filter(|c| c.guid == guid).flat_map(|c| &c.leaves);
+        let nodes: Vec<String> = leaves.filter_map(|leaf| leaf.device.clone()).collect();
+        let devices = self.scout.hardware.devices.values().filter(|d| nodes.contains(&d.node));
+        for name in devices.map(|d| d.name.clone()).collect::<Vec<_>>() {
+            self.scout.reread(&name);
+        }
+    }
+
+    /// What stands on disks that have no driver belongs into the explanation of what was not found.
+    pub(super) fn add_missing_drivers(&mut self, failure: &mut Failure) {
+        if matches!(failure.code, Code::NoPool | Code::NoDevice) {
+            let undriven = self.scout.undriven(UNDRIVEN_PATIENCE);
+            failure.refusal.found.extend(candidates::missing_drivers(&undriven));
+        }
+    }
+}

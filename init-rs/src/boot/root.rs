@@ -1,0 +1,200 @@
+//! Steps with the root itself: asked for, checked, mounted; and the program to start in it.
+
+use super::{Boot, program};
+use crate::plan::failure::{Code, Failure};
+use crate::plan::from_zfs;
+use crate::plan::next::Mount;
+use crate::plan::next::{not_mountable, not_mounted};
+use crate::plan::root::Root;
+use crate::report::boot::MountDone;
+use crate::sys::switch_root::SwitchError;
+use crate::sys::{Ended, Program};
+use crate::zfs::ioctl::{ObjsetKind, Zfs};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Programs tried when the command line names none.
+const INITS: [&str; 3] = ["/sbin/init", "/etc/init", "/bin/init"];
+/// How many names are shown where one was looked for in vain.
+const SHOWN: usize = 40;
+/// Between two lines while a file system is checked.
+const CHECK_STATUS: Duration = Duration::from_millis(4900);
+/// As much as a check may say.
+const CHECK_OUTPUT: usize = 16 << 10;
+
+impl Boot<'_> {
+    pub(super) fn ask_bootfs(&mut self, pool: &str) -> Result<(), Failure> {
+        self.facts.attempt.bootfs = Some(Zfs::new(self.system).bootfs(pool).map_err(|e| Failure::zfs(&e))?);
+        Ok(())
+    }
+
+    pub(super) fn ask_root(&mut self, dataset: &str) -> Result<(), Failure> {
+        let zfs = Zfs::new(self.system);
+        match zfs.objset(dataset) {
+            Ok(objset) => {
+                let dataset = from_zfs::dataset(&objset, self.relatime_default());
+                if let Some(failure) = not_mountable(&dataset) {
+                    return Err(failure);
+                }
+                self.facts.attempt.root = Some(Root::Dataset(dataset));
+                Ok(())
+            }
+            Err(e) if e.errno == libc::ENOENT => {
+                let pool = crate::plan::names::pool_of(dataset);
+                let all = zfs.walk(pool, 500, &|_| true).map(|walk| walk.found).unwrap_or_default();
+                let roots = all.iter().filter(|o| o.kind == ObjsetKind::Filesystem).map(|o| o.name.clone());
+                Err(Failure::new(
+                    Code::NoDataset,
+                    format!("root dataset {dataset} does not exist"),
+                    "a file system of that name",
+                    roots.take(SHOWN).collect(),
+                    &[
+                        "name one of these on the kernel command line: root=ZFS=pool/dataset",
+                        "or set bootfs to one of them",
+                    ],
+                ))
+            }
+            Err(e) => Err(Failure::zfs(&e)),
+        }
+    }
+
+    pub(super) fn relatime_default(&self) -> bool {
+        self.facts.zfs.as_ref().is_some_and(crate::plan::next::facts::ZfsModule::relatime_default)
+    }
+
+    /// Runs the check of a file system. What it finds decides whether it may be mounted.
+    pub(super) fn check(&mut self, node: String, fstype: &str, program: String, args: Vec<String>) {
+        let phase = self.phases.start("fsck");
+        self.log.info(format!("checking {node} ({fstype})"));
+        let began = self.system.now();
+        let mut told = began;
+        let (system, log) = (self.system, self.log);
+        let mut tell = || {
+            let now = system.now();
+            if now.saturating_sub(told) >= CHECK_STATUS {
+                told = now;
+                log.info(format!("still checking {node}: {} s so far", now.saturating_sub(began).as_secs()));
+            }
+            false
+        };
+        let program = Program { path: PathBuf::from(&program), args, ..Program::default() };
+        let finished = system.run(&program, None, CHECK_OUTPUT, &mut tell);
+        drop(phase);
+        let result = match finished {
+            // A file system without a program that can be executed is mounted as it would be without any.
+            Err(e) => {
+                self.trouble(format!("{} could not be run ({e}), so {node} is mounted unchecked", program.path.display()));
+                Ok(())
+            }
+            Ok(finished) => {
+                for line in String::from_utf8_lossy(&finished.output).lines().filter(|line| !line.trim().is_empty()) {
+                    self.log.info(format!("fsck {node}: {}", line.trim_end()));
+                }
+                self.verdict(&node, &finished.ended)
+            }
+        };
+        self.facts.attempt.checked.insert(node, result);
+    }
+
+    /// What the exit status of fsck(8) means.
+    fn verdict(&mut self, node: &str, ended: &Ended) -> Result<(), String> {
+        const CORRECTED: i32 = 1;
+        const REBOOT: i32 = 2;
+        const UNCORRECTED: i32 = 4;
+        let status = match ended {
+            Ended::Exit(status) => *status,
+            Ended::Signal(signal) => return Err(format!("the check of {node} was ended by signal {signal}")),
+            Ended::Late | Ended::Stopped => return Err(format!("the check of {node} did not come to its end")),
+        };
+        if status & !(CORRECTED | REBOOT) == 0 {
+            if status != 0 {
+                self.trouble(format!("the file system on {node} had errors, which were repaired (fsck status {status})"));
+            }
+            return Ok(());
+        }
+        let what = match status {
+            s if s & UNCORRECTED != 0 => "it has errors that were left uncorrected",
+            s if s & 8 != 0 => "the check failed: an operational error, such as a device that cannot be read",
+            s if s & 16 != 0 => "the check was called wrongly",
+            s if s & 32 != 0 => "the check was cancelled",
+            _ => "the check failed",
+        };
+        Err(format!("{what} (fsck status {status} on {node})"))
+    }
+
+    pub(super) fn mount_root(&mut self, mount: Mount) -> Result<(), Failure> {
+        let Mount { step, source, fstype } = mount;
+        // What an earlier attempt left mounted.
+        let _ = self.system.unmount(&self.new_root, true);
+        let name = step.dataset.clone();
+        let failed = |e: &std::io::Error| not_mounted(&name, e.raw_os_error(), &e.to_string());
+        self.system.make_dirs(&self.new_root).map_err(|e| failed(&e))?;
+        let phase = self.phases.start("mount root");
+        let start = self.system.now();
+        let result = self.system.mount(&source, &self.new_root, &fstype, step.options.flags, &step.options.data);
+        drop(phase);
+        result.map_err(|e| failed(&e))?;
+        self.log.info(format!("mounted {} on / ({})", step.dataset, step.why));
+        self.report.root = Some(step.dataset.clone());
+        self.report.mounts = vec![MountDone { step, took: self.system.now().saturating_sub(start), error: None }];
+        self.facts.attempt.mounted = true;
+        self.tell_checked();
+        Ok(())
+    }
+
+    /// The booted system need not check again what was checked here (`systemd-fsck-root.service`, initramfs-tools).
+    fn tell_checked(&self) {
+        if !self.facts.attempt.checked.is_empty() {
+            let dir = Path::new("/run/initramfs");
+            let _ = self.system.make_dirs(dir).and_then(|()| self.system.write(&dir.join("fsck-root"), b""));
+        }
+    }
+
+    /// The program to hand over to, as a path inside the new root.
+    pub(super) fn find_init(&mut self, root: &str) -> Result<(), Failure> {
+        let wanted = self.request.init.as_ref().map(|i| i.value.as_str());
+        let tried: Vec<&str> = wanted.map_or_else(|| INITS.to_vec(), |w| vec![w]);
+        let mut found = Vec::new();
+        for candidate in &tried {
+            match program::obstacle(self.system, &self.new_root, Path::new(candidate)) {
+                None => {
+                    self.report.init = Some((*candidate).to_owned());
+                    self.facts.attempt.init = Some((*candidate).to_owned());
+                    return Ok(());
+                }
+                Some(why) => found.push(format!("{candidate}: {why}")),
+            }
+        }
+        let mut names = self.system.list(&self.new_root).unwrap_or_default();
+        names.truncate(SHOWN);
+        found.push(format!("in the root: {}", if names.is_empty() { "nothing".into() } else { names.join(" ") }));
+        Err(Failure::new(
+            Code::NoInit,
+            format!("root {root} has no {} that can be executed", tried.join(", ")),
+            "an executable file, or init=PATH on the kernel command line naming one",
+            found,
+            &["boot with init=/path/to/program", "choose another root: root=ZFS=pool/dataset"],
+        ))
+    }
+}
+
+/// The hand-over failed.
+pub(super) fn not_handed_over(error: &SwitchError) -> Failure {
+    match error {
+        // By now the new root is `/`, and what the image held is gone.
+        SwitchError::Exec { .. } => Failure::new(
+            Code::Exec,
+            error.to_string(),
+            "a program that this kernel executes",
+            vec![],
+            &["restart (reboot) and boot another root, or with init=/path/to/program"],
+        ),
+        SwitchError::Move { .. } | SwitchError::Root(_) => Failure::new(
+            Code::HandOver,
+            error.to_string(),
+            "a root with /dev, /proc, /sys and /run",
+            vec![],
+            &["repair the root, then retry"],
+        ),
+    }
+}

@@ -1,0 +1,240 @@
+//! What a boot has learnt so far: plain data that only grows within an attempt. The executor puts in what its steps bring;
+//! [`super::next`] decides from it.
+
+use crate::cmdline::{Decided, Request, Selector, SnapshotSettings, Stage};
+use crate::devices::swap::Header;
+use crate::image::ExpectedPool;
+use crate::plan::candidates::Opened;
+use crate::plan::facts::{Dataset, PoolFact};
+use crate::plan::failure::Failure;
+use crate::plan::fstab::FstabEntry;
+use crate::plan::mounts::MountPlan;
+use crate::plan::root::Root;
+use crate::plan::select::Choice;
+use crate::zfs::assemble::{Candidate, Seen};
+use crate::zfs::nvlist::NvList;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// Everything but devices and modules (which are [`crate::devices::known::Hardware`]).
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    /// The running kernel.
+    pub kernel: Kernel,
+    /// Pools that the image was packed for.
+    pub expected: Vec<ExpectedPool>,
+    /// Whether another tool's init is PID 1: then the boot ends with the mounts.
+    pub hook: bool,
+    /// Whether people are let in only with a password, or not at all.
+    pub locked: bool,
+    /// The zfs module, once it was asked.
+    pub zfs: Option<ZfsModule>,
+    /// The only devices that are searched for pools; `None`: all.
+    pub only: Option<BTreeSet<String>>,
+    /// The pools on the disks.
+    pub disks: Disks,
+    /// Pools that are imported; `None`: not asked yet, or something has changed.
+    pub imported: Option<Vec<PoolFact>>,
+    /// Guids of pools that this boot imported, and how.
+    pub ours: BTreeMap<u64, Import>,
+    /// The firmware's note of a hibernated system.
+    pub note: Note,
+    /// Why it tells nothing.
+    pub note_problem: String,
+    /// Hibernation, as far as it is settled.
+    pub resume: Resume,
+    /// Stages that were stopped at, or where nobody was to be asked.
+    pub stopped: Vec<Stage>,
+    /// Whether the menu of roots was shown.
+    pub offered: bool,
+    /// How many fallback roots were taken.
+    pub fallbacks_taken: usize,
+    /// Where a retry begins: the root of the command line, or the one that a person chose.
+    pub begin: Option<Asked>,
+    /// The attempt under way.
+    pub attempt: Attempt,
+}
+
+/// The running kernel.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Kernel {
+    /// `uname -r`.
+    pub release: String,
+    /// Whether it has `/sys/power/resume`.
+    pub resumes: bool,
+    /// Whether the machine was started by UEFI firmware.
+    pub efi: bool,
+    /// Bytes of a memory page.
+    pub page: usize,
+    /// File systems that it knows (`/proc/filesystems`); asked again after a module was loaded.
+    pub filesystems: BTreeSet<String>,
+    /// Programs in the image that check file systems, by type.
+    pub fsck: BTreeMap<String, String>,
+}
+
+/// The zfs module.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ZfsModule {
+    /// Its version.
+    pub version: String,
+    /// This system's hostid, 0 if it has none.
+    pub hostid: u32,
+    /// When it answered first.
+    pub ready: Duration,
+}
+
+impl ZfsModule {
+    /// `relatime` is on by default since OpenZFS 2.2.
+    pub fn relatime_default(&self) -> bool {
+        let mut numbers = self.version.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse::<u32>().unwrap_or(0));
+        (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (2, 2)
+    }
+}
+
+/// How a pool was imported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Import {
+    /// Its name.
+    pub pool: String,
+    /// Whether read-only.
+    pub read_only: bool,
+}
+
+/// The pools that the labels on the disks make up.
+#[derive(Debug, Clone, Default)]
+pub struct Disks {
+    /// State of the hardware that this was made from.
+    pub generation: Option<u64>,
+    /// The labels.
+    pub labels: Vec<Seen>,
+    /// The pools.
+    pub candidates: Vec<Candidate>,
+    /// When each pool was seen first, and what the kernel said of it.
+    pub watched: BTreeMap<u64, Watched>,
+}
+
+/// One candidate over time.
+#[derive(Debug, Clone, Default)]
+pub struct Watched {
+    /// When a label of it was seen first.
+    pub since: Duration,
+    /// The last TRYIMPORT; another one needs other devices.
+    pub opened: Option<Opened>,
+}
+
+/// What is known of the firmware's note of where the system hibernated to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Note {
+    /// Nothing yet, or it is of no interest.
+    #[default]
+    Unread,
+    /// There is none.
+    Absent,
+    /// It is there, and is taken for the command line's word.
+    There,
+    /// It is there and tells nothing; it is read again for another attempt.
+    Unreadable,
+}
+
+/// Whether a hibernated system waits to be resumed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Resume {
+    /// It is known that none does, or it does not matter.
+    pub settled: bool,
+    /// What is on the device: of which, and when it was read.
+    pub page: Option<(String, Result<Header, String>)>,
+    /// The kernel was asked to resume and came back: what it said, and what was on the device then.
+    pub tried: Option<(Option<String>, Result<Header, String>)>,
+    /// The image was discarded, or there is none to discard.
+    pub discarded: bool,
+}
+
+/// One attempt to boot.
+#[derive(Debug, Clone, Default)]
+pub struct Attempt {
+    /// When it began.
+    pub began: Duration,
+    /// When the last step ended: what is waited for now has been waited for since then.
+    pub last_step: Duration,
+    /// The pool that was chosen.
+    pub found: Option<Found>,
+    /// Whether the chosen pool is imported.
+    pub imported: bool,
+    /// `bootfs` of the imported pool, once asked.
+    pub bootfs: Option<Option<String>>,
+    /// The root as it is to be mounted.
+    pub root: Option<Root>,
+    /// What was done about snapshots.
+    pub stand_ins: Option<StandIns>,
+    /// How the check of each device ended: what is to be told, or why it must not be mounted.
+    pub checked: BTreeMap<String, Result<(), String>>,
+    /// Whether the root is mounted.
+    pub mounted: bool,
+    /// The root's fstab, once read.
+    pub fstab: Option<Vec<FstabEntry>>,
+    /// The datasets that the mounts are planned from, once asked.
+    pub datasets: Option<Vec<Dataset>>,
+    /// Encryption roots, besides the root's own, whose keys were tried.
+    pub keys_tried: BTreeSet<String>,
+    /// The mounts besides the root, in the order of where they really go.
+    pub plan: Option<MountPlan>,
+    /// Whether the root was remounted, or need not be.
+    pub remounted: bool,
+    /// How many of the plan's steps were done.
+    pub done: usize,
+    /// The program to hand over to.
+    pub init: Option<String>,
+    /// Whether everything is told and nothing is left but the hand-over.
+    pub ready: bool,
+    /// What went wrong.
+    pub failure: Option<Failure>,
+}
+
+/// A pool that can be imported.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// The choice.
+    pub choice: Choice,
+    /// What to import it with; `None` if it is imported already.
+    pub config: Option<NvList>,
+    /// `bootfs` as far as known.
+    pub bootfs: Option<String>,
+}
+
+/// What is mounted instead of datasets of the root that was named.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StandIns {
+    /// The root that was named, if a snapshot of it is mounted as it is.
+    pub viewed: Option<Dataset>,
+    /// Original dataset to its clone or snapshot.
+    pub names: BTreeMap<String, String>,
+}
+
+/// A root as it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// Which.
+    pub root: Decided<Selector>,
+    /// A snapshot of it.
+    pub snapshot: Option<Decided<String>>,
+    /// What is done with snapshots.
+    pub snapshots: SnapshotSettings,
+}
+
+impl Asked {
+    /// What a request asks for.
+    pub fn of(request: &Request) -> Self {
+        Self {
+            root: request.root.clone(),
+            snapshot: request.snapshot.clone(),
+            snapshots: request.snapshots.clone(),
+        }
+    }
+
+    /// Asks for it again.
+    pub fn put_into(self, request: &mut Request) {
+        request.root = self.root;
+        request.snapshot = self.snapshot;
+        request.snapshots = self.snapshots;
+    }
+}

@@ -1,0 +1,312 @@
+//! Which pool: labels are read by the scout while the zfs module, which takes longest, still starts; what is complete is
+//! opened, what is not is waited for.
+
+use super::facts::{Found, Watched, ZfsModule};
+use super::{Candidate, Code, Failure, Moment, Next, Root, Settled, Step, Wait, ZFS_LIMIT};
+use crate::cmdline::{Decided, Selector};
+use crate::devices::known::Reading;
+use crate::plan::candidates::{self, awaited, device_lines, lines, missing_drivers};
+use crate::plan::facts::{Dataset, Health, PoolFact};
+use crate::plan::select::{self, Choice, NoChoice, choose};
+use crate::zfs::judge::Judgement;
+use std::time::Duration;
+
+/// What may still come within this time of a quiet machine counts before `AUTO` settles for what is there.
+const QUIET: Duration = Duration::from_millis(300);
+/// A disk that has not answered for this time does not hold up a choice that can be made without it.
+const SLOW: Duration = Duration::from_millis(1500);
+/// A disk that has not answered for this time is taken for missing: those that spin up have, by then.
+const DEAD: Duration = Duration::from_secs(60);
+
+/// The search for a pool at one moment.
+struct Search<'a> {
+    moment: Moment<'a>,
+    /// Pools that are not imported, the ones that can win first.
+    candidates: Vec<&'a Candidate>,
+    /// What is decided from: imported pools, then candidates.
+    facts: Vec<PoolFact>,
+    /// The end of the patience; `None`: for ever.
+    deadline: Option<Duration>,
+    /// Nothing has happened for a while, and nothing is under way.
+    quiet: bool,
+}
+
+impl<'a> Moment<'a> {
+    /// The pool that the request means, and that can be imported.
+    pub(super) fn pool(self) -> Settled<&'a Found> {
+        if let Some(found) = &self.facts.attempt.found {
+            return Ok(found);
+        }
+        let zfs = self.zfs()?;
+        let Some(imported) = &self.facts.imported else { return Err(Next::Do(Step::AskImported)) };
+        let mut search = Search::new(self, zfs, imported);
+        search.open_next()?;
+        match choose(self.request, &search.facts, &self.facts.expected) {
+            Ok(choice) if search.late() || search.enough(&choice) => Err(search.take(choice)),
+            Err(no) if search.is_final(&no) => Err(Next::Fail(search.nothing(no))),
+            _ => Err(Next::Wait(search.wait())),
+        }
+    }
+
+    /// The zfs module, ready to be asked.
+    fn zfs(self) -> Settled<&'a ZfsModule> {
+        if let Some(zfs) = &self.facts.zfs {
+            return Ok(zfs);
+        }
+        match self.module("zfs", self.facts.attempt.began, ZFS_LIMIT)? {
+            Ok(()) => Err(Next::Do(Step::AskZfs)),
+            Err(why) => self.fail(Failure::module(&why, &self.facts.kernel.release)),
+        }
+    }
+
+    /// Pools that this boot imported and that are not the one to boot from are given back: the booted system would find a
+    /// foreign pool imported, and its datasets over its own. One that was looked at read-only is, too, before it is imported
+    /// as the request says.
+    pub(super) fn leave_others(self, found: &Found) -> Settled<()> {
+        for (guid, import) in &self.facts.ours {
+            let same = *guid == found.choice.guid;
+            if !same || (found.config.is_some() && import.read_only) {
+                return Err(Next::Do(Step::Export { pool: import.pool.clone(), guid: *guid }));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn import(self, found: &Found) -> Settled<()> {
+        if found.config.is_none() || self.facts.attempt.imported {
+            return Ok(());
+        }
+        Err(Next::Do(Step::Import(Box::new(found.choice.clone()))))
+    }
+
+    /// The dataset to mount as root: the one named, or the pool's bootfs.
+    pub(super) fn dataset(self, found: &Found) -> Settled<Root> {
+        if let Some(root) = &self.facts.attempt.root {
+            return Ok(root.clone());
+        }
+        let pool = &found.choice.pool;
+        let name = match found.choice.dataset.clone().or_else(|| found.bootfs.clone()) {
+            Some(name) => name,
+            None => match &self.facts.attempt.bootfs {
+                None => return Err(Next::Do(Step::AskBootfs { pool: pool.clone() })),
+                Some(Some(name)) => name.clone(),
+                Some(None) => return self.fail(no_bootfs(pool)),
+            },
+        };
+        let dataset = name.split_once('@').map_or(name.as_str(), |(dataset, _)| dataset).to_owned();
+        Err(Next::Do(Step::AskRoot { dataset }))
+    }
+
+    /// The snapshot of the root that is meant: the one that the words name, else the one that bootfs names.
+    pub(super) fn snapshot(self) -> Option<Decided<String>> {
+        let attempt = &self.facts.attempt;
+        self.request.snapshot.clone().or_else(|| {
+            let found = attempt.found.as_ref()?;
+            let bootfs = attempt.bootfs.clone().flatten();
+            let name = found.choice.dataset.clone().or_else(|| found.bootfs.clone()).or(bootfs)?;
+            let (_, snapshot) = name.split_once('@')?;
+            Some(Decided::new(snapshot.to_owned(), format!("bootfs of pool {}", found.choice.pool)))
+        })
+    }
+}
+
+/// A pool that was chosen for its `bootfs`, but has none.
+fn no_bootfs(pool: &str) -> Failure {
+    let advice = ["name the root on the kernel command line: root=ZFS=pool/dataset"];
+    Failure::new(Code::NoBootfs, select::no_bootfs(pool), "a root dataset named on the command line or by bootfs", vec![], &advice)
+}
+
+impl<'a> Search<'a> {
+    fn new(moment: Moment<'a>, zfs: &ZfsModule, imported: &[PoolFact]) -> Self {
+        let Moment { request, hardware, facts, now } = moment;
+        let is_imported = |guid: u64| imported.iter().any(|pool| pool.guid == guid);
+        let mut candidates: Vec<&Candidate> = facts.disks.candidates.iter().filter(|c| !is_imported(c.guid)).collect();
+        candidates.sort_by_key(|c| (select::rank(&facts.expected, &c.name, c.guid), &c.name, c.guid));
+        let of = |c: &&Candidate| candidates::fact(c, judgement(moment, c), zfs.hostid);
+        let facts_of = imported.iter().cloned().chain(candidates.iter().map(of)).collect();
+        // The time to wait is for disks: what the module's own start took does not count.
+        let began = facts.attempt.began.max(zfs.ready);
+        let holds_up = |device: &crate::devices::known::Device| {
+            device.content == Reading::Waiting && now.saturating_sub(device.since) < SLOW
+        };
+        let unread = hardware.devices.values().any(holds_up);
+        let quiet = now.saturating_sub(hardware.last_change) >= QUIET && hardware.settled && !unread;
+        let deadline = began.checked_add(request.wait.value);
+        Self { moment, candidates, facts: facts_of, deadline, quiet }
+    }
+
+    fn late(&self) -> bool {
+        self.deadline.is_some_and(|deadline| self.moment.now >= deadline)
+    }
+
+    /// Whether there are disks that may still answer: they spin up, and are not missing.
+    fn spinning_up(&self) -> bool {
+        let Moment { hardware, now, .. } = self.moment;
+        hardware.devices.values().any(|d| d.content == Reading::Waiting && now.saturating_sub(d.since) < DEAD)
+    }
+
+    fn automatic(&self) -> bool {
+        matches!(self.moment.request.root.value, Selector::Auto)
+    }
+
+    fn watched(&self, guid: u64) -> Option<&'a Watched> {
+        self.moment.facts.disks.watched.get(&guid)
+    }
+
+    /// TRYIMPORT where there is anything new to learn from it: all leaves are there, or the grace time for them is over. What
+    /// the boot leaves alone anyway is not opened, nor what could not be better than what can be had already.
+    fn open_next(&mut self) -> Settled<()> {
+        let Moment { request, facts, .. } = self.moment;
+        for candidate in &self.candidates {
+            let fact = self.facts.iter().find(|f| f.guid == candidate.guid);
+            let untouched = fact.is_none_or(|fact| select::untouched(request, fact, &facts.expected).is_some());
+            if candidate.is_ambiguous() || untouched || self.cannot_win(candidate) {
+                continue;
+            }
+            let leaves_there = candidate.missing().next().is_none();
+            // A vdev that was removed from the pool leaves a gap that labels cannot tell from a missing disk: only the
+            // kernel knows, so it is asked as soon as no more disks are on their way.
+            let complete = leaves_there && (candidate.missing_tops() == 0 || self.quiet);
+            let due = complete || self.late() || self.grace_over(candidate.guid);
+            let opened = self.watched(candidate.guid).and_then(|w| w.opened.as_ref());
+            if due && opened.is_none_or(|opened| !opened.is_current(candidate)) {
+                return Err(Next::Do(Step::Open { guid: candidate.guid }));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the image expects another pool before this one, and that one can be had.
+    fn cannot_win(&self, candidate: &Candidate) -> bool {
+        let Moment { request, facts, .. } = self.moment;
+        if !self.automatic() {
+            return false;
+        }
+        let rank = |name: &str, guid| select::rank(&facts.expected, name, guid);
+        choose(request, &self.facts, &facts.expected).is_ok_and(|choice| {
+            let best = rank(&choice.pool, choice.guid);
+            // Of pools that nobody expects, all are rivals.
+            choice.better.is_none() && best < rank(&candidate.name, candidate.guid)
+        })
+    }
+
+    /// Whether to stop waiting and take the choice: every vdev there, or the grace time for the missing ones over. A choice
+    /// that a later pool could better is taken only at the deadline.
+    fn enough(&self, choice: &Choice) -> bool {
+        // A pool that nobody named, neither the user nor the packer, may not be the only one: which of several boots must
+        // not depend on the order in which disks wake up.
+        let expected = &self.moment.facts.expected;
+        let named = !self.automatic() || expected.iter().any(|p| p.guid == choice.guid || p.name == choice.pool);
+        let grace_over = self.watched(choice.guid).is_none() || self.grace_over(choice.guid);
+        if choice.better.is_some() || !(named || self.quiet || grace_over) {
+            return false;
+        }
+        let Some(candidate) = self.candidates.iter().find(|c| c.guid == choice.guid) else { return true };
+        choice.health == Health::Online || awaited(candidate, judgement(self.moment, candidate)).is_none() || grace_over
+    }
+
+    /// Whether missing members of a pool have been waited for long enough.
+    fn grace_over(&self, guid: u64) -> bool {
+        let over = |w: &Watched| Some(self.moment.now >= w.since.checked_add(self.moment.request.degraded.value?)?);
+        self.watched(guid).and_then(over).unwrap_or(false)
+    }
+
+    /// Whether waiting longer changes nothing.
+    fn is_final(&self, no: &NoChoice) -> bool {
+        let over = self.late() && !(no.retry && self.spinning_up());
+        over || (self.quiet && (!no.retry || self.hopeless()))
+    }
+
+    /// Whether the named pool is there, and is in a state that no further disk changes (unsupported features, in use by
+    /// another host, two copies of a disk).
+    fn hopeless(&self) -> bool {
+        let request = self.moment.request;
+        if self.automatic() {
+            return false;
+        }
+        let mut named = self.candidates.iter().filter(|c| select::names(request, &c.name, c.guid)).peekable();
+        let final_word = |c: &&Candidate| {
+            let verdict = judgement(self.moment, c);
+            c.is_ambiguous() || verdict.is_some_and(|j| j.health == Health::Unavailable && !j.wait_helps)
+        };
+        named.peek().is_some() && named.all(final_word)
+    }
+
+    fn take(&self, choice: Choice) -> Next {
+        let opened = self.watched(choice.guid).and_then(|w| w.opened.as_ref());
+        let imported = !self.candidates.iter().any(|c| c.guid == choice.guid);
+        let config = opened.filter(|_| !imported).and_then(|opened| opened.reply.clone());
+        let bootfs = self.facts.iter().find(|f| f.guid == choice.guid).and_then(|f| f.bootfs.clone());
+        Next::Do(Step::Take(Box::new(Found { choice, config, bootfs })))
+    }
+
+    /// No pool to boot from, with everything that is on the disks.
+    fn nothing(&self, no: NoChoice) -> Failure {
+        let Moment { request, hardware, facts, now } = self.moment;
+        let mut found: Vec<String> =
+            self.candidates.iter().flat_map(|c| lines(c, judgement(self.moment, c))).collect();
+        if self.candidates.is_empty() {
+            found.push("no disk with a label of a pool".to_owned());
+        }
+        found.extend(device_lines(hardware, facts.only.as_ref(), now));
+        found.extend(missing_drivers(&hardware.undriven));
+        let code = if matches!(request.root.value, Selector::Unusable(_)) { Code::UnusableRoot } else { Code::NoPool };
+        Failure::new(
+            code,
+            no.message,
+            "a pool with all its disks, and a root dataset named on the command line or by the pool's bootfs",
+            found,
+            &[
+                "attach the missing disks and type retry; taproot.wait=SECONDS waits longer",
+                "name the root on the kernel command line: root=ZFS=pool/dataset",
+            ],
+        )
+    }
+
+    fn wait(&self) -> Wait {
+        let Moment { request, hardware, now, .. } = self.moment;
+        let wanted = |c: &&&Candidate| self.automatic() || select::names(request, &c.name, c.guid);
+        let lacks = |c: &&Candidate| Some(format!("pool {}: {}", c.name, awaited(c, judgement(self.moment, c))?));
+        let mut what: Vec<String> = self.candidates.iter().filter(wanted).filter_map(lacks).collect();
+        if what.is_empty() {
+            what.push("a pool to boot from".to_owned());
+        }
+        let silent = hardware.devices.values().filter(|d| d.content == Reading::Waiting);
+        let silent: Vec<&str> = silent.filter(|d| now.saturating_sub(d.since) >= SLOW).map(|d| d.name.as_str()).collect();
+        if !silent.is_empty() {
+            what.push(format!("an answer of {}", silent.join(" ")));
+        }
+        let grace = self.candidates.iter().filter_map(|c| {
+            self.watched(c.guid)?.since.checked_add(request.degraded.value?).filter(|over| *over > now)
+        });
+        let unread = hardware.devices.values().filter(|d| d.content == Reading::Waiting).flat_map(|d| {
+            [d.since.saturating_add(SLOW), d.since.saturating_add(DEAD)].into_iter().filter(|when| *when > now)
+        });
+        let quiet = Some(hardware.last_change.saturating_add(QUIET)).filter(|when| *when > now);
+        let again = grace.chain(unread).chain(quiet).chain(self.deadline.filter(|d| *d > now)).min();
+        Wait { what: what.join("; "), until: self.deadline, again }
+    }
+}
+
+/// The last verdict on a candidate.
+fn judgement<'a>(moment: Moment<'a>, candidate: &Candidate) -> Option<&'a Judgement> {
+    let watched = moment.facts.disks.watched.get(&candidate.guid)?;
+    watched.opened.as_ref().map(|opened| &opened.judgement)
+}
+
+/// A root that was named but is no file system.
+pub fn not_mountable(dataset: &Dataset) -> Option<Failure> {
+    use crate::plan::facts::Kind;
+    let kind = match dataset.kind {
+        Kind::Filesystem => return None,
+        Kind::Volume => "volume",
+        Kind::Other => "dataset of another kind",
+    };
+    Some(Failure::new(
+        Code::NotMountable,
+        format!("{} is a {kind}, which cannot be mounted as the root", dataset.name),
+        "a file system of a pool",
+        vec![],
+        &["name another one on the kernel command line: root=ZFS=pool/dataset; or set bootfs"],
+    ))
+}

@@ -1,0 +1,157 @@
+//! Hibernation: an image is resumed, or known not to be there, before any pool is imported.
+
+use super::{Code, Failure, Moment, Next, Settled, Step, Wait};
+use crate::devices::known::{Device, Module};
+use crate::devices::probe::Wanted;
+use crate::plan::resume::{Place, Seen, Verdict, first_look, imported_before, second_look, unreadable};
+use std::time::Duration;
+
+use super::facts::Note;
+
+/// How long drivers may take to come to rest before the kernel is asked to resume.
+const REST: Duration = Duration::from_secs(60);
+/// The module of the firmware's variables, and how long it may take.
+const EFIVARFS: &str = "efivarfs";
+const EFIVARFS_LIMIT: Duration = Duration::from_secs(5);
+
+impl<'a> Moment<'a> {
+    /// Settles `resume=`, or the firmware's word for it. Nothing has been imported so far, and nothing may be imported writable
+    /// after a failure.
+    pub(super) fn resume(self) -> Settled<()> {
+        if self.facts.resume.settled || self.request.resume.disabled.is_some() {
+            return Ok(());
+        }
+        self.note()?;
+        let verdict = if self.facts.note == Note::Unreadable {
+            Verdict::Stop(unreadable(&self.facts.note_problem))
+        } else if self.request.resume.device.is_none() {
+            return Ok(());
+        } else {
+            self.image()?
+        };
+        match verdict {
+            Verdict::Boot(text) | Verdict::Resume(text) => Err(Next::Do(Step::ResumeSettled { text, warn: false, left: false })),
+            Verdict::BootAnew(text) => Err(Next::Do(Step::ResumeSettled { text, warn: true, left: false })),
+            Verdict::Stop(refusal) if self.request.import.read_only.value => {
+                let text = format!("{}; going on, because pools are imported read-only", refusal.problem);
+                Err(Next::Do(Step::ResumeSettled { text, warn: true, left: true }))
+            }
+            Verdict::Stop(refusal) => self.fail(Failure::refused(Code::Resume, refusal)),
+        }
+    }
+
+    /// The firmware is asked, unless the command line names the place, or nothing will be written.
+    fn note(self) -> Settled<()> {
+        let unused = self.request.resume.disabled.is_some() && self.request.import.read_only.value;
+        if self.facts.note != Note::Unread || self.request.resume.device.is_some() || unused || !self.facts.kernel.efi {
+            return Ok(());
+        }
+        // A kernel may have it built in: reading tells.
+        let _ = self.module(EFIVARFS, self.facts.attempt.began, EFIVARFS_LIMIT)?;
+        Err(Next::Do(Step::ReadNote))
+    }
+
+    /// Where an image may be.
+    fn image(self) -> Settled<Verdict> {
+        let Some(asked) = &self.request.resume.device else { return Ok(Verdict::Boot(String::new())) };
+        let noted = self.facts.note == Note::There;
+        let place = Place { device: asked.value.clone(), why: asked.why.clone(), noted };
+        let look = |seen: &Seen| first_look(&place, seen, self.facts.kernel.resumes);
+        if let Some((error, page)) = &self.facts.resume.tried {
+            return Ok(second_look(&place, &seen_of(page), error.as_deref()));
+        }
+        let Some(wanted) = Wanted::parse(&asked.value) else {
+            let why = "expected /dev/NAME, UUID=, LABEL=, PARTUUID=, PARTLABEL= or MAJOR:MINOR".to_owned();
+            return Ok(look(&Seen::Unusable(why)));
+        };
+        if matches!(&wanted, Wanted::Node(path) if is_zvol(&path.to_string_lossy())) {
+            let why = "a zvol is there only when its pool is imported, which must not happen before".to_owned();
+            return Ok(look(&Seen::Unusable(why)));
+        }
+        let Some(device) = self.swap_device(&wanted) else {
+            let wait = self.request.resume.wait.value;
+            let until = self.facts.attempt.began.saturating_add(wait);
+            if self.now >= until {
+                return Ok(look(&Seen::Missing(wait)));
+            }
+            return Err(Next::Wait(Wait::until(format!("the resume device {}", asked.value), until)));
+        };
+        let (node, offset) = (device.node.clone(), self.image_offset());
+        let page = match &self.facts.resume.page {
+            Some((of, page)) if *of == asked.value => page,
+            _ => return Err(Next::Do(Step::LookForImage { device: asked.value.clone(), node, offset })),
+        };
+        let verdict = look(&seen_of(page));
+        let Verdict::Resume(text) = verdict else { return Ok(verdict) };
+        // A person can import one while the device is missing.
+        let pools = self.imported_names();
+        if !pools.is_empty() {
+            return Ok(Verdict::Stop(imported_before(&place, &pools)));
+        }
+        self.rest()?;
+        Err(Next::Do(Step::ResumeImage {
+            device: asked.value.clone(),
+            node,
+            number: device.number,
+            offset,
+            pages: self.request.resume.offset.as_ref().map(|o| o.value),
+            text,
+        }))
+    }
+
+    /// The kernel freezes every task before it resumes, which fails while a driver is being loaded - and then it has
+    /// discarded the image already.
+    fn rest(self) -> Settled<()> {
+        let until = self.facts.attempt.began.saturating_add(REST);
+        let starting = self.hardware.modules.values().any(|module| *module == Module::Starting);
+        if (starting || !self.hardware.settled) && self.now < until {
+            return Err(Next::Wait(Wait::until("the drivers to come to rest before the image is resumed", until)));
+        }
+        Ok(())
+    }
+
+    /// `noresume`, and a pool is about to be written: an image that stayed could be resumed by a later boot, on top of a
+    /// pool that has changed. So it is made plain swap space again, and the firmware's word of it is removed.
+    pub(super) fn discard_image(self) -> Settled<()> {
+        let (Some(word), false) = (&self.request.resume.disabled, self.request.import.read_only.value) else {
+            return Ok(());
+        };
+        if self.facts.resume.discarded {
+            return Ok(());
+        }
+        self.note()?;
+        let place = self.request.resume.device.as_ref().and_then(|asked| {
+            let wanted = Wanted::parse(&asked.value)?;
+            let device = self.swap_device(&wanted)?;
+            Some((asked.value.clone(), device.node.clone(), self.image_offset()))
+        });
+        Err(Next::Do(Step::DiscardImage { word: word.clone(), place }))
+    }
+
+    fn swap_device(self, wanted: &Wanted) -> Option<&'a Device> {
+        self.hardware.find(wanted).filter(|device| !is_zvol(&device.node))
+    }
+
+    /// Bytes from the beginning of the device to the page with the signature.
+    fn image_offset(self) -> u64 {
+        let pages = self.request.resume.offset.as_ref().map_or(0, |o| o.value);
+        pages.saturating_mul(self.facts.kernel.page as u64)
+    }
+
+    fn imported_names(self) -> Vec<String> {
+        self.facts.imported.iter().flatten().map(|pool| pool.name.clone()).collect()
+    }
+}
+
+fn seen_of(page: &Result<crate::devices::swap::Header, String>) -> Seen {
+    match page {
+        Ok(header) => Seen::Page(header.clone()),
+        Err(why) => Seen::Unusable(why.clone()),
+    }
+}
+
+/// `/dev/zvol/...` and the kernel's `/dev/zd16`.
+fn is_zvol(node: &str) -> bool {
+    let number = |rest: &str| rest.starts_with(|c: char| c.is_ascii_digit());
+    node.starts_with("/dev/zvol") || node.strip_prefix("/dev/zd").is_some_and(number)
+}

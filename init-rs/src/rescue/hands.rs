@@ -1,0 +1,204 @@
+//! Devices and drivers, as whoever hears the scout gives them: no word of the rescue reads a device itself.
+
+use crate::devices::known::{Device, Hardware, Reading};
+use crate::devices::probe::Wanted;
+use crate::report::log::Log;
+use crate::sys::System;
+use crate::unlock::KeyDevice;
+use std::cell::RefCell;
+use std::time::Duration;
+
+/// How long a device may take to answer: some have to spin up first.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the devices may take to appear that are there already.
+const SETTLING: Duration = Duration::from_secs(3);
+/// Longest wait for a module.
+const MODULE_PATIENCE: Duration = Duration::from_secs(10);
+/// Between two lines that say what is awaited.
+const STATUS_EVERY: Duration = Duration::from_secs(5);
+
+/// The scout, or what stands for it.
+pub trait Hands {
+    /// What is known now.
+    fn hardware(&self) -> &Hardware;
+    /// Waits at most this long for news; whether there were any.
+    fn hear(&mut self, patience: Duration) -> bool;
+    /// Loads a module that is packed, with what it needs, and waits at most this long. Others may be built in: use tells.
+    fn load(&mut self, module: &str, patience: Duration);
+}
+
+/// Nobody: no device is known, and no module is loaded.
+#[derive(Debug)]
+pub struct Nothing(Hardware);
+
+impl Default for Nothing {
+    fn default() -> Self {
+        Self(Hardware { settled: true, ..Hardware::default() })
+    }
+}
+
+impl Hands for Nothing {
+    fn hardware(&self) -> &Hardware {
+        &self.0
+    }
+    fn hear(&mut self, _: Duration) -> bool {
+        false
+    }
+    fn load(&mut self, _: &str, _: Duration) {}
+}
+
+/// Loads those of these modules that are packed.
+pub(super) fn load(hands: &RefCell<dyn Hands + '_>, modules: &[&str]) {
+    let mut hands = hands.borrow_mut();
+    for module in modules {
+        hands.load(module, MODULE_PATIENCE);
+    }
+}
+
+/// Takes in what has happened meanwhile.
+pub(super) fn catch_up(hands: &RefCell<dyn Hands + '_>) {
+    let mut hands = hands.borrow_mut();
+    while hands.hear(Duration::ZERO) {}
+}
+
+/// Hears until each device has answered, or has had its time: one that is silent for long is not waited for again.
+pub(super) fn read_all(system: &dyn System, hands: &RefCell<dyn Hands + '_>) {
+    catch_up(hands);
+    let began = system.now();
+    let mut hands = hands.borrow_mut();
+    loop {
+        let now = system.now();
+        let fresh = |device: &Device| {
+            let answers_by = device.since.saturating_add(PATIENCE);
+            (device.content == Reading::Waiting).then(|| answers_by.saturating_sub(now)).filter(|left| !left.is_zero())
+        };
+        let hardware = hands.hardware();
+        let reading = hardware.devices.values().filter_map(fresh).max();
+        let settling = began.saturating_add(SETTLING).saturating_sub(now);
+        let settling = Some(settling).filter(|left| !hardware.settled && !left.is_zero());
+        let Some(left) = reading.max(settling) else { return };
+        hands.hear(left);
+    }
+}
+
+/// The device that a key file is on, waited for at most this long. What is awaited is told.
+pub(super) fn find(
+    system: &dyn System,
+    log: &Log,
+    hands: &RefCell<dyn Hands + '_>,
+    wanted: &Wanted,
+    wait: Duration,
+) -> Option<KeyDevice> {
+    catch_up(hands);
+    let began = system.now();
+    let mut told: Option<Duration> = None;
+    let mut hands = hands.borrow_mut();
+    loop {
+        if let Some(device) = hands.hardware().find(wanted) {
+            let kind = device.superblock().map(|superblock| superblock.kind.clone());
+            return Some(KeyDevice { node: device.node.clone(), kind });
+        }
+        let now = system.now();
+        let left = wait.saturating_sub(now.saturating_sub(began));
+        if left.is_zero() {
+            return None;
+        }
+        if told.is_none_or(|told| now.saturating_sub(told) >= STATUS_EVERY) {
+            told = Some(now);
+            let left = if wait == Duration::MAX { String::new() } else { format!(" ({} s left)", left.as_secs()) };
+            log.warn(format!("waiting for {wanted} with the key file{left}"));
+        }
+        hands.hear(left.min(STATUS_EVERY));
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::devices::known::{Content, Superblock, Zfs};
+    use crate::devices::swap;
+    use crate::sys::linux::Linux;
+    use std::sync::Arc;
+
+    /// A device that has answered.
+    pub(crate) fn device(name: &str, kind: &str, label: &str) -> Device {
+        let superblock = Superblock { kind: kind.into(), uuid: "1-2".into(), label: label.into() };
+        Device {
+            name: name.into(),
+            node: format!("/dev/{name}"),
+            number: (8, 0),
+            size: 8 << 30,
+            disk: None,
+            partition: None,
+            wwid: None,
+            identity: "QEMU DISK, serial 7".into(),
+            links: vec![],
+            left_out: None,
+            since: Duration::ZERO,
+            content: Reading::Done(Box::new(Content {
+                superblock: (!kind.is_empty()).then_some(superblock),
+                swap: swap::Header::default(),
+                zfs: Zfs::Nothing,
+            })),
+        }
+    }
+
+    /// Devices that come one by one, each time somebody listens.
+    #[derive(Default)]
+    pub(crate) struct Scripted {
+        pub(crate) hardware: Hardware,
+        pub(crate) coming: Vec<Device>,
+        pub(crate) loaded: Vec<String>,
+    }
+
+    impl Hands for Scripted {
+        fn hardware(&self) -> &Hardware {
+            &self.hardware
+        }
+        fn hear(&mut self, patience: Duration) -> bool {
+            if patience.is_zero() {
+                return false;
+            }
+            let Some(device) = self.coming.pop() else {
+                self.hardware.settled = true;
+                return false;
+            };
+            self.hardware.devices.insert(device.name.clone(), device);
+            true
+        }
+        fn load(&mut self, module: &str, _: Duration) {
+            self.loaded.push(module.to_owned());
+        }
+    }
+
+    #[test]
+    fn a_device_is_waited_for_and_only_so_long() {
+        let system = Linux::new();
+        let log = Log::new(Arc::new(Linux::new()));
+        let hands = RefCell::new(Scripted { coming: vec![device("sdb1", "vfat", "STICK")], ..Scripted::default() });
+        let wanted = Wanted::Label("STICK".into());
+        let find = |wait| find(&system, &log, &hands, &wanted, wait);
+        assert_eq!(find(Duration::ZERO), None);
+        let found = find(Duration::from_secs(60)).unwrap();
+        assert_eq!((found.node.as_str(), found.kind.as_deref()), ("/dev/sdb1", Some("vfat")));
+        assert!(log.text().contains("waiting for LABEL=STICK with the key file ("), "{}", log.text());
+        hands.borrow_mut().hardware.devices.clear();
+        assert_eq!(find(Duration::from_millis(5)), None);
+    }
+
+    #[test]
+    fn only_devices_that_are_new_are_waited_for() {
+        let system = Linux::new();
+        let silent = Device { content: Reading::Waiting, ..device("sda", "", "") };
+        let fresh = Device { since: system.now(), ..silent.clone() };
+        let hardware = Hardware { devices: [("sda".to_owned(), fresh)].into(), settled: true, ..Hardware::default() };
+        let coming = vec![device("sda", "ext4", "")];
+        let hands = RefCell::new(Scripted { hardware, coming, ..Scripted::default() });
+        read_all(&system, &hands);
+        assert!(hands.borrow().hardware.devices["sda"].superblock().is_some());
+        hands.borrow_mut().hardware.devices.insert("sda".into(), silent);
+        hands.borrow_mut().coming = vec![device("sda", "ext4", "")];
+        read_all(&system, &hands);
+        assert_eq!(hands.borrow().coming.len(), 1, "it has been silent since the start");
+    }
+}
