@@ -267,6 +267,11 @@ impl World {
         self.state().names.mounts.clone()
     }
 
+    /// Whether a scout runs.
+    pub fn has_scout(&self) -> bool {
+        self.state().scout.is_some()
+    }
+
     /// Bytes of a file, wherever it lies.
     pub fn file(&self, path: &str) -> Option<Vec<u8>> {
         self.state().names.bytes(Path::new(path)).ok().map(<[u8]>::to_vec)
