@@ -1,3 +1,0 @@
-//! The scout: the process that touches devices, so that PID 1 need not.
-
-pub mod message;
