@@ -13,6 +13,7 @@ pub mod plan;
 pub mod pools;
 pub mod report;
 pub mod rescue;
+pub mod scout;
 pub mod sys;
 pub mod unlock;
 pub mod zfs;

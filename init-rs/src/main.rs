@@ -17,7 +17,7 @@ fn system() -> Arc<dyn System> {
 #[unsafe(no_mangle)]
 pub extern "C" fn main() -> i32 {
     if std::process::id() == 1 {
-        boot::run(&system());
+        boot::run(&system(), std::env::args_os().skip(1).collect());
     }
     let args: Vec<String> = std::env::args().collect();
     match args.get(1).map(String::as_str) {

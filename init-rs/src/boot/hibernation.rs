@@ -73,7 +73,7 @@ impl Boot<'_> {
 
     fn image_page(&mut self, node: &str, offset: u64) -> Result<Header, String> {
         let page = self.scout.peek(node, offset, self.facts.kernel.page, PATIENCE);
-        page.map(|page| Header::read(&page)).map_err(|e| e.to_string())
+        page.map(|page: Vec<u8>| Header::read(&page)).map_err(|e| e.to_string())
     }
 
     /// Asks the kernel to resume. Comes back only if it does not.

@@ -42,7 +42,7 @@ fn mount(system: &Arc<dyn System>, dir: &Path) -> i32 {
     let policy = boot.request.rescue.on_failure.value;
     if policy.headless() || boot.locked() {
         // After a bug, too, the other tool's shell is not for everybody.
-        person::catch_panics(system, policy, boot.image.rescue_password.clone());
+        person::catch_panics(system.as_ref(), policy, boot.image.rescue_password.clone());
     }
     until_mounted(&mut boot)
 }

@@ -6,7 +6,8 @@ use crate::plan::facts::Dataset;
 use crate::plan::from_zfs;
 use crate::plan::refusal_of;
 use crate::plan::root::Root;
-use crate::unlock::{Agents, Effort, Keyring, UnlockError, Unlocker};
+use crate::devices::probe::Wanted;
+use crate::unlock::{Agents, Effort, KeyDevice, Keyring, UnlockError, Unlocker};
 use crate::zfs::ioctl::Zfs;
 use std::cell::RefCell;
 use std::path::Path;
@@ -57,7 +58,13 @@ impl Boot<'_> {
         let load = |module: &str| {
             let _ = scout.borrow_mut().wait_module(module, MODULE_PATIENCE);
         };
-        let find = crate::scout::finder(self.system, &scout);
+        // What is to be waited for was waited for before this step.
+        let find = |wanted: &Wanted, _: Duration| {
+            let scout = scout.borrow();
+            let device = scout.hardware.find(wanted)?;
+            let kind = device.superblock().map(|superblock| superblock.kind.clone());
+            Some(KeyDevice { node: device.node.clone(), kind })
+        };
         let mut unlocker = Unlocker::new(self.system, self.log, &self.request.keys)
             .with_keyring(keyring)
             .with_modules(&load)
@@ -66,7 +73,7 @@ impl Boot<'_> {
             unlocker = unlocker.with_root(root);
         }
         if self.facts.hook {
-            unlocker = unlocker.with_agents(Agents::of_system(self.system));
+            unlocker = unlocker.with_agents(Agents::of_system());
         }
         let result = unlocker.unlock_with(key, effort);
         let keyring: Keyring = unlocker.into_keyring();

@@ -101,14 +101,15 @@ impl<'a> Boot<'a> {
         start::attach_console(system, log);
         start::attach_log(system, log);
         // Until the command line is read nobody is let in: it could say so.
-        person::catch_panics(OnFailure::Locked, None);
+        person::catch_panics(system, OnFailure::Locked, None);
         for problem in &problems {
             log.error(problem);
         }
         let mut boot = Self::new(system, log, phases, Path::new(NEW_ROOT), true);
         boot.report.problems = problems;
         boot.args = args;
-        person::catch_panics(boot.request.rescue.on_failure.value, boot.image.rescue_password.clone());
+        person::catch_panics(system, boot.request.rescue.on_failure.value, boot.image.rescue_password.clone());
+        boot.prepare_variables();
         boot.console_level = start::console_level(system, &boot.request, log);
         drop(began);
         boot

@@ -10,7 +10,6 @@ use crate::plan::next::{Question, Recovery, recover};
 use crate::plan::roots;
 use crate::rescue::attempts::{self, Counter, Failed, Next};
 use crate::rescue::{Decision, Explanation, Occasion, Scene};
-use crate::scout::Handle;
 use crate::zfs::ioctl::Zfs;
 use std::cell::RefCell;
 use std::time::Duration;
@@ -67,23 +66,26 @@ impl Boot<'_> {
 
     /// Has a person decide, and learns what the words they used have changed.
     fn talk(&mut self, occasion: Occasion) -> Decision {
-        let pools = self.pool_facts();
-        let decision = {
-            let scout = RefCell::new(&mut self.scout);
-            let mut hands = Handle::new(&scout);
-            let scene = Scene {
-                system: self.system,
-                log: self.log,
-                report: &self.report,
-                pools: &pools,
-                policy: self.request.rescue.on_failure.value,
-                password: self.image.rescue_password.as_deref(),
-                hands: RefCell::new(&mut hands),
-            };
-            person::ask(&scene, occasion)
-        };
+        let decision = self.with_scene(|scene| person::ask(scene, occasion));
         self.note_imports();
         decision
+    }
+
+    /// What the rescue knows of the boot.
+    fn with_scene<T>(&mut self, work: impl FnOnce(&Scene<'_>) -> T) -> T {
+        let pools = self.pool_facts();
+        let hands = RefCell::new(&mut self.scout);
+        let scene = Scene {
+            system: self.system,
+            log: self.log,
+            phases: self.phases,
+            hands: &hands,
+            report: &self.report,
+            pools: &pools,
+            policy: self.request.rescue.on_failure.value,
+            password: self.image.rescue_password.as_deref(),
+        };
+        work(&scene)
     }
 
     /// Pools that were imported at the prompt are ours, too: they are given back if the boot takes another one.
@@ -214,21 +216,7 @@ impl Boot<'_> {
         if self.locked() {
             return self.log.warn(format!("{word} is ignored: the rescue is locked"));
         }
-        let pools = self.pool_facts();
-        let chosen = {
-            let scout = RefCell::new(&mut self.scout);
-            let mut hands = Handle::new(&scout);
-            let scene = Scene {
-                system: self.system,
-                log: self.log,
-                report: &self.report,
-                pools: &pools,
-                policy: self.request.rescue.on_failure.value,
-                password: self.image.rescue_password.as_deref(),
-                hands: RefCell::new(&mut hands),
-            };
-            person::offer_roots(&scene, current, timeout)
-        };
+        let chosen = self.with_scene(|scene| person::offer_roots(scene, current, timeout));
         if let Some(name) = chosen {
             self.choose(&name, "chosen from the menu");
         }
@@ -273,9 +261,10 @@ impl Boot<'_> {
                 ("switching off", true)
             }
         };
-        attempts::count_down(self.system, what, delay);
+        let decision = if off { Decision::PowerOff } else { Decision::Reboot };
+        let decision = attempts::count_down(self.system, what, delay, decision);
         loop {
-            let end = if off { self.power_off() } else { self.restart() };
+            let end = if decision == Decision::PowerOff { self.power_off() } else { self.restart() };
             if end.is_some() {
                 return end;
             }

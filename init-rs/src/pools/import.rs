@@ -13,7 +13,7 @@ pub struct ImportRequest<'a> {
     pub pool: &'a str,
     /// Its guid.
     pub guid: u64,
-    /// TRYIMPORT's reply (see [`super::Tried`]), whole.
+    /// TRYIMPORT's reply (see [`crate::plan::candidates::Opened`]), whole.
     pub config: &'a NvList,
     /// Import read-only: nothing is written, and no log is replayed.
     pub read_only: bool,

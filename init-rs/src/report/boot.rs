@@ -62,6 +62,8 @@ pub struct BootReport {
     pub phases: Vec<Phase>,
     /// Everything that went wrong or needs attention.
     pub problems: Vec<String>,
+    /// The last failure: its code, and its sentence.
+    pub failure: Option<(&'static str, String)>,
 }
 
 impl BootReport {
@@ -87,6 +89,7 @@ impl BootReport {
             ("modules", Json::list(&self.modules, module)),
             ("phases", Json::list(&self.phases, phase)),
             ("problems", Json::list(&self.problems, |p| p.as_str().into())),
+            ("failure", self.failure.as_ref().map(failure).into()),
         ])
         .render()
     }
@@ -108,6 +111,10 @@ fn request(request: &Request) -> Json {
         ("problems", Json::list(&request.problems, note)),
         ("notes", Json::list(&request.notes, note)),
     ])
+}
+
+fn failure((code, text): &(&'static str, String)) -> Json {
+    Json::Object(vec![("code", (*code).into()), ("problem", text.as_str().into())])
 }
 
 fn pool(pool: &PoolFact) -> Json {
@@ -196,7 +203,7 @@ mod tests {
     #[test]
     fn every_part_is_valid_json() {
         let request = crate::cmdline::parse(b"root=ZFS=tank/ROOT/a \"x y\" taproot.nope=1");
-        let step = root_step(&Dataset::with_defaults("tank/ROOT/a"), &request);
+        let step = root_step(&crate::plan::root::Root::Dataset(Dataset::with_defaults("tank/ROOT/a")), &request);
         let report = BootReport {
             version: "0.1.0".into(),
             kernel: "6.12".into(),

@@ -1,6 +1,7 @@
 //! The roots that could be booted, as a list to choose from.
 
 use super::Scene;
+use crate::cmdline::is_block_device;
 use super::talk::Talk;
 use crate::plan::facts::{Dataset, PoolFact};
 use crate::plan::roots::{RootCandidate, candidates};
@@ -51,6 +52,9 @@ fn list(roots: &[RootCandidate], mark: Option<&str>) -> String {
 /// Whether this can be the name of a root, or of a snapshot of one. Asked before the boot begins again: by then nobody is
 /// there to type another.
 pub(super) fn check(name: &str) -> Result<(), String> {
+    if is_block_device(name) {
+        return Ok(());
+    }
     let (dataset, snapshot) = name.split_once('@').map_or((name, None), |(dataset, short)| (dataset, Some(short)));
     names::check(dataset).map_err(|e| format!("{name:?} is not a dataset name: {e}"))?;
     match snapshot {

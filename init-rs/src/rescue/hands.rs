@@ -3,6 +3,7 @@
 use crate::devices::known::{Device, Hardware, Reading};
 use crate::devices::probe::Wanted;
 use crate::report::log::Log;
+use crate::scout::Scout;
 use crate::sys::System;
 use crate::unlock::KeyDevice;
 use std::cell::RefCell;
@@ -25,6 +26,30 @@ pub trait Hands {
     fn hear(&mut self, patience: Duration) -> bool;
     /// Loads a module that is packed, with what it needs, and waits at most this long. Others may be built in: use tells.
     fn load(&mut self, module: &str, patience: Duration);
+}
+
+impl Hands for Scout<'_> {
+    fn hardware(&self) -> &Hardware {
+        &self.hardware
+    }
+    fn hear(&mut self, patience: Duration) -> bool {
+        Scout::hear(self, patience)
+    }
+    fn load(&mut self, module: &str, patience: Duration) {
+        let _ = self.wait_module(module, patience);
+    }
+}
+
+impl<T: Hands> Hands for &mut T {
+    fn hardware(&self) -> &Hardware {
+        (**self).hardware()
+    }
+    fn hear(&mut self, patience: Duration) -> bool {
+        (**self).hear(patience)
+    }
+    fn load(&mut self, module: &str, patience: Duration) {
+        (**self).load(module, patience);
+    }
 }
 
 /// Nobody: no device is known, and no module is loaded.

@@ -242,13 +242,12 @@ impl<'a> Zfs<'a> {
         self.pool_stats(name).is_ok_and(|config| config.u64("pool_guid") == Some(guid))
     }
 
-    /// Exports a pool of which nothing is mounted (EBUSY).
-    pub fn export(self, pool: &str) -> Result<(), ZfsError> {
-        let call = ZfsCall { number: POOL_EXPORT, name: pool.as_bytes(), ..ZfsCall::default() };
-        match self.call("EXPORT", &call)?.errno {
-            0 => Ok(()),
-            errno => Err(ZfsError { call: "EXPORT", name: pool.to_owned(), errno }),
-        }
+    /// Whether an imported pool is imported read-only.
+    pub fn is_read_only(self, pool: &str) -> bool {
+        let call = ZfsCall { number: POOL_GET_PROPS, name: pool.as_bytes(), ..ZfsCall::default() };
+        let properties =
+            self.query("POOL_GET_PROPS", &call).and_then(|r| Self::decode("POOL_GET_PROPS", call.name, &r));
+        properties.is_ok_and(|list| list.list("readonly").and_then(|p| p.u64("value")) == Some(1))
     }
 
     /// A dataset with its properties.

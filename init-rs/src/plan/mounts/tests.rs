@@ -35,7 +35,7 @@ fn make(specs: &[&str], fstab: &str, line: &str) -> MountPlan {
 
 fn make_with(specs: &[&str], fstab: &str, request: &Request) -> MountPlan {
     let all: Vec<_> = specs.iter().map(|s| dataset(s)).collect();
-    let plan_of = |all: &[Dataset], root: &Dataset| plan(root, all, &fstab::parse(fstab.as_bytes()), request);
+    let plan_of = |all: &[Dataset], root: &Dataset| plan(&Root::Dataset(root.clone()), all, &fstab::parse(fstab.as_bytes()), request);
     let result = plan_of(&all, &all[0]);
     let reversed: Vec<_> = all.iter().rev().cloned().collect();
     assert_eq!(result, plan_of(&reversed, &all[0]), "the order of datasets must not matter");
@@ -463,7 +463,7 @@ proptest! {
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all.dedup_by(|a, b| a.name == b.name);
         let root = all[all.len() / 2].clone();
-        let plan = plan(&root, &all, &fstab, &parse(line.as_bytes()));
+        let plan = plan(&Root::Dataset(root.clone()), &all, &fstab, &parse(line.as_bytes()));
 
         prop_assert_eq!(&plan.steps[0].dataset, &root.name);
         prop_assert_eq!(&plan.steps[0].target, "/");
