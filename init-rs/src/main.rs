@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 use taproot_init::sys::{System, linux::Linux};
-use taproot_init::{boot, rescue};
+use taproot_init::{boot, rescue, scout};
 
 fn system() -> Arc<dyn System> {
     Arc::new(Linux::new())
@@ -22,6 +22,7 @@ pub extern "C" fn main() -> i32 {
     let args: Vec<String> = std::env::args().collect();
     match args.get(1).map(String::as_str) {
         Some("hook") => boot::hook(&system(), args.get(2..).unwrap_or_default()),
+        Some("scout") => scout::run::run(args.get(2..).unwrap_or_default()),
         _ => rescue::applet(&system(), &args),
     }
 }

@@ -161,6 +161,19 @@ impl Request {
     pub fn quiet(&self) -> bool {
         self.console_level.as_ref().is_some_and(|l| l.value <= 4)
     }
+
+    /// The options that modules are given. The hostid that the command line gives this system is among them, in a form that
+    /// the module takes (`00bab10c`, as some boot loaders write it, is none), and as the only one: options of the command
+    /// line come behind packed ones, and the last counts.
+    pub fn options_for_modules(&self) -> Vec<ModuleOption> {
+        let mut options = self.module_options.clone();
+        if let Some(hostid) = &self.import.hostid {
+            options.retain(|o| (o.module.as_str(), o.param.as_str()) != ("spl", "spl_hostid"));
+            let value = Some(format!("{:#x}", hostid.value));
+            options.push(ModuleOption { module: "spl".to_owned(), param: "spl_hostid".to_owned(), value });
+        }
+        options
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! Disks and partitions that may hold a pool, from `/sys/class/block`; devtmpfs has made their nodes.
 
-use crate::order;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -8,6 +7,8 @@ use std::path::{Path, PathBuf};
 pub const SMALLEST: u64 = 64 << 20;
 /// Kernel sectors in sysfs, whatever the disk's own.
 const SECTOR: u64 = 512;
+/// What `srN` is.
+const OPTICAL: &str = "optical drive";
 
 /// A block device worth reading labels from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +39,13 @@ pub enum SkipReason {
     /// Part of a multipath, md or other device-mapper device.
     #[error("it, or the disk it is on, is part of {}", .0.join(", "))]
     Held(Vec<String>),
+}
+
+impl SkipReason {
+    /// Whether a plain file system may be on it all the same.
+    pub fn may_hold_a_file_system(&self) -> bool {
+        matches!(self, Self::Small(_) | Self::Kind(OPTICAL))
+    }
 }
 
 /// A device that was left out.
@@ -75,7 +83,7 @@ pub fn enumerate(sys: &Path, dev: &Path) -> Inventory {
 pub fn names(sys: &Path) -> Vec<String> {
     let entries = fs::read_dir(sys.join("class/block")).into_iter().flatten().flatten();
     let mut names: Vec<String> = entries.filter_map(|e| e.file_name().into_string().ok()).collect();
-    order::sort(&mut names);
+    names.sort_unstable();
     names
 }
 
@@ -92,14 +100,15 @@ fn kind_skipped(name: &str) -> Option<&'static str> {
         ("zd", "zvol"),
         ("ram", "RAM disk"),
         ("zram", "compressed RAM disk"),
-        ("sr", "optical drive"),
+        ("sr", OPTICAL),
         ("fd", "floppy drive"),
     ]
     .into_iter()
     .find_map(|(prefix, kind)| numbered(prefix).then_some(kind))
 }
 
-fn look(dir: &Path, name: &str, dev: &Path) -> Result<BlockDevice, SkipReason> {
+/// Looks at the device `name`, whose directory or a link to it is `dir`.
+pub fn look(dir: &Path, name: &str, dev: &Path) -> Result<BlockDevice, SkipReason> {
     if let Some(kind) = kind_skipped(name) {
         return Err(SkipReason::Kind(kind));
     }
@@ -134,12 +143,12 @@ fn look(dir: &Path, name: &str, dev: &Path) -> Result<BlockDevice, SkipReason> {
 fn entries(dir: &Path) -> Vec<String> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let mut names: Vec<String> = entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
-    order::sort(&mut names);
+    names.sort_unstable();
     names
 }
 
 /// The number in a sysfs file, 0 if there is none.
-fn number(file: &Path) -> u64 {
+pub fn number(file: &Path) -> u64 {
     fs::read_to_string(file).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }
 

@@ -17,6 +17,9 @@ pub struct Hardware {
     /// Whether all devices that are there have been handed to their drivers, no driver is being loaded and no event waits.
     /// More may come all the same: some controllers look for their disks in the background.
     pub settled: bool,
+    /// Whether the kernel is inside the insertion of a module, also of one that counts as ready: it may be waiting there for
+    /// what another driver does in the background. A system cannot be frozen meanwhile, so none is resumed.
+    pub inserting: bool,
     /// When a device last came, went, changed or was read (time since the kernel started).
     pub last_change: Duration,
     /// Grows with each such change: what was made from an older state is to be made anew.

@@ -2,7 +2,7 @@
 //!
 //! The parts from the bottom up: [`table`] says what is packed, [`aliases`] which module a device wants, [`loader`]
 //! inserts modules concurrently in dependency order, [`coldplug`] and [`uevent`] say which devices there are,
-//! [`block`] which disks, [`probe`] what is on them, [`swap`] where a hibernation image may lie, [`filesystems`] what mounting one takes; [`watch`] ties them
+//! [`block`] which disks, [`links`] what they are called, [`probe`] what is on them, [`swap`] where a hibernation image may lie, [`filesystems`] what mounting one takes; [`watch`] ties them
 //! together and tells the boot when there is something new to look at.
 //!
 //! Firmware needs no room: the kernel reads it from the image's `/lib/firmware` by itself.
@@ -12,6 +12,7 @@ pub mod block;
 pub mod coldplug;
 pub mod filesystems;
 pub mod known;
+pub mod links;
 pub mod loader;
 pub mod probe;
 pub mod swap;

@@ -1,27 +1,21 @@
 //! Which block device is meant by `LABEL=`, `UUID=`, `PARTLABEL=`, `PARTUUID=`, a number or a path, without udev.
 //!
 //! Labels and UUIDs are read from superblocks as blkid(8) reads them. Names of partitions are in the kernel's uevent
-//! file; their UUIDs are not, on the kernels in use, so they are looked up in the partition table.
+//! file; their UUIDs are not, on the kernels in use, so they are looked up in the partition table. Reading is done by the
+//! scout, once for each device; [`super::known`] then tells which one is meant.
 
 mod fat;
 mod partition;
+mod stacked;
 mod superblock;
 #[cfg(test)]
 mod tests;
 
-pub use partition::gpt;
+pub use partition::PartitionTable;
 pub use superblock::{Superblock, superblock};
 
-use super::block;
-use crate::order;
-use std::collections::BTreeMap;
 use std::fmt;
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
-
-/// Reads `buf.len()` bytes at an offset of a device.
-pub type ReadAt<'a> = dyn FnMut(&Path, u64, &mut [u8]) -> io::Result<()> + 'a;
+use std::path::PathBuf;
 
 /// What stands before a value, and what it makes of the value.
 type Spelling = (&'static str, fn(String) -> Wanted);
@@ -102,99 +96,4 @@ impl fmt::Display for Wanted {
             Self::Number(major, minor) => write!(f, "{major}:{minor}"),
         }
     }
-}
-
-/// A device that was found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
-    /// Its node.
-    pub node: PathBuf,
-    /// What is on it, as mount(8) calls it (`ext4`, `swap`); `None` if it is none of those known.
-    pub kind: Option<&'static str>,
-}
-
-/// Looks for devices, and reads each superblock once.
-#[derive(Debug)]
-pub struct Prober {
-    sys: PathBuf,
-    dev: PathBuf,
-    /// By the kernel's name: size, and what was found.
-    read: BTreeMap<String, (u64, Option<Superblock>)>,
-}
-
-impl Prober {
-    /// `sys` is `/sys`, `dev` is `/dev`.
-    pub fn new(sys: &Path, dev: &Path) -> Self {
-        Self { sys: sys.to_owned(), dev: dev.to_owned(), read: BTreeMap::new() }
-    }
-
-    /// The first device, by name, that is meant and can be read now.
-    pub fn find(&mut self, wanted: &Wanted, read_at: &mut ReadAt<'_>) -> Option<Found> {
-        if let Wanted::Node(path) = wanted {
-            // A link that something else made, or the kernel's own name.
-            let node = fs::canonicalize(path).ok()?;
-            return Some(Found { kind: probe(&node, read_at).ok().flatten().map(|s| s.kind), node });
-        }
-        let names = block::names(&self.sys);
-        order::retain(&mut self.read, |name, _| names.contains(name));
-        let mut partitions = names.iter().map(|name| partition::Partition::new(&self.sys, &self.dev, name));
-        let name = match wanted {
-            Wanted::Number(major, minor) => {
-                partitions
-                    .find(|p| {
-                        p.uevent("MAJOR") == Some(major.to_string()) && p.uevent("MINOR") == Some(minor.to_string())
-                    })?
-                    .name
-            }
-            Wanted::PartLabel(label) => partitions.find(|p| p.label_is(label, read_at))?.name,
-            Wanted::PartUuid(uuid) => partitions.find(|p| p.uuid_is(uuid, read_at))?.name,
-            Wanted::Label(_) | Wanted::Uuid(_) | Wanted::Node(_) => {
-                drop(partitions);
-                return self.by_superblock(&names, wanted, read_at);
-            }
-        };
-        let node = block::node(&self.dev, &name);
-        Some(Found { kind: probe(&node, read_at).ok().flatten().map(|s| s.kind), node })
-    }
-
-    fn by_superblock(&mut self, names: &[String], wanted: &Wanted, read_at: &mut ReadAt<'_>) -> Option<Found> {
-        for name in names.iter().filter(|name| !boring(name)) {
-            let size = number(&self.sys.join("class/block").join(name).join("size"));
-            if size == 0 {
-                continue;
-            }
-            let node = block::node(&self.dev, name);
-            if self.read.get(name).is_none_or(|(known, _)| *known != size) {
-                // What cannot be read now (no medium, still spinning up) is tried again.
-                let Ok(superblock) = probe(&node, read_at) else { continue };
-                self.read.insert(name.clone(), (size, superblock));
-            }
-            let Some((_, Some(superblock))) = self.read.get(name) else { continue };
-            let fits = match wanted {
-                Wanted::Label(label) => superblock.label.as_ref() == Some(label),
-                Wanted::Uuid(uuid) => superblock.uuid.as_ref().is_some_and(|u| u.eq_ignore_ascii_case(uuid)),
-                _ => false,
-            };
-            if fits {
-                return Some(Found { node, kind: Some(superblock.kind) });
-            }
-        }
-        None
-    }
-}
-
-fn probe(node: &Path, read_at: &mut ReadAt<'_>) -> io::Result<Option<Superblock>> {
-    superblock(&mut |offset, buf| read_at(node, offset, buf))
-}
-
-/// Devices that nobody puts a key or an image of memory on, and that take time to open.
-fn boring(name: &str) -> bool {
-    ["ram", "zram", "fd"]
-        .iter()
-        .any(|kind| name.strip_prefix(kind).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit())))
-}
-
-/// The number in a sysfs file, 0 if there is none.
-fn number(file: &Path) -> u64 {
-    fs::read_to_string(file).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }

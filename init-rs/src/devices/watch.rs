@@ -1,6 +1,5 @@
-//! Follows the devices as they come and go: feeds the module loader, and wakes the boot when disks change.
+//! Follows the devices as they come and go: feeds the module loader, and wakes whoever reads disks when they change.
 
-use crate::order;
 use std::collections::BTreeSet;
 use std::io::{self, PipeReader, PipeWriter, Write as _};
 use std::os::fd::AsFd;
@@ -25,9 +24,11 @@ const NAMES_MAX: usize = 4096;
 /// What happened to block devices since the last question.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// Kernel names of devices that appeared or changed, and are still there.
+    /// Kernel names of devices that appeared.
     pub added: BTreeSet<String>,
-    /// Kernel names of devices that went.
+    /// Kernel names of devices of which something else is the case now: size, medium, partitions.
+    pub changed: BTreeSet<String>,
+    /// Kernel names of devices that went; one that is among the added, too, came again.
     pub removed: BTreeSet<String>,
     /// Look at all devices: the first look, or events were lost.
     pub rescan: bool,
@@ -36,23 +37,28 @@ pub struct Changes {
 impl Changes {
     /// Whether anything happened at all.
     pub fn any(&self) -> bool {
-        self.rescan || !self.added.is_empty() || !self.removed.is_empty()
+        self.rescan || !self.added.is_empty() || !self.changed.is_empty() || !self.removed.is_empty()
     }
 
     fn add(&mut self, name: &str) {
-        self.removed.remove(name);
         self.added.insert(name.to_owned());
+        self.bound();
+    }
+
+    fn change(&mut self, name: &str) {
+        self.changed.insert(name.to_owned());
         self.bound();
     }
 
     fn remove(&mut self, name: &str) {
         self.added.remove(name);
+        self.changed.remove(name);
         self.removed.insert(name.to_owned());
         self.bound();
     }
 
     fn bound(&mut self) {
-        if self.added.len() + self.removed.len() > NAMES_MAX {
+        if self.added.len() + self.changed.len() + self.removed.len() > NAMES_MAX {
             *self = Self { rescan: true, ..Self::default() };
         }
     }
@@ -65,6 +71,8 @@ struct Watch {
     socket: Option<UeventSocket>,
     sys: PathBuf,
     log: Box<Log>,
+    /// Called when something changed, or when there is nothing more to do for now.
+    wake: Box<dyn Fn() + Send + Sync>,
     changes: Mutex<Changes>,
     changed: Condvar,
     /// The thread has something in hand that is not in `changes` or the loader yet.
@@ -88,12 +96,16 @@ impl std::fmt::Debug for Devices {
 
 impl Devices {
     /// Follows the running system. Returns at once: coldplug goes on in the thread.
-    pub fn start(loader: &Loader, log: impl Fn(Level, String) + Send + Sync + 'static) -> io::Result<Self> {
+    pub fn start(
+        loader: &Loader,
+        log: impl Fn(Level, String) + Send + Sync + 'static,
+        wake: impl Fn() + Send + Sync + 'static,
+    ) -> io::Result<Self> {
         let socket = UeventSocket::open().inspect_err(|err| {
             let text = format!("cannot hear device events ({err}); looking at /sys every {POLL_INTERVAL:?} instead");
             log(Level::Warning, text);
         });
-        Self::start_with(loader, socket.ok(), Path::new("/sys"), log)
+        Self::start_with(loader, socket.ok(), Path::new("/sys"), log, wake)
     }
 
     /// As [`Devices::start`], with the socket (`None`: poll) and the mount point of sysfs. The socket is open before
@@ -103,12 +115,14 @@ impl Devices {
         socket: Option<UeventSocket>,
         sys: &Path,
         log: impl Fn(Level, String) + Send + Sync + 'static,
+        wake: impl Fn() + Send + Sync + 'static,
     ) -> io::Result<Self> {
         let watch = Arc::new(Watch {
             loader: loader.clone(),
             socket,
             sys: sys.to_owned(),
             log: Box::new(log),
+            wake: Box::new(wake),
             changes: Mutex::new(Changes { rescan: true, ..Changes::default() }),
             changed: Condvar::new(),
             busy: AtomicBool::new(true),
@@ -173,6 +187,14 @@ impl Watch {
     fn change(&self, edit: impl FnOnce(&mut Changes)) {
         edit(&mut self.lock());
         self.changed.notify_all();
+        (self.wake)();
+    }
+
+    /// Notes that nothing is in hand (any more).
+    fn idle(&self) {
+        if self.busy.swap(false, Ordering::SeqCst) {
+            (self.wake)();
+        }
     }
 
     fn stopped(&self) -> bool {
@@ -201,7 +223,7 @@ impl Watch {
             None => self.poll(wake),
         }
         // Stopped: nobody brings anything any more, and whoever asks must not wait for it.
-        self.busy.store(false, Ordering::SeqCst);
+        self.idle();
     }
 
     fn listen(&self, socket: &UeventSocket, wake: &PipeReader) -> io::Result<()> {
@@ -221,7 +243,7 @@ impl Watch {
                     self.change(|c| c.rescan = true);
                 }
                 Received::Nothing => {
-                    self.busy.store(false, Ordering::SeqCst);
+                    self.idle();
                     wait_readable(&[socket.as_fd(), wake.as_fd()], IDLE)?;
                     // Before the event is taken off the socket, so that `settled` sees one or the other.
                     self.busy.store(true, Ordering::SeqCst);
@@ -238,7 +260,15 @@ impl Watch {
         }
         if event.is_block() {
             let name = event.sysname();
-            self.change(|c| if gone { c.remove(name) } else { c.add(name) });
+            self.change(|c| match &*event.action {
+                "remove" => c.remove(name),
+                "add" => c.add(name),
+                _ => c.change(name),
+            });
+        }
+        // The kernel tells of a module when it is live, which can be long before its insertion returns.
+        if event.subsystem == "module" && self.loader.look_for_live(&self.sys) {
+            (self.wake)();
         }
     }
 
@@ -253,7 +283,7 @@ impl Watch {
                 walked_at = ended;
                 self.coldplug();
             }
-            let now = order::set(block::names(&self.sys));
+            let now: BTreeSet<String> = block::names(&self.sys).into_iter().collect();
             if now != known {
                 self.change(|c| {
                     now.difference(&known).for_each(|name| c.add(name));
@@ -261,7 +291,11 @@ impl Watch {
                 });
                 known = now;
             }
-            self.busy.store(self.loader.ended() != walked_at, Ordering::SeqCst);
+            if self.loader.ended() == walked_at {
+                self.idle();
+            } else {
+                self.busy.store(true, Ordering::SeqCst);
+            }
             if wait_readable(&[wake.as_fd()], POLL_INTERVAL).is_err() {
                 std::thread::sleep(POLL_INTERVAL);
             }
@@ -311,7 +345,7 @@ mod tests {
         device(sys.path(), "a", "virtio:d2v1\n");
         fs::create_dir_all(sys.path().join("class/block/vda")).unwrap();
         let loader = loader();
-        let mut devices = Devices::start_with(&loader, None, sys.path(), |_, _| ()).unwrap();
+        let mut devices = Devices::start_with(&loader, None, sys.path(), |_, _| (), || ()).unwrap();
         assert!(devices.wait_change(Duration::from_secs(10)).rescan);
         loader.wait("virtio_blk", Instant::now() + Duration::from_secs(10)).unwrap();
         until("settles", || devices.settled());
@@ -336,6 +370,7 @@ mod tests {
             socket: None,
             sys: PathBuf::new(),
             log: Box::new(|_, _| ()),
+            wake: Box::new(|| ()),
             changes: Mutex::default(),
             changed: Condvar::new(),
             busy: AtomicBool::new(false),
@@ -346,6 +381,9 @@ mod tests {
             b"add@/devices/virtio0/block/vda\0SUBSYSTEM=block\0",
             b"add@/devices/virtio0/block/vdb\0SUBSYSTEM=block\0",
             b"remove@/devices/virtio0/block/vdb\0SUBSYSTEM=block\0",
+            b"change@/devices/virtio0/block/vdc\0SUBSYSTEM=block\0",
+            b"remove@/devices/virtio0/block/vdd\0SUBSYSTEM=block\0",
+            b"add@/devices/virtio0/block/vdd\0SUBSYSTEM=block\0",
             b"remove@/devices/virtio1\0SUBSYSTEM=virtio\0MODALIAS=virtio:d2v1\0",
         ] {
             watch.event(&Uevent::parse(datagram).unwrap());
@@ -354,8 +392,9 @@ mod tests {
         let names: Vec<String> = loader.report().into_iter().map(|l| l.name).collect();
         assert_eq!(names, ["late"]);
         let changes = watch.lock().clone();
-        assert_eq!(changes.added.into_iter().collect::<Vec<_>>(), ["vda"]);
-        assert_eq!(changes.removed.into_iter().collect::<Vec<_>>(), ["vdb"]);
+        assert_eq!(changes.added.into_iter().collect::<Vec<_>>(), ["vda", "vdd"]);
+        assert_eq!(changes.changed.into_iter().collect::<Vec<_>>(), ["vdc"]);
+        assert_eq!(changes.removed.into_iter().collect::<Vec<_>>(), ["vdb", "vdd"]);
     }
 
     #[test]
@@ -372,7 +411,7 @@ mod tests {
     fn real_block_event() {
         let Ok(socket) = UeventSocket::open() else { return eprintln!("skipped: no uevent socket here") };
         let loader = loader();
-        let devices = Devices::start_with(&loader, Some(socket), Path::new("/sys"), |_, _| ()).unwrap();
+        let devices = Devices::start_with(&loader, Some(socket), Path::new("/sys"), |_, _| (), || ()).unwrap();
         assert!(devices.wait_change(Duration::from_secs(10)).rescan);
         until("settles", || devices.settled());
         let Some(name) = block::names(Path::new("/sys")).pop() else { return eprintln!("skipped: no block device") };
@@ -381,7 +420,7 @@ mod tests {
         }
         let deadline = Instant::now() + Duration::from_secs(5);
         while Instant::now() < deadline {
-            if devices.wait_change(Duration::from_millis(500)).added.contains(&name) {
+            if devices.wait_change(Duration::from_millis(500)).changed.contains(&name) {
                 return;
             }
         }

@@ -5,6 +5,11 @@
 #[doc(hidden)]
 macro_rules! otherwise_linux {
     ($field:ident) => {
+        $crate::otherwise_linux!($field, but scout and time);
+        $crate::clock_and_scout_of_linux!($field);
+    };
+    // Those of the clock and of the scout are the fake's as well.
+    ($field:ident, but scout and time) => {
         $crate::files_of_linux!($field);
         $crate::log_of_linux!($field);
         $crate::others_of_linux!($field);
@@ -70,19 +75,39 @@ macro_rules! files_of_linux {
     };
 }
 
+/// The clock and the scout.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! clock_and_scout_of_linux {
+    ($field:ident) => {
+        fn now(&self) -> std::time::Duration {
+            self.$field.now()
+        }
+        fn sleep(&self, time: std::time::Duration) {
+            self.$field.sleep(time)
+        }
+        fn start_scout(&self, args: &[String]) -> std::io::Result<()> {
+            self.$field.start_scout(args)
+        }
+        fn tell_scout(&self, message: &[u8]) -> std::io::Result<()> {
+            self.$field.tell_scout(message)
+        }
+        fn hear_scout(&self, patience: std::time::Duration) -> $crate::sys::Heard {
+            self.$field.hear_scout(patience)
+        }
+        fn end_scout(&self) {
+            self.$field.end_scout()
+        }
+    };
+}
+
 /// Everything that is neither files nor the kernel's log.
 #[macro_export]
 #[doc(hidden)]
 macro_rules! others_of_linux {
     ($field:ident) => {
-        fn now(&self) -> std::time::Duration {
-            self.$field.now()
-        }
         fn wall_clock(&self) -> u64 {
             self.$field.wall_clock()
-        }
-        fn sleep(&self, time: std::time::Duration) {
-            self.$field.sleep(time)
         }
         fn watched(
             &self,
@@ -121,18 +146,6 @@ macro_rules! others_of_linux {
         }
         fn guard_memory(&self) {
             self.$field.guard_memory()
-        }
-        fn start_scout(&self, args: &[String]) -> std::io::Result<()> {
-            self.$field.start_scout(args)
-        }
-        fn tell_scout(&self, message: &[u8]) -> std::io::Result<()> {
-            self.$field.tell_scout(message)
-        }
-        fn hear_scout(&self, patience: std::time::Duration) -> $crate::sys::Heard {
-            self.$field.hear_scout(patience)
-        }
-        fn end_scout(&self) {
-            self.$field.end_scout()
         }
         fn restart(&self) -> std::io::Result<()> {
             self.$field.restart()

@@ -15,9 +15,11 @@ pub mod netlink;
 mod panics;
 mod power;
 mod programs;
-mod scouting;
+pub mod scouting;
 pub mod switch_root;
 mod terminal;
+
+pub use scouting::MESSAGE_MAX as SCOUT_MESSAGE_MAX;
 
 use consoles::{Consoles, Secret};
 use std::ffi::OsString;

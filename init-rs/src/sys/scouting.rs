@@ -4,19 +4,21 @@
 use super::Heard;
 use super::netlink::wait_readable;
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, setsockopt, socketpair, sockopt};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockType, getsockopt, recv, send, setsockopt, socketpair, sockopt,
+};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Where the scout finds its end of the socket.
-pub const SOCKET: i32 = 3;
+const SOCKET: i32 = 3;
 /// Longest message: a label's configuration is 112 KiB at most.
 pub const MESSAGE_MAX: usize = 192 << 10;
 /// Bytes that may wait in the socket.
@@ -112,5 +114,100 @@ pub(super) fn hear(socket: &OwnedFd, patience: Duration) -> Heard {
             }
             Err(errno) => return Heard::Ended(errno.desc().to_owned()),
         }
+    }
+}
+
+/// The scout's end of the socket: here sending and receiving wait.
+#[derive(Debug)]
+pub struct Socket(OwnedFd);
+
+impl Socket {
+    /// The socket that the process was started with; an error if there is none, as when a person starts it.
+    pub fn inherited() -> io::Result<Self> {
+        // SAFETY: the number is only looked at, and owned from here on if it is such a socket; nobody else here has it.
+        let socket = unsafe { std::os::fd::BorrowedFd::borrow_raw(SOCKET) };
+        if getsockopt(&socket, sockopt::SockType)? != SockType::SeqPacket {
+            return Err(Errno::EPROTOTYPE.into());
+        }
+        // SAFETY: as above.
+        let own = unsafe { OwnedFd::from_raw_fd(SOCKET) };
+        fcntl(&own, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+        Self::waiting(own)
+    }
+
+    fn waiting(own: OwnedFd) -> io::Result<Self> {
+        fcntl(&own, FcntlArg::F_SETFL(OFlag::empty()))?;
+        Ok(Self(own))
+    }
+
+    /// Both ends, for tests.
+    #[cfg(test)]
+    pub(crate) fn pair() -> io::Result<(Self, Self)> {
+        let (one, other) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+        Ok((Self::waiting(one)?, Self::waiting(other)?))
+    }
+
+    /// Sends a message; waits until there is room for it.
+    pub fn send(&self, message: &[u8]) -> io::Result<()> {
+        loop {
+            match send(self.0.as_raw_fd(), message, MsgFlags::MSG_NOSIGNAL) {
+                Ok(_) => return Ok(()),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+
+    /// The next message; `None` once the other side is gone.
+    pub fn receive(&self) -> io::Result<Option<Vec<u8>>> {
+        let mut buffer = vec![0; MESSAGE_MAX];
+        loop {
+            match recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+                Ok(0) => return Ok(None),
+                Ok(len) => {
+                    buffer.truncate(len);
+                    buffer.shrink_to_fit();
+                    return Ok(Some(buffer));
+                }
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+
+    /// The next message within some time, for tests.
+    #[cfg(test)]
+    pub(crate) fn receive_within(&self, patience: Duration) -> Heard {
+        hear(&self.0, patience)
+    }
+}
+
+/// Makes the process the leader of a session of its own: what is typed on the console is not for it.
+pub fn leave_session() {
+    let _ = nix::unistd::setsid();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_stay_apart_and_the_end_is_told() {
+        let (one, other) = Socket::pair().unwrap();
+        one.send(b"first").unwrap();
+        one.send(&[7; 100_000]).unwrap();
+        assert_eq!(other.receive().unwrap().unwrap(), b"first");
+        assert_eq!(other.receive_within(Duration::ZERO), Heard::Message(vec![7; 100_000]));
+        assert_eq!(other.receive_within(Duration::from_millis(5)), Heard::Nothing);
+        drop(one);
+        assert_eq!(other.receive().unwrap(), None);
+        assert!(other.send(b"x").is_err());
+        assert!(matches!(other.receive_within(Duration::from_secs(5)), Heard::Ended(_)));
+    }
+
+    #[test]
+    fn a_process_that_nobody_started_as_a_scout_is_none() {
+        // Whatever this process has there, it is no such socket.
+        assert!(Socket::inherited().is_err());
     }
 }

@@ -4,26 +4,29 @@
 
 mod error;
 mod graph;
+mod names;
 #[cfg(test)]
 mod tests;
+mod work;
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 pub use error::LoadError;
 use graph::Graph;
+pub use names::{ModuleOption, insertion, module_params};
 
 use nix::unistd::{SysconfVar, sysconf};
 use procfs::{FromRead as _, KernelModules};
 
 use super::aliases::AliasIndex;
+use super::known;
 use super::table::{Module, ModuleTable, When, canonical_name};
-use crate::order;
 
 /// How much a line to the log matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,9 +38,6 @@ pub enum Level {
     /// Something is not as it should be; boot goes on.
     Warning,
 }
-
-/// A parameter on the kernel command line, `module.param[=value]`: module, parameter, value.
-pub type ModuleOption = (String, String, Option<String>);
 
 /// What became of one module.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +58,7 @@ pub struct Handle(usize);
 
 type Insert = dyn Fn(&Module, &str) -> io::Result<()> + Send + Sync;
 type Log = dyn Fn(Level, String) + Send + Sync;
+type Told = dyn Fn(&str, &known::Module, Option<Duration>) + Send + Sync;
 
 #[derive(Debug)]
 enum State {
@@ -84,6 +85,8 @@ struct Shared {
     report: Vec<Loaded>,
     stopping: bool,
     workers: usize,
+    /// Threads inside an insertion.
+    inside: usize,
 }
 
 struct Inner {
@@ -94,6 +97,8 @@ struct Inner {
     begun: Instant,
     insert: Box<Insert>,
     log: Box<Log>,
+    /// Who wants to hear of each module.
+    told: OnceLock<Box<Told>>,
     shared: Mutex<Shared>,
     /// There is something to insert, or to end for.
     work: Condvar,
@@ -112,40 +117,13 @@ impl fmt::Debug for Loader {
     }
 }
 
-/// Parameters of a module: those packed, then those of the command line in their order, as the kernel takes them (the
-/// last one of a name wins, as with modprobe).
-pub fn module_params(module: &Module, cmdline: &[ModuleOption]) -> String {
-    let mut params = module.params.clone();
-    let name = canonical_name(&module.name);
-    for (_, param, value) in cmdline.iter().filter(|(of, ..)| canonical_name(of) == name) {
-        if !params.is_empty() {
-            params.push(' ');
-        }
-        params.push_str(param);
-        match value {
-            // The kernel's parser takes quotes around a value with blanks.
-            Some(value) if value.contains(char::is_whitespace) && !value.contains('"') => {
-                params.push_str("=\"");
-                params.push_str(value);
-                params.push('"');
-            }
-            Some(value) => {
-                params.push('=');
-                params.push_str(value);
-            }
-            None => {}
-        }
-    }
-    params
-}
-
 /// Names in `/proc/modules` that are loaded and ready, not still initialising; sorted. A table that cannot be read gives
 /// none: loading such a module again ends with EEXIST, which is no failure.
 pub fn loaded_modules(proc_modules: &Path) -> Vec<String> {
     let Ok(KernelModules(modules)) = KernelModules::from_file(proc_modules) else { return Vec::new() };
     let live = modules.into_values().filter(|module| module.state == "Live");
     let mut names: Vec<String> = live.map(|module| canonical_name(&module.name)).collect();
-    order::sort(&mut names);
+    names.sort_unstable();
     names
 }
 
@@ -203,6 +181,7 @@ impl Loader {
             begun: Instant::now(),
             insert: Box::new(insert),
             log: Box::new(log),
+            told: OnceLock::new(),
             shared: Mutex::new(shared),
             work: Condvar::new(),
             ended: Condvar::new(),
@@ -217,18 +196,21 @@ impl Loader {
     /// probes, one that goes on.
     fn spawn_workers(&self) {
         let count = processors().saturating_add(1).clamp(3, 16);
-        let mut threads = self.0.threads.lock().unwrap_or_else(PoisonError::into_inner);
         for _ in 0..count {
-            let inner = Arc::clone(&self.0);
-            self.0.lock().workers += 1;
-            match std::thread::Builder::new().name("modules".into()).spawn(move || inner.worker()) {
-                Ok(thread) => threads.push(thread),
-                Err(err) => {
-                    self.0.lock().workers -= 1;
-                    (self.0.log)(Level::Warning, format!("cannot start a thread that loads modules: {err}"));
-                }
+            self.spawn_worker();
+        }
+    }
+
+    /// Has `told` hear of each module that is asked for, and of its end with the time that its insertion took; now of those
+    /// that are there already. It must not ask the loader anything.
+    pub fn tell(&self, told: impl Fn(&str, &known::Module, Option<Duration>) + Send + Sync + 'static) {
+        let shared = self.0.lock();
+        for (index, state) in shared.states.iter().enumerate() {
+            if matches!(state, State::Done(Ok(()))) {
+                told(self.0.name(index), &known::Module::Ready, None);
             }
         }
+        let _ = self.0.told.set(Box::new(told));
     }
 
     /// Asks for every module that is to be loaded without a device.
@@ -376,163 +358,4 @@ impl Loader {
 
 fn wait_on<'a>(condvar: &Condvar, guard: MutexGuard<'a, Shared>, timeout: Duration) -> MutexGuard<'a, Shared> {
     condvar.wait_timeout(guard, timeout).unwrap_or_else(PoisonError::into_inner).0
-}
-
-impl Inner {
-    fn lock(&self) -> MutexGuard<'_, Shared> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn name(&self, index: usize) -> &str {
-        self.table.modules.get(index).map_or("?", |m| m.name.as_str())
-    }
-
-    /// Asks for modules and all they need that was not asked for before.
-    fn request(&self, modules: impl Iterator<Item = usize>) {
-        let mut guard = self.lock();
-        let shared = &mut *guard;
-        if shared.stopping {
-            return;
-        }
-        let mut todo: Vec<usize> = modules.collect();
-        let mut fresh = Vec::new();
-        while let Some(index) = todo.pop() {
-            if let Some(state @ State::Idle) = shared.states.get_mut(index) {
-                *state = State::Waiting(0);
-                fresh.push(index);
-                todo.extend(self.graph.before.get(index).into_iter().flatten().map(|e| e.to));
-            }
-        }
-        if fresh.is_empty() {
-            return;
-        }
-        shared.requests += 1;
-        shared.outstanding += fresh.len();
-        // The packed order, so that what the packer put first (the long ones' dependencies) is begun first.
-        order::sort(&mut fresh);
-        let mut done = Vec::new();
-        for &index in &fresh {
-            let mut open = 0;
-            let mut failed = None;
-            for edge in self.graph.before.get(index).into_iter().flatten() {
-                match shared.states.get(edge.to) {
-                    Some(State::Done(Err(err))) if edge.hard && failed.is_none() => failed = Some(err.clone()),
-                    Some(State::Done(_)) | None => {}
-                    Some(_) => {
-                        open += 1;
-                        if let Some(list) = shared.dependents.get_mut(edge.to) {
-                            list.push(index);
-                        }
-                    }
-                }
-            }
-            if let Some(err) = failed {
-                done.push((index, LoadError::dependency(self.name(index), &err)));
-            } else if let Some(state) = shared.states.get_mut(index) {
-                *state = if open == 0 { State::Ready } else { State::Waiting(open) };
-                if open == 0 {
-                    shared.ready.push_back(index);
-                }
-            }
-        }
-        for (index, err) in done {
-            self.end(shared, index, None, Err(err));
-        }
-        drop(guard);
-        self.work.notify_all();
-        self.ended.notify_all();
-    }
-
-    fn worker(&self) {
-        let mut shared = self.lock();
-        while !shared.stopping {
-            let Some(index) = shared.ready.pop_front() else {
-                shared = self.work.wait(shared).unwrap_or_else(PoisonError::into_inner);
-                continue;
-            };
-            let begun = Instant::now();
-            if let Some(state) = shared.states.get_mut(index) {
-                *state = State::Running(begun);
-            }
-            drop(shared);
-            let result = self.insert(index);
-            shared = self.lock();
-            self.end(&mut shared, index, Some(begun), result);
-            self.work.notify_all();
-            self.ended.notify_all();
-        }
-        shared.workers -= 1;
-        drop(shared);
-        self.ended.notify_all();
-    }
-
-    fn insert(&self, index: usize) -> Result<(), LoadError> {
-        let Some(module) = self.table.modules.get(index) else { return Ok(()) };
-        let params = self.params.get(index).map_or("", String::as_str);
-        let begun = Instant::now();
-        let result = (self.insert)(module, params).map_err(|err| {
-            LoadError::insert(&module.name, &err, self.graph.unpacked.get(index).map_or(&[], Vec::as_slice))
-        });
-        match &result {
-            Ok(()) => (self.log)(Level::Debug, format!("module {} loaded in {:.1?}", module.name, begun.elapsed())),
-            Err(err) => {
-                // A driver that finds no device of its own is no fault.
-                let absent = matches!(err.errno(), Some(nix::errno::Errno::ENODEV)) && module.when == When::Device;
-                (self.log)(if absent { Level::Debug } else { Level::Warning }, err.to_string());
-            }
-        }
-        result
-    }
-
-    /// Notes the end of `index` and of all that fail with it, and makes ready what waited for it.
-    fn end(&self, shared: &mut Shared, index: usize, begun: Option<Instant>, result: Result<(), LoadError>) {
-        let mut ends = VecDeque::from([(index, begun, result)]);
-        while let Some((index, begun, result)) = ends.pop_front() {
-            let Some(state) = shared.states.get_mut(index) else { continue };
-            if matches!(state, State::Done(_)) {
-                continue;
-            }
-            *state = State::Done(result.clone());
-            shared.outstanding = shared.outstanding.saturating_sub(1);
-            shared.report.push(Loaded {
-                name: self.name(index).to_owned(),
-                started: begun.map_or_else(|| self.begun.elapsed(), |b| b.saturating_duration_since(self.begun)),
-                took: begun.map_or(Duration::ZERO, |b| b.elapsed()),
-                result: result.clone(),
-            });
-            for waiter in shared.dependents.get_mut(index).map(std::mem::take).unwrap_or_default() {
-                let hard = self.graph.before.get(waiter).is_some_and(|e| e.iter().any(|e| e.to == index && e.hard));
-                let Some(state) = shared.states.get_mut(waiter) else { continue };
-                let State::Waiting(open) = state else { continue };
-                match &result {
-                    Err(err) if hard => {
-                        ends.push_back((waiter, None, Err(LoadError::dependency(self.name(waiter), err))));
-                    }
-                    _ if *open > 1 => *open -= 1,
-                    _ => {
-                        *state = State::Ready;
-                        if !shared.stopping {
-                            shared.ready.push_back(waiter);
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    /// What a module that has not ended is doing, in words.
-    fn describe(&self, shared: &Shared, index: usize) -> String {
-        match shared.states.get(index) {
-            Some(State::Running(since)) => {
-                format!("the kernel has been running its initialisation for {:.1?}", since.elapsed())
-            }
-            Some(State::Waiting(_)) => {
-                let open = self.graph.before.get(index).into_iter().flatten().map(|e| e.to);
-                let open = open.filter(|i| !matches!(shared.states.get(*i), Some(State::Done(_)) | None));
-                format!("it waits for {}", open.map(|i| self.name(i)).collect::<Vec<_>>().join(", "))
-            }
-            Some(State::Ready) => "it is next in the queue".to_owned(),
-            Some(State::Idle | State::Done(_)) | None => "it was not asked for".to_owned(),
-        }
-    }
 }

@@ -1,6 +1,7 @@
 //! Superblocks: kind, label and UUID of what is on a device, at the offsets that blkid(8) uses.
 
-use super::fat;
+use super::{fat, stacked};
+use crate::devices::known;
 use crate::devices::swap::Header;
 use std::io;
 
@@ -15,6 +16,13 @@ pub struct Superblock {
     pub uuid: Option<String>,
 }
 
+impl From<Superblock> for known::Superblock {
+    fn from(found: Superblock) -> Self {
+        let Superblock { kind, label, uuid } = found;
+        Self { kind: kind.to_owned(), uuid: uuid.unwrap_or_default(), label: label.unwrap_or_default() }
+    }
+}
+
 /// Reads bytes at an offset.
 pub(super) type Read<'a> = dyn FnMut(u64, &mut [u8]) -> io::Result<()> + 'a;
 
@@ -23,11 +31,17 @@ const HEAD: usize = 4096;
 const BTRFS_AT: u64 = 0x1_0000;
 const ISO_AT: u64 = 0x8000;
 
-/// What is on a device; an error only if its beginning cannot be read.
-pub fn superblock(read: &mut Read<'_>) -> io::Result<Option<Superblock>> {
+/// What is on a device of `size` bytes; an error only if its beginning cannot be read.
+///
+/// What other devices are made of is looked for first: a leg of a mirror begins as the file system in the mirror may do.
+pub fn superblock(read: &mut Read<'_>, size: u64) -> io::Result<Option<Superblock>> {
     let mut head = [0_u8; HEAD];
-    read(0, &mut head)?;
-    let found = xfs(&head).or_else(|| swap(&head)).or_else(|| ext(&head)).or_else(|| f2fs(&head));
+    // A device can be shorter than that.
+    let len = usize::try_from(size).unwrap_or(HEAD).clamp(512, HEAD);
+    read(0, head.get_mut(..len).unwrap_or_default())?;
+    let found = stacked::find(&head, read, size);
+    let found = found.or_else(|| xfs(&head)).or_else(|| swap(&head)).or_else(|| ext(&head)).or_else(|| f2fs(&head));
+    let found = found.or_else(|| squashfs(&head)).or_else(|| erofs(&head));
     let found =
         found.or_else(|| fat::ntfs(&head)).or_else(|| fat::exfat(&head, read)).or_else(|| fat::vfat(&head, read));
     Ok(found.or_else(|| btrfs(read)).or_else(|| iso(read)))
@@ -56,6 +70,17 @@ fn f2fs(head: &[u8]) -> Option<Superblock> {
         return None;
     }
     Some(Superblock { kind: "f2fs", label: utf16(sb.get(124..1148)?), uuid: uuid(sb, 108) })
+}
+
+/// It has neither a label nor a UUID.
+fn squashfs(head: &[u8]) -> Option<Superblock> {
+    magic(head, 0, b"hsqs").then_some(Superblock { kind: "squashfs", label: None, uuid: None })
+}
+
+fn erofs(head: &[u8]) -> Option<Superblock> {
+    let sb = head.get(1024..)?;
+    let erofs = magic(sb, 0, &0xe0f5_e1e2_u32.to_le_bytes());
+    erofs.then(|| Superblock { kind: "erofs", label: text(sb, 64, 16), uuid: uuid(sb, 48) })
 }
 
 fn btrfs(read: &mut Read<'_>) -> Option<Superblock> {
@@ -98,7 +123,7 @@ pub(super) fn utf16(bytes: &[u8]) -> Option<String> {
     Some(String::from_utf16_lossy(&units)).filter(|label| !label.is_empty())
 }
 
-fn uuid(bytes: &[u8], at: usize) -> Option<String> {
+pub(super) fn uuid(bytes: &[u8], at: usize) -> Option<String> {
     let field = bytes.get(at..at + 16).filter(|field| field.iter().any(|b| *b != 0))?;
     let digits: Vec<String> = field.iter().map(|b| format!("{b:02x}")).collect();
     Some(dashed(&digits.concat()))

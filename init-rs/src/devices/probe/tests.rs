@@ -1,7 +1,7 @@
 //! Superblocks made by hand at the offsets that blkid(8) uses; swap and ext4 are read from real ones in the scenarios.
 
 use super::*;
-use std::os::unix::fs::{FileExt as _, symlink};
+use std::io;
 
 /// A device in memory: pieces at offsets, zeros elsewhere.
 fn device(pieces: &[(u64, &[u8])]) -> Vec<u8> {
@@ -16,15 +16,19 @@ fn device(pieces: &[(u64, &[u8])]) -> Vec<u8> {
 /// Kind, label, UUID.
 type Seen = Option<(&'static str, Option<String>, Option<String>)>;
 
-fn look(pieces: &[(u64, &[u8])]) -> Seen {
-    let bytes = device(pieces);
-    let mut read = |offset: u64, buf: &mut [u8]| {
+/// Reads such a device.
+fn reader(bytes: &[u8]) -> impl FnMut(u64, &mut [u8]) -> io::Result<()> {
+    |offset, buf| {
         let at = usize::try_from(offset).unwrap();
-        let part = bytes.get(at..at + buf.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        let part = bytes.get(at..at.saturating_add(buf.len())).ok_or(io::ErrorKind::UnexpectedEof)?;
         buf.copy_from_slice(part);
         Ok(())
-    };
-    superblock(&mut read).unwrap().map(|s| (s.kind, s.label, s.uuid))
+    }
+}
+
+fn look(pieces: &[(u64, &[u8])]) -> Seen {
+    let bytes = device(pieces);
+    superblock(&mut reader(&bytes), bytes.len() as u64).unwrap().map(|s| (s.kind, s.label, s.uuid))
 }
 
 const ID: &[u8] = &[0x12, 0x34, 0x56, 0x78, 0x9a, 0xbc, 0xde, 0xf0, 1, 2, 3, 4, 5, 6, 7, 8];
@@ -123,76 +127,85 @@ fn spellings() {
     }
 }
 
-/// A sysfs with one disk and its partition, and their nodes as files.
-struct Machine(tempfile::TempDir);
-
-impl Machine {
-    fn new(disk: &[(u64, &[u8])], partition: &[(u64, &[u8])], uevent: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let (sys, dev) = (dir.path().join("sys"), dir.path().join("dev"));
-        fs::create_dir_all(sys.join("class/block")).unwrap();
-        fs::create_dir_all(sys.join("devices/vdb/vdb1")).unwrap();
-        fs::create_dir_all(sys.join("devices/vdb/queue")).unwrap();
-        fs::create_dir_all(&dev).unwrap();
-        for (path, text) in [
-            ("vdb/size", "4096"),
-            ("vdb/queue/logical_block_size", "512"),
-            ("vdb/uevent", "MAJOR=254\nMINOR=16\nDISKSEQ=1\n"),
-            ("vdb/vdb1/size", "2048"),
-            ("vdb/vdb1/start", "2048"),
-            ("vdb/vdb1/partition", "1"),
-            ("vdb/vdb1/uevent", uevent),
-        ] {
-            fs::write(sys.join("devices").join(path), format!("{text}\n")).unwrap();
-        }
-        symlink(sys.join("devices/vdb"), sys.join("class/block/vdb")).unwrap();
-        symlink(sys.join("devices/vdb/vdb1"), sys.join("class/block/vdb1")).unwrap();
-        fs::write(dev.join("vdb"), device(disk)).unwrap();
-        fs::write(dev.join("vdb1"), device(partition)).unwrap();
-        Self(dir)
-    }
-
-    fn find(&self, wanted: &str) -> Option<(String, Option<&'static str>)> {
-        let mut prober = Prober::new(&self.0.path().join("sys"), &self.0.path().join("dev"));
-        let mut read_at = |node: &Path, at: u64, buf: &mut [u8]| fs::File::open(node)?.read_exact_at(buf, at);
-        let found = prober.find(&Wanted::parse(wanted).unwrap(), &mut read_at)?;
-        Some((found.node.file_name().unwrap().to_string_lossy().into_owned(), found.kind))
-    }
-}
-
-const EXT: &[(u64, &[u8])] = &[(1080, &[0x53, 0xef]), (1128, ID), (1144, b"KEYS")];
-
 #[test]
-fn devices_are_found_by_what_is_on_them() {
-    let machine = Machine::new(&[], EXT, "MAJOR=254\nMINOR=17\nPARTN=1\nPARTNAME=keys");
-    let vdb1 = Some(("vdb1".to_owned(), Some("ext4")));
-    for wanted in ["LABEL=KEYS", &format!("UUID={}", UUID.to_uppercase()), "PARTLABEL=keys", "254:17"] {
-        assert_eq!(machine.find(wanted), vdb1, "{wanted}");
-    }
-    let node = format!("/dev/../{}", machine.0.path().join("dev/vdb1").display());
-    assert_eq!(machine.find(&node), vdb1);
-    for wanted in ["LABEL=keys", "UUID=1234", "PARTLABEL=KEYS", "254:18", "/dev/nonexistent"] {
-        assert_eq!(machine.find(wanted), None, "{wanted}");
-    }
+fn images() {
+    assert_eq!(look(&[(0, b"hsqs")]), Some(("squashfs", None, None)));
+    let erofs: &[(u64, &[u8])] = &[(1024, &[0xe2, 0xe1, 0xf5, 0xe0]), (1072, ID), (1088, b"layer")];
+    assert_eq!(look(erofs), some("erofs", "layer", UUID));
 }
 
 #[test]
-fn partition_uuids_come_from_the_table() {
+fn what_other_devices_are_made_of() {
+    let uuid = b"5f2a0c1e-93aa-4d5b-8b0e-3a5d0f6f3c11";
+    let luks: &[(u64, &[u8])] = &[(0, b"LUKS\xba\xbe\0\x02"), (24, b"crypt"), (168, uuid)];
+    assert_eq!(look(luks), some("LUKS", "crypt", "5f2a0c1e-93aa-4d5b-8b0e-3a5d0f6f3c11"));
+    let luks1: &[(u64, &[u8])] = &[(0, b"LUKS\xba\xbe\0\x01"), (24, b"aes"), (168, uuid)];
+    assert_eq!(look(luks1), Some(("LUKS", None, Some("5f2a0c1e-93aa-4d5b-8b0e-3a5d0f6f3c11".into()))));
+    let id = b"abcdefGHIJKLMNOPQRSTUVWXYZ012345";
+    let lvm: &[(u64, &[u8])] = &[(512, b"LABELONE"), (532, &[32, 0, 0, 0]), (544, id)];
+    assert_eq!(look(lvm), Some(("LVM2_member", None, Some("abcdef-GHIJ-KLMN-OPQR-STUV-WXYZ-012345".into()))));
+    let magic: &[u8] = &[0xfc, 0x4e, 0x2b, 0xa9, 1, 0, 0, 0];
+    let end = 0x20000 / 512 - 16_u64;
+    for at in [0, 4096, (end & !7) * 512] {
+        let md: &[(u64, &[u8])] = &[(at, magic), (at + 16, ID), (at + 32, b"host:0")];
+        assert_eq!(look(md), some("linux_raid_member", "host:0", UUID), "{at}");
+    }
+    let old: &[(u64, &[u8])] = &[(0x10000, &[0xfc, 0x4e, 0x2b, 0xa9, 0, 0, 0, 0]), (0x10014, &ID[..4]), (0x10034, &ID[4..])];
+    assert_eq!(look(old), Some(("linux_raid_member", None, Some(UUID.into()))));
+    // A leg of an old mirror begins with the file system that is in it.
+    let leg = [old, &[(1080, &[0x53, 0xef]), (1128, ID)]].concat();
+    assert_eq!(look(&leg).unwrap().0, "linux_raid_member");
+}
+
+/// Made by the tools that are here.
+#[test]
+fn real_ones() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = file.path().to_str().unwrap();
+    let tools: [(&str, &str, &[&str]); 7] = [
+        ("ext4", "mkfs.ext4", &["-q", "-F", "-L", "name"]),
+        ("ext4", "mkfs.ext2", &["-q", "-F", "-L", "name"]),
+        ("xfs", "mkfs.xfs", &["-q", "-f", "-L", "name"]),
+        ("btrfs", "mkfs.btrfs", &["-q", "-f", "-L", "name"]),
+        ("f2fs", "mkfs.f2fs", &["-q", "-f", "-l", "name"]),
+        ("vfat", "mkfs.vfat", &["-n", "name"]),
+        ("swap", "mkswap", &["-q", "-f", "-L", "name"]),
+    ];
+    for (kind, tool, words) in tools {
+        let size = 320 << 20;
+        std::fs::File::create(path).unwrap().set_len(size).unwrap();
+        let Ok(made) = std::process::Command::new(tool).args(words).arg(path).output() else { continue };
+        assert!(made.status.success(), "{made:?}");
+        let device = std::fs::File::open(path).unwrap();
+        let mut read = |at: u64, buf: &mut [u8]| std::os::unix::fs::FileExt::read_exact_at(&device, buf, at);
+        let found = superblock(&mut read, size).unwrap().unwrap();
+        assert_eq!((found.kind, found.label.as_deref()), (kind, Some("name")), "{tool}");
+        let Ok(told) = std::process::Command::new("blkid").args(["-p", "-o", "value", "-s", "UUID", path]).output() else {
+            continue;
+        };
+        assert_eq!(found.uuid.unwrap(), String::from_utf8_lossy(&told.stdout).trim(), "{tool}");
+    }
+}
+
+#[test]
+fn partitions_are_told_by_their_place() {
     let mut entry = [0_u8; 128];
     entry[..16].fill(0x11);
     entry[16..32].copy_from_slice(&[0x78, 0x56, 0x34, 0x12, 0xbc, 0x9a, 0xf0, 0xde, 1, 2, 3, 4, 5, 6, 7, 8]);
-    entry[32..40].copy_from_slice(&2048_u64.to_le_bytes());
+    entry[32..40].copy_from_slice(&8_u64.to_le_bytes());
     entry[56..64].copy_from_slice(&[b'k', 0, 0xe9, 0, b'y', 0, 0, 0]);
     let lba = 2_u64.to_le_bytes();
     let sizes: &[u8] = &[4, 0, 0, 0, 128, 0, 0, 0];
-    let header: [(u64, &[u8]); 4] = [(512, b"EFI PART"), (512 + 72, &lba), (512 + 80, sizes), (1024 + 128, &entry)];
-    let machine = Machine::new(&header, EXT, "PARTN=1\nPARTNAME=k|y");
-    assert_eq!(machine.find(&format!("PARTUUID={UUID}")).unwrap().0, "vdb1");
-    assert_eq!(machine.find("PARTLABEL=k\u{e9}y").unwrap().0, "vdb1");
-    assert_eq!(machine.find("PARTUUID=1234"), None);
-    // A kernel that tells.
-    let machine = Machine::new(&[], EXT, "PARTN=1\nPARTUUID=abcd");
-    assert_eq!(machine.find("PARTUUID=ABCD").unwrap().0, "vdb1");
-    let mbr: &[(u64, &[u8])] = &[(440, &[0xcd, 0xab, 0x34, 0x12])];
-    assert_eq!(Machine::new(mbr, EXT, "PARTN=1").find("PARTUUID=1234abcd-01").unwrap().0, "vdb1");
+    let header: [(u64, &[u8]); 5] =
+        [(510, &[0x55, 0xaa]), (512, b"EFI PART"), (584, &lba), (592, sizes), (1024 + 128, &entry)];
+    let table = |pieces: &[(u64, &[u8])]| PartitionTable::read(&mut reader(&device(pieces)), 512).unwrap();
+    let gpt = table(&header).unwrap();
+    assert_eq!(gpt.partition(1, 4096), Some((UUID.to_owned(), "k\u{e9}y".to_owned())));
+    assert_eq!(gpt.partition(1, 8192), None);
+    let mbr = table(&[(440, &[0xcd, 0xab, 0x34, 0x12]), (510, &[0x55, 0xaa])]).unwrap();
+    assert_eq!(mbr.partition(1, 4096), Some(("1234abcd-01".to_owned(), String::new())));
+    assert_eq!(table(&[]), None);
+    // A table that is said to lie behind the end.
+    let far = u64::MAX.to_le_bytes();
+    assert_eq!(table(&[header[0], header[1], (584, &far), header[3]]), Some(PartitionTable::Mbr(0)));
 }

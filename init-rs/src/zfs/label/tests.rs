@@ -73,6 +73,33 @@ fn a_good_device_reads_back() {
     assert_eq!((label.state(), label.is_aux()), (PoolState::Active, false));
 }
 
+#[test]
+fn two_that_agree_are_enough() {
+    let (old, new) = (config(4), config(5));
+    let look = |configs: [&NvList; 4]| {
+        let device = Device::of(configs);
+        let offsets = label_offsets(SIZE).unwrap();
+        let mut reads = 0;
+        let mut read = |offset: u64, buffer: &mut [u8]| {
+            reads += 1;
+            let at = offsets.iter().position(|o| o + REGION_START == offset).unwrap();
+            buffer.copy_from_slice(&device.0[at]);
+            Ok(())
+        };
+        let (label, good) = read_first_labels(&mut read, SIZE).unwrap();
+        (label.txg().unwrap(), label.index, good, reads)
+    };
+    assert_eq!(look([&new; 4]), (5, 0, [Some(true), Some(true), None, None], 2));
+    // The first round of a write was the last that came.
+    assert_eq!(look([&new, &old, &new, &old]), (5, 0, [Some(true); 4], 4));
+    assert_eq!(look([&old, &new, &old, &new]), (5, 1, [Some(true); 4], 4));
+    // One is another pool's, or bad.
+    let other = with(new.clone(), "guid", Value::U64(99));
+    assert_eq!(look([&new, &other, &new, &new]).3, 4);
+    let bad = with(new.clone(), "guid", Value::U64(0));
+    assert_eq!(look([&bad, &new, &bad, &new]), (5, 1, [Some(false), Some(true), Some(false), Some(true)], 4));
+}
+
 /// Label 0 as OpenZFS wrote it: the packed list, zeros left out, then the checksum's 32 bytes.
 fn written_by_openzfs(file: &[u8], disks: usize) {
     let (packed, words) = file.split_last_chunk::<32>().unwrap();

@@ -1,0 +1,242 @@
+//! What the loader's threads do, and how one module's end is another one's beginning.
+
+use super::{Inner, LoadError, Loaded, Loader, Shared, State, When};
+use crate::devices::known;
+use crate::devices::loader::Level;
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Most threads: one is started for each driver whose probing holds up its thread, so that others go on.
+const WORKERS_MAX: usize = 64;
+
+impl Loader {
+    /// Starts a thread that loads modules, unless there are enough.
+    pub(super) fn spawn_worker(&self) {
+        let mut shared = self.0.lock();
+        if shared.workers >= WORKERS_MAX || shared.stopping {
+            return;
+        }
+        shared.workers += 1;
+        drop(shared);
+        let inner = Arc::clone(&self.0);
+        match std::thread::Builder::new().name("modules".into()).spawn(move || inner.worker()) {
+            Ok(thread) => self.0.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread),
+            Err(err) => {
+                self.0.lock().workers -= 1;
+                (self.0.log)(Level::Warning, format!("cannot start a thread that loads modules: {err}"));
+            }
+        }
+    }
+
+    /// Takes a module for loaded whose insertion has not returned, if the kernel calls it live: its initialisation is over
+    /// then, and the kernel waits only for what others, perhaps behind a disk that does not answer, have begun in the
+    /// background. To be called a few times a second while modules are being loaded; true if there was one.
+    pub fn look_for_live(&self, sys: &Path) -> bool {
+        let running = |state: &State| matches!(state, State::Running(_));
+        let shared = self.0.lock();
+        let open: Vec<usize> = (0..shared.states.len()).filter(|i| shared.states.get(*i).is_some_and(running)).collect();
+        let crowded = !shared.ready.is_empty();
+        drop(shared);
+        let live = |i: &usize| {
+            let file = sys.join("module").join(super::canonical_name(self.0.name(*i))).join("initstate");
+            std::fs::read_to_string(file).is_ok_and(|state| state.trim() == "live")
+        };
+        let live: Vec<usize> = open.into_iter().filter(live).collect();
+        let mut shared = self.0.lock();
+        for &index in &live {
+            if let Some(State::Running(begun)) = shared.states.get(index) {
+                let begun = *begun;
+                self.0.end(&mut shared, index, Some(begun), Ok(()));
+            }
+        }
+        drop(shared);
+        // Its thread is not free, and others may be as stuck before that.
+        for _ in 0..live.len().max(usize::from(crowded)) {
+            self.spawn_worker();
+        }
+        if !live.is_empty() {
+            self.0.work.notify_all();
+            self.0.ended.notify_all();
+        }
+        !live.is_empty()
+    }
+
+    /// Whether the kernel is inside an insertion, also one of a module that counts as loaded.
+    pub fn inserting(&self) -> bool {
+        self.0.lock().inside > 0
+    }
+}
+
+impl Inner {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, index: usize, state: &known::Module, took: Option<Duration>) {
+        if let Some(told) = self.told.get() {
+            told(self.name(index), state, took);
+        }
+    }
+
+    pub(super) fn name(&self, index: usize) -> &str {
+        self.table.modules.get(index).map_or("?", |m| m.name.as_str())
+    }
+
+    /// Asks for modules and all they need that was not asked for before.
+    pub(super) fn request(&self, modules: impl Iterator<Item = usize>) {
+        let mut guard = self.lock();
+        let shared = &mut *guard;
+        if shared.stopping {
+            return;
+        }
+        let mut todo: Vec<usize> = modules.collect();
+        let mut fresh = Vec::new();
+        while let Some(index) = todo.pop() {
+            if let Some(state @ State::Idle) = shared.states.get_mut(index) {
+                *state = State::Waiting(0);
+                fresh.push(index);
+                todo.extend(self.graph.before.get(index).into_iter().flatten().map(|e| e.to));
+            }
+        }
+        if fresh.is_empty() {
+            return;
+        }
+        shared.requests += 1;
+        shared.outstanding += fresh.len();
+        // The packed order, so that what the packer put first (the long ones' dependencies) is begun first.
+        fresh.sort_unstable();
+        let mut done = Vec::new();
+        for &index in &fresh {
+            let mut open = 0;
+            let mut failed = None;
+            for edge in self.graph.before.get(index).into_iter().flatten() {
+                match shared.states.get(edge.to) {
+                    Some(State::Done(Err(err))) if edge.hard && failed.is_none() => failed = Some(err.clone()),
+                    Some(State::Done(_)) | None => {}
+                    Some(_) => {
+                        open += 1;
+                        if let Some(list) = shared.dependents.get_mut(edge.to) {
+                            list.push(index);
+                        }
+                    }
+                }
+            }
+            if let Some(err) = failed {
+                done.push((index, LoadError::dependency(self.name(index), &err)));
+            } else if let Some(state) = shared.states.get_mut(index) {
+                *state = if open == 0 { State::Ready } else { State::Waiting(open) };
+                if open == 0 {
+                    shared.ready.push_back(index);
+                }
+            }
+        }
+        for index in fresh {
+            self.tell(index, &known::Module::Starting, None);
+        }
+        for (index, err) in done {
+            self.end(shared, index, None, Err(err));
+        }
+        drop(guard);
+        self.work.notify_all();
+        self.ended.notify_all();
+    }
+
+    fn worker(&self) {
+        let mut shared = self.lock();
+        while !shared.stopping {
+            let Some(index) = shared.ready.pop_front() else {
+                shared = self.work.wait(shared).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let begun = Instant::now();
+            if let Some(state) = shared.states.get_mut(index) {
+                *state = State::Running(begun);
+            }
+            shared.inside += 1;
+            drop(shared);
+            let result = self.insert(index);
+            shared = self.lock();
+            shared.inside -= 1;
+            self.end(&mut shared, index, Some(begun), result);
+            self.work.notify_all();
+            self.ended.notify_all();
+        }
+        shared.workers -= 1;
+        drop(shared);
+        self.ended.notify_all();
+    }
+
+    fn insert(&self, index: usize) -> Result<(), LoadError> {
+        let Some(module) = self.table.modules.get(index) else { return Ok(()) };
+        let params = self.params.get(index).map_or("", String::as_str);
+        let begun = Instant::now();
+        let result = (self.insert)(module, params).map_err(|err| {
+            LoadError::insert(&module.name, &err, self.graph.unpacked.get(index).map_or(&[], Vec::as_slice))
+        });
+        match &result {
+            Ok(()) => (self.log)(Level::Debug, format!("module {} loaded in {:.1?}", module.name, begun.elapsed())),
+            Err(err) => {
+                // A driver that finds no device of its own is no fault.
+                let absent = matches!(err.errno(), Some(nix::errno::Errno::ENODEV)) && module.when == When::Device;
+                (self.log)(if absent { Level::Debug } else { Level::Warning }, err.to_string());
+            }
+        }
+        result
+    }
+
+    /// Notes the end of `index` and of all that fail with it, and makes ready what waited for it.
+    fn end(&self, shared: &mut Shared, index: usize, begun: Option<Instant>, result: Result<(), LoadError>) {
+        let mut ends = VecDeque::from([(index, begun, result)]);
+        while let Some((index, begun, result)) = ends.pop_front() {
+            let Some(state) = shared.states.get_mut(index) else { continue };
+            if matches!(state, State::Done(_)) {
+                continue;
+            }
+            *state = State::Done(result.clone());
+            let told = result.as_ref().map_or_else(|e| known::Module::Failed(e.to_string()), |()| known::Module::Ready);
+            self.tell(index, &told, Some(begun.map_or(Duration::ZERO, |b| b.elapsed())));
+            shared.outstanding = shared.outstanding.saturating_sub(1);
+            shared.report.push(Loaded {
+                name: self.name(index).to_owned(),
+                started: begun.map_or_else(|| self.begun.elapsed(), |b| b.saturating_duration_since(self.begun)),
+                took: begun.map_or(Duration::ZERO, |b| b.elapsed()),
+                result: result.clone(),
+            });
+            for waiter in shared.dependents.get_mut(index).map(std::mem::take).unwrap_or_default() {
+                let hard = self.graph.before.get(waiter).is_some_and(|e| e.iter().any(|e| e.to == index && e.hard));
+                let Some(state) = shared.states.get_mut(waiter) else { continue };
+                let State::Waiting(open) = state else { continue };
+                match &result {
+                    Err(err) if hard => {
+                        ends.push_back((waiter, None, Err(LoadError::dependency(self.name(waiter), err))));
+                    }
+                    _ if *open > 1 => *open -= 1,
+                    _ => {
+                        *state = State::Ready;
+                        if !shared.stopping {
+                            shared.ready.push_back(waiter);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// What a module that has not ended is doing, in words.
+    pub(super) fn describe(&self, shared: &Shared, index: usize) -> String {
+        match shared.states.get(index) {
+            Some(State::Running(since)) => {
+                format!("the kernel has been running its initialisation for {:.1?}", since.elapsed())
+            }
+            Some(State::Waiting(_)) => {
+                let open = self.graph.before.get(index).into_iter().flatten().map(|e| e.to);
+                let open = open.filter(|i| !matches!(shared.states.get(*i), Some(State::Done(_)) | None));
+                format!("it waits for {}", open.map(|i| self.name(i)).collect::<Vec<_>>().join(", "))
+            }
+            Some(State::Ready) => "it is next in the queue".to_owned(),
+            Some(State::Idle | State::Done(_)) | None => "it was not asked for".to_owned(),
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! PID 1's side of the scout: starts it, hears it, keeps what it tells as facts, and starts another one when it dies.
+
+#[cfg(test)]
+mod tests;
+
+use super::message::{Command, Message, PEEK_MAX, Refused};
+use super::run::NO_MODULES;
+use crate::devices::known::{Device, Hardware, Module, Reading};
+use crate::devices::loader::LoadError;
+use crate::devices::probe::Wanted;
+use crate::devices::table::canonical_name;
+use crate::report::log::Log;
+use crate::report::modules::ModuleDone;
+use crate::sys::{Heard, System};
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Most messages that are taken at once, so that a scout that never stops talking stops nobody.
+const BURST: usize = 10_000;
+/// How often in a row a scout that dies is started again.
+const RESTARTS: u32 = 5;
+/// One that lived as long as this begins a new row.
+const LIVED: Duration = Duration::from_secs(60);
+/// Longest sleep where there is no scout.
+const NAP: Duration = Duration::from_secs(1);
+
+/// The scout, as PID 1 has it.
+pub struct Scout<'a> {
+    system: &'a dyn System,
+    log: &'a Log,
+    load_modules: bool,
+    /// What it has told so far.
+    pub hardware: Hardware,
+    /// Modules that have ended, in that order.
+    done: Vec<ModuleDone>,
+    /// The last question's number.
+    asked: u64,
+    /// Answers to questions that somebody waits for.
+    answers: BTreeMap<u64, Answer>,
+    /// Whether the answer about devices without a driver has come.
+    undriven_told: bool,
+    started: Duration,
+    /// How often it was started again in a row; `None`: given up.
+    restarts: Option<u32>,
+}
+
+/// What came for a question.
+#[derive(Debug)]
+enum Answer {
+    Peeked(Result<Vec<u8>, Refused>),
+    Discarded(Result<bool, Refused>),
+}
+
+impl std::fmt::Debug for Scout<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Scout").field("devices", &self.hardware.devices.len()).finish_non_exhaustive()
+    }
+}
+
+/// Adds what a message tells to what is known; true if that changed anything. `now`: time since the kernel started. Lines
+/// for the log and answers to questions are nothing that is known of the machine.
+pub fn apply(hardware: &mut Hardware, message: Message, now: Duration) -> bool {
+    let of_devices = match message {
+        Message::Device(device) => {
+            let device = *device;
+            hardware.devices.insert(device.name.clone(), device);
+            true
+        }
+        Message::Gone(name) => hardware.devices.remove(&name).is_some(),
+        Message::Module { name, state, .. } => {
+            return hardware.modules.insert(name, state.clone()).is_none_or(|before| before != state);
+        }
+        Message::Settled { settled, inserting } => {
+            let before = (hardware.settled, hardware.inserting);
+            (hardware.settled, hardware.inserting) = (settled, inserting);
+            return before != (settled, inserting);
+        }
+        Message::Undriven(list) => {
+            hardware.undriven = list;
+            return true;
+        }
+        Message::Log { .. } | Message::Peeked { .. } | Message::Discarded { .. } => return false,
+    };
+    if of_devices {
+        changed(hardware, now);
+    }
+    of_devices
+}
+
+/// Something is known of devices that was not before, or no longer.
+fn changed(hardware: &mut Hardware, now: Duration) {
+    hardware.last_change = now;
+    hardware.generation += 1;
+}
+
+impl<'a> Scout<'a> {
+    /// Starts it. `load_modules`: whether drivers are loaded for the devices that are there, and what the image says is
+    /// needed in any case; else only what [`Scout::load`] asks for. That it cannot be started is told in the log, and
+    /// nothing is ever known then.
+    pub fn start(system: &'a dyn System, load_modules: bool, log: &'a Log) -> Self {
+        let mut scout = Self {
+            system,
+            log,
+            load_modules,
+            hardware: Hardware { last_change: system.now(), ..Hardware::default() },
+            done: Vec::new(),
+            asked: 0,
+            answers: BTreeMap::new(),
+            undriven_told: false,
+            started: Duration::ZERO,
+            restarts: Some(0),
+        };
+        scout.launch();
+        scout
+    }
+
+    fn launch(&mut self) {
+        self.started = self.system.now();
+        let words: &[&str] = if self.load_modules { &[] } else { &[NO_MODULES] };
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        if let Err(e) = self.system.start_scout(&words) {
+            self.log.error(format!("the process that looks for devices could not be started: {e}"));
+            self.give_up();
+        }
+    }
+
+    /// Nothing more will come: whoever waits until things have settled need not.
+    fn give_up(&mut self) {
+        self.restarts = None;
+        self.hardware.settled = true;
+        self.hardware.inserting = false;
+    }
+
+    /// Waits at most `patience` for something to be told, and takes all that is there; whether anything is known now that
+    /// was not before, or no longer.
+    pub fn hear(&mut self, patience: Duration) -> bool {
+        let mut news = false;
+        let mut patience = patience;
+        for _ in 0..BURST {
+            if self.restarts.is_none() {
+                self.system.sleep(patience.min(NAP));
+                return news;
+            }
+            match self.system.hear_scout(patience) {
+                Heard::Message(bytes) => match Message::decode(&bytes) {
+                    Ok(message) => news |= self.take(message),
+                    Err(e) => {
+                        self.system.end_scout();
+                        news |= self.lost(&format!("it sent {e}"));
+                    }
+                },
+                Heard::Nothing => return news,
+                Heard::Ended(why) => news |= self.lost(&why),
+            }
+            patience = Duration::ZERO;
+        }
+        news
+    }
+
+    fn take(&mut self, message: Message) -> bool {
+        match message {
+            Message::Log { level, text } => {
+                self.log.line(level, &text);
+                false
+            }
+            Message::Peeked { id, result } => self.answered(id, Answer::Peeked(result)),
+            Message::Discarded { id, result } => self.answered(id, Answer::Discarded(result)),
+            message => {
+                if let Message::Module { name, state, took: Some(took) } = &message {
+                    let error = match state {
+                        Module::Failed(why) => Some(why.clone()),
+                        _ => None,
+                    };
+                    self.done.push(ModuleDone { name: name.clone(), took: *took, error });
+                }
+                self.undriven_told |= matches!(message, Message::Undriven(_));
+                apply(&mut self.hardware, message, self.system.now())
+            }
+        }
+    }
+
+    /// Only the last question is waited for: answers to others came too late.
+    fn answered(&mut self, id: u64, answer: Answer) -> bool {
+        if id == self.asked {
+            self.answers.insert(id, answer);
+        }
+        false
+    }
+
+    /// It is gone: what it knew of devices, another one tells anew.
+    fn lost(&mut self, why: &str) -> bool {
+        self.hardware.devices.clear();
+        self.hardware.settled = false;
+        self.hardware.inserting = false;
+        changed(&mut self.hardware, self.system.now());
+        // Those that were on their way are asked for again.
+        let starting = |(name, state): (&String, &Module)| (*state == Module::Starting).then(|| name.clone());
+        let starting: Vec<String> = self.hardware.modules.iter().filter_map(starting).collect();
+        let lived = self.system.now().saturating_sub(self.started) >= LIVED;
+        match self.restarts {
+            Some(restarts) if lived || restarts < RESTARTS => {
+                self.restarts = Some(if lived { 1 } else { restarts + 1 });
+                self.log.error(format!("the process that looks for devices is gone ({why}); it is started again"));
+                self.launch();
+                starting.into_iter().for_each(|name| self.tell(&Command::Load(name)));
+            }
+            _ => {
+                self.log.error(format!("the process that looks for devices is gone again ({why}); it is given up"));
+                self.give_up();
+            }
+        }
+        true
+    }
+
+    fn tell(&mut self, command: &Command) {
+        if self.restarts.is_none() {
+            return;
+        }
+        // One that is gone is noticed when it is heard.
+        if let Err(e) = self.system.tell_scout(&command.encode()) {
+            self.log.debug(format!("the process that looks for devices could not be asked: {e}"));
+        }
+    }
+
+    /// Has a module loaded, with what it needs; how far it is stands in [`Scout::hardware`].
+    pub fn load(&mut self, module: &str) {
+        let name = canonical_name(module);
+        if !self.hardware.modules.contains_key(&name) {
+            self.hardware.modules.insert(name.clone(), Module::Starting);
+            self.tell(&Command::Load(name));
+        }
+    }
+
+    /// Has a module loaded and waits for it; `None` if it is still starting after `patience`.
+    pub fn wait_module(&mut self, module: &str, patience: Duration) -> Option<Result<(), String>> {
+        let name = canonical_name(module);
+        let deadline = self.system.now().saturating_add(patience);
+        self.load(&name);
+        loop {
+            match self.hardware.modules.get(&name) {
+                Some(Module::Ready) => return Some(Ok(())),
+                Some(Module::Failed(why)) => return Some(Err(why.clone())),
+                Some(Module::NotPacked) => return Some(Err(LoadError::NotPacked { module: name }.to_string())),
+                Some(Module::Starting) | None if self.restarts.is_none() => {
+                    return Some(Err("the process that loads modules is gone".to_owned()));
+                }
+                Some(Module::Starting) | None => {}
+            }
+            let left = deadline.saturating_sub(self.system.now());
+            self.hear(left);
+            if left.is_zero() && !self.ended(&name) {
+                return None;
+            }
+        }
+    }
+
+    fn ended(&self, module: &str) -> bool {
+        self.hardware.modules.get(module).is_some_and(|state| *state != Module::Starting) || self.restarts.is_none()
+    }
+
+    /// What became of each module, in the order in which they ended.
+    pub fn modules_done(&self) -> Vec<ModuleDone> {
+        self.done.clone()
+    }
+
+    /// Has a device read again; until it answers it counts as not read.
+    pub fn reread(&mut self, name: &str) {
+        let now = self.system.now();
+        if let Some(device) = self.hardware.devices.get_mut(name).filter(|device| device.content != Reading::Never) {
+            device.content = Reading::Waiting;
+            device.since = now;
+            changed(&mut self.hardware, now);
+        }
+        self.tell(&Command::Reread(name.to_owned()));
+    }
+
+    /// Hears until `found` gives something, at most for `patience`.
+    fn until<T>(&mut self, patience: Duration, mut found: impl FnMut(&mut Self) -> Option<T>) -> Option<T> {
+        let deadline = self.system.now().saturating_add(patience);
+        loop {
+            if let Some(found) = found(self) {
+                return Some(found);
+            }
+            let left = deadline.saturating_sub(self.system.now());
+            if left.is_zero() || self.restarts.is_none() {
+                return None;
+            }
+            self.hear(left);
+        }
+    }
+
+    fn ask(&mut self, command: impl FnOnce(u64) -> Command, patience: Duration) -> io::Result<Answer> {
+        self.asked += 1;
+        let id = self.asked;
+        self.answers.clear();
+        self.tell(&command(id));
+        self.until(patience, |scout| scout.answers.remove(&id)).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::TimedOut, format!("no answer after {} s", patience.as_secs()))
+        })
+    }
+
+    /// A piece of a device, at most [`PEEK_MAX`] bytes, if it answers within `patience`.
+    pub fn peek(&mut self, node: &str, offset: u64, len: usize, patience: Duration) -> io::Result<Vec<u8>> {
+        let len = u32::try_from(len.min(PEEK_MAX)).unwrap_or(u32::MAX);
+        let command = |id| Command::Peek { id, node: node.to_owned(), offset, len };
+        match self.ask(command, patience)? {
+            Answer::Peeked(result) => result.map_err(io::Error::from),
+            Answer::Discarded(_) => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+
+    /// Makes plain swap space of the page of `page` bytes at `offset`, if it begins a hibernation image; whether it did. It
+    /// is on the disk when this comes back.
+    pub fn discard_image(&mut self, node: &str, offset: u64, page: usize, patience: Duration) -> io::Result<bool> {
+        let page = u32::try_from(page).unwrap_or(u32::MAX);
+        let command = |id| Command::DiscardImage { id, node: node.to_owned(), offset, page };
+        match self.ask(command, patience)? {
+            Answer::Discarded(result) => result.map_err(io::Error::from),
+            Answer::Peeked(_) => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+
+    /// Modaliases of devices that have no driver, neither a packed one nor one of the kernel's own; what is known of them
+    /// after `patience`.
+    pub fn undriven(&mut self, patience: Duration) -> &[String] {
+        self.undriven_told = false;
+        self.tell(&Command::Undriven);
+        self.until(patience, |scout| scout.undriven_told.then_some(()));
+        &self.hardware.undriven
+    }
+
+    /// The device that is meant. A path may also be a link that something else has made, such as a running udev.
+    pub fn find(&self, wanted: &Wanted) -> Option<&Device> {
+        self.hardware.find(wanted).or_else(|| {
+            let Wanted::Node(path) = wanted else { return None };
+            let node: PathBuf = self.system.canonical(path).ok().filter(|node| node != path)?;
+            self.hardware.find(&Wanted::Node(node))
+        })
+    }
+
+    /// Ends it, wherever it sits; nobody waits for that.
+    pub fn stop(&mut self) {
+        self.system.end_scout();
+        self.restarts = None;
+    }
+}

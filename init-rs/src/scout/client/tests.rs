@@ -1,0 +1,243 @@
+use super::*;
+use crate::devices::known::{Content, Zfs};
+use crate::devices::swap::Header;
+use crate::report::log::Level;
+use crate::sys::fake::otherwise_linux;
+use crate::sys::linux::Linux;
+use crate::sys::{ZfsCall, ZfsReply};
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::Mutex;
+
+/// A system whose scout says what stands in a script, and whose time goes on while it is waited.
+#[derive(Default)]
+struct Script {
+    linux: Linux,
+    now: Mutex<Duration>,
+    says: Mutex<VecDeque<Heard>>,
+    heard: Mutex<Vec<Command>>,
+    starts: Mutex<Vec<Vec<String>>>,
+    /// Answers a command with messages.
+    reply: Option<fn(&Command) -> Vec<Message>>,
+    cannot_start: bool,
+}
+
+impl Script {
+    fn say(&self, message: &Message) {
+        self.says.lock().unwrap().push_back(Heard::Message(message.encode()));
+    }
+}
+
+impl System for Script {
+    fn zfs(&self, _: &ZfsCall<'_>) -> io::Result<ZfsReply> {
+        panic!()
+    }
+    fn mount(&self, _: &str, _: &Path, _: &str, _: u64, _: &str) -> io::Result<()> {
+        panic!()
+    }
+    fn unmount(&self, _: &Path, _: bool) -> io::Result<()> {
+        panic!()
+    }
+    fn now(&self) -> Duration {
+        *self.now.lock().unwrap()
+    }
+    fn sleep(&self, time: Duration) {
+        *self.now.lock().unwrap() += time;
+    }
+    fn start_scout(&self, args: &[String]) -> io::Result<()> {
+        self.starts.lock().unwrap().push(args.to_vec());
+        if self.cannot_start { Err(io::ErrorKind::NotFound.into()) } else { Ok(()) }
+    }
+    fn tell_scout(&self, message: &[u8]) -> io::Result<()> {
+        let command = Command::decode(message).unwrap();
+        if let Some(reply) = self.reply {
+            reply(&command).iter().for_each(|message| self.say(message));
+        }
+        self.heard.lock().unwrap().push(command);
+        Ok(())
+    }
+    fn hear_scout(&self, patience: Duration) -> Heard {
+        let next = self.says.lock().unwrap().pop_front();
+        next.unwrap_or_else(|| {
+            self.sleep(patience);
+            Heard::Nothing
+        })
+    }
+    fn end_scout(&self) {}
+    otherwise_linux!(linux, but scout and time);
+}
+
+fn device(name: &str, content: Reading) -> Message {
+    Message::Device(Box::new(Device {
+        name: name.into(),
+        node: format!("/dev/{name}"),
+        number: (8, 0),
+        size: 1 << 30,
+        disk: None,
+        partition: None,
+        wwid: None,
+        identity: String::new(),
+        links: vec!["by-id/x".into()],
+        left_out: None,
+        since: Duration::ZERO,
+        content,
+    }))
+}
+
+fn module(name: &str, state: Module, took: Option<Duration>) -> Message {
+    Message::Module { name: name.into(), state, took }
+}
+
+fn read() -> Reading {
+    Reading::Done(Box::new(Content { superblock: None, swap: Header::default(), zfs: Zfs::Nothing }))
+}
+
+#[test]
+fn what_is_told_becomes_facts() {
+    let mut hardware = Hardware::default();
+    let at = Duration::from_secs;
+    assert!(apply(&mut hardware, device("sda", Reading::Waiting), at(1)));
+    assert!(apply(&mut hardware, device("sda", read()), at(2)));
+    assert_eq!((hardware.devices.len(), hardware.generation, hardware.last_change), (1, 2, at(2)));
+    assert!(apply(&mut hardware, module("zfs", Module::Starting, None), at(3)));
+    assert!(!apply(&mut hardware, module("zfs", Module::Starting, None), at(3)), "nothing new");
+    assert!(apply(&mut hardware, Message::Settled { settled: true, inserting: false }, at(3)));
+    assert!(!apply(&mut hardware, Message::Log { level: Level::Info, text: "x".into() }, at(3)));
+    assert_eq!((hardware.generation, hardware.last_change), (2, at(2)), "modules change no device");
+    assert!(!apply(&mut hardware, Message::Gone("sdb".into()), at(4)));
+    assert!(apply(&mut hardware, Message::Gone("sda".into()), at(4)));
+    assert_eq!((hardware.devices.len(), hardware.generation), (0, 3));
+}
+
+#[test]
+fn all_that_is_there_is_taken_at_once() {
+    let script = Script::default();
+    let log = Log::new(std::sync::Arc::new(Linux::new()));
+
+    let mut scout = Scout::start(&script, true, &log);
+    assert_eq!(*script.starts.lock().unwrap(), [Vec::<String>::new()]);
+    for message in [device("sda", read()), device("sdb", Reading::Waiting)] {
+        script.say(&message);
+    }
+    script.say(&Message::Log { level: Level::Warn, text: "the scout's line".into() });
+    assert!(scout.hear(Duration::from_secs(5)));
+    assert_eq!(script.now(), Duration::ZERO, "nobody waits when there is something");
+    assert_eq!(scout.hardware.devices.len(), 2);
+    assert!(log.text().contains("warn  the scout's line"));
+    assert!(!scout.hear(Duration::from_secs(5)));
+    assert_eq!(script.now(), Duration::from_secs(5));
+    assert_eq!(scout.find(&Wanted::Node("/dev/disk/by-id/x".into())).unwrap().name, "sda");
+    scout.reread("sda");
+    assert_eq!(scout.hardware.devices["sda"].content, Reading::Waiting);
+    assert_eq!(*script.heard.lock().unwrap(), [Command::Reread("sda".into())]);
+}
+
+#[test]
+fn modules_are_asked_for_once_and_waited_for() {
+    let script = Script {
+        reply: Some(|command| match command {
+            Command::Load(name) if name == "ext4" => {
+                vec![module("ext4", Module::Starting, None), module("ext4", Module::Ready, Some(Duration::from_millis(3)))]
+            }
+            Command::Load(name) if name == "vfat" => vec![module("vfat", Module::Failed("bad".into()), Some(Duration::ZERO))],
+            Command::Load(name) if name == "btrfs" => vec![module("btrfs", Module::NotPacked, None)],
+            _ => vec![],
+        }),
+        ..Script::default()
+    };
+    let log = Log::new(std::sync::Arc::new(Linux::new()));
+
+    let mut scout = Scout::start(&script, false, &log);
+    assert_eq!(*script.starts.lock().unwrap(), [["--no-modules"]]);
+    let mut wait = |name: &str| scout.wait_module(name, Duration::from_secs(2));
+    assert_eq!(wait("ext4"), Some(Ok(())));
+    assert_eq!(wait("ext4"), Some(Ok(())));
+    assert_eq!(wait("vfat"), Some(Err("bad".into())));
+    assert!(wait("btrfs").unwrap().unwrap_err().contains("neither in this image nor loaded nor built into"));
+    assert_eq!(script.now(), Duration::ZERO);
+    assert_eq!(wait("zfs"), None);
+    assert_eq!(script.now(), Duration::from_secs(2));
+    assert_eq!(script.heard.lock().unwrap().len(), 4);
+    let done: Vec<_> = scout.modules_done().into_iter().map(|m| (m.name, m.error)).collect();
+    assert_eq!(done, [("ext4".to_owned(), None), ("vfat".to_owned(), Some("bad".to_owned()))]);
+}
+
+#[test]
+fn questions_get_their_own_answers() {
+    let script = Script {
+        reply: Some(|command| match command {
+            Command::Peek { id, offset: 0, len, .. } => {
+                let late = Message::Peeked { id: id - 1, result: Ok(vec![9]) };
+                vec![late, Message::Peeked { id: *id, result: Ok(vec![1; *len as usize]) }]
+            }
+            Command::DiscardImage { id, .. } => vec![Message::Discarded { id: *id, result: Ok(true) }],
+            Command::Undriven => vec![Message::Undriven(vec!["pci:x".into()])],
+            Command::Peek { id, offset: 1, .. } => {
+                vec![Message::Peeked { id: *id, result: Err(Refused { errno: libc::EIO, text: "x".into() }) }]
+            }
+            _ => vec![],
+        }),
+        ..Script::default()
+    };
+    let log = Log::new(std::sync::Arc::new(Linux::new()));
+
+    let mut scout = Scout::start(&script, true, &log);
+    let long = Duration::from_secs(9);
+    assert_eq!(scout.peek("/dev/sda", 0, 3, long).unwrap(), [1, 1, 1]);
+    assert_eq!(scout.peek("/dev/sda", 1, 3, long).unwrap_err().raw_os_error(), Some(libc::EIO));
+    assert!(scout.discard_image("/dev/sda", 0, 4096, long).unwrap());
+    assert_eq!(scout.undriven(long), ["pci:x"]);
+    assert_eq!(script.now(), Duration::ZERO);
+    assert_eq!(scout.peek("/dev/sda", 2, 3, long).unwrap_err().kind(), io::ErrorKind::TimedOut);
+    assert_eq!(script.now(), long);
+}
+
+#[test]
+fn one_that_dies_is_started_again_a_few_times() {
+    let script = Script::default();
+    let log = Log::new(std::sync::Arc::new(Linux::new()));
+
+    let mut scout = Scout::start(&script, true, &log);
+    script.say(&device("sda", Reading::Waiting));
+    scout.load("zfs");
+    scout.hear(Duration::ZERO);
+    let ended = || script.says.lock().unwrap().push_back(Heard::Ended("it was ended by SIGSEGV".into()));
+    ended();
+    assert!(scout.hear(Duration::ZERO));
+    assert!(scout.hardware.devices.is_empty() && !scout.hardware.settled);
+    assert_eq!(script.starts.lock().unwrap().len(), 2);
+    assert!(log.text().contains("is gone (it was ended by SIGSEGV); it is started again"));
+    assert_eq!(*script.heard.lock().unwrap(), vec![Command::Load("zfs".into()); 2], "what was on its way is asked for anew");
+    // One that says what cannot be understood is as good as dead.
+    script.says.lock().unwrap().push_back(Heard::Message(vec![99]));
+    scout.hear(Duration::ZERO);
+    assert_eq!(script.starts.lock().unwrap().len(), 3);
+    // One that lived for a while begins anew.
+    script.sleep(LIVED);
+    for _ in 0..RESTARTS {
+        ended();
+        scout.hear(Duration::ZERO);
+    }
+    assert_eq!(script.starts.lock().unwrap().len(), 8);
+    ended();
+    scout.hear(Duration::ZERO);
+    assert_eq!(script.starts.lock().unwrap().len(), 8);
+    assert!(scout.hardware.settled, "nothing more will come");
+    assert!(scout.wait_module("zfs", Duration::from_secs(60)).unwrap().is_err());
+    // Whoever waits in turns does not spin.
+    let before = script.now();
+    scout.hear(Duration::from_millis(500));
+    assert_eq!(script.now() - before, Duration::from_millis(500));
+}
+
+#[test]
+fn a_machine_where_none_can_be_started_goes_on() {
+    let script = Script { cannot_start: true, ..Script::default() };
+    let log = Log::new(std::sync::Arc::new(Linux::new()));
+
+    let mut scout = Scout::start(&script, true, &log);
+    assert!(log.text().contains("could not be started"));
+    assert!(scout.hardware.settled && !scout.hear(Duration::from_secs(1)));
+    assert!(scout.peek("/dev/sda", 0, 3, Duration::from_secs(9)).is_err());
+    assert_eq!(script.now(), Duration::from_secs(1));
+}
