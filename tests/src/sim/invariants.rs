@@ -24,7 +24,7 @@ pub fn broken(case: &Case, world: &World, end: Option<&End>) -> Vec<String> {
     let events = world.events();
     let happened: BTreeSet<&str> = events.iter().filter_map(|event| event.text.strip_prefix("fault: ")).collect();
     let mut all = Vec::new();
-    all.extend(ending(case, end, &happened));
+    all.extend(ending(case, world, end, &happened));
     all.extend(silence(&events, end));
     all.extend(calls(case, &events));
     let after = world.machine();
@@ -39,7 +39,7 @@ pub fn broken(case: &Case, world: &World, end: Option<&End>) -> Vec<String> {
 }
 
 /// The run ends as the oracle says; with faults in any of the ways that are meant for them.
-fn ending(case: &Case, end: Option<&End>, happened: &BTreeSet<&str>) -> Option<String> {
+fn ending(case: &Case, world: &World, end: Option<&End>, happened: &BTreeSet<&str>) -> Option<String> {
     let never = happened.iter().any(|fault| fault.starts_with("Never"));
     let outcome = match end {
         Some(End::HandOver { root, .. }) => Outcome::Root(root.source.clone()),
@@ -51,11 +51,15 @@ fn ending(case: &Case, end: Option<&End>, happened: &BTreeSet<&str>) -> Option<S
         other => return Some(format!("the run ended in {other:?}")),
     };
     let mut allowed = outcomes(case);
+    // What is not known to be asked for is not done.
+    if world.unread("/proc/cmdline") {
+        allowed = BTreeSet::from([Outcome::Question]);
+    }
     // Where restarts are not counted by firmware, the machine gives up after some attempts.
     if allowed.contains(&Outcome::Restart) {
         allowed.insert(Outcome::PowerOff);
     }
-    if !happened.is_empty() {
+    if !happened.is_empty() && !world.unread("/proc/cmdline") {
         allowed.extend(match case.asked.policy {
             Policy::Ask => vec![Outcome::Question],
             Policy::Restart => vec![Outcome::Restart, Outcome::PowerOff],
@@ -84,7 +88,8 @@ fn silence(events: &[Event], end: Option<&End>) -> Option<String> {
     let mut spoke = events.first()?.at;
     let mut asked = false;
     for event in events {
-        let speaks = event.log || event.text.starts_with("screen: ");
+        // A line that the kernel did not take was said all the same.
+        let speaks = event.log || event.text == "kmsg" || event.text.starts_with("screen: ");
         // A person who is asked knows what is waited for; so does who was told of a pause.
         let excused = asked || event.at.saturating_sub(spoke) <= SILENCE;
         if !excused {
@@ -188,7 +193,11 @@ fn handed_over(case: &Case, world: &World, after: &Machine, root: &str, whole: b
             if !left_out.is_empty() {
                 all.push(format!("boot.json does not have what was asked: {left_out:?}"));
             }
-            if !text.contains(root) {
+            let spelled = match &case.asked.root {
+                super::seed::Wish::Device(spelled, _) => spelled,
+                _ => root,
+            };
+            if !text.contains(root) && !text.contains(spelled) {
                 all.push(format!("boot.json does not name the root {root}"));
             }
         }

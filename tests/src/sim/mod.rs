@@ -71,8 +71,11 @@ pub struct Ran {
 /// Boots the machine of a case and looks at what became of it. A panic of the program is a thing that it has broken.
 pub fn boot(case: &Case) -> Ran {
     let world = World::new(case.machine.clone(), case.faults.clone());
-    let ran =
-        catch_unwind(AssertUnwindSafe(|| run(&world, |system| drop(taproot_init::boot::run(&system, Vec::new())))));
+    let ran = catch_unwind(AssertUnwindSafe(|| {
+        run(&world, |system| {
+            let _ = taproot_init::boot::run(&system, Vec::new());
+        })
+    }));
     match ran {
         Ok(end) => Ran { broken: invariants::broken(case, &world, end.as_ref()), world, end },
         Err(payload) => {

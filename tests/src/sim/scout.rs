@@ -291,7 +291,7 @@ fn facts(device: &Device, state: &State, since: Duration, read: bool) -> known::
         partition: device.partition.clone(),
         wwid: device.wwid.clone(),
         identity: "QEMU HARDDISK".to_owned(),
-        links: device.links.iter().map(|link| format!("/{link}")).collect(),
+        links: device.links.clone(),
         left_out: None,
         since,
         content: if read { Reading::Done(Box::new(content(device, state))) } else { Reading::Waiting },

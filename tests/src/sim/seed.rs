@@ -294,7 +294,7 @@ fn line(prng: &mut Prng, asked: &Asked) -> String {
     let mut words = Vec::new();
     words.push(match &asked.root {
         Wish::Auto => prng.pick("root=zfs:AUTO", &["", "zfs=bootfs", "root=zfs"]).to_owned(),
-        Wish::Pool(pool) => prng.pick(format!("zfs={pool}"), &[format!("root=ZFS={pool}")]),
+        Wish::Pool(pool) => format!("zfs={pool}"),
         Wish::Dataset(name) => {
             prng.pick(format!("root=ZFS={name}"), &[format!("root=zfs:{name}"), format!("zfs={name}")])
         }
@@ -327,9 +327,10 @@ fn faults(prng: &mut Prng, machine: &Machine) -> Vec<Fault> {
 fn fault(prng: &mut Prng, machine: &Machine) -> Fault {
     // A boot makes some hundred calls.
     let anywhere = When::Call(usize::try_from(prng.below(500)).unwrap_or(0));
-    let slow = ["zfs TRYIMPORT", "zfs IMPORT", "zfs EXPORT", "mount", "zfs OBJSET_STATS", "zfs LOAD_KEY"];
-    let of_kind = |prng: &mut Prng| {
-        let kind = prng.pick("zfs POOL_CONFIGS", &slow).to_owned();
+    let slow = ["zfs IMPORT", "zfs EXPORT", "mount"];
+    let others = ["zfs IMPORT", "zfs EXPORT", "mount", "zfs OBJSET_STATS", "zfs LOAD_KEY", "zfs POOL_CONFIGS", "run"];
+    let of_kind = |prng: &mut Prng, kinds: &[&'static str]| {
+        let kind = prng.pick("zfs TRYIMPORT", kinds).to_owned();
         When::Kind(kind, usize::try_from(prng.below(4)).unwrap_or(0))
     };
     match prng.below(12) {
@@ -339,10 +340,10 @@ fn fault(prng: &mut Prng, machine: &Machine) -> Fault {
         }
         4..=6 => {
             let errno = prng.pick(libc::EIO, &[libc::ENXIO, libc::EBUSY, libc::EAGAIN, libc::ENOMEM]);
-            Fault { when: of_kind(prng), effect: Effect::Errno(errno) }
+            Fault { when: of_kind(prng, &others), effect: Effect::Errno(errno) }
         }
-        7 => Fault { when: of_kind(prng), effect: Effect::Late(Duration::from_secs(prng.below(60))) },
-        8 => Fault { when: of_kind(prng), effect: Effect::Never },
+        7 => Fault { when: of_kind(prng, &slow), effect: Effect::Late(Duration::from_secs(prng.below(60))) },
+        8 => Fault { when: of_kind(prng, &slow), effect: Effect::Never },
         9 => {
             let at = usize::try_from(prng.below(machine.devices.len() as u64)).unwrap_or(0);
             let name = machine.devices.get(at).map(|device| device.name.clone()).unwrap_or_default();

@@ -43,7 +43,10 @@ impl System for World {
     }
 
     fn mount(&self, source: &str, target: &Path, fstype: &str, flags: u64, data: &str) -> io::Result<()> {
-        self.enter("mount", &format!("{source} {} {fstype} {flags:#x} {data}", shown(target)))?;
+        // What needs no disk is neither late nor lost.
+        let pseudo = matches!(fstype, "devtmpfs" | "proc" | "sysfs" | "tmpfs" | "efivarfs");
+        let kind = if pseudo { "mount pseudo" } else { "mount" };
+        self.enter(kind, &format!("{source} {} {fstype} {flags:#x} {data}", shown(target)))?;
         let result = mounting::mount(self, source, target, fstype, flags, data);
         if let Err(e) = &result {
             self.state().note(false, &format!("  {e}"));
@@ -58,9 +61,12 @@ impl System for World {
 
     fn read(&self, path: &Path, limit: usize) -> io::Result<Vec<u8>> {
         self.enter("read", &shown(path))?;
-        let state = self.state();
-        let bytes = state.names.bytes(path)?;
-        Ok(bytes.iter().take(limit).copied().collect())
+        let mut state = self.state();
+        let bytes = state.names.bytes(path).map(|bytes| bytes.iter().take(limit).copied().collect());
+        if let Err(e) = &bytes {
+            state.note(false, &format!("  {e}"));
+        }
+        bytes
     }
 
     fn read_secret(&self, path: &Path, limit: usize) -> io::Result<Secret> {
@@ -218,7 +224,12 @@ impl System for World {
         self.enter("kmsg", "")?;
         let mut state = self.state();
         // The call itself is no news.
-        state.events.pop();
+        if state.events.last().is_some_and(|event| event.text == "kmsg") {
+            state.events.pop();
+        }
+        if record.is_empty() {
+            return Ok(());
+        }
         let text = record.trim_end();
         state.note(true, text.split_once('>').map_or(text, |(_, text)| text));
         Ok(())

@@ -267,6 +267,15 @@ impl World {
         self.state().names.mounts.clone()
     }
 
+    /// Whether reading this file failed, or it was not there.
+    pub fn unread(&self, path: &str) -> bool {
+        let state = self.state();
+        let call = format!("read {path}");
+        let mut events = state.events.iter();
+        let fault = |event: &Event| event.text.starts_with("fault: Errno") || event.text.starts_with("  ");
+        events.any(|event| event.text == call) && events.next().is_some_and(fault)
+    }
+
     /// Whether a scout runs.
     pub fn has_scout(&self) -> bool {
         self.state().scout.is_some()
@@ -323,6 +332,7 @@ impl State {
                 dev.put(&device.name, Node::Block(major, minor));
             }
             if let Some(sys) = self.names.tree(self.sys) {
+                sys.put(&format!("dev/block/{major}:{minor}"), Node::Dir);
                 sys.text(&format!("class/block/{}/dev", device.name), &format!("{major}:{minor}\n"));
                 sys.text(&format!("class/block/{}/size", device.name), &format!("{}\n", device.size / 512));
             }
@@ -337,9 +347,11 @@ impl State {
 
     /// A device goes, for ever.
     pub(super) fn goes(&mut self, name: &str) {
+        let mut number = (0, 0);
         if let Some(device) = self.machine.device(name) {
             device.leaves = Some(device.leaves.unwrap_or_default());
             device.arrives = Duration::MAX;
+            number = device.number;
         }
         self.there.remove(name);
         if let Some(dev) = self.names.tree(self.dev) {
@@ -347,6 +359,7 @@ impl State {
         }
         if let Some(sys) = self.names.tree(self.sys) {
             sys.take(&format!("class/block/{name}"));
+            sys.take(&format!("dev/block/{}:{}", number.0, number.1));
         }
     }
 
