@@ -1,5 +1,6 @@
 //! Which pool and which dataset.
 
+mod direct;
 mod obstacle;
 
 use super::facts::{Health, PoolFact};
@@ -8,6 +9,7 @@ use crate::image::ExpectedPool;
 use crate::order;
 use obstacle::{Obstacle, obstacle, skipped, warnings};
 
+pub use direct::{Labels, directly};
 pub use obstacle::{names, untouched};
 
 /// The pool and dataset to boot.

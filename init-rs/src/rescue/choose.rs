@@ -1,8 +1,8 @@
 //! The roots that could be booted, as a list to choose from.
 
 use super::Scene;
-use crate::cmdline::is_block_device;
 use super::talk::Talk;
+use crate::cmdline::is_block_device;
 use crate::plan::facts::{Dataset, PoolFact};
 use crate::plan::roots::{RootCandidate, candidates};
 use crate::plan::{from_zfs, names};

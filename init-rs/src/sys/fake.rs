@@ -176,5 +176,7 @@ macro_rules! log_of_linux {
 }
 pub(crate) use crate::otherwise_linux;
 
+mod machine;
 mod tree;
+pub(crate) use machine::{Machine, Said};
 pub(crate) use tree::Tree;
