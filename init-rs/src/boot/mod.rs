@@ -10,6 +10,7 @@ mod pools;
 pub mod program;
 mod ready;
 mod root;
+mod slow;
 mod snapshots;
 mod start;
 

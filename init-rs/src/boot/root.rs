@@ -1,6 +1,6 @@
 //! Steps with the root itself: asked for, checked, mounted; and the program to start in it.
 
-use super::{Boot, program};
+use super::{Boot, program, slow};
 use crate::plan::failure::{Code, Failure};
 use crate::plan::from_zfs;
 use crate::plan::next::Mount;
@@ -136,7 +136,10 @@ impl Boot<'_> {
         self.system.make_dirs(&self.new_root).map_err(|e| failed(&e))?;
         self.mounting = Some(self.phases.start("mount"));
         let start = self.system.now();
-        let result = self.system.mount(&source, &self.new_root, &fstype, step.options.flags, &step.options.data);
+        let result = {
+            let (what, options) = ((source.as_str(), self.new_root.as_path(), fstype.as_str()), &step.options);
+            slow::mount(self.system, self.log, what, options.flags, &options.data)
+        };
         result.map_err(|e| failed(&e))?;
         self.log.info(format!("mounted {} on / ({})", step.dataset, step.why));
         self.report.root = Some(step.dataset.clone());

@@ -65,7 +65,9 @@ impl<'a> Moment<'a> {
     pub(super) fn leave_others(self, found: &Found) -> Settled<()> {
         for (guid, import) in &self.facts.ours {
             let same = *guid == found.choice.guid;
-            if !same || (found.config.is_some() && import.read_only) {
+            // Imported before this attempt, and in another way than the request says.
+            let otherwise = found.config.is_none() && import.read_only && !self.request.import.read_only.value;
+            if !same || otherwise {
                 return Err(Next::Do(Step::Export { pool: import.pool.clone(), guid: *guid }));
             }
         }
