@@ -59,7 +59,11 @@ fn until_mounted(boot: &mut Boot<'_>) -> i32 {
             Next::Wait(wait) => boot.wait(&wait),
             Next::Mounted => {
                 if !boot.request.quiet() {
-                    println!(":: {} is the root ({})", boot.report.root.as_deref().unwrap_or(""), boot.request.root.why);
+                    println!(
+                        ":: {} is the root ({})",
+                        boot.report.root.as_deref().unwrap_or(""),
+                        boot.request.root.why
+                    );
                 }
                 return 0;
             }

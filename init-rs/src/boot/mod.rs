@@ -10,6 +10,7 @@ mod pools;
 pub mod program;
 mod ready;
 mod root;
+mod slow;
 mod snapshots;
 mod start;
 
@@ -181,12 +182,7 @@ impl<'a> Boot<'a> {
 
     /// What [`next`] decides from.
     fn moment(&self) -> Moment<'_> {
-        Moment {
-            request: &self.request,
-            hardware: &self.scout.hardware,
-            facts: &self.facts,
-            now: self.system.now(),
-        }
+        Moment { request: &self.request, hardware: &self.scout.hardware, facts: &self.facts, now: self.system.now() }
     }
 
     /// Hears the scout, at most for this time, and makes of the labels what they amount to.
@@ -198,11 +194,7 @@ impl<'a> Boot<'a> {
     fn perform(&mut self, step: Step) {
         self.waiting = None;
         self.steps += 1;
-        let result = if self.steps > STEPS_MAX {
-            Err(circles(&step))
-        } else {
-            self.step(step)
-        };
+        let result = if self.steps > STEPS_MAX { Err(circles(&step)) } else { self.step(step) };
         if let Err(failure) = result {
             self.fail(failure);
         }
@@ -252,11 +244,15 @@ impl<'a> Boot<'a> {
         let (since, told) = *self.waiting.get_or_insert((now, now));
         let due = if told == since { since + FIRST_STATUS } else { told + STATUS_EVERY };
         if now >= due {
-            let left = wait.until.map_or("no deadline".to_owned(), |until| {
-                format!("{} s left", until.saturating_sub(now).as_secs())
-            });
+            let left = wait
+                .until
+                .map_or("no deadline".to_owned(), |until| format!("{} s left", until.saturating_sub(now).as_secs()));
             let line = format!("waiting for {} ({left})", wait.what);
-            if now.saturating_sub(since) < STATUS_EVERY { self.log.info(line) } else { self.log.warn(line) }
+            if now.saturating_sub(since) < STATUS_EVERY {
+                self.log.info(line)
+            } else {
+                self.log.warn(line)
+            }
             self.waiting = Some((since, now));
             return;
         }

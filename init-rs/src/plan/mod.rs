@@ -35,11 +35,6 @@ pub struct Refusal {
 }
 
 /// A refusal from an error and what else there is to say.
-pub fn refusal_of(
-    problem: &dyn std::fmt::Display,
-    expected: &str,
-    found: Vec<String>,
-    advice: Vec<String>,
-) -> Refusal {
+pub fn refusal_of(problem: &dyn std::fmt::Display, expected: &str, found: Vec<String>, advice: Vec<String>) -> Refusal {
     Refusal { problem: problem.to_string(), expected: expected.to_owned(), found, advice }
 }
