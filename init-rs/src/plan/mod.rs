@@ -1,6 +1,7 @@
 //! Decisions, as pure functions over plain data: which pool, which dataset, which mounts in which order and why.
 
 pub mod candidates;
+pub mod declared;
 mod environments;
 pub mod facts;
 pub mod failure;
