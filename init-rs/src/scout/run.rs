@@ -286,8 +286,12 @@ impl Main {
 
     fn flush(&mut self) {
         let (messages, jobs) = self.state.take();
-        messages.into_iter().for_each(|message| self.tell(message));
-        jobs.into_iter().for_each(|job| self.readers.start(job));
+        for message in messages {
+            self.tell(message);
+        }
+        for job in jobs {
+            self.readers.start(job);
+        }
     }
 
     fn tell(&self, message: Message) {
