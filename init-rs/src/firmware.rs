@@ -82,3 +82,42 @@ impl Drop for Variables<'_> {
 fn file(name: &str) -> PathBuf {
     Path::new(VARIABLES).join(name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::fake::{Machine, Tree};
+
+    const NAME: &str = "X-1";
+
+    #[test]
+    fn data_stands_behind_the_attributes_and_the_mount_is_ours_to_undo() {
+        let machine = Machine::new(Tree::new().with("/sys/firmware/efi/efivars/X-1", "\u{7}\0\0\0data"));
+        assert!(present(&machine) && !present(&Machine::new(Tree::new())));
+        let variables = Variables::open(&machine).unwrap();
+        assert_eq!(variables.read(NAME).unwrap().as_deref(), Some(&b"data"[..]));
+        assert_eq!(variables.read("Y-2").unwrap(), None);
+        assert!(variables.remove(NAME).unwrap() && !variables.remove(NAME).unwrap());
+        drop(variables);
+        let mount = "mount efivarfs /sys/firmware/efi/efivars efivarfs 0xe";
+        assert_eq!(machine.calls(), [mount, "unmount /sys/firmware/efi/efivars lazily"]);
+    }
+
+    #[test]
+    fn what_is_mounted_already_stays_and_what_cannot_be_is_an_error() {
+        let refusing = |errno| Machine { refusals: Box::new(move |_| Some(errno)), ..Machine::new(Tree::new()) };
+        let busy = refusing(libc::EBUSY);
+        drop(Variables::open(&busy).unwrap());
+        assert_eq!(busy.calls().len(), 1, "no unmount");
+        assert!(Variables::open(&refusing(libc::ENODEV)).is_err());
+    }
+
+    #[test]
+    fn a_variable_is_stored_with_attributes() {
+        // make_mutable needs a file system with such flags; one that is not there yet needs none.
+        let tree = Tree::new().with("/sys/firmware/efi/efivars/other", "");
+        let machine = Machine::new(tree);
+        Variables::open(&machine).unwrap().write(NAME, &[3]).unwrap();
+        assert_eq!(machine.tree.text("/sys/firmware/efi/efivars/X-1").as_bytes(), [7, 0, 0, 0, 3]);
+    }
+}

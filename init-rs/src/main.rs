@@ -1,4 +1,4 @@
-//! `taproot-init`: PID 1 of the initramfs, its scout, a hook in another tool's, or an applet of the rescue shell by name.
+//! `taproot-init`: PID 1 of the initramfs, a hook in another tool's, or an applet of the rescue shell by name.
 //!
 //! Rust's own start-up aborts when fds 0 to 2 are closed and `/dev/null` is missing, which is how the kernel starts an
 //! init without a console; so `main` is the C one.

@@ -10,6 +10,7 @@ mod pools;
 pub mod program;
 mod ready;
 mod root;
+mod slow;
 mod snapshots;
 mod start;
 
@@ -20,7 +21,7 @@ use crate::plan::next::facts::{Asked, Attempt, Facts, Note};
 use crate::plan::next::{Moment, Next, Step, Wait, next};
 use crate::report::boot::BootReport;
 use crate::report::log::Log;
-use crate::report::phases::{Phases, seconds};
+use crate::report::phases::{Phases, Running, seconds};
 use crate::rescue as person;
 use crate::scout::Scout;
 use crate::sys::System;
@@ -77,6 +78,8 @@ struct Boot<'a> {
     /// The wait under way: since when, and when it was last told of.
     waiting: Option<(Duration, Duration)>,
     steps: u32,
+    /// The phase from the root's mount to the last one.
+    mounting: Option<Running<'a>>,
     /// Arguments for the new root's init.
     args: Vec<OsString>,
 }
@@ -157,6 +160,7 @@ impl<'a> Boot<'a> {
             patience: None,
             waiting: None,
             steps: 0,
+            mounting: None,
             args: Vec::new(),
         }
     }
@@ -268,6 +272,7 @@ impl<'a> Boot<'a> {
         self.keyring.forget();
         self.waiting = None;
         self.steps = 0;
+        self.mounting = None;
         self.facts.attempt = Attempt { began: now, last_step: now, ..Attempt::default() };
         // What could not be read, or not be found, is looked at again.
         if self.facts.note == Note::Unreadable {

@@ -2,10 +2,10 @@
 //! nobody is to be asked - another attempt, a restart or the end.
 
 use super::{Boot, End, person};
-use crate::cmdline::{Decided, OnFailure, Stage};
+use crate::cmdline::{self, Decided, OnFailure, Stage};
 use crate::firmware::{self, Variables};
 use crate::plan::failure::Failure;
-use crate::plan::next::facts::{Asked, Import};
+use crate::plan::next::facts::{Asked, Import, Note, Resume};
 use crate::plan::next::{Question, Recovery, recover};
 use crate::plan::roots;
 use crate::rescue::attempts::{self, Counter, Failed, Next};
@@ -140,10 +140,33 @@ impl Boot<'_> {
                 self.again();
             }
             Decision::Boot(name) => self.choose(&name, "chosen at the rescue prompt"),
+            Decision::Cmdline(words) => self.take_words(&words),
             Decision::Reboot => return self.restart(),
             Decision::PowerOff => return self.power_off(),
         }
         None
+    }
+
+    /// Begins again as if the kernel command line said this. What the words have done already, options of modules that are
+    /// loaded for one, stays.
+    fn take_words(&mut self, words: &str) {
+        self.log.info(format!("the next attempt has these words, typed at the rescue prompt: {words}"));
+        let mut request = cmdline::parse(format!("{} {words}", self.image.cmdline).as_bytes());
+        for note in request.problems.iter().chain(&request.notes) {
+            self.log.warn(format!("{}: {}", note.word, note.message));
+        }
+        super::start::hostid(self.system, &mut request, self.log);
+        self.report.request = Some(request.clone());
+        let facts = &mut self.facts;
+        facts.begin = Some(Asked::of(&request));
+        facts.fallbacks_taken = 0;
+        facts.offered = false;
+        facts.stopped.clear();
+        facts.disks.generation = None;
+        // The words decide anew what of these is asked for.
+        (facts.zfs, facts.note, facts.resume) = (None, Note::default(), Resume::default());
+        self.request = request;
+        self.begin_anew();
     }
 
     fn restart(&mut self) -> Option<End> {
@@ -241,7 +264,7 @@ impl Boot<'_> {
                 let line = format!("attempt {failed} of {limit} failed; the next one in {delay_s} s");
                 self.log.warn(&line);
                 person::print(self.system, &format!("taproot: {line}\n"));
-                self.system.sleep(delay);
+                attempts::count_down(self.system, "trying again", delay, Decision::Retry);
                 self.again();
                 return None;
             }

@@ -5,6 +5,7 @@ use crate::devices::known::Reading;
 use crate::plan::candidates;
 use crate::plan::facts::{Health, PoolFact};
 use crate::plan::failure::{Code, Failure};
+use crate::plan::next::SLOW;
 use crate::plan::next::facts::{Found, Import, Watched, ZfsModule};
 use crate::plan::refusal_of;
 use crate::plan::select::Choice;
@@ -21,8 +22,10 @@ const UNDRIVEN_PATIENCE: Duration = Duration::from_secs(2);
 impl Boot<'_> {
     /// What is done with pools, without the disks that do not answer: opening one would hold up the kernel, and us.
     fn with_pools<T>(&self, work: impl FnOnce(Pools<'_>) -> T) -> T {
-        let waiting = self.scout.hardware.devices.values().filter(|d| d.content == Reading::Waiting);
-        let silent: Vec<String> = waiting.map(|d| d.node.clone()).collect();
+        let now = self.system.now();
+        let devices = self.scout.hardware.devices.values().filter(|d| d.content == Reading::Waiting);
+        let silent = devices.filter(|d| now.saturating_sub(d.since) >= SLOW);
+        let silent: Vec<String> = silent.map(|d| d.node.clone()).collect();
         work(Pools::new(self.system, self.log, self.phases).without(&silent))
     }
 

@@ -10,6 +10,7 @@ impl Boot<'_> {
     /// The last step: failed boots are forgotten, what was borrowed is given back, secrets and the scout end, the record is
     /// written.
     pub(super) fn get_ready(&mut self) {
+        self.mounting = None;
         self.forget_failures();
         self.keyring.forget();
         self.keyring.wipe_image_files(self.system);

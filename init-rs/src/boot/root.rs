@@ -1,6 +1,6 @@
 //! Steps with the root itself: asked for, checked, mounted; and the program to start in it.
 
-use super::{Boot, program};
+use super::{Boot, program, slow};
 use crate::plan::failure::{Code, Failure};
 use crate::plan::from_zfs;
 use crate::plan::next::Mount;
@@ -134,10 +134,12 @@ impl Boot<'_> {
         let name = step.dataset.clone();
         let failed = |e: &std::io::Error| not_mounted(&name, e.raw_os_error(), &e.to_string());
         self.system.make_dirs(&self.new_root).map_err(|e| failed(&e))?;
-        let phase = self.phases.start("mount root");
+        self.mounting = Some(self.phases.start("mount"));
         let start = self.system.now();
-        let result = self.system.mount(&source, &self.new_root, &fstype, step.options.flags, &step.options.data);
-        drop(phase);
+        let result = {
+            let (what, options) = ((source.as_str(), self.new_root.as_path(), fstype.as_str()), &step.options);
+            slow::mount(self.system, self.log, what, options.flags, &options.data)
+        };
         result.map_err(|e| failed(&e))?;
         self.log.info(format!("mounted {} on / ({})", step.dataset, step.why));
         self.report.root = Some(step.dataset.clone());
@@ -157,6 +159,7 @@ impl Boot<'_> {
 
     /// The program to hand over to, as a path inside the new root.
     pub(super) fn find_init(&mut self, root: &str) -> Result<(), Failure> {
+        self.mounting = None;
         let wanted = self.request.init.as_ref().map(|i| i.value.as_str());
         let tried: Vec<&str> = wanted.map_or_else(|| INITS.to_vec(), |w| vec![w]);
         let mut found = Vec::new();

@@ -41,6 +41,10 @@ fn snap(r: &Request, name: &str) -> bool {
     r.snapshot.as_ref().is_some_and(|s| s.value == name)
 }
 
+fn is_device(r: &Request, spec: &str) -> bool {
+    !r.ours && r.root.value == Selector::Device(spec.into()) && r.problems.is_empty()
+}
+
 fn unusable(r: &Request) -> bool {
     matches!(r.root.value, Selector::Unusable(_)) && r.problems.len() == 1
 }
@@ -130,9 +134,12 @@ const ROWS: &[Row] = &[
     row("dracut", "", "bootfs of a pool", auto, ""),
     row("dracut", "root=", "bootfs of a pool", auto, ""),
     row("archzfs", "", "nothing to mount, shell", auto, "dracut's meaning; an image for ZFS is asked to boot ZFS"),
-    row("mkinitcpio", "root=UUID=1-2", "this block device", |r| unusable(r) && !r.ours, "no root of ours; as a hook, taproot steps aside"),
-    row("mkinitcpio", "root=/dev/sda1", "this block device", |r| unusable(r) && !r.ours, "as above"),
-    row("mkinitcpio", "root=LABEL=x rootfstype=ext4", "this block device", |r| unusable(r) && !r.ours, "as above"),
+    row("mkinitcpio", "root=UUID=1-2", "this block device", |r| is_device(r, "UUID=1-2"), "as a hook, taproot steps aside"),
+    row("mkinitcpio", "root=/dev/sda1", "this block device", |r| is_device(r, "/dev/sda1"), "as above"),
+    row("mkinitcpio", "root=LABEL=x rootfstype=ext4", "this block device", |r| is_device(r, "LABEL=x") && r.root_fstype.as_ref().is_some_and(|t| t.value == ["ext4"]), "as above"),
+    row("kernel", "root=8:2", "this block device", |r| is_device(r, "8:2"), ""),
+    row("kernel", "root=/dev/nfs", "a root on the network", |r| unusable(r) && !r.ours, "not ours"),
+    row("debian", "root=PARTUUID=1 fsck.mode=force fsckfix", "checked and repaired", |r| is_device(r, "PARTUUID=1") && r.fsck.mode.value == Fsck::Force && r.fsck.repair.value == Repair::Yes, ""),
     row("all", "root=zfs=p/d", "no ZFS root", |r| unusable(r) && r.ours, "a slip: refused with the right spelling"),
     row("dracut", "root=/dev/sda1 rootfstype=zfs", "dataset called /dev/sda1", |r| unusable(r) && r.ours, "impossible name: refused"),
     // zfs=
@@ -266,7 +273,8 @@ const ROWS: &[Row] = &[
     row("dracut", "rd.shell=0 rd.emergency=poweroff", "power off instead of a shell", |r| fails(r, OnFailure::PowerOff(Duration::from_secs(10))), ""),
     row("dracut", "rd.emergency=halt rd.shell=0", "halt instead of a shell", |r| fails(r, OnFailure::PowerOff(Duration::from_secs(10))), "powered off: a halted machine helps nobody"),
     row("dracut", "rd.debug", "trace", |r| level(r, 10) && r.module_options.is_empty(), "everything is logged; there is no script to trace"),
-    row("dracut", "rd.retry=5 rd.timeout=0 rd.info rd.hostonly=0 rd.cmdline=ask rd.skipfsck rootfallback=x", "dracut's own queue", nothing, "taproot.wait and taproot.fallback are ours"),
+    row("dracut", "rd.skipfsck", "no checks", |r| r.fsck.mode.value == Fsck::Skip, ""),
+    row("dracut", "rd.retry=5 rd.timeout=0 rd.info rd.hostonly=0 rd.cmdline=ask rootfallback=x", "dracut's own queue", nothing, "taproot.wait and taproot.fallback are ours"),
     row("dracut", "rd.driver.blacklist=x rd.luks=0 rd.lvm=0 rd.md=0 rd.auto", "other storage below", nothing, "modprobe.blacklist= works"),
     // 1.6 mkinitcpio
     row("mkinitcpio", "rw", "mount writable", |r| r.read_only.as_ref().is_some_and(|ro| !ro.value), ""),

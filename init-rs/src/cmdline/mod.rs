@@ -20,6 +20,7 @@ use std::time::Duration;
 
 pub use describe::{Setting, settings};
 pub use parse::parse;
+pub use root::is_block_device;
 pub use settings::{
     Fsck, FsckSettings, HostidPolicy, ImportSettings, KeyFile, KeySettings, MountSettings, OnFailure, Repair,
     RescueSettings, ResumeSettings, SnapshotSettings, Stage, Which,

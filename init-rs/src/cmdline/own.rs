@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::defaults::DEGRADED;
 use super::known;
 use super::parse::RESTART_DELAY;
-use super::root::spaces;
+use super::root::{is_block_device, spaces};
 use super::state::State;
 use super::values::{boolean, hostid, is_off, key_file, list, number, seconds, seconds_or_forever};
 use super::{Decided, HostidPolicy, KeyFile, OnFailure, Which, Word};
@@ -35,8 +35,11 @@ impl State {
                 true
             }
             ("fallback", Some(v)) => {
-                let roots = self.names(word, v);
-                self.request.fallback.extend(roots.into_iter().map(|root| Decided::new(root, why)));
+                for root in list(v) {
+                    let roots =
+                        if is_block_device(root) { vec![root.to_owned()] } else { self.names(word, root) };
+                    self.request.fallback.extend(roots.into_iter().map(|root| Decided::new(root, why)));
+                }
                 true
             }
             ("log", Some(v)) => set(&mut self.level.own, level(v), why),

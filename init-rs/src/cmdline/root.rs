@@ -189,7 +189,7 @@ fn foreign(value: &str, unmarked: bool) -> Asked {
 }
 
 /// Whether a value names a block device that can be there before any pool is imported.
-fn is_block_device(value: &str) -> bool {
+pub fn is_block_device(value: &str) -> bool {
     let never = ["/dev/nfs", "/dev/cifs", "/dev/root", "/dev/ram", "/dev/zvol/", "/dev/zd"];
     Wanted::parse(value).is_some() && !never.iter().any(|prefix| value.starts_with(prefix))
 }

@@ -3,7 +3,7 @@
 use super::environments::Environments;
 use super::facts::{CanMount, Dataset, Kind};
 use super::names;
-use crate::cmdline::{Decided, Request, Selector};
+use crate::cmdline::{Decided, Request, Selector, is_block_device};
 
 /// A dataset that could be booted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,9 +39,15 @@ pub fn candidates(all: &[Dataset], bootfs: Option<&str>, current: Option<&str>) 
     all.iter().filter(|d| d.kind == Kind::Filesystem).filter_map(candidate).collect()
 }
 
-/// Makes `name` (`pool/dataset` or `pool/dataset@snapshot`) the wanted root. What was asked to be done to the root that
+/// Makes `name` (`pool/dataset`, `pool/dataset@snapshot`, or a block device such as `UUID=...`) the wanted root. What was asked to be done to the root that
 /// the command line named (roll it back, take a snapshot of it) is not done to this one.
 pub fn ask_for(request: &mut Request, name: &str, why: &str) -> Result<(), String> {
+    if is_block_device(name) {
+        request.root = Decided::new(Selector::Device(name.to_owned()), why);
+        request.snapshot = None;
+        nothing_with_snapshots(request, why);
+        return Ok(());
+    }
     let (dataset, snapshot) = name.split_once('@').map_or((name, None), |(d, s)| (d, Some(s)));
     names::check(dataset).map_err(|e| format!("{dataset:?}: {e}"))?;
     if let Some(snapshot) = snapshot
@@ -52,11 +58,15 @@ pub fn ask_for(request: &mut Request, name: &str, why: &str) -> Result<(), Strin
     let pool = names::pool_of(dataset).to_owned();
     request.root = Decided::new(Selector::Dataset { pool, dataset: dataset.to_owned() }, why);
     request.snapshot = snapshot.map(|s| Decided::new(s.to_owned(), why));
+    nothing_with_snapshots(request, why);
+    Ok(())
+}
+
+fn nothing_with_snapshots(request: &mut Request, why: &str) {
     request.snapshots.rollback = Decided::new(false, why);
     request.snapshots.rollback_to = None;
     request.snapshots.take = None;
     request.snapshots.clone = None;
-    Ok(())
 }
 
 #[cfg(test)]

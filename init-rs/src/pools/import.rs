@@ -46,7 +46,7 @@ impl Pools<'_> {
         if request.read_only {
             properties.set("readonly", Value::U64(1));
         }
-        let flags = ImportFlags { missing_log: request.missing_log, checkpoint: request.rewind };
+        let flags = ImportFlags { missing_log: request.missing_log, checkpoint: request.rewind, ..Default::default() };
         let work = Work { what: "importing", pool, guid };
         let hidden = self.hide(config);
         let result = self.phases.time("import", || {
@@ -58,7 +58,7 @@ impl Pools<'_> {
 }
 
 /// The words for a refusal: errno and what `load_info` of the reply adds.
-fn explain(pool: &str, errno: i32, info: Option<&NvList>) -> ImportError {
+pub(super) fn explain(pool: &str, errno: i32, info: Option<&NvList>) -> ImportError {
     let empty = NvList::new();
     let info = info.unwrap_or(&empty);
     let missing = judge::missing_vdevs(info);

@@ -14,10 +14,7 @@ use std::collections::BTreeMap;
 impl Pools<'_> {
     /// Has the kernel open a candidate. With multihost protection this takes 25 s, which the log tells.
     pub fn open(&self, candidate: &mut Candidate, aux: &[Aux]) -> Opened {
-        let changes = self.leaf_paths(candidate);
-        if !changes.is_empty() {
-            candidate.set_paths(&changes);
-        }
+        self.settle_paths(candidate);
         self.link_aux(aux);
         let (name, devices) = (candidate.name.clone(), devices(candidate));
         let work = Work { what: "opening", pool: &name, guid: candidate.guid };
@@ -43,6 +40,14 @@ impl Pools<'_> {
         tried
     }
 
+    /// Has each found leaf opened at its recorded path, or where it is.
+    pub(super) fn settle_paths(&self, candidate: &mut Candidate) {
+        let changes = self.leaf_paths(candidate);
+        if !changes.is_empty() {
+            candidate.set_paths(&changes);
+        }
+    }
+
     /// The path to import each found leaf with, for those where the recorded one does not do.
     fn leaf_paths(&self, candidate: &Candidate) -> BTreeMap<u64, String> {
         let mut changes = BTreeMap::new();
@@ -59,12 +64,14 @@ impl Pools<'_> {
 
     /// Makes the recorded paths of spares and caches lead to them, where their labels tell the path: the kernel opens those
     /// that the pool itself lists, one after another, and waits for each path that leads nowhere.
-    fn link_aux(&self, aux: &[Aux]) {
+    /// Whether all of them will be found there.
+    pub(super) fn link_aux(&self, aux: &[Aux]) -> bool {
+        let mut all = true;
         for Aux { device, recorded_path, .. } in aux {
-            if let Some(recorded) = recorded_path {
-                paths::ensure(self.system, Some(recorded), device);
-            }
+            let recorded = recorded_path.as_deref();
+            all &= recorded.is_some() && paths::ensure(self.system, recorded, device) == LeafPath::Keep;
         }
+        all
     }
 }
 

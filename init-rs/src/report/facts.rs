@@ -3,7 +3,6 @@
 
 use super::json::Json;
 use crate::image::ExpectedPool;
-use crate::order;
 use crate::plan::facts::{CanMount, Dataset, Kind, Mountpoint};
 use crate::plan::fstab::FstabEntry;
 use crate::plan::names;
@@ -20,7 +19,7 @@ pub(super) fn datasets(all: &[Dataset], root: Option<&str>) -> (Json, Json) {
     if left_out > 0 {
         // The root itself first: without it nothing can be decided again.
         let place = |d: &Dataset| (root != Some(d.name.as_str()), !near(d));
-        order::sort_by(&mut written, |a, b| place(a).cmp(&place(b)));
+        written.sort_by_key(|d| place(d));
         written.truncate(MOST_DATASETS);
     }
     (Json::list(&written, |d| dataset(d)), Json::Int(i64::try_from(left_out).unwrap_or(i64::MAX)))

@@ -46,7 +46,7 @@ pub fn run(system: &Arc<dyn System>, args: &[String]) -> i32 {
             eprintln!("mount: {BUSYBOX}: {error}");
             return 1;
         }
-        _ if words::find(&name).is_some_and(|w| w.place == Place::Both) => return word(system, &name, &rest),
+        _ if words::find(&name).is_some_and(|w| w.place != Place::Prompt) => return word(system, &name, &rest),
         _ => {
             eprintln!("taproot-init: unknown word {name:?}\n{USAGE}{}", help());
             return 2;
@@ -56,7 +56,7 @@ pub fn run(system: &Arc<dyn System>, args: &[String]) -> i32 {
 }
 
 fn help() -> String {
-    words::help(|w| w.place == Place::Both)
+    words::help(|w| w.place != Place::Prompt)
 }
 
 /// Whether the arguments of `mount` are `DATASET [DIR]`.
@@ -79,7 +79,7 @@ fn word(system: &Arc<dyn System>, name: &str, rest: &[&str]) -> i32 {
     line.extend(system.read(Path::new("/proc/cmdline"), CMDLINE_MAX).unwrap_or_default());
     let request = cmdline::parse(&line);
     let talk = Talk::on(&**system, Terminals::Own);
-    let hands = RefCell::new(hands::Nothing::default());
+    let hands = RefCell::new(hands::Own::new(&**system, &log));
     let phases = Phases::new(Arc::clone(system));
     let mut desk =
         Desk { system: &**system, log: &log, phases: &phases, hands: &hands, talk, request, pools: &[], stopped: true };

@@ -2,6 +2,7 @@
 
 use super::Scene;
 use super::talk::Talk;
+use crate::cmdline::is_block_device;
 use crate::plan::facts::{Dataset, PoolFact};
 use crate::plan::roots::{RootCandidate, candidates};
 use crate::plan::{from_zfs, names};
@@ -51,6 +52,9 @@ fn list(roots: &[RootCandidate], mark: Option<&str>) -> String {
 /// Whether this can be the name of a root, or of a snapshot of one. Asked before the boot begins again: by then nobody is
 /// there to type another.
 pub(super) fn check(name: &str) -> Result<(), String> {
+    if is_block_device(name) {
+        return Ok(());
+    }
     let (dataset, snapshot) = name.split_once('@').map_or((name, None), |(dataset, short)| (dataset, Some(short)));
     names::check(dataset).map_err(|e| format!("{name:?} is not a dataset name: {e}"))?;
     match snapshot {

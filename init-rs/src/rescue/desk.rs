@@ -15,7 +15,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Files shown by `cat` are cut here: a prompt is no pager.
-const SHOWN: usize = 64 << 10;
+pub(super) const SHOWN: usize = 64 << 10;
 /// As much of our own records is shown a page at a time.
 const LOGGED: usize = 4 << 20;
 /// Where `mount` mounts without a second word.
@@ -84,6 +84,8 @@ impl Desk<'_> {
             "key" => key::run(self, &all),
             "mount" => self.mount(first, rest.get(1).copied()),
             "boot" => return self.boot(&all),
+            "cmdline" if all.is_empty() => self.file("/proc/cmdline", false),
+            "cmdline" => return Outcome::Decided(Decision::Cmdline(all)),
             "retry" => return Outcome::Decided(Decision::Retry),
             "wait" => return self.wait(first),
             "continue" if self.stopped => return Outcome::Decided(Decision::Continue),
@@ -207,63 +209,5 @@ impl Desk<'_> {
         })?;
         self.talk.say(&format!("{dataset} is mounted on {dir}\n"));
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::hands::tests::Scripted;
-    use super::super::talk::tests::Said;
-    use super::*;
-    use crate::cmdline;
-    use crate::sys::fake::Tree;
-    use std::sync::Arc;
-
-    /// What a word answers in a system with these files.
-    fn answer(tree: Tree, name: &str, rest: &[&str]) -> (Outcome, String) {
-        let system: Arc<dyn System> = Arc::new(tree);
-        let log = Log::new(Arc::clone(&system));
-        let phases = Phases::new(Arc::clone(&system));
-        let hands = RefCell::new(Scripted::default());
-        let said = Said::default();
-        let talk = Talk::with(Box::new(said.clone()));
-        let request = cmdline::parse(b"");
-        let mut desk = Desk {
-            system: &*system,
-            log: &log,
-            phases: &phases,
-            hands: &hands,
-            talk,
-            request,
-            pools: &[],
-            stopped: false,
-        };
-        let outcome = desk.answer(name, rest);
-        (outcome, said.text())
-    }
-
-    #[test]
-    fn files_are_shown_up_to_a_limit() {
-        let cat = |text: &str| answer(Tree::new().with("/etc/x", text), "cat", &["/etc/x"]);
-        assert_eq!(cat("one\ntwo"), (Outcome::Done, "one\ntwo\n".to_owned()));
-        assert_eq!(cat(&"x".repeat(SHOWN)).1.len(), SHOWN + 1);
-        let long = cat(&"x".repeat(SHOWN + 1)).1;
-        assert!(long.ends_with(&format!("x\n[the first {SHOWN} bytes]\n")), "{}", long.len());
-        let (outcome, text) = answer(Tree::new().with("/etc/x", ""), "cat", &["/etc"]);
-        assert!(outcome == Outcome::Failed && text.starts_with("cat: /etc: expected a file"), "{text}");
-        let listed = answer(Tree::new().with("/etc/b", "").with("/etc/a", ""), "ls", &["/etc"]);
-        assert_eq!(listed, (Outcome::Done, "a  b\n".to_owned()));
-    }
-
-    #[test]
-    fn words_that_need_nothing_or_cannot_be() {
-        let devices = answer(Tree::new(), "devices", &[]).1;
-        assert!(devices.starts_with("no block device at all"), "{devices}");
-        assert_eq!(answer(Tree::new(), "wait", &["90"]).0, Outcome::Decided(Decision::Wait(Duration::from_secs(90))));
-        assert_eq!(answer(Tree::new(), "wait", &["0"]).0, Outcome::Failed);
-        let (outcome, text) = answer(Tree::new(), "continue", &[]);
-        assert!(outcome == Outcome::Failed && text.contains("`retry` tries again"), "{text}");
-        let (outcome, text) = answer(Tree::new(), "export", &["tank"]);
-        assert!(outcome == Outcome::Failed && text.starts_with("export: "), "{text}");
     }
 }

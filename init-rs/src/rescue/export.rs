@@ -3,7 +3,7 @@
 use super::desk::Desk;
 use super::mounted::{self, Mounted};
 use crate::image::CONFIG_PATH;
-use crate::pools::waits;
+use crate::pools::{Pools, waits};
 use crate::zfs::ioctl::Zfs;
 use std::path::{Path, PathBuf};
 
@@ -33,7 +33,7 @@ pub(super) fn run(desk: &mut Desk<'_>, pool: &str) -> Result<(), String> {
         })?;
         desk.log.info(format!("{} is unmounted, to export pool {pool}", target.display()));
     }
-    Zfs::new(desk.system).export(pool).map_err(|e| e.to_string())?;
+    Pools::new(desk.system, desk.log, desk.phases).export(pool).map_err(|e| e.to_string())?;
     desk.talk.say(&format!("pool {pool} is exported\n"));
     Ok(())
 }

@@ -18,10 +18,21 @@ const MODULE_PATIENCE: Duration = Duration::from_secs(10);
 /// Between two lines that say what is awaited.
 const STATUS_EVERY: Duration = Duration::from_secs(5);
 
+/// A wait shorter than this was none.
+const IDLE: Duration = Duration::from_millis(1);
+/// Between two looks where waiting does not work.
+const TURN: Duration = Duration::from_millis(100);
+/// Pieces of news taken in at once.
+const BURST: usize = 10_000;
+
 /// The scout, or what stands for it.
 pub trait Hands {
     /// What is known now.
     fn hardware(&self) -> &Hardware;
+    /// The device that is meant.
+    fn find(&self, wanted: &Wanted) -> Option<&Device> {
+        self.hardware().find(wanted)
+    }
     /// Waits at most this long for news; whether there were any.
     fn hear(&mut self, patience: Duration) -> bool;
     /// Loads a module that is packed, with what it needs, and waits at most this long. Others may be built in: use tells.
@@ -31,6 +42,9 @@ pub trait Hands {
 impl Hands for Scout<'_> {
     fn hardware(&self) -> &Hardware {
         &self.hardware
+    }
+    fn find(&self, wanted: &Wanted) -> Option<&Device> {
+        Scout::find(self, wanted)
     }
     fn hear(&mut self, patience: Duration) -> bool {
         Scout::hear(self, patience)
@@ -44,6 +58,9 @@ impl<T: Hands> Hands for &mut T {
     fn hardware(&self) -> &Hardware {
         (**self).hardware()
     }
+    fn find(&self, wanted: &Wanted) -> Option<&Device> {
+        (**self).find(wanted)
+    }
     fn hear(&mut self, patience: Duration) -> bool {
         (**self).hear(patience)
     }
@@ -52,24 +69,46 @@ impl<T: Hands> Hands for &mut T {
     }
 }
 
-/// Nobody: no device is known, and no module is loaded.
-#[derive(Debug)]
-pub struct Nothing(Hardware);
+/// A scout of one's own, started when a word first needs it: it reads every disk that is there. It loads nothing but what is
+/// asked for.
+pub(super) struct Own<'a> {
+    system: &'a dyn System,
+    log: &'a Log,
+    scout: Option<Scout<'a>>,
+    nothing: Hardware,
+}
 
-impl Default for Nothing {
-    fn default() -> Self {
-        Self(Hardware { settled: true, ..Hardware::default() })
+impl<'a> Own<'a> {
+    pub(super) fn new(system: &'a dyn System, log: &'a Log) -> Self {
+        Self { system, log, scout: None, nothing: Hardware::default() }
+    }
+
+    fn scout(&mut self) -> &mut Scout<'a> {
+        self.scout.get_or_insert_with(|| Scout::start(self.system, false, self.log))
     }
 }
 
-impl Hands for Nothing {
+impl Hands for Own<'_> {
     fn hardware(&self) -> &Hardware {
-        &self.0
+        self.scout.as_ref().map_or(&self.nothing, |scout| &scout.hardware)
     }
-    fn hear(&mut self, _: Duration) -> bool {
-        false
+    fn find(&self, wanted: &Wanted) -> Option<&Device> {
+        self.scout.as_ref()?.find(wanted)
     }
-    fn load(&mut self, _: &str, _: Duration) {}
+    fn hear(&mut self, patience: Duration) -> bool {
+        self.scout().hear(patience)
+    }
+    fn load(&mut self, module: &str, patience: Duration) {
+        let _ = self.scout().wait_module(module, patience);
+    }
+}
+
+impl Drop for Own<'_> {
+    fn drop(&mut self) {
+        if let Some(scout) = &mut self.scout {
+            scout.stop();
+        }
+    }
 }
 
 /// Loads those of these modules that are packed.
@@ -83,7 +122,20 @@ pub(super) fn load(hands: &RefCell<dyn Hands + '_>, modules: &[&str]) {
 /// Takes in what has happened meanwhile.
 pub(super) fn catch_up(hands: &RefCell<dyn Hands + '_>) {
     let mut hands = hands.borrow_mut();
-    while hands.hear(Duration::ZERO) {}
+    // Not for ever, should there always be more.
+    for _ in 0..BURST {
+        if !hands.hear(Duration::ZERO) {
+            return;
+        }
+    }
+}
+
+/// Waits for news. Where nobody can bring any, time must pass all the same.
+fn listen(system: &dyn System, hands: &mut (dyn Hands + '_), patience: Duration) {
+    let before = system.now();
+    if !hands.hear(patience) && system.now().saturating_sub(before) < IDLE {
+        system.sleep(patience.min(TURN));
+    }
 }
 
 /// Hears until each device has answered, or has had its time: one that is silent for long is not waited for again.
@@ -102,8 +154,15 @@ pub(super) fn read_all(system: &dyn System, hands: &RefCell<dyn Hands + '_>) {
         let settling = began.saturating_add(SETTLING).saturating_sub(now);
         let settling = Some(settling).filter(|left| !hardware.settled && !left.is_zero());
         let Some(left) = reading.max(settling) else { return };
-        hands.hear(left);
+        listen(system, &mut *hands, left);
     }
+}
+
+/// Nodes of the devices that have had their time to answer and did not.
+pub(super) fn silent(system: &dyn System, hardware: &Hardware) -> Vec<String> {
+    let now = system.now();
+    let silent = |device: &&Device| device.content == Reading::Waiting && now.saturating_sub(device.since) >= PATIENCE;
+    hardware.devices.values().filter(silent).map(|device| device.node.clone()).collect()
 }
 
 /// The device that a key file is on, waited for at most this long. What is awaited is told.
@@ -119,7 +178,7 @@ pub(super) fn find(
     let mut told: Option<Duration> = None;
     let mut hands = hands.borrow_mut();
     loop {
-        if let Some(device) = hands.hardware().find(wanted) {
+        if let Some(device) = hands.find(wanted) {
             let kind = device.superblock().map(|superblock| superblock.kind.clone());
             return Some(KeyDevice { node: device.node.clone(), kind });
         }
@@ -133,7 +192,7 @@ pub(super) fn find(
             let left = if wait == Duration::MAX { String::new() } else { format!(" ({} s left)", left.as_secs()) };
             log.warn(format!("waiting for {wanted} with the key file{left}"));
         }
-        hands.hear(left.min(STATUS_EVERY));
+        listen(system, &mut *hands, left.min(STATUS_EVERY));
     }
 }
 
@@ -142,6 +201,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::devices::known::{Content, Superblock, Zfs};
     use crate::devices::swap;
+    use crate::sys::fake::{Machine, Tree};
     use crate::sys::linux::Linux;
     use std::sync::Arc;
 
@@ -212,6 +272,42 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn where_nobody_tells_anything_time_passes_all_the_same() {
+        struct Deaf(Hardware);
+        impl Hands for Deaf {
+            fn hardware(&self) -> &Hardware {
+                &self.0
+            }
+            fn hear(&mut self, _: Duration) -> bool {
+                false
+            }
+            fn load(&mut self, _: &str, _: Duration) {}
+        }
+        let machine = Machine::new(Tree::new());
+        let hands = RefCell::new(Deaf(Hardware::default()));
+        read_all(&machine, &hands);
+        assert_eq!(machine.now(), SETTLING);
+        let log = Log::new(Arc::new(Linux::new()));
+        assert_eq!(find(&machine, &log, &hands, &Wanted::Label("x".into()), Duration::from_secs(11)), None);
+        assert_eq!(machine.now(), SETTLING + Duration::from_secs(11));
+        assert_eq!(log.text().matches("waiting for LABEL=x").count(), 3);
+    }
+
+    #[test]
+    fn a_scout_of_ones_own_is_started_when_a_word_needs_it() {
+        let machine = Machine::new(Tree::new());
+        let log = Log::new(Arc::new(Linux::new()));
+        drop(Own::new(&machine, &log));
+        assert!(machine.calls().is_empty());
+        let own = RefCell::new(Own::new(&machine, &log));
+        read_all(&machine, &own);
+        load(&own, &["vfat"]);
+        assert_eq!(machine.calls(), ["scout --no-modules"]);
+        assert!(own.borrow().hardware().devices.is_empty() && machine.now() < SETTLING);
+        assert!(log.text().contains("could not be started"), "{}", log.text());
+    }
+
+    #[test]
     fn only_devices_that_are_new_are_waited_for() {
         let system = Linux::new();
         let silent = Device { content: Reading::Waiting, ..device("sda", "", "") };
@@ -225,5 +321,6 @@ pub(crate) mod tests {
         hands.borrow_mut().coming = vec![device("sda", "ext4", "")];
         read_all(&system, &hands);
         assert_eq!(hands.borrow().coming.len(), 1, "it has been silent since the start");
+        assert_eq!(super::silent(&system, hands.borrow().hardware()), ["/dev/sda"]);
     }
 }

@@ -1,9 +1,9 @@
 //! The word `import`: a pool by hand, in ways that a boot does not choose by itself.
 
 use super::desk::Desk;
-use super::{hands, pools, status};
+use super::{hands, status};
 use crate::devices::known::Hardware;
-use crate::plan::candidates::fact;
+use crate::plan::candidates::{fact, labels};
 use crate::plan::facts::{Health, PoolFact};
 use crate::pools::{ImportRequest, Pools, own_hostid};
 use crate::sys::System;
@@ -73,7 +73,7 @@ impl Ways {
 /// Pools on the disks that are not imported.
 fn candidates(system: &dyn System, hardware: &Hardware) -> (Vec<Candidate>, Vec<Seen>) {
     let imported = Zfs::new(system).imported_pools().unwrap_or_default();
-    let seen = pools::seen(hardware);
+    let seen = labels(hardware, None);
     let mut candidates = assemble(&seen);
     candidates.retain(|c| c.state != PoolState::Destroyed && imported.iter().all(|(_, guid)| *guid != c.guid));
     (candidates, seen)
@@ -137,7 +137,8 @@ fn await_module(desk: &Desk<'_>, patience: Duration) -> Result<(), String> {
 }
 
 fn import(desk: &mut Desk<'_>, candidate: &mut Candidate, seen: &[Seen], ways: Ways) -> Result<(), String> {
-    let pools = Pools::new(desk.system, desk.log, desk.phases);
+    let silent = hands::silent(desk.system, desk.hands.borrow().hardware());
+    let pools = Pools::new(desk.system, desk.log, desk.phases).without(&silent);
     let tried = pools.open(candidate, &aux_devices(seen));
     let pool = fact(candidate, Some(&tried.judgement), own_hostid(desk.system));
     if candidate.is_ambiguous() {

@@ -8,7 +8,7 @@ mod desk;
 mod devices;
 mod explanation;
 mod export;
-pub mod hands;
+mod hands;
 mod import;
 mod key;
 pub mod lock;
@@ -19,6 +19,8 @@ mod save;
 mod shell;
 mod status;
 mod talk;
+#[cfg(test)]
+mod tests;
 mod words;
 
 pub use applet::run as applet;
@@ -30,7 +32,7 @@ pub use shell::take_decision;
 use crate::cmdline::OnFailure;
 use crate::plan::facts::PoolFact;
 use crate::report::boot::BootReport;
-use crate::report::log::{LOG_PATH, Level, Log, log_line};
+use crate::report::log::{LOG_PATH, Log};
 use crate::report::phases::Phases;
 use crate::sys::{Panic, System, Terminals};
 use menu::Menu;
@@ -53,6 +55,8 @@ pub enum Decision {
     Wait(Duration),
     /// Boot this dataset, or a clone of this snapshot (`dataset@snapshot`).
     Boot(String),
+    /// Try again with these words instead of those of the kernel command line.
+    Cmdline(String),
     /// Go on from where the boot was stopped.
     Continue,
     /// Restart the machine.
@@ -140,7 +144,7 @@ pub fn last_resort(system: &Arc<dyn System>, explanation: &Explanation, policy: 
     print(&**system, &text);
     let (log, phases) = (Log::new(Arc::clone(system)), Phases::new(Arc::clone(system)));
     let report = BootReport::default();
-    let hands = RefCell::new(hands::Nothing::default());
+    let hands = RefCell::new(hands::Own::new(&**system, &log));
     let scene = Scene {
         system: &**system,
         log: &log,
@@ -167,18 +171,22 @@ pub fn last_resort(system: &Arc<dyn System>, explanation: &Explanation, policy: 
 /// A bug must not become a kernel panic: its message, where it was, and what the policy says instead of an abort.
 pub fn catch_panics(system: &dyn System, policy: OnFailure, password: Option<String>) {
     system.on_panic(Box::new(move |system, panic| {
-        let explanation = note_panic(&**system, panic);
+        let explanation = note_panic(system, panic);
         last_resort(system, &explanation, policy, password.as_deref());
     }));
 }
 
 /// Notes a panic in the kernel's log and in the boot's own, which `log` shows.
-fn note_panic(system: &dyn System, panic: &Panic) -> Explanation {
+fn note_panic(system: &Arc<dyn System>, panic: &Panic) -> Explanation {
     let problem = format!("a bug in taproot-init: {}", panic.message);
-    for line in problem.lines().chain(panic.backtrace.lines()) {
-        let _ = system.kmsg(&format!("<2>taproot: {line}\n"));
-        let _ = system.append(Path::new(LOG_PATH), log_line(system.now(), Level::Error, line).as_bytes());
+    // The boot's own log may be locked for ever.
+    let log = Log::new(Arc::clone(system));
+    let _ = log.attach();
+    log.error(&problem);
+    for line in panic.backtrace.lines() {
+        log.error(line);
     }
+    let _ = system.append(Path::new(LOG_PATH), log.text().as_bytes());
     Explanation {
         code: "bug",
         problem,
@@ -188,24 +196,5 @@ fn note_panic(system: &dyn System, panic: &Panic) -> Explanation {
             "look at the log, which says where it happened (log), and report it".to_owned(),
             "reboot".to_owned(),
         ],
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::sys::fake::Tree;
-
-    #[test]
-    fn a_bug_is_in_both_logs_with_the_calls_that_led_there() {
-        let tree = Tree::new().with(LOG_PATH, "[   0.000001] info  first\n");
-        let panic = Panic { message: "at src/x.rs:7:\nit broke".into(), backtrace: "0: one\n1: two\n".into() };
-        let explanation = note_panic(&tree, &panic);
-        assert!(explanation.text().contains("Code:      bug"), "{}", explanation.text());
-        let records = tree.records();
-        assert_eq!(records.first().map(String::as_str), Some("<2>taproot: a bug in taproot-init: at src/x.rs:7:\n"));
-        assert_eq!((records.len(), records.last().map(String::as_str)), (4, Some("<2>taproot: 1: two\n")));
-        let log = tree.text(LOG_PATH);
-        assert!(log.lines().count() == 5 && log.ends_with("error 1: two"), "{log}");
     }
 }

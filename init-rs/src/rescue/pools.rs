@@ -1,19 +1,10 @@
 //! The pools on the disks, as their labels tell: that works without the zfs module.
 
 use crate::devices::known::{Hardware, Reading, Zfs};
-use crate::zfs::assemble::{Seen, assemble};
+use crate::plan::candidates::labels;
+use crate::zfs::assemble::assemble;
 use std::fmt::Write as _;
 use std::time::Duration;
-
-/// Devices with a label that can be used.
-pub(super) fn seen(hardware: &Hardware) -> Vec<Seen> {
-    let members = hardware.devices.values().filter(|device| device.left_out.is_none());
-    let seen = members.filter_map(|device| match &device.content()?.zfs {
-        Zfs::Member(member) => Some(Seen { device: device.node.clone(), label: member.label.clone() }),
-        Zfs::Nothing | Zfs::Damaged(_) => None,
-    });
-    seen.collect()
-}
 
 /// A line for each device that is, or may be, part of a pool and cannot be used, and one with those that are none.
 fn problems(hardware: &Hardware, now: Duration) -> Vec<String> {
@@ -50,7 +41,7 @@ pub(super) fn text(hardware: &Hardware, now: Duration) -> String {
     for line in problems(hardware, now) {
         let _ = writeln!(out, "{line}");
     }
-    for pool in assemble(&seen(hardware)) {
+    for pool in assemble(&labels(hardware, None)) {
         let _ = writeln!(out, "pool {} guid {} {:?}", pool.name, pool.guid, pool.state);
         for leaf in &pool.leaves {
             let recorded = leaf.recorded_path.as_deref().unwrap_or("(no path)");
@@ -92,7 +83,6 @@ mod tests {
                 "without a ZFS label: sda sde",
             ]
         );
-        assert!(seen(&hardware).is_empty());
         assert_eq!(problems(&Hardware::default(), Duration::ZERO).len(), 1);
     }
 }

@@ -89,6 +89,7 @@ pub(super) fn write_decision(system: &dyn System, decision: &Decision) -> io::Re
         Decision::Retry => "retry".to_owned(),
         Decision::Wait(time) => format!("wait {}", time.as_secs()),
         Decision::Boot(name) => format!("boot {name}"),
+        Decision::Cmdline(words) => format!("cmdline {words}"),
         Decision::Continue => "continue".to_owned(),
         Decision::Reboot => "reboot".to_owned(),
         Decision::PowerOff => "poweroff".to_owned(),
@@ -101,6 +102,7 @@ fn read(text: &str) -> Option<Decision> {
         ("retry", "") => Decision::Retry,
         ("wait", time) => Decision::Wait(Duration::from_secs(time.parse().ok()?)),
         ("boot", name) if !name.is_empty() => Decision::Boot(name.to_owned()),
+        ("cmdline", words) if !words.is_empty() => Decision::Cmdline(words.to_owned()),
         ("continue", "") => Decision::Continue,
         ("reboot", "") => Decision::Reboot,
         ("poweroff", "") => Decision::PowerOff,
@@ -116,6 +118,7 @@ mod tests {
     fn the_shell_knows_our_words() {
         let text = aliases("/proc/1/exe");
         assert!(text.contains("alias retry='/proc/1/exe retry'\n") && !text.contains("alias ls="), "{text}");
+        assert!(!text.contains("alias export="), "the shell exports variables by it");
     }
 
     #[test]
@@ -123,7 +126,8 @@ mod tests {
         assert_eq!(read("boot tank/a b@s"), Some(Decision::Boot("tank/a b@s".into())));
         assert_eq!(read("wait 90"), Some(Decision::Wait(Duration::from_secs(90))));
         assert_eq!(read("continue"), Some(Decision::Continue));
-        for wrong in ["", "boot", "boot ", "wait x", "reboot now"] {
+        assert_eq!(read("cmdline root=x ro"), Some(Decision::Cmdline("root=x ro".into())));
+        for wrong in ["", "cmdline", "boot", "boot ", "wait x", "reboot now"] {
             assert_eq!(read(wrong), None, "{wrong:?}");
         }
     }

@@ -101,47 +101,17 @@ impl Talk {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
-    use std::sync::{Arc, Mutex};
-
-    /// A console that keeps what is said, and on which the lines are typed that it has, one for each question.
-    #[derive(Debug, Clone, Default)]
-    pub(crate) struct Said {
-        text: Arc<Mutex<String>>,
-        pub(crate) typed: Vec<&'static str>,
-    }
-
-    impl Said {
-        pub(crate) fn text(&self) -> String {
-            self.text.lock().unwrap().clone()
-        }
-    }
-
-    impl Consoles for Said {
-        fn path(&self, console: usize) -> Option<PathBuf> {
-            (console < 2).then(|| PathBuf::from(format!("/dev/ttyS{console}")))
-        }
-        fn print(&self, text: &str) {
-            self.text.lock().unwrap().push_str(text);
-        }
-        fn ask(&mut self, question: &str, _: bool, _: Option<Duration>, _: &mut dyn FnMut() -> bool) -> Answer {
-            self.print(question);
-            if self.typed.is_empty() {
-                return Answer::NoConsole;
-            }
-            let line = self.typed.remove(0);
-            self.print(&format!("{line}\n"));
-            Answer::Line { console: 0, text: Secret::new(line.as_bytes().to_vec()) }
-        }
-    }
+    use crate::sys::fake::Said;
 
     #[test]
     fn long_texts_stop_at_each_page_and_the_terminal_is_where_somebody_typed() {
-        let said = Said { typed: vec!["", "q"], ..Said::default() };
+        let said = Said::typing(&["", "q"]);
         let mut talk = Talk::with(Box::new(said.clone()));
         assert_eq!(talk.terminal(), Some(PathBuf::from("/dev/ttyS1")), "the preferred one");
-        talk.page(&(1..=3 * PAGE).map(|n| format!("line {n}\n")).collect::<String>());
+        let lines: Vec<String> = (1..=3 * PAGE).map(|n| format!("line {n}\n")).collect();
+        talk.page(&lines.concat());
         let text = said.text();
         assert!(text.contains(&format!("line {}\n", 2 * PAGE)) && !text.contains(&format!("line {}\n", 3 * PAGE)));
         assert!(text.ends_with("-- page 2 of 3: Enter goes on, q ends -- q\n"), "{text}");

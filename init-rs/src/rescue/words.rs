@@ -7,6 +7,8 @@ use std::fmt::Write as _;
 pub(super) enum Place {
     /// At the prompt, and as a program in the packed shell.
     Both,
+    /// At the prompt, and in the packed shell as `/init WORD`: the shell has a word of its own of that name.
+    Named,
     /// At the prompt; in the shell busybox has it.
     Prompt,
 }
@@ -35,7 +37,7 @@ const fn prompt(name: &'static str, args: &'static str, help: &'static str) -> W
 }
 
 /// All of them, in the order in which `help` shows them.
-pub(super) static WORDS: [Word; 25] = [
+pub(super) static WORDS: [Word; 26] = [
     open("why", "", "what went wrong"),
     open("status", "", "what was asked, found, chosen and mounted"),
     word("log", "", "the log of this boot"),
@@ -44,10 +46,11 @@ pub(super) static WORDS: [Word; 25] = [
     word("pools", "", "pools on the disks, and imported ones"),
     word("datasets", "[POOL]", "datasets of the imported pools"),
     word("import", "POOL|GUID [ro] [missing-log] [rewind]", "import a pool, mount nothing"),
-    word("export", "POOL", "let go of an imported pool: unmount and export it"),
+    Word { place: Place::Named, ..word("export", "POOL", "unmount and export a pool (shell: /init export)") },
     word("key", "[DATASET]", "enter the key of an encrypted dataset"),
     word("mount", "DATASET [DIR]", "mount a dataset, on /mnt if no directory is given"),
     word("boot", "[DATASET[@SNAPSHOT]]", "boot this root instead"),
+    word("cmdline", "[WORDS...]", "try again with these words, not the kernel's"),
     open("retry", "", "try to boot again"),
     open("wait", "SECONDS", "try again and wait longer for the disks"),
     open("continue", "", "go on from a stop (break=)"),

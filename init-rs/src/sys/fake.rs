@@ -5,6 +5,11 @@
 #[doc(hidden)]
 macro_rules! otherwise_linux {
     ($field:ident) => {
+        $crate::otherwise_linux!($field, but scout and time);
+        $crate::clock_and_scout_of_linux!($field);
+    };
+    // Those of the clock and of the scout are the fake's as well.
+    ($field:ident, but scout and time) => {
         $crate::files_of_linux!($field);
         $crate::log_of_linux!($field);
         $crate::others_of_linux!($field);
@@ -70,12 +75,11 @@ macro_rules! files_of_linux {
     };
 }
 
-/// Everything that is neither files nor the kernel's log.
+/// The clock and the scout.
 #[macro_export]
 #[doc(hidden)]
-macro_rules! others_of_linux {
+macro_rules! clock_and_scout_of_linux {
     ($field:ident) => {
-        $crate::rest_of_linux!($field);
         fn now(&self) -> std::time::Duration {
             self.$field.now()
         }
@@ -97,10 +101,10 @@ macro_rules! others_of_linux {
     };
 }
 
-/// Everything that is neither files nor the kernel's log, and has to do with neither the clock nor the scout.
+/// Everything that is neither files nor the kernel's log.
 #[macro_export]
 #[doc(hidden)]
-macro_rules! rest_of_linux {
+macro_rules! others_of_linux {
     ($field:ident) => {
         fn wall_clock(&self) -> u64 {
             self.$field.wall_clock()
@@ -172,5 +176,7 @@ macro_rules! log_of_linux {
 }
 pub(crate) use crate::otherwise_linux;
 
+mod machine;
 mod tree;
+pub(crate) use machine::{Machine, Said};
 pub(crate) use tree::Tree;

@@ -245,12 +245,11 @@ impl System for Linux {
     }
 
     fn kmsg(&self, record: &str) -> io::Result<()> {
-        let mut file = match self.kmsg.get() {
-            Some(file) => file,
-            None => {
-                let file = File::options().write(true).open("/dev/kmsg")?;
-                self.kmsg.get_or_init(|| file)
-            }
+        let mut file = if let Some(file) = self.kmsg.get() {
+            file
+        } else {
+            let file = File::options().write(true).open("/dev/kmsg")?;
+            self.kmsg.get_or_init(|| file)
         };
         file.write_all(record.as_bytes())
     }

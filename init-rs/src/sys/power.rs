@@ -23,7 +23,7 @@ fn stop(mode: RebootMode) -> nix::Result<Infallible> {
 }
 
 /// Restarts the machine; returns only on failure.
-pub fn restart() -> std::io::Error {
+pub(super) fn restart() -> std::io::Error {
     match stop(RebootMode::RB_AUTOBOOT) {
         Err(e) => e.into(),
         Ok(never) => match never {},
@@ -31,7 +31,7 @@ pub fn restart() -> std::io::Error {
 }
 
 /// Switches the machine off; returns only on failure.
-pub fn power_off() -> std::io::Error {
+pub(super) fn power_off() -> std::io::Error {
     match stop(RebootMode::RB_POWER_OFF) {
         Err(e) => e.into(),
         Ok(never) => match never {},

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 
 /// Runs `command` in its own session on the terminal at `path` (not `/dev/console`, which cannot be a controlling
 /// terminal) and waits for it, reaping whatever else ends meanwhile: orphans of a shell become children of PID 1.
-pub fn run_in_foreground(command: &mut Command, path: &Path) -> io::Result<()> {
+pub(super) fn run_in_foreground(command: &mut Command, path: &Path) -> io::Result<()> {
     let terminal = File::options().read(true).write(true).open(path)?;
     command.stdin(Stdio::from(terminal.try_clone()?));
     command.stdout(Stdio::from(terminal.try_clone()?));

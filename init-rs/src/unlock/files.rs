@@ -124,3 +124,81 @@ impl Unlocker<'_> {
         self.system.read_secret(path, FILE_MAX)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cmdline::{Decided, KeySettings};
+    use crate::report::log::Log;
+    use crate::sys::fake::{Machine, Tree};
+    use crate::sys::linux::Linux;
+    use std::cell::RefCell;
+    use std::sync::Arc;
+
+    const WAIT: Duration = Duration::from_secs(10);
+
+    fn settings() -> KeySettings {
+        KeySettings {
+            files: vec![],
+            file_wait: Decided::new(WAIT, "test"),
+            prompt: Decided::new(false, "test"),
+            tries: Decided::new(3, "test"),
+            timeout: Decided::new(None, "test"),
+        }
+    }
+
+    /// A file on a device with this file system, read with this effort; each time the device is looked for, for how long.
+    fn read(machine: &Machine, kind: Option<&str>, efforts: &[Effort]) -> (Vec<Result<String, String>>, Vec<Duration>) {
+        let waits = RefCell::new(Vec::new());
+        let find = |wanted: &Wanted, wait: Duration| {
+            waits.borrow_mut().push(wait);
+            let there = *wanted == Wanted::Label("STICK".into()) && !wait.is_zero();
+            there.then(|| KeyDevice { node: "/dev/sdb1".into(), kind: kind.map(str::to_owned) })
+        };
+        let log = Log::new(Arc::new(Linux::new()));
+        let mut unlocker = Unlocker::new(machine, &log, &settings()).with_devices(&find);
+        let file = KeyFile { device: Some("LABEL=STICK".into()), path: "/keys/k".into(), why: "taproot.key=x".into() };
+        let results = efforts.iter().map(|effort| {
+            let content = unlocker.command_line_file(&file, *effort);
+            content.map(|content| String::from_utf8_lossy(&content).into_owned())
+        });
+        (results.collect(), waits.clone().into_inner())
+    }
+
+    fn stick() -> Machine {
+        Machine::new(Tree::new().with("/run/taproot/key/keys/k", "secret"))
+    }
+
+    #[test]
+    fn a_device_is_mounted_read_once_and_let_go() {
+        let machine = stick();
+        let (results, waits) = read(&machine, Some("ext4"), &[Effort::Silent, Effort::Needed, Effort::Needed]);
+        assert!(
+            results[0].as_ref().is_err_and(|why| why.contains("no device with LABEL=STICK after 0 s")),
+            "{results:?}"
+        );
+        assert_eq!(results[1..], [Ok("secret".to_owned()), Ok("secret".to_owned())]);
+        assert_eq!(waits, [Duration::ZERO, WAIT]);
+        let mounted = "mount /dev/sdb1 /run/taproot/key ext4 0xf noload";
+        assert_eq!(machine.calls(), [mounted, "unmount /run/taproot/key"]);
+    }
+
+    #[test]
+    fn what_cannot_be_mounted_or_read_is_told() {
+        let refusing = |errno, part: &'static str| Machine {
+            refusals: Box::new(move |call| call.contains(part).then_some(errno)),
+            ..stick()
+        };
+        let (results, _) = read(&refusing(libc::ENODEV, "mount /dev"), Some("xfs"), &[Effort::Needed]);
+        assert!(results[0].as_ref().is_err_and(|why| why.contains("the kernel has no xfs: pack it")), "{results:?}");
+        // Nothing is known of it: each type is tried.
+        let unknown = refusing(libc::EINVAL, " ext4 ");
+        assert_eq!(read(&unknown, None, &[Effort::Needed]).0, [Ok("secret".to_owned())]);
+        assert_eq!(unknown.calls().get(1).map(String::as_str), Some("mount /dev/sdb1 /run/taproot/key vfat 0xf"));
+        let busy = refusing(libc::EBUSY, "unmount /run/taproot/key");
+        read(&busy, Some("vfat"), &[Effort::Needed]);
+        assert_eq!(busy.calls().last().map(String::as_str), Some("unmount /run/taproot/key lazily"));
+        let (results, _) = read(&Machine::new(Tree::new()), Some("vfat"), &[Effort::Needed]);
+        assert!(results[0].as_ref().is_err_and(|why| why.contains("/keys/k on /dev/sdb1: ")), "{results:?}");
+    }
+}

@@ -31,7 +31,7 @@ pub fn ensure(system: &dyn System, recorded: Option<&str>, node: &str) -> LeafPa
 }
 
 /// Whether a path leads to the node.
-pub fn leads_to(system: &dyn System, recorded: &str, node: &str) -> bool {
+fn leads_to(system: &dyn System, recorded: &str, node: &str) -> bool {
     match (system.canonical(Path::new(recorded)), system.canonical(Path::new(node))) {
         (Ok(a), Ok(b)) => a == b,
         _ => false,

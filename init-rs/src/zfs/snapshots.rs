@@ -3,7 +3,6 @@
 
 use super::ioctl::{Zfs, ZfsError};
 use super::nvlist::{NvList, Value};
-use crate::order;
 use crate::sys::ZfsCall;
 
 const SNAPSHOT_LIST_NEXT: u32 = 0x15;
@@ -79,7 +78,7 @@ impl Zfs<'_> {
                 all.push(snapshot);
             }
         }
-        order::sort_by(&mut all, |a, b| (a.createtxg, &a.name).cmp(&(b.createtxg, &b.name)));
+        all.sort_by(|a, b| (a.createtxg, &a.name).cmp(&(b.createtxg, &b.name)));
         Ok(all)
     }
 

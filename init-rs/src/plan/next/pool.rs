@@ -14,7 +14,7 @@ use std::time::Duration;
 /// What may still come within this time of a quiet machine counts before `AUTO` settles for what is there.
 const QUIET: Duration = Duration::from_millis(300);
 /// A disk that has not answered for this time does not hold up a choice that can be made without it.
-const SLOW: Duration = Duration::from_millis(1500);
+pub const SLOW: Duration = Duration::from_millis(1500);
 /// A disk that has not answered for this time is taken for missing: those that spin up have, by then.
 const DEAD: Duration = Duration::from_secs(60);
 
@@ -65,7 +65,9 @@ impl<'a> Moment<'a> {
     pub(super) fn leave_others(self, found: &Found) -> Settled<()> {
         for (guid, import) in &self.facts.ours {
             let same = *guid == found.choice.guid;
-            if !same || (found.config.is_some() && import.read_only) {
+            // Imported before this attempt, and in another way than the request says.
+            let otherwise = found.config.is_none() && import.read_only && !self.request.import.read_only.value;
+            if !same || otherwise {
                 return Err(Next::Do(Step::Export { pool: import.pool.clone(), guid: *guid }));
             }
         }

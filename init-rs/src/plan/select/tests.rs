@@ -100,7 +100,7 @@ fn named() {
     let mut foreign = pool("a", 1, None);
     foreign.problem = Some("it was last used by host x".into());
     refused(ask("zfs=a/r", &[foreign], &[]), false, &["host x"]);
-    refused(ask("root=/dev/sda1", &pools, &[]), false, &["root=/dev/sda1", "expected root=ZFS=pool/dataset"]);
+    refused(ask("root=a/b", &pools, &[]), false, &["root=a/b", "expected root=ZFS=pool/dataset"]);
 }
 
 #[test]

@@ -67,7 +67,7 @@ impl System for Script {
     fn end_scout(&self) {}
     crate::files_of_linux!(linux);
     crate::log_of_linux!(linux);
-    crate::rest_of_linux!(linux);
+    crate::others_of_linux!(linux);
 }
 
 fn device(name: &str, content: Reading) -> Message {

@@ -146,4 +146,5 @@ impl System for Tree {
         Ok(())
     }
     crate::others_of_linux!(linux);
+    crate::clock_and_scout_of_linux!(linux);
 }

@@ -1,0 +1,219 @@
+//! Words, prompts and the last resort, on a machine of the test's own.
+
+use super::desk::{Desk, Outcome, SHOWN};
+use super::hands::tests::{Scripted, device};
+use super::shell::{BUSYBOX, DECISION_FILE};
+use super::talk::Talk;
+use super::*;
+use crate::cmdline;
+use crate::image::CONFIG_PATH;
+use crate::report::log::LOG_PATH;
+use crate::sys::fake::{Machine, Said, Tree};
+use crate::sys::{Ended, ZfsReply};
+use crate::zfs::nvlist::{NvList, Value};
+
+fn machine() -> Machine {
+    Machine::new(Tree::new().with(WHY_FILE, ""))
+}
+
+/// Where pool t is imported, healthy, and can be exported.
+fn imported() -> Tree {
+    Tree::answering(|_, call| {
+        let leaf =
+            [("type", Value::text("disk")), ("vdev_stats", Value::U64Array(vec![0, 7, 0]))].into_iter().collect();
+        let root = [("type", Value::text("root")), ("children", Value::ListArray(vec![leaf]))].into_iter().collect();
+        let config: NvList = [("pool_guid", Value::U64(7)), ("vdev_tree", Value::List(root))].into_iter().collect();
+        let list = match (call.number, call.name) {
+            (0x04, _) => [("t", Value::List(config))].into_iter().collect(),
+            (0x05, b"t") => config,
+            (0x03, b"t") => NvList::new(),
+            _ => return ZfsReply { errno: libc::ENOENT, ..ZfsReply::default() },
+        };
+        ZfsReply { dst: list.encode_native(), ..ZfsReply::default() }
+    })
+}
+
+/// What a word does, and what is said.
+fn word(machine: &Arc<Machine>, hands: Scripted, line: &str) -> (Outcome, String, Vec<String>) {
+    let system: Arc<dyn System> = Arc::clone(machine) as Arc<dyn System>;
+    let (log, phases) = (Log::new(Arc::clone(&system)), Phases::new(Arc::clone(&system)));
+    let hands = RefCell::new(hands);
+    let talk = Talk::on(&*system, Terminals::All);
+    let request = cmdline::parse(b"");
+    let mut desk =
+        Desk { system: &*system, log: &log, phases: &phases, hands: &hands, talk, request, pools: &[], stopped: false };
+    let words: Vec<&str> = line.split(' ').collect();
+    let outcome = desk.answer(words[0], &words[1..]);
+    let loaded = hands.borrow().loaded.clone();
+    (outcome, machine.said.text(), loaded)
+}
+
+fn plain(tree: Tree, line: &str) -> (Outcome, String) {
+    let (outcome, text, _) = word(&Arc::new(Machine::new(tree)), Scripted::default(), line);
+    (outcome, text)
+}
+
+#[test]
+fn files_are_shown_up_to_a_limit() {
+    let cat = |text: &str| plain(Tree::new().with("/etc/x", text), "cat /etc/x");
+    assert_eq!(cat("one\ntwo"), (Outcome::Done, "one\ntwo\n".to_owned()));
+    assert_eq!(cat(&"x".repeat(SHOWN)).1.len(), SHOWN + 1);
+    let long = cat(&"x".repeat(SHOWN + 1)).1;
+    assert!(long.ends_with(&format!("x\n[the first {SHOWN} bytes]\n")), "{}", long.len());
+    let (outcome, text) = plain(Tree::new().with("/etc/x", ""), "cat /etc");
+    assert!(outcome == Outcome::Failed && text.starts_with("cat: /etc: expected a file"), "{text}");
+    let listed = plain(Tree::new().with("/etc/b", "").with("/etc/a", ""), "ls /etc");
+    assert_eq!(listed, (Outcome::Done, "a  b\n".to_owned()));
+}
+
+#[test]
+fn words_that_need_nothing_or_cannot_be() {
+    let (_, devices) = plain(Tree::new(), "devices");
+    assert!(devices.starts_with("no block device at all"), "{devices}");
+    let minutes = Decision::Wait(Duration::from_secs(90));
+    assert_eq!(plain(Tree::new(), "wait 90").0, Outcome::Decided(minutes));
+    assert_eq!(plain(Tree::new(), "wait 0").0, Outcome::Failed);
+    let words = Decision::Cmdline("root=ZFS=t/a ro".into());
+    assert_eq!(plain(Tree::new(), "cmdline root=ZFS=t/a ro").0, Outcome::Decided(words));
+    let shown = plain(Tree::new().with("/proc/cmdline", "zfs=t quiet\n"), "cmdline");
+    assert_eq!(shown, (Outcome::Done, "zfs=t quiet\n".to_owned()));
+    let (outcome, text) = plain(Tree::new(), "continue");
+    assert!(outcome == Outcome::Failed && text.contains("`retry` tries again"), "{text}");
+}
+
+#[test]
+fn a_pool_is_exported_when_nothing_of_it_is_mounted_any_more() {
+    let mounts = "rootfs / rootfs rw 0 0\nt/ROOT /newroot zfs rw 0 0\nt/home /newroot/home zfs rw 0 0\n";
+    let tree = || imported().with("/proc/self/mounts", mounts).with(CONFIG_PATH, "kernel=6\n");
+    let machine = Arc::new(Machine::new(tree()));
+    let (outcome, text, _) = word(&machine, Scripted::default(), "export t");
+    assert_eq!((outcome, text.as_str()), (Outcome::Done, "pool t is exported\n"));
+    assert_eq!(machine.calls(), ["run /proc/self/exe try-pools", "unmount /newroot/home", "unmount /newroot"]);
+
+    let busy = Machine {
+        refusals: Box::new(|call| (call == "unmount /newroot").then_some(libc::EBUSY)),
+        ..Machine::new(tree())
+    };
+    let (outcome, text, _) = word(&Arc::new(busy), Scripted::default(), "export t");
+    assert!(outcome == Outcome::Failed && text.contains("/newroot could not be unmounted"), "{text}");
+    let (outcome, text) = plain(tree(), "export other");
+    assert_eq!((outcome, text.as_str()), (Outcome::Failed, "export: pool other is not imported; imported: t\n"));
+    assert!(plain(tree(), "export").1.contains("expected a pool; imported: t"));
+}
+
+#[test]
+fn pools_that_do_not_answer_are_left_alone() {
+    let machine = Arc::new(Machine { programs: Box::new(|_, _| Ended::Late), ..Machine::new(imported()) });
+    let (outcome, text, _) = word(&machine, Scripted::default(), "datasets");
+    assert!(outcome == Outcome::Failed && text.contains("no pool has answered for 20 s"), "{text}");
+    // A program of the shell may hang: it is not PID 1.
+    let applet = Arc::new(Machine { init: false, ..Machine::new(imported()) });
+    assert!(word(&applet, Scripted::default(), "pools").1.contains("imported  pool t (guid 7)"));
+    assert!(applet.calls().is_empty());
+}
+
+#[test]
+fn the_log_is_saved_to_a_disk_that_is_there_only_for_that() {
+    let tree = Tree::new().with("/run/taproot/disk/old", "").with(WHY_FILE, "because\n");
+    let machine = Arc::new(Machine { said: Said::typing(&["sdb1"]), ..Machine::new(tree) });
+    let devices = [device("sda", "swap", ""), device("sdb1", "vfat", "STICK")];
+    let mut hands = Scripted { coming: devices.to_vec(), ..Scripted::default() };
+    hands.hardware.devices.insert("sdc".into(), device("sdc", "", ""));
+    let (outcome, text, loaded) = word(&machine, hands, "save-log");
+    assert_eq!(outcome, Outcome::Done, "{text}");
+    assert!(text.contains("/dev/sdb1 ") && !text.contains("/dev/sda"), "{text}");
+    assert!(text.ends_with("taproot-19700101-000000.json are on /dev/sdb1; it is unmounted\n"), "{text}");
+    assert_eq!(loaded.last().map(String::as_str), Some("vfat"));
+    assert_eq!(machine.calls(), ["mount /dev/sdb1 /run/taproot/disk vfat 0xe", "unmount /run/taproot/disk"]);
+    assert!(machine.tree.text("/run/taproot/disk/taproot-19700101-000000.log").contains("because"));
+    let none = plain(Tree::new(), "save-log").1;
+    assert!(none.contains("no disk with one of ext4,"), "{none}");
+}
+
+#[test]
+fn a_shell_of_an_image_has_our_words_and_may_decide() {
+    let programs = |machine: &Machine, program: &crate::sys::Program| {
+        if program.args == ["sh", "-i"] {
+            machine.write(Path::new(DECISION_FILE), b"boot t/a").unwrap();
+        }
+        Ended::Exit(0)
+    };
+    let tree = Tree::new().with(BUSYBOX, "").with(CONFIG_PATH, "").with(DECISION_FILE, "reboot");
+    let machine = Machine { programs: Box::new(programs), ..Machine::new(tree) };
+    let decided = shell::run(&machine, Path::new("/dev/ttyS0")).unwrap();
+    assert_eq!(decided, Some(Decision::Boot("t/a".into())));
+    assert_eq!(machine.calls(), ["run /bin/busybox --install -s /bin", "on /dev/ttyS0: /bin/busybox sh -i"]);
+    assert!(machine.read_link(Path::new("/bin/retry")).is_ok_and(|to| to == Path::new("/init")));
+    assert!(machine.read_link(Path::new("/bin/mount")).is_err(), "scripts want busybox's");
+    assert!(machine.tree.text("/run/taproot/shrc").contains("alias log='/init log'"));
+    assert!(!machine.tree.exists(DECISION_FILE));
+
+    // Elsewhere `/` is somebody's.
+    let machine = Machine { init: false, ..Machine::new(Tree::new().with(BUSYBOX, "")) };
+    assert_eq!(shell::run(&machine, Path::new("/dev/tty1")).unwrap(), None);
+    assert!(!machine.tree.exists("/bin/retry") && !machine.tree.exists("/mnt"));
+    assert!(machine.tree.text("/run/taproot/shrc").contains("alias log='/usr/bin/taproot-init log'"));
+}
+
+fn last(machine: Machine, policy: OnFailure) -> (Arc<Machine>, String) {
+    let machine = Arc::new(machine);
+    let system: Arc<dyn System> = Arc::clone(&machine) as Arc<dyn System>;
+    let explanation = Explanation { code: "bug", problem: "it broke".into(), ..Explanation::default() };
+    last_resort(&system, &explanation, policy, None);
+    let text = machine.said.text();
+    (machine, text)
+}
+
+#[test]
+fn the_last_resort_does_what_the_policy_says_until_it_is_done() {
+    let (machine, text) = last(machine(), OnFailure::Reboot(Duration::from_secs(12)));
+    assert_eq!((machine.calls(), machine.now()), (vec!["restart".to_owned()], Duration::from_secs(12)));
+    let said: Vec<&str> = text.lines().filter(|line| line.starts_with("taproot: nobody")).collect();
+    let line = |left| format!("taproot: nobody is to be asked: restarting in {left} s");
+    assert_eq!(said, [line(12), line(7), line(2)]);
+    assert!(machine.tree.text(WHY_FILE).contains("Code:      bug"));
+
+    // A machine that refuses once.
+    let tries = std::sync::atomic::AtomicU32::new(0);
+    let once = move |call: &str| {
+        let first = call == "power off" && tries.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0;
+        first.then_some(libc::EPERM)
+    };
+    let stubborn = Machine { refusals: Box::new(once), ..machine_with(&[]) };
+    let (machine, text) = last(stubborn, OnFailure::PowerOff(Duration::ZERO));
+    assert_eq!(machine.calls(), ["power off", "power off"]);
+    assert!(text.contains("taproot: Operation not permitted"), "{text}");
+}
+
+fn machine_with(typed: &[&'static str]) -> Machine {
+    Machine { said: Said::typing(typed), ..machine() }
+}
+
+#[test]
+fn the_last_resort_asks_where_somebody_may_be() {
+    let (machine, text) = last(machine_with(&["why", "poweroff"]), OnFailure::Menu);
+    assert_eq!(machine.calls(), ["scout --no-modules", "power off"]);
+    assert!(text.contains("Problem:   it broke") && text.contains("(taproot) # "), "{text}");
+    // Nothing can be tried again.
+    assert_eq!(last(machine_with(&["retry"]), OnFailure::Menu).0.calls().last().unwrap(), "restart");
+    let (machine, text) = last(machine_with(&["cat /etc/shadow", "reboot"]), OnFailure::Locked);
+    assert!(text.contains("cat: not available, the prompt is locked"), "{text}");
+    assert_eq!(machine.calls(), ["restart"]);
+    // Nobody can answer: after a while that is no reason to stay.
+    let (machine, _) = last(machine_with(&[]), OnFailure::Menu);
+    assert_eq!((machine.calls().last().map(String::as_str), machine.now()), (Some("restart"), Duration::from_secs(30)));
+}
+
+#[test]
+fn a_bug_is_in_both_logs_with_the_calls_that_led_there() {
+    let tree = Arc::new(Tree::new().with(LOG_PATH, "[   0.000001] info  first\n"));
+    let panic = Panic { message: "at src/x.rs:7:\nit broke".into(), backtrace: "0: one\n1: two\n".into() };
+    let system: Arc<dyn System> = Arc::clone(&tree) as Arc<dyn System>;
+    let text = note_panic(&system, &panic).text();
+    assert!(text.contains("Code:      bug") && text.contains("it broke"), "{text}");
+    let records = tree.records().concat();
+    assert!(records.contains("<3>taproot: a bug in taproot-init: at src/x.rs:7: | it broke"), "{records}");
+    assert!(records.contains("<3>taproot: 1: two"), "{records}");
+    let log = tree.text(LOG_PATH);
+    assert!(log.lines().count() == 4 && log.ends_with("error 1: two"), "{log}");
+}
