@@ -132,15 +132,16 @@ scenarios! {
         let file = scratch.path().join("gone.img");
         File::create(&file).unwrap().set_len(256 << 20).unwrap();
         let drive = format!("file={},if=none,id=gone,format=raw,throttling.iops-total=1,throttling.bps-total=1500", file.display());
-        let machine = vm("silent-gone", system, "root=zfs:AUTO taproot.break=import").unwrap();
-        let machine = machine.disks(scratch.overlays(system, &["mirror0", "mirror1"]).unwrap());
+        let disks = scratch.overlays(system, &["mirror0", "mirror1"]).unwrap();
+        let cmdline = "root=ZFS=pmirror/ROOT/default taproot.wait=600 taproot.degraded=no";
+        let machine = vm("silent-gone", system, cmdline).unwrap().disk(disks[0].clone());
         let machine = machine.extra(&["-device", "qemu-xhci,id=bus", "-drive", &drive]);
         let machine = machine.extra(&["-device", "usb-storage,bus=bus.0,drive=gone,id=gone-disk"]);
         let mut running = machine.start().unwrap();
         running.expect("[sda]", 60).unwrap();
         running.qmp.execute("device_del", &serde_json::json!({ "id": "gone-disk" })).unwrap();
-        running.expect(taproot_tests::words::PROMPT, 60).unwrap();
-        running.type_line("continue").unwrap();
+        running.expect("waiting for pool pmirror: missing: /dev/disk/by-id/virtio-mirror1-part1", 60).unwrap();
+        running.plug(&disks[1]).unwrap();
         assert_eq!(running.report(60).unwrap().hostname(), "pmirror");
     }
 }
