@@ -248,12 +248,7 @@ fn plan(request: &Request, root: &Dataset, facts: &Facts, boot: &mut Boot) {
         return;
     }
     let fstab = facts.fstab.as_deref().filter(|_| facts.root.as_ref() == Some(&root.name));
-    let plan = mounts::plan(
-        &taproot_init::plan::root::Root::Dataset(root.clone()),
-        &facts.datasets,
-        fstab.unwrap_or_default(),
-        request,
-    );
+    let plan = mounts::plan(&taproot_init::plan::root::Root::Dataset(root.clone()), &facts.datasets, fstab.unwrap_or_default(), request);
     boot.mounts = plan
         .steps
         .iter()
