@@ -201,7 +201,9 @@ impl<'a> Scout<'a> {
                 self.restarts = Some(if lived { 1 } else { restarts + 1 });
                 self.log.error(format!("the process that looks for devices is gone ({why}); it is started again"));
                 self.launch();
-                starting.into_iter().for_each(|name| self.tell(&Command::Load(name)));
+                for name in starting {
+                    self.tell(&Command::Load(name));
+                }
             }
             _ => {
                 self.log.error(format!("the process that looks for devices is gone again ({why}); it is given up"));
