@@ -97,6 +97,11 @@ impl Log {
         self.line(Level::Debug, text.as_ref());
     }
 
+    /// When the last line was written; 0 before the first.
+    pub fn last(&self) -> Duration {
+        self.inner().lines.last().map_or(Duration::ZERO, |(when, ..)| *when)
+    }
+
     /// Everything so far, a line each: seconds since the kernel started, level, text.
     pub fn text(&self) -> String {
         let inner = self.inner();
