@@ -12,6 +12,10 @@ use std::path::Path;
 use std::process::Command;
 use taproot_init::sys::switch_root::hand_over;
 
+#[path = "../../tests/src/account.rs"]
+#[allow(unreachable_pub, reason = "public where the scenarios use it")]
+mod account;
+
 /// Set to the file that the last stage writes its findings to.
 const VERDICT: &str = "TAPROOT_TEST_VERDICT";
 /// Made by the initramfs stage on the tmpfs that moves along: numbers of the inherited fds (old root, verdict).
@@ -29,7 +33,7 @@ fn hand_over_to_the_next_init() {
 fn outside() {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     if !status.lines().any(|l| l.starts_with("Uid:\t0\t0")) {
-        eprintln!("skipped: mounting needs root");
+        account::skipped("mounting needs root");
         return;
     }
     let verdict = tempfile::NamedTempFile::new().unwrap();
@@ -42,7 +46,7 @@ fn outside() {
         .unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     if errors.contains("cannot change root filesystem propagation") {
-        eprintln!("skipped: / is no mount point (a plain chroot), so mounts made here could not be kept private");
+        account::skipped("/ is no mount point (a plain chroot), so mounts made here could not be kept private");
         return;
     }
     let found = fs::read_to_string(verdict.path()).unwrap();

@@ -1,11 +1,15 @@
 //! Test kit driver: the kit's systems and images, virtual machines, what their guests report.
 
+pub mod account;
 pub mod hibernation;
 pub mod image;
 pub mod kit;
+pub mod plain;
 pub mod scenario;
 pub mod show;
 pub mod sim;
+#[cfg(test)]
+mod tidy;
 pub mod vm;
 pub mod words;
 

@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use taproot_tests::kit::System;
-use taproot_tests::scenario::retried;
+use taproot_tests::scenario::{self, retried};
 use taproot_tests::vm::{Report, Scratch, Vm};
 
 /// Premise of all other scenarios: what the pools hold starts, given any early boot that mounts it.
@@ -147,5 +147,31 @@ fn writing_to_a_pool_leaves_traces() {
                 assert_eq!(after, before, "{name}");
             }
         }
+    });
+}
+
+/// A machine that goes on from the kept state of another is as good as one from the beginning: its disks come, it boots.
+#[test]
+fn a_machine_goes_on_from_a_kept_state() {
+    retried(|| {
+        let system = System::current().unwrap();
+        let scratch = Scratch::new().unwrap();
+        let machine = || scenario::vm("driver-warm", &system, "not typed here").unwrap();
+        // Made here if it is not there yet.
+        let other = machine().start_at_prompt().unwrap();
+        other.type_line("status").unwrap();
+        other.expect("asked     root=zfs:AUTO", 20).unwrap();
+        other.kill().unwrap();
+        let start = Instant::now();
+        let disks = scratch.overlays(&system, &["mirror0", "mirror1"]).unwrap();
+        let mut vm = machine().disks(disks).start_at_prompt().unwrap();
+        eprintln!("at the prompt after {:.1} s", start.elapsed().as_secs_f64());
+        assert!(vm.console.shows("Linux version"), "what was shown before is there");
+        vm.type_line("boot pmirror/ROOT/default").unwrap();
+        let report = vm.report(40).unwrap();
+        assert_eq!(report.hostname(), "pmirror");
+        assert_eq!(Report::dataset_at(&report.mounts(), "/").as_deref(), Some("pmirror/ROOT/default"));
+        vm.wait_exit(20).unwrap();
+        eprintln!("ended after {:.1} s", start.elapsed().as_secs_f64());
     });
 }

@@ -112,6 +112,6 @@ scenarios! {
         let mut vm = vm("panic", system, "root=zfs:AUTO taproot.wait=2 panic=1").unwrap().start().unwrap();
         vm.expect(words::EXPLANATION, 40).unwrap();
         vm.wait_exit(30).unwrap();
-        assert!(!vm.console.text().contains(words::PROMPT));
+        assert!(!vm.console.shows(words::PROMPT));
     }
 }

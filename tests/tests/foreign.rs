@@ -29,7 +29,7 @@ fn answer(vm: &Running, line: &str, end: &str) -> String {
     let begin = vm.console.cursor();
     vm.type_line(line).unwrap();
     vm.expect(end, 60).unwrap();
-    vm.console.text()[begin..vm.console.cursor()].to_owned()
+    vm.console.unmixed(begin..vm.console.cursor())
 }
 
 fn boots(name: &str, system: &System, disks: Vec<Disk>, cmdline: &str, pool: &str) -> Report {

@@ -86,7 +86,7 @@ scenarios! {
         vm.wait_off(60).unwrap();
         assert!(vm.memory_contains(cmdline.as_bytes()).unwrap(), "the search finds nothing");
         for secret in [FIRST, SECOND, WRONG] {
-            assert!(!vm.console.text().contains(secret), "the console shows {secret}");
+            assert!(!vm.console.shows(secret), "the console shows {secret}");
             assert!(!json.contains(secret), "boot.json has {secret}");
             assert_eq!(vm.memory_count(secret.as_bytes()).unwrap(), 0, "memory holds {secret}");
         }
@@ -109,7 +109,7 @@ scenarios! {
         assert_eq!(dataset_at(&report, "/data"), None);
         was_skipped(&report, "pcrypt/data");
         vm.wait_exit(20).unwrap();
-        assert!(!vm.second().unwrap().text().contains(FIRST));
+        assert!(!vm.second().unwrap().shows(FIRST));
     }
 
     /// Nobody is there to be asked: no question appears, and the machine restarts.

@@ -11,7 +11,7 @@ use serde_json::Value;
 use taproot_tests::hibernation::{self, OFFSET, UUID};
 use taproot_tests::kit::{self, System};
 use taproot_tests::vm::{Mount, Report, Scratch, Vm};
-use taproot_tests::{checkout, image, scenario, scenarios, words};
+use taproot_tests::{account, checkout, image, scenario, scenarios, words};
 
 /// Prompt of the shell that mkinitcpio's own `/init` starts.
 const SHELL: &str = "[rootfs ";
@@ -31,9 +31,7 @@ fn tree() -> Option<PathBuf> {
     if Path::new("/etc/arch-release").exists() && Path::new("/usr/bin/mkinitcpio").exists() {
         return Some("/".into());
     }
-    eprintln!(
-        "skipped: no mkinitcpio here; TAPROOT_TEST_MKINITCPIO=DIR names a tree that has one (docs/mkinitcpio.md)"
-    );
+    account::skipped("no mkinitcpio here; TAPROOT_TEST_MKINITCPIO=DIR names a tree that has one (docs/mkinitcpio.md)");
     None
 }
 
@@ -167,7 +165,7 @@ scenarios! {
         vm.expect(SHELL, 10).unwrap();
         vm.type_line("ls /proc/spl; echo status=$?").unwrap();
         vm.expect("status=1", 20).unwrap();
-        assert!(!vm.console.text().contains(words::EXPLANATION));
+        assert!(!vm.console.shows(words::EXPLANATION));
     }
 
     /// An encrypted root is asked for on the serial line that mkinitcpio uses too; what was typed stays nowhere.
@@ -192,7 +190,7 @@ scenarios! {
         vm.wait_off(60).unwrap();
         assert!(vm.memory_contains(cmdline.as_bytes()).unwrap(), "the search finds nothing");
         for secret in [first, second, wrong] {
-            assert!(!vm.console.text().contains(secret), "the console shows {secret}");
+            assert!(!vm.console.shows(secret), "the console shows {secret}");
             assert_eq!(vm.memory_count(secret.as_bytes()).unwrap(), 0, "memory holds {secret}");
         }
     }
@@ -214,7 +212,7 @@ scenarios! {
         assert!(scratch.untouched(&pool).unwrap(), "the pool was written");
         vm.type_line("exit").unwrap();
         assert_eq!(vm.report(60).unwrap().hostname(), "presume");
-        assert!(vm.console.text().contains("no hibernation image on UUID="));
+        assert!(vm.console.shows("no hibernation image on UUID="));
     }
 
     /// The same without `resume=`, by systemd's note in the firmware.

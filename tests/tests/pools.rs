@@ -102,7 +102,7 @@ scenarios! {
     fn a_disk_that_comes_late(system) {
         let scratch = Scratch::new().unwrap();
         let disks = scratch.overlays(system, &["mirror0", "mirror1"]).unwrap();
-        let mut vm = vm("late", system, "root=zfs:AUTO taproot.wait=300").unwrap().start().unwrap();
+        let mut vm = vm("late", system, "root=zfs:AUTO taproot.wait=300").unwrap().cold().start().unwrap();
         vm.expect("OpenZFS", 30).unwrap();
         for disk in &disks {
             vm.plug(disk).unwrap();

@@ -27,7 +27,7 @@ fn answer(vm: &Running, end: &str, line: &str) -> String {
     let begin = vm.console.cursor();
     vm.type_line(line).unwrap();
     vm.expect(end, 20).unwrap();
-    vm.console.text()[begin..vm.console.cursor()].to_owned()
+    vm.console.unmixed(begin..vm.console.cursor())
 }
 
 /// A disk image with a file system, or an empty one.
@@ -86,7 +86,7 @@ scenarios! {
         vm.type_line("correct horse").unwrap();
         vm.expect("the key of resc/secret is loaded", 30).unwrap();
         vm.expect(PROMPT, 20).unwrap();
-        assert!(!vm.console.text().contains("correct horse"));
+        assert!(!vm.console.shows("correct horse"));
         says(&vm, "save-log vdb", &["are on /dev/vdb; it is unmounted"]);
         let files = debugfs(&log_disk, "ls -p /");
         let name = files.split('/').find(|n| n.contains(".log")).unwrap().to_owned();
@@ -231,7 +231,7 @@ scenarios! {
         vm.type_line("1").unwrap();
         let report = vm.report(60).unwrap();
         assert_eq!(report.hostname(), "other");
-        assert!(!vm.console.text().contains(taproot_tests::words::EXPLANATION));
+        assert!(!vm.console.shows(taproot_tests::words::EXPLANATION));
     }
 
     /// The countdown of the menu ends with the root that has no init; the fallback boots, and the record says so.
@@ -247,7 +247,7 @@ scenarios! {
         for part in ["/sbin/init", "fallback root resc/ROOT/nosuch", "does not exist", "fallback root resc/ROOT/other"] {
             assert!(problems.contains(part), "{part:?} is not in {problems}");
         }
-        assert!(!vm.console.text().contains(PROMPT));
+        assert!(!vm.console.shows(PROMPT));
     }
 
     /// A packed password locks everything but the harmless words, also the shell that the policy asks for, until it is typed.
@@ -278,7 +278,7 @@ scenarios! {
         vm.type_line("exit").unwrap();
         vm.expect("save-log", 20).unwrap();
         vm.expect(PROMPT, 20).unwrap();
-        assert!(!vm.console.text().contains("tr0ub4dor"));
+        assert!(!vm.console.shows("tr0ub4dor"));
     }
 
     /// Locked without a password: a person can only try again, restart or switch off.

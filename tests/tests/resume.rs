@@ -134,7 +134,7 @@ scenarios! {
         let mut first = machine("hibernate");
         assert_eq!(first.report(60).unwrap().hostname(), "be1");
         first.wait_exit(120).unwrap();
-        assert!(first.console.text().contains("no hibernation image on UUID=11111111"));
+        assert!(first.console.shows("no hibernation image on UUID=11111111"));
         assert!(!first.report.text().contains("@@AWAKE"), "it did not hibernate:\n{}", first.report.tail(20));
 
         let mut second = machine("hibernated");
@@ -172,6 +172,6 @@ scenarios! {
         vm.plug(&empty.overlay(system, "hib0").unwrap()).unwrap();
         vm.type_line("retry").unwrap();
         assert_eq!(vm.report(40).unwrap().hostname(), "presume");
-        assert!(vm.console.text().contains("no hibernation image on UUID=11111111"));
+        assert!(vm.console.shows("no hibernation image on UUID=11111111"));
     }
 }

@@ -76,7 +76,7 @@ impl Boot<'_> {
         let pools = self.pool_facts();
         let hands = RefCell::new(&mut self.scout);
         let scene = Scene {
-            system: self.system,
+            system: self.outside,
             log: self.log,
             phases: self.phases,
             hands: &hands,
@@ -264,7 +264,7 @@ impl Boot<'_> {
                 let line = format!("attempt {failed} of {limit} failed; the next one in {delay_s} s");
                 self.log.warn(&line);
                 person::print(self.system, &format!("taproot: {line}\n"));
-                self.system.sleep(delay);
+                attempts::count_down(self.system, "trying again", delay, Decision::Retry);
                 self.again();
                 return None;
             }

@@ -5,6 +5,7 @@ use crate::devices::known::Reading;
 use crate::plan::candidates;
 use crate::plan::facts::{Health, PoolFact};
 use crate::plan::failure::{Code, Failure};
+use crate::plan::next::SLOW;
 use crate::plan::next::facts::{Found, Import, Watched, ZfsModule};
 use crate::plan::refusal_of;
 use crate::plan::select::Choice;
@@ -21,8 +22,10 @@ const UNDRIVEN_PATIENCE: Duration = Duration::from_secs(2);
 impl Boot<'_> {
     /// What is done with pools, without the disks that do not answer: opening one would hold up the kernel, and us.
     fn with_pools<T>(&self, work: impl FnOnce(Pools<'_>) -> T) -> T {
-        let waiting = self.scout.hardware.devices.values().filter(|d| d.content == Reading::Waiting);
-        let silent: Vec<String> = waiting.map(|d| d.node.clone()).collect();
+        let now = self.system.now();
+        let devices = self.scout.hardware.devices.values().filter(|d| d.content == Reading::Waiting);
+        let silent = devices.filter(|d| now.saturating_sub(d.since) >= SLOW);
+        let silent: Vec<String> = silent.map(|d| d.node.clone()).collect();
         work(Pools::new(self.system, self.log, self.phases).without(&silent))
     }
 
@@ -120,6 +123,7 @@ impl Boot<'_> {
         }
         self.report.pools = self.pool_facts();
         self.report.choice = Some(found.choice.clone());
+        self.guard.choose(found.choice.guid);
         self.facts.attempt.imported = found.config.is_none();
         self.facts.attempt.found = Some(found);
     }
@@ -150,7 +154,10 @@ impl Boot<'_> {
         let missing_log = self.request.import.missing_log.value;
         let asked = ImportRequest { pool, guid: *guid, config: &config, read_only, missing_log, rewind: false };
         self.with_pools(|pools| pools.import(&asked)).map_err(|e| {
-            Failure::refused(Code::Import, refusal_of(&e, "a pool that this kernel can import", e.detail.clone(), e.advice.clone()))
+            Failure::refused(
+                Code::Import,
+                refusal_of(&e, "a pool that this kernel can import", e.detail.clone(), e.advice.clone()),
+            )
         })?;
         self.facts.ours.insert(*guid, Import { pool: pool.clone(), read_only });
         self.facts.attempt.imported = true;
@@ -163,7 +170,9 @@ impl Boot<'_> {
     pub(super) fn export(&mut self, pool: &str, guid: u64) {
         let _ = self.system.unmount(&self.new_root, true);
         match self.with_pools(|pools| pools.export(pool)) {
-            Ok(()) => self.log.info(format!("exported pool {pool}: it is not the one to boot from, or not in this way")),
+            Ok(()) => {
+                self.log.info(format!("exported pool {pool}: it is not the one to boot from, or not in this way"))
+            }
             Err(e) => self.trouble(format!("pool {pool} stays imported: {e}")),
         }
         self.facts.ours.remove(&guid);

@@ -83,7 +83,10 @@ impl Boot<'_> {
         let result = match finished {
             // A file system without a program that can be executed is mounted as it would be without any.
             Err(e) => {
-                self.trouble(format!("{} could not be run ({e}), so {node} is mounted unchecked", program.path.display()));
+                self.trouble(format!(
+                    "{} could not be run ({e}), so {node} is mounted unchecked",
+                    program.path.display()
+                ));
                 Ok(())
             }
             Ok(finished) => {
@@ -108,7 +111,9 @@ impl Boot<'_> {
         };
         if status & !(CORRECTED | REBOOT) == 0 {
             if status != 0 {
-                self.trouble(format!("the file system on {node} had errors, which were repaired (fsck status {status})"));
+                self.trouble(format!(
+                    "the file system on {node} had errors, which were repaired (fsck status {status})"
+                ));
             }
             return Ok(());
         }
@@ -129,13 +134,12 @@ impl Boot<'_> {
         let name = step.dataset.clone();
         let failed = |e: &std::io::Error| not_mounted(&name, e.raw_os_error(), &e.to_string());
         self.system.make_dirs(&self.new_root).map_err(|e| failed(&e))?;
-        let phase = self.phases.start("mount root");
+        self.mounting = Some(self.phases.start("mount"));
         let start = self.system.now();
         let result = {
             let (what, options) = ((source.as_str(), self.new_root.as_path(), fstype.as_str()), &step.options);
             slow::mount(self.system, self.log, what, options.flags, &options.data)
         };
-        drop(phase);
         result.map_err(|e| failed(&e))?;
         self.log.info(format!("mounted {} on / ({})", step.dataset, step.why));
         self.report.root = Some(step.dataset.clone());
@@ -155,6 +159,7 @@ impl Boot<'_> {
 
     /// The program to hand over to, as a path inside the new root.
     pub(super) fn find_init(&mut self, root: &str) -> Result<(), Failure> {
+        self.mounting = None;
         let wanted = self.request.init.as_ref().map(|i| i.value.as_str());
         let tried: Vec<&str> = wanted.map_or_else(|| INITS.to_vec(), |w| vec![w]);
         let mut found = Vec::new();

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 use taproot_tests::kit::{SYSTEMS, System};
 use taproot_tests::show;
@@ -78,24 +78,34 @@ fn boot(screen: &mut Screen, vm: &Running) -> Result<(Report, Value)> {
     println!("  root        {}", show::text(&json, "/root"));
     println!("  because     {}", show::text(&json, "/choice/why"));
     println!("  systemd     multi-user.target is {}", report.one("STATE").replace(" failed=", ", failed units: "));
-    println!("\n{}", mounts(&json, &report));
+    let (table, absent) = mounts(&json, &report);
+    println!("\n{table}");
+    ensure!(
+        absent.is_empty(),
+        "mounted by the early boot, as it says, but not there for systemd: {}",
+        absent.join(", ")
+    );
     for skipped in show::entries(&json, "skipped") {
         println!("  left out    {}: {}", show::text(skipped, "/dataset"), show::text(skipped, "/why"));
     }
     Ok((report, json))
 }
 
-/// What the early boot mounted, and whether systemd found it there.
-fn mounts(json: &Value, report: &Report) -> String {
+/// A table of what the early boot mounted, with whether systemd found it there; and what it did not find.
+fn mounts(json: &Value, report: &Report) -> (String, Vec<String>) {
     let early = report.early_mounts();
+    let mut absent = Vec::new();
     let mut rows = vec![["mounted", "dataset", "because", "before systemd"].map(str::to_owned).to_vec()];
     for mount in show::entries(json, "mounts") {
         let (target, dataset) = (show::text(mount, "/target"), show::text(mount, "/dataset"));
         let there = Report::dataset_at(&early, target).as_deref() == Some(dataset);
         let seen = if there { "yes" } else { "NO" };
+        if !there {
+            absent.push(format!("{dataset} on {target}"));
+        }
         rows.push([target, dataset, show::text(mount, "/why"), seen].map(str::to_owned).to_vec());
     }
-    show::table(&rows)
+    (show::table(&rows), absent)
 }
 
 fn phases(first: &(Report, Value), second: &(Report, Value)) -> String {

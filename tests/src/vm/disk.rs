@@ -91,12 +91,14 @@ impl Scratch {
 
     /// A writable copy of the pool disk with this serial; the kit's image stays as it is.
     pub fn overlay(&self, system: &System, serial: &str) -> Result<Disk> {
+        self.overlay_image(&system.pool_disk(serial), serial)
+    }
+
+    /// A writable copy of a raw image, which stays as it is.
+    pub fn overlay_image(&self, image: &Path, serial: &str) -> Result<Disk> {
         let path = self.dir.path().join(format!("{serial}.qcow2"));
         kit::run(
-            Command::new("qemu-img")
-                .args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"])
-                .arg(system.pool_disk(serial))
-                .arg(&path),
+            Command::new("qemu-img").args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"]).arg(image).arg(&path),
         )?;
         Ok(Disk { path, format: "qcow2", serial: serial.to_owned(), bus: Bus::Virtio, read_only: false })
     }
@@ -119,6 +121,15 @@ impl Scratch {
                 .arg(&path),
         )?;
         Ok(Disk { path, format: "qcow2", ..shared.clone() })
+    }
+
+    /// An empty disk.
+    pub fn blank(&self, serial: &str, bytes: u64) -> Result<Disk> {
+        let path = self.dir.path().join(format!("{serial}.img"));
+        File::create(&path)
+            .and_then(|file| file.set_len(bytes))
+            .with_context(|| format!("creating {}", path.display()))?;
+        Ok(Disk { path, format: "raw", serial: serial.to_owned(), bus: Bus::Virtio, read_only: false })
     }
 
     /// Writable copies of several pool disks.

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -15,10 +16,14 @@ use super::firmware;
 use super::qmp::Qmp;
 use super::running::{Guard, Running};
 use super::stream::Stream;
-use crate::kit::System;
+use super::warm;
+use crate::kit::{self, System};
+
+/// How many entries of a machine's words every machine has.
+const COMMON_WORDS: usize = 1;
 
 /// What a virtual machine is made of.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Vm {
     name: String,
     kernel: PathBuf,
@@ -33,6 +38,7 @@ pub struct Vm {
     variables: Option<PathBuf>,
     second_console: bool,
     extra: Vec<String>,
+    warm: bool,
 }
 
 impl Vm {
@@ -43,7 +49,7 @@ impl Vm {
             kernel: system.vmlinuz(),
             initrd: initrd.to_owned(),
             // On a busy host without KVM the timer's interrupts come too late for the kernel's test of them, and it panics.
-            append: vec!["console=ttyS0".to_owned(), "no_timer_check".to_owned()],
+            append: vec!["console=ttyS0 no_timer_check".to_owned()],
             disks: Vec::new(),
             memory: 1024,
             cpus: 2,
@@ -53,6 +59,7 @@ impl Vm {
             variables: None,
             second_console: false,
             extra: Vec::new(),
+            warm: false,
         }
     }
 
@@ -70,7 +77,7 @@ impl Vm {
     pub fn without_console(mut self) -> Self {
         // The kernel then enables none at all, because a console was named.
         if let Some(console) = self.append.first_mut() {
-            "console=ttyS9".clone_into(console);
+            "console=ttyS9 no_timer_check".clone_into(console);
         }
         self
     }
@@ -155,9 +162,63 @@ impl Vm {
         self
     }
 
+    /// The words of the test: those that every machine gets are left out.
+    pub(super) fn words(&self) -> String {
+        self.append.get(COMMON_WORDS..).unwrap_or_default().join(" ")
+    }
+
+    /// The same machine with other words and without its disks; and those.
+    pub(super) fn stripped(&self, words: &str) -> (Self, Vec<Disk>) {
+        let mut vm = self.clone();
+        vm.append.truncate(COMMON_WORDS);
+        vm.append.push(words.to_owned());
+        (Self { disks: Vec::new(), ..vm }, self.disks.clone())
+    }
+
+    /// What tells a state of this machine, with these words and without its disks, from others.
+    pub(super) fn key(&self, words: &str) -> Result<String> {
+        let (mut vm, _) = self.stripped(words);
+        vm.files.clear();
+        let mut key = DefaultHasher::new();
+        for argument in vm.arguments(accel()?, Path::new("/"))? {
+            argument.hash(&mut key);
+        }
+        for file in [&self.kernel, &self.initrd] {
+            let meta = fs::metadata(file).with_context(|| format!("{}", file.display()))?;
+            (meta.len(), meta.modified().context("time of a file")?).hash(&mut key);
+        }
+        kit::run(Command::new("qemu-system-x86_64").arg("--version"))?.hash(&mut key);
+        Ok(format!("{:016x}", key.finish()))
+    }
+
+    /// Lets it go on from the kept state of another one, if that makes no difference to what it is told here
+    /// (`vm/warm.rs`). For machines whose initramfs is ours.
+    #[must_use]
+    pub fn warm(mut self) -> Self {
+        self.warm = true;
+        self
+    }
+
+    /// Lets it start from the beginning: for what happens before the prompt.
+    #[must_use]
+    pub fn cold(mut self) -> Self {
+        self.warm = false;
+        self
+    }
+
     /// Starts it.
     pub fn start(self) -> Result<Running> {
+        let plain = !self.uefi && !self.reboots && !self.second_console && self.extra.is_empty();
+        if self.warm && plain && warm::fits(&self.words(), &self.disks) && warm::is_possible() {
+            return self.start_warm();
+        }
+        self.launch(&[])
+    }
+
+    /// Starts QEMU with further arguments.
+    pub(super) fn launch(self, more: &[&str]) -> Result<Running> {
         let accel = accel()?;
+        crate::scenario::starts(&self.name);
         // Socket names are limited to 108 bytes, so they are not in the kit's cache.
         let sockets = tempfile::Builder::new().prefix("taproot-vm.").tempdir().context("a directory for sockets")?;
         let logs = crate::checkout().join("out/vm-logs");
@@ -175,6 +236,7 @@ impl Vm {
         let started = Instant::now();
         let child = Command::new("qemu-system-x86_64")
             .args(self.arguments(accel, sockets.path())?)
+            .args(more)
             .stdin(Stdio::null())
             .stdout(output)
             .stderr(errors)

@@ -10,6 +10,8 @@ pub mod qmp;
 pub mod report;
 pub mod running;
 pub mod stream;
+pub mod unmix;
+pub mod warm;
 pub mod written;
 
 pub use accel::{Accel, accel};

@@ -159,7 +159,7 @@ impl Running {
             let turn = Instant::now() + Duration::from_millis(500);
             match self.report.expect_any(&[pattern], turn.min(deadline)) {
                 Ok(_) => return Ok(()),
-                Err(_) if self.console.fresh().contains(words::PROMPT) => {
+                Err(_) if self.console.shows_anew(words::PROMPT) => {
                     bail!("the boot ended in the rescue prompt; expected {pattern:?} on the report line")
                 }
                 Err(error) if self.report_closed() => return Err(error),

@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use crate::words;
 use anyhow::{Context as _, Result, bail};
+
+use super::unmix;
+use crate::words;
 
 /// What the kernel prints when PID 1 dies.
 const PANIC: &str = "Kernel panic";
@@ -61,15 +63,18 @@ impl Stream {
         Ok(Self { shared, writer: socket, log: log.to_owned() })
     }
 
-    /// Waits until one of `patterns` appears after the last match; returns which, and moves behind it.
+    /// Waits until one of `patterns` appears after the last match, be it with messages of the kernel in between; returns
+    /// which, and moves behind it.
     /// Fails at once on a kernel panic, or when the guest is gone.
     pub fn expect_any(&self, patterns: &[&str], deadline: Instant) -> Result<usize> {
         let mut state = lock(&self.shared);
         loop {
-            let fresh = state.text.get(state.cursor..).unwrap_or_default();
-            let hit = patterns.iter().enumerate().filter_map(|(i, p)| Some((fresh.find(p)?, i, p.len()))).min();
-            if let Some((at, index, length)) = hit {
-                state.cursor += at + length;
+            let found = patterns.iter().enumerate().filter_map(|(index, pattern)| {
+                let at = unmix::find(&state.text, state.cursor, pattern)?;
+                Some((at.start, index, at.end))
+            });
+            if let Some((_, index, end)) = found.min() {
+                state.cursor = end;
                 return Ok(index);
             }
             if !patterns.contains(&PANIC)
@@ -104,10 +109,20 @@ impl Stream {
         lock(&self.shared).text.clone()
     }
 
-    /// What was said since the last match.
-    pub fn fresh(&self) -> String {
+    /// What was said between these bytes of [`Self::text`], with the kernel's messages behind everything else.
+    pub fn unmixed(&self, range: std::ops::Range<usize>) -> String {
+        unmix::unmixed(lock(&self.shared).text.get(range).unwrap_or_default())
+    }
+
+    /// Whether it shows a text anywhere, be it with messages of the kernel in between.
+    pub fn shows(&self, what: &str) -> bool {
+        unmix::find(&lock(&self.shared).text, 0, what).is_some()
+    }
+
+    /// As [`Self::shows`], since the last match.
+    pub fn shows_anew(&self, what: &str) -> bool {
         let state = lock(&self.shared);
-        state.text.get(state.cursor..).unwrap_or_default().to_owned()
+        unmix::find(&state.text, state.cursor, what).is_some()
     }
 
     /// How far the matches have come, in bytes of [`Self::text`].
@@ -123,6 +138,13 @@ impl Stream {
     /// What to say of a guest that has not done in time what it should.
     pub fn late(&self) -> &'static str {
         late_of(&lock(&self.shared).text)
+    }
+
+    /// Puts in front what a machine had shown before this one went on from its state; counts as matched.
+    pub(super) fn was_shown(&self, text: &str) {
+        let mut state = lock(&self.shared);
+        state.text.insert_str(0, text);
+        state.cursor += text.len();
     }
 
     /// Types text, as it is.
@@ -236,6 +258,20 @@ mod tests {
         drop(guest);
         let gone = stream.expect_any(&["one"], soon()).unwrap_err().to_string();
         assert!(gone.contains("guest is gone"), "{gone}");
+    }
+
+    #[test]
+    fn the_kernel_may_interrupt_what_is_expected() {
+        let (stream, mut guest, _dir) = pair();
+        guest.write_all(b"(taproot) # [   33.104242] input: USB Keyboard\r\nshell\r\n").unwrap();
+        assert_eq!(stream.expect_any(&["USB Mouse", "(taproot) # shell"], soon()).unwrap(), 1);
+        assert!(
+            stream.shows("(taproot) # shell\n")
+                && stream.shows("input: USB Keyboard")
+                && !stream.shows("Keyboard shell")
+        );
+        assert!(!stream.shows_anew("shell"));
+        assert_eq!(stream.unmixed(0..stream.cursor()), "(taproot) # shell\n[   33.104242] input: USB Keyboard\n");
     }
 
     #[test]

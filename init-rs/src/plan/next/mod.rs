@@ -12,7 +12,7 @@ mod resume;
 mod step;
 
 pub use mounts::not_mounted;
-pub use pool::not_mountable;
+pub use pool::{SLOW, not_mountable};
 pub use recovery::{Recovery, recover};
 pub use step::{Mount, Next, Question, Snapshots, Step, Wait};
 
@@ -88,7 +88,6 @@ impl Moment<'_> {
         self.unlock(&root)?;
         self.snapshots(&root)
     }
-
 
     /// A failure ends the attempt.
     fn failed(self) -> Settled<()> {

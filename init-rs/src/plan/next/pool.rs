@@ -14,7 +14,7 @@ use std::time::Duration;
 /// What may still come within this time of a quiet machine counts before `AUTO` settles for what is there.
 const QUIET: Duration = Duration::from_millis(300);
 /// A disk that has not answered for this time does not hold up a choice that can be made without it.
-const SLOW: Duration = Duration::from_millis(1500);
+pub const SLOW: Duration = Duration::from_millis(1500);
 /// A disk that has not answered for this time is taken for missing: those that spin up have, by then.
 const DEAD: Duration = Duration::from_secs(60);
 
@@ -115,7 +115,13 @@ impl<'a> Moment<'a> {
 /// A pool that was chosen for its `bootfs`, but has none.
 fn no_bootfs(pool: &str) -> Failure {
     let advice = ["name the root on the kernel command line: root=ZFS=pool/dataset"];
-    Failure::new(Code::NoBootfs, select::no_bootfs(pool), "a root dataset named on the command line or by bootfs", vec![], &advice)
+    Failure::new(
+        Code::NoBootfs,
+        select::no_bootfs(pool),
+        "a root dataset named on the command line or by bootfs",
+        vec![],
+        &advice,
+    )
 }
 
 impl<'a> Search<'a> {
@@ -245,8 +251,7 @@ impl<'a> Search<'a> {
     /// No pool to boot from, with everything that is on the disks.
     fn nothing(&self, no: NoChoice) -> Failure {
         let Moment { request, hardware, facts, now } = self.moment;
-        let mut found: Vec<String> =
-            self.candidates.iter().flat_map(|c| lines(c, judgement(self.moment, c))).collect();
+        let mut found: Vec<String> = self.candidates.iter().flat_map(|c| lines(c, judgement(self.moment, c))).collect();
         if self.candidates.is_empty() {
             found.push("no disk with a label of a pool".to_owned());
         }
@@ -274,7 +279,8 @@ impl<'a> Search<'a> {
             what.push("a pool to boot from".to_owned());
         }
         let silent = hardware.devices.values().filter(|d| d.content == Reading::Waiting);
-        let silent: Vec<&str> = silent.filter(|d| now.saturating_sub(d.since) >= SLOW).map(|d| d.name.as_str()).collect();
+        let silent: Vec<&str> =
+            silent.filter(|d| now.saturating_sub(d.since) >= SLOW).map(|d| d.name.as_str()).collect();
         if !silent.is_empty() {
             what.push(format!("an answer of {}", silent.join(" ")));
         }

@@ -1,0 +1,200 @@
+//! Machines that do not start from the beginning: the first one of its kind is stopped at the prompt before anything is
+//! looked for, with the zfs module loaded, and its state kept; the others go on from there. Disks are plugged in then, and the
+//! words that a boot loader would pass are typed: `cmdline WORDS`, the prompt's own word for another try with other words.
+//!
+//! Without KVM a kernel takes most of a scenario's time up to that point. What a scenario is about must not lie before
+//! it: drivers, buses, consoles, firmware and options of modules need a machine from the beginning ([`Vm::cold`]).
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::json;
+
+use super::disk::{Bus, Disk, Scratch};
+use super::machine::Vm;
+use super::running::Running;
+use crate::{checkout, kit, words};
+
+/// The words of the machine whose state is kept. The last is for the kit's Debian, which asks the kernel for it.
+const WORDS: &str = "root=zfs:AUTO taproot.break=start taproot-test.report";
+/// What the kernel says when the zfs module is through with its start.
+const LOADED: &str = "ZFS: Loaded module";
+/// What it says of each virtio disk that it has found.
+const DISK: &str = "-byte logical blocks";
+/// Seconds (of KVM) up to the prompt, or for a disk.
+const LIMIT: u64 = 60;
+/// Words that are settled before the prompt: when the kernel or its modules start, by the kernel's own command line, or because
+/// they forbid every prompt.
+const EARLY: [&str; 15] = [
+    "spl_hostid=",
+    "spl.",
+    "zfs.",
+    "taproot.hostid=0x",
+    "console=",
+    "quiet",
+    "debug",
+    "loglevel=",
+    "taproot.log=",
+    "panic=",
+    "taproot.rescue=",
+    "rd.emergency=",
+    "nohibernate",
+    "noresume",
+    "resume=",
+];
+/// States that no test used for so long go.
+const UNUSED: Duration = Duration::from_secs(24 * 3600);
+
+/// Whether these words and disks are right for a machine that starts warm.
+pub(super) fn fits(words: &str, disks: &[Disk]) -> bool {
+    disks.iter().all(|disk| disk.bus == Bus::Virtio)
+        && !words.split_whitespace().any(|word| word == "--" || EARLY.iter().any(|early| word.starts_with(early)))
+}
+
+/// Whether the boot binary's prompt takes other words.
+pub(super) fn is_possible() -> bool {
+    let table = checkout().join("init-rs/src/rescue/words.rs");
+    fs::read_to_string(table).is_ok_and(|text| text.contains("(\"cmdline\", "))
+}
+
+/// A machine's state, and what its console had shown by then.
+#[derive(Debug)]
+struct Kept {
+    state: PathBuf,
+    console: PathBuf,
+}
+
+impl Vm {
+    /// Goes on from the kept state of such a machine: at the prompt, with the disks plugged in and the words typed.
+    pub(super) fn start_warm(self) -> Result<Running> {
+        let words = self.words();
+        let vm = self.start_at_prompt()?;
+        vm.type_line(&format!("cmdline {words}"))?;
+        Ok(vm)
+    }
+
+    /// Goes on from the kept state of such a machine, at the prompt before anything is looked for, with no word typed.
+    pub fn start_at_prompt(self) -> Result<Running> {
+        let kept = self.kept()?;
+        let (bare, disks) = self.stripped(WORDS);
+        let mut vm = bare.launch(&["-incoming", &format!("file:{}", kept.state.display())])?;
+        vm.await_status(&["paused", "running"])?;
+        let shown = fs::read_to_string(&kept.console).with_context(|| format!("reading {}", kept.console.display()))?;
+        vm.console.was_shown(&shown);
+        for disk in &disks {
+            vm.plug(disk)?;
+        }
+        vm.qmp.execute("cont", &json!({}))?;
+        let found = |vm: &Running| vm.console.text().matches(DISK).count() - shown.matches(DISK).count();
+        vm.await_console(|vm| found(vm) == disks.len(), "that the kernel finds the disks")?;
+        Ok(vm)
+    }
+
+    /// The state of a machine like this one, made if it is not there.
+    fn kept(&self) -> Result<Kept> {
+        let dir = kit::cache()?.join("states");
+        fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
+        let key = self.key(WORDS)?;
+        let kept = Kept { state: dir.join(format!("{key}.state")), console: dir.join(format!("{key}.console")) };
+        // Tests run as separate processes; the first one makes it, the others wait.
+        let lock = File::create(dir.join(format!("{key}.lock"))).context("the lock of a kept state")?;
+        lock.lock().context("the lock of a kept state")?;
+        match File::options().append(true).open(&kept.state) {
+            Ok(state) => state.set_modified(SystemTime::now()).context("the time of a kept state")?,
+            Err(_) => {
+                remove_unused(&dir);
+                self.keep(&kept).context("making the state that machines of this kind start from")?;
+            }
+        }
+        Ok(kept)
+    }
+
+    fn keep(&self, kept: &Kept) -> Result<()> {
+        let (bare, _) = self.stripped(WORDS);
+        // A disk brings in the driver, and goes again.
+        let scratch = Scratch::new()?;
+        let disk = scratch.blank("warm", 1 << 20)?;
+        let mut vm = bare.cold().disk(disk.clone()).start()?;
+        vm.expect(words::PROMPT, LIMIT)?;
+        vm.await_console(
+            |vm| [LOADED, DISK].iter().all(|what| vm.console.shows(what)),
+            "zfs and the driver of the disk",
+        )?;
+        vm.unplug(&disk)?;
+        vm.freeze(kept)
+    }
+}
+
+/// Removes what no test used lately: each new image leaves states of the one before.
+fn remove_unused(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let age = entry.metadata().and_then(|meta| meta.modified()).ok().and_then(|time| time.elapsed().ok());
+        if age.is_some_and(|age| age > UNUSED) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+impl Running {
+    /// Stops the machine and writes its state and what its console showed.
+    fn freeze(&mut self, kept: &Kept) -> Result<()> {
+        self.qmp.execute("stop", &json!({}))?;
+        let new = kept.state.with_extension("new");
+        self.qmp.execute("migrate", &json!({ "uri": format!("file:{}", new.display()) }))?;
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let answer = self.qmp.execute("query-migrate", &json!({}))?;
+            match answer.get("status").and_then(|status| status.as_str()) {
+                Some("completed") => break,
+                Some("failed" | "cancelled") => bail!("QEMU could not write its state: {answer}"),
+                _ => ensure!(Instant::now() < deadline, "QEMU still writes its state: {answer}"),
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        fs::write(&kept.console, self.console.text()).with_context(|| format!("writing {}", kept.console.display()))?;
+        fs::rename(&new, &kept.state).with_context(|| format!("renaming {}", new.display()))
+    }
+
+    /// Waits until QEMU is in one of these states.
+    fn await_status(&mut self, wanted: &[&str]) -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let status = self.status()?;
+            if wanted.contains(&status.as_str()) {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "QEMU is {status}, expected one of {wanted:?}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Waits for something that the console shows wherever it stands.
+    fn await_console(&self, there: impl Fn(&Self) -> bool, what: &str) -> Result<()> {
+        let deadline = Instant::now() + self.accel.limit(LIMIT);
+        while !there(self) {
+            if let Some(died) = self.console.dead() {
+                bail!("{died} while waiting for {what}");
+            }
+            ensure!(Instant::now() < deadline, "{}; expected {what}", self.console.late());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lies_before_the_prompt_needs_a_cold_start() {
+        for words in ["root=zfs:AUTO quiet", "a spl_hostid=1", "root=x -- handed over", "console=tty0", "panic=1"] {
+            assert!(!fits(words, &[]), "{words}");
+        }
+        assert!(fits("root=ZFS=tank/ROOT/be1 taproot.wait=2 ro", &[]));
+        let disk = Disk { path: "x".into(), format: "raw", serial: "x".into(), bus: Bus::Usb, read_only: false };
+        assert!(!fits("", &[disk.clone()]) && fits("", &[disk.on(Bus::Virtio)]));
+    }
+}
