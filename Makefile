@@ -2,7 +2,9 @@
 TARGET := x86_64-unknown-linux-gnu
 PREFIX ?= /usr
 
-.PHONY: help build guest-init host kit lint test unit demo bench fuzz install clean
+RUNS ?= 20000
+
+.PHONY: help build guest-init host kit lint test unit sim demo bench fuzz install clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -11,7 +13,7 @@ build: host ## both binaries: out/taproot and out/taproot-init
 	cargo build --locked --profile boot -p taproot-init
 	cargo build --locked --release -p taproot
 	install -D -m 755 target/$(TARGET)/boot/taproot-init out/taproot-init
-	out/taproot-init --version # it would crash here, not at boot, with a glibc that does not know its relocations
+	out/taproot-init --version # one that does not start would not start at boot either
 	install -D -m 755 target/$(TARGET)/release/taproot out/taproot
 
 guest-init: host
@@ -30,6 +32,9 @@ lint: ## rustfmt and clippy, warnings are errors
 
 unit: ## the tests that need no virtual machine
 	cargo test --locked --workspace --lib
+
+sim: ## simulated boots: RUNS=20000 of them, or the whole story of one with SEED=
+	cargo run --locked --quiet --release -p taproot-tests --bin sim -- $(if $(SEED),--seed $(SEED),$(RUNS))
 
 test: build kit ## everything: lint, unit tests, scenarios in virtual machines on both kit systems
 	@tests/run.sh

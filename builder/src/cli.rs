@@ -1,12 +1,13 @@
 //! The command line of `taproot`; man pages and completions come from it.
 
-use crate::initramfs::compress::Compression;
+use crate::initramfs::compress::{Compression, ModuleCompression};
 use crate::initramfs::extras::Rescue;
+use crate::initramfs::fsck::Fsck;
 use crate::settings::ModuleSet;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
-/// Packs the installed system and taproot-init into images that boot from ZFS.
+/// Packs the installed system and taproot-init into images that boot it from ZFS or a plain file system.
 #[derive(Debug, Parser)]
 #[command(name = "taproot", version, max_term_width = 100, propagate_version = true)]
 #[command(
@@ -47,7 +48,7 @@ pub enum Command {
 #[command(
     after_help = "The image is written under a temporary name, synced and renamed, readable by its owner only. The same input \
     gives the same bytes. An image that could not boot is refused with the reasons, and no file is left behind.\n\n\
-    The configuration file takes kernel, output, modules, compress, rescue, rescue-password-file, init and cmdline as texts, \
+    The configuration file takes kernel, output, modules, compress, compress-modules, rescue, rescue-password-file, fsck, init and cmdline as texts, \
     add-modules and add-files as lists (add-modules = [\"xfs\"]), and microcode as true or false.\n\n\
     Examples:\n  taproot initramfs\n  taproot initramfs --modules generic --rescue full --compress zstd:19\n  \
     taproot initramfs --root /mnt/tree --kernel 6.12.9-amd64 --output /mnt/esp/initramfs.img\n  \
@@ -69,12 +70,19 @@ pub struct InitramfsArgs {
     /// zstd, lz4, xz, gzip or none, with an optional level [default: zstd:9]
     #[arg(long, value_name = "NAME[:LEVEL]")]
     pub compress: Option<Compression>,
+    /// Each module by itself: zstd with an optional level, or none; a boot decompresses only those that it loads [default: zstd:9]
+    #[arg(long, value_name = "NAME[:LEVEL]")]
+    pub compress_modules: Option<ModuleCompression>,
     /// Programs for the rescue shell: busybox with zpool, zfs and zdb; busybox; or the built-in prompt alone [default: small]
     #[arg(long, value_enum)]
     pub rescue: Option<Rescue>,
     /// Lock the rescue prompt with a password: FILE holds it in its first line, or its argon2id hash ($argon2id$...)
     #[arg(long, value_name = "FILE")]
     pub rescue_password_file: Option<PathBuf>,
+    /// Programs that check a plain root and /usr before they are mounted: of the types that they have (and of ext4 in a generic
+    /// image), none, or of these types [default: auto]
+    #[arg(long, value_name = "auto|none|TYPE,...")]
+    pub fsck: Option<Fsck>,
     /// Configuration file (TOML); what is given here goes before it, lists are joined [default: /etc/taproot/initramfs.toml, if it exists]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,

@@ -1,8 +1,9 @@
 //! The settings of one image: command line over configuration file over defaults.
 
 use crate::cli::InitramfsArgs;
-use crate::initramfs::compress::Compression;
+use crate::initramfs::compress::{Compression, ModuleCompression};
 use crate::initramfs::extras::Rescue;
+use crate::initramfs::fsck::Fsck;
 use crate::initramfs::{kernel_version, password};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
@@ -33,8 +34,10 @@ struct File {
     output: Option<PathBuf>,
     modules: Option<ModuleSet>,
     compress: Option<String>,
+    compress_modules: Option<String>,
     rescue: Option<Rescue>,
     rescue_password_file: Option<PathBuf>,
+    fsck: Option<String>,
     init: Option<PathBuf>,
     add_modules: Vec<String>,
     add_files: Vec<String>,
@@ -55,10 +58,14 @@ pub struct Settings {
     pub modules: ModuleSet,
     /// How it is compressed.
     pub compress: Compression,
+    /// How each module is.
+    pub compress_modules: ModuleCompression,
     /// What the rescue shell has.
     pub rescue: Rescue,
     /// Hash of the password that opens the rescue prompt, in PHC form.
     pub rescue_password: Option<String>,
+    /// Programs that check file systems.
+    pub fsck: Fsck,
     /// The program that becomes `/init`.
     pub init: PathBuf,
     /// Modules asked for by name.
@@ -90,6 +97,16 @@ impl Settings {
             (None, Some(text)) => text.parse().map_err(|e| anyhow::anyhow!("compress = {text:?}: {e}"))?,
             (None, None) => Compression::default(),
         };
+        let compress_modules = match (args.compress_modules, &file.compress_modules) {
+            (Some(compress), _) => compress,
+            (None, Some(text)) => text.parse().map_err(|e| anyhow::anyhow!("compress-modules = {text:?}: {e}"))?,
+            (None, None) => ModuleCompression::default(),
+        };
+        let fsck = match (&args.fsck, &file.fsck) {
+            (Some(fsck), _) => fsck.clone(),
+            (None, Some(text)) => text.parse().map_err(|e| anyhow::anyhow!("fsck = {text:?}: {e}"))?,
+            (None, None) => Fsck::default(),
+        };
         let cmdline = args.cmdline.clone().or(file.cmdline).unwrap_or_default();
         if cmdline.contains('\n') {
             bail!("the words for the command line must stand on one line");
@@ -101,6 +118,7 @@ impl Settings {
             output: args.output.clone().or(file.output).unwrap_or_default(),
             modules: args.modules.or(file.modules).unwrap_or_default(),
             compress,
+            compress_modules,
             rescue: args.rescue.or(file.rescue).unwrap_or_default(),
             rescue_password: args
                 .rescue_password_file
@@ -108,6 +126,7 @@ impl Settings {
                 .or(file.rescue_password_file.as_ref())
                 .map(|path| password::read(path))
                 .transpose()?,
+            fsck,
             init: args.init.clone().or(file.init).unwrap_or_else(default_init),
             add_modules: file.add_modules.into_iter().chain(args.add_modules.iter().cloned()).collect(),
             add_files: files,

@@ -192,11 +192,70 @@ fn a_small_tree() {
 
     let files = listing(&image).files;
     let why = |path: &str| files.iter().find(|f| f.path == path).and_then(|f| f.why.clone());
-    assert_eq!(why(&format!("/lib/modules/{VERSION}/updates/spl.ko")).as_deref(), Some("needed by zfs"));
-    assert_eq!(why(&format!("/lib/modules/{VERSION}/kernel/lib/helper.ko")).as_deref(), Some("wanted by virtio_blk"));
+    assert_eq!(why(&format!("/lib/modules/{VERSION}/updates/spl.ko.zst")).as_deref(), Some("needed by zfs"));
+    assert_eq!(
+        why(&format!("/lib/modules/{VERSION}/kernel/lib/helper.ko.zst")).as_deref(),
+        Some("wanted by virtio_blk")
+    );
     for file in files.iter().filter(|f| f.kind != "directory" && f.path != "/etc/taproot/manifest") {
         assert!(file.why.is_some(), "{} has no reason", file.path);
     }
+}
+
+#[test]
+fn each_module_is_compressed_by_itself_or_none_is() {
+    let tree = Tree::new();
+    let on_disk = fs::read(tree.dir.path().join(format!("lib/modules/{VERSION}/updates/zfs.ko"))).unwrap();
+    let path_of_zfs = |extra: &[&str]| {
+        let output = tree.pack(extra);
+        assert!(output.status.success(), "{}", stderr(&output));
+        table(&tree.image()).modules.into_iter().find(|m| m.name == "zfs").unwrap().path
+    };
+    let compressed = path_of_zfs(&[]);
+    assert!(compressed.ends_with("zfs.ko.zst"), "{compressed}");
+    let packed = extract(&tree.image(), &compressed);
+    assert!(taproot_init::sys::kmod::decompress(&packed).unwrap() == on_disk);
+    let plain = path_of_zfs(&["--compress-modules", "none"]);
+    assert!(plain.ends_with("zfs.ko"), "{plain}");
+    assert!(extract(&tree.image(), &plain) == on_disk);
+    fs::remove_file(tree.image()).unwrap();
+    tree.refused(&["--compress-modules", "xz"], "zstd or not at all");
+}
+
+/// A system without ZFS whose fstab says what its root is.
+#[test]
+fn a_tree_with_a_plain_root() {
+    let tree = Tree::new();
+    let modules = format!("lib/modules/{VERSION}");
+    tree.write(&format!("{modules}/kernel/fs/ext4.ko"), &module(&format!("vermagic={VERSION} SMP preempt\0")));
+    tree.write(&format!("{modules}/modules.dep"), b"kernel/drivers/block/virtio_blk.ko:\nkernel/fs/ext4.ko:\n");
+    tree.refused(&[], "no zfs module");
+    tree.write("etc/fstab", b"UUID=1-2 / ext3 defaults 0 1\nUUID=3-4 /usr xfs ro 0 2\n");
+    tree.refused(&[], "/usr is xfs, and kernel 6.1.0-test has no module xfs");
+    tree.write(&format!("{modules}/modules.builtin"), b"kernel/fs/xfs/xfs.ko\n");
+    let output = tree.pack(&[]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("the root is ext3 and will be mounted unchecked: e2fsck is not in"),
+        "{}",
+        stderr(&output)
+    );
+    let names: Vec<String> = table(&tree.image()).modules.into_iter().map(|m| m.name).collect();
+    assert_eq!(names, ["ext4", "virtio_blk"]);
+    fs::remove_file(tree.image()).unwrap();
+    tree.refused(&["--fsck", "ext4"], "e2fsck is not in");
+
+    let program = tree.dir.path().join("sbin/e2fsck");
+    fs::create_dir_all(program.parent().unwrap()).unwrap();
+    fs::copy(std::env::current_exe().unwrap(), program).unwrap();
+    let output = tree.pack(&[]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let files = listing(&tree.image()).files;
+    let checker = files.iter().find(|file| file.path == "/sbin/e2fsck").unwrap();
+    assert_eq!((checker.mode & 0o777, checker.why.as_deref()), (0o755, Some("checks ext3 file systems")));
+    assert!(files.iter().any(|file| file.path == "/sbin/fsck.ext3" && file.kind == "link"));
+    assert!(tree.pack(&["--fsck", "none"]).status.success());
+    assert!(!listing(&tree.image()).files.iter().any(|file| file.path.contains("fsck")));
 }
 
 #[test]
@@ -280,8 +339,8 @@ fn real_debian_trees() {
         let init = std::env::current_exe().unwrap();
         let pack = |file: &str, rescue: &str| {
             let image = dir.path().join(file);
-            let args =
-                ["initramfs", "--root", root.to_str().unwrap(), "--modules", "generic", "--rescue", rescue, "--quiet"];
+            let mut args = vec!["initramfs", "--root", root.to_str().unwrap(), "--modules", "generic", "--quiet"];
+            args.extend(["--rescue", rescue, "--fsck", if rescue == "none" { "none" } else { "auto" }]);
             let output = Command::new(env!("CARGO_BIN_EXE_taproot"))
                 .args(args)
                 .args(["--compress", "zstd:1", "--init", init.to_str().unwrap(), "--output"])
@@ -295,9 +354,23 @@ fn real_debian_trees() {
         let table = table(&none);
         assert_ordered(&table);
         let names: Vec<&str> = table.modules.iter().map(|m| m.name.as_str()).collect();
-        for wanted in
-            ["zfs", "virtio_blk", "nvme", "ahci", "sd_mod", "usb_storage", "uas", "megaraid_sas", "overlay", "squashfs"]
-        {
+        for wanted in [
+            "zfs",
+            "virtio_blk",
+            "nvme",
+            "ahci",
+            "sd_mod",
+            "usb_storage",
+            "uas",
+            "megaraid_sas",
+            "overlay",
+            "squashfs",
+            "xfs",
+            "btrfs",
+            "f2fs",
+            "erofs",
+            "isofs",
+        ] {
             assert!(names.contains(&wanted), "{name}: {wanted}");
         }
         // Nothing that a boot could run but ourselves.
@@ -310,7 +383,9 @@ fn real_debian_trees() {
         assert_eq!(programs, ["/init"], "{name}");
 
         let full = listing(&pack("full", "full")).files;
-        for path in ["/sbin/zpool", "/sbin/zfs", "/bin/busybox", "/bin/sh", "/lib64/ld-linux-x86-64.so.2"] {
+        for path in
+            ["/sbin/zpool", "/sbin/zfs", "/bin/busybox", "/bin/sh", "/lib64/ld-linux-x86-64.so.2", "/sbin/e2fsck"]
+        {
             assert!(full.iter().any(|f| f.path == path), "{name}: {path}");
         }
         assert!(full.iter().any(|f| f.path.ends_with("/libgcc_s.so.1")), "{name}: libgcc_s");

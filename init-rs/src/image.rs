@@ -21,6 +21,15 @@ pub struct ExpectedPool {
     pub vdevs: Vec<String>,
 }
 
+/// A root that is a file system on a device, not a dataset.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ExpectedRoot {
+    /// As `root=` takes it: `UUID=...`, `PARTUUID=...`, `/dev/...`.
+    pub source: String,
+    /// Type, as mount(8) calls it.
+    pub fstype: String,
+}
+
 /// What the builder knew.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ImageConfig {
@@ -34,6 +43,8 @@ pub struct ImageConfig {
     pub rescue_password: Option<String>,
     /// Pools the packed system had its root on.
     pub pools: Vec<ExpectedPool>,
+    /// The file system that the packed system had its root on, if that was no dataset.
+    pub root: Option<ExpectedRoot>,
 }
 
 impl ImageConfig {
@@ -50,6 +61,9 @@ impl ImageConfig {
         }
         for pool in &self.pools {
             let _ = writeln!(out, "pool={}\t{}\t{}", pool.name, pool.guid, pool.vdevs.join("\t"));
+        }
+        if let Some(root) = &self.root {
+            let _ = writeln!(out, "root={}\t{}", root.source, root.fstype);
         }
         out
     }
@@ -70,6 +84,12 @@ impl ImageConfig {
                         let vdevs = fields.map(str::to_owned).collect();
                         config.pools.push(ExpectedPool { name: name.to_owned(), guid, vdevs });
                     }
+                }
+                "root" => {
+                    config.root = value
+                        .split_once('\t')
+                        .filter(|(source, fstype)| !source.is_empty() && !fstype.is_empty())
+                        .map(|(source, fstype)| ExpectedRoot { source: source.to_owned(), fstype: fstype.to_owned() });
                 }
                 _ => {}
             }
@@ -94,7 +114,9 @@ mod tests {
                 guid: u64::MAX,
                 vdevs: vec!["/dev/disk/by-id/a b".into()],
             }],
+            root: Some(ExpectedRoot { source: "UUID=1-2".into(), fstype: "ext4".into() }),
         };
         assert_eq!(ImageConfig::parse(&config.render()), config);
+        assert_eq!(ImageConfig::parse("root=UUID=1-2\nroot=\text4\n").root, None);
     }
 }

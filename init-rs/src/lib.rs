@@ -8,7 +8,6 @@ pub mod cmdline;
 pub mod devices;
 pub mod firmware;
 pub mod image;
-pub mod order;
 pub mod plan;
 pub mod pools;
 pub mod report;

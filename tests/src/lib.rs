@@ -7,6 +7,7 @@ pub mod kit;
 pub mod plain;
 pub mod scenario;
 pub mod show;
+pub mod sim;
 #[cfg(test)]
 mod tidy;
 pub mod vm;

@@ -18,6 +18,44 @@ pub enum Compression {
     None,
 }
 
+/// How modules are compressed, each by itself: those that a boot does not need are never decompressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ModuleCompression {
+    /// zstd, levels 1 to 22.
+    Zstd(i32),
+    /// Not; the archive's compression gets them.
+    None,
+}
+
+impl Default for ModuleCompression {
+    fn default() -> Self {
+        Self::Zstd(ZSTD_DEFAULT)
+    }
+}
+
+impl ModuleCompression {
+    /// The level of zstd, if they are compressed.
+    pub fn level(self) -> Option<i32> {
+        match self {
+            Self::Zstd(level) => Some(level),
+            Self::None => None,
+        }
+    }
+}
+
+impl FromStr for ModuleCompression {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            Ok(Compression::Zstd(level)) => Ok(Self::Zstd(level)),
+            Ok(Compression::None) => Ok(Self::None),
+            Ok(_) => Err(format!("modules are compressed by zstd or not at all, found {text:?}")),
+            Err(e) => Err(e),
+        }
+    }
+}
+
 /// Fast enough for two cores and within a few per cent of the best; see `make bench`.
 const ZSTD_DEFAULT: i32 = 9;
 const XZ_DEFAULT: u32 = 6;
@@ -175,6 +213,9 @@ mod tests {
         assert_eq!("zstd".parse(), Ok(Compression::Zstd(ZSTD_DEFAULT)));
         assert_eq!("zstd:19".parse(), Ok(Compression::Zstd(19)));
         assert_eq!("xz:9".parse(), Ok(Compression::Xz(9)));
+        assert_eq!("zstd:3".parse::<ModuleCompression>().map(ModuleCompression::level), Ok(Some(3)));
+        assert_eq!("none".parse(), Ok(ModuleCompression::None));
+        assert!("xz".parse::<ModuleCompression>().is_err() && "zstd:0".parse::<ModuleCompression>().is_err());
         for bad in ["zstd:0", "zstd:23", "gzip:10", "lz4:1", "none:1", "bzip2", "zstd:x", ""] {
             assert!(bad.parse::<Compression>().is_err(), "{bad}");
         }

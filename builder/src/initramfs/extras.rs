@@ -33,7 +33,7 @@ pub enum ExtrasError {
         /// Tree.
         root: PathBuf,
         /// What to do.
-        advice: &'static str,
+        advice: String,
     },
     /// A library that a program needs.
     #[error("{program} needs {library}, which is not in {root}; install the package it belongs to")]
@@ -68,11 +68,12 @@ pub enum ExtrasError {
 
 const PROGRAM_DIRECTORIES: [&str; 4] = ["usr/sbin", "usr/bin", "sbin", "bin"];
 
-fn read(path: &Path) -> Result<Vec<u8>, ExtrasError> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, ExtrasError> {
     fs::read(path).map_err(|cause| ExtrasError::Read { path: path.to_owned(), cause })
 }
 
-fn find_program(root: &Path, name: &str) -> Option<PathBuf> {
+/// A program of the tree by its name.
+pub(super) fn find_program(root: &Path, name: &str) -> Option<PathBuf> {
     PROGRAM_DIRECTORIES.iter().filter_map(|dir| resolve(root, &Path::new(dir).join(name)).ok()).find(|p| p.is_file())
 }
 
@@ -81,8 +82,11 @@ pub fn rescue(tree: &mut Tree, root: &Path, kind: Rescue) -> Result<(), ExtrasEr
     if kind == Rescue::None {
         return Ok(());
     }
-    let missing =
-        |program: &str, advice| ExtrasError::Missing { program: program.to_owned(), root: root.to_owned(), advice };
+    let missing = |program: &str, advice: &str| ExtrasError::Missing {
+        program: program.to_owned(),
+        root: root.to_owned(),
+        advice: advice.to_owned(),
+    };
     let busybox = find_program(root, "busybox")
         .ok_or_else(|| missing("busybox", "install busybox (or busybox-static), or pack with --rescue none"))?;
     program(tree, root, &busybox, "/bin/busybox", "rescue shell")?;

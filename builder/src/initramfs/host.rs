@@ -45,7 +45,10 @@ pub fn chain(sys: &Path, name: &str) -> Chain {
             {
                 chain.modaliases.insert(modalias.trim().to_owned());
             }
+            // Kernels show this link for built-in drivers too, some of which (pcieport's) modules.builtin does not name
+            // because they can never be modules. Only what was loaded has a state.
             if let Ok(module) = dir.join("driver/module").canonicalize()
+                && module.join("initstate").exists()
                 && let Some(module) = module.file_name().and_then(|n| n.to_str())
             {
                 chain.modules.insert(canonical_name(module));
@@ -71,14 +74,6 @@ pub fn disks(sys: &Path) -> Vec<Chain> {
 fn is_virtual(sys: &Path, name: &str) -> bool {
     let target = sys.join("class/block").join(name).canonicalize();
     target.map_or(true, |target| target.starts_with(sys.join("devices/virtual")) || target.join("partition").exists())
-}
-
-/// The pool that `/` of `mounts` (text of `/proc/mounts`) is on.
-pub fn root_pool(mounts: &str) -> Option<String> {
-    let mut root = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
-    // The last one that was mounted there is the one that is seen.
-    let source = root.rfind(|f| f.get(1) == Some(&"/") && f.get(2) == Some(&"zfs"))?.first()?.to_owned();
-    source.split(['/', '@']).next().map(|pool| pool.replace("\\040", " "))
 }
 
 /// The guid by which the kernel knows an imported pool.
@@ -149,14 +144,6 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn pool_of_the_root() {
-        let mounts = "rootfs / rootfs rw 0 0\nrpool/ROOT/debian / zfs rw 0 0\nbpool/b /boot zfs rw 0 0\n";
-        assert_eq!(root_pool(mounts).as_deref(), Some("rpool"));
-        assert_eq!(root_pool("/dev/vda1 / ext4 rw 0 0\n"), None);
-        assert_eq!(root_pool("tank / zfs rw 0 0\n").as_deref(), Some("tank"));
-    }
-
-    #[test]
     fn another_machines_disk_with_a_pool_of_the_same_name_is_not_expected() {
         let member = |device: &str, pool| Member { device: device.into(), path: format!("/dev/{device}"), pool };
         let disks = [member("sda3", 7), member("sdb3", 9), member("sdc3", 9)];
@@ -176,7 +163,13 @@ mod tests {
         let disk = sys.join("devices/pci0000:00/0000:00:04.0/virtio1/block/vda");
         let part = disk.join("vda1");
         fs::create_dir_all(&part).unwrap();
-        fs::create_dir_all(sys.join("module/virtio_blk")).unwrap();
+        for module in ["virtio_blk", "pcieportdrv"] {
+            fs::create_dir_all(sys.join("module").join(module)).unwrap();
+        }
+        fs::write(sys.join("module/virtio_blk/initstate"), "live\n").unwrap();
+        // A driver that is built in, as newer kernels show it.
+        fs::create_dir_all(sys.join("devices/pci0000:00/driver")).unwrap();
+        symlink(sys.join("module/pcieportdrv"), sys.join("devices/pci0000:00/driver/module")).unwrap();
         fs::create_dir_all(sys.join("devices/virtual/block/loop0")).unwrap();
         fs::create_dir_all(sys.join("bus/virtio/drivers/virtio_blk")).unwrap();
         fs::create_dir_all(sys.join("class/block")).unwrap();

@@ -5,6 +5,7 @@ pub mod compress;
 pub mod decompress;
 pub mod elf;
 pub mod extras;
+pub mod fsck;
 pub mod host;
 pub mod index;
 pub mod modinfo;
@@ -12,6 +13,7 @@ pub mod modprobe_d;
 pub mod modules;
 pub mod password;
 pub mod preflight;
+pub mod root;
 pub mod sets;
 
 use crate::output::write_private;
@@ -21,14 +23,16 @@ use anyhow::{Context, Result, bail};
 use archive::{Content, Tree};
 use index::Index;
 use modprobe_d::ModprobeConfig;
-use modules::Wanted;
+use modules::{Chosen, Packed, Wanted};
+use root::Known;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-use taproot_init::devices::table::TABLE_PATH;
+use taproot_init::devices::filesystems;
+use taproot_init::devices::table::{TABLE_PATH, canonical_name};
 use taproot_init::image::{CONFIG_PATH, ImageConfig, MANIFEST_PATH};
 use taproot_init::sys::beneath::resolve_here as resolve;
 
@@ -84,14 +88,22 @@ pub fn kernel_version(settings: &Settings) -> Result<String> {
 }
 
 /// What the settings ask for, before closure.
-fn wanted(settings: &Settings, root_disks: &[host::Chain]) -> Wanted {
-    let mut wanted = Wanted { boot: vec!["zfs".to_owned()], ..Wanted::default() };
+fn wanted(settings: &Settings, root: &Known) -> Wanted {
+    let mut wanted = Wanted::default();
+    // It takes seconds to initialise, so it begins at once, unless the root is known to be elsewhere.
+    if root.needs_zfs() {
+        wanted.boot.push("zfs".to_owned());
+    }
+    for mounted in &root.types {
+        let names = filesystems::modules(&mounted.fstype).into_iter();
+        wanted.names.extend(names.map(|name| (name.to_owned(), format!("file system of {}", mounted.what))));
+    }
     let mut add = |group: &sets::Group| {
         wanted.names.extend(group.names.iter().map(|n| ((*n).to_owned(), group.why.to_owned())));
     };
     add(&sets::ZFS);
     sets::ALWAYS.iter().for_each(&mut add);
-    let mut disks = root_disks.to_vec();
+    let mut disks = root.disks.clone();
     match settings.modules {
         ModuleSet::Generic => sets::GENERIC.iter().for_each(&mut add),
         ModuleSet::Host => disks.extend(host::disks(Path::new("/sys"))),
@@ -117,80 +129,23 @@ pub fn build(settings: &Settings, progress: &Progress) -> Result<Summary> {
         seconds.insert(name, (clock.elapsed().as_secs_f64() * 1e3).round() / 1e3);
         clock = Instant::now();
     };
-    let version = kernel_version(settings)?;
-    progress.step(&format!("kernel {version}: choosing modules"));
-    let dir = resolve(&settings.root, &Path::new("lib/modules").join(&version))?;
-    let index = Index::read(&dir, &version)?;
-    let modprobe = ModprobeConfig::read(&settings.root);
-    let (pools, root_disks) = root_pool(settings, progress);
-    for name in &settings.add_modules {
-        if index.resolve(name).is_empty()
-            && !index.builtin.contains(&taproot_init::devices::table::canonical_name(name))
-        {
-            bail!("module {name} was asked for, but kernel {version} has none of that name");
-        }
-    }
-    let chosen = modules::close(&index, &modprobe, &wanted(settings, &root_disks));
+    let mut selection = Selection::new(settings, progress)?;
     lap("choose");
 
-    progress.step(&format!("reading {} modules", chosen.len()));
-    let mut packed = modules::read(&index, &version, &chosen)?;
-    let table = modules::table(&index, &modprobe, &chosen, &packed);
+    progress.step(&format!("reading {} modules", selection.chosen.len()));
+    selection.read(settings)?;
     lap("modules");
 
-    let mut problems = preflight::Problems::default();
-    preflight::modules(&version, &index, &chosen, &packed, &root_disks, &mut problems);
-    let init = fs::read(&settings.init).with_context(|| {
-        format!("{}: expected the static taproot-init; name it with --init", settings.init.display())
-    })?;
-    preflight::init(&settings.init.display().to_string(), &init, &mut problems);
-    let hostid = hostid(&settings.root)?;
-    preflight::hostid(hostid.as_deref(), &mut problems);
-    let config = fs::read_to_string(settings.root.join(format!("boot/config-{version}"))).ok();
-    preflight::compression(config.as_deref(), settings.compress, &mut problems);
-    if !problems.0.is_empty() && settings.preflight {
-        return Err(problems.into());
-    }
+    let (init, hostid) = check(settings, &selection)?;
     lap("preflight");
 
     progress.step("collecting files");
-    let zfs = packed.get("zfs").and_then(|m| m.info.version.clone());
-    let mut tree = Tree::default();
-    tree.program("/init", init, "taproot-init")?;
-    for path in DIRECTORIES {
-        tree.add(path, Content::Directory, 0o755, "mount point")?;
-    }
-    tree.add("/dev/console", Content::Device(5, 1), 0o600, "console before devtmpfs")?;
-    tree.add("/dev/null", Content::Device(1, 3), 0o666, "standard streams without a console")?;
-    if let Some(hostid) = hostid {
-        tree.file("/etc/hostid", hostid, "this system's hostid, which the import writes into the pool")?;
-    }
-    let mut firmware = BTreeMap::new();
-    for (name, module) in &packed {
-        for file in &module.info.firmware {
-            firmware.entry(file.clone()).or_insert_with(|| name.clone());
-        }
-    }
-    let module_count = packed.len();
-    for module in packed.values_mut() {
-        tree.file(&module.path, std::mem::take(&mut module.data), &module.why)?;
-    }
-    let absent_firmware = extras::firmware(&mut tree, &settings.root, &firmware)?;
-    extras::rescue(&mut tree, &settings.root, settings.rescue)?;
-    for (source, target) in &settings.add_files {
-        add_file(&mut tree, &settings.root, source, target)?;
-    }
-    let image = ImageConfig {
-        kernel: version.clone(),
-        packer: format!("taproot {}", env!("CARGO_PKG_VERSION")),
-        cmdline: settings.cmdline.clone(),
-        rescue_password: settings.rescue_password.clone(),
-        pools,
-    };
-    tree.file(TABLE_PATH, table.render().into_bytes(), "modules, their order and the devices they drive")?;
-    tree.file(CONFIG_PATH, image.render().into_bytes(), "what was known when packing")?;
-    let manifest = manifest(&tree);
-    tree.file(MANIFEST_PATH, manifest.into_bytes(), "why each file is here")?;
+    let Selection { version, modprobe, .. } = &selection;
+    let (version, ignored_modprobe_lines) = (version.clone(), modprobe.ignored.clone());
+    let zfs = selection.packed.get("zfs").and_then(|m| m.info.version.clone());
+    let modules = selection.packed.len();
+    let mut tree = skeleton(init, hostid)?;
+    let absent_firmware = collect(&mut tree, settings, selection, progress)?;
     let vendor = if settings.modules == ModuleSet::Host { host::cpu_vendor() } else { None };
     let early = if settings.microcode { extras::microcode(&settings.root, vendor.as_deref())? } else { None };
     lap("files");
@@ -210,12 +165,116 @@ pub fn build(settings: &Settings, progress: &Progress) -> Result<Summary> {
         bytes: bytes.len() as u64,
         uncompressed_bytes,
         kernel: version,
-        modules: module_count,
+        modules,
         zfs,
         absent_firmware,
-        ignored_modprobe_lines: modprobe.ignored,
+        ignored_modprobe_lines,
         seconds,
     })
+}
+
+/// What is packed for one kernel.
+struct Selection {
+    version: String,
+    index: Index,
+    modprobe: ModprobeConfig,
+    root: Known,
+    chosen: BTreeMap<String, Chosen>,
+    packed: BTreeMap<String, Packed>,
+}
+
+impl Selection {
+    /// Chooses the modules.
+    fn new(settings: &Settings, progress: &Progress) -> Result<Self> {
+        let version = kernel_version(settings)?;
+        progress.step(&format!("kernel {version}: choosing modules"));
+        let dir = resolve(&settings.root, &Path::new("lib/modules").join(&version))?;
+        let index = Index::read(&dir, &version)?;
+        let modprobe = ModprobeConfig::read(&settings.root);
+        let root = Known::find(&settings.root, progress);
+        for name in &settings.add_modules {
+            if index.resolve(name).is_empty() && !index.builtin.contains(&canonical_name(name)) {
+                bail!("module {name} was asked for, but kernel {version} has none of that name");
+            }
+        }
+        let chosen = modules::close(&index, &modprobe, &wanted(settings, &root));
+        Ok(Self { version, index, modprobe, root, chosen, packed: BTreeMap::new() })
+    }
+
+    /// Reads them.
+    fn read(&mut self, settings: &Settings) -> Result<()> {
+        self.packed = modules::read(&self.index, &self.version, &self.chosen, settings.compress_modules.level())?;
+        Ok(())
+    }
+}
+
+/// Refuses an image that could not boot; gives its `/init` and hostid.
+fn check(settings: &Settings, selection: &Selection) -> Result<(Vec<u8>, Option<Vec<u8>>)> {
+    let Selection { version, index, root, chosen, packed, .. } = selection;
+    let mut problems = preflight::Problems::default();
+    preflight::modules(version, index, chosen, packed, root, &mut problems);
+    let init = fs::read(&settings.init).with_context(|| {
+        format!("{}: expected the static taproot-init; name it with --init", settings.init.display())
+    })?;
+    preflight::init(&settings.init.display().to_string(), &init, &mut problems);
+    let hostid = hostid(&settings.root)?;
+    preflight::hostid(hostid.as_deref(), &mut problems);
+    let config = fs::read_to_string(settings.root.join(format!("boot/config-{version}"))).ok();
+    preflight::compression(config.as_deref(), settings.compress, &mut problems);
+    if !problems.0.is_empty() && settings.preflight {
+        return Err(problems.into());
+    }
+    Ok((init, hostid))
+}
+
+/// What every image has.
+fn skeleton(init: Vec<u8>, hostid: Option<Vec<u8>>) -> Result<Tree> {
+    let mut tree = Tree::default();
+    tree.program("/init", init, "taproot-init")?;
+    for path in DIRECTORIES {
+        tree.add(path, Content::Directory, 0o755, "mount point")?;
+    }
+    tree.add("/dev/console", Content::Device(5, 1), 0o600, "console before devtmpfs")?;
+    tree.add("/dev/null", Content::Device(1, 3), 0o666, "standard streams without a console")?;
+    if let Some(hostid) = hostid {
+        tree.file("/etc/hostid", hostid, "this system's hostid, which the import writes into the pool")?;
+    }
+    Ok(tree)
+}
+
+/// Adds modules, firmware, programs and what was known; returns the firmware that the tree does not have.
+fn collect(tree: &mut Tree, settings: &Settings, selection: Selection, progress: &Progress) -> Result<Vec<String>> {
+    let Selection { version, index, modprobe, root, chosen, packed } = selection;
+    let table = modules::table(&index, &modprobe, &chosen, &packed);
+    let mut firmware = BTreeMap::new();
+    for (name, module) in packed {
+        for file in module.info.firmware {
+            firmware.entry(file).or_insert_with(|| name.clone());
+        }
+        tree.file(&module.path, module.data, &module.why)?;
+    }
+    let absent_firmware = extras::firmware(tree, &settings.root, &firmware)?;
+    extras::rescue(tree, &settings.root, settings.rescue)?;
+    let generic = settings.modules == ModuleSet::Generic;
+    for note in fsck::pack(tree, &settings.root, &settings.fsck, generic, &root.types)? {
+        progress.note(&note);
+    }
+    for (source, target) in &settings.add_files {
+        add_file(tree, &settings.root, source, target)?;
+    }
+    let image = ImageConfig {
+        kernel: version,
+        packer: format!("taproot {}", env!("CARGO_PKG_VERSION")),
+        cmdline: settings.cmdline.clone(),
+        rescue_password: settings.rescue_password.clone(),
+        pools: root.pools,
+        root: root.plain,
+    };
+    tree.file(TABLE_PATH, table.render().into_bytes(), "modules, their order and the devices they drive")?;
+    tree.file(CONFIG_PATH, image.render().into_bytes(), "what was known when packing")?;
+    let manifest = manifest(tree);
+    tree.file(MANIFEST_PATH, manifest.into_bytes(), "why each file is here")?;
+    Ok(absent_firmware)
 }
 
 /// This system's hostid; a file that is there and cannot be read is not taken for none, or the pool would count as another
@@ -226,23 +285,6 @@ fn hostid(root: &Path) -> Result<Option<Vec<u8>>> {
         Ok(bytes) => Ok(Some(bytes)),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e).with_context(|| format!("{}: reading the hostid", path.display())),
-    }
-}
-
-/// The pool of this machine's root and what its disks hang on; nothing when another tree is packed.
-fn root_pool(settings: &Settings, progress: &Progress) -> (Vec<taproot_init::image::ExpectedPool>, Vec<host::Chain>) {
-    if settings.root != Path::new("/") {
-        return (vec![], vec![]);
-    }
-    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    let Some(name) = host::root_pool(&mounts) else { return (vec![], vec![]) };
-    let members = host::members(Path::new("/sys"), Path::new("/dev"), &name);
-    match host::expected(&name, &members, host::imported_guid(&name)) {
-        Ok((pool, disks)) => (vec![pool], disks.iter().map(|disk| host::chain(Path::new("/sys"), disk)).collect()),
-        Err(why) => {
-            progress.note(&format!("/ is on pool {name}, but the image does not expect it: {why}"));
-            (vec![], vec![])
-        }
     }
 }
 

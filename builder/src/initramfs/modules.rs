@@ -23,7 +23,7 @@ pub struct Chosen {
 pub struct Packed {
     /// Path in the image.
     pub path: String,
-    /// Uncompressed.
+    /// As it is packed.
     pub data: Vec<u8>,
     /// What `.modinfo` says.
     pub info: ModInfo,
@@ -125,11 +125,12 @@ impl<'a> Closure<'a> {
     }
 }
 
-/// Reads and decompresses the chosen modules, several at a time.
+/// Reads the chosen modules, several at a time, and compresses each by itself at a level of zstd, if there is one.
 pub fn read(
     index: &Index,
     version: &str,
     chosen: &BTreeMap<String, Chosen>,
+    level: Option<i32>,
 ) -> Result<BTreeMap<String, Packed>, ModuleError> {
     let one = |(name, choice): (&String, &Chosen)| {
         let entry_path = index.modules.get(name).map_or("", |e| e.path.as_str());
@@ -137,7 +138,12 @@ pub fn read(
         let raw = std::fs::read(&path).map_err(|cause| ModuleError::Read { path: path.clone(), cause })?;
         let data = decompress::by_name(&path, raw).map_err(|cause| ModuleError::Read { path: path.clone(), cause })?;
         let info = modinfo::parse(&data).map_err(|reason| ModuleError::Format { path: path.clone(), reason })?;
-        let image_path = format!("/lib/modules/{version}/{}", decompress::strip_suffix(entry_path));
+        let mut image_path = format!("/lib/modules/{version}/{}", decompress::strip_suffix(entry_path));
+        let mut data = data;
+        if let Some(level) = level {
+            image_path.push_str(".zst");
+            data = zstd::bulk::compress(&data, level).map_err(|cause| ModuleError::Read { path, cause })?;
+        }
         Ok((name.clone(), Packed { path: image_path, data, info, why: choice.why.clone() }))
     };
     let list: Vec<(&String, &Chosen)> = chosen.iter().collect();

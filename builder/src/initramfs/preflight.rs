@@ -2,11 +2,12 @@
 
 use super::compress::Compression;
 use super::elf;
-use super::host::Chain;
 use super::index::Index;
 use super::modules::{Chosen, Packed};
+use super::root::Known;
 use std::collections::BTreeMap;
 use std::fmt;
+use taproot_init::devices::filesystems;
 
 /// Everything that is wrong with an image.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -21,16 +22,18 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
-/// Checks modules: zfs there, everything built for this kernel, the drivers of the root pool's disks packed.
+/// Checks modules: zfs and the root's file system there, everything built for this kernel, the drivers of the root's disks
+/// packed.
 pub fn modules(
     version: &str,
     index: &Index,
     chosen: &BTreeMap<String, Chosen>,
     packed: &BTreeMap<String, Packed>,
-    root_disks: &[Chain],
+    root: &Known,
     problems: &mut Problems,
 ) {
-    if !packed.contains_key("zfs") && !index.builtin.contains("zfs") {
+    let there = |name: &str| chosen.contains_key(name) || index.builtin.contains(name);
+    if root.needs_zfs() && !there("zfs") {
         problems.0.push(format!(
             "no zfs module for kernel {version}: expected zfs.ko below {} (install zfs-dkms or the distribution's zfs modules for this kernel)",
             index.dir.display()
@@ -45,10 +48,21 @@ pub fn modules(
             )),
         }
     }
-    for disk in root_disks {
-        for module in disk.modules.iter().filter(|m| !chosen.contains_key(*m) && !index.builtin.contains(*m)) {
+    for mounted in &root.types {
+        let module = filesystems::modules(&mounted.fstype).pop().unwrap_or_default();
+        // A file system can be part of a module with another name, which says so by an alias.
+        let fs = index.resolve(&format!("fs-{}", mounted.fstype));
+        if !there(module) && !fs.iter().any(|module| there(module)) {
             problems.0.push(format!(
-                "disk {} of the root pool needs driver {module}, which kernel {version} does not have; choose a kernel that has it",
+                "{} is {}, and kernel {version} has no module {module} for it; choose a kernel that has it",
+                mounted.what, mounted.fstype
+            ));
+        }
+    }
+    for disk in &root.disks {
+        for module in disk.modules.iter().filter(|module| !there(module)) {
+            problems.0.push(format!(
+                "disk {} of the root needs driver {module}, which kernel {version} does not have; choose a kernel that has it",
                 disk.disk
             ));
         }
@@ -92,7 +106,9 @@ pub fn hostid(found: Option<&[u8]>, problems: &mut Problems) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::initramfs::host::Chain;
     use crate::initramfs::modinfo::ModInfo;
+    use crate::initramfs::root::Mounted;
 
     #[test]
     fn every_problem_is_named() {
@@ -104,8 +120,10 @@ mod tests {
             modules: ["nvme".to_owned(), "ahci".to_owned()].into(),
             ..Chain::default()
         };
+        let usr = Mounted { fstype: "xfs".into(), what: "/usr" };
+        let root = Known { disks: vec![disk], types: vec![usr], ..Known::default() };
         let mut problems = Problems::default();
-        modules("6.1", &index, &BTreeMap::new(), &packed, &[disk], &mut problems);
+        modules("6.1", &index, &BTreeMap::new(), &packed, &root, &mut problems);
         hostid(Some(&[1]), &mut problems);
         compression(Some("CONFIG_RD_XZ=y\n# CONFIG_RD_ZSTD is not set\n"), Compression::Zstd(3), &mut problems);
         compression(Some("CONFIG_RD_XZ=y\n"), Compression::Xz(3), &mut problems);
@@ -117,6 +135,7 @@ mod tests {
             "x was built for kernel 5.0",
             "nvme0n1",
             "needs driver nvme",
+            "/usr is xfs",
             "without CONFIG_RD_ZSTD",
             "hostid has 1",
             "/bin/sh is not",
@@ -125,5 +144,20 @@ mod tests {
         }
         assert!(!text.contains("RD_XZ") && !text.contains("RD_LZ4"), "{text}");
         assert!(!text.contains("ahci"), "a built-in driver is no problem: {text}");
+    }
+
+    #[test]
+    fn a_plain_root_needs_its_file_system_and_no_zfs() {
+        let text = |fstype: &str| {
+            let index = Index::parse([b"ext4.ko:\n", b"alias fs-odd other\n", b"", b"kernel/other.ko\nvfat.ko\n"]);
+            let chosen = Chosen { why: String::new(), boot: false };
+            let root = Known { types: vec![Mounted { fstype: fstype.into(), what: "the root" }], ..Known::default() };
+            let mut problems = Problems::default();
+            modules("6.1", &index, &[("ext4".to_owned(), chosen)].into(), &BTreeMap::new(), &root, &mut problems);
+            problems.0.concat()
+        };
+        assert_eq!([text("ext3"), text("vfat"), text("odd")], [""; 3]);
+        let found = text("xfs");
+        assert!(found.contains("the root is xfs") && found.contains("no module xfs"), "{found}");
     }
 }

@@ -12,7 +12,7 @@ pub struct Group {
     pub names: &'static [&'static str],
 }
 
-/// Must exist in any image: the boot's purpose.
+/// Must exist in every image for a root in a pool, and is packed in any that can have it.
 pub const ZFS: Group = Group { why: "root file system", names: &["zfs"] };
 
 /// Wanted in every image, whatever the machine.
@@ -28,7 +28,7 @@ pub const ALWAYS: &[Group] = &[
         names: &["efivarfs"],
     },
     Group {
-        why: "files beside the pool: ext4 and vfat",
+        why: "plain roots and files beside the pool: ext4 and vfat",
         names: &["ext4", "vfat", "nls_cp437", "nls_ascii", "nls_iso8859_1", "nls_utf8"],
     },
 ];
@@ -64,11 +64,16 @@ pub const GENERIC: &[Group] = &[
         ],
     },
     Group { why: "USB disks", names: &["usb_storage", "uas"] },
-    Group { why: "SD cards and eMMC", names: &["mmc_block", "sdhci_pci", "sdhci_acpi", "rtsx_pci_sdmmc"] },
+    Group {
+        why: "SD cards and eMMC",
+        names: &["mmc_block", "sdhci_pci", "sdhci_acpi", "rtsx_pci_sdmmc", "rtsx_usb_sdmmc"],
+    },
+    Group { why: "UFS", names: &["ufshcd_pci"] },
     Group { why: "Hyper-V disks", names: &["hv_vmbus", "hv_storvsc", "pci_hyperv"] },
     Group { why: "Xen disks", names: &["xen_blkfront", "xen_scsifront"] },
     Group { why: "VMware disks", names: &["vmw_pvscsi"] },
     Group { why: "Intel platform storage", names: &["intel_lpss_pci"] },
+    Group { why: "plain roots: xfs, btrfs, f2fs, erofs, iso9660", names: &["xfs", "btrfs", "f2fs", "erofs", "isofs"] },
 ];
 
 #[cfg(test)]

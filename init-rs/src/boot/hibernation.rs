@@ -77,7 +77,14 @@ impl Boot<'_> {
     }
 
     /// Asks the kernel to resume. Comes back only if it does not.
-    pub(super) fn resume_image(&mut self, device: &str, node: &str, number: (u32, u32), offset: u64, pages: Option<u64>) {
+    pub(super) fn resume_image(
+        &mut self,
+        device: &str,
+        node: &str,
+        number: (u32, u32),
+        offset: u64,
+        pages: Option<u64>,
+    ) {
         let phase = self.phases.start("resume");
         let resume = || -> io::Result<()> {
             if let Some(pages) = pages {
@@ -95,7 +102,11 @@ impl Boot<'_> {
     }
 
     pub(super) fn resume_settled(&mut self, text: &str, warn: bool, left: bool) {
-        if warn { self.trouble(text.to_owned()) } else { self.log.info(text) }
+        if warn {
+            self.trouble(text.to_owned())
+        } else {
+            self.log.info(text)
+        }
         // An image that stays where it is keeps the note of it.
         if !left {
             self.forget_note();

@@ -1,12 +1,12 @@
 //! Steps with keys: that of the root must be had, the others are asked for if they would be mounted now.
 
 use super::Boot;
-use crate::plan::failure::{Code, Failure};
+use crate::devices::probe::Wanted;
 use crate::plan::facts::Dataset;
+use crate::plan::failure::{Code, Failure};
 use crate::plan::from_zfs;
 use crate::plan::refusal_of;
 use crate::plan::root::Root;
-use crate::devices::probe::Wanted;
 use crate::unlock::{Agents, Effort, KeyDevice, Keyring, UnlockError, Unlocker};
 use crate::zfs::ioctl::Zfs;
 use std::cell::RefCell;

@@ -1,7 +1,7 @@
 //! Steps that mount what belongs to the root. Paths are resolved as the new root will see them: an absolute link there must
 //! not lead into the initramfs.
 
-use super::Boot;
+use super::{Boot, slow};
 use crate::cmdline::Which;
 use crate::plan::facts::Dataset;
 use crate::plan::fstab::{self, FstabEntry};
@@ -139,7 +139,7 @@ impl Boot<'_> {
     pub(super) fn remount(&mut self, root: &Root, how: &Remount) {
         let Remount { options, why } = how;
         let flags = options.flags | libc::MS_REMOUNT;
-        match self.system.mount(root.name(), &self.new_root, "zfs", flags, &options.data) {
+        match slow::mount(self.system, self.log, (root.name(), &self.new_root, "zfs"), flags, &options.data) {
             Ok(()) => self.log.info(format!("remounted / ({why})")),
             Err(e) => self.trouble(format!("/ stays mounted as it is: remounting it ({why}) failed: {e}")),
         }
@@ -192,7 +192,7 @@ impl Boot<'_> {
             }
             Err(e) => return Err(e),
         }
-        self.system.mount(source, &target, fstype, step.options.flags, &step.options.data)
+        slow::mount(self.system, self.log, (source, &target, fstype), step.options.flags, &step.options.data)
     }
 }
 

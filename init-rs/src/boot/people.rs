@@ -76,7 +76,7 @@ impl Boot<'_> {
         let pools = self.pool_facts();
         let hands = RefCell::new(&mut self.scout);
         let scene = Scene {
-            system: self.system,
+            system: self.outside,
             log: self.log,
             phases: self.phases,
             hands: &hands,

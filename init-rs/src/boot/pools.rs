@@ -123,6 +123,7 @@ impl Boot<'_> {
         }
         self.report.pools = self.pool_facts();
         self.report.choice = Some(found.choice.clone());
+        self.guard.choose(found.choice.guid);
         self.facts.attempt.imported = found.config.is_none();
         self.facts.attempt.found = Some(found);
     }
@@ -153,7 +154,10 @@ impl Boot<'_> {
         let missing_log = self.request.import.missing_log.value;
         let asked = ImportRequest { pool, guid: *guid, config: &config, read_only, missing_log, rewind: false };
         self.with_pools(|pools| pools.import(&asked)).map_err(|e| {
-            Failure::refused(Code::Import, refusal_of(&e, "a pool that this kernel can import", e.detail.clone(), e.advice.clone()))
+            Failure::refused(
+                Code::Import,
+                refusal_of(&e, "a pool that this kernel can import", e.detail.clone(), e.advice.clone()),
+            )
         })?;
         self.facts.ours.insert(*guid, Import { pool: pool.clone(), read_only });
         self.facts.attempt.imported = true;
@@ -166,7 +170,9 @@ impl Boot<'_> {
     pub(super) fn export(&mut self, pool: &str, guid: u64) {
         let _ = self.system.unmount(&self.new_root, true);
         match self.with_pools(|pools| pools.export(pool)) {
-            Ok(()) => self.log.info(format!("exported pool {pool}: it is not the one to boot from, or not in this way")),
+            Ok(()) => {
+                self.log.info(format!("exported pool {pool}: it is not the one to boot from, or not in this way"))
+            }
             Err(e) => self.trouble(format!("pool {pool} stays imported: {e}")),
         }
         self.facts.ours.remove(&guid);

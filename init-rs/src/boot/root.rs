@@ -1,6 +1,6 @@
 //! Steps with the root itself: asked for, checked, mounted; and the program to start in it.
 
-use super::{Boot, program};
+use super::{Boot, program, slow};
 use crate::plan::failure::{Code, Failure};
 use crate::plan::from_zfs;
 use crate::plan::next::Mount;
@@ -74,7 +74,10 @@ impl Boot<'_> {
         let result = match finished {
             // A file system without a program that can be executed is mounted as it would be without any.
             Err(e) => {
-                self.trouble(format!("{} could not be run ({e}), so {node} is mounted unchecked", program.path.display()));
+                self.trouble(format!(
+                    "{} could not be run ({e}), so {node} is mounted unchecked",
+                    program.path.display()
+                ));
                 Ok(())
             }
             Ok(finished) => {
@@ -99,7 +102,9 @@ impl Boot<'_> {
         };
         if status & !(CORRECTED | REBOOT) == 0 {
             if status != 0 {
-                self.trouble(format!("the file system on {node} had errors, which were repaired (fsck status {status})"));
+                self.trouble(format!(
+                    "the file system on {node} had errors, which were repaired (fsck status {status})"
+                ));
             }
             return Ok(());
         }
@@ -122,7 +127,10 @@ impl Boot<'_> {
         self.system.make_dirs(&self.new_root).map_err(|e| failed(&e))?;
         self.mounting = Some(self.phases.start("mount"));
         let start = self.system.now();
-        let result = self.system.mount(&source, &self.new_root, &fstype, step.options.flags, &step.options.data);
+        let result = {
+            let (what, options) = ((source.as_str(), self.new_root.as_path(), fstype.as_str()), &step.options);
+            slow::mount(self.system, self.log, what, options.flags, &options.data)
+        };
         result.map_err(|e| failed(&e))?;
         self.log.info(format!("mounted {} on / ({})", step.dataset, step.why));
         self.report.root = Some(step.dataset.clone());

@@ -1,6 +1,5 @@
 //! Carrying out what `plan/snapshots.rs` decides: clones, rollbacks and snapshots of the root before it is mounted.
 
-
 use super::Boot;
 use crate::cmdline::Decided;
 use crate::plan::facts::{Dataset, Kind};

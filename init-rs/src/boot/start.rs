@@ -1,6 +1,6 @@
 //! The first milliseconds: pseudo file systems, console, what the kernel and the image tell us.
 
-use crate::cmdline::{self, Request};
+use crate::cmdline::{self, Decided, Selector, Request};
 use crate::image::{CONFIG_PATH, ImageConfig};
 use crate::plan::next::facts::Kernel;
 use crate::pools;
@@ -56,12 +56,19 @@ pub(super) fn attach_log(system: &dyn System, log: &Log) {
     let _ = system.make_dirs(Path::new("/run/taproot"));
 }
 
-/// The request: words packed into the image first, then the kernel's command line, which wins.
+/// The request: words packed into the image first, then the kernel's command line, which wins. Where that cannot be read nothing
+/// is booted: it could say that nothing is to be written.
 pub(crate) fn request(system: &dyn System, image: &ImageConfig) -> Request {
     let mut line = image.cmdline.clone().into_bytes();
     line.push(b' ');
-    line.extend(system.read(Path::new("/proc/cmdline"), TEXT_MAX).unwrap_or_default());
-    cmdline::parse(&line)
+    let words = system.read(Path::new("/proc/cmdline"), TEXT_MAX);
+    line.extend(words.as_deref().unwrap_or_default());
+    let mut request = cmdline::parse(&line);
+    if let Err(e) = words {
+        let why = format!("the kernel's command line cannot be read ({e}), so it is not known which root is asked for");
+        request.root = Decided::new(Selector::Unusable(why), "/proc/cmdline");
+    }
+    request
 }
 
 /// What the builder knew.

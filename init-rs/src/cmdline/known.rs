@@ -63,7 +63,11 @@ pub const KNOWN: &[Known] = &[
     // waiting
     known("taproot.wait", "=SECONDS|forever", "how long to wait for the wanted pool or root device"),
     known("zfs_wait", "=SECONDS", "how long to wait for the wanted pool"),
-    known("rootdelay", "=SECONDS", "how long to wait for the wanted pool or device, if that is longer than the default"),
+    known(
+        "rootdelay",
+        "=SECONDS",
+        "how long to wait for the wanted pool or device, if that is longer than the default",
+    ),
     known("rootwait", "[=SECONDS]", "how long to wait for the wanted pool or device; without a number: for ever"),
     known("taproot.degraded", "=SECONDS|now|no", "how long to wait for missing disks of a pool that could do without"),
     known("taproot.degraded_wait", "=SECONDS", "how long to wait for missing disks of a pool that could do without"),

@@ -180,7 +180,8 @@ fn foreign(value: &str, unmarked: bool) -> Asked {
         return Asked { ours: false, ..Asked::ours(Selector::Device(value.to_owned())) };
     }
     let slip = value.get(..3).is_some_and(|start| start.eq_ignore_ascii_case("zfs"));
-    let mut message = format!("root={value} names no ZFS dataset and no block device; expected {ROOT_FORMS}, or root=UUID=...");
+    let mut message =
+        format!("root={value} names no ZFS dataset and no block device; expected {ROOT_FORMS}, or root=UUID=...");
     if value.contains('/') && names::check(value).is_ok() {
         message.push_str("; or rootfstype=zfs beside it");
     }

@@ -1,6 +1,5 @@
 //! What the words so far amount to, and what is settled only when all of them are known.
 
-use crate::order;
 use std::time::Duration;
 
 use super::root::Roots;
@@ -85,7 +84,7 @@ impl State {
         }
         let mut stops = self.stops;
         stops.extend(self.rescue_now.map(|why| Decided::new(Stage::Start, why)));
-        order::sort_by(&mut stops, |a, b| a.value.cmp(&b.value));
+        stops.sort_by_key(|a| a.value);
         stops.dedup_by_key(|stop| stop.value);
         request.rescue.stops = stops;
         drop_other_hostids(&mut request);

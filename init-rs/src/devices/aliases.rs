@@ -2,7 +2,6 @@
 //! machines as slow as an emulator. Patterns are found by a hash of their literal beginning, so that each question
 //! runs the matcher on the few patterns that can match.
 
-use crate::order;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
@@ -80,7 +79,7 @@ impl AliasIndex {
             index.arena.push('\n');
             index.entries.push(Entry { hash, pairs: pairs(pattern_bytes, true), pattern, module });
         }
-        order::sort_by(&mut index.entries, |a, b| (a.hash, a.pattern.start).cmp(&(b.hash, b.pattern.start)));
+        index.entries.sort_by_key(|a| (a.hash, a.pattern.start));
         index
     }
 
@@ -108,7 +107,7 @@ impl AliasIndex {
                 }
             }
         }
-        order::sort(&mut hits);
+        hits.sort_unstable();
         let mut modules: Vec<usize> = Vec::with_capacity(hits.len());
         for (_, module) in hits {
             if !modules.contains(&module) {

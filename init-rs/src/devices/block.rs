@@ -96,15 +96,9 @@ pub fn node(dev: &Path, name: &str) -> PathBuf {
 fn kind_skipped(name: &str) -> Option<&'static str> {
     let numbered =
         |prefix: &str| name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
-    [
-        ("zd", "zvol"),
-        ("ram", "RAM disk"),
-        ("zram", "compressed RAM disk"),
-        ("sr", OPTICAL),
-        ("fd", "floppy drive"),
-    ]
-    .into_iter()
-    .find_map(|(prefix, kind)| numbered(prefix).then_some(kind))
+    [("zd", "zvol"), ("ram", "RAM disk"), ("zram", "compressed RAM disk"), ("sr", OPTICAL), ("fd", "floppy drive")]
+        .into_iter()
+        .find_map(|(prefix, kind)| numbered(prefix).then_some(kind))
 }
 
 /// Looks at the device `name`, whose directory or a link to it is `dir`.

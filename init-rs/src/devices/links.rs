@@ -148,7 +148,8 @@ fn paths(dir: &Path, name: &str) -> Vec<String> {
         return Vec::new();
     }
     if let Some(port) = component(dir, "ata") {
-        let port_dir = dir.ancestors().find(|dir| dir.file_name().is_some_and(|n| n.to_str() == Some(&format!("ata{port}"))));
+        let port_dir =
+            dir.ancestors().find(|dir| dir.file_name().is_some_and(|n| n.to_str() == Some(&format!("ata{port}"))));
         let number = port_dir.and_then(|d| text(&d.join(format!("ata_port/ata{port}/port_no"))));
         let target = scsi_address(dir).map_or(0, |address| address[2]);
         return number.map_or_else(Vec::new, |n| vec![format!("{pci}-ata-{n}"), format!("{pci}-ata-{n}.{target}")]);
@@ -156,10 +157,12 @@ fn paths(dir: &Path, name: &str) -> Vec<String> {
     let Some([host, channel, target, lun]) = scsi_address(dir) else { return Vec::new() };
     // Hosts are numbered over the whole machine; in the name they count from the first of their controller.
     let first = dir.ancestors().find(|d| d.file_name().is_some_and(|n| n.to_str() == Some(&format!("host{host}"))));
-    let hosts = first.and_then(Path::parent).and_then(|parent| fs::read_dir(parent).ok()).into_iter().flatten().flatten();
+    let hosts =
+        first.and_then(Path::parent).and_then(|parent| fs::read_dir(parent).ok()).into_iter().flatten().flatten();
     let least = hosts.filter_map(|entry| entry.file_name().to_str()?.strip_prefix("host")?.parse::<u32>().ok()).min();
     let host = host - least.unwrap_or(host).min(host);
     let usb = behind.iter().rev().find(|part| part.contains('-') && part.contains(':'));
-    let usb = usb.and_then(|interface| interface.split_once('-')).map_or_else(String::new, |(_, at)| format!("-usb-0:{at}"));
+    let usb =
+        usb.and_then(|interface| interface.split_once('-')).map_or_else(String::new, |(_, at)| format!("-usb-0:{at}"));
     vec![format!("{pci}{usb}-scsi-{host}:{channel}:{target}:{lun}")]
 }

@@ -154,7 +154,10 @@ pub fn device_lines(hardware: &Hardware, only: Option<&BTreeSet<String>>, now: D
         match &device.content {
             Reading::Waiting => {
                 let seconds = now.saturating_sub(device.since).as_secs();
-                lines.push(format!("{}: it has not answered for {seconds} s, so what it holds is not known", device.node));
+                lines.push(format!(
+                    "{}: it has not answered for {seconds} s, so what it holds is not known",
+                    device.node
+                ));
             }
             Reading::Failed(why) => lines.push(format!("{}: it cannot be read: {why}", device.node)),
             Reading::Never => blank.push(device.name.as_str()),

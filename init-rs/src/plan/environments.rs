@@ -3,7 +3,6 @@
 //! No property says so, so layout has to. The rule errs on the side of leaving a dataset out: the booted system's
 //! `zfs mount -a` mounts it a moment later, while a foreign `/var` mounted too early would shadow the right one.
 
-use crate::order;
 use std::collections::BTreeMap;
 
 use super::facts::{CanMount, Dataset, Mountpoint};
@@ -20,7 +19,7 @@ pub(super) struct Environments<'a> {
 
 impl<'a> Environments<'a> {
     pub(super) fn new(root: &'a Dataset, all: &'a [Dataset]) -> Self {
-        Self { root, datasets: order::map(all.iter().map(|d| (d.name.as_str(), d))) }
+        Self { root, datasets: all.iter().map(|d| (d.name.as_str(), d)).collect() }
     }
 
     /// Whether `dataset` is the root of another environment, so that nothing below it can belong to the selected root.

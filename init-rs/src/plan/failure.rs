@@ -175,7 +175,8 @@ mod tests {
 
     #[test]
     fn a_fallback_is_for_what_another_root_can_change() {
-        for (code, helps) in [(Code::ZfsModule, false), (Code::Resume, false), (Code::NoPool, true), (Code::Fsck, true)] {
+        for (code, helps) in [(Code::ZfsModule, false), (Code::Resume, false), (Code::NoPool, true), (Code::Fsck, true)]
+        {
             assert_eq!(code.another_root_may_help(), helps, "{code:?}");
         }
     }

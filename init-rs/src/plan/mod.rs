@@ -1,6 +1,7 @@
 //! Decisions, as pure functions over plain data: which pool, which dataset, which mounts in which order and why.
 
 pub mod candidates;
+pub mod declared;
 mod environments;
 pub mod facts;
 pub mod failure;
@@ -36,11 +37,6 @@ pub struct Refusal {
 }
 
 /// A refusal from an error and what else there is to say.
-pub fn refusal_of(
-    problem: &dyn std::fmt::Display,
-    expected: &str,
-    found: Vec<String>,
-    advice: Vec<String>,
-) -> Refusal {
+pub fn refusal_of(problem: &dyn std::fmt::Display, expected: &str, found: Vec<String>, advice: Vec<String>) -> Refusal {
     Refusal { problem: problem.to_string(), expected: expected.to_owned(), found, advice }
 }

@@ -5,7 +5,6 @@
 mod foreign;
 mod planner;
 
-use crate::order;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -162,7 +161,7 @@ pub fn plan(root: &Root, all: &[Dataset], fstab: &[FstabEntry], request: &Reques
         warnings.extend(unknown.map(|word| format!("{}: the zfs module has no option `{word}`; left out", flags.why)));
     }
     steps.push(root_step(root, request));
-    order::sort_by(&mut steps, |a, b| parts(&a.target).cmp(parts(&b.target)));
+    steps.sort_by(|a, b| parts(&a.target).cmp(parts(&b.target)));
     let skipped = skipped.into_iter().map(|(dataset, why)| Skipped { dataset, why, more: 0 }).collect();
     MountPlan { steps, skipped, warnings, remount_root: remount_root(root, fstab, request) }
 }

@@ -6,7 +6,6 @@ mod obstacle;
 use super::facts::{Health, PoolFact};
 use crate::cmdline::{Request, Selector};
 use crate::image::ExpectedPool;
-use crate::order;
 use obstacle::{Obstacle, obstacle, skipped, warnings};
 
 pub use direct::{Labels, directly};
@@ -163,7 +162,7 @@ impl Scene<'_> {
             .filter(|pool| self.obstacle(pool).is_none())
             .filter_map(|pool| Some((self.rank(pool), pool, pool.bootfs.as_ref()?)))
             .collect();
-        order::sort_by(&mut usable, |(a, x, _), (b, y, _)| (a, &x.name, x.guid).cmp(&(b, &y.name, y.guid)));
+        usable.sort_by(|(a, x, _), (b, y, _)| (a, &x.name, x.guid).cmp(&(b, &y.name, y.guid)));
         let Some(&(rank, pool, bootfs)) = usable.first() else { return Err(self.nothing_bootable()) };
 
         let namesakes: Vec<_> = self.pools.iter().filter(|p| p.name == pool.name && !self.untouched(p)).collect();
@@ -241,7 +240,7 @@ impl Scene<'_> {
     /// What was seen, and what of the expectation was not.
     fn found(&self) -> String {
         let mut lines: Vec<String> = self.pools.iter().map(|pool| self.describe(pool)).collect();
-        order::sort(&mut lines);
+        lines.sort();
         let mut text = match lines.len() {
             0 => "no pool was found on any disk".to_owned(),
             _ => format!("found: {}", lines.join("; ")),
@@ -286,7 +285,7 @@ impl Scene<'_> {
 
 fn ambiguous(name: &str, pools: &[&PoolFact]) -> String {
     let mut guids: Vec<_> = pools.iter().map(|p| p.guid).collect();
-    order::sort(&mut guids);
+    guids.sort_unstable();
     let list: Vec<_> = guids.iter().map(ToString::to_string).collect();
     let first = guids.first().copied().unwrap_or_default();
     format!(

@@ -3,7 +3,6 @@
 
 mod cloning;
 
-use crate::order;
 use std::collections::BTreeMap;
 
 use super::facts::{Kind, Mountpoint};
@@ -128,7 +127,7 @@ pub fn missing(root: &str, snapshot: &str, why: &str, have: &[Snapshot]) -> Refu
 /// The datasets that take part, parents first, and those that do not.
 fn parts<'a>(root: &str, snapshot: &str, sources: &'a [Source]) -> (Vec<&'a Source>, Vec<Skipped>) {
     let mut sorted: Vec<&Source> = sources.iter().filter(|s| names::is_within(&s.name, root)).collect();
-    order::sort_by(&mut sorted, |a, b| a.name.cmp(&b.name));
+    sorted.sort_by(|a, b| a.name.cmp(&b.name));
     let mut parts: Vec<&Source> = Vec::new();
     let mut left_out = Vec::new();
     for source in sorted {
@@ -226,7 +225,7 @@ pub fn view(root: &str, snapshot: &str, sources: &[Source]) -> SnapshotPlan {
         steps: vec![],
         why: format!("{root}@{snapshot} itself, read-only, because the pool is imported read-only"),
         left_out,
-        stands_for: order::map(parts.iter().map(|p| (p.name.clone(), format!("{}@{snapshot}", p.name)))),
+        stands_for: parts.iter().map(|p| (p.name.clone(), format!("{}@{snapshot}", p.name))).collect(),
     }
 }
 

@@ -3,10 +3,10 @@
 
 mod direct;
 mod export;
-mod imported;
 mod hidden;
 mod hostid;
 mod import;
+mod imported;
 mod open;
 mod patience;
 mod progress;

@@ -10,7 +10,7 @@ use std::time::Duration;
 const UNDER_WAY: &str = "/proc/spl/kstat/zfs/import_progress";
 const TICK: Duration = Duration::from_secs(1);
 /// Ticks between two lines.
-const EVERY: u64 = 5;
+const EVERY: u64 = 4;
 
 /// What is being done.
 pub(super) struct Work<'a> {

@@ -296,9 +296,8 @@ impl<'a> Scout<'a> {
         let id = self.asked;
         self.answers.clear();
         self.tell(&command(id));
-        self.until(patience, |scout| scout.answers.remove(&id)).ok_or_else(|| {
-            io::Error::new(io::ErrorKind::TimedOut, format!("no answer after {} s", patience.as_secs()))
-        })
+        self.until(patience, |scout| scout.answers.remove(&id))
+            .ok_or_else(|| io::Error::new(io::ErrorKind::TimedOut, format!("no answer after {} s", patience.as_secs())))
     }
 
     /// A piece of a device, at most [`PEEK_MAX`] bytes, if it answers within `patience`.
@@ -324,11 +323,11 @@ impl<'a> Scout<'a> {
 
     /// Modaliases of devices that have no driver, neither a packed one nor one of the kernel's own; what is known of them
     /// after `patience`.
-    pub fn undriven(&mut self, patience: Duration) -> &[String] {
+    pub fn undriven(&mut self, patience: Duration) -> Vec<String> {
         self.undriven_told = false;
         self.tell(&Command::Undriven);
         self.until(patience, |scout| scout.undriven_told.then_some(()));
-        &self.hardware.undriven
+        self.hardware.undriven.clone()
     }
 
     /// The device that is meant. A path may also be a link that something else has made, such as a running udev.

@@ -5,9 +5,9 @@
 //! never longer there than here. Both sides are the same program, so there is no version; but what the scout says comes
 //! from a process that reads foreign disks, and decoding is total: no length is believed before the bytes are there.
 
-mod wire;
 #[cfg(test)]
 mod tests;
+mod wire;
 
 use crate::devices::known::{Device, Module};
 use crate::report::log::Level;
@@ -190,11 +190,7 @@ impl Message {
         let message = match r.u8()? {
             1 => Self::Device(Box::new(wire::device(&mut r)?)),
             2 => Self::Gone(r.text()?),
-            3 => Self::Module {
-                name: r.text()?,
-                state: wire::module(&mut r)?,
-                took: r.option(Reader::duration)?,
-            },
+            3 => Self::Module { name: r.text()?, state: wire::module(&mut r)?, took: r.option(Reader::duration)? },
             4 => Self::Settled { settled: r.flag()?, inserting: r.flag()? },
             5 => Self::Undriven(r.list(4, Reader::text)?),
             6 => Self::Log { level: level(r.u8()?)?, text: r.text()? },

@@ -86,7 +86,9 @@ mod tests {
         assert!(errno(peek(&*open, 1, Path::new("/dev/zero"), 0, 65537)).text.contains("65537"));
         let never = |_: &Path, _: u64, _: &[u8]| -> io::Result<()> { panic!("nothing is to be written") };
         for page in [0, 10, 4095, 65537, u32::MAX] {
-            assert!(errno(discard(&*open, &never, 1, Path::new("/dev/zero"), 0, page)).text.contains("expected a page"));
+            assert!(
+                errno(discard(&*open, &never, 1, Path::new("/dev/zero"), 0, page)).text.contains("expected a page")
+            );
         }
         // It ends before the page does.
         let file = tempfile::NamedTempFile::new().unwrap();

@@ -161,9 +161,8 @@ fn loader(loads: bool, events: &Sender<Event>) -> Loader {
     let request = request();
     let options = request.options_for_modules();
     let options: Vec<_> = options.into_iter().map(|o| (o.module, o.param, o.value)).collect();
-    let insert = |module: &Module, params: &str| {
-        kmod::load(Path::new(&module.path), &loader::insertion(module, params))
-    };
+    let insert =
+        |module: &Module, params: &str| kmod::load(Path::new(&module.path), &loader::insertion(module, params));
     let loader = Loader::new(table, &options, &request.module_blacklist, insert, say);
     let told = events.clone();
     loader.tell(move |name, state, took| {

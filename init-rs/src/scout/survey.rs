@@ -139,23 +139,14 @@ pub(super) mod tests {
             fs::remove_file(self.0.path().join("sys/class/block").join(dir.file_name().unwrap())).unwrap();
             fs::remove_dir_all(dir).unwrap();
         }
-
-        /// What is on a device: pieces at offsets.
-        pub(in crate::scout) fn write(&self, name: &str, bytes: u64, pieces: &[(u64, &[u8])]) {
-            use std::os::unix::fs::FileExt as _;
-            let file = fs::File::create(self.0.path().join("dev").join(name)).unwrap();
-            file.set_len(bytes).unwrap();
-            for (at, piece) in pieces {
-                file.write_all_at(piece, *at).unwrap();
-            }
-        }
     }
 
     #[test]
     fn what_sysfs_says() {
         let machine = Machine::new();
         let gib = 1 << 30;
-        let disk = [("uevent", "MAJOR=8\nMINOR=0\nDISKSEQ=7\n"), ("device/model", "Disk\n"), ("device/wwid", "naa.5\n")];
+        let disk =
+            [("uevent", "MAJOR=8\nMINOR=0\nDISKSEQ=7\n"), ("device/model", "Disk\n"), ("device/wwid", "naa.5\n")];
         machine.add("pci0000:00/0000:00:05.0/host0/target0:0:0/0:0:0:0/block/sda", gib, &disk);
         let part = [("uevent", "MAJOR=8\nMINOR=2\nPARTNAME=keys\n"), ("partition", "2\n"), ("start", "2048\n")];
         machine.add("pci0000:00/0000:00:05.0/host0/target0:0:0/0:0:0:0/block/sda/sda2", 1 << 20, &part);

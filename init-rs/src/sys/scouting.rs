@@ -12,7 +12,7 @@ use nix::sys::socket::{
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -53,7 +53,7 @@ impl Process {
         unsafe {
             command.pre_exec(move || {
                 if fd == SOCKET {
-                    let own = std::os::fd::BorrowedFd::borrow_raw(fd);
+                    let own = BorrowedFd::borrow_raw(fd);
                     fcntl(own, FcntlArg::F_SETFD(FdFlag::empty()))?;
                     Ok(())
                 } else if libc::dup2(fd, SOCKET) < 0 {
@@ -124,12 +124,9 @@ pub struct Socket(OwnedFd);
 impl Socket {
     /// The socket that the process was started with; an error if there is none, as when a person starts it.
     pub fn inherited() -> io::Result<Self> {
-        // SAFETY: the number is only looked at, and owned from here on if it is such a socket; nobody else here has it.
-        let socket = unsafe { std::os::fd::BorrowedFd::borrow_raw(SOCKET) };
-        if getsockopt(&socket, sockopt::SockType)? != SockType::SeqPacket {
-            return Err(Errno::EPROTOTYPE.into());
-        }
-        // SAFETY: as above.
+        // SAFETY: the number is only looked at.
+        check(unsafe { BorrowedFd::borrow_raw(SOCKET) })?;
+        // SAFETY: such a socket is there for the scout alone; nobody else in the process has it.
         let own = unsafe { OwnedFd::from_raw_fd(SOCKET) };
         fcntl(&own, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
         Self::waiting(own)
@@ -182,6 +179,11 @@ impl Socket {
     }
 }
 
+/// Whether it is a socket as [`Process::start`] makes it.
+fn check(socket: BorrowedFd<'_>) -> io::Result<()> {
+    if getsockopt(&socket, sockopt::SockType)? == SockType::SeqPacket { Ok(()) } else { Err(Errno::EPROTOTYPE.into()) }
+}
+
 /// Makes the process the leader of a session of its own: what is typed on the console is not for it.
 pub fn leave_session() {
     let _ = nix::unistd::setsid();
@@ -207,7 +209,10 @@ mod tests {
 
     #[test]
     fn a_process_that_nobody_started_as_a_scout_is_none() {
-        // Whatever this process has there, it is no such socket.
-        assert!(Socket::inherited().is_err());
+        let (one, _other) = Socket::pair().unwrap();
+        check(one.0.as_fd()).unwrap();
+        let (stream, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert!(check(stream.as_fd()).is_err());
+        assert!(check(std::fs::File::open("/dev/null").unwrap().as_fd()).is_err());
     }
 }

@@ -68,7 +68,8 @@ impl Pages {
     pub(super) fn naa(&self) -> Option<String> {
         let all = self.designators();
         // A registered extended one (6) is longer and says more.
-        let best = all.iter().filter(|d| d.kind == 3 && !d.ascii && d.value.len() >= 8).max_by_key(|d| d.value.len())?;
+        let best =
+            all.iter().filter(|d| d.kind == 3 && !d.ascii && d.value.len() >= 8).max_by_key(|d| d.value.len())?;
         Some(hex(best.value))
     }
 

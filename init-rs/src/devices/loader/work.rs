@@ -36,7 +36,8 @@ impl Loader {
     pub fn look_for_live(&self, sys: &Path) -> bool {
         let running = |state: &State| matches!(state, State::Running(_));
         let shared = self.0.lock();
-        let open: Vec<usize> = (0..shared.states.len()).filter(|i| shared.states.get(*i).is_some_and(running)).collect();
+        let open: Vec<usize> =
+            (0..shared.states.len()).filter(|i| shared.states.get(*i).is_some_and(running)).collect();
         let crowded = !shared.ready.is_empty();
         drop(shared);
         let live = |i: &usize| {

@@ -20,10 +20,7 @@ pub enum PartitionTable {
 
 impl PartitionTable {
     /// Reads the table of a disk with logical sectors of `sector` bytes; `None` if it has none.
-    pub fn read(
-        read: &mut dyn FnMut(u64, &mut [u8]) -> io::Result<()>,
-        sector: u64,
-    ) -> io::Result<Option<Self>> {
+    pub fn read(read: &mut dyn FnMut(u64, &mut [u8]) -> io::Result<()>, sector: u64) -> io::Result<Option<Self>> {
         let mut mbr = [0_u8; 512];
         read(0, &mut mbr)?;
         if !mbr.ends_with(&[0x55, 0xaa]) {

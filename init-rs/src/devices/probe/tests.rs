@@ -150,7 +150,8 @@ fn what_other_devices_are_made_of() {
         let md: &[(u64, &[u8])] = &[(at, magic), (at + 16, ID), (at + 32, b"host:0")];
         assert_eq!(look(md), some("linux_raid_member", "host:0", UUID), "{at}");
     }
-    let old: &[(u64, &[u8])] = &[(0x10000, &[0xfc, 0x4e, 0x2b, 0xa9, 0, 0, 0, 0]), (0x10014, &ID[..4]), (0x10034, &ID[4..])];
+    let old: &[(u64, &[u8])] =
+        &[(0x10000, &[0xfc, 0x4e, 0x2b, 0xa9, 0, 0, 0, 0]), (0x10014, &ID[..4]), (0x10034, &ID[4..])];
     assert_eq!(look(old), Some(("linux_raid_member", None, Some(UUID.into()))));
     // A leg of an old mirror begins with the file system that is in it.
     let leg = [old, &[(1080, &[0x53, 0xef]), (1128, ID)]].concat();
@@ -180,7 +181,8 @@ fn real_ones() {
         let mut read = |at: u64, buf: &mut [u8]| std::os::unix::fs::FileExt::read_exact_at(&device, buf, at);
         let found = superblock(&mut read, size).unwrap().unwrap();
         assert_eq!((found.kind, found.label.as_deref()), (kind, Some("name")), "{tool}");
-        let Ok(told) = std::process::Command::new("blkid").args(["-p", "-o", "value", "-s", "UUID", path]).output() else {
+        let Ok(told) = std::process::Command::new("blkid").args(["-p", "-o", "value", "-s", "UUID", path]).output()
+        else {
             continue;
         };
         assert_eq!(found.uuid.unwrap(), String::from_utf8_lossy(&told.stdout).trim(), "{tool}");

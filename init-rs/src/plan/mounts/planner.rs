@@ -1,6 +1,5 @@
 //! The rules, one dataset or fstab line at a time.
 
-use crate::order;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::foreign::foreign;
@@ -56,10 +55,10 @@ impl<'a> Planner<'a> {
             root,
             settings: &request.mounts,
             read_only: request.import.read_only.value.then_some(true),
-            datasets: order::map(all.iter().map(|d| (d.name.as_str(), d))),
+            datasets: all.iter().map(|d| (d.name.as_str(), d)).collect(),
             environments: root.dataset().map(|dataset| Environments::new(dataset, all)),
-            mounted: order::map([("/".to_owned(), root.name().to_owned())]),
-            done: order::set([root.name().to_owned()]),
+            mounted: BTreeMap::from([("/".to_owned(), root.name().to_owned())]),
+            done: BTreeSet::from([root.name().to_owned()]),
             steps: Vec::new(),
             skipped: BTreeMap::new(),
             warnings: Vec::new(),
@@ -103,7 +102,7 @@ impl<'a> Planner<'a> {
         let ours = |d: &&Dataset| d.kind == Kind::Filesystem && names::pool_of(&d.name) == pool;
         let mut by_nearness: Vec<&Dataset> = self.datasets.values().copied().filter(ours).collect();
         let shared = |d: &Dataset| shared_parts(&d.name, &root.name);
-        order::sort_by(&mut by_nearness, |a, b| shared(b).cmp(&shared(a)));
+        by_nearness.sort_by_key(|dataset| std::cmp::Reverse(shared(dataset)));
         for dataset in by_nearness {
             if !self.done.contains(&dataset.name)
                 && let Err(why) = self.try_property(dataset)

@@ -35,7 +35,9 @@ fn make(specs: &[&str], fstab: &str, line: &str) -> MountPlan {
 
 fn make_with(specs: &[&str], fstab: &str, request: &Request) -> MountPlan {
     let all: Vec<_> = specs.iter().map(|s| dataset(s)).collect();
-    let plan_of = |all: &[Dataset], root: &Dataset| plan(&Root::Dataset(root.clone()), all, &fstab::parse(fstab.as_bytes()), request);
+    let plan_of = |all: &[Dataset], root: &Dataset| {
+        plan(&Root::Dataset(root.clone()), all, &fstab::parse(fstab.as_bytes()), request)
+    };
     let result = plan_of(&all, &all[0]);
     let reversed: Vec<_> = all.iter().rev().cloned().collect();
     assert_eq!(result, plan_of(&reversed, &all[0]), "the order of datasets must not matter");

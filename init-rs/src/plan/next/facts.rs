@@ -224,11 +224,7 @@ pub struct Asked {
 impl Asked {
     /// What a request asks for.
     pub fn of(request: &Request) -> Self {
-        Self {
-            root: request.root.clone(),
-            snapshot: request.snapshot.clone(),
-            snapshots: request.snapshots.clone(),
-        }
+        Self { root: request.root.clone(), snapshot: request.snapshot.clone(), snapshots: request.snapshots.clone() }
     }
 
     /// Asks for it again.

@@ -11,7 +11,9 @@ use std::collections::BTreeSet;
 impl Moment<'_> {
     /// The key that the root needs.
     pub(super) fn unlock(self, root: &Root) -> Settled<()> {
-        let Some(dataset) = root.dataset().filter(|dataset| dataset.key_available == Some(false)) else { return Ok(()) };
+        let Some(dataset) = root.dataset().filter(|dataset| dataset.key_available == Some(false)) else {
+            return Ok(());
+        };
         let key = dataset.encryption_root.clone().unwrap_or_else(|| dataset.name.clone());
         self.key_devices()?;
         Err(Next::Do(Step::LoadKey { dataset: dataset.name.clone(), key }))

@@ -89,7 +89,6 @@ impl Moment<'_> {
         self.snapshots(&root)
     }
 
-
     /// A failure ends the attempt.
     fn failed(self) -> Settled<()> {
         match &self.facts.attempt.failure {

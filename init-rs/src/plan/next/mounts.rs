@@ -134,7 +134,9 @@ fn pass_over(step: &MountStep, why: String) -> Next {
 pub fn not_mounted(name: &str, errno: Option<i32>, error: &str) -> Failure {
     let found = match errno {
         Some(libc::EACCES) => vec!["it is encrypted and its key is not loaded".to_owned()],
-        Some(libc::ENODEV) => vec!["the kernel does not know the file system: its module is not in the image".to_owned()],
+        Some(libc::ENODEV) => {
+            vec!["the kernel does not know the file system: its module is not in the image".to_owned()]
+        }
         _ => vec![],
     };
     Failure::new(

@@ -41,9 +41,7 @@ impl Moment<'_> {
     fn leave_all(self) -> Settled<()> {
         match self.facts.ours.iter().next() {
             None => Ok(()),
-            Some((guid, import)) => {
-                Err(Next::Do(super::Step::Export { pool: import.pool.clone(), guid: *guid }))
-            }
+            Some((guid, import)) => Err(Next::Do(super::Step::Export { pool: import.pool.clone(), guid: *guid })),
         }
     }
 
@@ -61,7 +59,9 @@ impl Moment<'_> {
         match found.map(|device| (device, &device.content)) {
             Some((device, Reading::Done(_) | Reading::Never)) => Ok(device),
             Some((device, Reading::Failed(why))) => self.fail(self.no_filesystem(spec, device, why)),
-            Some((device, Reading::Waiting)) if over => self.fail(self.no_filesystem(spec, device, "it does not answer")),
+            Some((device, Reading::Waiting)) if over => {
+                self.fail(self.no_filesystem(spec, device, "it does not answer"))
+            }
             None if over => self.fail(self.no_device(spec)),
             _ => Err(Next::Wait(Wait { what: format!("the root device {spec}"), until, again: None })),
         }
@@ -88,7 +88,9 @@ impl Moment<'_> {
     fn no_device(self, spec: &str) -> Failure {
         let seconds = self.request.wait.value.as_secs();
         let mut found: Vec<String> = self.hardware.devices.values().map(describe).collect();
-        found.extend(device_lines(self.hardware, None, self.now).into_iter().filter(|line| !line.starts_with("without")));
+        found.extend(
+            device_lines(self.hardware, None, self.now).into_iter().filter(|line| !line.starts_with("without")),
+        );
         found.extend(missing_drivers(&self.hardware.undriven));
         Failure::new(
             Code::NoDevice,
@@ -109,7 +111,10 @@ impl Moment<'_> {
             format!("the root device {spec}{as_asked} cannot be mounted: {why}"),
             "a file system that the kernel mounts; LUKS, LVM and md need another tool's initramfs",
             vec![describe(device)],
-            &["name another root on the kernel command line", "rootfstype=TYPE names the type, if it is not recognised"],
+            &[
+                "name another root on the kernel command line",
+                "rootfstype=TYPE names the type, if it is not recognised",
+            ],
         )
     }
 }

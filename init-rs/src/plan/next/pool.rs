@@ -65,7 +65,9 @@ impl<'a> Moment<'a> {
     pub(super) fn leave_others(self, found: &Found) -> Settled<()> {
         for (guid, import) in &self.facts.ours {
             let same = *guid == found.choice.guid;
-            if !same || (found.config.is_some() && import.read_only) {
+            // Imported before this attempt, and in another way than the request says.
+            let otherwise = found.config.is_none() && import.read_only && !self.request.import.read_only.value;
+            if !same || otherwise {
                 return Err(Next::Do(Step::Export { pool: import.pool.clone(), guid: *guid }));
             }
         }
@@ -113,7 +115,13 @@ impl<'a> Moment<'a> {
 /// A pool that was chosen for its `bootfs`, but has none.
 fn no_bootfs(pool: &str) -> Failure {
     let advice = ["name the root on the kernel command line: root=ZFS=pool/dataset"];
-    Failure::new(Code::NoBootfs, select::no_bootfs(pool), "a root dataset named on the command line or by bootfs", vec![], &advice)
+    Failure::new(
+        Code::NoBootfs,
+        select::no_bootfs(pool),
+        "a root dataset named on the command line or by bootfs",
+        vec![],
+        &advice,
+    )
 }
 
 impl<'a> Search<'a> {
@@ -243,8 +251,7 @@ impl<'a> Search<'a> {
     /// No pool to boot from, with everything that is on the disks.
     fn nothing(&self, no: NoChoice) -> Failure {
         let Moment { request, hardware, facts, now } = self.moment;
-        let mut found: Vec<String> =
-            self.candidates.iter().flat_map(|c| lines(c, judgement(self.moment, c))).collect();
+        let mut found: Vec<String> = self.candidates.iter().flat_map(|c| lines(c, judgement(self.moment, c))).collect();
         if self.candidates.is_empty() {
             found.push("no disk with a label of a pool".to_owned());
         }
@@ -272,7 +279,8 @@ impl<'a> Search<'a> {
             what.push("a pool to boot from".to_owned());
         }
         let silent = hardware.devices.values().filter(|d| d.content == Reading::Waiting);
-        let silent: Vec<&str> = silent.filter(|d| now.saturating_sub(d.since) >= SLOW).map(|d| d.name.as_str()).collect();
+        let silent: Vec<&str> =
+            silent.filter(|d| now.saturating_sub(d.since) >= SLOW).map(|d| d.name.as_str()).collect();
         if !silent.is_empty() {
             what.push(format!("an answer of {}", silent.join(" ")));
         }

@@ -30,7 +30,9 @@ impl<'a> Moment<'a> {
             self.image()?
         };
         match verdict {
-            Verdict::Boot(text) | Verdict::Resume(text) => Err(Next::Do(Step::ResumeSettled { text, warn: false, left: false })),
+            Verdict::Boot(text) | Verdict::Resume(text) => {
+                Err(Next::Do(Step::ResumeSettled { text, warn: false, left: false }))
+            }
             Verdict::BootAnew(text) => Err(Next::Do(Step::ResumeSettled { text, warn: true, left: false })),
             Verdict::Stop(refusal) if self.request.import.read_only.value => {
                 let text = format!("{}; going on, because pools are imported read-only", refusal.problem);

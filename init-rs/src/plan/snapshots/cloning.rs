@@ -1,7 +1,6 @@
 //! Clones of a root and of what lies below it.
 
 use super::{Existing, STATE_PROPERTY, SnapshotPlan, Source, Step, UNFINISHED, parts};
-use crate::order;
 use crate::plan::facts::Mountpoint;
 use crate::plan::{Refusal, names};
 use crate::zfs::nvlist::Value;
@@ -94,7 +93,7 @@ pub fn clone(
     {
         plan.why = format!("{name}, the clone of {origin} that exists already; what was changed in it is kept");
         let kept = parts.iter().filter(|p| there(&target(&p.name)).is_some());
-        plan.stands_for = order::map(kept.map(|p| (p.name.clone(), target(&p.name))));
+        plan.stands_for = kept.map(|p| (p.name.clone(), target(&p.name))).collect();
         return Ok(plan);
     }
     let alone = parts.len() < 2;

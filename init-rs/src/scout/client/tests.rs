@@ -2,7 +2,6 @@ use super::*;
 use crate::devices::known::{Content, Zfs};
 use crate::devices::swap::Header;
 use crate::report::log::Level;
-use crate::sys::fake::otherwise_linux;
 use crate::sys::linux::Linux;
 use crate::sys::{ZfsCall, ZfsReply};
 use std::collections::VecDeque;
@@ -64,7 +63,9 @@ impl System for Script {
         })
     }
     fn end_scout(&self) {}
-    otherwise_linux!(linux, but scout and time);
+    crate::delegate_files!(linux);
+    crate::delegate_log!(linux);
+    crate::delegate_others!(linux);
 }
 
 fn device(name: &str, content: Reading) -> Message {
@@ -113,7 +114,6 @@ fn what_is_told_becomes_facts() {
 fn all_that_is_there_is_taken_at_once() {
     let script = Script::default();
     let log = Log::new(std::sync::Arc::new(Linux::new()));
-
     let mut scout = Scout::start(&script, true, &log);
     assert_eq!(*script.starts.lock().unwrap(), [Vec::<String>::new()]);
     for message in [device("sda", read()), device("sdb", Reading::Waiting)] {
@@ -137,16 +137,20 @@ fn modules_are_asked_for_once_and_waited_for() {
     let script = Script {
         reply: Some(|command| match command {
             Command::Load(name) if name == "ext4" => {
-                vec![module("ext4", Module::Starting, None), module("ext4", Module::Ready, Some(Duration::from_millis(3)))]
+                vec![
+                    module("ext4", Module::Starting, None),
+                    module("ext4", Module::Ready, Some(Duration::from_millis(3))),
+                ]
             }
-            Command::Load(name) if name == "vfat" => vec![module("vfat", Module::Failed("bad".into()), Some(Duration::ZERO))],
+            Command::Load(name) if name == "vfat" => {
+                vec![module("vfat", Module::Failed("bad".into()), Some(Duration::ZERO))]
+            }
             Command::Load(name) if name == "btrfs" => vec![module("btrfs", Module::NotPacked, None)],
             _ => vec![],
         }),
         ..Script::default()
     };
     let log = Log::new(std::sync::Arc::new(Linux::new()));
-
     let mut scout = Scout::start(&script, false, &log);
     assert_eq!(*script.starts.lock().unwrap(), [["--no-modules"]]);
     let mut wait = |name: &str| scout.wait_module(name, Duration::from_secs(2));
@@ -180,7 +184,6 @@ fn questions_get_their_own_answers() {
         ..Script::default()
     };
     let log = Log::new(std::sync::Arc::new(Linux::new()));
-
     let mut scout = Scout::start(&script, true, &log);
     let long = Duration::from_secs(9);
     assert_eq!(scout.peek("/dev/sda", 0, 3, long).unwrap(), [1, 1, 1]);
@@ -196,7 +199,6 @@ fn questions_get_their_own_answers() {
 fn one_that_dies_is_started_again_a_few_times() {
     let script = Script::default();
     let log = Log::new(std::sync::Arc::new(Linux::new()));
-
     let mut scout = Scout::start(&script, true, &log);
     script.say(&device("sda", Reading::Waiting));
     scout.load("zfs");
@@ -207,7 +209,11 @@ fn one_that_dies_is_started_again_a_few_times() {
     assert!(scout.hardware.devices.is_empty() && !scout.hardware.settled);
     assert_eq!(script.starts.lock().unwrap().len(), 2);
     assert!(log.text().contains("is gone (it was ended by SIGSEGV); it is started again"));
-    assert_eq!(*script.heard.lock().unwrap(), vec![Command::Load("zfs".into()); 2], "what was on its way is asked for anew");
+    assert_eq!(
+        *script.heard.lock().unwrap(),
+        vec![Command::Load("zfs".into()); 2],
+        "what was on its way is asked for anew"
+    );
     // One that says what cannot be understood is as good as dead.
     script.says.lock().unwrap().push_back(Heard::Message(vec![99]));
     scout.hear(Duration::ZERO);
@@ -234,7 +240,6 @@ fn one_that_dies_is_started_again_a_few_times() {
 fn a_machine_where_none_can_be_started_goes_on() {
     let script = Script { cannot_start: true, ..Script::default() };
     let log = Log::new(std::sync::Arc::new(Linux::new()));
-
     let mut scout = Scout::start(&script, true, &log);
     assert!(log.text().contains("could not be started"));
     assert!(scout.hardware.settled && !scout.hear(Duration::from_secs(1)));

@@ -29,10 +29,11 @@ fn zfs() -> impl Strategy<Value = Zfs> {
 }
 
 fn reading() -> impl Strategy<Value = Reading> {
-    let superblock = ("[a-z0-9_]{1,9}", ".{0,9}", ".{0,9}")
-        .prop_map(|(kind, uuid, label)| Superblock { kind, uuid, label });
+    let superblock =
+        ("[a-z0-9_]{1,9}", ".{0,9}", ".{0,9}").prop_map(|(kind, uuid, label)| Superblock { kind, uuid, label });
     let swap = (option::of("[A-Z]{1,9}"), any::<bool>()).prop_map(|(image, swap)| Header { image, swap });
-    let content = (option::of(superblock), swap, zfs()).prop_map(|(superblock, swap, zfs)| Content { superblock, swap, zfs });
+    let content =
+        (option::of(superblock), swap, zfs()).prop_map(|(superblock, swap, zfs)| Content { superblock, swap, zfs });
     prop_oneof![
         Just(Reading::Waiting),
         Just(Reading::Never),
@@ -93,8 +94,12 @@ fn command() -> impl Strategy<Value = Command> {
     prop_oneof![
         ".{0,9}".prop_map(Command::Load),
         ".{0,9}".prop_map(Command::Reread),
-        (any::<u64>(), ".{0,9}", any::<u64>(), any::<u32>())
-            .prop_map(|(id, node, offset, len)| Command::Peek { id, node, offset, len }),
+        (any::<u64>(), ".{0,9}", any::<u64>(), any::<u32>()).prop_map(|(id, node, offset, len)| Command::Peek {
+            id,
+            node,
+            offset,
+            len
+        }),
         (any::<u64>(), ".{0,9}", any::<u64>(), any::<u32>())
             .prop_map(|(id, node, offset, page)| Command::DiscardImage { id, node, offset, page }),
         Just(Command::Undriven),

@@ -245,9 +245,8 @@ pub(super) fn device(r: &mut Reader<'_>) -> Result<Device, Malformed> {
         number: (r.u32()?, r.u32()?),
         size: r.u64()?,
         disk: r.option(Reader::text)?,
-        partition: r.option(|r| {
-            Ok(Partition { number: r.u32()?, start: r.u64()?, uuid: r.text()?, label: r.text()? })
-        })?,
+        partition: r
+            .option(|r| Ok(Partition { number: r.u32()?, start: r.u64()?, uuid: r.text()?, label: r.text()? }))?,
         wwid: r.option(Reader::text)?,
         identity: r.text()?,
         links: r.list(4, Reader::text)?,

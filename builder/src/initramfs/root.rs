@@ -1,0 +1,222 @@
+//! What the packed system has its root on: a pool or a file system, and which types of file systems its boot mounts.
+
+use super::host::{self, Chain};
+use crate::progress::Progress;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use taproot_init::image::{ExpectedPool, ExpectedRoot};
+use taproot_init::plan::fstab::{self, FstabEntry};
+use taproot_init::sys::beneath::resolve;
+
+/// A type of file system that the boot mounts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mounted {
+    /// As mount(8) calls it.
+    pub fstype: String,
+    /// What is mounted: `the root`, `/usr`.
+    pub what: &'static str,
+}
+
+/// What is known of the root when packing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Known {
+    /// The pool that the root is on.
+    pub pools: Vec<ExpectedPool>,
+    /// The file system that the root is, if it is no dataset and this machine's.
+    pub plain: Option<ExpectedRoot>,
+    /// What the root's disks hang on.
+    pub disks: Vec<Chain>,
+    /// Types besides zfs.
+    pub types: Vec<Mounted>,
+}
+
+impl Known {
+    /// Of this machine if `root` is `/`; else what the tree's own fstab says.
+    pub fn find(root: &Path, progress: &Progress) -> Self {
+        let fstab = resolve(root, Path::new("etc/fstab")).and_then(fs::read).unwrap_or_default();
+        let fstab = fstab::parse(&fstab);
+        let mut known = if root == Path::new("/") { Self::of_this_machine(progress) } else { Self::default() };
+        if root != Path::new("/") {
+            known.types.extend(in_fstab(&fstab, "/", "the root"));
+        }
+        known.types.extend(in_fstab(&fstab, "/usr", "/usr"));
+        known
+    }
+
+    /// Whether a pool is what the image boots from, as far as is known.
+    pub fn needs_zfs(&self) -> bool {
+        self.types.iter().all(|mounted| mounted.what != "the root")
+    }
+
+    fn of_this_machine(progress: &Progress) -> Self {
+        let mounts = fs::read("/proc/self/mounts").unwrap_or_default();
+        let mounts = fstab::parse(&mounts);
+        match of(&mounts) {
+            Some(On::Pool(name)) => Self::pool(&name, progress),
+            Some(On::Plain(entry)) => match plain(entry, Path::new("/sys"), Path::new("/dev")) {
+                Ok((root, disk)) => Self {
+                    types: vec![Mounted { fstype: root.fstype.clone(), what: "the root" }],
+                    disks: vec![host::chain(Path::new("/sys"), &disk)],
+                    plain: Some(root),
+                    pools: vec![],
+                },
+                Err(why) => {
+                    progress.note(&format!("the image does not expect this machine's root: {why}"));
+                    Self::default()
+                }
+            },
+            None => Self::default(),
+        }
+    }
+
+    fn pool(name: &str, progress: &Progress) -> Self {
+        let members = host::members(Path::new("/sys"), Path::new("/dev"), name);
+        match host::expected(name, &members, host::imported_guid(name)) {
+            Ok((pool, disks)) => Self {
+                pools: vec![pool],
+                disks: disks.iter().map(|disk| host::chain(Path::new("/sys"), disk)).collect(),
+                ..Self::default()
+            },
+            Err(why) => {
+                progress.note(&format!("/ is on pool {name}, but the image does not expect it: {why}"));
+                Self::default()
+            }
+        }
+    }
+}
+
+/// The type of what an fstab has at `target`, if it is a file system of a device other than zfs.
+fn in_fstab(fstab: &[FstabEntry], target: &str, what: &'static str) -> Option<Mounted> {
+    let entry = fstab.iter().rev().find(|entry| entry.target == target)?;
+    let bound = entry.has("bind") || entry.has("rbind");
+    let on_device = entry.source.contains('=') || entry.source.starts_with("/dev/");
+    let known = !matches!(entry.fstype.as_str(), "zfs" | "auto" | "none" | "swap");
+    (on_device && known && !bound).then(|| Mounted { fstype: entry.fstype.clone(), what })
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum On<'a> {
+    Pool(String),
+    Plain(&'a FstabEntry),
+}
+
+/// What `/` of these mounts (`/proc/mounts`, which has fstab's form) is on.
+fn of(mounts: &[FstabEntry]) -> Option<On<'_>> {
+    // The last one that was mounted there is the one that is seen; what an initramfs has put over a dataset still needs its
+    // pool.
+    let mut roots = mounts.iter().rev().filter(|entry| entry.target == "/" && entry.fstype != "rootfs");
+    let last = roots.next()?;
+    let dataset = std::iter::once(last).chain(roots).find(|entry| entry.fstype == "zfs");
+    Some(match dataset {
+        Some(entry) => On::Pool(entry.source.split(['/', '@']).next().unwrap_or_default().to_owned()),
+        None => On::Plain(last),
+    })
+}
+
+/// The root as an image expects it, and the kernel's name of its device.
+fn plain(entry: &FstabEntry, sys: &Path, dev: &Path) -> Result<(ExpectedRoot, String), String> {
+    let FstabEntry { source, fstype, .. } = entry;
+    let there = |name: &String| sys.join("class/block").join(name).exists();
+    let node = Path::new(source).canonicalize().ok();
+    let by_node = node.as_deref().and_then(|node| Some(node.strip_prefix(dev).ok()?.to_str()?.replace('/', "!")));
+    let Some(name) = by_node.filter(there).or_else(|| by_number(sys)) else {
+        return Err(format!("it is {source} of type {fstype}, which is on no disk of this machine"));
+    };
+    let parts: Vec<String> = fs::read_dir(sys.join("class/block").join(&name).join("slaves"))
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .collect();
+    if !parts.is_empty() {
+        return Err(format!(
+            "{source} is made of {} by device mapper or md, which taproot-init does not set up; use another initramfs, or \
+             its hook in one",
+            parts.join(", ")
+        ));
+    }
+    let node = dev.join(name.replace('!', "/"));
+    let named = |dir: &str| {
+        let entries = fs::read_dir(dev.join("disk").join(dir)).into_iter().flatten().flatten();
+        let found = entries.map(|e| e.path()).find(|link| link.canonicalize().is_ok_and(|to| to == node))?;
+        found.file_name()?.to_str().map(str::to_owned)
+    };
+    let source = match (named("by-uuid"), named("by-partuuid")) {
+        (Some(uuid), _) => format!("UUID={uuid}"),
+        (None, Some(uuid)) => format!("PARTUUID={uuid}"),
+        (None, None) => node.display().to_string(),
+    };
+    Ok((ExpectedRoot { source, fstype: fstype.clone() }, name))
+}
+
+/// A kernel that mounted the root itself calls it `/dev/root`, and has no such node.
+fn by_number(sys: &Path) -> Option<String> {
+    let number = fs::metadata("/").ok()?.dev();
+    let (major, minor) = (nix::sys::stat::major(number), nix::sys::stat::minor(number));
+    let dir = sys.join("dev/block").join(format!("{major}:{minor}")).canonicalize().ok()?;
+    Some(dir.file_name()?.to_str()?.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn what_the_root_is_on() {
+        let of = |mounts: &str| match of(&fstab::parse(mounts.as_bytes())) {
+            Some(On::Pool(name)) => name,
+            Some(On::Plain(entry)) => format!("{} {}", entry.source, entry.fstype),
+            None => String::new(),
+        };
+        let pool = "rootfs / rootfs rw 0 0\nrpool/ROOT/debian / zfs rw 0 0\nbpool/b /boot zfs rw 0 0\n";
+        assert_eq!(of(pool), "rpool");
+        assert_eq!(of("a\\040b/x / zfs rw 0 0\noverlay / overlay rw 0 0\n"), "a b");
+        assert_eq!(of("rootfs / rootfs rw 0 0\n/dev/vda1 / ext4 rw 0 0\ntank /t zfs rw 0 0\n"), "/dev/vda1 ext4");
+        assert_eq!(of("rootfs / rootfs rw 0 0\n"), "");
+    }
+
+    #[test]
+    fn types_in_fstab() {
+        let fstab =
+            b"UUID=1 / ext4 ro 0 1\nLABEL=u /usr xfs ro 0 2\n/x /bound none bind\ntank/u /z zfs x\n/dev/a /auto auto\n";
+        let fstab = fstab::parse(fstab);
+        let at = |target: &str| in_fstab(&fstab, target, "x").map(|mounted| mounted.fstype);
+        assert_eq!((at("/"), at("/usr")), (Some("ext4".to_owned()), Some("xfs".to_owned())));
+        assert_eq!([at("/bound"), at("/z"), at("/auto"), at("/none")], [const { None }; 4]);
+    }
+
+    #[test]
+    fn a_tree_whose_fstab_has_a_plain_root_needs_no_zfs() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(Known::find(dir.path(), &Progress::Quiet).needs_zfs());
+        fs::create_dir(dir.path().join("etc")).unwrap();
+        fs::write(dir.path().join("etc/fstab"), "UUID=1 / btrfs defaults 0 0\n").unwrap();
+        let known = Known::find(dir.path(), &Progress::Quiet);
+        assert!(!known.needs_zfs());
+        assert_eq!((known.plain, known.types.len()), (None, 1));
+    }
+
+    #[test]
+    fn a_plain_root_by_its_uuid_and_one_that_others_set_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let (dir, dev) = (dir.path().canonicalize().unwrap(), dir.path().canonicalize().unwrap().join("dev"));
+        let sys = dir.join("sys");
+        for made in ["sys/class/block/vda1", "sys/class/block/dm-0/slaves/vda2", "dev/disk/by-uuid", "dev/mapper"] {
+            fs::create_dir_all(dir.join(made)).unwrap();
+        }
+        for node in ["vda1", "dm-0"] {
+            fs::write(dev.join(node), "").unwrap();
+        }
+        symlink(dev.join("vda1"), dev.join("disk/by-uuid/1-2")).unwrap();
+        symlink(dev.join("dm-0"), dev.join("mapper/root")).unwrap();
+        let plain = |source: &str| {
+            let entry = fstab::parse(format!("{} / ext4 rw 0 0\n", dev.join(source).display()).as_bytes()).remove(0);
+            super::plain(&entry, &sys, &dev)
+        };
+        let expected = ExpectedRoot { source: "UUID=1-2".to_owned(), fstype: "ext4".to_owned() };
+        assert_eq!(plain("vda1"), Ok((expected, "vda1".to_owned())));
+        assert!(plain("mapper/root").unwrap_err().contains("made of vda2"));
+        assert!(plain("absent").unwrap_err().contains("on no disk"));
+    }
+}

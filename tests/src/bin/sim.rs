@@ -1,0 +1,114 @@
+//! Simulated boots: `sim RUNS [FIRST]` boots the machines of that many seeds and says what was broken; `sim --seed SEED` tells
+//! the whole story of one.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+use taproot_tests::sim::{self, End};
+
+/// Broken runs that are told one by one.
+const TOLD: usize = 20;
+
+fn main() -> Result<ExitCode> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let number = |text: &str| text.parse::<u64>().with_context(|| format!("{text}: expected a number"));
+    // A panic is told with its seed.
+    std::panic::set_hook(Box::new(|_| {}));
+    match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["--seed", seed] => Ok(tell(number(seed)?)),
+        [] => Ok(all(20_000, 0)),
+        [runs] => Ok(all(number(runs)?, 0)),
+        [runs, first] => Ok(all(number(runs)?, number(first)?)),
+        _ => bail!("expected: sim [RUNS [FIRST]], or sim --seed SEED"),
+    }
+}
+
+/// One seed with its whole story.
+fn tell(seed: u64) -> ExitCode {
+    let case = sim::seed::case(seed);
+    println!("seed {seed}: {}\nasked: {:?}", case.machine.cmdline, case.asked);
+    for pool in &case.machine.pools {
+        println!(
+            "pool {} guid {} state {} hostid {:x} bootfs {:?} unsupported {:?} multihost {} {}",
+            pool.name,
+            pool.guid,
+            pool.state,
+            pool.hostid,
+            pool.bootfs,
+            pool.unsupported,
+            pool.multihost,
+            pool.elsewhere
+        );
+    }
+    for device in &case.machine.devices {
+        println!("device {} {:?}: comes {:?}, answers {:?}", device.name, device.links, device.arrives, device.answers);
+    }
+    println!("expected pools: {:?}", case.machine.image.pools);
+    println!("faults: {:?}\nexpected: {:?}\n", case.faults, sim::oracle::outcomes(&case));
+    let ran = sim::boot(&case);
+    print!("{}", ran.world.story());
+    println!("\nended in {:?} after {:?}", ran.end, ran.world.time());
+    for line in &ran.broken {
+        println!("BROKEN: {line}");
+    }
+    if ran.broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// What came of many runs.
+#[derive(Default)]
+struct Sum {
+    ends: BTreeMap<&'static str, u64>,
+    broken: Vec<(u64, Vec<String>)>,
+}
+
+fn all(runs: u64, first: u64) -> ExitCode {
+    let began = Instant::now();
+    let next = AtomicU64::new(0);
+    let sum: Mutex<Sum> = Mutex::default();
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                loop {
+                    let run = next.fetch_add(1, Ordering::Relaxed);
+                    if run >= runs {
+                        break;
+                    }
+                    let seed = first.wrapping_add(run);
+                    let ran = sim::boot(&sim::seed::case(seed));
+                    let mut sum = sum.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    *sum.ends.entry(kind(ran.end.as_ref())).or_default() += 1;
+                    if !ran.broken.is_empty() {
+                        sum.broken.push((seed, ran.broken));
+                    }
+                }
+            });
+        }
+    });
+    let mut sum = sum.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    sum.broken.sort();
+    for (seed, lines) in sum.broken.iter().take(TOLD) {
+        println!("seed {seed}: {}", lines.join("; "));
+    }
+    let ends: Vec<String> = sum.ends.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
+    println!("{runs} runs in {:.1?}: {}; broken: {}", began.elapsed(), ends.join(", "), sum.broken.len());
+    if sum.broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn kind(end: Option<&End>) -> &'static str {
+    match end {
+        Some(End::HandOver { .. }) => "handed over",
+        Some(End::Resumed(_)) => "resumed",
+        Some(End::Restart) => "restarted",
+        Some(End::PowerOff) => "switched off",
+        Some(End::Question(_)) => "question",
+        Some(End::PowerCut) => "power cut",
+        Some(End::OutOfTime) => "out of time",
+        Some(End::Spinning) => "in circles",
+        None => "came back",
+    }
+}

@@ -1,0 +1,107 @@
+//! What goes wrong, and when: decided before the run, applied at the calls.
+
+use std::time::Duration;
+
+/// Where something goes wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum When {
+    /// At the call with this number, counted from 0 over all that can fail.
+    Call(usize),
+    /// At this call of a kind, counted from 0; a kind is a method of the seam, or `zfs IMPORT` and the like.
+    Kind(String, usize),
+}
+
+/// What goes wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// The call fails with this errno, without an effect.
+    Errno(i32),
+    /// The call never comes back.
+    Never,
+    /// The call comes back later.
+    Late(Duration),
+    /// Before the call this device goes away.
+    Gone(String),
+    /// Before the call the scout dies.
+    NoScout,
+    /// The power fails before the call.
+    PowerCut,
+}
+
+/// One fault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Where.
+    pub when: When,
+    /// What.
+    pub effect: Effect,
+}
+
+impl Fault {
+    /// At the `nth` call of a kind.
+    pub fn at(kind: &str, nth: usize, effect: Effect) -> Self {
+        Self { when: When::Kind(kind.to_owned(), nth), effect }
+    }
+}
+
+/// The faults of a run, and how far the calls are counted.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Faults {
+    list: Vec<Fault>,
+    calls: usize,
+    kinds: std::collections::BTreeMap<String, usize>,
+}
+
+impl Faults {
+    pub(super) fn new(list: Vec<Fault>) -> Self {
+        Self { list, ..Self::default() }
+    }
+
+    /// Counts a call, and takes out what happens to it.
+    pub(super) fn due(&mut self, kind: &str) -> Vec<Effect> {
+        let call = self.calls;
+        self.calls += 1;
+        let nth = self.kinds.entry(kind.to_owned()).or_default();
+        let of_kind = *nth;
+        *nth += 1;
+        let mut effects = Vec::new();
+        self.list.retain(|fault| {
+            let hit = match &fault.when {
+                When::Call(at) => *at == call,
+                When::Kind(name, at) => name == kind && *at == of_kind,
+            };
+            if hit {
+                effects.push(fault.effect.clone());
+            }
+            !hit
+        });
+        effects
+    }
+
+    /// Calls so far.
+    pub(super) fn calls(&self) -> usize {
+        self.calls
+    }
+
+    /// Faults that have not happened.
+    pub(super) fn left(&self) -> &[Fault] {
+        &self.list
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_happens_once_and_at_its_place() {
+        let second_mount = Fault::at("mount", 1, Effect::Errno(5));
+        let third_call = Fault { when: When::Call(2), effect: Effect::Never };
+        let mut faults = Faults::new(vec![second_mount, third_call]);
+        assert_eq!(faults.due("mount"), []);
+        assert_eq!(faults.due("read"), []);
+        assert_eq!(faults.due("mount"), [Effect::Errno(5), Effect::Never]);
+        assert_eq!(faults.due("mount"), []);
+        assert_eq!((faults.calls(), faults.left().len()), (4, 0));
+    }
+}

@@ -1,0 +1,216 @@
+//! What must be true of every run, whatever the machine and whatever went wrong.
+
+use super::faults::Effect;
+use super::machine::Machine;
+use super::oracle::{Outcome, outcomes};
+use super::seed::Policy;
+use super::world::{End, Event, World};
+use super::zfs::pool::{ACTIVE, DESTROYED, Pool};
+use super::{Case, HOSTID};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// Longest time without a word while something is waited for; a moment more than what is promised, for the step under way.
+const SILENCE: Duration = Duration::from_millis(5600);
+/// What starting modules, opening and importing may add to the waits that the command line names.
+const WORK: Duration = Duration::from_secs(90);
+
+/// Calls that change a pool and that no word of a case asks for.
+const FORBIDDEN: [&str; 7] =
+    ["zfs DESTROY", "zfs DESTROY_SNAPS", "zfs ROLLBACK", "zfs CLONE", "zfs SNAPSHOT", "zfs SET_PROP", "zfs ?"];
+
+/// What a run has broken, a line each; empty for a good one.
+pub fn broken(case: &Case, world: &World, end: Option<&End>) -> Vec<String> {
+    let events = world.events();
+    let happened: BTreeSet<&str> = events.iter().filter_map(|event| event.text.strip_prefix("fault: ")).collect();
+    let mut all = Vec::new();
+    all.extend(ending(case, world, end, &happened));
+    all.extend(silence(&events, end));
+    all.extend(calls(case, &events));
+    let after = world.machine();
+    all.extend(pools(case, &after, end));
+    if happened.is_empty() {
+        all.extend(late(case, world, end));
+    }
+    if let Some(End::HandOver { root, .. }) = end {
+        all.extend(handed_over(case, world, &after, &root.source, happened.is_empty()));
+    }
+    all
+}
+
+/// The run ends as the oracle says; with faults in any of the ways that are meant for them.
+fn ending(case: &Case, world: &World, end: Option<&End>, happened: &BTreeSet<&str>) -> Option<String> {
+    let never = happened.iter().any(|fault| fault.starts_with("Never"));
+    let outcome = match end {
+        Some(End::HandOver { root, .. }) => Outcome::Root(root.source.clone()),
+        Some(End::Question(_)) => Outcome::Question,
+        Some(End::Restart) => Outcome::Restart,
+        Some(End::PowerOff) => Outcome::PowerOff,
+        Some(End::PowerCut) if happened.contains("PowerCut") => return None,
+        Some(End::OutOfTime) if never => return None,
+        other => return Some(format!("the run ended in {other:?}")),
+    };
+    let mut allowed = outcomes(case);
+    // What is not known to be asked for is not done.
+    if world.unread("/proc/cmdline") {
+        allowed = BTreeSet::from([Outcome::Question]);
+    }
+    // Where restarts are not counted by firmware, the machine gives up after some attempts.
+    if allowed.contains(&Outcome::Restart) {
+        allowed.insert(Outcome::PowerOff);
+    }
+    if !happened.is_empty() && !world.unread("/proc/cmdline") {
+        allowed.extend(match case.asked.policy {
+            Policy::Ask => vec![Outcome::Question],
+            Policy::Restart => vec![Outcome::Restart, Outcome::PowerOff],
+            Policy::PowerOff => vec![Outcome::PowerOff],
+        });
+        // A fault may take the first choice away; what is booted then must still be one that was asked for.
+        allowed.extend(second_choices(case));
+    }
+    (!allowed.contains(&outcome)).then(|| format!("the run ended in {outcome:?}, expected {allowed:?}"))
+}
+
+/// What may be booted when the first choice fails: the fallback, or, unnamed, another pool's root.
+fn second_choices(case: &Case) -> Vec<Outcome> {
+    let unnamed = case.asked.root == super::seed::Wish::Auto;
+    let fallback = match &case.asked.fallback {
+        Some(super::seed::Wish::Dataset(name)) => Some(Outcome::Root(name.clone())),
+        _ => None,
+    };
+    let pools = case.machine.pools.iter().filter(|_| unnamed);
+    let others = pools.filter_map(|pool| Some(Outcome::Root(pool.full(pool.bootfs.as_ref()?))));
+    others.chain(fallback).collect()
+}
+
+/// Nothing is waited for in silence: a line at least every five seconds.
+fn silence(events: &[Event], end: Option<&End>) -> Option<String> {
+    let mut spoke = events.first()?.at;
+    let mut asked = false;
+    for event in events {
+        // A line that the kernel did not take was said all the same.
+        let speaks = event.log || event.text == "kmsg" || event.text.starts_with("screen: ");
+        // A person who is asked knows what is waited for; so does who was told of a pause.
+        let excused = asked || event.at.saturating_sub(spoke) <= SILENCE;
+        if !excused {
+            let gap = event.at.saturating_sub(spoke).as_secs_f64();
+            return Some(format!("no word for {gap:.1} s until {:.1} s ({})", event.at.as_secs_f64(), event.text));
+        }
+        if event.text.starts_with("ask ") || event.text.starts_with("sleep ") {
+            asked = true;
+        } else if speaks || event.text.starts_with("typed") {
+            asked = false;
+        }
+        if speaks || asked {
+            spoke = event.at;
+        }
+    }
+    let _ = end;
+    None
+}
+
+/// No call that is not asked for.
+fn calls(case: &Case, events: &[Event]) -> Vec<String> {
+    let forbidden = |event: &&Event| {
+        FORBIDDEN.iter().any(|call| event.text.strip_prefix(call).is_some_and(|rest| rest.starts_with(' ')))
+    };
+    let mut all: Vec<String> = events
+        .iter()
+        .filter(|event| !event.log)
+        .filter(forbidden)
+        .map(|event| format!("undeclared call: {}", event.text))
+        .collect();
+    if case.asked.read_only {
+        let exports = events.iter().filter(|event| event.text.starts_with("write /sys/power/resume"));
+        all.extend(exports.map(|event| format!("undeclared write: {}", event.text)));
+    }
+    all
+}
+
+/// Whether the words let a boot write to this pool at all.
+fn may_write(case: &Case, pool: &Pool) -> bool {
+    let named = |wish: &super::seed::Wish| match wish {
+        super::seed::Wish::Auto => true,
+        super::seed::Wish::Pool(name) => *name == pool.name,
+        super::seed::Wish::Dataset(name) => name.split('/').next() == Some(&pool.name),
+        super::seed::Wish::Device(..) => false,
+    };
+    let by_name = |wish: &super::seed::Wish| named(wish) && *wish != super::seed::Wish::Auto;
+    let wished = named(&case.asked.root) || case.asked.fallback.as_ref().is_some_and(named);
+    let ours = pool.state != ACTIVE || pool.hostid == 0 || pool.hostid == HOSTID;
+    let known = case.machine.image.pools.iter().any(|e| e.guid == pool.guid)
+        || by_name(&case.asked.root)
+        || case.asked.fallback.as_ref().is_some_and(by_name)
+        || case.asked.force;
+    wished && pool.state != DESTROYED && !case.asked.read_only && (ours || known)
+}
+
+/// Nothing is written to a pool that is to stay untouched, and none is renamed.
+fn pools(case: &Case, after: &Machine, end: Option<&End>) -> Vec<String> {
+    let mut all = Vec::new();
+    for (before, after) in case.machine.pools.iter().zip(&after.pools) {
+        if after.written && !may_write(case, before) {
+            all.push(format!("pool {} was written to", before.name));
+        }
+        if before.name != after.name {
+            all.push(format!("pool {} was renamed to {}", before.name, after.name));
+        }
+        if after.imported.as_ref().is_some_and(|imported| imported.cachefile.as_deref() != Some("none")) {
+            all.push(format!("pool {} was imported with a cache file", before.name));
+        }
+    }
+    let _ = end;
+    all
+}
+
+/// Not later than all waits together.
+fn late(case: &Case, world: &World, end: Option<&End>) -> Option<String> {
+    if matches!(end, Some(End::Question(_)) | None) {
+        return None;
+    }
+    let attempts = if case.asked.policy == Policy::Ask { 1 } else { 4 };
+    let roots = if case.asked.fallback.is_some() { 2 } else { 1 };
+    // A disk that spins up is waited for for a minute.
+    let one = Duration::from_secs(case.asked.wait.max(60) + 10) + WORK;
+    let limit = one * attempts * roots;
+    (world.time() > limit).then(|| format!("it took {:?}, at most {limit:?} expected", world.time()))
+}
+
+/// What the booted system finds.
+fn handed_over(case: &Case, world: &World, after: &Machine, root: &str, whole: bool) -> Vec<String> {
+    let mut all = Vec::new();
+    let own = root.split('/').next().unwrap_or_default();
+    for pool in after.pools.iter().filter(|pool| pool.imported.is_some() && pool.name != own) {
+        if whole {
+            all.push(format!("pool {} is left imported, and the root is {root}", pool.name));
+        }
+    }
+    match world.file("/run/taproot/boot.json").map(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes)) {
+        Some(Ok(report)) => {
+            let text = report.to_string();
+            let words = case.machine.cmdline.split_whitespace();
+            let left_out: Vec<&str> = words.filter(|word| !text.contains(*word)).collect();
+            if !left_out.is_empty() {
+                all.push(format!("boot.json does not have what was asked: {left_out:?}"));
+            }
+            let spelled = match &case.asked.root {
+                super::seed::Wish::Device(spelled, _) => spelled,
+                _ => root,
+            };
+            if !text.contains(root) && !text.contains(spelled) {
+                all.push(format!("boot.json does not name the root {root}"));
+            }
+        }
+        Some(Err(e)) => all.push(format!("boot.json is no JSON: {e}")),
+        None if whole => all.push("there is no boot.json".to_owned()),
+        None => {}
+    }
+    let patience = world.file("/sys/module/zfs/parameters/zfs_vdev_open_timeout_ms");
+    if whole && patience.is_some_and(|value| value != b"1000\n" && value != b"1000") {
+        all.push("zfs_vdev_open_timeout_ms is not as it was".to_owned());
+    }
+    if world.has_scout() {
+        all.push("the scout still runs".to_owned());
+    }
+    all
+}

@@ -1,0 +1,164 @@
+//! What a machine should boot, said in another way than the program says it: without time, without steps.
+
+use super::machine::{Device, Holds, Machine};
+use super::seed::{Asked, Policy, Wish};
+use super::zfs::pool::{ACTIVE, DESTROYED, Kind, Pool};
+use super::{Case, HOSTID};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// How a run may end.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Outcome {
+    /// With this root: the source of its mount.
+    Root(String),
+    /// A person is asked.
+    Question,
+    /// The machine restarts.
+    Restart,
+    /// It is switched off.
+    PowerOff,
+}
+
+/// The ends that are right for a case in which nothing goes wrong. More than one where it is a matter of milliseconds.
+pub fn outcomes(case: &Case) -> BTreeSet<Outcome> {
+    let mut all = BTreeSet::new();
+    let wishes = [Some(&case.asked.root), case.asked.fallback.as_ref()];
+    let mut open = true;
+    for wish in wishes.into_iter().flatten().filter(|_| true) {
+        if !open {
+            break;
+        }
+        let (roots, sure) = roots(case, wish);
+        all.extend(roots.into_iter().map(Outcome::Root));
+        // Without its module no other root in a pool would do better.
+        open = !sure && !(needs_zfs(wish) && !case.machine.modules.contains_key("zfs"));
+        if !sure && !open {
+            all.insert(failure(&case.asked));
+        }
+    }
+    if open {
+        all.insert(failure(&case.asked));
+    }
+    all
+}
+
+fn needs_zfs(wish: &Wish) -> bool {
+    !matches!(wish, Wish::Device(..))
+}
+
+fn failure(asked: &Asked) -> Outcome {
+    match asked.policy {
+        Policy::Ask => Outcome::Question,
+        Policy::Restart => Outcome::Restart,
+        Policy::PowerOff => Outcome::PowerOff,
+    }
+}
+
+/// Roots that a wish can come to, and whether it is sure to come to one of them.
+fn roots(case: &Case, wish: &Wish) -> (BTreeSet<String>, bool) {
+    let Case { machine, asked, .. } = case;
+    match wish {
+        Wish::Device(_, name) => {
+            let device = machine.devices.iter().find(|device| device.name == *name);
+            let there = device.filter(|device| in_time(device, asked));
+            let node =
+                there.filter(|d| matches!(d.holds, Holds::Filesystem { .. })).map(|d| format!("/dev/{}", d.name));
+            let sure = node.is_some();
+            (node.into_iter().collect(), sure)
+        }
+        _ if !machine.modules.contains_key("zfs") => (BTreeSet::new(), false),
+        Wish::Dataset(name) => named(case, name.split('/').next().unwrap_or(name), Some(name)),
+        Wish::Pool(pool) => named(case, pool, None),
+        Wish::Auto => auto(case),
+    }
+}
+
+fn named(case: &Case, pool: &str, dataset: Option<&str>) -> (BTreeSet<String>, bool) {
+    let Some(pool) = case.machine.pools.iter().find(|p| p.name == pool).filter(|p| usable(case, p, true)) else {
+        return (BTreeSet::new(), false);
+    };
+    let name = match dataset {
+        Some(name) => name.strip_prefix(&pool.name).and_then(|rest| rest.strip_prefix('/')).map(str::to_owned),
+        None => pool.bootfs.clone(),
+    };
+    let bootable = name.filter(|name| bootable(case, pool, name)).map(|name| pool.full(&name));
+    let sure = bootable.is_some();
+    (bootable.into_iter().collect(), sure)
+}
+
+/// Of the usable pools with a `bootfs` the expected ones first, then by name. Where disks come late, a boot may have settled
+/// for another one before.
+fn auto(case: &Case) -> (BTreeSet<String>, bool) {
+    let expected =
+        |pool: &Pool| case.machine.image.pools.iter().position(|e| e.guid == pool.guid).unwrap_or(usize::MAX);
+    let mut usable: Vec<&Pool> =
+        case.machine.pools.iter().filter(|pool| pool.bootfs.is_some() && self::usable(case, pool, false)).collect();
+    usable.sort_by_key(|pool| (expected(pool), pool.name.clone()));
+    let in_a_hurry =
+        |pool: &&Pool| pool.devices().iter().any(|leaf| device(&case.machine, leaf.guid).is_none_or(|d| !prompt(d)));
+    let racing = usable.iter().any(in_a_hurry);
+    let choices = usable.iter().take(if racing { usable.len() } else { 1 });
+    let roots: Vec<Option<String>> = choices
+        .map(|pool| pool.bootfs.as_ref().filter(|name| bootable(case, pool, name)).map(|name| pool.full(name)))
+        .collect();
+    let sure = !roots.is_empty() && roots.iter().all(Option::is_some);
+    (roots.into_iter().flatten().collect(), sure)
+}
+
+fn device(machine: &Machine, guid: u64) -> Option<&Device> {
+    machine.devices.iter().find(|device| matches!(device.holds, Holds::Vdev(held) if held == guid))
+}
+
+/// Whether it is there, and read, before anyone would have to wait.
+fn prompt(device: &Device) -> bool {
+    device.arrives < Duration::from_secs(1) && device.answers.is_some_and(|time| time < Duration::from_millis(200))
+}
+
+fn in_time(device: &Device, asked: &Asked) -> bool {
+    let Some(answers) = device.answers else { return false };
+    device.arrives.saturating_add(answers) < Duration::from_secs(asked.wait)
+}
+
+/// Whether the pool can be imported with what comes in time, and may be.
+fn usable(case: &Case, pool: &Pool, named: bool) -> bool {
+    let Case { machine, asked, .. } = case;
+    let foreign = pool.state == ACTIVE && pool.hostid != 0 && pool.hostid != HOSTID;
+    let known = named || machine.image.pools.iter().any(|e| e.guid == pool.guid) || asked.read_only || asked.force;
+    if pool.state == DESTROYED || (foreign && !known) {
+        return false;
+    }
+    if !pool.unsupported.is_empty() && !(pool.can_read && asked.read_only) {
+        return false;
+    }
+    if pool.multihost && pool.elsewhere && pool.state == ACTIVE && pool.hostid != HOSTID {
+        return false;
+    }
+    let there = |guid: u64| device(machine, guid).is_some_and(|device| in_time(device, asked));
+    pool.tops.iter().all(|top| {
+        let missing = top.leaves.iter().filter(|leaf| !there(leaf.guid)).count() as u64;
+        let spare = match top.kind {
+            Kind::Hole | Kind::Indirect => return true,
+            Kind::Disk => 0,
+            Kind::Mirror => top.leaves.len() as u64 - 1,
+            Kind::Raidz(parity) => parity,
+        };
+        let allowed = asked.degraded || missing == 0;
+        if top.log { missing == 0 || (asked.missing_log && allowed) } else { missing <= spare && allowed }
+    })
+}
+
+/// Whether the dataset can be mounted and started.
+fn bootable(case: &Case, pool: &Pool, name: &str) -> bool {
+    let Some(dataset) = pool.datasets.get(name) else { return false };
+    !dataset.volume && dataset.tree.get("sbin/init").is_some() && key(case, pool, name)
+}
+
+/// Whether its key can be had, if it needs one.
+fn key(case: &Case, pool: &Pool, name: &str) -> bool {
+    let Some((_, key)) = pool.key_of(name) else { return true };
+    match key.format {
+        1 => case.machine.files.get("etc/root.key").is_some(),
+        _ => case.asked.prompt && case.machine.person.iter().any(|typed| typed.line == "secret"),
+    }
+}

@@ -1,0 +1,78 @@
+//! Consoles, and the person before them.
+
+use super::machine::Typed;
+use super::world::{End, World};
+use std::path::PathBuf;
+use std::time::Duration;
+use taproot_init::sys::consoles::{Answer, Consoles, Secret};
+
+/// How often the caller's condition is looked at while nobody types.
+const TURN: Duration = Duration::from_millis(500);
+/// How long it is looked at where nobody will ever type: what can still come has come by then.
+const ENOUGH: Duration = Duration::from_secs(600);
+
+/// The consoles of a simulated machine.
+#[derive(Debug)]
+pub(super) struct Screen(pub(super) World);
+
+impl Screen {
+    /// What the person types as an answer to this, if anything.
+    fn typed(&self, question: &str) -> Option<Typed> {
+        let mut state = self.0.state();
+        let at = state.machine.person.iter().position(|typed| question.contains(&typed.question))?;
+        Some(state.machine.person.remove(at))
+    }
+
+    /// Lets time pass while the caller's condition is looked at; true if it came true.
+    fn wait(&self, time: Duration, stop: &mut dyn FnMut() -> bool) -> bool {
+        let until = self.0.time().saturating_add(time);
+        loop {
+            if stop() {
+                return true;
+            }
+            let left = until.saturating_sub(self.0.time());
+            if left.is_zero() {
+                return false;
+            }
+            self.0.pass(left.min(TURN));
+        }
+    }
+}
+
+impl Consoles for Screen {
+    fn path(&self, console: usize) -> Option<PathBuf> {
+        (console == 0).then(|| PathBuf::from("/dev/tty1"))
+    }
+
+    fn print(&self, text: &str) {
+        let mut state = self.0.state();
+        state.printed.push_str(text);
+        for line in text.lines().filter(|line| !line.trim().is_empty()) {
+            state.note(false, &format!("screen: {line}"));
+        }
+    }
+
+    fn ask(&mut self, question: &str, echo: bool, timeout: Option<Duration>, stop: &mut dyn FnMut() -> bool) -> Answer {
+        self.print(question);
+        if self.0.enter("ask", question.trim()).is_err() {
+            return Answer::NoConsole;
+        }
+        let typed = self.typed(question).filter(|typed| timeout.is_none_or(|timeout| typed.after < timeout));
+        let Some(typed) = typed else {
+            if self.wait(timeout.unwrap_or(ENOUGH), stop) {
+                return Answer::Stopped;
+            }
+            if timeout.is_none() {
+                self.0.finish(End::Question(question.trim().to_owned()));
+            }
+            return Answer::TimedOut;
+        };
+        if self.wait(typed.after, stop) {
+            return Answer::Stopped;
+        }
+        self.print(if echo { &typed.line } else { "" });
+        self.print("\n");
+        self.0.state().note(false, &format!("typed: {}", if echo { &typed.line } else { "(hidden)" }));
+        Answer::Line { console: 0, text: Secret::new(typed.line.into_bytes()) }
+    }
+}

@@ -1,0 +1,245 @@
+//! The machine itself: its clock, its scout, its people, and what goes wrong.
+
+use super::faults::{Effect, Fault, When};
+use super::files::Tree;
+use super::machine::{Holds, Machine, ModuleSpec, ProgramSpec, Typed};
+use super::world::{End, World};
+use super::zfs::pool::Pool;
+use super::{HOSTID, run};
+use std::ffi::OsString;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use taproot_init::devices::known::{Module, Reading, Zfs};
+use taproot_init::scout::message::{Command, Message};
+use taproot_init::sys::{Ended, Heard, Program, System, Terminals};
+
+fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// What the scout says within this time.
+fn heard(system: &dyn System, time: Duration) -> Vec<(Duration, Message)> {
+    let until = system.now() + time;
+    let mut all = Vec::new();
+    while let Heard::Message(bytes) = system.hear_scout(until.saturating_sub(system.now())) {
+        all.push((system.now(), Message::decode(&bytes).unwrap()));
+    }
+    all
+}
+
+fn devices(messages: &[(Duration, Message)]) -> Vec<(String, bool)> {
+    let device = |message: &Message| match message {
+        Message::Device(device) => Some((device.name.clone(), device.content != Reading::Waiting)),
+        Message::Gone(name) => Some((format!("-{name}"), false)),
+        _ => None,
+    };
+    messages.iter().filter_map(|(_, message)| device(message)).collect()
+}
+
+#[test]
+fn the_scout_tells_in_time_and_never_of_what_is_silent() {
+    let mut machine = Machine::new("");
+    machine.add_pool(Pool::new("tank", 7).disk("/dev/vda"));
+    machine.add("silent", Holds::Nothing).answers = None;
+    machine.add("late", Holds::Nothing).arrives = seconds(4);
+    machine.add("brief", Holds::Nothing).leaves = Some(seconds(6));
+    let world = World::new(machine, vec![]);
+    world.start_scout(&[]).unwrap();
+    let messages = heard(&world, seconds(3));
+    let said = devices(&messages);
+    assert!(said.contains(&("vda".into(), true)) && said.contains(&("silent".into(), false)));
+    assert!(!said.contains(&("silent".into(), true)) && !said.iter().any(|(name, _)| name == "late"));
+    let label = messages.iter().find_map(|(_, message)| match message {
+        Message::Device(device) if device.name == "vda" => device.content().map(|c| c.zfs.clone()),
+        _ => None,
+    });
+    assert!(matches!(label, Some(Zfs::Member(label)) if label.label.pool_guid() == Some(7)));
+    assert!(messages.iter().any(|(_, m)| matches!(m, Message::Settled { settled: true, .. })));
+    let zfs: Vec<Module> = messages
+        .iter()
+        .filter_map(|(_, m)| match m {
+            Message::Module { name, state, .. } if name == "zfs" => Some(state.clone()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(zfs, [Module::Starting, Module::Ready]);
+    assert!(world.stat(Path::new("/sys/module/zfs")).is_err(), "sysfs is not mounted");
+    let said = devices(&heard(&world, seconds(10)));
+    assert_eq!(said, [("late".into(), false), ("late".into(), true), ("-brief".into(), false)]);
+}
+
+#[test]
+fn the_scout_obeys_and_can_die() {
+    let mut machine = Machine::new("");
+    machine.modules.insert("bad".into(), ModuleSpec { fails: true, ..ModuleSpec::takes(1) });
+    machine.add("vda", Holds::Swap { uuid: "u".into(), image: Some("S1SUSPEND".into()) });
+    let world = World::new(machine, vec![Fault::at("hear_scout", 30, Effect::NoScout)]);
+    world.start_scout(&["--no-modules".into()]).unwrap();
+    heard(&world, seconds(2));
+    world.start_scout(&[]).unwrap();
+    heard(&world, seconds(2));
+    let tell = |command: Command| world.tell_scout(&command.encode()).unwrap();
+    for name in ["ext4", "bad", "nosuch"] {
+        tell(Command::Load(name.into()));
+    }
+    let said: Vec<_> = heard(&world, seconds(1))
+        .into_iter()
+        .filter_map(|(_, m)| match m {
+            Message::Module { name, state, .. } => Some((name, state)),
+            _ => None,
+        })
+        .collect();
+    assert!(said.contains(&("ext4".into(), Module::Ready)) && said.contains(&("nosuch".into(), Module::NotPacked)));
+    assert!(said.iter().any(|(name, state)| name == "bad" && matches!(state, Module::Failed(_))));
+    tell(Command::Peek { id: 5, node: "/dev/vda".into(), offset: 4086, len: 10 });
+    let peeked = heard(&world, seconds(1));
+    assert!(peeked.iter().any(|(_, m)| matches!(m, Message::Peeked { id: 5, result: Ok(b) } if b == b"S1SUSPEND\0")));
+    tell(Command::DiscardImage { id: 6, node: "/dev/vda".into(), offset: 0, page: 4096 });
+    assert!(heard(&world, seconds(1)).iter().any(|(_, m)| matches!(m, Message::Discarded { id: 6, result: Ok(true) })));
+    let dies = (0..40).any(|_| matches!(world.hear_scout(seconds(1)), Heard::Ended(_)));
+    assert!(dies && world.tell_scout(&Command::Undriven.encode()).is_err());
+}
+
+#[test]
+fn a_watched_call_is_told_of_while_it_lasts() {
+    let world = World::new(Machine::new(""), vec![]);
+    let start = world.now();
+    let mut told = Vec::new();
+    let seen = std::sync::Mutex::new(Vec::new());
+    world.watched(
+        seconds(1),
+        &mut |at| {
+            told.push(at);
+            seen.lock().unwrap().push(world.now() - start);
+        },
+        &mut || world.sleep(Duration::from_millis(2500)),
+    );
+    assert_eq!(told, [seconds(1), seconds(2)]);
+    assert_eq!(*seen.lock().unwrap(), told);
+    assert_eq!(world.now() - start, Duration::from_millis(2500));
+}
+
+#[test]
+fn a_call_that_never_comes_back_ends_with_the_time() {
+    let mut machine = Machine::new("");
+    machine.limit = seconds(20);
+    let world = World::new(machine, vec![Fault::at("sync", 0, Effect::Never), Fault::at("read", 0, Effect::Never)]);
+    let mut told = 0;
+    let end = run(&world, |system| {
+        let mut work = || drop(system.read(Path::new("/etc/hostid"), 4));
+        system.watched(seconds(1), &mut |_| told += 1, &mut work);
+    });
+    assert_eq!((end, told, world.unused().len()), (Some(End::OutOfTime), 19, 1));
+}
+
+#[test]
+fn faults_hit_the_call_they_are_for() {
+    let faults = vec![
+        Fault { when: When::Call(1), effect: Effect::Errno(libc::EIO) },
+        Fault::at("read", 2, Effect::Late(seconds(3))),
+        Fault::at("read", 3, Effect::Gone("vda".into())),
+        Fault::at("read", 4, Effect::PowerCut),
+    ];
+    let mut machine = Machine::new("");
+    machine.add("vda", Holds::Nothing).arrives = Duration::ZERO;
+    let world = World::new(machine, faults);
+    let end = run(&world, |system| {
+        let read = || system.read(Path::new("/etc/hostid"), 4).map_err(|e| e.raw_os_error());
+        assert_eq!(read(), Ok(HOSTID.to_ne_bytes().to_vec()));
+        assert_eq!(read(), Err(Some(libc::EIO)));
+        let before = system.now();
+        assert!(read().is_ok());
+        assert_eq!(system.now() - before, seconds(3));
+        system.make_dirs(Path::new("/dev")).unwrap();
+        system.mount("dev", Path::new("/dev"), "devtmpfs", 0, "").unwrap();
+        assert!(system.exists(Path::new("/dev/vda")));
+        read().unwrap();
+        assert!(!system.exists(Path::new("/dev/vda")));
+        read().unwrap();
+        unreachable!("the power is gone");
+    });
+    assert_eq!(end, Some(End::PowerCut));
+    assert!(world.story().contains("fault: PowerCut"));
+}
+
+#[test]
+fn circles_are_noticed_and_panics_are_not_hidden() {
+    let spins = |system: Arc<dyn System>| while system.read(Path::new("/etc/hostid"), 4).is_ok() {};
+    assert_eq!(run(&World::new(Machine::new(""), vec![]), spins), Some(End::Spinning));
+    let world = World::new(Machine::new(""), vec![]);
+    let panics = std::panic::catch_unwind(|| run(&world, |_| std::panic::resume_unwind(Box::new(7))));
+    assert!(panics.is_err_and(|payload| payload.is::<i32>()));
+}
+
+#[test]
+fn people_answer_in_their_time_or_never() {
+    let mut machine = Machine::new("");
+    machine.person = vec![Typed::line("passphrase", "secret"), Typed { after: seconds(9), ..Typed::line("", "late") }];
+    let world = World::new(machine, vec![]);
+    let end = run(&world, |system| {
+        let mut consoles = system.consoles(Terminals::All);
+        let mut ask = |question: &str, timeout: Option<u64>, stop: bool| {
+            format!("{:?}", consoles.ask(question, true, timeout.map(seconds), &mut || stop))
+        };
+        assert!(ask("the passphrase: ", None, false).starts_with("Line"));
+        assert_eq!(ask("quick? ", Some(5), false), "TimedOut");
+        assert_eq!(ask("needed? ", None, true), "Stopped");
+        ask("for ever? ", None, false);
+        unreachable!("nobody answers");
+    });
+    assert_eq!(end, Some(End::Question("for ever?".into())));
+    assert!(world.printed().contains("the passphrase: secret\n"));
+}
+
+#[test]
+fn programs_run_and_are_late() {
+    let mut machine = Machine::new("");
+    let fsck = ProgramSpec { takes: Some(seconds(2)), output: "clean".into(), status: 1 };
+    machine.programs.insert("/sbin/fsck.ext4".into(), fsck);
+    machine.programs.insert("/bin/hangs".into(), ProgramSpec::default());
+    let world = World::new(machine, vec![]);
+    let run = |path: &str, stop: bool| {
+        let program = Program { path: path.into(), ..Program::default() };
+        world.run(&program, Some(seconds(10)), 3, &mut || stop).map(|f| (f.ended, f.output.to_vec()))
+    };
+    assert_eq!(run("/sbin/fsck.ext4", false).unwrap(), (Ended::Exit(1), b"cle".to_vec()));
+    assert_eq!(run("/bin/hangs", false).unwrap().0, Ended::Late);
+    assert_eq!(run("/bin/hangs", true).unwrap().0, Ended::Stopped);
+    assert!(run("/bin/none", false).is_err());
+}
+
+#[test]
+fn a_plain_root_is_mounted_and_handed_over_to() {
+    let mut machine = Machine::new("root=/dev/vda");
+    machine.add(
+        "vda",
+        Holds::Filesystem { kind: "ext4".into(), uuid: "u".into(), label: "l".into(), tree: Tree::system("") },
+    );
+    machine.add("dead", Holds::Nothing).answers = None;
+    let world = World::new(machine, vec![]);
+    let end = run(&world, |system| {
+        for (fstype, target) in [("devtmpfs", "/dev"), ("sysfs", "/sys")] {
+            system.make_dirs(Path::new(target)).unwrap();
+            system.mount(fstype, Path::new(target), fstype, 0, "").unwrap();
+        }
+        system.make_dirs(Path::new("/newroot")).unwrap();
+        let mount = |source: &str, fstype: &str| {
+            system.mount(source, Path::new("/newroot"), fstype, libc::MS_RDONLY, "").map_err(|e| e.raw_os_error())
+        };
+        system.sleep(seconds(1));
+        assert_eq!(mount("/dev/vda", "ext4"), Err(Some(libc::ENODEV)), "no driver yet");
+        system.start_scout(&[]).unwrap();
+        system.tell_scout(&Command::Load("ext4".into()).encode()).unwrap();
+        heard(&*system, seconds(1));
+        assert_eq!(mount("/dev/none", "ext4"), Err(Some(libc::ENOENT)));
+        assert_eq!(mount("/dev/vda", "xfs"), Err(Some(libc::ENODEV)));
+        assert_eq!(mount("/dev/vda", "ext4"), Ok(()));
+        let init = Path::new("/sbin/init");
+        assert!(system.hand_over(Path::new("/newroot"), Path::new("/sbin/none"), &[]).is_err());
+        let _ = system.hand_over(Path::new("/newroot"), init, &[OsString::from("3")]);
+    });
+    let Some(End::HandOver { root, init, args }) = end else { unreachable!("{end:?}") };
+    assert_eq!((root.source.as_str(), root.read_only()), ("/dev/vda", true));
+    assert_eq!((init.as_str(), args), ("/sbin/init", vec!["3".to_owned()]));
+}

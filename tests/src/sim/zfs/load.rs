@@ -1,0 +1,362 @@
+//! Opening pools: what the kernel makes of a configuration and of the devices that it leads to.
+
+use super::pool::{self, ACTIVE, EXPORTED, Imported, Kind, Pool, Top};
+use super::{Answer, Host, Opened, SYNC};
+use crate::sim::machine::ZfsVersion;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use taproot_init::sys::ZfsCall;
+use taproot_init::zfs::nvlist::{NvList, Value};
+
+const CANNOT_OPEN: u64 = 4;
+const DEGRADED: u64 = 6;
+const HEALTHY: u64 = 7;
+/// `vdev_aux_t`.
+const OPEN_FAILED: u64 = 1;
+const NO_REPLICAS: u64 = 3;
+const UNSUPPORTED: u64 = 9;
+const ACTIVE_ELSEWHERE: u64 = 18;
+
+/// Opening the devices and reading what the pool says of itself.
+const LOAD: Duration = Duration::from_millis(150);
+/// The check that nobody else writes: ten intervals of a second, twice, and a little more.
+const ACTIVITY_CHECK: Duration = Duration::from_secs(22);
+
+/// Flags of an import.
+const MISSING_LOG: u64 = 0x4;
+const CHECKPOINT: u64 = 0x80;
+/// `ZFS_ERR_NO_CHECKPOINT`.
+const NO_CHECKPOINT: i32 = 1026;
+
+/// What came of opening the devices that a configuration names.
+struct Opening {
+    /// The pool, if any of its devices was reached: by its place in the list.
+    pool: Option<usize>,
+    /// Where each vdev was found.
+    paths: BTreeMap<u64, String>,
+    /// Whether the path of any vdev led somewhere.
+    any: bool,
+    /// A device does not answer, so neither does the call.
+    silent: bool,
+    took: Duration,
+}
+
+/// Paths and guids of the leaves of a tree.
+fn leaves(node: &NvList, found: &mut Vec<(u64, String)>) {
+    for key in ["children", "spares", "l2cache"] {
+        for child in node.lists(key).unwrap_or_default() {
+            leaves(child, found);
+        }
+    }
+    if let (None, Some(guid), Some(path)) = (node.get("children"), node.u64("guid"), node.text("path")) {
+        found.push((guid, path.into_owned()));
+    }
+}
+
+/// Opens what the configuration names, and then what the pool itself names besides.
+fn open(pools: &[Pool], host: &Host<'_>, conf: &NvList) -> Opening {
+    let mut named = Vec::new();
+    conf.list("vdev_tree").map(|tree| leaves(tree, &mut named)).unwrap_or_default();
+    let mut opening = Opening { pool: None, paths: BTreeMap::new(), any: false, silent: false, took: LOAD };
+    let mut missing = false;
+    for (guid, path) in named {
+        let opened = (host.open)(&path);
+        opening.note(opened, guid, path, &mut missing);
+    }
+    let guid = conf.u64("pool_guid");
+    let reached = |pool: &Pool| pool.tops.iter().flat_map(|t| &t.leaves).any(|l| opening.paths.contains_key(&l.guid));
+    opening.pool = pools.iter().position(|pool| Some(pool.guid) == guid && reached(pool));
+    if let Some(pool) = opening.pool.and_then(|at| pools.get(at)) {
+        for leaf in pool.tops.iter().flat_map(|top| &top.leaves) {
+            if !opening.paths.contains_key(&leaf.guid) {
+                opening.note((host.open)(&leaf.path), leaf.guid, leaf.path.clone(), &mut missing);
+            }
+        }
+        // One after another, while those of the tree are opened all at once.
+        for aux in pool.spares.iter().chain(&pool.caches) {
+            match (host.open)(&aux.path) {
+                Opened::Missing => opening.took += host.open_timeout,
+                Opened::Silent => opening.silent = true,
+                _ => {}
+            }
+        }
+    }
+    if missing {
+        opening.took += host.open_timeout;
+    }
+    opening
+}
+
+impl Opening {
+    fn note(&mut self, opened: Opened, guid: u64, path: String, missing: &mut bool) {
+        match opened {
+            Opened::Missing => *missing = true,
+            Opened::Silent => self.silent = true,
+            Opened::Vdev(found) if found == guid => {
+                self.any = true;
+                self.paths.insert(guid, path);
+            }
+            Opened::Vdev(_) | Opened::Other => self.any = true,
+        }
+    }
+}
+
+/// The state of a top-level vdev when these of its leaves work.
+fn top_state(top: &Top, works: &dyn Fn(u64) -> bool) -> u64 {
+    let failed = top.leaves.iter().filter(|leaf| !works(leaf.guid)).count();
+    let enough = match top.kind {
+        Kind::Hole | Kind::Indirect => true,
+        Kind::Disk => failed == 0,
+        Kind::Mirror => failed < top.leaves.len(),
+        Kind::Raidz(parity) => failed as u64 <= parity,
+    };
+    match (enough, failed) {
+        (false, _) => CANNOT_OPEN,
+        (true, 0) => HEALTHY,
+        (true, _) => DEGRADED,
+    }
+}
+
+/// State and reason of the pool as a whole.
+fn root_state(pool: &Pool, version: ZfsVersion, works: &dyn Fn(u64) -> bool) -> (u64, u64) {
+    let states = pool.tops.iter().map(|top| (top_state(top, works), top.log));
+    let (mut lost, mut degraded) = (false, false);
+    for (state, log) in states {
+        lost |= state == CANNOT_OPEN && (!log || version < ZfsVersion::V2_3);
+        degraded |= state != HEALTHY;
+    }
+    if lost { (CANNOT_OPEN, NO_REPLICAS) } else { (if degraded { DEGRADED } else { HEALTHY }, 0) }
+}
+
+/// The tree with its statistics; `root`: state and reason of the pool.
+fn tree(pool: &Pool, paths: &BTreeMap<u64, String>, root: (u64, u64)) -> NvList {
+    let works = |guid: u64| paths.contains_key(&guid);
+    let stats = |guid: u64| -> (u64, u64) {
+        if guid == pool.guid {
+            return root;
+        }
+        let top = pool.tops.iter().find(|top| top.guid == guid && top.leaves.len() != 1);
+        match top {
+            Some(top) => (top_state(top, &works), 0),
+            None if works(guid) => (HEALTHY, 0),
+            None => (CANNOT_OPEN, OPEN_FAILED),
+        }
+    };
+    let path = |leaf: &pool::Leaf, _: u64| paths.get(&leaf.guid).unwrap_or(&leaf.path).clone();
+    let children = (0..).zip(&pool.tops).map(|(id, top)| top.node(id, &path, Some(&stats))).collect();
+    let mut node = pool::numbers(&[("id", 0), ("guid", pool.guid), ("create_txg", 4)]);
+    node.set("type", Value::text("root"));
+    pool::add_stats(&mut node, pool.guid, Some(&stats));
+    node.set("children", Value::ListArray(children));
+    let aux = |leaves: &[pool::Leaf]| {
+        let entry = |(id, leaf): (u64, &pool::Leaf)| {
+            let mut node = pool::numbers(&[("id", id), ("guid", leaf.guid), ("whole_disk", 0)]);
+            node.set("type", Value::text("disk"));
+            node.set("path", Value::text(&leaf.path));
+            pool::add_stats(&mut node, leaf.guid, Some(&|_| (HEALTHY, 0)));
+            node
+        };
+        Value::ListArray((0..).zip(leaves).map(entry).collect())
+    };
+    for (key, leaves) in [("spares", &pool.spares), ("l2cache", &pool.caches)] {
+        if !leaves.is_empty() {
+            node.set(key, aux(leaves));
+        }
+    }
+    node
+}
+
+/// The configuration of an imported pool, with statistics if asked.
+pub(super) fn config(pool: &Pool, host: &Host<'_>, stats: bool) -> NvList {
+    let none = BTreeMap::new();
+    let paths = pool.imported.as_ref().map_or(&none, |imported| &imported.paths);
+    let mut list = pool.head();
+    list.set("errata", Value::U64(0));
+    let root = root_state(pool, host.version, &|guid| paths.contains_key(&guid));
+    let mut tree = tree(pool, paths, root);
+    if !stats {
+        tree.remove("vdev_stats");
+    }
+    list.set("vdev_tree", Value::List(tree));
+    list
+}
+
+/// Whether an imported pool has lost a device that it cannot do without, or waits for one.
+pub(super) fn suspended(pool: &Pool, host: &Host<'_>) -> bool {
+    let Some(imported) = &pool.imported else { return false };
+    let works = |guid: u64| imported.paths.get(&guid).is_some_and(|path| (host.open)(path) == Opened::Vdev(guid));
+    pool.tops.iter().any(|top| !top.log && top_state(top, &works) == CANNOT_OPEN)
+}
+
+/// What stands in the way, in the order in which the kernel notices it.
+enum Obstacle {
+    Multihost,
+    Features,
+}
+
+/// Multihost protection and features: what `load_info` says of them; and how long the check took.
+fn obstacle(pool: &Pool, host: &Host<'_>, conf: &NvList, checked: bool) -> (Option<Obstacle>, NvList, Duration) {
+    let mut info = NvList::new();
+    info.set("hostid", Value::U64(u64::from(pool.hostid)));
+    let mut took = Duration::ZERO;
+    if pool.multihost {
+        if host.hostid == 0 {
+            info.set("mmp_state", Value::U64(2));
+            return (Some(Obstacle::Multihost), info, took);
+        }
+        let ours = conf.u64("hostid") == Some(u64::from(host.hostid));
+        if conf.u64("state") == Some(ACTIVE) && !ours && !checked {
+            took = ACTIVITY_CHECK;
+            if pool.elsewhere {
+                info.set("mmp_state", Value::U64(0));
+                info.set("mmp_hostname", Value::text("elsewhere"));
+                info.set("mmp_hostid", Value::U64(u64::from(pool.hostid)));
+                return (Some(Obstacle::Multihost), info, took);
+            }
+            info.set("mmp_state", Value::U64(1));
+            info.set("mmp_txg", Value::U64(pool.txg));
+            info.set("mmp_seq", Value::U16(1));
+        }
+    }
+    if !pool.unsupported.is_empty() {
+        let names: NvList = pool.unsupported.iter().map(|name| (name.clone(), Value::text(""))).collect();
+        info.set("unsup_feat", Value::List(names));
+        if pool.can_read {
+            info.set("can_rdonly", Value::Boolean);
+        }
+        return (Some(Obstacle::Features), info, took);
+    }
+    (None, info, took)
+}
+
+/// `TRYIMPORT`.
+pub(super) fn try_import(pools: &[Pool], host: &Host<'_>, call: &ZfsCall<'_>, conf: &NvList) -> Answer {
+    let needed = conf.get("name").is_some() && conf.get("state").is_some() && conf.get("vdev_tree").is_some();
+    let guid = conf.u64("pool_guid");
+    let imported = pools.iter().any(|pool| pool.imported.is_some() && Some(pool.guid) == guid);
+    if !needed || imported {
+        return Answer::errno(libc::EINVAL);
+    }
+    let opening = open(pools, host, conf);
+    if opening.silent {
+        return Answer::never();
+    }
+    let Some(pool) = opening.pool.and_then(|at| pools.get(at)) else {
+        return Answer::list(call, 0, &hopeless(conf)).after(opening.took);
+    };
+    let (obstacle, info, wait) = obstacle(pool, host, conf, false);
+    let root = match obstacle {
+        Some(Obstacle::Multihost) => (CANNOT_OPEN, ACTIVE_ELSEWHERE),
+        Some(Obstacle::Features) => (CANNOT_OPEN, UNSUPPORTED),
+        None => root_state(pool, host.version, &|guid| opening.paths.contains_key(&guid)),
+    };
+    let mut list = pool.head();
+    // The reply carries this system's hostid, not the label's.
+    if host.hostid != 0 {
+        list.set("hostid", Value::U64(u64::from(host.hostid)));
+    }
+    list.set("state", Value::U64(conf.u64("state").unwrap_or(ACTIVE)));
+    list.set("errata", Value::U64(0));
+    list.set("timestamp", Value::U64(1_700_000_000));
+    list.set("load_info", Value::List(info));
+    if root.0 >= DEGRADED
+        && let Some(bootfs) = pool.bootfs.as_ref().filter(|name| super::asks::exists(pool, name))
+    {
+        list.set("bootfs", Value::text(pool.full(bootfs)));
+    }
+    list.set("vdev_tree", Value::List(tree(pool, &opening.paths, root)));
+    Answer::list(call, 0, &list).after(opening.took + wait)
+}
+
+/// The reply for a pool of which nothing could be read: the configuration as it was given.
+fn hopeless(conf: &NvList) -> NvList {
+    let mut list = conf.clone();
+    if let Some(tree) = list.list_mut("vdev_tree") {
+        pool::add_stats(tree, 0, Some(&|_| (CANNOT_OPEN, NO_REPLICAS)));
+    }
+    list.set("load_info", Value::List(NvList::new()));
+    list
+}
+
+/// `IMPORT`.
+pub(super) fn import(
+    pools: &mut [Pool],
+    host: &Host<'_>,
+    call: &ZfsCall<'_>,
+    name: &str,
+    conf: &NvList,
+    src: &NvList,
+) -> Answer {
+    if conf.u64("pool_guid") != Some(call.guid) {
+        return Answer::errno(libc::EINVAL);
+    }
+    if pools.iter().any(|pool| pool.imported.is_some() && (pool.name == name || pool.guid == call.guid)) {
+        return Answer::errno(libc::EEXIST);
+    }
+    let opening = open(pools, host, conf);
+    if opening.silent {
+        return Answer::never();
+    }
+    let read_only = src.u64("readonly") == Some(1);
+    let Some(pool) = opening.pool.and_then(|at| pools.get_mut(at)) else {
+        let errno = if opening.any { libc::ENXIO } else { libc::ENOENT };
+        return Answer::errno(errno).after(opening.took);
+    };
+    let checked = conf.list("load_info").and_then(|info| info.u64("mmp_state")) == Some(1);
+    let (obstacle, mut info, wait) = obstacle(pool, host, conf, checked);
+    let took = opening.took + wait + SYNC;
+    let works = |guid: u64| opening.paths.contains_key(&guid);
+    let lost: Vec<&Top> = pool.tops.iter().filter(|top| top_state(top, &works) == CANNOT_OPEN).collect();
+    let refused = match obstacle {
+        Some(Obstacle::Multihost) => Some(libc::EREMOTEIO),
+        Some(Obstacle::Features) if !(read_only && pool.can_read) => Some(libc::ENOTSUP),
+        _ if lost.iter().any(|top| !top.log) => Some(libc::ENXIO),
+        _ if !lost.is_empty() && call.cookie & MISSING_LOG == 0 => {
+            let children = (0..).zip(&lost).map(|(id, top)| top.node(id, &|leaf, _| leaf.path.clone(), None)).collect();
+            let missing: NvList = [("children", Value::ListArray(children))].into_iter().collect();
+            info.set("missing_vdevs", Value::List(missing));
+            Some(libc::ENXIO)
+        }
+        _ if call.cookie & CHECKPOINT != 0 && !pool.checkpoint => Some(NO_CHECKPOINT),
+        _ => None,
+    };
+    if let Some(errno) = refused {
+        let mut list = conf.clone();
+        list.set("load_info", Value::List(info));
+        return Answer::list(call, errno, &list).after(took);
+    }
+    name.clone_into(&mut pool.name);
+    let cachefile = src.text("cachefile").map(std::borrow::Cow::into_owned);
+    pool.imported = Some(Imported { read_only, paths: opening.paths, cachefile });
+    if !read_only {
+        take_over(pool, host.hostid);
+    }
+    let list = config(pool, host, true);
+    Answer::list(call, 0, &list).after(took)
+}
+
+/// A writable import writes the labels anew.
+fn take_over(pool: &mut Pool, hostid: u32) {
+    pool.written = true;
+    pool.state = ACTIVE;
+    pool.hostid = hostid;
+    pool.txg += 10;
+    let paths = pool.imported.as_ref().map(|imported| imported.paths.clone()).unwrap_or_default();
+    for leaf in pool.tops.iter_mut().flat_map(|top| &mut top.leaves) {
+        match paths.get(&leaf.guid) {
+            Some(path) => {
+                leaf.path.clone_from(path);
+                leaf.stale = None;
+            }
+            None => leaf.stale = Some(leaf.stale.unwrap_or(pool.txg - 10)),
+        }
+    }
+}
+
+/// What an export leaves in the labels.
+pub(super) fn give_up(pool: &mut Pool) {
+    if pool.imported.take().is_some_and(|imported| !imported.read_only) {
+        pool.state = EXPORTED;
+        pool.txg += 10;
+    }
+}
