@@ -3,6 +3,7 @@
 //!
 //! The words and exit statuses are the contract with `mkinitcpio-hook/hooks/taproot`.
 
+use super::guard::Guard;
 use super::{Boot, person, start};
 use crate::plan::failure::Failure;
 use crate::plan::next::{Next, Recovery, next, recover};
@@ -37,7 +38,8 @@ fn mount(system: &Arc<dyn System>, dir: &Path) -> i32 {
     let log = Log::new(Arc::clone(system));
     start::attach_log(system.as_ref(), &log);
     let phases = Phases::new(Arc::clone(system));
-    let mut boot = Boot::new(system.as_ref(), &log, &phases, dir, false);
+    let guard = Guard::new(system.as_ref());
+    let mut boot = Boot::new((&guard, system.as_ref()), &log, &phases, dir, false);
     boot.facts.hook = true;
     let policy = boot.request.rescue.on_failure.value;
     if policy.headless() || boot.locked() {

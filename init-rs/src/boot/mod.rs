@@ -1,6 +1,7 @@
 //! One boot, carried out: [`crate::plan::next`] says what is next, the executor here does it and adds what it learnt to the
 //! facts. No decision is made here.
 
+mod guard;
 mod hibernation;
 mod hook;
 mod keys;
@@ -16,6 +17,7 @@ mod start;
 
 use crate::cmdline::{OnFailure, Request};
 use crate::image::ImageConfig;
+use crate::plan::declared::declared;
 use crate::plan::failure::{Code, Failure};
 use crate::plan::next::facts::{Asked, Attempt, Facts, Note};
 use crate::plan::next::{Moment, Next, Step, Wait, next};
@@ -28,6 +30,7 @@ use crate::sys::System;
 use crate::unlock::Keyring;
 pub use hook::run as hook;
 
+use guard::Guard;
 use people::Headless;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -57,7 +60,11 @@ pub enum End {
 
 /// One boot: what is asked, what is known, what was done.
 struct Boot<'a> {
+    /// The seam, guarded: what is not declared is refused.
     system: &'a dyn System,
+    guard: &'a Guard<'a>,
+    /// The seam as people at the prompt have it: they may do what they say.
+    outside: &'a dyn System,
     log: &'a Log,
     phases: &'a Phases,
     image: ImageConfig,
@@ -88,7 +95,8 @@ struct Boot<'a> {
 pub fn run(system: &Arc<dyn System>, args: Vec<OsString>) -> End {
     let log = Log::new(Arc::clone(system));
     let phases = Phases::new(Arc::clone(system));
-    let mut boot = Boot::start(system.as_ref(), &log, &phases, args);
+    let guard = Guard::new(system.as_ref());
+    let mut boot = Boot::start((&guard, system.as_ref()), &log, &phases, args);
     loop {
         if let Some(end) = boot.turn() {
             return end;
@@ -98,20 +106,22 @@ pub fn run(system: &Arc<dyn System>, args: Vec<OsString>) -> End {
 
 impl<'a> Boot<'a> {
     /// PID 1: brings up the pseudo file systems, the log, the scout; nothing here can fail the boot.
-    fn start(system: &'a dyn System, log: &'a Log, phases: &'a Phases, args: Vec<OsString>) -> Self {
+    fn start(seam: (&'a Guard<'a>, &'a dyn System), log: &'a Log, phases: &'a Phases, args: Vec<OsString>) -> Self {
+        let (guard, outside) = seam;
+        let system: &dyn System = guard;
         let began = phases.start("start");
         let problems = start::mount_pseudo(system);
         start::attach_console(system, log);
         start::attach_log(system, log);
         // Until the command line is read nobody is let in: it could say so.
-        person::catch_panics(system, OnFailure::Locked, None);
+        person::catch_panics(outside, OnFailure::Locked, None);
         for problem in &problems {
             log.error(problem);
         }
-        let mut boot = Self::new(system, log, phases, Path::new(NEW_ROOT), true);
+        let mut boot = Self::new(seam, log, phases, Path::new(NEW_ROOT), true);
         boot.report.problems = problems;
         boot.args = args;
-        person::catch_panics(system, boot.request.rescue.on_failure.value, boot.image.rescue_password.clone());
+        person::catch_panics(outside, boot.request.rescue.on_failure.value, boot.image.rescue_password.clone());
         boot.prepare_variables();
         boot.console_level = start::console_level(system, &boot.request, log);
         drop(began);
@@ -119,7 +129,15 @@ impl<'a> Boot<'a> {
     }
 
     /// What is asked, and the devices as they come; `modules`: whether drivers are ours to load.
-    fn new(system: &'a dyn System, log: &'a Log, phases: &'a Phases, new_root: &Path, modules: bool) -> Self {
+    fn new(
+        seam: (&'a Guard<'a>, &'a dyn System),
+        log: &'a Log,
+        phases: &'a Phases,
+        new_root: &Path,
+        modules: bool,
+    ) -> Self {
+        let (guard, outside) = seam;
+        let system: &dyn System = guard;
         let image = start::image_config(system);
         let mut request = start::request(system, &image);
         let kernel = start::kernel(system);
@@ -128,6 +146,7 @@ impl<'a> Boot<'a> {
             log.warn(format!("{}: {}", note.word, note.message));
         }
         start::hostid(system, &mut request, log);
+        guard.declare(declared(&request));
         let scout = Scout::start(system, modules, log);
         let report = BootReport {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -146,6 +165,8 @@ impl<'a> Boot<'a> {
         };
         Self {
             system,
+            guard,
+            outside,
             log,
             phases,
             image,
@@ -243,6 +264,8 @@ impl<'a> Boot<'a> {
         let now = self.system.now();
         let (since, told) = *self.waiting.get_or_insert((now, now));
         let due = if told == since { since + FIRST_STATUS } else { told + STATUS_EVERY };
+        // Short waits in a row, each without a line, are a long one.
+        let due = due.min(self.log.last() + STATUS_EVERY);
         if now >= due {
             let left = wait
                 .until
@@ -269,6 +292,7 @@ impl<'a> Boot<'a> {
     /// Begins another attempt.
     fn begin_anew(&mut self) {
         let now = self.system.now();
+        self.guard.declare(declared(&self.request));
         self.keyring.forget();
         self.waiting = None;
         self.steps = 0;

@@ -123,6 +123,7 @@ impl Boot<'_> {
         }
         self.report.pools = self.pool_facts();
         self.report.choice = Some(found.choice.clone());
+        self.guard.choose(found.choice.guid);
         self.facts.attempt.imported = found.config.is_none();
         self.facts.attempt.found = Some(found);
     }

@@ -33,6 +33,8 @@ impl Boot<'_> {
         self.report.phases = self.phases.list();
         self.report.modules = self.scout.modules_done();
         self.report.request = Some(self.request.clone());
+        self.report.declared = self.guard.declared();
+        self.report.refused = self.guard.refused();
         for (path, text) in [(REPORT_PATH, self.report.to_json()), (LOG_PATH, self.log.text())] {
             if let Err(e) = self.system.write(Path::new(path), text.as_bytes()) {
                 self.log.warn(format!("{path}: {e}"));

@@ -1,6 +1,7 @@
 //! Decisions, as pure functions over plain data: which pool, which dataset, which mounts in which order and why.
 
 pub mod candidates;
+pub mod declared;
 mod environments;
 pub mod facts;
 pub mod failure;
@@ -12,6 +13,7 @@ pub mod mounts;
 pub mod names;
 pub mod next;
 pub mod options;
+pub mod rehearsal;
 pub mod resume;
 pub mod root;
 pub mod roots;

@@ -8,10 +8,12 @@ use super::modules::{ModuleDone, module};
 use super::phases::Phase;
 use crate::cmdline::{Request, settings};
 use crate::image::ExpectedPool;
+use crate::plan::declared::Declared;
 use crate::plan::facts::{Dataset, Health, PoolFact};
 use crate::plan::fstab::FstabEntry;
 use crate::plan::mounts::{MountStep, Origin, Skipped};
 use crate::plan::select::Choice;
+use crate::zfs::calls;
 
 /// Where the report is kept for the booted system.
 pub const REPORT_PATH: &str = "/run/taproot/boot.json";
@@ -62,6 +64,10 @@ pub struct BootReport {
     pub phases: Vec<Phase>,
     /// Everything that went wrong or needs attention.
     pub problems: Vec<String>,
+    /// What the words of the boot allowed it to do.
+    pub declared: Declared,
+    /// What was refused because it was not declared.
+    pub refused: Vec<String>,
     /// The last failure: its code, and its sentence.
     pub failure: Option<(&'static str, String)>,
 }
@@ -89,6 +95,7 @@ impl BootReport {
             ("modules", Json::list(&self.modules, module)),
             ("phases", Json::list(&self.phases, phase)),
             ("problems", Json::list(&self.problems, |p| p.as_str().into())),
+            ("declared", declared(&self.declared, &self.refused)),
             ("failure", self.failure.as_ref().map(failure).into()),
         ])
         .render()
@@ -110,6 +117,15 @@ fn request(request: &Request) -> Json {
         ("settings", Json::list(&decided, setting)),
         ("problems", Json::list(&request.problems, note)),
         ("notes", Json::list(&request.notes, note)),
+    ])
+}
+
+fn declared(declared: &Declared, refused: &[String]) -> Json {
+    let calls: Vec<u32> = declared.calls.iter().copied().collect();
+    Json::Object(vec![
+        ("calls", Json::list(&calls, |call| calls::name(*call).into())),
+        ("read_only", declared.read_only.into()),
+        ("refused", Json::list(refused, |line| line.as_str().into())),
     ])
 }
 

@@ -3,6 +3,7 @@
 
 pub mod beneath;
 pub mod consoles;
+mod delegate;
 pub mod device;
 pub mod entry;
 #[cfg(test)]

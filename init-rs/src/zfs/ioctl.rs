@@ -1,17 +1,10 @@
 //! The `/dev/zfs` calls that a boot needs, typed. Numbers, argument shapes and traps: reference zfs-ioctl sections 1, 4
 //! and 5; the same from OpenZFS 2.0 to 2.4.
 
+use super::calls::{OBJSET_STATS, POOL_CONFIGS, POOL_EXPORT, POOL_GET_PROPS, POOL_IMPORT, POOL_STATS, POOL_TRYIMPORT};
 use super::nvlist::{NvList, Value};
 use crate::sys::{System, ZfsCall, ZfsReply};
 use std::io;
-
-const POOL_IMPORT: u32 = 0x02;
-const POOL_EXPORT: u32 = 0x03;
-const POOL_CONFIGS: u32 = 0x04;
-const POOL_STATS: u32 = 0x05;
-const POOL_TRYIMPORT: u32 = 0x06;
-const OBJSET_STATS: u32 = 0x12;
-const POOL_GET_PROPS: u32 = 0x27;
 
 /// Replies start here and double up to [`DST_MAX`]; libzfs starts at the same size.
 const DST_START: usize = 256 * 1024;

@@ -1,12 +1,12 @@
 //! Encryption roots: what they say of their key, and the call that hands the key to the kernel (zfs-load-key(8)).
 
+use super::calls::LOAD_KEY;
 use super::ioctl::{Zfs, ZfsError};
 use super::nvlist::{NvList, Value};
 use crate::sys::ZfsCall;
 use crate::sys::consoles::Secret;
 use zeroize::{Zeroize, Zeroizing};
 
-const LOAD_KEY: u32 = 0x49;
 /// Room for the packed argument, which takes 140 bytes: a buffer that grows leaves copies of the key behind.
 const ARGUMENT: usize = 1024;
 

@@ -1,6 +1,7 @@
 //! Pools and datasets by labels, nvlists and `/dev/zfs` ioctls; no libzfs, no `zpool`.
 
 pub mod assemble;
+pub mod calls;
 #[cfg(test)]
 mod fake;
 pub mod ioctl;

@@ -1,17 +1,10 @@
 //! The `/dev/zfs` calls about snapshots: list, take, clone, roll back, destroy. Reference zfs-ioctl sections 1.2, 5.2 and
 //! 6.2; all of them but the list change the pool.
 
+use super::calls::{CLONE, DESTROY, DESTROY_SNAPS, ROLLBACK, SET_PROP, SNAPSHOT, SNAPSHOT_LIST_NEXT};
 use super::ioctl::{Zfs, ZfsError};
 use super::nvlist::{NvList, Value};
 use crate::sys::ZfsCall;
-
-const SNAPSHOT_LIST_NEXT: u32 = 0x15;
-const SET_PROP: u32 = 0x16;
-const DESTROY: u32 = 0x18;
-const ROLLBACK: u32 = 0x19;
-const SNAPSHOT: u32 = 0x23;
-const DESTROY_SNAPS: u32 = 0x3b;
-const CLONE: u32 = 0x42;
 
 /// Room for the list of what failed.
 const ERRORS_ROOM: usize = 128 * 1024;

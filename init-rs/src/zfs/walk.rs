@@ -3,10 +3,9 @@
 //! `DATASET_LIST_NEXT` opens the dataset it names and its parent, and a pool has thousands of them. So each is asked for
 //! children right after it was listed, while the kernel still holds it open.
 
+use super::calls::DATASET_LIST_NEXT;
 use super::ioctl::{Objset, ObjsetKind, Zfs, ZfsError, text};
 use crate::sys::ZfsCall;
-
-const DATASET_LIST_NEXT: u32 = 0x14;
 
 /// Room for the properties of one dataset, usually 3 KB; the kernel says when it needs more.
 const ONE_DATASET: usize = 16 * 1024;

@@ -65,9 +65,9 @@ impl System for Script {
         })
     }
     fn end_scout(&self) {}
-    crate::files_of_linux!(linux);
-    crate::log_of_linux!(linux);
-    crate::others_of_linux!(linux);
+    crate::delegate_files!(linux);
+    crate::delegate_log!(linux);
+    crate::delegate_others!(linux);
 }
 
 fn device(name: &str, content: Reading) -> Message {

@@ -114,8 +114,8 @@ impl System for Machine {
         }
         Ok(())
     }
-    crate::files_of_linux!(tree);
-    crate::log_of_linux!(tree);
+    crate::delegate_files!(tree);
+    crate::delegate_log!(tree);
     fn now(&self) -> Duration {
         *self.now.lock().unwrap()
     }

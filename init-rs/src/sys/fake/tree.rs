@@ -145,6 +145,6 @@ impl System for Tree {
         }
         Ok(())
     }
-    crate::others_of_linux!(linux);
-    crate::clock_and_scout_of_linux!(linux);
+    crate::delegate_others!(linux);
+    crate::delegate_clock_and_scout!(linux);
 }

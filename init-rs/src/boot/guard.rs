@@ -1,0 +1,173 @@
+//! The seam as a boot has it: what its words do not declare is refused (`plan/declared.rs`).
+
+use crate::plan::declared::Declared;
+use crate::sys::{PanicAnswer, System, ZfsCall, ZfsReply};
+use crate::zfs::calls;
+use crate::zfs::nvlist::NvList;
+use std::collections::BTreeSet;
+use std::io;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// What may be mounted without any word.
+const PSEUDO: [&str; 5] = ["devtmpfs", "proc", "sysfs", "tmpfs", "efivarfs"];
+
+/// A system with a guard before it.
+pub(super) struct Guard<'a> {
+    system: &'a dyn System,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// `None`: nothing is declared yet.
+    declared: Option<Declared>,
+    /// Guids of pools that the boot chose.
+    chosen: BTreeSet<u64>,
+    /// What was refused, a line each.
+    refused: Vec<String>,
+}
+
+impl<'a> Guard<'a> {
+    /// Until something is declared, only pseudo file systems are mounted.
+    pub(super) fn new(system: &'a dyn System) -> Self {
+        Self { system, state: Mutex::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From here on this is what may be done.
+    pub(super) fn declare(&self, declared: Declared) {
+        self.state().declared = Some(declared);
+    }
+
+    /// A pool was chosen: it may be imported.
+    pub(super) fn choose(&self, guid: u64) {
+        self.state().chosen.insert(guid);
+    }
+
+    /// What is declared, for the record.
+    pub(super) fn declared(&self) -> Declared {
+        self.state().declared.clone().unwrap_or_default()
+    }
+
+    /// What was refused so far.
+    pub(super) fn refused(&self) -> Vec<String> {
+        self.state().refused.clone()
+    }
+
+    /// Why a call is not made.
+    fn call_refused(&self, call: &ZfsCall<'_>) -> Option<String> {
+        let state = self.state();
+        let name = String::from_utf8_lossy(call.name);
+        let Some(declared) = state.declared.as_ref().filter(|declared| declared.calls.contains(&call.number)) else {
+            return Some(format!("{} of {name}", calls::name(call.number)));
+        };
+        if call.number != calls::POOL_IMPORT {
+            return None;
+        }
+        if !state.chosen.contains(&call.guid) {
+            return Some(format!("POOL_IMPORT of {name}, which was not chosen"));
+        }
+        let read_only = || NvList::decode(call.src).is_ok_and(|properties| properties.u64("readonly") == Some(1));
+        (declared.read_only && !read_only()).then(|| format!("a writable POOL_IMPORT of {name}"))
+    }
+
+    fn mount_refused(&self, fstype: &str, flags: u64) -> Option<String> {
+        let state = self.state();
+        match &state.declared {
+            _ if PSEUDO.contains(&fstype) => None,
+            None => Some(format!("mounting {fstype}")),
+            Some(declared) if fstype == "zfs" && declared.read_only && flags & libc::MS_RDONLY == 0 => {
+                Some("mounting zfs writable".to_owned())
+            }
+            Some(_) => None,
+        }
+    }
+
+    fn refuse(&self, what: &str) -> io::Error {
+        let line = format!("{what} was refused: the words of this boot do not ask for it, so it is a bug");
+        let _ = self.system.kmsg(&format!("<3>taproot: {line}\n"));
+        self.state().refused.push(line);
+        io::Error::from_raw_os_error(libc::EPERM)
+    }
+}
+
+impl System for Guard<'_> {
+    fn zfs(&self, call: &ZfsCall<'_>) -> io::Result<ZfsReply> {
+        match self.call_refused(call) {
+            Some(what) => Err(self.refuse(&what)),
+            None => self.system.zfs(call),
+        }
+    }
+
+    fn mount(&self, source: &str, target: &Path, fstype: &str, flags: u64, data: &str) -> io::Result<()> {
+        match self.mount_refused(fstype, flags) {
+            Some(what) => Err(self.refuse(&what)),
+            None => self.system.mount(source, target, fstype, flags, data),
+        }
+    }
+
+    fn unmount(&self, target: &Path, lazy: bool) -> io::Result<()> {
+        self.system.unmount(target, lazy)
+    }
+
+    fn on_panic(&self, then: PanicAnswer) {
+        self.system.on_panic(then);
+    }
+
+    crate::delegate_files!(system);
+    crate::delegate_log!(system);
+    crate::delegate_clock_and_scout!(system);
+    crate::delegate_others!(system);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cmdline::parse;
+    use crate::plan::declared::declared;
+    use crate::sys::fake::Tree;
+    use crate::zfs::nvlist::Value;
+
+    fn import(guid: u64, read_only: bool) -> (u64, Vec<u8>) {
+        let mut properties = NvList::new();
+        if read_only {
+            properties.set("readonly", Value::U64(1));
+        }
+        (guid, properties.encode_native())
+    }
+
+    #[test]
+    fn what_is_not_declared_is_refused_and_told() {
+        let tree = Tree::answering(|_, _| ZfsReply::default());
+        let guard = Guard::new(&tree);
+        let call = |number| guard.zfs(&ZfsCall { number, name: b"tank", ..ZfsCall::default() });
+        assert!(call(calls::POOL_CONFIGS).is_err(), "nothing is declared yet");
+        guard.declare(declared(&parse(b"root=ZFS=tank/r")));
+        assert!(call(calls::POOL_CONFIGS).is_ok());
+        assert_eq!(call(calls::ROLLBACK).unwrap_err().raw_os_error(), Some(libc::EPERM));
+        assert!(call(calls::DESTROY_SNAPS).is_err());
+        assert_eq!(guard.refused().len(), 3);
+        assert!(tree.records().iter().any(|record| record.contains("ROLLBACK of tank was refused")));
+    }
+
+    #[test]
+    fn a_pool_is_imported_only_if_it_was_chosen_and_only_as_declared() {
+        let tree = Tree::answering(|_, _| ZfsReply::default());
+        let guard = Guard::new(&tree);
+        let call = |(guid, src): (u64, Vec<u8>)| {
+            guard.zfs(&ZfsCall { number: calls::POOL_IMPORT, name: b"p", guid, src: &src, ..ZfsCall::default() })
+        };
+        guard.declare(declared(&parse(b"zfs=p taproot.import=ro")));
+        assert!(call(import(7, true)).is_err(), "not chosen");
+        guard.choose(7);
+        assert!(call(import(7, false)).is_err(), "writable");
+        assert!(call(import(7, true)).is_ok());
+        assert!(guard.mount_refused("zfs", 0).is_some() && guard.mount_refused("zfs", libc::MS_RDONLY).is_none());
+        guard.declare(declared(&parse(b"zfs=p")));
+        assert!(call(import(7, false)).is_ok() && guard.mount_refused("zfs", 0).is_none());
+    }
+}

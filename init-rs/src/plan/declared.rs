@@ -1,0 +1,85 @@
+//! What a boot may do, from its words: the calls on `/dev/zfs` and the mounts that it may come to need. The executor's seam
+//! refuses everything else, so that a bug, or a disk that misleads us, cannot do what nobody asked for.
+
+use crate::cmdline::{Request, Selector};
+use crate::zfs::calls;
+use std::collections::BTreeSet;
+
+/// What is declared.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Declared {
+    /// Numbers of `/dev/zfs` calls.
+    pub calls: BTreeSet<u32>,
+    /// Whether pools are only ever imported read-only, and their datasets mounted so.
+    pub read_only: bool,
+}
+
+/// Questions, which change nothing, and what every boot needs.
+const ALWAYS: [u32; 9] = [
+    calls::POOL_CONFIGS,
+    calls::POOL_STATS,
+    calls::POOL_TRYIMPORT,
+    calls::POOL_GET_PROPS,
+    calls::OBJSET_STATS,
+    calls::DATASET_LIST_NEXT,
+    calls::SNAPSHOT_LIST_NEXT,
+    calls::LOAD_KEY,
+    // Of pools that this boot imported, or that were imported at its prompt.
+    calls::POOL_EXPORT,
+];
+
+/// What this request declares.
+pub fn declared(request: &Request) -> Declared {
+    let mut allowed: BTreeSet<u32> = ALWAYS.into_iter().collect();
+    let read_only = request.import.read_only.value;
+    if !matches!(request.root.value, Selector::Unusable(_) | Selector::Device(_)) {
+        allowed.insert(calls::POOL_IMPORT);
+    }
+    let snapshots = &request.snapshots;
+    if !read_only {
+        // A pool's bootfs can name a snapshot, too.
+        let open = matches!(request.root.value, Selector::Auto | Selector::Pool(_));
+        if (request.snapshot.is_some() || open) && !snapshots.rollback.value {
+            // A clone that cannot be completed is destroyed again.
+            allowed.extend([calls::CLONE, calls::SET_PROP, calls::DESTROY]);
+        }
+        if snapshots.rollback.value || snapshots.rollback_to.is_some() {
+            allowed.insert(calls::ROLLBACK);
+            if snapshots.destroy_newer.value {
+                allowed.insert(calls::DESTROY_SNAPS);
+            }
+        }
+        if snapshots.take.is_some() {
+            allowed.insert(calls::SNAPSHOT);
+        }
+    }
+    Declared { calls: allowed, read_only }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cmdline::parse;
+
+    #[test]
+    fn only_words_that_ask_for_it_allow_to_destroy_or_roll_back() {
+        let may = |line: &str, call| declared(&parse(line.as_bytes())).calls.contains(&call);
+        for line in ["", "root=ZFS=p/d", "zfs=p", "root=ZFS=p/d@s", "root=ZFS=p/d taproot.destroy_newer=yes"] {
+            assert!(!may(line, calls::ROLLBACK) && !may(line, calls::DESTROY_SNAPS), "{line}");
+            assert!(!may(line, calls::SNAPSHOT), "{line}");
+        }
+        assert!(!may("root=ZFS=p/d", calls::DESTROY) && !may("root=ZFS=p/d", calls::CLONE));
+        assert!(may("root=ZFS=p/d@s", calls::CLONE) && may("", calls::CLONE));
+        assert!(may("root=ZFS=p/d bootfs.rollback=x", calls::ROLLBACK));
+        assert!(!may("root=ZFS=p/d bootfs.rollback=x", calls::DESTROY_SNAPS));
+        assert!(may("root=ZFS=p/d@s rollback=on taproot.destroy_newer=yes", calls::DESTROY_SNAPS));
+        assert!(may("root=ZFS=p/d bootfs.snapshot=x", calls::SNAPSHOT));
+        for line in ["root=ZFS=p/d@s rollback=on taproot.import=ro", "bootfs.snapshot=x taproot.import=ro"] {
+            let declared = declared(&parse(line.as_bytes()));
+            assert!(declared.read_only, "{line}");
+            let writing = [calls::ROLLBACK, calls::CLONE, calls::SNAPSHOT, calls::SET_PROP, calls::DESTROY];
+            assert!(writing.iter().all(|call| !declared.calls.contains(call)), "{line}");
+        }
+        assert!(!may("root=UUID=1", calls::POOL_IMPORT) && may("zfs=p", calls::POOL_IMPORT));
+    }
+}

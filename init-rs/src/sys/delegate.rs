@@ -1,0 +1,161 @@
+//! Methods of [`System`](super::System) that are answered by another system in a field: for those that have an opinion on a few
+//! of them only.
+
+/// The methods for files.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! delegate_files {
+    ($field:ident) => {
+        fn read(&self, path: &std::path::Path, limit: usize) -> std::io::Result<Vec<u8>> {
+            self.$field.read(path, limit)
+        }
+        fn read_secret(&self, path: &std::path::Path, limit: usize) -> std::io::Result<$crate::sys::consoles::Secret> {
+            self.$field.read_secret(path, limit)
+        }
+        fn read_at(&self, path: &std::path::Path, offset: u64, buf: &mut [u8]) -> std::io::Result<usize> {
+            self.$field.read_at(path, offset, buf)
+        }
+        fn write(&self, path: &std::path::Path, bytes: &[u8]) -> std::io::Result<()> {
+            self.$field.write(path, bytes)
+        }
+        fn append(&self, path: &std::path::Path, bytes: &[u8]) -> std::io::Result<()> {
+            self.$field.append(path, bytes)
+        }
+        fn save(&self, path: &std::path::Path, bytes: &[u8]) -> std::io::Result<()> {
+            self.$field.save(path, bytes)
+        }
+        fn stat(&self, path: &std::path::Path) -> std::io::Result<$crate::sys::FileInfo> {
+            self.$field.stat(path)
+        }
+        fn list(&self, path: &std::path::Path) -> std::io::Result<Vec<String>> {
+            self.$field.list(path)
+        }
+        fn read_link(&self, path: &std::path::Path) -> std::io::Result<std::path::PathBuf> {
+            self.$field.read_link(path)
+        }
+        fn canonical(&self, path: &std::path::Path) -> std::io::Result<std::path::PathBuf> {
+            self.$field.canonical(path)
+        }
+        fn make_dirs(&self, path: &std::path::Path) -> std::io::Result<()> {
+            self.$field.make_dirs(path)
+        }
+        fn symlink(&self, target: &std::path::Path, path: &std::path::Path) -> std::io::Result<()> {
+            self.$field.symlink(target, path)
+        }
+        fn rename(&self, from: &std::path::Path, to: &std::path::Path) -> std::io::Result<()> {
+            self.$field.rename(from, to)
+        }
+        fn remove(&self, path: &std::path::Path) -> std::io::Result<()> {
+            self.$field.remove(path)
+        }
+        fn noexec(&self, path: &std::path::Path) -> bool {
+            self.$field.noexec(path)
+        }
+        fn make_mutable(&self, path: &std::path::Path) -> std::io::Result<()> {
+            self.$field.make_mutable(path)
+        }
+        fn wipe(&self, path: &std::path::Path) -> std::io::Result<()> {
+            self.$field.wipe(path)
+        }
+    };
+}
+
+/// The clock and the scout.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! delegate_clock_and_scout {
+    ($field:ident) => {
+        fn now(&self) -> std::time::Duration {
+            self.$field.now()
+        }
+        fn sleep(&self, time: std::time::Duration) {
+            self.$field.sleep(time)
+        }
+        fn start_scout(&self, args: &[String]) -> std::io::Result<()> {
+            self.$field.start_scout(args)
+        }
+        fn tell_scout(&self, message: &[u8]) -> std::io::Result<()> {
+            self.$field.tell_scout(message)
+        }
+        fn hear_scout(&self, patience: std::time::Duration) -> $crate::sys::Heard {
+            self.$field.hear_scout(patience)
+        }
+        fn end_scout(&self) {
+            self.$field.end_scout()
+        }
+    };
+}
+
+/// Everything that is neither files nor the kernel's log.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! delegate_others {
+    ($field:ident) => {
+        fn wall_clock(&self) -> u64 {
+            self.$field.wall_clock()
+        }
+        fn watched(
+            &self,
+            tick: std::time::Duration,
+            tell: &mut (dyn FnMut(std::time::Duration) + Send),
+            work: &mut dyn FnMut(),
+        ) {
+            self.$field.watched(tick, tell, work)
+        }
+        fn consoles(&self, which: $crate::sys::Terminals) -> Box<dyn $crate::sys::consoles::Consoles> {
+            self.$field.consoles(which)
+        }
+        fn kernel_log(&self) -> Vec<String> {
+            self.$field.kernel_log()
+        }
+        fn attach_console(&self) -> std::io::Result<()> {
+            self.$field.attach_console()
+        }
+        fn run(
+            &self,
+            program: &$crate::sys::Program,
+            limit: Option<std::time::Duration>,
+            output: usize,
+            stop: &mut dyn FnMut() -> bool,
+        ) -> std::io::Result<$crate::sys::Finished> {
+            self.$field.run(program, limit, output, stop)
+        }
+        fn run_on_terminal(&self, program: &$crate::sys::Program, terminal: &std::path::Path) -> std::io::Result<()> {
+            self.$field.run_on_terminal(program, terminal)
+        }
+        fn own_program(&self) -> std::path::PathBuf {
+            self.$field.own_program()
+        }
+        fn is_init(&self) -> bool {
+            self.$field.is_init()
+        }
+        fn guard_memory(&self) {
+            self.$field.guard_memory()
+        }
+        fn restart(&self) -> std::io::Result<()> {
+            self.$field.restart()
+        }
+        fn power_off(&self) -> std::io::Result<()> {
+            self.$field.power_off()
+        }
+        fn hand_over(
+            &self,
+            new_root: &std::path::Path,
+            init: &std::path::Path,
+            args: &[std::ffi::OsString],
+        ) -> Result<(), $crate::sys::switch_root::SwitchError> {
+            self.$field.hand_over(new_root, init, args)
+        }
+    };
+}
+
+/// The kernel's log.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! delegate_log {
+    ($field:ident) => {
+        fn kmsg(&self, record: &str) -> std::io::Result<()> {
+            self.$field.kmsg(record)
+        }
+    };
+}
