@@ -85,12 +85,13 @@ impl<'a> Moment<'a> {
         };
         let verdict = look(&seen_of(page));
         let Verdict::Resume(text) = verdict else { return Ok(verdict) };
+        self.rest()?;
         // A person can import one while the device is missing.
-        let pools = self.imported_names();
+        let Some(imported) = &self.facts.imported else { return Err(Next::Do(Step::AskImported)) };
+        let pools: Vec<String> = imported.iter().map(|pool| pool.name.clone()).collect();
         if !pools.is_empty() {
             return Ok(Verdict::Stop(imported_before(&place, &pools)));
         }
-        self.rest()?;
         Err(Next::Do(Step::ResumeImage {
             device: asked.value.clone(),
             node,
@@ -138,10 +139,6 @@ impl<'a> Moment<'a> {
     fn image_offset(self) -> u64 {
         let pages = self.request.resume.offset.as_ref().map_or(0, |o| o.value);
         pages.saturating_mul(self.facts.kernel.page as u64)
-    }
-
-    fn imported_names(self) -> Vec<String> {
-        self.facts.imported.iter().flatten().map(|pool| pool.name.clone()).collect()
     }
 }
 
