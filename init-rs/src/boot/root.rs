@@ -4,7 +4,7 @@ use super::{Boot, program, slow};
 use crate::plan::failure::{Code, Failure};
 use crate::plan::from_zfs;
 use crate::plan::next::Mount;
-use crate::plan::next::{not_mountable, not_mounted};
+use crate::plan::next::{no_dataset, not_mountable, not_mounted};
 use crate::plan::root::Root;
 use crate::report::boot::MountDone;
 use crate::sys::switch_root::SwitchError;
@@ -43,16 +43,7 @@ impl Boot<'_> {
                 let pool = crate::plan::names::pool_of(dataset);
                 let all = zfs.walk(pool, 500, &|_| true).map(|walk| walk.found).unwrap_or_default();
                 let roots = all.iter().filter(|o| o.kind == ObjsetKind::Filesystem).map(|o| o.name.clone());
-                Err(Failure::new(
-                    Code::NoDataset,
-                    format!("root dataset {dataset} does not exist"),
-                    "a file system of that name",
-                    roots.take(SHOWN).collect(),
-                    &[
-                        "name one of these on the kernel command line: root=ZFS=pool/dataset",
-                        "or set bootfs to one of them",
-                    ],
-                ))
+                Err(no_dataset(dataset, roots.take(SHOWN).collect()))
             }
             Err(e) => Err(Failure::zfs(&e)),
         }

@@ -103,7 +103,7 @@ impl<'a> Moment<'a> {
     }
 
     /// The snapshot of the root that is meant: the one that the words name, else the one that bootfs names.
-    pub(super) fn snapshot(self) -> Option<Decided<String>> {
+    pub fn snapshot(self) -> Option<Decided<String>> {
         let attempt = &self.facts.attempt;
         self.request.snapshot.clone().or_else(|| {
             let found = attempt.found.as_ref()?;
@@ -309,6 +309,17 @@ impl<'a> Search<'a> {
 fn judgement<'a>(moment: Moment<'a>, candidate: &Candidate) -> Option<&'a Judgement> {
     let watched = moment.facts.disks.watched.get(&candidate.guid)?;
     watched.opened.as_ref().map(|opened| &opened.judgement)
+}
+
+/// A root that was named and does not exist; `found`: datasets of the pool that do.
+pub fn no_dataset(dataset: &str, found: Vec<String>) -> Failure {
+    Failure::new(
+        Code::NoDataset,
+        format!("root dataset {dataset} does not exist"),
+        "a file system of that name",
+        found,
+        &["name one of these on the kernel command line: root=ZFS=pool/dataset", "or set bootfs to one of them"],
+    )
 }
 
 /// A root that was named but is no file system.

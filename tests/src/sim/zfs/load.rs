@@ -261,9 +261,7 @@ pub(super) fn try_import(pools: &[Pool], host: &Host<'_>, call: &ZfsCall<'_>, co
     list.set("load_info", Value::List(info));
     // Features that matter for writing only are noticed after this was read.
     let known = root.0 >= DEGRADED || (root.1 == UNSUPPORTED && pool.can_read);
-    if known
-        && let Some(bootfs) = pool.bootfs.as_ref().filter(|name| super::asks::exists(pool, name))
-    {
+    if known && let Some(bootfs) = pool.bootfs.as_ref().filter(|name| super::asks::exists(pool, name)) {
         list.set("bootfs", Value::text(pool.full(bootfs)));
     }
     list.set("vdev_tree", Value::List(tree(pool, &opening.paths, root)));
