@@ -22,7 +22,8 @@ fn main() -> Result<()> {
 fn record(system: &System, image: &Path, recorder: &Path) -> Result<()> {
     let scratch = Scratch::new()?;
     let with = scratch.path().join("with-recorder.img");
-    let script = "mkdir -p \"$1/bin\" && cp \"$2\" \"$1/bin/recorder\" && { cat \"$3\"; cd \"$1\" && find . | cpio --quiet -o -H newc; } >\"$4\"";
+    // In front, because the kernel takes an archive that is not compressed only where it is aligned.
+    let script = "mkdir -p \"$1\" && cp \"$2\" \"$1/recorder\" && { (cd \"$1\" && echo recorder | cpio --quiet -o -H newc); cat \"$3\"; } >\"$4\"";
     let dir = scratch.path().join("more");
     kit::run(Command::new("sh").args(["-ec", script, "sh"]).arg(&dir).arg(recorder).arg(image).arg(&with))?;
     let mut vm = Vm::new("record", system, &with).append("zfs=nosuch taproot.break=import taproot.wait=1 quiet");
@@ -33,7 +34,7 @@ fn record(system: &System, image: &Path, recorder: &Path) -> Result<()> {
     vm.expect(PROMPT, 120)?;
     vm.type_line("shell")?;
     vm.expect(SHELL_PROMPT, 30)?;
-    vm.type_line("/bin/recorder")?;
+    vm.type_line("/recorder")?;
     vm.expect("@@GOLDEN DONE", 240)?;
     let text = vm.console.text();
     let lines: Vec<&str> = text.lines().filter_map(|line| line.trim_end().strip_prefix("@@G ")).collect();

@@ -31,7 +31,9 @@ fn walk(list: &NvList, prefix: &str, depth: u32, lines: &mut BTreeSet<String>) {
         match value {
             Value::List(inner) if depth < DEPTH => walk(inner, &format!("{path}."), depth + 1, lines),
             Value::ListArray(inner) if depth < DEPTH => {
-                inner.iter().for_each(|inner| walk(inner, &format!("{path}[]."), depth + 1, lines));
+                for inner in inner {
+                    walk(inner, &format!("{path}[]."), depth + 1, lines);
+                }
             }
             // State and reason.
             Value::U64Array(numbers) if path.ends_with("vdev_stats") => {
@@ -75,12 +77,12 @@ pub fn ask(system: &dyn System, seen: &[Seen], say: &mut dyn FnMut(&str, i32, &B
     if let Some(pool) = pool("pmirror") {
         talk.try_import("half", pool);
     }
-    if let Some(pool) = pool("plog") {
-        if let Some(reply) = talk.try_import("log", pool) {
-            talk.import("log", pool, &reply, 0);
-            talk.import("log, with leave", pool, &reply, 4);
-            talk.plain("export", 0x03, "plog");
-        }
+    if let Some(pool) = pool("plog")
+        && let Some(reply) = talk.try_import("log", pool)
+    {
+        talk.import("log", pool, &reply, 0);
+        talk.import("log, with leave", pool, &reply, 4);
+        talk.plain("export", 0x03, "plog");
     }
     if let Some(pool) = pool("praw") {
         talk.keys(pool);
@@ -170,12 +172,12 @@ impl Talk<'_> {
         self.with("snapshot of none", 0x23, "psnap", &list(&[("snaps", set(&["psnap/nosuch@x"]))]));
         self.with("snapshot with a bad name", 0x23, "psnap", &list(&[("snaps", set(&[&at("a+b")]))]));
         let origin = ("origin", Value::text(at("old")));
-        self.with("clone that is there", 0x42, "psnap/ROOT/taken", &list(&[origin.clone()]));
+        self.with("clone that is there", 0x42, "psnap/ROOT/taken", &list(std::slice::from_ref(&origin)));
         let props = |name: &str, value: Value| ("props", Value::List(list(&[(name, value)])));
         let text = props("canmount", Value::text("noauto"));
         self.with("clone with a bad property", 0x42, "psnap/ROOT/c", &list(&[origin.clone(), text]));
         self.with("clone of none", 0x42, "psnap/ROOT/c", &list(&[("origin", Value::text(at("nosuch")))]));
-        self.with("clone below none", 0x42, "psnap/nosuch/c", &list(&[origin.clone()]));
+        self.with("clone below none", 0x42, "psnap/nosuch/c", &list(std::slice::from_ref(&origin)));
         self.with("clone", 0x42, "psnap/ROOT/c", &list(&[origin, props("canmount", Value::U64(2))]));
         self.plain("objset of a clone", 0x12, "psnap/ROOT/c");
         self.with("destroy a snapshot with a clone", 0x3b, "psnap", &list(&[("snaps", set(&[&at("old")]))]));
