@@ -29,6 +29,8 @@ fn walk(list: &NvList, prefix: &str, depth: u32, lines: &mut BTreeSet<String>) {
         let path = format!("{prefix}{}", String::from_utf8_lossy(name));
         lines.insert(format!("{path} {}", kind(value)));
         match value {
+            // Features are the kernel's affair, and statistics of no interest.
+            Value::List(_) if path.ends_with("vdev_stats_ex") || path.contains("feat") => {}
             Value::List(inner) if depth < DEPTH => walk(inner, &format!("{path}."), depth + 1, lines),
             Value::ListArray(inner) if depth < DEPTH => {
                 for inner in inner {
@@ -230,3 +232,6 @@ impl Talk<'_> {
         self.plain("export", 0x03, "praw");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,8 +12,8 @@ const CANNOT_OPEN: u64 = 4;
 const DEGRADED: u64 = 6;
 const HEALTHY: u64 = 7;
 /// `vdev_aux_t`.
-const OPEN_FAILED: u64 = 1;
 const NO_REPLICAS: u64 = 3;
+const BAD_GUID_SUM: u64 = 4;
 const UNSUPPORTED: u64 = 9;
 const ACTIVE_ELSEWHERE: u64 = 18;
 
@@ -121,12 +121,20 @@ fn top_state(top: &Top, works: &dyn Fn(u64) -> bool) -> u64 {
 /// State and reason of the pool as a whole.
 fn root_state(pool: &Pool, version: ZfsVersion, works: &dyn Fn(u64) -> bool) -> (u64, u64) {
     let states = pool.tops.iter().map(|top| (top_state(top, works), top.log));
-    let (mut lost, mut degraded) = (false, false);
+    let (mut lost, mut without_log, mut degraded) = (false, false, false);
     for (state, log) in states {
-        lost |= state == CANNOT_OPEN && (!log || version < ZfsVersion::V2_3);
+        lost |= state == CANNOT_OPEN && !log;
+        without_log |= state == CANNOT_OPEN && log;
         degraded |= state != HEALTHY;
     }
-    if lost { (CANNOT_OPEN, NO_REPLICAS) } else { (if degraded { DEGRADED } else { HEALTHY }, 0) }
+    if lost {
+        (CANNOT_OPEN, NO_REPLICAS)
+    } else if without_log && version < ZfsVersion::V2_3 {
+        // Before 2.1.12, and even when it is imported.
+        (CANNOT_OPEN, BAD_GUID_SUM)
+    } else {
+        (if degraded { DEGRADED } else { HEALTHY }, 0)
+    }
 }
 
 /// The tree with its statistics; `root`: state and reason of the pool.
@@ -140,7 +148,8 @@ fn tree(pool: &Pool, paths: &BTreeMap<u64, String>, root: (u64, u64)) -> NvList 
         match top {
             Some(top) => (top_state(top, &works), 0),
             None if works(guid) => (HEALTHY, 0),
-            None => (CANNOT_OPEN, OPEN_FAILED),
+            // The reason is not told where the device is simply not there.
+            None => (CANNOT_OPEN, 0),
         }
     };
     let path = |leaf: &pool::Leaf, _: u64| paths.get(&leaf.guid).unwrap_or(&leaf.path).clone();
@@ -198,7 +207,9 @@ enum Obstacle {
 /// Multihost protection and features: what `load_info` says of them; and how long the check took.
 fn obstacle(pool: &Pool, host: &Host<'_>, conf: &NvList, checked: bool) -> (Option<Obstacle>, NvList, Duration) {
     let mut info = NvList::new();
-    info.set("hostid", Value::U64(u64::from(pool.hostid)));
+    if host.version >= ZfsVersion::V2_3 {
+        info.set("hostid", Value::U64(u64::from(pool.hostid)));
+    }
     let mut took = Duration::ZERO;
     if pool.multihost {
         if host.hostid == 0 {
@@ -245,7 +256,12 @@ pub(super) fn try_import(pools: &[Pool], host: &Host<'_>, call: &ZfsCall<'_>, co
     let Some(pool) = opening.pool.and_then(|at| pools.get(at)) else {
         return Answer::list(call, 0, &hopeless(conf)).after(opening.took);
     };
-    let (obstacle, info, wait) = obstacle(pool, host, conf, false);
+    let (obstacle, mut info, wait) = obstacle(pool, host, conf, false);
+    let works = |guid: u64| opening.paths.contains_key(&guid);
+    let gone: Vec<&Top> = pool.tops.iter().filter(|top| top_state(top, &works) == CANNOT_OPEN).collect();
+    if !gone.is_empty() && host.version < ZfsVersion::V2_3 {
+        info.set("missing_vdevs", missing(&gone));
+    }
     let root = match obstacle {
         Some(Obstacle::Multihost) => (CANNOT_OPEN, ACTIVE_ELSEWHERE),
         Some(Obstacle::Features) => (CANNOT_OPEN, UNSUPPORTED),
@@ -267,6 +283,12 @@ pub(super) fn try_import(pools: &[Pool], host: &Host<'_>, call: &ZfsCall<'_>, co
     }
     list.set("vdev_tree", Value::List(tree(pool, &opening.paths, root)));
     Answer::list(call, 0, &list).after(opening.took + wait)
+}
+
+/// Vdevs that an import would miss, as `load_info` names them.
+fn missing(tops: &[&Top]) -> Value {
+    let children = (0..).zip(tops).map(|(id, top)| top.node(id, &|leaf, _| leaf.path.clone(), None)).collect();
+    Value::List([("children", Value::ListArray(children))].into_iter().collect())
 }
 
 /// The reply for a pool of which nothing could be read: the configuration as it was given.
@@ -316,9 +338,7 @@ pub(super) fn import(
         Some(Obstacle::Features) if !(read_only && pool.can_read) => Some(libc::ENOTSUP),
         _ if gone.iter().any(|top| !top.log) => Some(libc::ENXIO),
         _ if !gone.is_empty() && call.cookie & MISSING_LOG == 0 => {
-            let children = (0..).zip(&gone).map(|(id, top)| top.node(id, &|leaf, _| leaf.path.clone(), None)).collect();
-            let missing: NvList = [("children", Value::ListArray(children))].into_iter().collect();
-            info.set("missing_vdevs", Value::List(missing));
+            info.set("missing_vdevs", missing(&gone));
             Some(libc::ENXIO)
         }
         _ if call.cookie & CHECKPOINT != 0 && !pool.checkpoint => Some(NO_CHECKPOINT),
@@ -335,7 +355,13 @@ pub(super) fn import(
     if !read_only {
         take_over(pool, host.hostid);
     }
-    let reply = config(pool, host, true);
+    let mut reply = config(pool, host, true);
+    reply.set("load_info", Value::List(info));
+    let root =
+        root_state(pool, host.version, &|guid| pool.imported.as_ref().is_some_and(|i| i.paths.contains_key(&guid)));
+    if let Some(bootfs) = pool.bootfs.as_ref().filter(|_| root.0 >= DEGRADED) {
+        reply.set("bootfs", Value::text(pool.full(bootfs)));
+    }
     Answer::list(call, 0, &reply).after(took)
 }
 

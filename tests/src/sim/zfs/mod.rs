@@ -122,7 +122,7 @@ pub(super) fn answer(pools: &mut [Pool], host: &Host<'_>, call: &ZfsCall<'_>) ->
         "?" => return Answer::errno(UNKNOWN_CALL),
         _ => {}
     }
-    let (pool_name, rest) = split(&name);
+    let (pool_name, _) = split(&name);
     let asks = name_of(call.number) != "EXPORT";
     let loaded = if asks { load::load(pools, host, pool_name) } else { None };
     let wait = match loaded {
@@ -148,12 +148,7 @@ fn ask_imported(pools: &mut [Pool], host: &Host<'_>, call: &ZfsCall<'_>, name: &
     let Some(pool) = pools.iter_mut().find(|pool| pool.imported.is_some() && pool.name == pool_name) else {
         // Before 2.3 the legacy handler of this call loses its error.
         let lost = name_of(call.number) == "POOL_GET_PROPS" && host.version < ZfsVersion::V2_3;
-        let errno = match name_of(call.number) {
-            "DATASET_LIST_NEXT" | "SNAPSHOT_LIST_NEXT" => libc::ESRCH,
-            _ if lost => libc::EFAULT,
-            _ => libc::ENOENT,
-        };
-        return Answer::errno(errno);
+        return Answer::errno(if lost { libc::EFAULT } else { libc::ENOENT });
     };
     match name_of(call.number) {
         "POOL_STATS" => asks::stats(pool, host, call),
