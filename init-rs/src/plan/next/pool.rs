@@ -14,7 +14,10 @@ use std::time::Duration;
 /// What may still come within this time of a quiet machine counts before `AUTO` settles for what is there.
 const QUIET: Duration = Duration::from_millis(300);
 /// A disk that has not answered for this time does not hold up a choice that can be made without it.
-pub const SLOW: Duration = Duration::from_millis(1500);
+const SLOW: Duration = Duration::from_millis(1500);
+/// A disk that has only just come is about to be read. No pool is opened meanwhile: the kernel would open the disk too, should it
+/// be a spare or cache of the pool, and never come back if it does not answer.
+pub const FRESH: Duration = Duration::from_millis(300);
 /// A disk that has not answered for this time is taken for missing: those that spin up have, by then.
 const DEAD: Duration = Duration::from_secs(60);
 
@@ -153,6 +156,12 @@ impl<'a> Search<'a> {
         hardware.devices.values().any(|d| d.content == Reading::Waiting && now.saturating_sub(d.since) < DEAD)
     }
 
+    /// Whether a disk has only just come.
+    fn any_fresh(&self) -> bool {
+        let Moment { hardware, now, .. } = self.moment;
+        hardware.devices.values().any(|d| d.content == Reading::Waiting && now.saturating_sub(d.since) < FRESH)
+    }
+
     fn automatic(&self) -> bool {
         matches!(self.moment.request.root.value, Selector::Auto)
     }
@@ -177,7 +186,7 @@ impl<'a> Search<'a> {
             let complete = leaves_there && (candidate.missing_tops() == 0 || self.quiet);
             let due = complete || self.late() || self.grace_over(candidate.guid);
             let opened = self.watched(candidate.guid).and_then(|w| w.opened.as_ref());
-            if due && opened.is_none_or(|opened| !opened.is_current(candidate)) {
+            if due && !self.any_fresh() && opened.is_none_or(|opened| !opened.is_current(candidate)) {
                 return Err(Next::Do(Step::Open { guid: candidate.guid }));
             }
         }
@@ -288,7 +297,7 @@ impl<'a> Search<'a> {
             self.watched(c.guid)?.since.checked_add(request.degraded.value?).filter(|over| *over > now)
         });
         let unread = hardware.devices.values().filter(|d| d.content == Reading::Waiting).flat_map(|d| {
-            [d.since.saturating_add(SLOW), d.since.saturating_add(DEAD)].into_iter().filter(|when| *when > now)
+            [FRESH, SLOW, DEAD].map(|time| d.since.saturating_add(time)).into_iter().filter(|when| *when > now)
         });
         let quiet = Some(hardware.last_change.saturating_add(QUIET)).filter(|when| *when > now);
         let again = grace.chain(unread).chain(quiet).chain(self.deadline.filter(|d| *d > now)).min();
