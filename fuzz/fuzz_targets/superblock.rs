@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use taproot_init::boot::program::{Form, form};
-use taproot_init::devices::probe::{gpt, superblock};
+use taproot_init::devices::probe::{PartitionTable, superblock};
 use taproot_init::devices::swap::{Header, signature_without_image};
 
 fuzz_target!(|bytes: &[u8]| {
@@ -24,13 +24,14 @@ fuzz_target!(|bytes: &[u8]| {
         }
         Ok(())
     };
-    if let Ok(Some(found)) = superblock(&mut read) {
+    if let Ok(Some(found)) = superblock(&mut read, end) {
         assert!(!found.kind.is_empty());
         assert!(found.label.iter().chain(&found.uuid).all(|text| !text.is_empty() && text.len() < 2048));
     }
-    let header = data.get(..92).unwrap_or(data);
-    if let Some((uuid, name)) = gpt(header, 512, u64::from(*control), &mut |at, buf| read(at, buf).ok()) {
-        assert!(uuid.len() == 36 && name.len() <= 3 * 36);
+    if let Ok(Some(table)) = PartitionTable::read(&mut read, 512)
+        && let Some((uuid, name)) = table.partition(1, u64::from(*control) * 512)
+    {
+        assert!((uuid.len() == 36 || uuid.len() == 11) && name.len() <= 3 * 36);
     }
     let program = form(&mut |at, buf: &mut [u8]| {
         let rest = data.get(usize::try_from(at).ok()?..).unwrap_or_default();

@@ -62,6 +62,17 @@ watched() { # COMMAND...
     emulator_fault || return "$status"
 }
 
+# One partition on a disk of a set, or as many as its line "# parts: SERIAL=COUNT" says, all of one size.
+partition() { # SET SERIAL
+    local image=$new/$2.img count size=0 number words=()
+    count=$(header "$1" parts | tr ' ' '\n' | sed -n "s/^$2=//p")
+    [ -z "$count" ] || size=+$(($(stat -c %s "$image") / 1048576 / count - 1))M
+    for number in $(seq "${count:-1}"); do
+        words+=("--new=$number:0:$size" "--typecode=$number:BF01")
+    done
+    sgdisk --clear "${words[@]}" "$image" >/dev/null
+}
+
 # Makes the disks of a set in $new and runs its script with them.
 fill_set() { # SET
     local set=$1 pair serial hostid hostname memory words limit accel drives=()
@@ -71,7 +82,7 @@ fill_set() { # SET
         serial=${pair%%=*}
         [[ $pair == ?*=?* && ${#serial} -le 20 ]] || die "pools/$set.sh: expected '# disks: SERIAL=SIZE ...', serials of at most 20 characters, found '$pair'"
         truncate -s "${pair#*=}" "$new/$serial.img"
-        sgdisk --clear --new=1:2048:0 --typecode=1:BF01 "$new/$serial.img" >/dev/null
+        partition "$set" "$serial"
         drives+=(-drive "if=none,id=$serial,format=raw,discard=unmap,detect-zeroes=unmap,cache=unsafe,file=$new/$serial.img"
             -device "virtio-blk-pci,drive=$serial,serial=$serial")
     done

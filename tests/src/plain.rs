@@ -37,13 +37,21 @@ macro_rules! plain {
     };
 }
 
+/// ext4.
 pub const EXT4: Plain = plain!("ext4", "01", Some("b1a1b1a1-0000-4000-8000-000000000001"), Some("PEXT4"));
+/// XFS.
 pub const XFS: Plain = plain!("xfs", "02", Some("b1a1b1a1-0000-4000-8000-000000000002"), Some("PXFS"));
+/// btrfs, without subvolumes.
 pub const BTRFS: Plain = plain!("btrfs", "03", Some("b1a1b1a1-0000-4000-8000-000000000003"), Some("PBTRFS"));
+/// F2FS.
 pub const F2FS: Plain = plain!("f2fs", "04", Some("b1a1b1a1-0000-4000-8000-000000000004"), Some("PF2FS"));
+/// vfat: names of eight and three characters and longer ones.
 pub const VFAT: Plain = plain!("vfat", "05", Some("B1A1-0005"), Some("PVFAT"));
+/// squashfs, which has neither UUID nor label.
 pub const SQUASHFS: Plain = plain!("squashfs", "06", None, None);
+/// EROFS.
 pub const EROFS: Plain = plain!("erofs", "07", Some("b1a1b1a1-0000-4000-8000-000000000007"), None);
+/// ISO 9660 with Rock Ridge; its UUID is a date.
 pub const ISO9660: Plain = plain!("iso9660", "08", Some("2026-01-02-03-04-05-00"), Some("PISO9660"));
 
 /// All types.

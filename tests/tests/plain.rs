@@ -1,6 +1,12 @@
 //! Roots that are no datasets: every type of file system, on a whole disk and in a partition, by every way to name them; checked
 //! first, waited for, with `/usr` elsewhere, and as fallbacks of each other and of datasets.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 use taproot_tests::kit::System;
 use taproot_tests::plain::{

@@ -60,7 +60,7 @@ fn boot(vm: Vm) -> (Report, Times) {
 fn costs_nothing(name: &str, system: &System, cmdline: &str, with: fn(Vm, &Scratch) -> Vm) {
     let scratch = Scratch::new().unwrap();
     let machine = |name: &str, scratch: &Scratch| {
-        vm(name, system, cmdline).unwrap().disks(scratch.overlays(system, &["mirror0", "mirror1"]).unwrap())
+        vm(name, system, cmdline).unwrap().cold().disks(scratch.overlays(system, &["mirror0", "mirror1"]).unwrap())
     };
     let mut seen = Vec::new();
     for _ in 0..COMPARISONS {
@@ -106,7 +106,7 @@ scenarios! {
     /// Found by its label, though a disk before it says nothing.
     fn the_device_behind_it_is_found(system) {
         let scratch = Scratch::new().unwrap();
-        let machine = vm("silent-label", system, "root=ZFS=pmirror/ROOT/default resume=LABEL=zzz").unwrap();
+        let machine = vm("silent-label", system, "root=ZFS=pmirror/ROOT/default resume=LABEL=zzz").unwrap().cold();
         let machine = machine.disks(scratch.overlays(system, &["mirror0", "mirror1"]).unwrap());
         let mut running = swap_behind_a_silent_disk(machine, &scratch).start().unwrap();
         running.expect("no hibernation image on LABEL=zzz", 40).unwrap();
@@ -117,7 +117,7 @@ scenarios! {
     fn a_member_that_says_nothing_is_missing(system) {
         let scratch = Scratch::new().unwrap();
         let disks = scratch.overlays(system, &["mirror0", "mirror1"]).unwrap();
-        let machine = vm("silent-member", system, "root=zfs:AUTO taproot.degraded=6").unwrap().disk(disks[0].clone());
+        let machine = vm("silent-member", system, "root=zfs:AUTO taproot.degraded=6").unwrap().cold().disk(disks[0].clone());
         let machine = machine.extra(&["-device", "ahci,id=quiet,addr=0x1e"]);
         let mut running = attach(machine, &disks[1].path, "qcow2", 0, "mirror1").start().unwrap();
         running.expect("importing pool pmirror degraded", 60).unwrap();
@@ -132,15 +132,16 @@ scenarios! {
         let file = scratch.path().join("gone.img");
         File::create(&file).unwrap().set_len(256 << 20).unwrap();
         let drive = format!("file={},if=none,id=gone,format=raw,throttling.iops-total=1,throttling.bps-total=1500", file.display());
-        let machine = vm("silent-gone", system, "root=zfs:AUTO taproot.break=import").unwrap();
-        let machine = machine.disks(scratch.overlays(system, &["mirror0", "mirror1"]).unwrap());
+        let disks = scratch.overlays(system, &["mirror0", "mirror1"]).unwrap();
+        let cmdline = "root=ZFS=pmirror/ROOT/default taproot.wait=600 taproot.degraded=no";
+        let machine = vm("silent-gone", system, cmdline).unwrap().cold().disk(disks[0].clone());
         let machine = machine.extra(&["-device", "qemu-xhci,id=bus", "-drive", &drive]);
         let machine = machine.extra(&["-device", "usb-storage,bus=bus.0,drive=gone,id=gone-disk"]);
         let mut running = machine.start().unwrap();
         running.expect("[sda]", 60).unwrap();
         running.qmp.execute("device_del", &serde_json::json!({ "id": "gone-disk" })).unwrap();
-        running.expect(taproot_tests::words::PROMPT, 60).unwrap();
-        running.type_line("continue").unwrap();
+        running.expect("waiting for pool pmirror: missing: /dev/disk/by-id/virtio-mirror1-part1", 60).unwrap();
+        running.plug(&disks[1]).unwrap();
         assert_eq!(running.report(60).unwrap().hostname(), "pmirror");
     }
 }

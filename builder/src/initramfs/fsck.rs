@@ -6,7 +6,7 @@ use super::root::Mounted;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::str::FromStr;
-use taproot_init::sys::beneath::resolve;
+use taproot_init::sys::beneath::resolve_here as resolve;
 
 /// Which programs are packed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use taproot_init::image::{ExpectedPool, ExpectedRoot};
 use taproot_init::plan::fstab::{self, FstabEntry};
-use taproot_init::sys::beneath::resolve;
+use taproot_init::sys::beneath::resolve_here as resolve;
 
 /// A type of file system that the boot mounts.
 #[derive(Debug, Clone, PartialEq, Eq)]

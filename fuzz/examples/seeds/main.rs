@@ -1,7 +1,8 @@
 //! Writes seed inputs for each fuzz target below the directory given: encodings of a mirrored pool's labels, a spare,
-//! and an ioctl's arguments; words of the command line; what a tree to pack holds, and what was packed.
+//! and an ioctl's arguments; what a scout says of them; words of the command line; what a tree to pack holds, and what was packed.
 
 mod builder;
+mod scout;
 
 use std::path::Path;
 use std::{env, fs, io};
@@ -146,6 +147,7 @@ fn main() -> io::Result<()> {
     let lines = words.chain(roots.map(str::to_owned)).map(String::into_bytes).collect::<Vec<_>>();
     write(&directory.join("cmdline"), &lines)?;
 
+    write(&directory.join("scout_message"), &scout::messages(&labels))?;
     write(&directory.join("superblock"), &devices())?;
     write(&directory.join("text"), &texts())?;
 

@@ -264,6 +264,8 @@ impl<'a> Boot<'a> {
         let now = self.system.now();
         let (since, told) = *self.waiting.get_or_insert((now, now));
         let due = if told == since { since + FIRST_STATUS } else { told + STATUS_EVERY };
+        // Short waits in a row, each without a line, are a long one.
+        let due = due.min(self.log.last() + STATUS_EVERY);
         if now >= due {
             let left = wait
                 .until

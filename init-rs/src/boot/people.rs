@@ -29,6 +29,8 @@ pub(super) struct Headless {
 impl Boot<'_> {
     /// Prepares the next attempt after a failed one. Comes back with an end where the machine is one that can end.
     pub(super) fn recover(&mut self, mut failure: Failure) -> Option<End> {
+        // A hand-over that failed has ended it.
+        self.scout.revive();
         self.add_missing_drivers(&mut failure);
         self.keyring.forget();
         self.report.problems.push(failure.to_string());

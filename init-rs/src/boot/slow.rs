@@ -6,8 +6,9 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-/// Between two lines.
-const TICK: Duration = Duration::from_secs(4);
+const TICK: Duration = Duration::from_secs(1);
+/// Between two lines, whatever the one before was about; with a tick it makes five seconds.
+const EVERY: Duration = Duration::from_secs(4);
 
 /// Mounts `what` (source, target, type), and says every few seconds that it is still going on.
 pub(super) fn mount(
@@ -18,7 +19,11 @@ pub(super) fn mount(
     data: &str,
 ) -> io::Result<()> {
     let (source, target, fstype) = what;
-    let mut tell = |took: Duration| log.warn(format!("mounting {source}: {} s so far", took.as_secs()));
+    let mut tell = |took: Duration| {
+        if system.now().saturating_sub(log.last()) >= EVERY {
+            log.warn(format!("mounting {source}: {} s so far", took.as_secs()));
+        }
+    };
     let mut result = Ok(());
     system.watched(TICK, &mut tell, &mut || result = system.mount(source, target, fstype, flags, data));
     result

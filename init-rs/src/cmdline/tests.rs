@@ -125,95 +125,93 @@ fn the_other_words() {
     assert_eq!(request.init, None);
 }
 
+/// What a line sets.
+type Check = fn(&Request) -> bool;
+
 /// Our own words: a value that is understood, and what it sets.
+const OWN_WORDS: &[(&str, Check)] = &[
+    ("taproot.wait=forever", |r| r.wait.value == Duration::MAX),
+    ("taproot.wait=5 zfs_wait=9 rootwait", |r| r.wait == Decided::new(Duration::from_secs(5), "taproot.wait=5")),
+    ("taproot.degraded=no", |r| r.degraded.value.is_none()),
+    ("taproot.degraded=0", |r| r.degraded.value.is_none()),
+    ("taproot.degraded=now", |r| r.degraded.value == Some(Duration::ZERO)),
+    ("taproot.degraded=1", |r| r.degraded.value == Some(Duration::from_secs(1))),
+    ("taproot.degraded=no taproot.degraded=yes", |r| r.degraded.value == Some(Duration::from_secs(10))),
+    ("taproot.degraded_wait=0", |r| r.degraded.value == Some(Duration::ZERO)),
+    ("taproot.degraded-wait=7", |r| r.degraded.value == Some(Duration::from_secs(7))),
+    ("taproot.hostid=strict zfs_force=1", |r| r.import.hostid_policy.value == HostidPolicy::Strict),
+    ("taproot.hostid=known", |r| !r.import.hostid_policy.is_default()),
+    ("taproot.hostid=0x1f spl_hostid=00bab10c", |r| r.import.hostid == Some(Decided::new(31, "taproot.hostid=0x1f"))),
+    ("taproot.hostid=force taproot.hostid=0x1", |r| {
+        r.import.hostid_policy.value == HostidPolicy::Force && r.import.hostid.is_some()
+    }),
+    ("taproot.import=ro", |r| r.import.read_only.value),
+    ("taproot.import=ro taproot.import=rw", |r| !r.import.read_only.value),
+    ("taproot.import_dir=/a:/b taproot.import_dir=/c", |r| r.import.dirs.len() == 3),
+    ("taproot.missing_log", |r| r.import.missing_log.value),
+    ("taproot.skip_pools=a,,1234", |r| r.import.skip == ["a", "1234"]),
+    ("taproot.key=LABEL=STICK:/a/b taproot.key=file:///c", |r| {
+        r.keys.files[0].device.as_deref() == Some("LABEL=STICK")
+            && r.keys.files[0].path == "/a/b"
+            && r.keys.files[1].path == "/c"
+            && r.keys.files[1].device.is_none()
+    }),
+    ("taproot.key_wait=forever", |r| r.keys.file_wait.value == Duration::MAX),
+    ("taproot.key_prompt=no", |r| !r.keys.prompt.value),
+    ("taproot.key_prompt=yes panic=1", |r| r.keys.prompt.value),
+    ("taproot.rescue=reboot", |r| !r.keys.prompt.value && r.keys.prompt.why.contains("taproot.rescue=reboot")),
+    ("taproot.key_tries=0", |r| r.keys.tries.value == 0),
+    ("taproot.key_timeout=60", |r| r.keys.timeout.value == Some(Duration::from_secs(60))),
+    ("taproot.key_timeout=0", |r| r.keys.timeout.value.is_none() && !r.keys.timeout.is_default()),
+    ("taproot.mounts=children", |r| r.mounts.which.value == Which::Children),
+    ("taproot.mounts=system", |r| r.mounts.which.value == Which::System),
+    ("taproot.mounts=none", |r| r.mounts.which.value == Which::None),
+    ("taproot.mounts=none taproot.mounts=all", |r| r.mounts.which.value == Which::All),
+    ("taproot.mounts=\"p/a b,p/c+d\"", |r| r.mounts.which.value == Which::List(vec!["p/a b".into(), "p/c d".into()])),
+    ("taproot.also=p/a taproot.also=p/b,p/c", |r| r.mounts.also == ["p/a", "p/b", "p/c"]),
+    ("taproot.fstab=no", |r| !r.mounts.fstab.value),
+    ("taproot.destroy_newer=yes", |r| r.snapshots.destroy_newer.value),
+    ("taproot.clone=p/ROOT/try", |r| r.snapshots.clone.as_ref().unwrap().value == "p/ROOT/try"),
+    ("taproot.resume_wait=3 resumewait", |r| r.resume.wait.value == Duration::from_secs(3)),
+    ("taproot.rescue", |r| r.rescue.stops == [Decided::new(Stage::Start, "taproot.rescue")]),
+    ("taproot.rescue=now", |r| r.rescue.stops.len() == 1),
+    ("taproot.rescue=yes taproot.rescue=no", |r| r.rescue.stops.is_empty()),
+    ("taproot.rescue=menu panic=3", |r| r.rescue.on_failure.value == OnFailure::Menu && r.keys.prompt.value),
+    ("taproot.rescue=shell", |r| r.rescue.on_failure.value == OnFailure::Shell),
+    ("taproot.rescue=locked rd.shell=1", |r| r.rescue.on_failure.value == OnFailure::Locked),
+    ("taproot.rescue=reboot:30", |r| r.rescue.on_failure.value == OnFailure::Reboot(Duration::from_secs(30))),
+    ("taproot.rescue=poweroff:0", |r| r.rescue.on_failure.value == OnFailure::PowerOff(Duration::ZERO)),
+    ("taproot.attempts=9", |r| r.rescue.attempts.value == 9),
+    ("taproot.break=handover,import,start rd.break=pre-mount break=top", |r| {
+        let stages: Vec<_> = r.rescue.stops.iter().map(|s| s.value).collect();
+        stages == [Stage::Start, Stage::Import, Stage::Mount, Stage::HandOver]
+    }),
+    ("taproot.break", |r| r.rescue.stops[0].value == Stage::Start),
+    ("taproot.menu", |r| r.rescue.menu.as_ref().unwrap().value.is_none()),
+    ("taproot.menu=1", |r| r.rescue.menu.as_ref().unwrap().value == Some(Duration::from_secs(1))),
+    ("taproot.menu=yes", |r| r.rescue.menu.as_ref().unwrap().value.is_none()),
+    ("taproot.menu taproot.menu=0", |r| r.rescue.menu.is_none()),
+    ("taproot.fallback=p/a,p/b", |r| {
+        r.fallback.iter().map(|f| f.value.as_str()).eq(["p/a", "p/b"]) && r.fallback[0].why.ends_with("p/b")
+    }),
+    ("taproot.log=error debug", |r| r.console_level.as_ref().unwrap().value == 4),
+    ("quiet taproot.log=warn", |r| r.console_level.as_ref().unwrap().value == 5),
+    ("taproot.log=info", |r| !r.quiet() && r.console_level.as_ref().unwrap().value == 7),
+    ("taproot.log=debug", |r| r.console_level.as_ref().unwrap().value == 8),
+];
+
 #[test]
 fn own_words() {
-    type Check = fn(&Request) -> bool;
-    let second = Duration::from_secs;
-    let cases: &[(&str, Check)] = &[
-        ("taproot.wait=forever", |r| r.wait.value == Duration::MAX),
-        ("taproot.wait=5 zfs_wait=9 rootwait", |r| r.wait == Decided::new(Duration::from_secs(5), "taproot.wait=5")),
-        ("taproot.degraded=no", |r| r.degraded.value.is_none()),
-        ("taproot.degraded=0", |r| r.degraded.value.is_none()),
-        ("taproot.degraded=now", |r| r.degraded.value == Some(Duration::ZERO)),
-        ("taproot.degraded=1", |r| r.degraded.value == Some(Duration::from_secs(1))),
-        ("taproot.degraded=no taproot.degraded=yes", |r| r.degraded.value == Some(Duration::from_secs(10))),
-        ("taproot.degraded_wait=0", |r| r.degraded.value == Some(Duration::ZERO)),
-        ("taproot.degraded-wait=7", |r| r.degraded.value == Some(Duration::from_secs(7))),
-        ("taproot.hostid=strict zfs_force=1", |r| r.import.hostid_policy.value == HostidPolicy::Strict),
-        ("taproot.hostid=known", |r| !r.import.hostid_policy.is_default()),
-        ("taproot.hostid=0x1f spl_hostid=00bab10c", |r| {
-            r.import.hostid == Some(Decided::new(31, "taproot.hostid=0x1f"))
-        }),
-        ("taproot.hostid=force taproot.hostid=0x1", |r| {
-            r.import.hostid_policy.value == HostidPolicy::Force && r.import.hostid.is_some()
-        }),
-        ("taproot.import=ro", |r| r.import.read_only.value),
-        ("taproot.import=ro taproot.import=rw", |r| !r.import.read_only.value),
-        ("taproot.import_dir=/a:/b taproot.import_dir=/c", |r| r.import.dirs.len() == 3),
-        ("taproot.missing_log", |r| r.import.missing_log.value),
-        ("taproot.skip_pools=a,,1234", |r| r.import.skip == ["a", "1234"]),
-        ("taproot.key=LABEL=STICK:/a/b taproot.key=file:///c", |r| {
-            r.keys.files[0].device.as_deref() == Some("LABEL=STICK")
-                && r.keys.files[0].path == "/a/b"
-                && r.keys.files[1].path == "/c"
-                && r.keys.files[1].device.is_none()
-        }),
-        ("taproot.key_wait=forever", |r| r.keys.file_wait.value == Duration::MAX),
-        ("taproot.key_prompt=no", |r| !r.keys.prompt.value),
-        ("taproot.key_prompt=yes panic=1", |r| r.keys.prompt.value),
-        ("taproot.rescue=reboot", |r| !r.keys.prompt.value && r.keys.prompt.why.contains("taproot.rescue=reboot")),
-        ("taproot.key_tries=0", |r| r.keys.tries.value == 0),
-        ("taproot.key_timeout=60", |r| r.keys.timeout.value == Some(Duration::from_secs(60))),
-        ("taproot.key_timeout=0", |r| r.keys.timeout.value.is_none() && !r.keys.timeout.is_default()),
-        ("taproot.mounts=children", |r| r.mounts.which.value == Which::Children),
-        ("taproot.mounts=system", |r| r.mounts.which.value == Which::System),
-        ("taproot.mounts=none", |r| r.mounts.which.value == Which::None),
-        ("taproot.mounts=none taproot.mounts=all", |r| r.mounts.which.value == Which::All),
-        ("taproot.mounts=\"p/a b,p/c+d\"", |r| {
-            r.mounts.which.value == Which::List(vec!["p/a b".into(), "p/c d".into()])
-        }),
-        ("taproot.also=p/a taproot.also=p/b,p/c", |r| r.mounts.also == ["p/a", "p/b", "p/c"]),
-        ("taproot.fstab=no", |r| !r.mounts.fstab.value),
-        ("taproot.destroy_newer=yes", |r| r.snapshots.destroy_newer.value),
-        ("taproot.clone=p/ROOT/try", |r| r.snapshots.clone.as_ref().unwrap().value == "p/ROOT/try"),
-        ("taproot.resume_wait=3 resumewait", |r| r.resume.wait.value == Duration::from_secs(3)),
-        ("taproot.rescue", |r| r.rescue.stops == [Decided::new(Stage::Start, "taproot.rescue")]),
-        ("taproot.rescue=now", |r| r.rescue.stops.len() == 1),
-        ("taproot.rescue=yes taproot.rescue=no", |r| r.rescue.stops.is_empty()),
-        ("taproot.rescue=menu panic=3", |r| r.rescue.on_failure.value == OnFailure::Menu && r.keys.prompt.value),
-        ("taproot.rescue=shell", |r| r.rescue.on_failure.value == OnFailure::Shell),
-        ("taproot.rescue=locked rd.shell=1", |r| r.rescue.on_failure.value == OnFailure::Locked),
-        ("taproot.rescue=reboot:30", |r| r.rescue.on_failure.value == OnFailure::Reboot(Duration::from_secs(30))),
-        ("taproot.rescue=poweroff:0", |r| r.rescue.on_failure.value == OnFailure::PowerOff(Duration::ZERO)),
-        ("taproot.attempts=9", |r| r.rescue.attempts.value == 9),
-        ("taproot.break=handover,import,start rd.break=pre-mount break=top", |r| {
-            let stages: Vec<_> = r.rescue.stops.iter().map(|s| s.value).collect();
-            stages == [Stage::Start, Stage::Import, Stage::Mount, Stage::HandOver]
-        }),
-        ("taproot.break", |r| r.rescue.stops[0].value == Stage::Start),
-        ("taproot.menu", |r| r.rescue.menu.as_ref().unwrap().value.is_none()),
-        ("taproot.menu=1", |r| r.rescue.menu.as_ref().unwrap().value == Some(Duration::from_secs(1))),
-        ("taproot.menu=yes", |r| r.rescue.menu.as_ref().unwrap().value.is_none()),
-        ("taproot.menu taproot.menu=0", |r| r.rescue.menu.is_none()),
-        ("taproot.fallback=p/a,p/b", |r| {
-            r.fallback.iter().map(|f| f.value.as_str()).eq(["p/a", "p/b"]) && r.fallback[0].why.ends_with("p/b")
-        }),
-        ("taproot.log=error debug", |r| r.console_level.as_ref().unwrap().value == 4),
-        ("quiet taproot.log=warn", |r| r.console_level.as_ref().unwrap().value == 5),
-        ("taproot.log=info", |r| !r.quiet() && r.console_level.as_ref().unwrap().value == 7),
-        ("taproot.log=debug", |r| r.console_level.as_ref().unwrap().value == 8),
-    ];
-    for (line, check) in cases {
+    for (line, check) in OWN_WORDS {
         let request = parse(line.as_bytes());
         assert!(check(&request), "{line}: {request:#?}");
         assert!(request.notes.is_empty() && request.problems.is_empty(), "{line}: {:?}", request.notes);
         assert!(request.module_options.is_empty(), "{line}");
     }
     for known in known::KNOWN.iter().filter(|known| known.word.starts_with("taproot.")) {
-        assert!(cases.iter().any(|(line, _)| line.contains(known.word)), "{} has no case", known.word);
+        assert!(OWN_WORDS.iter().any(|(line, _)| line.contains(known.word)), "{} has no case", known.word);
     }
-    assert_eq!(parse(b"taproot.wait=99999999999999999999").wait.value, second(1_000_000_000));
+    assert_eq!(parse(b"taproot.wait=99999999999999999999").wait.value, Duration::from_secs(1_000_000_000));
 }
 
 #[test]

@@ -9,8 +9,8 @@ use std::time::Duration;
 /// What the kernel says of pools that are being opened or imported.
 const UNDER_WAY: &str = "/proc/spl/kstat/zfs/import_progress";
 const TICK: Duration = Duration::from_secs(1);
-/// Ticks between two lines.
-const EVERY: u64 = 4;
+/// Between two lines, whatever the one before was about; with a tick it makes five seconds.
+const EVERY: Duration = Duration::from_secs(4);
 
 /// What is being done.
 pub(super) struct Work<'a> {
@@ -23,18 +23,14 @@ pub(super) struct Work<'a> {
 impl Work<'_> {
     /// Does it, and says every few seconds that it is still going on.
     pub(super) fn watched<T>(&self, system: &dyn System, log: &Log, mut work: impl FnMut() -> T) -> T {
-        let mut told: Option<(Level, u64)> = None;
+        let mut told = Level::Info;
         let mut tell = |elapsed: Duration| {
             let elapsed = elapsed.as_secs();
             let (level, line) = self.line(elapsed, &system.text(UNDER_WAY), &trouble::state(system, self.pool));
             // A new situation is told at once, an old one from time to time.
-            let due = match told {
-                Some((before, when)) => before != level || elapsed >= when + EVERY,
-                None => level != Level::Info || elapsed >= EVERY,
-            };
-            if due {
+            if told != level || system.now().saturating_sub(log.last()) >= EVERY {
                 log.line(level, &line);
-                told = Some((level, elapsed));
+                told = level;
             }
         };
         let mut result = None;

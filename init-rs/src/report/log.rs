@@ -55,9 +55,12 @@ impl Log {
     }
 
     /// Writes the lines kept so far to the kernel's log, then each line as it comes. An error if that log cannot be opened;
-    /// lines are kept in memory then as before.
+    /// each line is tried all the same, and kept in memory.
     pub fn attach(&self) -> io::Result<()> {
-        self.system.kmsg("")?;
+        if let Err(e) = self.system.kmsg("") {
+            self.inner().attached = true;
+            return Err(e);
+        }
         let mut inner = self.inner();
         for (_, level, text) in &inner.lines {
             let _ = self.system.kmsg(&record(*level, text));
@@ -95,6 +98,11 @@ impl Log {
     /// Details.
     pub fn debug(&self, text: impl AsRef<str>) {
         self.line(Level::Debug, text.as_ref());
+    }
+
+    /// When the last line was written; 0 before the first.
+    pub fn last(&self) -> Duration {
+        self.inner().lines.last().map_or(Duration::ZERO, |(when, ..)| *when)
     }
 
     /// Everything so far, a line each: seconds since the kernel started, level, text.

@@ -189,12 +189,9 @@ impl<'a> Scout<'a> {
         false
     }
 
-    /// It is gone: what it knew of devices, another one tells anew.
+    /// It is gone.
     fn lost(&mut self, why: &str) -> bool {
-        self.hardware.devices.clear();
-        self.hardware.settled = false;
-        self.hardware.inserting = false;
-        changed(&mut self.hardware, self.system.now());
+        self.forget();
         // Those that were on their way are asked for again.
         let starting = |(name, state): (&String, &Module)| (*state == Module::Starting).then(|| name.clone());
         let starting: Vec<String> = self.hardware.modules.iter().filter_map(starting).collect();
@@ -204,7 +201,9 @@ impl<'a> Scout<'a> {
                 self.restarts = Some(if lived { 1 } else { restarts + 1 });
                 self.log.error(format!("the process that looks for devices is gone ({why}); it is started again"));
                 self.launch();
-                starting.into_iter().for_each(|name| self.tell(&Command::Load(name)));
+                for name in starting {
+                    self.tell(&Command::Load(name));
+                }
             }
             _ => {
                 self.log.error(format!("the process that looks for devices is gone again ({why}); it is given up"));
@@ -212,6 +211,14 @@ impl<'a> Scout<'a> {
             }
         }
         true
+    }
+
+    /// What it knew of devices, another one tells anew.
+    fn forget(&mut self) {
+        self.hardware.devices.clear();
+        self.hardware.settled = false;
+        self.hardware.inserting = false;
+        changed(&mut self.hardware, self.system.now());
     }
 
     fn tell(&mut self, command: &Command) {
@@ -337,6 +344,15 @@ impl<'a> Scout<'a> {
             let node: PathBuf = self.system.canonical(path).ok().filter(|node| node != path)?;
             self.hardware.find(&Wanted::Node(node))
         })
+    }
+
+    /// Starts it anew if it was ended or given up: another attempt begins, and devices come and go meanwhile.
+    pub fn revive(&mut self) {
+        if self.restarts.is_none() {
+            self.restarts = Some(0);
+            self.forget();
+            self.launch();
+        }
     }
 
     /// Ends it, wherever it sits; nobody waits for that.

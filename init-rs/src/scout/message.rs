@@ -163,7 +163,9 @@ impl Message {
                 });
                 let fits: Vec<&String> = fits.collect();
                 w.count(fits.len());
-                fits.into_iter().for_each(|modalias| w.text(modalias, TEXT_MAX));
+                for modalias in fits {
+                    w.text(modalias, TEXT_MAX);
+                }
             }
             Self::Log { level, text } => {
                 w.u8(6);

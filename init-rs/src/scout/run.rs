@@ -3,6 +3,9 @@
 //! Threads: this one; one that receives from PID 1 and one that sends to it; the watch over events; those that insert
 //! modules; one for each device that is being read. Any of them may sit in the kernel for ever but the first three.
 
+#[cfg(test)]
+mod tests;
+
 use super::message::{Command, Message};
 use super::reader::{self, Answer, Open};
 use super::requests::{self, Write};
@@ -41,6 +44,8 @@ const IDLE_TICK: Duration = Duration::from_secs(1);
 enum Event {
     /// A message of PID 1.
     Heard(Vec<u8>),
+    /// PID 1 is gone: without it there is nothing to do.
+    Alone,
     /// Something is to be told.
     Tell(Message),
     /// The watch has something, or has nothing more in hand.
@@ -87,25 +92,26 @@ pub fn run(words: &[String]) -> i32 {
         outbox,
         told: (false, false),
     };
-    scout.attend(&inbox)
+    scout.attend(&inbox);
+    // With all its threads, wherever they sit.
+    exit(0)
 }
 
-/// Starts the two threads at the socket. Without PID 1 there is nothing to do: they end the process.
+/// Starts the two threads at the socket.
 fn attend(socket: &Arc<Socket>, events: &Sender<Event>, to_send: Receiver<Message>) -> std::io::Result<()> {
     let (ear, heard) = (Arc::clone(socket), events.clone());
     let listen = move || {
         while let Ok(Some(bytes)) = ear.receive() {
             let _ = heard.send(Event::Heard(bytes));
         }
-        exit(0)
+        let _ = heard.send(Event::Alone);
     };
     std::thread::Builder::new().name("listen".into()).spawn(listen)?;
-    let mouth = Arc::clone(socket);
+    let (mouth, unheard) = (Arc::clone(socket), events.clone());
     let speak = move || {
-        for message in to_send {
-            if mouth.send(&message.encode()).is_err() {
-                exit(0);
-            }
+        let sent = |message: Message| mouth.send(&message.encode()).is_ok();
+        if !to_send.into_iter().all(sent) {
+            let _ = unheard.send(Event::Alone);
         }
     };
     std::thread::Builder::new().name("speak".into()).spawn(speak)?;
@@ -245,21 +251,17 @@ struct Main {
 }
 
 impl Main {
-    fn attend(mut self, inbox: &Receiver<Event>) -> ! {
+    /// Until PID 1 is gone.
+    fn attend(mut self, inbox: &Receiver<Event>) {
         let clock = Linux::new();
         let mut looked = Instant::now();
         loop {
             let busy = self.told != (true, false);
-            match inbox.recv_timeout(if busy { BUSY_TICK } else { IDLE_TICK }) {
-                Ok(event) => {
-                    self.event(event, clock.now());
-                    while let Ok(event) = inbox.try_recv() {
-                        self.event(event, clock.now());
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => exit(0),
-            }
+            let first = match inbox.recv_timeout(if busy { BUSY_TICK } else { IDLE_TICK }) {
+                Ok(event) => Some(event),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
             if !self.loader.settled() {
                 self.loader.look_for_live(&self.places.sys);
             }
@@ -267,27 +269,33 @@ impl Main {
                 looked = Instant::now();
                 self.state.look_for_missed(clock.now());
             }
-            self.rest(clock.now());
-        }
-    }
-
-    /// Takes what the watch has seen, and tells whether there is more to come.
-    fn rest(&mut self, now: Duration) {
-        let settled = self.devices.as_ref().is_none_or(Devices::settled) && self.loader.settled();
-        // Behind the question: what was seen before it is told before its answer.
-        let changes = self.devices.as_ref().map(|devices| devices.wait_change(Duration::ZERO)).unwrap_or_default();
-        self.state.follow(&changes, now);
-        self.flush();
-        let now = (settled && !changes.any(), self.loader.inserting());
-        if std::mem::replace(&mut self.told, now) != now {
-            self.tell(Message::Settled { settled: now.0, inserting: now.1 });
+            let settled = self.devices.as_ref().is_none_or(Devices::settled) && self.loader.settled();
+            let inserting = self.loader.inserting();
+            // Behind these questions: what happened before is told before their answers.
+            for event in first.into_iter().chain(inbox.try_iter()) {
+                if matches!(event, Event::Alone) {
+                    return;
+                }
+                self.event(event, clock.now());
+            }
+            let changes = self.devices.as_ref().map(|devices| devices.wait_change(Duration::ZERO)).unwrap_or_default();
+            self.state.follow(&changes, clock.now());
+            self.flush();
+            let now = (settled && !changes.any(), inserting);
+            if std::mem::replace(&mut self.told, now) != now {
+                self.tell(Message::Settled { settled: now.0, inserting: now.1 });
+            }
         }
     }
 
     fn flush(&mut self) {
         let (messages, jobs) = self.state.take();
-        messages.into_iter().for_each(|message| self.tell(message));
-        jobs.into_iter().for_each(|job| self.readers.start(job));
+        for message in messages {
+            self.tell(message);
+        }
+        for job in jobs {
+            self.readers.start(job);
+        }
     }
 
     fn tell(&self, message: Message) {
@@ -301,7 +309,7 @@ impl Main {
                 Err(e) => self.tell(Message::Log { level: Level::Error, text: format!("the scout was sent {e}") }),
             },
             Event::Tell(message) => self.tell(message),
-            Event::Watch => {}
+            Event::Watch | Event::Alone => {}
             Event::Read(name, serial, answer) => self.state.answer(&name, serial, answer),
             Event::ReaderEnded => {
                 self.readers.active -= 1;

@@ -197,7 +197,7 @@ mod tests {
     fn messages_stay_apart_and_the_end_is_told() {
         let (one, other) = Socket::pair().unwrap();
         one.send(b"first").unwrap();
-        one.send(&[7; 100_000]).unwrap();
+        one.send(&vec![7; 100_000]).unwrap();
         assert_eq!(other.receive().unwrap().unwrap(), b"first");
         assert_eq!(other.receive_within(Duration::ZERO), Heard::Message(vec![7; 100_000]));
         assert_eq!(other.receive_within(Duration::from_millis(5)), Heard::Nothing);

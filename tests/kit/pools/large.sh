@@ -1,16 +1,16 @@
-# Two pools for the benchmark with the same small root: `empty`, and `large` with 5 000 more filesystems of every kind that
+# Two pools for the benchmark with the same small root: `empty`, and `large` with 10 000 more filesystems of every kind that
 # is not mounted at boot (containers, users' homes, another boot environment) and a snapshot of each. The root keeps the list
-# that ZED writes for the booted system. Making them takes about six minutes without KVM.
-# disks: empty0=256M large0=4G
+# that ZED writes for the booted system. Making them takes about twelve minutes without KVM.
+# disks: empty0=256M large0=8G
 # systems: debian12-zfs2.3
-# memory: 2048
+# memory: 3072
 # on-demand: bench
 
 make_pool empty $id-empty0-part1
 small_root empty
 zpool export empty
 
-# 5 000 runs of `zfs create` would take a quarter of an hour without KVM. This makes the same ioctl (ZFS_IOC_CREATE,
+# 10 000 runs of `zfs create` would take half an hour without KVM. This makes the same ioctl (ZFS_IOC_CREATE,
 # include/sys/fs/zfs.h), from many processes at once, so that they share transaction groups.
 # Standard input: a line for each, NAME PROPERTY=VALUE...; a value is a number or a string.
 cat >/run/create <<'PERL'
@@ -57,12 +57,12 @@ zfs create -o mountpoint=/home -o canmount=off large/home
 zfs create -o mountpoint=none large/vm
 zfs create -o mountpoint=/ -o canmount=noauto large/ROOT/other
 {
-    for n in {0001..2500}; do echo "large/docker/$n"; done
-    for n in {0001..1900}; do echo "large/home/user$n canmount=2"; done
+    for n in {0001..5020}; do echo "large/docker/$n"; done
+    for n in {0001..3900}; do echo "large/home/user$n canmount=2"; done
     for n in {001..100}; do echo "large/ROOT/other/part$n mountpoint=/srv/part$n"; done
     for n in {01..20}; do echo "large/vm/host$n"; done
 } >/run/first
-for host in {01..20}; do for n in {01..24}; do echo "large/vm/host$host/disk$n"; done; done >/run/second
+for host in {01..20}; do for n in {01..48}; do echo "large/vm/host$host/disk$n"; done; done >/run/second
 perl /run/create </run/first
 perl /run/create </run/second
 echo "created in $((SECONDS - before)) s"
@@ -77,7 +77,7 @@ mkdir -p /mnt/etc/zfs/zfs-list.cache
     sed -n -e 's|^\(large/docker/.*\)|\1\tlegacy\ton|p' -e 's|^large/\(home/[^ ]*\).*|large/\1\t/\1\tnoauto|p' \
         -e 's|^\(large/ROOT/[^ ]*\) mountpoint=\(.*\)|\1\t\2\ton|p' -e 's|^\(large/vm.*\)|\1\tnone\ton|p' /run/first /run/second
 } >/mnt/etc/zfs/zfs-list.cache/large
-[ "$(wc -l </mnt/etc/zfs/zfs-list.cache/large)" -gt 5000 ]
+[ "$(wc -l </mnt/etc/zfs/zfs-list.cache/large)" -gt 10000 ]
 zpool list large
 zpool export large
 echo "exported after $((SECONDS - before)) s"

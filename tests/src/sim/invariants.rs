@@ -21,7 +21,9 @@ const FORBIDDEN: [&str; 7] =
 
 /// What a run has broken, a line each; empty for a good one.
 pub fn broken(case: &Case, world: &World, end: Option<&End>) -> Vec<String> {
-    let events = world.events();
+    let mut events = world.events();
+    // What was shown of a watched call stands behind it.
+    events.sort_by_key(|event| event.at);
     let happened: BTreeSet<&str> = events.iter().filter_map(|event| event.text.strip_prefix("fault: ")).collect();
     let mut all = Vec::new();
     all.extend(ending(case, world, end, &happened));

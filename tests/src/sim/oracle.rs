@@ -1,6 +1,6 @@
 //! What a machine should boot, said in another way than the program says it: without time, without steps.
 
-use super::machine::{Device, Holds, Machine};
+use super::machine::{Device, Holds, Machine, ZfsVersion};
 use super::seed::{Asked, Policy, Wish};
 use super::zfs::pool::{ACTIVE, DESTROYED, Kind, Pool};
 use super::{Case, HOSTID};
@@ -25,7 +25,14 @@ pub fn outcomes(case: &Case) -> BTreeSet<Outcome> {
     let mut all = BTreeSet::new();
     let wishes = [Some(&case.asked.root), case.asked.fallback.as_ref()];
     let mut open = true;
-    for wish in wishes.into_iter().flatten().filter(|_| true) {
+    // A person types each line once, whichever pool asks for it; a question that nobody answers is the end.
+    let asks = |pool: &&Pool| pool.key_of("ROOT").is_some_and(|(_, key)| key.format == 3);
+    let answered = case.machine.person.iter().any(|typed| typed.line == "secret");
+    let asking = case.machine.pools.iter().filter(asks).count();
+    if case.asked.prompt && (asking > 1 || (asking == 1 && !answered)) {
+        all.insert(failure(&case.asked));
+    }
+    for wish in wishes.into_iter().flatten() {
         if !open {
             break;
         }
@@ -92,8 +99,10 @@ fn named(case: &Case, pool: &str, dataset: Option<&str>) -> (BTreeSet<String>, b
 fn auto(case: &Case) -> (BTreeSet<String>, bool) {
     let expected =
         |pool: &Pool| case.machine.image.pools.iter().position(|e| e.guid == pool.guid).unwrap_or(usize::MAX);
-    let mut usable: Vec<&Pool> =
-        case.machine.pools.iter().filter(|pool| pool.bootfs.is_some() && self::usable(case, pool, false)).collect();
+    // Before 2.1.12 nothing is known of a pool without its log until it is imported.
+    let seen = |pool: &Pool| case.machine.zfs > ZfsVersion::V2_1 || logs_there(case, pool);
+    let pools = case.machine.pools.iter().filter(|pool| pool.bootfs.is_some() && seen(pool));
+    let mut usable: Vec<&Pool> = pools.filter(|pool| self::usable(case, pool, false)).collect();
     usable.sort_by_key(|pool| (expected(pool), pool.name.clone()));
     let in_a_hurry =
         |pool: &&Pool| pool.devices().iter().any(|leaf| device(&case.machine, leaf.guid).is_none_or(|d| !prompt(d)));
@@ -104,6 +113,11 @@ fn auto(case: &Case) -> (BTreeSet<String>, bool) {
         .collect();
     let sure = !roots.is_empty() && roots.iter().all(Option::is_some);
     (roots.into_iter().flatten().collect(), sure)
+}
+
+fn logs_there(case: &Case, pool: &Pool) -> bool {
+    let mut leaves = pool.tops.iter().filter(|top| top.log).flat_map(|top| &top.leaves);
+    leaves.all(|leaf| device(&case.machine, leaf.guid).is_some_and(|device| in_time(device, &case.asked)))
 }
 
 fn device(machine: &Machine, guid: u64) -> Option<&Device> {

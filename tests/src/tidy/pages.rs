@@ -150,7 +150,8 @@ fn decisions_have_a_form() {
     assert!(names.len() >= 10, "{names:?}");
     let mut list = Vec::new();
     for (number, name) in names.iter().enumerate() {
-        if !name.starts_with(&format!("{:04}-", number + 1)) || !name.ends_with(".md") {
+        let title = name.strip_prefix(&format!("{:04}-", number + 1)).and_then(|rest| rest.strip_suffix(".md"));
+        if title.is_none_or(|title| !is_kebab(title)) {
             list.push(format!("docs/decisions/{name}: expected {:04}-title.md", number + 1));
         }
         let text = page(&format!("docs/decisions/{name}"));

@@ -37,10 +37,8 @@ fn table(page: &str) -> Vec<Room> {
     let names: Vec<String> = rows.iter().map(|cells| name(cells[0].trim_end_matches('`'))).collect();
     let room = |(index, cells): (usize, &Vec<&str>)| {
         let last = cells.last().unwrap();
-        let may_use = match last.contains("everything below") {
-            true => names[index + 1..].to_vec(),
-            false => quoted(last).iter().map(|path| name(path)).collect(),
-        };
+        let below = last.contains("everything below").then(|| names[index + 1..].to_vec());
+        let may_use = below.unwrap_or_else(|| quoted(last).iter().map(|path| name(path)).collect());
         Room { name: names[index].clone(), may_use }
     };
     rows.iter().enumerate().map(room).collect()
@@ -118,10 +116,10 @@ fn paths(text: &str) -> Vec<String> {
 fn room_of(rooms: &[Room], path: &str) -> String {
     let inside = path.trim_start_matches("init-rs/src/");
     let own = name(inside);
-    match rooms.iter().any(|room| room.name == own) {
-        true => own,
-        false => name(inside.split('/').next().unwrap_or_default()),
+    if rooms.iter().any(|room| room.name == own) {
+        return own;
     }
+    name(inside.split('/').next().unwrap_or_default())
 }
 
 fn upwards(rooms: &[Room], file: &Source) -> Vec<String> {

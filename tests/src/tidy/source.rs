@@ -100,16 +100,14 @@ fn blank_literals(text: &str) -> String {
     let mut out = bytes.to_vec();
     let mut at = 0;
     while at < bytes.len() {
-        let end = match literal(&text[at..], at > 0 && is_word_byte(bytes[at - 1])) {
-            Some(length) => at + length,
-            None => {
+        let Some(length) = literal(&text[at..], at > 0 && is_word_byte(bytes[at - 1])) else {
+            at += 1;
+            while !text.is_char_boundary(at) {
                 at += 1;
-                while !text.is_char_boundary(at) {
-                    at += 1;
-                }
-                continue;
             }
+            continue;
         };
+        let end = at + length;
         out[at..end].iter_mut().filter(|byte| **byte != b'\n').for_each(|byte| *byte = b' ');
         at = end;
     }

@@ -123,6 +123,27 @@ impl Scratch {
         Ok(Disk { path, format: "qcow2", ..shared.clone() })
     }
 
+    /// Each partition of a pool disk as a disk of its own, with serials `SERIALp1`, `SERIALp2`...
+    pub fn parts(&self, system: &System, serial: &str) -> Result<Vec<Disk>> {
+        let image = system.pool_disk(serial);
+        let mut head = vec![0; 1024 + 128 * 128];
+        File::open(&image)
+            .and_then(|file| file.read_exact_at(&mut head, 0))
+            .with_context(|| format!("reading {}", image.display()))?;
+        let parts: Vec<_> = partitions(&head).zip(1..).collect();
+        ensure!(!parts.is_empty(), "no partitions on {}", image.display());
+        let disk = |((offset, size), number): ((u64, u64), u32)| {
+            let serial = format!("{serial}p{number}");
+            let path = self.dir.path().join(format!("{serial}.img"));
+            let part = serde_json::json!({
+                "driver": "raw", "offset": offset, "size": size, "file": { "driver": "file", "filename": image },
+            });
+            kit::run(Command::new("qemu-img").args(["convert", "-O", "raw", &format!("json:{part}")]).arg(&path))?;
+            Ok(Disk { path, format: "raw", serial, bus: Bus::Virtio, read_only: false })
+        };
+        parts.into_iter().map(disk).collect()
+    }
+
     /// An empty disk.
     pub fn blank(&self, serial: &str, bytes: u64) -> Result<Disk> {
         let path = self.dir.path().join(format!("{serial}.img"));
@@ -167,16 +188,35 @@ fn label_offset(index: u64, size: u64) -> u64 {
 
 /// Start and size in bytes of partition 1 of a GPT disk with 512-byte sectors, from the disk's first bytes.
 pub(super) fn first_partition(head: &[u8]) -> Result<(u64, u64)> {
-    let entry = head.get(1024..1024 + 48).context("too short for a GPT entry")?;
+    partitions(head).next().context("no first partition")
+}
+
+/// Start and size of the partitions up to the first entry that is not used.
+fn partitions(head: &[u8]) -> impl Iterator<Item = (u64, u64)> {
     let number = |range: &[u8]| range.iter().rev().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
-    let [first, last] = [32..40, 40..48].map(|range| entry.get(range).map_or(0, number));
-    ensure!(first > 0 && last > first, "no first partition (sectors {first} to {last})");
-    Ok((first * 512, (last - first + 1) * 512))
+    let entries = head.get(1024..).unwrap_or_default().chunks_exact(128);
+    let sectors = entries.map(move |entry| [32..40, 40..48].map(|range| entry.get(range).map_or(0, number)));
+    sectors
+        .take_while(|[first, last]| *first > 0 && last > first)
+        .map(|[first, last]| (first * 512, (last - first + 1) * 512))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn partitions_up_to_the_first_unused_entry() {
+        let mut head = vec![0; 1024 + 3 * 128];
+        for (entry, first, last) in [(0, 2048u64, 4095u64), (1, 4096, 6143)] {
+            let at = 1024 + entry * 128;
+            head[at + 32..at + 40].copy_from_slice(&first.to_le_bytes());
+            head[at + 40..at + 48].copy_from_slice(&last.to_le_bytes());
+        }
+        assert_eq!(partitions(&head).collect::<Vec<_>>(), [(1 << 20, 1 << 20), (2 << 20, 1 << 20)]);
+        assert_eq!(first_partition(&head).unwrap(), (1 << 20, 1 << 20));
+        assert!(first_partition(&head[..1024]).is_err());
+    }
 
     #[test]
     fn labels_lie_at_both_ends() {

@@ -22,6 +22,15 @@ use crate::kit::{self, System};
 /// How many entries of a machine's words every machine has.
 const COMMON_WORDS: usize = 1;
 
+/// Where a machine begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Start {
+    /// With its kernel.
+    Cold,
+    /// At the prompt of another one's kept state, if it may.
+    Warm,
+}
+
 /// What a virtual machine is made of.
 #[derive(Debug, Clone)]
 pub struct Vm {
@@ -38,7 +47,7 @@ pub struct Vm {
     variables: Option<PathBuf>,
     second_console: bool,
     extra: Vec<String>,
-    warm: bool,
+    start: Start,
 }
 
 impl Vm {
@@ -59,7 +68,7 @@ impl Vm {
             variables: None,
             second_console: false,
             extra: Vec::new(),
-            warm: false,
+            start: Start::Cold,
         }
     }
 
@@ -195,21 +204,21 @@ impl Vm {
     /// (`vm/warm.rs`). For machines whose initramfs is ours.
     #[must_use]
     pub fn warm(mut self) -> Self {
-        self.warm = true;
+        self.start = Start::Warm;
         self
     }
 
     /// Lets it start from the beginning: for what happens before the prompt.
     #[must_use]
     pub fn cold(mut self) -> Self {
-        self.warm = false;
+        self.start = Start::Cold;
         self
     }
 
     /// Starts it.
     pub fn start(self) -> Result<Running> {
         let plain = !self.uefi && !self.reboots && !self.second_console && self.extra.is_empty();
-        if self.warm && plain && warm::fits(&self.words(), &self.disks) && warm::is_possible() {
+        if self.start == Start::Warm && plain && warm::fits(&self.words(), &self.disks) && warm::is_possible() {
             return self.start_warm();
         }
         self.launch(&[])

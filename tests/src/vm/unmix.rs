@@ -15,18 +15,21 @@ struct Piece {
     at: Range<usize>,
 }
 
+/// Whether a byte is of the kind that is wanted.
+type Wanted<'a> = &'a dyn Fn(u8) -> bool;
+
 /// How long the stamp `[   12.345678] ` is that `text` begins with (`print_time` in `kernel/printk/printk.c`).
 /// `Err` if it may become one with what is still to come.
 fn stamp(text: &str) -> Result<Option<usize>, ()> {
     let mut rest = text.bytes().enumerate().peekable();
-    let mut skip = |wanted: &dyn Fn(u8) -> bool, most: usize| {
+    let mut skip = |wanted: Wanted<'_>, most: usize| {
         let mut count = 0;
         while count < most && rest.next_if(|(_, byte)| wanted(*byte)).is_some() {
             count += 1;
         }
         (count, rest.peek().map(|(at, _)| *at))
     };
-    let steps: [(&dyn Fn(u8) -> bool, usize, usize); 6] = [
+    let steps: [(Wanted<'_>, usize, usize); 6] = [
         (&|b| b == b'[', 1, 1),
         (&|b| b == b' ', 0, 4),
         (&|b| b.is_ascii_digit(), 1, 10),
@@ -222,7 +225,7 @@ mod tests {
             "The shell is on /dev/tty1",
             "(shell) # cat /dev/vcs1",
         ];
-        let dump: String = rows.iter().map(|row| format!("{row:<80}")).collect();
+        let dump = rows.map(|row| format!("{row:<80}")).concat();
         assert_eq!(dump.chars().count(), 80 * rows.len());
         let seen = screen(&dump, 80);
         for part in [

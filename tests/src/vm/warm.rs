@@ -101,12 +101,11 @@ impl Vm {
         // Tests run as separate processes; the first one makes it, the others wait.
         let lock = File::create(dir.join(format!("{key}.lock"))).context("the lock of a kept state")?;
         lock.lock().context("the lock of a kept state")?;
-        match File::options().append(true).open(&kept.state) {
-            Ok(state) => state.set_modified(SystemTime::now()).context("the time of a kept state")?,
-            Err(_) => {
-                remove_unused(&dir);
-                self.keep(&kept).context("making the state that machines of this kind start from")?;
-            }
+        if let Ok(state) = File::options().append(true).open(&kept.state) {
+            state.set_modified(SystemTime::now()).context("the time of a kept state")?;
+        } else {
+            remove_unused(&dir);
+            self.keep(&kept).context("making the state that machines of this kind start from")?;
         }
         Ok(kept)
     }
@@ -195,6 +194,6 @@ mod tests {
         }
         assert!(fits("root=ZFS=tank/ROOT/be1 taproot.wait=2 ro", &[]));
         let disk = Disk { path: "x".into(), format: "raw", serial: "x".into(), bus: Bus::Usb, read_only: false };
-        assert!(!fits("", &[disk.clone()]) && fits("", &[disk.on(Bus::Virtio)]));
+        assert!(!fits("", std::slice::from_ref(&disk)) && fits("", &[disk.on(Bus::Virtio)]));
     }
 }

@@ -82,7 +82,7 @@ const WITHOUT_DEVICE: [&str; 45] = [
 ];
 const FAMILIES: [&str; 1] = ["nls_"];
 
-/// The parameters as finit_module(2) gets them. The kernel ends an insertion only when all probing of devices that goes on
+/// The parameters as `finit_module(2)` gets them. The kernel ends an insertion only when all probing of devices that goes on
 /// in the machine is over, be it another module's, unless it is told that the module probes in the background. A file system
 /// has nothing to probe, so it is told so; a driver keeps its own order of things.
 pub fn insertion(module: &Module, params: &str) -> String {

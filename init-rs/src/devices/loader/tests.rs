@@ -120,6 +120,47 @@ fn stuck_module_does_not_hold_up_shutdown() {
     drop(release);
 }
 
+/// The kernel ends an insertion only when everything that probes in the background is through; what needs the module need
+/// not wait for that.
+#[test]
+fn live_is_loaded_and_stuck_drivers_leave_threads_for_others() {
+    let sys = tempfile::tempdir().unwrap();
+    let (release, held) = mpsc::channel::<()>();
+    let held = Mutex::new(held);
+    let stuck: Vec<String> = (0..20).map(|n| format!("driver{n}")).collect();
+    let mut modules: Vec<Module> = stuck.iter().map(|name| module(name, When::Boot, &[], &[])).collect();
+    modules.push(module("libahci", When::Device, &[], &[]));
+    modules.push(module("ahci", When::Device, &["libahci"], &[]));
+    let insert = move |m: &Module, _: &str| {
+        if m.name != "ahci" {
+            let _ = held.lock().unwrap().recv();
+        }
+        Ok(())
+    };
+    let loader = Loader::with_loaded(table(modules), &[], &[], &[], insert, |_, _| ());
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let notes = Arc::clone(&told);
+    loader.tell(move |name, state, took| notes.lock().unwrap().push((name.to_owned(), state.clone(), took.is_some())));
+    loader.start_boot();
+    loader.request_name("ahci");
+    assert!(!loader.look_for_live(sys.path()));
+    std::fs::create_dir_all(sys.path().join("module/libahci")).unwrap();
+    std::fs::write(sys.path().join("module/libahci/initstate"), "live\n").unwrap();
+    let begun = Instant::now();
+    while loader.wait("ahci", Instant::now() + Duration::from_millis(10)).is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", loader.pending());
+        loader.look_for_live(sys.path());
+    }
+    assert!(loader.inserting() && !loader.settled());
+    let of = |name: &str| told.lock().unwrap().iter().filter(|t| t.0 == name).cloned().collect::<Vec<_>>();
+    let name = || "libahci".to_owned();
+    assert_eq!(of("libahci"), [(name(), known::Module::Starting, false), (name(), known::Module::Ready, true)]);
+    drop(release);
+    assert!(loader.wait_settled(soon()));
+    assert_eq!(of("libahci").len(), 2, "its late return is nothing new");
+    assert_eq!(loader.report().iter().filter(|m| m.name == "libahci").count(), 1);
+}
+
 #[test]
 fn failing_dependency_fails_and_failing_softdep_does_not() {
     let (loader, order) = noting(

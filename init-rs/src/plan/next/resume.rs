@@ -106,7 +106,7 @@ impl<'a> Moment<'a> {
     fn rest(self) -> Settled<()> {
         let until = self.facts.attempt.began.saturating_add(REST);
         let starting = self.hardware.modules.values().any(|module| *module == Module::Starting);
-        if (starting || !self.hardware.settled) && self.now < until {
+        if (starting || !self.hardware.settled || self.hardware.inserting) && self.now < until {
             return Err(Next::Wait(Wait::until("the drivers to come to rest before the image is resumed", until)));
         }
         Ok(())

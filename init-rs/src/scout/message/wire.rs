@@ -232,7 +232,9 @@ pub(super) fn put_device(w: &mut Writer, device: &Device) {
     w.text(&device.identity, TEXT_MAX);
     let links = device.links.get(..LINKS_MAX).unwrap_or(&device.links);
     w.count(links.len());
-    links.iter().for_each(|link| w.text(link, TEXT_MAX / 16));
+    for link in links {
+        w.text(link, TEXT_MAX / 16);
+    }
     w.option(device.left_out.as_deref(), |w, why| w.text(why, TEXT_MAX));
     w.duration(device.since);
     put_reading(w, &device.content);

@@ -259,7 +259,9 @@ pub(super) fn try_import(pools: &[Pool], host: &Host<'_>, call: &ZfsCall<'_>, co
     list.set("errata", Value::U64(0));
     list.set("timestamp", Value::U64(1_700_000_000));
     list.set("load_info", Value::List(info));
-    if root.0 >= DEGRADED
+    // Features that matter for writing only are noticed after this was read.
+    let known = root.0 >= DEGRADED || (root.1 == UNSUPPORTED && pool.can_read);
+    if known
         && let Some(bootfs) = pool.bootfs.as_ref().filter(|name| super::asks::exists(pool, name))
     {
         list.set("bootfs", Value::text(pool.full(bootfs)));
