@@ -175,7 +175,10 @@ fn roots_on_devices() {
     assert!(doc["boot"]["steps"].to_string().contains("wait up to 30 s for the root device /dev/sda1"), "{doc}");
     assert!(!doc["boot"]["steps"].to_string().contains("pool"), "{doc}");
     let doc = recorded.json("root=LABEL=root");
-    assert!(doc["boot"]["remarks"].to_string().contains("the type of the file system on LABEL=root is not known"), "{doc}");
+    assert!(
+        doc["boot"]["remarks"].to_string().contains("the type of the file system on LABEL=root is not known"),
+        "{doc}"
+    );
 }
 
 /// What follows a failure is part of the boot.

@@ -88,9 +88,7 @@ mod tests {
     use serde_json::json;
 
     fn record() -> Value {
-        let mount = |dataset: &str, target: &str, options: &str, why: &str| {
-            json!({"dataset": dataset, "target": target, "type": "zfs", "options": options, "why": why})
-        };
+        let mount = |dataset: &str, target: &str, options: &str, why: &str| json!({"dataset": dataset, "target": target, "type": "zfs", "options": options, "why": why});
         let options = |target: &str| format!("rw,atime,relatime,dev,exec,suid,nomand,mntpoint={target}");
         json!({
             "format": 1,

@@ -179,11 +179,7 @@ fn boot(request: &Request, facts: &mut Facts) -> Boot {
         failure_code: told.failure.map(|failure| failure.code.code()),
         root: told.root,
         mounts: told.mounts.into_iter().map(mount).collect(),
-        skipped: told
-            .skipped
-            .into_iter()
-            .map(|s| Skipped { dataset: s.dataset, why: s.why, more: s.more })
-            .collect(),
+        skipped: told.skipped.into_iter().map(|s| Skipped { dataset: s.dataset, why: s.why, more: s.more }).collect(),
         init: told.init,
         steps: told.steps.into_iter().map(|step| step.text).collect(),
         remarks,

@@ -139,7 +139,9 @@ impl Play<'_> {
             pool.bootfs.is_none() && (self.known.bootfs_unknown.contains(&pool.guid) || pool.unwritable.is_some())
         });
         if unknown {
-            self.remark(format!("the bootfs of pool {pool} is not known here; a boot reads it when the pool is imported"));
+            self.remark(format!(
+                "the bootfs of pool {pool} is not known here; a boot reads it when the pool is imported"
+            ));
             return false;
         }
         self.facts.attempt.bootfs = Some(known.and_then(|pool| pool.bootfs.clone()));

@@ -165,7 +165,7 @@ fn a_missing_log_needs_leave() {
     let refused = import(&world, ImportFlags::default(), &[]).unwrap_err();
     let missing = taproot_init::zfs::judge::missing_vdevs(refused.detail.unwrap().list("load_info").unwrap());
     assert_eq!((refused.error.errno, missing.len(), missing[0].log), (libc::ENXIO, 1, true));
-    import(&world, ImportFlags { missing_log: true, checkpoint: false }, &[]).unwrap();
+    import(&world, ImportFlags { missing_log: true, ..ImportFlags::default() }, &[]).unwrap();
     // Before 2.1.12 the pool could not even be opened without it.
     assert_eq!(tried(&without_log(ZfsVersion::V2_1)).1.missing_logs.len(), 1);
 }
