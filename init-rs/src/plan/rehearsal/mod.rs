@@ -239,7 +239,9 @@ impl<'k> Play<'k> {
         if self.waiting.as_ref() != Some(&wait.what) {
             self.waiting = Some(wait.what.clone());
             let text = match wait.until {
-                Some(until) => format!("wait up to {} s for {}", until.saturating_sub(self.now).as_secs_f32(), wait.what),
+                Some(until) => {
+                    format!("wait up to {} s for {}", until.saturating_sub(self.now).as_secs_f32(), wait.what)
+                }
                 None => format!("wait for {}, without end", wait.what),
             };
             self.note("wait", text);
