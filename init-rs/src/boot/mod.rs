@@ -244,7 +244,7 @@ impl<'a> Boot<'a> {
             Step::AskRoot { dataset } => self.ask_root(&dataset)?,
             Step::LoadKey { dataset, key } => self.load_key(&dataset, &key)?,
             Step::Snapshots(asked) => self.settle_snapshots(*asked)?,
-            Step::Check { node, fstype, program, args } => self.check(node, &fstype, program, args),
+            Step::Check { node, fstype, program, args } => self.check(node, &fstype, &program, args),
             Step::MountRoot(mount) => self.mount_root(*mount)?,
             Step::ReadFstab => self.read_fstab(),
             Step::AskDatasets { root } => self.ask_datasets(&root),
@@ -272,16 +272,16 @@ impl<'a> Boot<'a> {
                 .map_or("no deadline".to_owned(), |until| format!("{} s left", until.saturating_sub(now).as_secs()));
             let line = format!("waiting for {} ({left})", wait.what);
             if now.saturating_sub(since) < STATUS_EVERY {
-                self.log.info(line)
+                self.log.info(line);
             } else {
-                self.log.warn(line)
+                self.log.warn(line);
             }
             self.waiting = Some((since, now));
             return;
         }
         let ends = [wait.until, wait.again, Some(due), Some(now + POLL)];
         let end = ends.into_iter().flatten().filter(|end| *end > now).min().unwrap_or(now + POLL);
-        self.learn(end - now);
+        self.learn(end.saturating_sub(now));
     }
 
     /// The attempt is over.

@@ -1,6 +1,6 @@
 //! Hibernation: an image is resumed, or known not to be there, before any pool is imported.
 
-use super::{Code, Failure, Moment, Next, Settled, Step, Wait};
+use super::{Code, Failure, Moment, Next, Settled, Step, Wait, fail};
 use crate::devices::known::{Device, Module};
 use crate::devices::probe::Wanted;
 use crate::plan::resume::{Place, Seen, Verdict, first_look, imported_before, second_look, unreadable};
@@ -38,7 +38,7 @@ impl<'a> Moment<'a> {
                 let text = format!("{}; going on, because pools are imported read-only", refusal.problem);
                 Err(Next::Do(Step::ResumeSettled { text, warn: true, left: true }))
             }
-            Verdict::Stop(refusal) => self.fail(Failure::refused(Code::Resume, refusal)),
+            Verdict::Stop(refusal) => fail(Failure::refused(Code::Resume, refusal)),
         }
     }
 
