@@ -16,10 +16,11 @@ mod snapshots;
 mod start;
 
 use crate::cmdline::{OnFailure, Request};
+use crate::devices::known::{Device, Zfs};
 use crate::image::ImageConfig;
 use crate::plan::declared::declared;
 use crate::plan::failure::{Code, Failure};
-use crate::plan::next::facts::{Asked, Attempt, Facts, Note};
+use crate::plan::next::facts::{Asked, Attempt, Facts, Note, Watched};
 use crate::plan::next::{Moment, Next, Step, Wait, next};
 use crate::report::boot::BootReport;
 use crate::report::log::Log;
@@ -305,6 +306,19 @@ impl<'a> Boot<'a> {
         self.facts.resume.page = None;
         self.facts.resume.tried = None;
         self.facts.imported = None;
+        self.forget_verdicts(now);
+    }
+
+    /// Another system may have let go of a pool meanwhile, which changes its labels without any event.
+    fn forget_verdicts(&mut self, now: Duration) {
+        for watched in self.facts.disks.watched.values_mut() {
+            *watched = Watched { since: now, opened: None };
+        }
+        let member = |device: &&Device| device.content().is_some_and(|content| content.zfs != Zfs::Nothing);
+        let members = self.scout.hardware.devices.values().filter(member).map(|device| device.name.clone());
+        for name in members.collect::<Vec<_>>() {
+            self.scout.reread(&name);
+        }
     }
 
     /// Tells of something that does not stop the boot.
