@@ -76,7 +76,11 @@ fn costs_nothing(name: &str, system: &System, cmdline: &str, with: fn(Vm, &Scrat
             return;
         }
     }
-    assert_eq!(seen.len(), 0, "{name}: the boot was to take at most {MORE} s more, its hand-over {GAP} s more: {seen:?}");
+    assert_eq!(
+        seen.len(),
+        0,
+        "{name}: the boot was to take at most {MORE} s more, its hand-over {GAP} s more: {seen:?}"
+    );
 }
 
 fn swap_behind_a_silent_disk(vm: Vm, scratch: &Scratch) -> Vm {

@@ -59,9 +59,7 @@ impl Moment<'_> {
         match found.map(|device| (device, &device.content)) {
             Some((device, Reading::Done(_) | Reading::Never)) => Ok(device),
             Some((device, Reading::Failed(why))) => fail(Self::no_filesystem(spec, device, why)),
-            Some((device, Reading::Waiting)) if over => {
-                fail(Self::no_filesystem(spec, device, "it does not answer"))
-            }
+            Some((device, Reading::Waiting)) if over => fail(Self::no_filesystem(spec, device, "it does not answer")),
             None if over => fail(self.no_device(spec)),
             _ => Err(Next::Wait(Wait { what: format!("the root device {spec}"), until, again: None })),
         }
