@@ -159,9 +159,41 @@ fn other_lines_lead_elsewhere() {
     assert!(doc["boot"]["remarks"].to_string().contains("the record does not hold tank/ROOT/c"), "{doc}");
     let doc = recorded.json("zfs=gone/a");
     assert!(doc["boot"]["failure"].as_str().unwrap().contains("asks for pool gone, which was not found"));
-    let doc = recorded.json("root=/dev/sda1");
-    assert!(doc["boot"]["failure"].as_str().unwrap().contains("names no ZFS dataset"));
-    assert_eq!(doc["problems"][0]["word"], "root=/dev/sda1");
+    assert_eq!(doc["boot"]["failure_code"], "no-pool");
+    // A boot waits for it first.
+    assert!(doc["boot"]["steps"].to_string().contains("wait up to 30 s for a pool to boot from"), "{doc}");
+}
+
+/// Devices are not in the record; what is asked for is taken to be there.
+#[test]
+fn roots_on_devices() {
+    let recorded = Recorded::new();
+    let doc = recorded.json("root=/dev/sda1 ro rootfstype=ext4 rootflags=noatime");
+    assert_eq!(doc["boot"]["root"], "/dev/sda1");
+    assert!(doc["boot"]["choice"].is_null() && doc["boot"]["failure"].is_null(), "{doc}");
+    assert_eq!(doc["boot"]["mounts"][0]["type"], "ext4");
+    assert!(doc["boot"]["steps"].to_string().contains("wait up to 30 s for the root device /dev/sda1"), "{doc}");
+    assert!(!doc["boot"]["steps"].to_string().contains("pool"), "{doc}");
+    let doc = recorded.json("root=LABEL=root");
+    assert!(
+        doc["boot"]["remarks"].to_string().contains("the type of the file system on LABEL=root is not known"),
+        "{doc}"
+    );
+}
+
+/// What follows a failure is part of the boot.
+#[test]
+fn fallback_roots() {
+    let recorded = Recorded::new();
+    let doc = recorded.json("zfs=gone/a taproot.fallback=also/gone,tank/ROOT/b");
+    assert_eq!(doc["boot"]["root"], "tank/ROOT/b");
+    assert!(doc["boot"]["failure"].is_null(), "{doc}");
+    for root in ["also/gone", "tank/ROOT/b"] {
+        let text = format!("the fallback root {root} is tried then");
+        assert!(doc["boot"]["remarks"].to_string().contains(&text), "{doc}");
+    }
+    let doc = recorded.json("zfs=gone/a panic=5");
+    assert!(doc["boot"]["steps"].to_string().contains("after 5 s (panic=5)"), "{doc}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Test kit driver: the kit's systems and images, virtual machines, what their guests report.
 
 pub mod account;
+pub mod agreement;
 pub mod hibernation;
 pub mod image;
 pub mod kit;

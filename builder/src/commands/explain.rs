@@ -37,7 +37,7 @@ fn make(args: &ExplainArgs) -> Result<Explanation> {
             from = format!("{} and {from}", path.display());
         }
         if let Some(facts) = &mut facts {
-            facts.expected = image.pools;
+            facts.known.expected = image.pools;
         }
     }
     Ok(explain(&line, &from, facts.as_mut()))

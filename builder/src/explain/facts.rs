@@ -4,43 +4,43 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
+use taproot_init::devices::known::{Hardware, Reading};
 use taproot_init::image::ExpectedPool;
+use taproot_init::plan::candidates::NOT_OPENED;
 use taproot_init::plan::facts::{CanMount, Dataset, Health, Kind, Mountpoint, PoolFact};
 use taproot_init::plan::fstab::{self, FstabEntry};
+use taproot_init::plan::rehearsal::{Known, KnownRoot};
 use taproot_init::plan::{from_zfs, names};
-use taproot_init::plan::candidates::NOT_OPENED;
 use taproot_init::pools::Pools;
 use taproot_init::report::log::Log;
 use taproot_init::report::phases::Phases;
+use taproot_init::scout::Scout;
 use taproot_init::sys::System;
 use taproot_init::sys::linux::Linux;
 use taproot_init::zfs::ioctl::Zfs;
 
-/// What is known.
+/// How long the devices of the running system may take to be read.
+const DEVICES_PATIENCE: Duration = Duration::from_secs(3);
+
+/// What is known, and where from.
 #[derive(Debug, Default)]
 pub struct Facts {
     /// Where from.
     pub source: String,
     /// Words of the recorded boot.
     pub words: Option<String>,
-    /// Pools.
-    pub pools: Vec<PoolFact>,
-    /// Pools that the image was packed for.
-    pub expected: Vec<ExpectedPool>,
-    /// Datasets.
-    pub datasets: Vec<Dataset>,
-    /// The root whose fstab is known; of a record, the root that was booted.
+    /// What a boot is rehearsed with.
+    pub known: Known,
+    /// Of a record, the root that was booted.
     pub root: Option<String>,
-    /// That root's fstab.
-    pub fstab: Option<Vec<FstabEntry>>,
     /// What is to be said about the facts themselves.
     pub remarks: Vec<String>,
-    /// Guids of pools that the recorded boot did not open: their bootfs is not known.
-    pub(super) not_opened: BTreeSet<u64>,
-    /// The running kernel, where it can be asked for more; and the pools already asked for.
-    pub(super) system: Option<(Linux, BTreeSet<String>)>,
+    /// The running system, where it can be asked for more; and the pools already asked for.
+    pub(super) system: Option<(Arc<Linux>, BTreeSet<String>)>,
 }
 
 /// `boot.json`, as far as it is read. Fields are added to it over time, so what is missing has a default.
@@ -52,6 +52,9 @@ struct Document {
     zfs: Option<String>,
     request: Option<RequestRecord>,
     root: Option<String>,
+    init: Option<String>,
+    #[serde(default)]
+    mounts: Vec<MountRecord>,
     #[serde(default)]
     pools: Vec<PoolRecord>,
     #[serde(default)]
@@ -67,6 +70,12 @@ struct Document {
 #[derive(Debug, Deserialize)]
 struct RequestRecord {
     words: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct MountRecord {
+    #[serde(rename = "type")]
+    fstype: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -136,7 +145,7 @@ impl Facts {
         if doc.format != 1 {
             bail!("{name}: format {} is not known here (expected 1); use the taproot of that boot", doc.format);
         }
-        let zfs = doc.zfs.map(|v| format!(", OpenZFS {v}")).unwrap_or_default();
+        let zfs = doc.zfs.as_ref().map(|v| format!(", OpenZFS {v}")).unwrap_or_default();
         let (mut remarks, mut not_opened) = (Vec::new(), BTreeSet::new());
         if doc.datasets_left_out > 0 {
             remarks.push(format!("{} datasets were left out of the record", doc.datasets_left_out));
@@ -158,61 +167,104 @@ impl Facts {
             options: l.options,
             line: l.line,
         });
-        let lines: Vec<_> = lines.collect();
+        let fstype = doc.mounts.into_iter().next().and_then(|mount| mount.fstype);
+        let root = KnownRoot { fstab: Some(lines.collect()), init: doc.init, fstype };
+        let known = Known {
+            zfs: doc.zfs.unwrap_or_default(),
+            pools,
+            expected: doc.expected.into_iter().map(expected).collect::<Result<_>>().with_context(|| name.to_owned())?,
+            bootfs_unknown: not_opened,
+            datasets: doc.datasets.into_iter().map(dataset).collect(),
+            roots: doc.root.iter().map(|name| (name.clone(), root.clone())).collect(),
+            ..Known::default()
+        };
         Ok(Self {
             source: format!("{name} (taproot-init {}{zfs})", doc.version),
             words: doc.request.map(|r| r.words.join(" ")),
-            pools,
-            expected: doc.expected.into_iter().map(expected).collect::<Result<_>>().with_context(|| name.to_owned())?,
-            datasets: doc.datasets.into_iter().map(dataset).collect(),
-            fstab: doc.root.is_some().then_some(lines),
+            known,
             root: doc.root,
             remarks,
-            not_opened,
             system: None,
         })
     }
 
     /// What the running system's zfs module knows; needs no privileges where /dev/zfs is open to all, as it is by default.
     pub fn of_system() -> Result<Self> {
-        let system = Linux::new();
-        Zfs::new(&system).imported_pools().context(
+        let linux = Arc::new(Linux::new());
+        Zfs::new(linux.as_ref()).imported_pools().context(
             "the running system: asking /dev/zfs for its pools; expected a loaded zfs module and read-write access to it",
         )?;
-        let clock: Arc<dyn System> = Arc::new(Linux::new());
-        let pools = Pools::new(&system, &Log::new(Arc::clone(&clock)), &Phases::new(clock)).imported();
+        let system: Arc<dyn System> = linux.clone();
+        let pools = Pools::new(linux.as_ref(), &Log::new(Arc::clone(&system)), &Phases::new(system)).imported();
         Ok(Self {
             source: "the running system".to_owned(),
-            pools,
+            known: Known { pools, complete: true, ..Known::default() },
             remarks: vec!["only imported pools are known here; a boot looks at every disk".to_owned()],
-            system: Some((system, BTreeSet::new())),
+            system: Some((linux, BTreeSet::new())),
             ..Self::default()
         })
     }
 
-    /// Asks the running system for the datasets of the root's pool and the root's fstab; a record stays as it is.
-    pub(super) fn complete(&mut self, root: &str) {
-        let Some((system, asked)) = &mut self.system else { return };
-        let pool = names::pool_of(root);
-        if !asked.insert(pool.to_owned()) {
-            return;
+    /// Asks the running system for the datasets of a root's pool and for that root's fstab; whether there was anything to
+    /// ask. A record stays as it is.
+    pub(super) fn complete(&mut self, root: &str) -> bool {
+        let Some((system, asked)) = &mut self.system else { return false };
+        if !asked.insert(root.to_owned()) {
+            return false;
         }
-        match Zfs::new(system).datasets(pool) {
-            // relatime is on by default since OpenZFS 2.2, which is what is current.
-            Ok(all) => self.datasets.extend(all.iter().map(|o| from_zfs::dataset(o, true))),
-            Err(e) => self.remarks.push(e.to_string()),
+        let pool = names::pool_of(root);
+        if asked.insert(pool.to_owned()) || !self.known.datasets.iter().any(|d| names::is_within(&d.name, pool)) {
+            match Zfs::new(system.as_ref()).datasets(pool) {
+                // relatime is on by default since OpenZFS 2.2, which is what is current.
+                Ok(all) => self.known.datasets.extend(all.iter().map(|o| from_zfs::dataset(o, true))),
+                Err(e) => self.remarks.push(e.to_string()),
+            }
         }
         let mounted = fs::read("/proc/self/mounts").unwrap_or_default();
         let at = fstab::parse(&mounted).into_iter().find(|m| m.fstype == "zfs" && m.source == root).map(|m| m.target);
         let text = at.and_then(|at| fs::read(PathBuf::from(at).join("etc/fstab")).ok());
-        self.fstab = text.map(|text| fstab::parse(&text));
-        self.root = Some(root.to_owned());
+        let known = KnownRoot { fstab: text.map(|text| fstab::parse(&text)), ..KnownRoot::default() };
+        self.known.roots.insert(root.to_owned(), known);
+        true
+    }
+
+    /// Looks at the block devices of the running system, as far as they may be read.
+    pub(super) fn look_at_devices(&mut self) {
+        let Some((system, _)) = &self.system else { return };
+        if self.known.hardware.is_some() || !is_root() {
+            return;
+        }
+        let log = Log::new(system.clone());
+        let mut scout = Scout::start(system.as_ref(), false, &log);
+        let end = system.now() + DEVICES_PATIENCE;
+        while system.now() < end {
+            scout.hear(Duration::from_millis(50));
+            let Hardware { devices, settled, .. } = &scout.hardware;
+            if *settled && devices.values().all(|device| device.content != Reading::Waiting) {
+                break;
+            }
+        }
+        let mut hardware = scout.hardware.clone();
+        scout.stop();
+        // A rehearsal begins at 0, with everything that is there.
+        (hardware.settled, hardware.last_change) = (true, Duration::ZERO);
+        for device in hardware.devices.values_mut() {
+            device.since = Duration::ZERO;
+        }
+        if !hardware.devices.is_empty() {
+            self.known.hardware = Some(hardware);
+        }
     }
 
     /// Whether these are of a recorded boot.
     pub(super) fn is_record(&self) -> bool {
         self.system.is_none()
     }
+}
+
+/// Whether disks may be read.
+fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
 
 /// Whether the running system can be asked.
@@ -331,6 +383,7 @@ mod tests {
             request: Some(taproot_init::cmdline::parse(b"root=\"ZFS=tank/a b\" ro -- single")),
             pools: pools.clone(),
             root: Some("tank/ROOT/a".into()),
+            init: Some("/sbin/init".into()),
             expected: vec![ExpectedPool { name: "tank".into(), guid: 9, vdevs: vec!["/dev/a b".into()] }],
             datasets: vec![odd, legacy, none, Dataset::with_defaults("tank/d")],
             fstab: fstab::parse(b"# c\ntank/b /b\\040c zfs noauto,nofail 0 0\n"),
@@ -339,10 +392,12 @@ mod tests {
         let facts = Facts::from_json(&report.to_json(), "boot.json").unwrap();
         assert_eq!(facts.source, "boot.json (taproot-init 1, OpenZFS 2.3)");
         assert_eq!(facts.words.as_deref(), Some("root=\"ZFS=tank/a b\" ro"));
-        assert_eq!(facts.pools, pools);
-        assert_eq!(facts.expected, report.expected);
-        assert_eq!(facts.datasets, report.datasets);
-        assert_eq!((facts.root, facts.fstab), (report.root, Some(report.fstab)));
+        assert_eq!(facts.known.pools, pools);
+        assert_eq!(facts.known.expected, report.expected);
+        assert_eq!(facts.known.datasets, report.datasets);
+        let root = facts.known.roots.get("tank/ROOT/a").unwrap();
+        assert_eq!((root.fstab.as_ref(), root.init.as_deref()), (Some(&report.fstab), Some("/sbin/init")));
+        assert_eq!(facts.root, report.root);
         assert!(facts.remarks.is_empty());
     }
 
@@ -351,8 +406,8 @@ mod tests {
         let problem = Some(NOT_OPENED.to_owned());
         let pools = vec![PoolFact { health: Health::Unavailable, problem, ..PoolFact::named("other", 5) }];
         let facts = Facts::from_json(&BootReport { pools, ..BootReport::default() }.to_json(), "f").unwrap();
-        assert_eq!(facts.pools, [PoolFact::named("other", 5)]);
-        assert!(facts.remarks[0].contains("did not open pool other") && facts.not_opened.contains(&5));
+        assert_eq!(facts.known.pools, [PoolFact::named("other", 5)]);
+        assert!(facts.remarks[0].contains("did not open pool other") && facts.known.bootfs_unknown.contains(&5));
     }
 
     #[test]

@@ -55,7 +55,9 @@ fn boot_text(boot: &Boot, out: &mut String) {
         choice.extend(chosen.better.iter().map(|better| ("waits for", better.clone())));
     }
     choice.extend(boot.root.iter().map(|root| ("root", root.clone())));
-    choice.extend(boot.failure.iter().map(|why| ("cannot boot", why.clone())));
+    let code = boot.failure_code.unwrap_or_default();
+    choice.extend(boot.failure.iter().map(|why| ("cannot boot", format!("{why} ({code})"))));
+    choice.extend(boot.init.iter().map(|init| ("init", init.clone())));
     section(out, "Choice", &choice);
     if !boot.mounts.is_empty() {
         let mounts: Vec<(&str, String)> = boot
@@ -76,6 +78,8 @@ fn boot_text(boot: &Boot, out: &mut String) {
             .collect();
         section(out, "Not mounted", &skipped);
     }
+    let steps: Vec<_> = boot.steps.iter().map(|step| ("", step.clone())).collect();
+    section(out, "Steps, in this order", &steps);
     if !boot.remarks.is_empty() {
         let remarks: Vec<_> = boot.remarks.iter().map(|r| ("", r.clone())).collect();
         section(out, "Remarks", &remarks);

@@ -171,7 +171,7 @@ impl Boot<'_> {
         let _ = self.system.unmount(&self.new_root, true);
         match self.with_pools(|pools| pools.export(pool)) {
             Ok(()) => {
-                self.log.info(format!("exported pool {pool}: it is not the one to boot from, or not in this way"))
+                self.log.info(format!("exported pool {pool}: it is not the one to boot from, or not in this way"));
             }
             Err(e) => self.trouble(format!("pool {pool} stays imported: {e}")),
         }

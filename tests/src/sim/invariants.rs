@@ -199,6 +199,9 @@ fn handed_over(case: &Case, world: &World, after: &Machine, root: &str, whole: b
             if !text.contains(root) && !text.contains(spelled) {
                 all.push(format!("boot.json does not name the root {root}"));
             }
+            if whole {
+                all.extend(crate::agreement::disagreements(&report));
+            }
         }
         Some(Err(e)) => all.push(format!("boot.json is no JSON: {e}")),
         None if whole => all.push("there is no boot.json".to_owned()),

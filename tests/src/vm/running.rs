@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -17,7 +17,7 @@ use super::memory;
 use super::qmp::Qmp;
 use super::report::Report;
 use super::stream::Stream;
-use crate::{scenario, words};
+use crate::{agreement, scenario, words};
 
 /// The QEMU process; killed when dropped.
 #[derive(Debug)]
@@ -139,13 +139,17 @@ impl Running {
         self.console.send(key)
     }
 
-    /// Waits for the next report of the guest. Fails at once when the kernel panics.
+    /// Waits for the next report of the guest. Fails at once when the kernel panics, and when `taproot explain` would say another
+    /// thing of this boot than it did.
     pub fn report(&self, seconds: u64) -> Result<Report> {
         self.wait_report("@@REPORT-BEGIN", seconds)?;
         let begin = self.report.cursor();
         self.wait_report("@@REPORT-END", seconds)?;
         let text = self.report.text();
-        Report::parse(text.get(begin..self.report.cursor()).unwrap_or_default())
+        let report = Report::parse(text.get(begin..self.report.cursor()).unwrap_or_default())?;
+        let wrong = report.json.as_ref().map(agreement::disagreements).unwrap_or_default();
+        ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+        Ok(report)
     }
 
     /// Waits for a text on the report line, with an eye on the console.

@@ -158,8 +158,9 @@ impl Moment<'_> {
         }
         Ok(())
     }
+}
 
-    fn fail<T>(self, failure: Failure) -> Settled<T> {
-        Err(Next::Fail(failure))
-    }
+/// The attempt is over.
+fn fail<T>(failure: Failure) -> Settled<T> {
+    Err(Next::Fail(failure))
 }

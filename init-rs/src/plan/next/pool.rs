@@ -2,7 +2,7 @@
 //! opened, what is not is waited for.
 
 use super::facts::{Found, Watched, ZfsModule};
-use super::{Candidate, Code, Failure, Moment, Next, Root, Settled, Step, Wait, ZFS_LIMIT};
+use super::{Candidate, Code, Failure, Moment, Next, Root, Settled, Step, Wait, ZFS_LIMIT, fail};
 use crate::cmdline::{Decided, Selector};
 use crate::devices::known::Reading;
 use crate::plan::candidates::{self, awaited, device_lines, lines, missing_drivers};
@@ -58,7 +58,7 @@ impl<'a> Moment<'a> {
         }
         match self.module("zfs", self.facts.attempt.began, ZFS_LIMIT)? {
             Ok(()) => Err(Next::Do(Step::AskZfs)),
-            Err(why) => self.fail(Failure::module(&why, &self.facts.kernel.release)),
+            Err(why) => fail(Failure::module(&why, &self.facts.kernel.release)),
         }
     }
 
@@ -95,7 +95,7 @@ impl<'a> Moment<'a> {
             None => match &self.facts.attempt.bootfs {
                 None => return Err(Next::Do(Step::AskBootfs { pool: pool.clone() })),
                 Some(Some(name)) => name.clone(),
-                Some(None) => return self.fail(no_bootfs(pool)),
+                Some(None) => return fail(no_bootfs(pool)),
             },
         };
         let dataset = name.split_once('@').map_or(name.as_str(), |(dataset, _)| dataset).to_owned();

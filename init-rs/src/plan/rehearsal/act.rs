@@ -68,9 +68,7 @@ impl Play<'_> {
             Step::PlanMounts { root } => self.plan_mounts(&root),
             Step::Remount { how, .. } => {
                 self.facts.attempt.remounted = true;
-                if self.known_root().fstab.is_some() {
-                    self.remark(format!("the root is remounted ({}): {}", how.options.data, how.why));
-                }
+                self.remark(format!("the root is remounted ({}): {}", how.options.data, how.why));
             }
             Step::Mount(mount) => self.done(mount.step),
             Step::PassOver { step, why } => {
@@ -141,7 +139,9 @@ impl Play<'_> {
             pool.bootfs.is_none() && (self.known.bootfs_unknown.contains(&pool.guid) || pool.unwritable.is_some())
         });
         if unknown {
-            self.remark(format!("the bootfs of pool {pool} is not known here; a boot reads it when the pool is imported"));
+            self.remark(format!(
+                "the bootfs of pool {pool} is not known here; a boot reads it when the pool is imported"
+            ));
             return false;
         }
         self.facts.attempt.bootfs = Some(known.and_then(|pool| pool.bootfs.clone()));
@@ -247,6 +247,8 @@ impl Play<'_> {
         if self.known_root().fstab.is_none() {
             let name = root.name();
             self.remark(format!("the fstab of {name} is not known here, so nothing is planned from it"));
+            // It may have a line for /.
+            plan.remount_root = None;
         }
         for step in plan.steps.iter().filter(|step| step.foreign.as_ref().is_some_and(|f| f.device)) {
             let fstype = step.foreign.as_ref().map(|f| f.fstype.clone()).unwrap_or_default();

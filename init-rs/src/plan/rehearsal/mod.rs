@@ -222,16 +222,12 @@ impl<'k> Play<'k> {
             return true;
         }
         self.note_wait(wait);
-        match self.end_of(wait) {
-            Some(end) => {
-                self.now = end;
-                true
-            }
-            None => {
-                self.remark(format!("it would wait for {}, for ever", wait.what));
-                self.end(End::NotKnown)
-            }
-        }
+        let Some(end) = self.end_of(wait) else {
+            self.remark(format!("it would wait for {}, for ever", wait.what));
+            return self.end(End::NotKnown);
+        };
+        self.now = end;
+        true
     }
 
     /// Notes what is waited for, once for each row of waits for the same.
@@ -239,7 +235,9 @@ impl<'k> Play<'k> {
         if self.waiting.as_ref() != Some(&wait.what) {
             self.waiting = Some(wait.what.clone());
             let text = match wait.until {
-                Some(until) => format!("wait up to {} s for {}", until.saturating_sub(self.now).as_secs_f32(), wait.what),
+                Some(until) => {
+                    format!("wait up to {} s for {}", until.saturating_sub(self.now).as_secs_f32(), wait.what)
+                }
                 None => format!("wait for {}, without end", wait.what),
             };
             self.note("wait", text);

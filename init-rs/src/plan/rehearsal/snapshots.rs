@@ -61,7 +61,8 @@ impl Play<'_> {
         }
         let words = &self.request.snapshots;
         let rollback = Some(&words.rollback).filter(|word| word.value).map(|word| &word.why);
-        let idle: Vec<String> = rollback.into_iter().chain(words.clone.as_ref().map(|word| &word.why)).cloned().collect();
+        let idle: Vec<String> =
+            rollback.into_iter().chain(words.clone.as_ref().map(|word| &word.why)).cloned().collect();
         for word in idle {
             self.remark(format!("{word} has no effect: no snapshot is named behind the root (...@SNAPSHOT)"));
         }

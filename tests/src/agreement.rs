@@ -1,0 +1,141 @@
+//! What `taproot explain` says of a recorded boot must be what that boot did.
+
+use crate::show::{entries, text};
+use serde_json::Value;
+use taproot::explain::facts::Facts;
+use taproot_init::cmdline::parse;
+use taproot_init::plan::mounts::MountStep;
+use taproot_init::plan::rehearsal::{Rehearsal, rehearse};
+
+/// A mount: dataset or source, target, type, options and why.
+type Mount = [String; 5];
+
+/// What a `boot.json` and its rehearsal do not agree on, a line each.
+///
+/// Nothing is compared of boots that depend on what no record holds: those that a person led elsewhere, or that failed before
+/// they succeeded; and not the mounts of a root that stands for a snapshot, or of a pool of which not all is recorded.
+pub fn disagreements(record: &Value) -> Vec<String> {
+    if !(is_complete(record) && as_asked(record)) {
+        return Vec::new();
+    }
+    let facts = match Facts::from_json(&record.to_string(), "boot.json") {
+        Ok(facts) => facts,
+        Err(e) => return vec![format!("the record cannot be read: {e:#}")],
+    };
+    let words = facts.words.clone().unwrap_or_default();
+    let told = rehearse(&parse(words.as_bytes()), &facts.known);
+    let mut all = Vec::new();
+    let mut compare = |what: &str, did: &str, says: &str| {
+        if did != says {
+            all.push(format!("explain disagrees with the boot: {what} {says}, but it was {did}"));
+        }
+    };
+    let guid = |choice: &taproot_init::plan::select::Choice| choice.guid.to_string();
+    compare("pool", text(record, "/choice/guid"), told.choice.as_ref().map(guid).as_deref().unwrap_or("?"));
+    if !told.snapshots {
+        compare("root", text(record, "/root"), told.root.as_deref().unwrap_or("?"));
+        compare_mounts(record, &told, &mut compare);
+    }
+    // Another tool's initramfs finds it by itself.
+    if record.get("init").is_some_and(Value::is_string) {
+        compare("init", text(record, "/init"), told.init.as_deref().unwrap_or("?"));
+    }
+    if !all.is_empty() {
+        all.push(format!("what it would do: {:?}; failure: {:?}", told.steps, told.failure));
+    }
+    all
+}
+
+/// Whether it is of a boot that came to a root at the first attempt.
+fn is_complete(record: &Value) -> bool {
+    record.get("failure").is_none_or(Value::is_null) && record.get("root").is_some_and(Value::is_string)
+}
+
+/// Whether the root is the one that the words ask for.
+fn as_asked(record: &Value) -> bool {
+    let asked = format!("root, selected by {}", text(record, "/request/root"));
+    text(record, "/mounts/0/why").starts_with(&asked)
+}
+
+fn compare_mounts(record: &Value, told: &Rehearsal, compare: &mut impl FnMut(&str, &str, &str)) {
+    if record.get("datasets_left_out").is_some_and(|left_out| *left_out != 0) {
+        return;
+    }
+    let mut did: Vec<Mount> = entries(record, "mounts").map(recorded).collect();
+    let mut says: Vec<Mount> = told.mounts.iter().map(rehearsed).collect();
+    // Links in the root can change the order (`/lib/modules` lies below `/usr` where `/lib` is a link into it), and no record
+    // holds them; but then the order is another one than that of the paths.
+    let parts = |mount: &Mount| mount[1].split('/').map(str::to_owned).collect::<Vec<_>>();
+    if !did.is_sorted_by_key(parts) {
+        did.sort();
+        says.sort();
+    }
+    compare("mounts", &format!("{did:#?}"), &format!("{says:#?}"));
+}
+
+fn recorded(mount: &Value) -> Mount {
+    ["/dataset", "/target", "/type", "/options", "/why"].map(|field| text(mount, field).to_owned())
+}
+
+fn rehearsed(step: &MountStep) -> Mount {
+    let fstype = step.foreign.as_ref().map_or("zfs", |foreign| foreign.fstype.as_str());
+    [&step.dataset, &step.target, fstype, &step.options.data, &step.why].map(|text: &str| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn record() -> Value {
+        let mount = |dataset: &str, target: &str, options: &str, why: &str| json!({"dataset": dataset, "target": target, "type": "zfs", "options": options, "why": why});
+        let options = |target: &str| format!("rw,atime,relatime,dev,exec,suid,nomand,mntpoint={target}");
+        json!({
+            "format": 1,
+            "request": {"words": ["root=zfs:AUTO"], "root": "root=zfs:AUTO"},
+            "pools": [{"name": "tank", "guid": "7", "bootfs": "tank/r", "health": "online"}],
+            "choice": {"pool": "tank", "guid": "7"},
+            "root": "tank/r",
+            "init": "/sbin/init",
+            "datasets": [
+                {"name": "tank", "canmount": "off"},
+                {"name": "tank/r", "mountpoint": "/", "canmount": "noauto"},
+                {"name": "tank/r/var", "mountpoint": "/var"},
+            ],
+            "mounts": [
+                mount("tank/r", "/", &options("/"), "root, selected by root=zfs:AUTO"),
+                mount("tank/r/var", "/var", &options("/var"), "canmount=on, mountpoint=/var"),
+            ],
+        })
+    }
+
+    #[test]
+    fn a_record_that_is_right_and_one_that_is_wrong() {
+        assert_eq!(disagreements(&record()), [""; 0]);
+        for (pointer, value, what) in [
+            ("/root", json!("tank/other"), "root tank/r, but it was tank/other"),
+            ("/choice/guid", json!("8"), "pool 7, but it was 8"),
+            ("/mounts/1/options", json!("ro"), "mntpoint=/var"),
+            ("/mounts/1/target", json!("/usr"), "/usr"),
+        ] {
+            let mut wrong = record();
+            *wrong.pointer_mut(pointer).unwrap() = value;
+            assert!(disagreements(&wrong).join("\n").contains(what), "{pointer}: {:?}", disagreements(&wrong));
+        }
+    }
+
+    #[test]
+    fn what_no_record_holds_is_not_compared() {
+        for (pointer, value) in [
+            ("/mounts/0/why", json!("root, selected by chosen from the menu")),
+            ("/failure", json!({"code": "no-pool", "problem": "none"})),
+            ("/request/words", json!(["root=ZFS=tank/r@monday"])),
+        ] {
+            let mut led = record();
+            led["failure"] = Value::Null;
+            led["root"] = json!(if pointer == "/request/words" { "tank/r_monday" } else { "tank/other" });
+            *led.pointer_mut(pointer).unwrap() = value;
+            assert_eq!(disagreements(&led), [""; 0], "{pointer}");
+        }
+    }
+}
