@@ -113,7 +113,10 @@ mod tests {
         assert_eq!(meaning_of(&e, "splash"), "left to the kernel and the booted system");
         assert_eq!(meaning_of(&e, "zfs.zfs_arc_max=1"), "option zfs_arc_max of module zfs");
         assert!(meaning_of(&e, "taproot.wiat=5").contains("did you mean taproot.wait?"));
-        assert_eq!(meaning_of(&e, "taproot.wait=3"), "how long to wait for the wanted pool or root device: decided by taproot.wait=9");
+        assert_eq!(
+            meaning_of(&e, "taproot.wait=3"),
+            "how long to wait for the wanted pool or root device: decided by taproot.wait=9"
+        );
         assert_eq!(meaning_of(&e, "taproot.wait=9"), "wait for the pool: 9 s");
         assert_eq!(meaning_of(&e, "taproot.also=a/c"), "also mounted: a/c, a/b c");
         assert_eq!(meaning_of(&e, "\"taproot.also=a/b c\""), "also mounted: a/c, a/b c");

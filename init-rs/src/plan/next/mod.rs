@@ -163,3 +163,6 @@ impl Moment<'_> {
         Err(Next::Fail(failure))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -59,6 +59,12 @@ impl<'a> Moment<'a> {
         }
     }
 
+    /// The end of the patience with what the root is on, counted from here; `None`: for ever.
+    pub(super) fn patience_from(self, began: Duration) -> Option<Duration> {
+        let wait = self.request.wait.value;
+        began.checked_add(wait).filter(|_| wait != Duration::MAX)
+    }
+
     /// Pools that this boot imported and that are not the one to boot from are given back: the booted system would find a
     /// foreign pool imported, and its datasets over its own. One that was looked at read-only is, too, before it is imported
     /// as the request says.
@@ -139,7 +145,7 @@ impl<'a> Search<'a> {
         };
         let unread = hardware.devices.values().any(holds_up);
         let quiet = now.saturating_sub(hardware.last_change) >= QUIET && hardware.settled && !unread;
-        let deadline = began.checked_add(request.wait.value);
+        let deadline = moment.patience_from(began);
         Self { moment, candidates, facts: facts_of, deadline, quiet }
     }
 
