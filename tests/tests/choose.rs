@@ -65,7 +65,11 @@ scenarios! {
         let disks = scratch.overlays(system, &["choosea0", "chooseb0"]).unwrap();
         let report = finish(Vm::new("choose-expected", system, &image).append("root=zfs:AUTO").disks(disks), "beta");
         let why = choice(&report, "why").as_str().unwrap();
-        assert!(why.contains("which the image expects") && why.contains("alpha"), "{why}");
+        assert!(why.ends_with("which the image expects"), "{why}");
+        // What could not win is not opened.
+        let pools = report.json.as_ref().unwrap()["pools"].as_array().unwrap();
+        let alpha = pools.iter().find(|pool| pool["name"] == "alpha").unwrap();
+        assert_eq!(alpha["problem"], "not opened yet", "{alpha}");
     }
 
     fn bootfs_of_a_named_pool(system) {

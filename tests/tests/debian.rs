@@ -86,7 +86,7 @@ scenarios! {
 
     /// The command line wins over `bootfs`; and an image that holds no program but ours boots as well, so nothing else is run.
     fn command_line_overrides_bootfs_without_any_other_program(system) {
-        let image = image::cached(system, &["--modules", "generic", "--rescue", "none", "--compress", "none"]).unwrap();
+        let image = image::cached(system, &["--modules", "generic", "--rescue", "none", "--fsck", "none", "--compress", "none"]).unwrap();
         let names = image::names(&image).unwrap();
         assert!(names.iter().any(|n| n == "init"), "{names:?}");
         for name in &names {

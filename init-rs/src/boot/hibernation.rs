@@ -103,9 +103,9 @@ impl Boot<'_> {
 
     pub(super) fn resume_settled(&mut self, text: &str, warn: bool, left: bool) {
         if warn {
-            self.trouble(text.to_owned())
+            self.trouble(text.to_owned());
         } else {
-            self.log.info(text)
+            self.log.info(text);
         }
         // An image that stays where it is keeps the note of it.
         if !left {

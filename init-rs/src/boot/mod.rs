@@ -16,10 +16,11 @@ mod snapshots;
 mod start;
 
 use crate::cmdline::{OnFailure, Request};
+use crate::devices::known::{Device, Zfs};
 use crate::image::ImageConfig;
 use crate::plan::declared::declared;
 use crate::plan::failure::{Code, Failure};
-use crate::plan::next::facts::{Asked, Attempt, Facts, Note};
+use crate::plan::next::facts::{Asked, Attempt, Facts, Note, Watched};
 use crate::plan::next::{Moment, Next, Step, Wait, next};
 use crate::report::boot::BootReport;
 use crate::report::log::Log;
@@ -244,7 +245,7 @@ impl<'a> Boot<'a> {
             Step::AskRoot { dataset } => self.ask_root(&dataset)?,
             Step::LoadKey { dataset, key } => self.load_key(&dataset, &key)?,
             Step::Snapshots(asked) => self.settle_snapshots(*asked)?,
-            Step::Check { node, fstype, program, args } => self.check(node, &fstype, program, args),
+            Step::Check { node, fstype, program, args } => self.check(node, &fstype, &program, args),
             Step::MountRoot(mount) => self.mount_root(*mount)?,
             Step::ReadFstab => self.read_fstab(),
             Step::AskDatasets { root } => self.ask_datasets(&root),
@@ -272,16 +273,16 @@ impl<'a> Boot<'a> {
                 .map_or("no deadline".to_owned(), |until| format!("{} s left", until.saturating_sub(now).as_secs()));
             let line = format!("waiting for {} ({left})", wait.what);
             if now.saturating_sub(since) < STATUS_EVERY {
-                self.log.info(line)
+                self.log.info(line);
             } else {
-                self.log.warn(line)
+                self.log.warn(line);
             }
             self.waiting = Some((since, now));
             return;
         }
         let ends = [wait.until, wait.again, Some(due), Some(now + POLL)];
         let end = ends.into_iter().flatten().filter(|end| *end > now).min().unwrap_or(now + POLL);
-        self.learn(end - now);
+        self.learn(end.saturating_sub(now));
     }
 
     /// The attempt is over.
@@ -305,6 +306,19 @@ impl<'a> Boot<'a> {
         self.facts.resume.page = None;
         self.facts.resume.tried = None;
         self.facts.imported = None;
+        self.forget_verdicts(now);
+    }
+
+    /// Another system may have let go of a pool meanwhile, which changes its labels without any event.
+    fn forget_verdicts(&mut self, now: Duration) {
+        for watched in self.facts.disks.watched.values_mut() {
+            *watched = Watched { since: now, opened: None };
+        }
+        let member = |device: &&Device| device.content().is_some_and(|content| content.zfs != Zfs::Nothing);
+        let members = self.scout.hardware.devices.values().filter(member).map(|device| device.name.clone());
+        for name in members.collect::<Vec<_>>() {
+            self.scout.reread(&name);
+        }
     }
 
     /// Tells of something that does not stop the boot.

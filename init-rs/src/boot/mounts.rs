@@ -114,9 +114,9 @@ impl Boot<'_> {
         let mut plan = match &viewed {
             None => mounts::plan(root, &datasets, &fstab, &self.request),
             // Where a snapshot is mounted as it is, nothing but snapshots may be mounted for what lies below its dataset.
-            Some((named, names)) => {
-                let mut plan = mounts::plan(&Root::Dataset(named.clone()), &datasets, &fstab, &self.request);
-                snapshots::view_mounts(&mut plan, &named.name, names);
+            Some((of, names)) => {
+                let mut plan = mounts::plan(&Root::Dataset(of.clone()), &datasets, &fstab, &self.request);
+                snapshots::view_mounts(&mut plan, &of.name, names);
                 plan
             }
         };

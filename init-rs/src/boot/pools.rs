@@ -5,7 +5,7 @@ use crate::devices::known::Reading;
 use crate::plan::candidates;
 use crate::plan::facts::{Health, PoolFact};
 use crate::plan::failure::{Code, Failure};
-use crate::plan::next::SLOW;
+use crate::plan::next::FRESH;
 use crate::plan::next::facts::{Found, Import, Watched, ZfsModule};
 use crate::plan::refusal_of;
 use crate::plan::select::Choice;
@@ -24,7 +24,7 @@ impl Boot<'_> {
     fn with_pools<T>(&self, work: impl FnOnce(Pools<'_>) -> T) -> T {
         let now = self.system.now();
         let devices = self.scout.hardware.devices.values().filter(|d| d.content == Reading::Waiting);
-        let silent = devices.filter(|d| now.saturating_sub(d.since) >= SLOW);
+        let silent = devices.filter(|d| now.saturating_sub(d.since) >= FRESH);
         let silent: Vec<String> = silent.map(|d| d.node.clone()).collect();
         work(Pools::new(self.system, self.log, self.phases).without(&silent))
     }
@@ -171,7 +171,7 @@ impl Boot<'_> {
         let _ = self.system.unmount(&self.new_root, true);
         match self.with_pools(|pools| pools.export(pool)) {
             Ok(()) => {
-                self.log.info(format!("exported pool {pool}: it is not the one to boot from, or not in this way"))
+                self.log.info(format!("exported pool {pool}: it is not the one to boot from, or not in this way"));
             }
             Err(e) => self.trouble(format!("pool {pool} stays imported: {e}")),
         }

@@ -54,7 +54,7 @@ impl Boot<'_> {
     }
 
     /// Runs the check of a file system. What it finds decides whether it may be mounted.
-    pub(super) fn check(&mut self, node: String, fstype: &str, program: String, args: Vec<String>) {
+    pub(super) fn check(&mut self, node: String, fstype: &str, program: &str, args: Vec<String>) {
         let phase = self.phases.start("fsck");
         self.log.info(format!("checking {node} ({fstype})"));
         let began = self.system.now();
@@ -68,7 +68,7 @@ impl Boot<'_> {
             }
             false
         };
-        let program = Program { path: PathBuf::from(&program), args, ..Program::default() };
+        let program = Program { path: PathBuf::from(program), args, ..Program::default() };
         let finished = system.run(&program, None, CHECK_OUTPUT, &mut tell);
         drop(phase);
         let result = match finished {

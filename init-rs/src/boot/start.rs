@@ -1,6 +1,6 @@
 //! The first milliseconds: pseudo file systems, console, what the kernel and the image tell us.
 
-use crate::cmdline::{self, Decided, Selector, Request};
+use crate::cmdline::{self, Decided, Request, Selector};
 use crate::image::{CONFIG_PATH, ImageConfig};
 use crate::plan::next::facts::Kernel;
 use crate::pools;

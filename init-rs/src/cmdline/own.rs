@@ -36,8 +36,7 @@ impl State {
             }
             ("fallback", Some(v)) => {
                 for root in list(v) {
-                    let roots =
-                        if is_block_device(root) { vec![root.to_owned()] } else { self.names(word, root) };
+                    let roots = if is_block_device(root) { vec![root.to_owned()] } else { self.names(word, root) };
                     self.request.fallback.extend(roots.into_iter().map(|root| Decided::new(root, why)));
                 }
                 true

@@ -47,7 +47,8 @@ pub struct Device {
     pub wwid: Option<String>,
     /// Model and serial number, for people; whole disks only.
     pub identity: String,
-    /// Names that udev would give it below `/dev/disk` (`by-id/...`, `by-path/...`).
+    /// Names that udev would give it below `/dev/disk` (`by-id/...`, `by-path/...`), and those that the tools of device-mapper
+    /// would give it below `/dev` (`mapper/...`).
     pub links: Vec<String>,
     /// Why it is not searched for pools: its kind, its size, or what it is part of.
     pub left_out: Option<String>,
@@ -178,8 +179,9 @@ impl Device {
             Wanted::PartUuid(uuid) => partition().is_some_and(|p| p.uuid.eq_ignore_ascii_case(uuid)),
             Wanted::Number(major, minor) => self.number == (*major, *minor),
             Wanted::Node(path) => {
-                let link = path.strip_prefix("/dev/disk").ok().and_then(Path::to_str);
-                *path == Path::new(&self.node) || link.is_some_and(|link| self.links.iter().any(|known| known == link))
+                let below = |dir: &str| path.strip_prefix(dir).ok();
+                let named = |link: &String| [below("/dev/disk"), below("/dev")].contains(&Some(Path::new(link)));
+                *path == Path::new(&self.node) || self.links.iter().any(named)
             }
         }
     }

@@ -22,7 +22,7 @@ pub struct Names {
     pub wwid: Option<String>,
     /// Model and serial number, for people.
     pub identity: String,
-    /// Below `/dev/disk`, without those of partitions.
+    /// Below `/dev/disk`, without those of partitions; those of device-mapper also below `/dev`, as its own tools make them.
     pub links: Vec<String>,
 }
 
@@ -67,8 +67,19 @@ pub fn names(dir: &Path, name: &str) -> Names {
         ids.extend(scsi_ids(dir, &pages));
     }
     names.links.extend(ids.into_iter().map(|id| format!("by-id/{id}")));
+    if let (true, Some(mapped)) = (name.starts_with("dm-"), attribute("dm/name")) {
+        names.links.extend(volume(&mapped, attribute("dm/uuid").as_deref()));
+        names.links.push(format!("mapper/{mapped}"));
+    }
     names.links.extend(paths(dir, name).into_iter().map(|path| format!("by-path/{path}")));
     names
+}
+
+/// `GROUP/VOLUME` of a logical volume, whose two names are joined by a dash, and their own dashes doubled (lvm(8)).
+fn volume(mapped: &str, uuid: Option<&str>) -> Option<String> {
+    uuid.filter(|uuid| uuid.starts_with("LVM-"))?;
+    let (group, volume) = mapped.replace("--", "\0").split_once('-').map(|(g, v)| (g.to_owned(), v.to_owned()))?;
+    Some(format!("{group}/{volume}").replace('\0', "-"))
 }
 
 /// Model and serial number as the disk's driver tells them.

@@ -174,7 +174,9 @@ impl Scene<'_> {
         let others = others.join(", ");
         let expected = rank < self.unexpected();
         let why = match (others.is_empty(), expected) {
-            (true, _) => format!("bootfs of pool {}, the only usable pool that has one", pool.name),
+            // Others were not even opened.
+            (true, true) => format!("bootfs of pool {}, which the image expects", pool.name),
+            (true, false) => format!("bootfs of pool {}, the only usable pool that has one", pool.name),
             (false, true) => {
                 format!("bootfs of pool {}, which the image expects; also with bootfs: {others}", pool.name)
             }

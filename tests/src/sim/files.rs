@@ -97,10 +97,8 @@ impl Tree {
 
     /// Names in a directory, sorted.
     pub fn names<'a>(&'a self, dir: &'a str) -> impl Iterator<Item = &'a str> {
-        self.nodes.keys().filter(move |path| !path.is_empty() && parent(path) == dir).map(|path| {
-            let name = path.rsplit_once('/').map_or(path.as_str(), |(_, name)| name);
-            name
-        })
+        let here = self.nodes.keys().filter(move |path| !path.is_empty() && parent(path) == dir);
+        here.map(|path| path.rsplit_once('/').map_or(path.as_str(), |(_, name)| name))
     }
 }
 
@@ -210,7 +208,7 @@ impl Names {
         let (mut at, mut links) = (String::new(), 0);
         while let Some(part) = todo.pop() {
             if part == ".." {
-                at = parent(&at).to_owned();
+                parent(&at).to_owned().clone_into(&mut at);
                 continue;
             }
             match self.node_at(&self.place(at.clone())?) {

@@ -1,6 +1,5 @@
 //! What must be true of every run, whatever the machine and whatever went wrong.
 
-use super::faults::Effect;
 use super::machine::Machine;
 use super::oracle::{Outcome, outcomes};
 use super::seed::Policy;
@@ -27,10 +26,10 @@ pub fn broken(case: &Case, world: &World, end: Option<&End>) -> Vec<String> {
     let happened: BTreeSet<&str> = events.iter().filter_map(|event| event.text.strip_prefix("fault: ")).collect();
     let mut all = Vec::new();
     all.extend(ending(case, world, end, &happened));
-    all.extend(silence(&events, end));
+    all.extend(silence(&events));
     all.extend(calls(case, &events));
     let after = world.machine();
-    all.extend(pools(case, &after, end));
+    all.extend(pools(case, &after));
     if happened.is_empty() {
         all.extend(late(case, world, end));
     }
@@ -86,7 +85,7 @@ fn second_choices(case: &Case) -> Vec<Outcome> {
 }
 
 /// Nothing is waited for in silence: a line at least every five seconds.
-fn silence(events: &[Event], end: Option<&End>) -> Option<String> {
+fn silence(events: &[Event]) -> Option<String> {
     let mut spoke = events.first()?.at;
     let mut asked = false;
     for event in events {
@@ -107,7 +106,6 @@ fn silence(events: &[Event], end: Option<&End>) -> Option<String> {
             spoke = event.at;
         }
     }
-    let _ = end;
     None
 }
 
@@ -148,7 +146,7 @@ fn may_write(case: &Case, pool: &Pool) -> bool {
 }
 
 /// Nothing is written to a pool that is to stay untouched, and none is renamed.
-fn pools(case: &Case, after: &Machine, end: Option<&End>) -> Vec<String> {
+fn pools(case: &Case, after: &Machine) -> Vec<String> {
     let mut all = Vec::new();
     for (before, after) in case.machine.pools.iter().zip(&after.pools) {
         if after.written && !may_write(case, before) {
@@ -161,7 +159,6 @@ fn pools(case: &Case, after: &Machine, end: Option<&End>) -> Vec<String> {
             all.push(format!("pool {} was imported with a cache file", before.name));
         }
     }
-    let _ = end;
     all
 }
 

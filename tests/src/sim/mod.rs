@@ -7,6 +7,7 @@
 
 pub mod faults;
 pub mod files;
+pub mod golden;
 pub mod invariants;
 pub mod machine;
 mod mounting;

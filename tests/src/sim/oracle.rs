@@ -39,7 +39,8 @@ pub fn outcomes(case: &Case) -> BTreeSet<Outcome> {
         let (roots, sure) = roots(case, wish);
         all.extend(roots.into_iter().map(Outcome::Root));
         // Without its module no other root in a pool would do better.
-        open = !sure && !(needs_zfs(wish) && !case.machine.modules.contains_key("zfs"));
+        let possible = !needs_zfs(wish) || case.machine.modules.contains_key("zfs");
+        open = !sure && possible;
         if !sure && !open {
             all.insert(failure(&case.asked));
         }
@@ -142,7 +143,8 @@ fn usable(case: &Case, pool: &Pool, named: bool) -> bool {
     if pool.state == DESTROYED || (foreign && !known) {
         return false;
     }
-    if !pool.unsupported.is_empty() && !(pool.can_read && asked.read_only) {
+    let readable = pool.can_read && asked.read_only;
+    if !pool.unsupported.is_empty() && !readable {
         return false;
     }
     if pool.multihost && pool.elsewhere && pool.state == ACTIVE && pool.hostid != HOSTID {

@@ -1,4 +1,4 @@
-//! Pseudo-random numbers from a seed: the same on every machine, for ever (SplitMix64, Steele, Lea and Flood 2014).
+//! Pseudo-random numbers from a seed: the same on every machine, for ever (`SplitMix64`, Steele, Lea and Flood 2014).
 
 /// A stream of numbers.
 #[derive(Debug, Clone)]
@@ -11,7 +11,7 @@ impl Prng {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -21,7 +21,7 @@ impl Prng {
 
     /// A number below `limit`; 0 for a limit of 0.
     pub fn below(&mut self, limit: u64) -> u64 {
-        self.next().checked_rem(limit).unwrap_or(0)
+        self.number().checked_rem(limit).unwrap_or(0)
     }
 
     /// True `percent` times in a hundred.
@@ -43,8 +43,8 @@ mod tests {
     #[test]
     fn the_stream_is_that_of_the_published_generator() {
         let mut prng = Prng::new(1_234_567);
-        assert_eq!(prng.next(), 6_457_827_717_110_365_317);
-        assert_eq!(prng.next(), 3_203_168_211_198_807_973);
+        assert_eq!(prng.number(), 6_457_827_717_110_365_317);
+        assert_eq!(prng.number(), 3_203_168_211_198_807_973);
     }
 
     #[test]

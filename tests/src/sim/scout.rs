@@ -172,22 +172,18 @@ pub(super) fn hear(world: &World, patience: Duration) -> Heard {
         }
         let due = child.next(&state, now.saturating_add(patience));
         if let Some((_, message)) = &due {
-            child.was_told(message, &state);
+            child.was_told(message);
         }
         state.scout = Some(child);
         (now, due)
     };
-    match due {
-        Some((at, message)) => {
-            world.pass(at.saturating_sub(now));
-            world.state().note(false, &format!("scout tells {}", shown(&message)));
-            Heard::Message(message.encode())
-        }
-        None => {
-            world.pass(patience);
-            Heard::Nothing
-        }
-    }
+    let Some((at, message)) = due else {
+        world.pass(patience);
+        return Heard::Nothing;
+    };
+    world.pass(at.saturating_sub(now));
+    world.state().note(false, &format!("scout tells {}", shown(&message)));
+    Heard::Message(message.encode())
 }
 
 /// A message in short.
@@ -262,7 +258,7 @@ impl Child {
     }
 
     /// Remembers what was told.
-    fn was_told(&mut self, message: &Message, state: &State) {
+    fn was_told(&mut self, message: &Message) {
         match message {
             Message::Device(device) => {
                 let told = match device.content {
@@ -276,7 +272,6 @@ impl Child {
             Message::Settled { settled, .. } => self.rested = Some(*settled),
             _ => {}
         }
-        let _ = state;
     }
 }
 

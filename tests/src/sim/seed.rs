@@ -47,6 +47,7 @@ pub enum Policy {
 
 /// What the command line asks for, as data: the line is made of it, and the oracle reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "one field a word")]
 pub struct Asked {
     /// The root.
     pub root: Wish,

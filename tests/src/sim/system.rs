@@ -199,7 +199,7 @@ impl System for World {
     /// The work is done first, and then shown as it would have been seen while it was done.
     fn watched(&self, tick: Duration, tell: &mut (dyn FnMut(Duration) + Send), work: &mut dyn FnMut()) {
         let start = self.now();
-        let result = catch_unwind(AssertUnwindSafe(|| work()));
+        let result = catch_unwind(AssertUnwindSafe(work));
         if result.is_err() && !is_over(&result) {
             resume_unwind(result.err().unwrap_or_else(|| Box::new(Over)));
         }
@@ -264,7 +264,7 @@ impl System for World {
             if stop() {
                 return finished(Ended::Stopped, "");
             }
-            let turn = (last - ran).min(STOP_TURN);
+            let turn = last.saturating_sub(ran).min(STOP_TURN);
             self.pass(turn);
             ran += turn;
         }

@@ -472,14 +472,12 @@ impl State {
 
     /// The tree of a file system on a disk, the same however often it is mounted.
     pub(super) fn disk_tree(&mut self, source: &str, files: &Tree) -> usize {
-        match self.mounted.get(source) {
-            Some(tree) => *tree,
-            None => {
-                let tree = self.names.add(files.clone());
-                self.mounted.insert(source.to_owned(), tree);
-                tree
-            }
+        if let Some(tree) = self.mounted.get(source) {
+            return *tree;
         }
+        let tree = self.names.add(files.clone());
+        self.mounted.insert(source.to_owned(), tree);
+        tree
     }
 
     /// What is mounted there last, with its place in the table.

@@ -52,6 +52,15 @@ fn virtio_and_nvme() {
 }
 
 #[test]
+fn mapped_devices() {
+    let (_keep, dir) = disk("virtual/block/dm-0", &[("dm/name", b"my--vg-root\n"), ("dm/uuid", b"LVM-abc\n")]);
+    let expected = ["by-id/dm-name-my--vg-root", "by-id/dm-uuid-LVM-abc", "my-vg/root", "mapper/my--vg-root"];
+    assert_eq!(names(&dir, "dm-0").links, expected);
+    let (_keep, dir) = disk("virtual/block/dm-1", &[("dm/name", b"crypt-x\n")]);
+    assert_eq!(names(&dir, "dm-1").links, ["by-id/dm-name-crypt-x", "mapper/crypt-x"]);
+}
+
+#[test]
 fn ata() {
     let mut name = b"ATA     ".to_vec();
     name.extend(format!("{:<40}{:>20}", "QEMU HARDDISK", "QM00001").bytes());

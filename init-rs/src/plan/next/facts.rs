@@ -151,6 +151,7 @@ pub struct Resume {
 
 /// One attempt to boot.
 #[derive(Debug, Clone, Default)]
+#[allow(clippy::struct_excessive_bools)] // one for each part of the boot that is behind us
 pub struct Attempt {
     /// When it began.
     pub began: Duration,

@@ -12,7 +12,7 @@ mod resume;
 mod step;
 
 pub use mounts::not_mounted;
-pub use pool::{SLOW, no_dataset, not_mountable};
+pub use pool::{FRESH, no_dataset, not_mountable};
 pub use recovery::{Recovery, recover};
 pub use step::{Mount, Next, Question, Snapshots, Step, Wait};
 
@@ -158,10 +158,11 @@ impl Moment<'_> {
         }
         Ok(())
     }
+}
 
-    fn fail<T>(self, failure: Failure) -> Settled<T> {
-        Err(Next::Fail(failure))
-    }
+/// The attempt is over.
+fn fail<T>(failure: Failure) -> Settled<T> {
+    Err(Next::Fail(failure))
 }
 
 #[cfg(test)]

@@ -89,11 +89,11 @@ impl Moment<'_> {
             _ if self.now < until => Err(Next::Wait(Wait::until(spec.clone(), until))),
             Some(device) => Err(pass_over(step, format!("{} does not answer", device.node))),
             None => {
-                let waited = match foreign.wait.as_secs() {
+                let within = match foreign.wait.as_secs() {
                     0 => String::new(),
                     seconds => format!(" within {seconds} s"),
                 };
-                Err(pass_over(step, format!("no device {spec} was found{waited}")))
+                Err(pass_over(step, format!("no device {spec} was found{within}")))
             }
         }
     }

@@ -1,6 +1,6 @@
 //! A root on a block device: found by label, UUID, partition or path, checked, its driver loaded.
 
-use super::{Code, Failure, Moment, Next, Root, Settled, Stage, Wait};
+use super::{Code, Failure, Moment, Next, Root, Settled, Stage, Wait, fail};
 use crate::devices::known::{Device, Reading};
 use crate::devices::probe::Wanted;
 use crate::plan::candidates::{device_lines, missing_drivers};
@@ -24,7 +24,7 @@ impl Moment<'_> {
         self.discard_image()?;
         self.filesystem(&fstype, self.facts.attempt.last_step)?;
         if let Err(why) = self.check(&device.node, &fstype)? {
-            return self.fail(unchecked(spec, &why));
+            return fail(unchecked(spec, &why));
         }
         let flags = self.request.root_flags.as_ref().map(|flags| flags.value.as_str()).unwrap_or_default();
         let mut words: Vec<String> = crate::plan::fstab::options(flags).map(str::to_owned).collect();
@@ -51,18 +51,16 @@ impl Moment<'_> {
             let expected = "UUID=, LABEL=, PARTUUID=, PARTLABEL=, a path below /dev, or MAJOR:MINOR";
             let problem = format!("{} names no device", self.request.root.why);
             let advice = ["name the root on the kernel command line: root=UUID=..., or root=ZFS=pool/dataset"];
-            return self.fail(Failure::new(Code::UnusableRoot, problem, expected, vec![spec.to_owned()], &advice));
+            return fail(Failure::new(Code::UnusableRoot, problem, expected, vec![spec.to_owned()], &advice));
         };
         let until = self.patience_from(self.facts.attempt.began);
         let over = until.is_some_and(|until| self.now >= until);
         let found = self.hardware.find(&wanted);
         match found.map(|device| (device, &device.content)) {
             Some((device, Reading::Done(_) | Reading::Never)) => Ok(device),
-            Some((device, Reading::Failed(why))) => self.fail(self.no_filesystem(spec, device, why)),
-            Some((device, Reading::Waiting)) if over => {
-                self.fail(self.no_filesystem(spec, device, "it does not answer"))
-            }
-            None if over => self.fail(self.no_device(spec)),
+            Some((device, Reading::Failed(why))) => fail(Self::no_filesystem(spec, device, why)),
+            Some((device, Reading::Waiting)) if over => fail(Self::no_filesystem(spec, device, "it does not answer")),
+            None if over => fail(self.no_device(spec)),
             _ => Err(Next::Wait(Wait { what: format!("the root device {spec}"), until, again: None })),
         }
     }
@@ -80,8 +78,8 @@ impl Moment<'_> {
         }
         match kind {
             Some(kind) if !CONTAINERS.contains(&kind) => Ok(kind.to_owned()),
-            Some(kind) => self.fail(self.no_filesystem(spec, device, &format!("it holds {kind}"))),
-            None => self.fail(self.no_filesystem(spec, device, "it holds nothing known")),
+            Some(kind) => fail(Self::no_filesystem(spec, device, &format!("it holds {kind}"))),
+            None => fail(Self::no_filesystem(spec, device, "it holds nothing known")),
         }
     }
 
@@ -104,7 +102,7 @@ impl Moment<'_> {
         )
     }
 
-    fn no_filesystem(self, spec: &str, device: &Device, why: &str) -> Failure {
+    fn no_filesystem(spec: &str, device: &Device, why: &str) -> Failure {
         let as_asked = if device.node == spec { String::new() } else { format!(" ({})", device.node) };
         Failure::new(
             Code::NoFilesystem,

@@ -2,7 +2,7 @@
 //! opened, what is not is waited for.
 
 use super::facts::{Found, Watched, ZfsModule};
-use super::{Candidate, Code, Failure, Moment, Next, Root, Settled, Step, Wait, ZFS_LIMIT};
+use super::{Candidate, Code, Failure, Moment, Next, Root, Settled, Step, Wait, ZFS_LIMIT, fail};
 use crate::cmdline::{Decided, Selector};
 use crate::devices::known::Reading;
 use crate::plan::candidates::{self, awaited, device_lines, lines, missing_drivers};
@@ -14,7 +14,10 @@ use std::time::Duration;
 /// What may still come within this time of a quiet machine counts before `AUTO` settles for what is there.
 const QUIET: Duration = Duration::from_millis(300);
 /// A disk that has not answered for this time does not hold up a choice that can be made without it.
-pub const SLOW: Duration = Duration::from_millis(1500);
+const SLOW: Duration = Duration::from_millis(1500);
+/// A disk that has only just come is about to be read. No pool is opened meanwhile: the kernel would open the disk too, should it
+/// be a spare or cache of the pool, and never come back if it does not answer.
+pub const FRESH: Duration = Duration::from_millis(300);
 /// A disk that has not answered for this time is taken for missing: those that spin up have, by then.
 const DEAD: Duration = Duration::from_secs(60);
 
@@ -55,7 +58,7 @@ impl<'a> Moment<'a> {
         }
         match self.module("zfs", self.facts.attempt.began, ZFS_LIMIT)? {
             Ok(()) => Err(Next::Do(Step::AskZfs)),
-            Err(why) => self.fail(Failure::module(&why, &self.facts.kernel.release)),
+            Err(why) => fail(Failure::module(&why, &self.facts.kernel.release)),
         }
     }
 
@@ -98,7 +101,7 @@ impl<'a> Moment<'a> {
             None => match &self.facts.attempt.bootfs {
                 None => return Err(Next::Do(Step::AskBootfs { pool: pool.clone() })),
                 Some(Some(name)) => name.clone(),
-                Some(None) => return self.fail(no_bootfs(pool)),
+                Some(None) => return fail(no_bootfs(pool)),
             },
         };
         let dataset = name.split_once('@').map_or(name.as_str(), |(dataset, _)| dataset).to_owned();
@@ -159,6 +162,12 @@ impl<'a> Search<'a> {
         hardware.devices.values().any(|d| d.content == Reading::Waiting && now.saturating_sub(d.since) < DEAD)
     }
 
+    /// Whether a disk has only just come.
+    fn any_fresh(&self) -> bool {
+        let Moment { hardware, now, .. } = self.moment;
+        hardware.devices.values().any(|d| d.content == Reading::Waiting && now.saturating_sub(d.since) < FRESH)
+    }
+
     fn automatic(&self) -> bool {
         matches!(self.moment.request.root.value, Selector::Auto)
     }
@@ -183,7 +192,7 @@ impl<'a> Search<'a> {
             let complete = leaves_there && (candidate.missing_tops() == 0 || self.quiet);
             let due = complete || self.late() || self.grace_over(candidate.guid);
             let opened = self.watched(candidate.guid).and_then(|w| w.opened.as_ref());
-            if due && opened.is_none_or(|opened| !opened.is_current(candidate)) {
+            if due && !self.any_fresh() && opened.is_none_or(|opened| !opened.is_current(candidate)) {
                 return Err(Next::Do(Step::Open { guid: candidate.guid }));
             }
         }
@@ -294,7 +303,7 @@ impl<'a> Search<'a> {
             self.watched(c.guid)?.since.checked_add(request.degraded.value?).filter(|over| *over > now)
         });
         let unread = hardware.devices.values().filter(|d| d.content == Reading::Waiting).flat_map(|d| {
-            [d.since.saturating_add(SLOW), d.since.saturating_add(DEAD)].into_iter().filter(|when| *when > now)
+            [FRESH, SLOW, DEAD].map(|time| d.since.saturating_add(time)).into_iter().filter(|when| *when > now)
         });
         let quiet = Some(hardware.last_change.saturating_add(QUIET)).filter(|when| *when > now);
         let again = grace.chain(unread).chain(quiet).chain(self.deadline.filter(|d| *d > now)).min();

@@ -1,6 +1,6 @@
 //! Hibernation: an image is resumed, or known not to be there, before any pool is imported.
 
-use super::{Code, Failure, Moment, Next, Settled, Step, Wait};
+use super::{Code, Failure, Moment, Next, Settled, Step, Wait, fail};
 use crate::devices::known::{Device, Module};
 use crate::devices::probe::Wanted;
 use crate::plan::resume::{Place, Seen, Verdict, first_look, imported_before, second_look, unreadable};
@@ -38,7 +38,7 @@ impl<'a> Moment<'a> {
                 let text = format!("{}; going on, because pools are imported read-only", refusal.problem);
                 Err(Next::Do(Step::ResumeSettled { text, warn: true, left: true }))
             }
-            Verdict::Stop(refusal) => self.fail(Failure::refused(Code::Resume, refusal)),
+            Verdict::Stop(refusal) => fail(Failure::refused(Code::Resume, refusal)),
         }
     }
 
@@ -85,12 +85,13 @@ impl<'a> Moment<'a> {
         };
         let verdict = look(&seen_of(page));
         let Verdict::Resume(text) = verdict else { return Ok(verdict) };
+        self.rest()?;
         // A person can import one while the device is missing.
-        let pools = self.imported_names();
+        let Some(imported) = &self.facts.imported else { return Err(Next::Do(Step::AskImported)) };
+        let pools: Vec<String> = imported.iter().map(|pool| pool.name.clone()).collect();
         if !pools.is_empty() {
             return Ok(Verdict::Stop(imported_before(&place, &pools)));
         }
-        self.rest()?;
         Err(Next::Do(Step::ResumeImage {
             device: asked.value.clone(),
             node,
@@ -138,10 +139,6 @@ impl<'a> Moment<'a> {
     fn image_offset(self) -> u64 {
         let pages = self.request.resume.offset.as_ref().map_or(0, |o| o.value);
         pages.saturating_mul(self.facts.kernel.page as u64)
-    }
-
-    fn imported_names(self) -> Vec<String> {
-        self.facts.imported.iter().flatten().map(|pool| pool.name.clone()).collect()
     }
 }
 

@@ -231,16 +231,12 @@ impl<'k> Play<'k> {
             return true;
         }
         self.note_wait(wait);
-        match self.end_of(wait) {
-            Some(end) => {
-                self.now = end;
-                true
-            }
-            None => {
-                self.remark(format!("it would wait for {}, for ever", wait.what));
-                self.end(End::NotKnown)
-            }
-        }
+        let Some(end) = self.end_of(wait) else {
+            self.remark(format!("it would wait for {}, for ever", wait.what));
+            return self.end(End::NotKnown);
+        };
+        self.now = end;
+        true
     }
 
     /// Notes what is waited for, once for each row of waits for the same.

@@ -21,8 +21,8 @@ fn start(machine: &Machine, modules: &[&str]) -> Running {
     let (events, inbox) = channel();
     let (outbox, to_send) = channel();
     attend(&Arc::new(theirs), &events, to_send).unwrap();
-    let (hold, held) = channel::<()>();
-    let held = Mutex::new(held);
+    let (hold, release) = channel::<()>();
+    let release = Mutex::new(release);
     let module = |name: &&str| Module {
         name: (*name).to_owned(),
         path: String::new(),
@@ -33,7 +33,7 @@ fn start(machine: &Machine, modules: &[&str]) -> Running {
     };
     let table = ModuleTable { modules: modules.iter().map(module).collect(), ..ModuleTable::default() };
     let insert = move |_: &Module, _: &str| {
-        let _ = held.lock().unwrap().recv();
+        let _ = release.lock().unwrap().recv();
         Ok(())
     };
     let loader = Loader::with_loaded(table, &[], &[], &[], insert, log(&events));
@@ -44,8 +44,10 @@ fn start(machine: &Machine, modules: &[&str]) -> Running {
     let open: Arc<Open> = Arc::new(|node: &Path| {
         let silent = node.ends_with("sda");
         Ok(Box::new(move |_, buf: &mut [u8]| {
-            while silent {
-                std::thread::park();
+            if silent {
+                loop {
+                    std::thread::park();
+                }
             }
             buf.fill(0);
             Ok(())

@@ -150,6 +150,7 @@ impl super::Pool {
             ("used", 98_304),
             ("available", 1 << 30),
             ("referenced", 98_304),
+            ("userrefs", 0),
         ];
         for (property, value) in computed {
             list.set(property, pair(Value::U64(value), None));
@@ -170,10 +171,10 @@ impl super::Pool {
             list.set("keystatus", pair(Value::U64(if key.loaded { 2 } else { 1 }), None));
             list.set("encryptionroot", pair(Value::text(self.full(root)), None));
             list.set("keyformat", pair(Value::U64(key.format), None));
-            if key.format == 3 {
-                list.set("pbkdf2iters", pair(Value::U64(key.iterations), None));
-                list.set("pbkdf2salt", pair(Value::U64(key.salt), None));
-            }
+            // A default for keys that are not derived.
+            let source = if key.format == 3 { None } else { Some("") };
+            list.set("pbkdf2iters", pair(Value::U64(key.iterations), source));
+            list.set("pbkdf2salt", pair(Value::U64(key.salt), source));
             if root == name {
                 list.set("keylocation", pair(Value::text(&key.location), Some(&self.full(name))));
             }
@@ -187,6 +188,7 @@ impl super::Pool {
         let full = format!("{dataset}@{snapshot}");
         let mut list = NvList::new();
         for (property, value) in [
+            ("type", 2),
             ("createtxg", found.createtxg),
             ("guid", self.guid.wrapping_add(found.createtxg)),
             ("creation", 1_700_000_000 + found.createtxg),

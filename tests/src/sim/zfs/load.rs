@@ -12,8 +12,8 @@ const CANNOT_OPEN: u64 = 4;
 const DEGRADED: u64 = 6;
 const HEALTHY: u64 = 7;
 /// `vdev_aux_t`.
-const OPEN_FAILED: u64 = 1;
 const NO_REPLICAS: u64 = 3;
+const BAD_GUID_SUM: u64 = 4;
 const UNSUPPORTED: u64 = 9;
 const ACTIVE_ELSEWHERE: u64 = 18;
 
@@ -23,6 +23,7 @@ const LOAD: Duration = Duration::from_millis(150);
 const ACTIVITY_CHECK: Duration = Duration::from_secs(22);
 
 /// Flags of an import.
+const VERBATIM: u64 = 0x1;
 const MISSING_LOG: u64 = 0x4;
 const CHECKPOINT: u64 = 0x80;
 /// `ZFS_ERR_NO_CHECKPOINT`.
@@ -120,12 +121,20 @@ fn top_state(top: &Top, works: &dyn Fn(u64) -> bool) -> u64 {
 /// State and reason of the pool as a whole.
 fn root_state(pool: &Pool, version: ZfsVersion, works: &dyn Fn(u64) -> bool) -> (u64, u64) {
     let states = pool.tops.iter().map(|top| (top_state(top, works), top.log));
-    let (mut lost, mut degraded) = (false, false);
+    let (mut lost, mut without_log, mut degraded) = (false, false, false);
     for (state, log) in states {
-        lost |= state == CANNOT_OPEN && (!log || version < ZfsVersion::V2_3);
+        lost |= state == CANNOT_OPEN && !log;
+        without_log |= state == CANNOT_OPEN && log;
         degraded |= state != HEALTHY;
     }
-    if lost { (CANNOT_OPEN, NO_REPLICAS) } else { (if degraded { DEGRADED } else { HEALTHY }, 0) }
+    if lost {
+        (CANNOT_OPEN, NO_REPLICAS)
+    } else if without_log && version < ZfsVersion::V2_3 {
+        // Before 2.1.12, and even when it is imported.
+        (CANNOT_OPEN, BAD_GUID_SUM)
+    } else {
+        (if degraded { DEGRADED } else { HEALTHY }, 0)
+    }
 }
 
 /// The tree with its statistics; `root`: state and reason of the pool.
@@ -139,7 +148,8 @@ fn tree(pool: &Pool, paths: &BTreeMap<u64, String>, root: (u64, u64)) -> NvList 
         match top {
             Some(top) => (top_state(top, &works), 0),
             None if works(guid) => (HEALTHY, 0),
-            None => (CANNOT_OPEN, OPEN_FAILED),
+            // The reason is not told where the device is simply not there.
+            None => (CANNOT_OPEN, 0),
         }
     };
     let path = |leaf: &pool::Leaf, _: u64| paths.get(&leaf.guid).unwrap_or(&leaf.path).clone();
@@ -183,7 +193,7 @@ pub(super) fn config(pool: &Pool, host: &Host<'_>, stats: bool) -> NvList {
 
 /// Whether an imported pool has lost a device that it cannot do without, or waits for one.
 pub(super) fn suspended(pool: &Pool, host: &Host<'_>) -> bool {
-    let Some(imported) = &pool.imported else { return false };
+    let Some(imported) = pool.imported.as_ref().filter(|imported| imported.unloaded.is_none()) else { return false };
     let works = |guid: u64| imported.paths.get(&guid).is_some_and(|path| (host.open)(path) == Opened::Vdev(guid));
     pool.tops.iter().any(|top| !top.log && top_state(top, &works) == CANNOT_OPEN)
 }
@@ -197,7 +207,9 @@ enum Obstacle {
 /// Multihost protection and features: what `load_info` says of them; and how long the check took.
 fn obstacle(pool: &Pool, host: &Host<'_>, conf: &NvList, checked: bool) -> (Option<Obstacle>, NvList, Duration) {
     let mut info = NvList::new();
-    info.set("hostid", Value::U64(u64::from(pool.hostid)));
+    if host.version >= ZfsVersion::V2_3 {
+        info.set("hostid", Value::U64(u64::from(pool.hostid)));
+    }
     let mut took = Duration::ZERO;
     if pool.multihost {
         if host.hostid == 0 {
@@ -244,7 +256,12 @@ pub(super) fn try_import(pools: &[Pool], host: &Host<'_>, call: &ZfsCall<'_>, co
     let Some(pool) = opening.pool.and_then(|at| pools.get(at)) else {
         return Answer::list(call, 0, &hopeless(conf)).after(opening.took);
     };
-    let (obstacle, info, wait) = obstacle(pool, host, conf, false);
+    let (obstacle, mut info, wait) = obstacle(pool, host, conf, false);
+    let works = |guid: u64| opening.paths.contains_key(&guid);
+    let gone: Vec<&Top> = pool.tops.iter().filter(|top| top_state(top, &works) == CANNOT_OPEN).collect();
+    if !gone.is_empty() && host.version < ZfsVersion::V2_3 {
+        info.set("missing_vdevs", missing(&gone));
+    }
     let root = match obstacle {
         Some(Obstacle::Multihost) => (CANNOT_OPEN, ACTIVE_ELSEWHERE),
         Some(Obstacle::Features) => (CANNOT_OPEN, UNSUPPORTED),
@@ -261,13 +278,17 @@ pub(super) fn try_import(pools: &[Pool], host: &Host<'_>, call: &ZfsCall<'_>, co
     list.set("load_info", Value::List(info));
     // Features that matter for writing only are noticed after this was read.
     let known = root.0 >= DEGRADED || (root.1 == UNSUPPORTED && pool.can_read);
-    if known
-        && let Some(bootfs) = pool.bootfs.as_ref().filter(|name| super::asks::exists(pool, name))
-    {
+    if known && let Some(bootfs) = pool.bootfs.as_ref().filter(|name| super::asks::exists(pool, name)) {
         list.set("bootfs", Value::text(pool.full(bootfs)));
     }
     list.set("vdev_tree", Value::List(tree(pool, &opening.paths, root)));
     Answer::list(call, 0, &list).after(opening.took + wait)
+}
+
+/// Vdevs that an import would miss, as `load_info` names them.
+fn missing(tops: &[&Top]) -> Value {
+    let children = (0..).zip(tops).map(|(id, top)| top.node(id, &|leaf, _| leaf.path.clone(), None)).collect();
+    Value::List([("children", Value::ListArray(children))].into_iter().collect())
 }
 
 /// The reply for a pool of which nothing could be read: the configuration as it was given.
@@ -295,6 +316,9 @@ pub(super) fn import(
     if pools.iter().any(|pool| pool.imported.is_some() && (pool.name == name || pool.guid == call.guid)) {
         return Answer::errno(libc::EEXIST);
     }
+    if call.cookie & VERBATIM != 0 {
+        return make_known(pools, call, conf, src);
+    }
     let opening = open(pools, host, conf);
     if opening.silent {
         return Answer::never();
@@ -308,15 +332,13 @@ pub(super) fn import(
     let (obstacle, mut info, wait) = obstacle(pool, host, conf, checked);
     let took = opening.took + wait + SYNC;
     let works = |guid: u64| opening.paths.contains_key(&guid);
-    let lost: Vec<&Top> = pool.tops.iter().filter(|top| top_state(top, &works) == CANNOT_OPEN).collect();
+    let gone: Vec<&Top> = pool.tops.iter().filter(|top| top_state(top, &works) == CANNOT_OPEN).collect();
     let refused = match obstacle {
         Some(Obstacle::Multihost) => Some(libc::EREMOTEIO),
         Some(Obstacle::Features) if !(read_only && pool.can_read) => Some(libc::ENOTSUP),
-        _ if lost.iter().any(|top| !top.log) => Some(libc::ENXIO),
-        _ if !lost.is_empty() && call.cookie & MISSING_LOG == 0 => {
-            let children = (0..).zip(&lost).map(|(id, top)| top.node(id, &|leaf, _| leaf.path.clone(), None)).collect();
-            let missing: NvList = [("children", Value::ListArray(children))].into_iter().collect();
-            info.set("missing_vdevs", Value::List(missing));
+        _ if gone.iter().any(|top| !top.log) => Some(libc::ENXIO),
+        _ if !gone.is_empty() && call.cookie & MISSING_LOG == 0 => {
+            info.set("missing_vdevs", missing(&gone));
             Some(libc::ENXIO)
         }
         _ if call.cookie & CHECKPOINT != 0 && !pool.checkpoint => Some(NO_CHECKPOINT),
@@ -329,12 +351,63 @@ pub(super) fn import(
     }
     name.clone_into(&mut pool.name);
     let cachefile = src.text("cachefile").map(std::borrow::Cow::into_owned);
-    pool.imported = Some(Imported { read_only, paths: opening.paths, cachefile });
+    pool.imported = Some(Imported { read_only, paths: opening.paths, cachefile, unloaded: None });
     if !read_only {
         take_over(pool, host.hostid);
     }
-    let list = config(pool, host, true);
-    Answer::list(call, 0, &list).after(took)
+    let mut reply = config(pool, host, true);
+    reply.set("load_info", Value::List(info));
+    let root =
+        root_state(pool, host.version, &|guid| pool.imported.as_ref().is_some_and(|i| i.paths.contains_key(&guid)));
+    if let Some(bootfs) = pool.bootfs.as_ref().filter(|_| root.0 >= DEGRADED) {
+        reply.set("bootfs", Value::text(pool.full(bootfs)));
+    }
+    Answer::list(call, 0, &reply).after(took)
+}
+
+/// The pool is known by this configuration, and nothing of it is read.
+fn make_known(pools: &mut [Pool], call: &ZfsCall<'_>, conf: &NvList, src: &NvList) -> Answer {
+    let Some(pool) = pools.iter_mut().find(|pool| pool.guid == call.guid) else { return Answer::errno(libc::ENOENT) };
+    let cachefile = src.text("cachefile").map(std::borrow::Cow::into_owned);
+    let read_only = src.u64("readonly") == Some(1);
+    let unloaded = Some(conf.clone());
+    pool.imported = Some(Imported { read_only, paths: BTreeMap::new(), cachefile, unloaded });
+    Answer::list(call, 0, conf)
+}
+
+/// Loads a pool that is only known, if this one is: what came of it, and how long it took; `None` for one that was loaded before.
+/// A pool that another system used last is not known any more then.
+pub(super) fn load(pools: &mut [Pool], host: &Host<'_>, name: &str) -> Option<(i32, Option<Duration>)> {
+    let known = |pool: &&Pool| pool.name == name && pool.imported.is_some();
+    let pool = pools.iter().find(known)?;
+    let conf = pool.imported.as_ref()?.unloaded.clone()?;
+    let guid = pool.guid;
+    let opening = open(pools, host, &conf);
+    if opening.silent {
+        return Some((0, None));
+    }
+    let pool = pools.iter_mut().find(|pool| pool.guid == guid)?;
+    let (obstacle, _, wait) = obstacle(pool, host, &conf, false);
+    let works = |guid: u64| opening.paths.contains_key(&guid);
+    let lost = pool.tops.iter().any(|top| top_state(top, &works) == CANNOT_OPEN);
+    let foreign = pool.hostid != 0 && pool.hostid != host.hostid && pool.state == ACTIVE;
+    let errno = match obstacle {
+        _ if foreign => libc::ENOENT,
+        Some(Obstacle::Multihost) => libc::EREMOTEIO,
+        Some(Obstacle::Features) => libc::ENOTSUP,
+        None if lost => libc::ENXIO,
+        None => 0,
+    };
+    if errno == 0 {
+        if let Some(imported) = &mut pool.imported {
+            imported.paths = opening.paths;
+            imported.unloaded = None;
+        }
+        take_over(pool, host.hostid);
+    } else if errno == libc::ENOENT {
+        pool.imported = None;
+    }
+    Some((errno, Some(opening.took + wait + SYNC)))
 }
 
 /// A writable import writes the labels anew.
@@ -357,7 +430,7 @@ fn take_over(pool: &mut Pool, hostid: u32) {
 
 /// What an export leaves in the labels.
 pub(super) fn give_up(pool: &mut Pool) {
-    if pool.imported.take().is_some_and(|imported| !imported.read_only) {
+    if pool.imported.take().is_some_and(|imported| !imported.read_only && imported.unloaded.is_none()) {
         pool.state = EXPORTED;
         pool.txg += 10;
     }

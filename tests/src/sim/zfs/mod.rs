@@ -122,26 +122,43 @@ pub(super) fn answer(pools: &mut [Pool], host: &Host<'_>, call: &ZfsCall<'_>) ->
         "?" => return Answer::errno(UNKNOWN_CALL),
         _ => {}
     }
-    let (pool_name, rest) = split(&name);
+    let (pool_name, _) = split(&name);
+    let asks = name_of(call.number) != "EXPORT";
+    let loaded = if asks { load::load(pools, host, pool_name) } else { None };
+    let wait = match loaded {
+        None => Duration::ZERO,
+        Some((_, None)) => return Answer::never(),
+        Some((0, Some(took))) => took,
+        // This call succeeds whenever there is something to tell.
+        Some((errno, Some(took))) if name_of(call.number) == "POOL_STATS" && errno != libc::ENOENT => {
+            let mut answer = Answer::list(call, 0, &NvList::new()).after(took);
+            answer.reply.cookie = u64::try_from(errno).unwrap_or(0);
+            return answer;
+        }
+        Some((errno, Some(took))) => return Answer::errno(errno).after(took),
+    };
+    let answer = ask_imported(pools, host, call, &name, &src);
+    let took = answer.took.unwrap_or_default();
+    if answer.took.is_some() { answer.after(took + wait) } else { answer }
+}
+
+/// Answers a call on an imported pool.
+fn ask_imported(pools: &mut [Pool], host: &Host<'_>, call: &ZfsCall<'_>, name: &str, src: &NvList) -> Answer {
+    let (pool_name, rest) = split(name);
     let Some(pool) = pools.iter_mut().find(|pool| pool.imported.is_some() && pool.name == pool_name) else {
         // Before 2.3 the legacy handler of this call loses its error.
         let lost = name_of(call.number) == "POOL_GET_PROPS" && host.version < ZfsVersion::V2_3;
-        let errno = match name_of(call.number) {
-            "DATASET_LIST_NEXT" | "SNAPSHOT_LIST_NEXT" => libc::ESRCH,
-            _ if lost => libc::EFAULT,
-            _ => libc::ENOENT,
-        };
-        return Answer::errno(errno);
+        return Answer::errno(if lost { libc::EFAULT } else { libc::ENOENT });
     };
     match name_of(call.number) {
         "POOL_STATS" => asks::stats(pool, host, call),
         "POOL_GET_PROPS" => asks::pool_properties(pool, host, call),
         "OBJSET_STATS" => asks::objset(pool, rest, call),
         "DATASET_LIST_NEXT" => asks::next_dataset(pool, rest, call),
-        "SNAPSHOT_LIST_NEXT" => asks::next_snapshot(pool, rest, call, &src),
-        "LOAD_KEY" => acts::load_key(pool, rest, &src),
+        "SNAPSHOT_LIST_NEXT" => asks::next_snapshot(pool, rest, call, src),
+        "LOAD_KEY" => acts::load_key(pool, rest, src),
         "EXPORT" => acts::export(pool, host),
-        act => acts::change(pool, host, call, act, rest, &src),
+        act => acts::change(pool, host, call, act, rest, src),
     }
 }
 

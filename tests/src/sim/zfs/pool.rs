@@ -16,6 +16,7 @@ const L2CACHE: u64 = 4;
 
 /// A pool.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "what may be the matter with a pool, each for itself")]
 pub struct Pool {
     /// Its name.
     pub name: String,
@@ -62,6 +63,8 @@ pub struct Imported {
     pub paths: BTreeMap<u64, String>,
     /// `cachefile`, if it was given.
     pub cachefile: Option<String>,
+    /// The configuration that it is known by, while it is not loaded: that comes with the first question about it.
+    pub unloaded: Option<NvList>,
 }
 
 /// A top-level vdev.
@@ -314,9 +317,9 @@ const STATS: usize = 43;
 
 pub(super) fn add_stats(node: &mut NvList, guid: u64, stats: Option<&Stats<'_>>) {
     let Some(stats) = stats else { return };
-    let (state, aux) = stats(guid);
+    let (health, reason) = stats(guid);
     let mut numbers = vec![0; STATS];
-    for (slot, value) in numbers.iter_mut().skip(1).zip([state, aux]) {
+    for (slot, value) in numbers.iter_mut().skip(1).zip([health, reason]) {
         *slot = value;
     }
     node.set("vdev_stats", Value::U64Array(numbers));
