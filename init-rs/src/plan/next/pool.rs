@@ -135,7 +135,7 @@ fn no_bootfs(pool: &str) -> Failure {
 
 impl<'a> Search<'a> {
     fn new(moment: Moment<'a>, zfs: &ZfsModule, imported: &[PoolFact]) -> Self {
-        let Moment { request, hardware, facts, now } = moment;
+        let Moment { hardware, facts, now, .. } = moment;
         let is_imported = |guid: u64| imported.iter().any(|pool| pool.guid == guid);
         let mut candidates: Vec<&Candidate> = facts.disks.candidates.iter().filter(|c| !is_imported(c.guid)).collect();
         candidates.sort_by_key(|c| (select::rank(&facts.expected, &c.name, c.guid), &c.name, c.guid));
