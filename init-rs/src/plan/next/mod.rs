@@ -164,3 +164,6 @@ impl Moment<'_> {
 fn fail<T>(failure: Failure) -> Settled<T> {
     Err(Next::Fail(failure))
 }
+
+#[cfg(test)]
+mod tests;

@@ -53,7 +53,7 @@ impl Moment<'_> {
             let advice = ["name the root on the kernel command line: root=UUID=..., or root=ZFS=pool/dataset"];
             return fail(Failure::new(Code::UnusableRoot, problem, expected, vec![spec.to_owned()], &advice));
         };
-        let until = self.facts.attempt.began.checked_add(self.request.wait.value);
+        let until = self.patience_from(self.facts.attempt.began);
         let over = until.is_some_and(|until| self.now >= until);
         let found = self.hardware.find(&wanted);
         match found.map(|device| (device, &device.content)) {

@@ -62,6 +62,12 @@ impl<'a> Moment<'a> {
         }
     }
 
+    /// The end of the patience with what the root is on, counted from here; `None`: for ever.
+    pub(super) fn patience_from(self, began: Duration) -> Option<Duration> {
+        let wait = self.request.wait.value;
+        began.checked_add(wait).filter(|_| wait != Duration::MAX)
+    }
+
     /// Pools that this boot imported and that are not the one to boot from are given back: the booted system would find a
     /// foreign pool imported, and its datasets over its own. One that was looked at read-only is, too, before it is imported
     /// as the request says.
@@ -129,7 +135,7 @@ fn no_bootfs(pool: &str) -> Failure {
 
 impl<'a> Search<'a> {
     fn new(moment: Moment<'a>, zfs: &ZfsModule, imported: &[PoolFact]) -> Self {
-        let Moment { request, hardware, facts, now } = moment;
+        let Moment { hardware, facts, now, .. } = moment;
         let is_imported = |guid: u64| imported.iter().any(|pool| pool.guid == guid);
         let mut candidates: Vec<&Candidate> = facts.disks.candidates.iter().filter(|c| !is_imported(c.guid)).collect();
         candidates.sort_by_key(|c| (select::rank(&facts.expected, &c.name, c.guid), &c.name, c.guid));
@@ -142,7 +148,7 @@ impl<'a> Search<'a> {
         };
         let unread = hardware.devices.values().any(holds_up);
         let quiet = now.saturating_sub(hardware.last_change) >= QUIET && hardware.settled && !unread;
-        let deadline = began.checked_add(request.wait.value);
+        let deadline = moment.patience_from(began);
         Self { moment, candidates, facts: facts_of, deadline, quiet }
     }
 

@@ -20,6 +20,9 @@ use crate::image::ExpectedPool;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+#[cfg(test)]
+pub(super) use words::name;
+
 /// More turns than any boot takes that comes to an end.
 const TURNS_MAX: usize = 200_000;
 
@@ -200,6 +203,12 @@ impl<'k> Play<'k> {
         }
     }
 
+    /// Pools, as if they were imported.
+    #[cfg(test)]
+    pub(super) fn known_pools(&self) -> Vec<PoolFact> {
+        self.known.pools.clone()
+    }
+
     fn end(&mut self, end: End) -> bool {
         self.told.end = end;
         false
@@ -335,6 +344,3 @@ impl<'k> Play<'k> {
         self.facts.imported = None;
     }
 }
-
-#[cfg(test)]
-mod tests;

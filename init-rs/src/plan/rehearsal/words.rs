@@ -4,7 +4,7 @@ use crate::cmdline::Request;
 use crate::plan::next::Step;
 
 /// What kind of step it is.
-pub(super) fn name(step: &Step) -> &'static str {
+pub(in crate::plan) fn name(step: &Step) -> &'static str {
     match step {
         Step::LoadModule(_) => "load-module",
         Step::ReadNote => "read-note",

@@ -1,0 +1,131 @@
+//! Roots on block devices.
+
+use super::{boot, comes, holding, machine, run, tank};
+use crate::devices::known::Reading;
+use crate::plan::failure::Code;
+use crate::plan::rehearsal::{End, Known};
+
+#[test]
+fn by_each_spelling_and_late() {
+    for spec in [
+        "UUID=0A-1B",
+        "LABEL=root",
+        "PARTUUID=AA-01",
+        "PARTLABEL=system",
+        "/dev/vda1",
+        "/dev/disk/by-id/ata-disk-part1",
+        "/dev/disk/by-uuid/0a-1b",
+        "/dev/disk/by-label/root",
+        "8:1",
+    ] {
+        let told = run(&format!("root={spec} ro"), &machine(), &[(2000, &|play| comes(play, "vda1", holding("ext4")))]);
+        assert!(told.booted(), "{spec}: {:?}", told.failure);
+        let steps =
+            ["wait", "load-module", "mount-root", "read-fstab", "plan-mounts", "find-init", "get-ready", "hand-over"];
+        assert_eq!(told.names(), steps, "{spec}");
+        assert_eq!((told.root.as_deref(), told.at("mount-root")), (Some(spec), 2000));
+        let foreign = told.mounts[0].foreign.as_ref().unwrap();
+        assert_eq!(foreign.fstype, "ext4");
+        assert_eq!(told.mounts[0].options.flags & libc::MS_RDONLY, libc::MS_RDONLY);
+    }
+}
+
+#[test]
+fn one_that_does_not_come() {
+    let told = boot("root=LABEL=root", &machine());
+    assert_eq!((told.code(), told.at("fail")), (Some(Code::NoDevice), 30_000));
+    let told = boot("root=LABEL=root taproot.fallback=tank/r", &machine());
+    assert!(told.booted() && told.root.as_deref() == Some("tank/r"), "{told:?}");
+    let told = boot("root=LABEL=root rootwait", &machine());
+    assert_eq!(told.end, End::NotKnown);
+    // One that comes and says nothing is not mounted blindly.
+    let silent = |play: &mut super::Play<'_>| comes(play, "vda1", Reading::Waiting);
+    let told = run("root=/dev/vda1 rootfstype=ext4", &machine(), &[(100, &silent)]);
+    assert_eq!((told.code(), told.at("fail")), (Some(Code::NoFilesystem), 30_000));
+    let told = run("root=/dev/vda1", &machine(), &[(100, &|play| comes(play, "vda1", Reading::Failed("EIO".into())))]);
+    assert_eq!((told.code(), told.at("fail")), (Some(Code::NoFilesystem), 100));
+}
+
+/// The type is what the device holds, within what the words allow.
+#[test]
+fn the_type() {
+    for (line, holds, fstype) in [
+        ("root=/dev/vda1", "xfs", Ok("xfs")),
+        ("root=/dev/vda1 rootfstype=ext4,xfs", "xfs", Ok("xfs")),
+        ("root=/dev/vda1 rootfstype=ext4,btrfs", "xfs", Ok("ext4")),
+        ("root=/dev/vda1 rootfstype=auto", "xfs", Ok("xfs")),
+        ("root=/dev/vda1 rootfstype=auto,ext4", "", Ok("ext4")),
+        ("root=/dev/vda1 rootfstype=minix", "", Ok("minix")),
+        ("root=/dev/vda1", "", Err(Code::NoFilesystem)),
+        ("root=/dev/vda1", "swap", Err(Code::NoFilesystem)),
+        ("root=/dev/vda1", "crypto_LUKS", Err(Code::NoFilesystem)),
+        ("root=/dev/vda1", "zfs_member", Err(Code::NoFilesystem)),
+    ] {
+        let told = run(line, &machine(), &[(0, &|play| comes(play, "vda1", holding(holds)))]);
+        let found = told.mounts.first().and_then(|m| m.foreign.as_ref()).map(|f| f.fstype.as_str());
+        assert_eq!((found, told.code()), (fstype.ok(), fstype.err()), "{line} {holds}");
+    }
+}
+
+#[test]
+fn a_file_system_is_checked_before_it_is_mounted() {
+    let mut known = machine();
+    known.kernel.fsck.insert("ext4".to_owned(), "/sbin/fsck.ext4".to_owned());
+    let there = |play: &mut super::Play<'_>| comes(play, "vda1", holding("ext4"));
+    let xfs = |play: &mut super::Play<'_>| comes(play, "vda1", holding("xfs"));
+    for (words, args) in [
+        ("", Some("-a /dev/vda1")),
+        ("fsck.mode=force", Some("-f -a /dev/vda1")),
+        ("fsck.repair=yes", Some("-y /dev/vda1")),
+        ("fsck.repair=no", Some("-n /dev/vda1")),
+        ("fsck.mode=skip", None),
+    ] {
+        let told = run(&format!("root=/dev/vda1 {words}"), &known, &[(0, &there)]);
+        let check = told.steps.iter().find(|line| line.name == "check").map(|line| line.text.as_str());
+        assert_eq!(
+            check.map(|text| text.ends_with(&format!("/sbin/fsck.ext4 {}", args.unwrap_or_default()))),
+            args.map(|_| true)
+        );
+        assert!(told.booted() && told.place("check") < told.place("mount-root"), "{words}");
+    }
+    assert!(run("root=/dev/vda1", &known, &[(0, &xfs)]).place("check").is_none());
+    // Refused, as by errors that were left; what was repaired counts as good.
+    for (result, code) in [(Err("it has errors".to_owned()), Some(Code::Fsck)), (Ok(()), None)] {
+        let checked = |play: &mut super::Play<'_>| {
+            there(play);
+            play.facts.attempt.checked.insert("/dev/vda1".to_owned(), result.clone());
+        };
+        let told = run("root=/dev/vda1", &known, &[(0, &checked)]);
+        assert_eq!((told.code(), told.mounts.is_empty()), (code, code.is_some()));
+    }
+}
+
+#[test]
+fn stops_menu_and_resume_come_before_the_mount() {
+    let there = |play: &mut super::Play<'_>| comes(play, "vda1", holding("ext4"));
+    let told =
+        run("root=/dev/vda1 break=top,mount,init taproot.menu=5 resume=UUID=5 noresume", &machine(), &[(0, &there)]);
+    let before: Vec<&str> = told.names().into_iter().take_while(|name| *name != "mount-root").collect();
+    assert_eq!(before, ["stop", "menu", "stop", "discard-image", "load-module"]);
+}
+
+/// Where nothing is known of devices, a root is taken to be there.
+#[test]
+fn without_devices_the_root_is_assumed() {
+    let told = boot("root=UUID=0a-1b", &tank());
+    assert!(told.booted() && told.names().starts_with(&["wait", "pretend"]), "{:?}", told.names());
+    assert!(
+        told.remarks.iter().any(|remark| remark.contains("the type of the file system on UUID=0a-1b is not known"))
+    );
+    assert!(told.remarks.iter().any(|remark| remark.contains("fstab of UUID=0a-1b is not known")));
+    let root = crate::plan::rehearsal::KnownRoot {
+        fstab: Some(crate::plan::fstab::parse(b"LABEL=usr /usr ext4 defaults 0 0\n")),
+        init: Some("/bin/other".to_owned()),
+        fstype: Some("btrfs".to_owned()),
+    };
+    let known = Known { roots: [("UUID=0a-1b".to_owned(), root)].into(), ..tank() };
+    let told = boot("root=UUID=0a-1b", &known);
+    let targets: Vec<&str> = told.mounts.iter().map(|m| m.target.as_str()).collect();
+    assert_eq!((targets, told.init.as_deref()), (vec!["/", "/usr"], Some("/bin/other")));
+    assert!(told.remarks.is_empty(), "{:?}", told.remarks);
+}
