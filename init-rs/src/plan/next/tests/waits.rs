@@ -77,12 +77,13 @@ fn a_missing_log_is_waited_for() {
     assert!(told.booted() && told.at("import") <= 10_500, "{told:?}");
 }
 
-/// A disk that does not answer holds up an unnamed root for a moment, and a named one not at all.
+/// A disk that does not answer holds up an unnamed root for a moment, and a named one no longer than a new disk is about to be
+/// read.
 #[test]
 fn a_silent_disk_holds_up_nobody_for_long() {
     let silent = |play: &mut super::Play<'_>| comes(play, "sdx", Reading::Waiting);
     let tank = |play: &mut super::Play<'_>| seen(play, labels("tank", 7, 1, 0));
-    for (line, at) in [("zfs=tank", 100), ("root=zfs:AUTO", 1550)] {
+    for (line, at) in [("zfs=tank", 350), ("root=zfs:AUTO", 1550)] {
         let told = run(line, &machine(), &[(50, &silent), (100, &tank)]);
         assert_eq!((told.root.as_deref(), told.at("import")), (Some("tank/r"), at), "{line}");
     }
