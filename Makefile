@@ -4,7 +4,7 @@ PREFIX ?= /usr
 
 RUNS ?= 20000
 
-.PHONY: help build guest-init host kit lint test unit sim demo bench fuzz install clean
+.PHONY: help build guest-init host kit lint test unit sim golden demo bench fuzz install clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -35,6 +35,10 @@ unit: ## the tests that need no virtual machine
 
 sim: ## simulated boots: RUNS=20000 of them, or the whole story of one with SEED=
 	cargo run --locked --quiet --release -p taproot-tests --bin sim -- $(if $(SEED),--seed $(SEED),$(RUNS))
+
+golden: build kit ## what the kit's kernels answer, asked anew for tests/golden (what simulated machines go by)
+	cargo build --locked --release -p taproot-tests --bin record --bin recorder
+	target/$(TARGET)/release/record target/$(TARGET)/release/recorder
 
 test: build kit ## everything: lint, unit tests, scenarios in virtual machines on both kit systems
 	@tests/run.sh

@@ -1,6 +1,7 @@
 //! Exporting a pool that the boot no longer wants, so that the booted system does not find it imported.
 
 use super::Pools;
+use super::progress::Work;
 use crate::plan::names;
 use crate::sys::System;
 use crate::zfs::ioctl::{Zfs, describe};
@@ -65,7 +66,10 @@ impl Pools<'_> {
         if !places.is_empty() {
             return Err(ExportError::Mounted { pool: name(), places });
         }
-        let result = self.phases.time("export", || Zfs::new(self.system).export(pool));
+        let result = self.phases.time("export", || {
+            let work = Work { what: "exporting", pool, guid: 0 };
+            work.watched(self.system, self.log, || Zfs::new(self.system).export(pool))
+        });
         result.map_err(|e| match e.errno {
             libc::EBUSY => ExportError::Busy { pool: name() },
             libc::EXDEV => ExportError::SharedSpare { pool: name() },

@@ -64,7 +64,12 @@ impl std::fmt::Debug for Scout<'_> {
 pub fn apply(hardware: &mut Hardware, message: Message, now: Duration) -> bool {
     let of_devices = match message {
         Message::Device(device) => {
-            let device = *device;
+            let mut device = *device;
+            // One that has not answered is no newer because another scout tells of it.
+            let waits = |device: &&Device| device.content == Reading::Waiting;
+            if let Some(before) = hardware.devices.get(&device.name).filter(waits).filter(|_| waits(&&device)) {
+                device.since = device.since.min(before.since);
+            }
             hardware.devices.insert(device.name.clone(), device);
             true
         }
@@ -213,9 +218,10 @@ impl<'a> Scout<'a> {
         true
     }
 
-    /// What it knew of devices, another one tells anew.
+    /// What it knew of devices, another one tells anew; but which do not answer is not forgotten: no pool may be opened with them
+    /// meanwhile.
     fn forget(&mut self) {
-        self.hardware.devices.clear();
+        self.hardware.devices.retain(|_, device| device.content == Reading::Waiting);
         self.hardware.settled = false;
         self.hardware.inserting = false;
         changed(&mut self.hardware, self.system.now());

@@ -1,20 +1,22 @@
-//! Records what the kernels of the kit answer to `sim::golden`, into `tests/golden/`: `record IMAGE-2.3 IMAGE-2.1 RECORDER`, two
-//! standard images and the recorder built for a guest.
+//! Records what the kernels of the kit answer to `sim::golden`, into `tests/golden/`: `record RECORDER`, the program that asks them
+//! in the guest.
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
+use taproot_tests::image;
 use taproot_tests::kit::{self, SYSTEMS, System};
 use taproot_tests::vm::{Scratch, Vm};
 use taproot_tests::words::{PROMPT, SHELL_PROMPT};
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [newer, older, recorder] = args.as_slice() else { bail!("expected: record IMAGE-2.3 IMAGE-2.1 RECORDER") };
-    for (system, image) in SYSTEMS.into_iter().zip([newer, older]) {
-        record(&System::open(system)?, Path::new(image), Path::new(recorder))?;
+    let [recorder] = args.as_slice() else { bail!("expected: record RECORDER") };
+    for system in SYSTEMS {
+        let system = System::open(system)?;
+        record(&system, &image::standard(&system)?, Path::new(recorder))?;
     }
     Ok(())
 }

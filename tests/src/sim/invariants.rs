@@ -30,7 +30,7 @@ pub fn broken(case: &Case, world: &World, end: Option<&End>) -> Vec<String> {
     all.extend(calls(case, &events));
     let after = world.machine();
     all.extend(pools(case, &after));
-    if happened.is_empty() {
+    if happened.is_empty() && !world.could_not_hide() {
         all.extend(late(case, world, end));
     }
     if let Some(End::HandOver { root, .. }) = end {
@@ -48,7 +48,7 @@ fn ending(case: &Case, world: &World, end: Option<&End>, happened: &BTreeSet<&st
         Some(End::Restart) => Outcome::Restart,
         Some(End::PowerOff) => Outcome::PowerOff,
         Some(End::PowerCut) if happened.contains("PowerCut") => return None,
-        Some(End::OutOfTime) if never => return None,
+        Some(End::OutOfTime) if never || world.could_not_hide() => return None,
         other => return Some(format!("the run ended in {other:?}")),
     };
     let mut allowed = outcomes(case);

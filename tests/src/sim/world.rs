@@ -271,9 +271,16 @@ impl World {
     pub fn unread(&self, path: &str) -> bool {
         let state = self.state();
         let call = format!("read {path}");
-        let mut events = state.events.iter();
         let fault = |event: &Event| event.text.starts_with("fault: Errno") || event.text.starts_with("  ");
-        events.any(|event| event.text == call) && events.next().is_some_and(fault)
+        state.events.windows(2).any(|two| matches!(two, [one, next] if one.text == call && fault(next)))
+    }
+
+    /// Whether a node of a disk that does not answer could not be moved out of the kernel's way.
+    pub fn could_not_hide(&self) -> bool {
+        let state = self.state();
+        let hides = |event: &Event| event.text.contains("/dev/.taproot-silent");
+        let fault = |event: &Event| event.text.starts_with("fault: Errno");
+        state.events.windows(2).any(|two| matches!(two, [one, next] if hides(one) && fault(next)))
     }
 
     /// Whether a scout runs.

@@ -5,7 +5,7 @@ use std::io;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use taproot_init::zfs::label::{label_offsets, read_labels};
+use taproot_init::zfs::label::{Label, PoolState, label_offsets, read_labels};
 
 use super::disk::{Disk, Scratch, first_partition};
 use crate::kit;
@@ -35,14 +35,22 @@ impl Scratch {
     /// The transaction group of the configuration in the labels of the first partition: it grows when the pool's
     /// configuration is written, as an import for writing does. Only after the machine has ended.
     pub fn label_txg(&self, disk: &Disk) -> Result<u64> {
+        self.label(disk)?.txg().with_context(|| format!("{}: a label without txg", disk.path.display()))
+    }
+
+    /// Whether the pool on the first partition was exported. Only after the machine has ended.
+    pub fn exported(&self, disk: &Disk) -> Result<bool> {
+        Ok(self.label(disk)?.state() == PoolState::Exported)
+    }
+
+    fn label(&self, disk: &Disk) -> Result<Label> {
         let (start, size) = self.partition(disk)?;
         let mut read = |offset: u64, buffer: &mut [u8]| {
             let bytes = self.read(disk, start + offset, buffer.len() as u64).map_err(io::Error::other)?;
             buffer.copy_from_slice(&bytes);
             Ok(())
         };
-        let label = read_labels(&mut read, size).with_context(|| format!("{}", disk.path.display()))?;
-        label.txg().with_context(|| format!("{}: a label without txg", disk.path.display()))
+        read_labels(&mut read, size).with_context(|| format!("{}", disk.path.display()))
     }
 
     /// True if the guest never wrote to the disk, not even the same bytes: the overlay is as empty as it was made.

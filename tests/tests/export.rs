@@ -1,0 +1,42 @@
+//! A pool that was imported on the way and is not booted from is given back: the booted system does not find it imported.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+use taproot_tests::scenario::vm;
+use taproot_tests::scenarios;
+use taproot_tests::vm::Scratch;
+use taproot_tests::words::PROMPT;
+
+scenarios! {
+    /// The first root has no init; the fallback lies in another pool.
+    fn a_fallback_in_another_pool(system) {
+        let scratch = Scratch::new().unwrap();
+        let disks = scratch.overlays(system, &["rescue0", "choosea0"]).unwrap();
+        let (first, second) = (disks[0].clone(), disks[1].clone());
+        let cmdline = "root=ZFS=resc/ROOT/broken taproot.fallback=alpha/ROOT/default";
+        let mut vm = vm("export-fallback", system, cmdline).unwrap().disks(disks).start().unwrap();
+        let report = vm.report(90).unwrap();
+        assert_eq!(report.hostname(), "alpha");
+        assert!(vm.console.shows("exported pool resc"), "{}", vm.console.text());
+        vm.wait_exit(30).unwrap();
+        assert!(scratch.exported(&first).unwrap(), "resc is exported");
+        assert!(!scratch.exported(&second).unwrap(), "alpha is the root's");
+    }
+
+    /// A pool that was looked at read-only at the prompt is imported writable by the boot that follows.
+    fn a_read_only_look_and_then_a_boot(system) {
+        let scratch = Scratch::new().unwrap();
+        let disks = scratch.overlays(system, &["choosea0"]).unwrap();
+        let disk = disks[0].clone();
+        let before = scratch.label_txg(&disk).unwrap();
+        let mut vm = vm("export-look", system, "zfs=alpha taproot.break=import").unwrap().disks(disks).start().unwrap();
+        vm.expect(PROMPT, 60).unwrap();
+        vm.type_line("import alpha ro").unwrap();
+        vm.expect("imported  pool alpha", 60).unwrap();
+        vm.type_line("continue").unwrap();
+        let report = vm.report(90).unwrap();
+        assert_eq!(report.hostname(), "alpha");
+        assert!(report.all("MOUNT").iter().any(|line| line.contains(" / / rw")), "{:?}", report.all("MOUNT"));
+        vm.wait_exit(30).unwrap();
+        assert!(scratch.label_txg(&disk).unwrap() > before, "it was imported writable");
+    }
+}
