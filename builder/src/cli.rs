@@ -129,7 +129,7 @@ pub struct InspectArgs {
 #[derive(Debug, Clone, Default, Args)]
 #[command(
     after_help = "Prints each word with what it sets, the settings no word decides, and on the facts: the pool and the root that \
-    would be chosen, and every mount in order with its reason. Nothing is changed and no privileges are needed.\n\n\
+    would be chosen, every mount in order with its reason, and every step. Nothing is changed and no privileges are needed.\n\n\
     Examples:\n  taproot explain                                     this boot\n  \
     taproot explain --cmdline 'zfs=tank/ROOT/new ro'    another root on this machine\n  \
     taproot explain --facts boot.json --cmdline 'root=zfs:AUTO taproot.mounts=system'\n  \
@@ -140,7 +140,7 @@ pub struct ExplainArgs {
     /// The kernel command line [default: that of the recorded boot, else /proc/cmdline]
     #[arg(long, value_name = "WORDS")]
     pub cmdline: Option<String>,
-    /// boot.json of a boot; `-`: from standard input; `system`: ask /dev/zfs; `none` [default: /run/taproot/boot.json, else system, else none]
+    /// boot.json of a boot; `-`: from standard input; `system`: ask /dev/zfs and, as root, the block devices; `none` [default: /run/taproot/boot.json, else system, else none]
     #[arg(long, value_name = "FILE")]
     pub facts: Option<PathBuf>,
     /// Image whose packed words come before the command line, and whose expected pools count

@@ -241,6 +241,9 @@ fn mistakes_are_explained() {
         assert!(!output.status.success());
         String::from_utf8_lossy(&output.stderr).into_owned()
     };
+    // What reads devices for it is no command.
+    let scout = Command::new(env!("CARGO_BIN_EXE_taproot")).arg("scout").output().unwrap();
+    assert!(!scout.status.success() && String::from_utf8_lossy(&scout.stderr).contains("found no socket"), "{scout:?}");
     assert!(error(&["--facts", "/nonexistent"]).contains("/nonexistent: reading"));
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.json");

@@ -3,7 +3,7 @@
 use crate::show::{entries, text};
 use serde_json::Value;
 use taproot::explain::facts::Facts;
-use taproot_init::cmdline::parse;
+use taproot_init::cmdline::{Request, parse};
 use taproot_init::plan::mounts::MountStep;
 use taproot_init::plan::rehearsal::{Rehearsal, rehearse};
 
@@ -15,15 +15,18 @@ type Mount = [String; 5];
 /// Nothing is compared of boots that depend on what no record holds: those that a person led elsewhere, or that failed before
 /// they succeeded; and not the mounts of a root that stands for a snapshot, or of a pool of which not all is recorded.
 pub fn disagreements(record: &Value) -> Vec<String> {
-    if !(is_complete(record) && as_asked(record)) {
+    if !is_complete(record) {
         return Vec::new();
     }
     let facts = match Facts::from_json(&record.to_string(), "boot.json") {
         Ok(facts) => facts,
         Err(e) => return vec![format!("the record cannot be read: {e:#}")],
     };
-    let words = facts.words.clone().unwrap_or_default();
-    let told = rehearse(&parse(words.as_bytes()), &facts.known);
+    let request = parse(facts.words.clone().unwrap_or_default().as_bytes());
+    if !as_asked(record, &request) {
+        return Vec::new();
+    }
+    let told = rehearse(&request, &facts.known);
     let mut all = Vec::new();
     let mut compare = |what: &str, did: &str, says: &str| {
         if did != says {
@@ -51,10 +54,11 @@ fn is_complete(record: &Value) -> bool {
     record.get("failure").is_none_or(Value::is_null) && record.get("root").is_some_and(Value::is_string)
 }
 
-/// Whether the root is the one that the words ask for.
-fn as_asked(record: &Value) -> bool {
-    let asked = format!("root, selected by {}", text(record, "/request/root"));
-    text(record, "/mounts/0/why").starts_with(&asked)
+/// Whether the root is the one that the words ask for: nobody chose another one.
+fn as_asked(record: &Value, request: &Request) -> bool {
+    let why = &request.root.why;
+    text(record, "/request/root") == why
+        && text(record, "/mounts/0/why").starts_with(&format!("root, selected by {why}"))
 }
 
 fn compare_mounts(record: &Value, told: &Rehearsal, compare: &mut impl FnMut(&str, &str, &str)) {
@@ -128,6 +132,7 @@ mod tests {
     fn what_no_record_holds_is_not_compared() {
         for (pointer, value) in [
             ("/mounts/0/why", json!("root, selected by chosen from the menu")),
+            ("/request/root", json!("chosen at the rescue prompt")),
             ("/failure", json!({"code": "no-pool", "problem": "none"})),
             ("/request/words", json!(["root=ZFS=tank/r@monday"])),
         ] {

@@ -191,18 +191,24 @@ impl Facts {
     /// What the running system's zfs module knows; needs no privileges where /dev/zfs is open to all, as it is by default.
     pub fn of_system() -> Result<Self> {
         let linux = Arc::new(Linux::new());
+        let mut facts = Self {
+            source: "the running system".to_owned(),
+            known: Known { complete: true, ..Known::default() },
+            system: Some((Arc::clone(&linux), BTreeSet::new())),
+            ..Self::default()
+        };
+        if !system_has_zfs() {
+            facts.remarks.push("the zfs module is not loaded here, so no pool is known".to_owned());
+            return Ok(facts);
+        }
         Zfs::new(linux.as_ref()).imported_pools().context(
             "the running system: asking /dev/zfs for its pools; expected a loaded zfs module and read-write access to it",
         )?;
         let system: Arc<dyn System> = linux.clone();
-        let pools = Pools::new(linux.as_ref(), &Log::new(Arc::clone(&system)), &Phases::new(system)).imported();
-        Ok(Self {
-            source: "the running system".to_owned(),
-            known: Known { pools, complete: true, ..Known::default() },
-            remarks: vec!["only imported pools are known here; a boot looks at every disk".to_owned()],
-            system: Some((linux, BTreeSet::new())),
-            ..Self::default()
-        })
+        let log = Log::new(Arc::clone(&system));
+        facts.known.pools = Pools::new(linux.as_ref(), &log, &Phases::new(system)).imported();
+        facts.remarks.push("only imported pools are known here; a boot looks at every disk".to_owned());
+        Ok(facts)
     }
 
     /// Asks the running system for the datasets of a root's pool and for that root's fstab; whether there was anything to

@@ -77,7 +77,8 @@ fn a_missing_log_is_waited_for() {
     assert!(told.booted() && told.at("import") <= 10_500, "{told:?}");
 }
 
-/// A disk that does not answer holds up an unnamed root for a moment, and a named one as long as it is new.
+/// A disk that does not answer holds up an unnamed root for a moment, and a named one no longer than a new disk is about to be
+/// read.
 #[test]
 fn a_silent_disk_holds_up_nobody_for_long() {
     let silent = |play: &mut super::Play<'_>| comes(play, "sdx", Reading::Waiting);
