@@ -82,7 +82,10 @@ impl Boot<'_> {
         self.report.zfs = Some(version.clone());
         let imported = Zfs::new(self.system).imported_pools();
         imported.map_err(|e| Failure::module(&e.to_string(), &self.facts.kernel.release))?;
-        self.patience = pools::impatient(self.system);
+        // In another tool's initramfs udev makes the names that pools record, and may still be at it.
+        if !self.facts.hook {
+            self.patience = pools::impatient(self.system);
+        }
         self.facts.zfs = Some(ZfsModule { version, hostid, ready: self.system.now() });
         self.check_dirs();
         Ok(())

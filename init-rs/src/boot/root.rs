@@ -24,7 +24,12 @@ const CHECK_OUTPUT: usize = 16 << 10;
 
 impl Boot<'_> {
     pub(super) fn ask_bootfs(&mut self, pool: &str) -> Result<(), Failure> {
-        self.facts.attempt.bootfs = Some(Zfs::new(self.system).bootfs(pool).map_err(|e| Failure::zfs(&e))?);
+        let bootfs = Zfs::new(self.system).bootfs(pool).map_err(|e| Failure::zfs(&e))?;
+        // The record was made when it was not known yet.
+        for fact in self.report.pools.iter_mut().filter(|fact| fact.name == pool) {
+            fact.bootfs.clone_from(&bootfs);
+        }
+        self.facts.attempt.bootfs = Some(bootfs);
         Ok(())
     }
 
