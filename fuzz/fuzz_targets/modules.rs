@@ -7,7 +7,6 @@ mod counting;
 use std::collections::{BTreeMap, BTreeSet};
 
 use libfuzzer_sys::fuzz_target;
-use taproot::initramfs::host::root_pool;
 use taproot::initramfs::index::Index;
 use taproot::initramfs::modinfo::ModInfo;
 use taproot::initramfs::modprobe_d::ModprobeConfig;
@@ -18,8 +17,7 @@ fuzz_target!(|bytes: &[u8]| {
     let mut files = bytes.split(|b| *b == 0);
     let mut next = || files.next().unwrap_or_default();
     let index_files = [next(), next(), next(), next()];
-    let (modprobe, mounts) = (String::from_utf8_lossy(next()), String::from_utf8_lossy(next()));
-    let _ = root_pool(&mounts);
+    let modprobe = String::from_utf8_lossy(next());
 
     let (table, taken) = counting::counted(|| made(index_files, &modprobe));
     assert!(taken <= 128 * bytes.len() + 65536, "{taken} bytes allocated for {} of input", bytes.len());

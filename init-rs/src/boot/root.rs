@@ -128,7 +128,7 @@ impl Boot<'_> {
         // What an earlier attempt left mounted.
         let _ = self.system.unmount(&self.new_root, true);
         let name = step.dataset.clone();
-        let failed = |e: &std::io::Error| not_mounted(&name, e.raw_os_error(), &e.to_string());
+        let failed = |e: &std::io::Error| not_mounted(&name, &fstype, e.raw_os_error(), &e.to_string());
         self.system.make_dirs(&self.new_root).map_err(|e| failed(&e))?;
         self.mounting = Some(self.phases.start("mount"));
         let start = self.system.now();

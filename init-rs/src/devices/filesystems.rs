@@ -14,6 +14,11 @@ pub fn modules(fstype: &str) -> Vec<&str> {
     }
 }
 
+/// Whether nothing can be written to file systems of this type: the kernel mounts them read-only or not at all.
+pub fn never_written(fstype: &str) -> bool {
+    matches!(fstype, "squashfs" | "erofs" | "iso9660" | "cramfs" | "romfs")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,6 +3,7 @@
 use super::step::Mount;
 use super::{Code, Failure, Moment, Next, Root, Settled, Step, Wait};
 use crate::cmdline::{Fsck, Repair};
+use crate::devices::filesystems::never_written;
 use crate::devices::known::Device;
 use crate::devices::probe::Wanted;
 use crate::plan::facts::Dataset;
@@ -123,7 +124,11 @@ impl Moment<'_> {
 }
 
 fn mount_of(step: &MountStep, source: String, fstype: String) -> Next {
-    Next::Do(Step::Mount(Box::new(Mount { step: step.clone(), source, fstype })))
+    let mut step = step.clone();
+    if never_written(&fstype) {
+        step.options.flags |= libc::MS_RDONLY;
+    }
+    Next::Do(Step::Mount(Box::new(Mount { step, source, fstype })))
 }
 
 fn pass_over(step: &MountStep, why: String) -> Next {
@@ -131,9 +136,9 @@ fn pass_over(step: &MountStep, why: String) -> Next {
 }
 
 /// The root could not be mounted.
-pub fn not_mounted(name: &str, errno: Option<i32>, error: &str) -> Failure {
+pub fn not_mounted(name: &str, fstype: &str, errno: Option<i32>, error: &str) -> Failure {
     let found = match errno {
-        Some(libc::EACCES) => vec!["it is encrypted and its key is not loaded".to_owned()],
+        Some(libc::EACCES) if fstype == "zfs" => vec!["it is encrypted and its key is not loaded".to_owned()],
         Some(libc::ENODEV) => {
             vec!["the kernel does not know the file system: its module is not in the image".to_owned()]
         }

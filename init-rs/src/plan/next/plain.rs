@@ -1,6 +1,7 @@
 //! A root on a block device: found by label, UUID, partition or path, checked, its driver loaded.
 
 use super::{Code, Failure, Moment, Next, Root, Settled, Stage, Wait, fail};
+use crate::devices::filesystems::never_written;
 use crate::devices::known::{Device, Reading};
 use crate::devices::probe::Wanted;
 use crate::plan::candidates::{device_lines, missing_drivers};
@@ -31,6 +32,9 @@ impl Moment<'_> {
         let said = words.iter().any(|word| matches!(word.as_str(), "ro" | "rw"));
         if let Some(ro) = self.request.read_only.as_ref().filter(|_| !said) {
             words.push(if ro.value { "ro" } else { "rw" }.to_owned());
+        }
+        if never_written(&fstype) {
+            words.push("ro".to_owned());
         }
         let options = foreign_options(&words);
         let (name, node) = (spec.to_owned(), device.node.clone());
