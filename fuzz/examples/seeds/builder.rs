@@ -103,15 +103,14 @@ pub fn programs() -> Vec<Vec<u8>> {
     vec![module(), program(), small, other, b"# c\ninclude /etc/ld.so.conf.d/*.conf\n/opt/lib\n".to_vec()]
 }
 
-/// The four files of depmod, modprobe.d and the mounts.
+/// The four files of depmod, and modprobe.d.
 pub fn indexes() -> Vec<Vec<u8>> {
     let dep = b"updates/zfs.ko: updates/spl.ko\nupdates/spl.ko:\nk/virtio_blk.ko.xz:\nk/h-l.ko.zst: k/ext4.ko\nk/ext4.ko:\nb.ko: c.ko\nc.ko: b.ko\n";
     let alias = b"alias virtio:d00000002v* virtio-blk\nalias fs-ext4 ext4\nalias crypto-x? h_l\nalias dmi*:bvn A B:* c\nalias pci:v*[0-9]* b\n";
     let softdep = b"# c\nsoftdep virtio_blk pre: h-l crypto-xx post: ext4\nsoftdep zfs post: virtio_blk\n";
     let builtin = b"kernel/fs/ahci.ko\n";
     let modprobe = b"options zfs zfs_arc_max=1 \\\n b=2\nblacklist pc-spkr\nblacklist ext4\nalias pci:x zfs\nsoftdep spl pre: b\ninstall x /bin/true\n";
-    let mounts = b"rpool/a / zfs rw 0 0\n";
-    let files: [&[u8]; 6] = [dep, alias, softdep, builtin, modprobe, mounts];
+    let files: [&[u8]; 5] = [dep, alias, softdep, builtin, modprobe];
     vec![files.join(&0), b"b.ko: c.ko\nc.ko: b.ko\nd.ko: b.ko c.ko\n\0\0softdep b pre: d\n".to_vec()]
 }
 
