@@ -54,6 +54,15 @@ fn fails(name: &str, system: &System, image: &[&str], cmdline: &str, disks: Vec<
 
 const STANDARD: [&str; 4] = ["--modules", "generic", "--rescue", "small"];
 
+/// The kernel's name of the disk with this serial number, from what `devices` has shown: which disk is `vdb` is up to the order
+/// in which drivers find them.
+fn node_of(vm: &Running, serial: &str) -> String {
+    let text = vm.console.text();
+    let line = text.lines().rev().find(|line| line.starts_with("/dev/") && line.contains(&format!("serial {serial}")));
+    let node = line.unwrap().split_whitespace().next().unwrap();
+    node.trim_start_matches("/dev/").to_owned()
+}
+
 scenarios! {
     /// Two consoles: the prompt is on both, and whoever types is answered. Words, the shell with the same words, the log
     /// saved to a disk, and a root chosen in the shell boots.
@@ -77,6 +86,7 @@ scenarios! {
 
         says(&vm, "status", &["asked     root=ZFS=resc/ROOT/typo", "imported  pool resc", "online", "bootfs resc/ROOT/default"]);
         says(&vm, "devices", &["serial rescue0", "/dev/vdb", "ext4", "serial stick", "zfs, pool resc"]);
+        let (stick, blank) = (node_of(&vm, "stick"), node_of(&vm, "blank"));
         says(&vm, "pools", &["pool resc guid"]);
         says(&vm, "datasets resc", &["resc/ROOT/other  /", "resc/secret  /secret, canmount=noauto, KEY NOT LOADED"]);
         says(&vm, "continue", &["nothing to go on with"]);
@@ -87,7 +97,7 @@ scenarios! {
         vm.expect("the key of resc/secret is loaded", 30).unwrap();
         vm.expect(PROMPT, 20).unwrap();
         assert!(!vm.console.shows("correct horse"));
-        says(&vm, "save-log vdb", &["are on /dev/vdb; it is unmounted"]);
+        says(&vm, &format!("save-log {stick}"), &[&format!("are on /dev/{stick}; it is unmounted")]);
         let files = debugfs(&log_disk, "ls -p /");
         let name = files.split('/').find(|n| n.contains(".log")).unwrap().to_owned();
         assert!(name.starts_with("taproot-"), "{files}");
@@ -104,8 +114,8 @@ scenarios! {
         says_at(&vm, SHELL_PROMPT, "status", &["imported  pool resc"]);
         says_at(&vm, SHELL_PROMPT, "log | grep -c taproot-init", &["\n1"]);
         says_at(&vm, SHELL_PROMPT, "mount resc/secret /secret && grep -c resc/secret /proc/mounts", &["is mounted on /secret", "\n1"]);
-        says_at(&vm, SHELL_PROMPT, "umount /secret; mkdosfs /dev/vdc && save-log vdc", &["are on /dev/vdc"]);
-        says_at(&vm, SHELL_PROMPT, "mount -t vfat /dev/vdc /mnt && ls /mnt && umount /mnt", &["taproot-", ".json"]);
+        says_at(&vm, SHELL_PROMPT, &format!("umount /secret; mkdosfs /dev/{blank} && save-log {blank}"), &[&format!("are on /dev/{blank}")]);
+        says_at(&vm, SHELL_PROMPT, &format!("mount -t vfat /dev/{blank} /mnt && ls /mnt && umount /mnt"), &["taproot-", ".json"]);
         vm.type_line("boot resc/ROOT/other").unwrap();
         let report = vm.report(60).unwrap();
         assert_eq!(report.hostname(), "other");
@@ -238,7 +248,7 @@ scenarios! {
     fn countdown_and_fallback(system) {
         let scratch = Scratch::new().unwrap();
         let cmdline = "root=ZFS=resc/ROOT/broken taproot.menu=2 taproot.fallback=resc/ROOT/nosuch,resc/ROOT/other";
-        let vm = vm("rescue-fallback", system, cmdline).unwrap()
+        let vm = vm("rescue-fallback", system, cmdline).unwrap().cold()
             .disk(scratch.overlay(system, "rescue0").unwrap()).start().unwrap();
         vm.expect("also after 2 s", 60).unwrap();
         let report = vm.report(60).unwrap();
