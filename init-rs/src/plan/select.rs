@@ -1,6 +1,5 @@
 //! Which pool and which dataset.
 
-mod direct;
 mod obstacle;
 
 use super::facts::{Health, PoolFact};
@@ -8,7 +7,6 @@ use crate::cmdline::{Request, Selector};
 use crate::image::ExpectedPool;
 use obstacle::{Obstacle, obstacle, skipped, warnings};
 
-pub use direct::{Labels, directly};
 pub use obstacle::{names, untouched};
 
 /// The pool and dataset to boot.
