@@ -82,7 +82,10 @@ impl Boot<'_> {
         self.report.zfs = Some(version.clone());
         let imported = Zfs::new(self.system).imported_pools();
         imported.map_err(|e| Failure::module(&e.to_string(), &self.facts.kernel.release))?;
-        self.patience = pools::impatient(self.system);
+        // In another tool's initramfs udev may be at its links. Asked a second time, it is short already.
+        if !self.facts.hook && self.patience.is_none() {
+            self.patience = pools::impatient(self.system);
+        }
         self.facts.zfs = Some(ZfsModule { version, hostid, ready: self.system.now() });
         self.check_dirs();
         Ok(())
@@ -193,7 +196,10 @@ impl Boot<'_> {
     pub(super) fn add_missing_drivers(&mut self, failure: &mut Failure) {
         if matches!(failure.code, Code::NoPool | Code::NoDevice) {
             let undriven = self.scout.undriven(UNDRIVEN_PATIENCE);
-            failure.refusal.found.extend(candidates::missing_drivers(&undriven));
+            // Told already where they were known from an earlier attempt.
+            let lines = candidates::missing_drivers(&undriven);
+            failure.refusal.found.retain(|line| !lines.contains(line));
+            failure.refusal.found.extend(lines);
         }
     }
 }
