@@ -222,7 +222,9 @@ impl Scene<'_> {
     }
 
     fn nothing_bootable(&self) -> NoChoice {
-        let complete = !self.expected.is_empty() && self.may_improve(self.unexpected()).is_none();
+        // One that was destroyed is as good as none: another may still come.
+        let gone = self.pools.iter().any(|pool| pool.destroyed && self.rank(pool) < self.unexpected());
+        let complete = !self.expected.is_empty() && !gone && self.may_improve(self.unexpected()).is_none();
         let mut message =
             format!("no root to boot ({}): a pool with bootfs was expected; {}", self.asked, self.found());
         if let Some(pool) = self.pools.iter().find(|p| self.obstacle(p).is_none()) {
