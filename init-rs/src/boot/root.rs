@@ -86,6 +86,8 @@ impl Boot<'_> {
                 Ok(())
             }
             Ok(finished) => {
+                // What lies on other devices is checked after the root is mounted.
+                self.facts.attempt.root_checked |= !self.facts.attempt.mounted;
                 for line in String::from_utf8_lossy(&finished.output).lines().filter(|line| !line.trim().is_empty()) {
                     self.log.info(format!("fsck {node}: {}", line.trim_end()));
                 }
@@ -155,7 +157,7 @@ impl Boot<'_> {
 
     /// The booted system need not check again what was checked here (`systemd-fsck-root.service`, initramfs-tools).
     fn tell_checked(&self) {
-        if !self.facts.attempt.checked.is_empty() {
+        if self.facts.attempt.root_checked {
             let dir = Path::new("/run/initramfs");
             let _ = self.system.make_dirs(dir).and_then(|()| self.system.write(&dir.join("fsck-root"), b""));
         }

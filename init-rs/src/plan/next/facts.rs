@@ -169,6 +169,8 @@ pub struct Attempt {
     pub stand_ins: Option<StandIns>,
     /// How the check of each device ended: what is to be told, or why it must not be mounted.
     pub checked: BTreeMap<String, Result<(), String>>,
+    /// Whether the check of the root was really made.
+    pub root_checked: bool,
     /// Whether the root is mounted.
     pub mounted: bool,
     /// The root's fstab, once read.
