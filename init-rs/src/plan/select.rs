@@ -213,7 +213,7 @@ impl Scene<'_> {
                 None => {
                     Some(format!("pool {name} (guid {}), which the image expects, was not found yet", expected.guid))
                 }
-                Some(p) if p.health == Health::Unavailable && !self.untouched(p) => {
+                Some(p) if (p.health == Health::Unavailable || p.missing_log.is_some()) && !self.untouched(p) => {
                     Some(format!("pool {name}, which the image expects, is not complete yet"))
                 }
                 Some(_) => None,
