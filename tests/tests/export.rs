@@ -32,6 +32,7 @@ scenarios! {
         vm.expect(PROMPT, 60).unwrap();
         vm.type_line("import alpha ro").unwrap();
         vm.expect("imported  pool alpha", 60).unwrap();
+        vm.expect(PROMPT, 20).unwrap();
         vm.type_line("continue").unwrap();
         let report = vm.report(90).unwrap();
         assert_eq!(report.hostname(), "alpha");

@@ -112,6 +112,8 @@ impl Boot<'_> {
             self.forget_note();
         }
         self.facts.resume.settled = true;
+        // The time to wait for the root begins here: that for the resume device is another.
+        self.facts.attempt.began = self.system.now();
     }
 
     /// `noresume`, and a pool is about to be written.

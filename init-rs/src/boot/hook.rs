@@ -88,6 +88,7 @@ fn failed(boot: &mut Boot<'_>, failure: Failure) -> Option<i32> {
         return None;
     }
     boot.report.problems.push(failure.to_string());
+    boot.report.failure = Some((failure.code.code(), failure.to_string()));
     boot.explain(&failure);
     boot.scout.stop();
     eprintln!("ERROR: taproot: {failure}");

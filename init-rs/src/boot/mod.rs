@@ -305,6 +305,8 @@ impl<'a> Boot<'a> {
         }
         self.facts.resume.page = None;
         self.facts.resume.tried = None;
+        // Its device may not have been there before.
+        self.facts.resume.discarded = false;
         self.facts.imported = None;
         self.forget_verdicts(now);
     }

@@ -3,6 +3,7 @@
 
 use super::{Boot, End, person};
 use crate::cmdline::{self, Decided, OnFailure, Stage};
+use crate::devices::known::Module;
 use crate::firmware::{self, Variables};
 use crate::plan::failure::Failure;
 use crate::plan::next::facts::{Asked, Import, Note, Resume};
@@ -16,6 +17,8 @@ use std::time::Duration;
 
 /// Between two tries to restart a machine that refuses.
 const STUBBORN: Duration = Duration::from_secs(5);
+/// How long the driver of the firmware's variables may take.
+const VARIABLES_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Failures that nobody watches.
 #[derive(Debug, Default)]
@@ -93,7 +96,9 @@ impl Boot<'_> {
     /// Pools that were imported at the prompt are ours, too: they are given back if the boot takes another one.
     fn note_imports(&mut self) {
         self.facts.imported = None;
-        if self.facts.hook || self.facts.zfs.is_none() {
+        // The module may be there without the boot having asked it anything: at an early stop.
+        let there = self.facts.zfs.is_some() || self.scout.hardware.modules.get("zfs") == Some(&Module::Ready);
+        if self.facts.hook || !there {
             return;
         }
         let zfs = Zfs::new(self.system);
@@ -222,6 +227,9 @@ impl Boot<'_> {
         person::print(self.system, &format!("\ntaproot: stopped {place}, as {word} asks\n\n"));
         match self.talk(Occasion::Stopped) {
             Decision::Continue => {
+                // What people take is not taken from the time to wait for devices.
+                self.facts.attempt.began = self.system.now();
+                self.facts.attempt.last_step = self.system.now();
                 // The pool may have been imported by hand meanwhile.
                 if stage <= Stage::Import {
                     self.facts.attempt.found = None;
@@ -298,7 +306,8 @@ impl Boot<'_> {
     }
 
     /// What follows; the count is brought up to date.
-    fn count_failure(&self, power_off: bool) -> Next {
+    fn count_failure(&mut self, power_off: bool) -> Next {
+        self.await_variables();
         let policy = &self.request.rescue;
         let counter = self.counter();
         let failed = Failed {
@@ -351,9 +360,18 @@ impl Boot<'_> {
         }
     }
 
+    /// A boot can fail before their driver is there; a failure that is not counted would be repeated for ever. A kernel may
+    /// have it built in: reading tells.
+    fn await_variables(&mut self) {
+        if self.counts() {
+            let _ = self.scout.wait_module(firmware::EFIVARFS, VARIABLES_PATIENCE);
+        }
+    }
+
     /// Before the hand-over: failures in a row end here.
     pub(super) fn forget_failures(&mut self) {
         let began = self.system.now();
+        self.await_variables();
         let Some(counter) = self.counter() else { return };
         let count = counter.read();
         match counter.remove() {

@@ -42,6 +42,9 @@ impl Boot<'_> {
         let labels = candidates::labels(&self.scout.hardware, self.facts.only.as_ref());
         if labels != disks.labels {
             disks.candidates = assemble(&labels);
+            // A pool of which no disk is seen any more is waited for anew when one comes back.
+            let candidates = &disks.candidates;
+            disks.watched.retain(|guid, _| candidates.iter().any(|candidate| candidate.guid == *guid));
             disks.labels = labels;
             for candidate in &disks.candidates {
                 disks.watched.entry(candidate.guid).or_insert(Watched { since: now, opened: None });
@@ -82,8 +85,8 @@ impl Boot<'_> {
         self.report.zfs = Some(version.clone());
         let imported = Zfs::new(self.system).imported_pools();
         imported.map_err(|e| Failure::module(&e.to_string(), &self.facts.kernel.release))?;
-        // In another tool's initramfs udev makes the names that pools record, and may still be at it.
-        if !self.facts.hook {
+        // In another tool's initramfs udev may be at its links. Asked a second time, it is short already.
+        if !self.facts.hook && self.patience.is_none() {
             self.patience = pools::impatient(self.system);
         }
         self.facts.zfs = Some(ZfsModule { version, hostid, ready: self.system.now() });
@@ -196,7 +199,10 @@ impl Boot<'_> {
     pub(super) fn add_missing_drivers(&mut self, failure: &mut Failure) {
         if matches!(failure.code, Code::NoPool | Code::NoDevice) {
             let undriven = self.scout.undriven(UNDRIVEN_PATIENCE);
-            failure.refusal.found.extend(candidates::missing_drivers(&undriven));
+            // Told already where they were known from an earlier attempt.
+            let lines = candidates::missing_drivers(&undriven);
+            failure.refusal.found.retain(|line| !lines.contains(line));
+            failure.refusal.found.extend(lines);
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::plan::failure::{Code, Failure};
 use crate::plan::from_zfs;
 use crate::plan::next::Mount;
 use crate::plan::next::{no_dataset, not_mountable, not_mounted};
-use crate::plan::root::Root;
+use crate::plan::root::{DeviceRoot, Root};
 use crate::report::boot::MountDone;
 use crate::sys::switch_root::SwitchError;
 use crate::sys::{Ended, Program};
@@ -86,6 +86,8 @@ impl Boot<'_> {
                 Ok(())
             }
             Ok(finished) => {
+                // What lies on other devices is checked after the root is mounted.
+                self.facts.attempt.root_checked |= !self.facts.attempt.mounted;
                 for line in String::from_utf8_lossy(&finished.output).lines().filter(|line| !line.trim().is_empty()) {
                     self.log.info(format!("fsck {node}: {}", line.trim_end()));
                 }
@@ -132,6 +134,12 @@ impl Boot<'_> {
         self.system.make_dirs(&self.new_root).map_err(|e| failed(&e))?;
         self.mounting = Some(self.phases.start("mount"));
         let start = self.system.now();
+        let device_root = Root::Device(DeviceRoot {
+            name: step.dataset.clone(),
+            node: source.clone(),
+            fstype: fstype.clone(),
+            options: step.options.clone(),
+        });
         let result = {
             let (what, options) = ((source.as_str(), self.new_root.as_path(), fstype.as_str()), &step.options);
             slow::mount(self.system, self.log, what, options.flags, &options.data)
@@ -141,13 +149,15 @@ impl Boot<'_> {
         self.report.root = Some(step.dataset.clone());
         self.report.mounts = vec![MountDone { step, took: self.system.now().saturating_sub(start), error: None }];
         self.facts.attempt.mounted = true;
+        // From here on it does not matter whether the device is still known: the scout may have to be started anew.
+        self.facts.attempt.root.get_or_insert(device_root);
         self.tell_checked();
         Ok(())
     }
 
     /// The booted system need not check again what was checked here (`systemd-fsck-root.service`, initramfs-tools).
     fn tell_checked(&self) {
-        if !self.facts.attempt.checked.is_empty() {
+        if self.facts.attempt.root_checked {
             let dir = Path::new("/run/initramfs");
             let _ = self.system.make_dirs(dir).and_then(|()| self.system.write(&dir.join("fsck-root"), b""));
         }

@@ -118,6 +118,10 @@ pub fn awaited(candidate: &Candidate, judgement: Option<&Judgement>) -> Option<S
     };
     let mut missing: Vec<String> = candidate.missing().map(leaf_text).collect();
     missing.extend(judgement.missing_logs.iter().map(|log| format!("log device {log}")));
+    // The kernel did not get as far as the pool's own word on which of its vdevs were removed.
+    if judgement.unwritable.is_some() && candidate.missing_tops() > 0 {
+        missing.push(format!("{} top-level vdev(s) of which no disk was seen", candidate.missing_tops()));
+    }
     match missing.as_slice() {
         [] => None,
         list => Some(format!("missing: {}", list.join(", "))),

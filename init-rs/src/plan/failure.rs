@@ -22,8 +22,6 @@ pub enum Code {
     Fsck,
     /// The kernel refused the import.
     Import,
-    /// A pool that is not wanted any more cannot be exported.
-    Export,
     /// A question to an imported pool failed.
     ZfsCall,
     /// The root dataset does not exist.
@@ -52,7 +50,7 @@ pub enum Code {
 
 impl Code {
     /// All of them, for tests and the documentation.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 20] = [
         Self::ZfsModule,
         Self::NoPool,
         Self::NoBootfs,
@@ -61,7 +59,6 @@ impl Code {
         Self::NoFilesystem,
         Self::Fsck,
         Self::Import,
-        Self::Export,
         Self::ZfsCall,
         Self::NoDataset,
         Self::NotMountable,
@@ -87,7 +84,6 @@ impl Code {
             Self::NoFilesystem => "no-filesystem",
             Self::Fsck => "fsck-failed",
             Self::Import => "import-failed",
-            Self::Export => "export-failed",
             Self::ZfsCall => "zfs-call-failed",
             Self::NoDataset => "no-dataset",
             Self::NotMountable => "not-mountable",

@@ -1,6 +1,5 @@
 //! Which pool and which dataset.
 
-mod direct;
 mod obstacle;
 
 use super::facts::{Health, PoolFact};
@@ -8,7 +7,6 @@ use crate::cmdline::{Request, Selector};
 use crate::image::ExpectedPool;
 use obstacle::{Obstacle, obstacle, skipped, warnings};
 
-pub use direct::{Labels, directly};
 pub use obstacle::{names, untouched};
 
 /// The pool and dataset to boot.
@@ -215,7 +213,7 @@ impl Scene<'_> {
                 None => {
                     Some(format!("pool {name} (guid {}), which the image expects, was not found yet", expected.guid))
                 }
-                Some(p) if p.health == Health::Unavailable && !self.untouched(p) => {
+                Some(p) if (p.health == Health::Unavailable || p.missing_log.is_some()) && !self.untouched(p) => {
                     Some(format!("pool {name}, which the image expects, is not complete yet"))
                 }
                 Some(_) => None,
@@ -224,7 +222,9 @@ impl Scene<'_> {
     }
 
     fn nothing_bootable(&self) -> NoChoice {
-        let complete = !self.expected.is_empty() && self.may_improve(self.unexpected()).is_none();
+        // One that was destroyed is as good as none: another may still come.
+        let gone = self.pools.iter().any(|pool| pool.destroyed && self.rank(pool) < self.unexpected());
+        let complete = !self.expected.is_empty() && !gone && self.may_improve(self.unexpected()).is_none();
         let mut message =
             format!("no root to boot ({}): a pool with bootfs was expected; {}", self.asked, self.found());
         if let Some(pool) = self.pools.iter().find(|p| self.obstacle(p).is_none()) {

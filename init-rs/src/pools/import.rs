@@ -46,7 +46,7 @@ impl Pools<'_> {
         if request.read_only {
             properties.set("readonly", Value::U64(1));
         }
-        let flags = ImportFlags { missing_log: request.missing_log, checkpoint: request.rewind, ..Default::default() };
+        let flags = ImportFlags { missing_log: request.missing_log, checkpoint: request.rewind };
         let work = Work { what: "importing", pool, guid };
         let hidden = self.hide(config);
         let result = self.phases.time("import", || {

@@ -1,7 +1,6 @@
 //! Pools on disks: labels read, candidates opened, pools imported. The boot, the hook and the rescue's applets
 //! use it alike; what to do with a pool is decided elsewhere (`plan/select.rs`).
 
-mod direct;
 mod export;
 mod hidden;
 mod hostid;

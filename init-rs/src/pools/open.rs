@@ -41,7 +41,7 @@ impl Pools<'_> {
     }
 
     /// Has each found leaf opened at its recorded path, or where it is.
-    pub(super) fn settle_paths(&self, candidate: &mut Candidate) {
+    fn settle_paths(&self, candidate: &mut Candidate) {
         let changes = self.leaf_paths(candidate);
         if !changes.is_empty() {
             candidate.set_paths(&changes);
@@ -64,14 +64,12 @@ impl Pools<'_> {
 
     /// Makes the recorded paths of spares and caches lead to them, where their labels tell the path: the kernel opens those
     /// that the pool itself lists, one after another, and waits for each path that leads nowhere.
-    /// Whether all of them will be found there.
-    pub(super) fn link_aux(&self, aux: &[Aux]) -> bool {
-        let mut all = true;
+    fn link_aux(&self, aux: &[Aux]) {
         for Aux { device, recorded_path, .. } in aux {
-            let recorded = recorded_path.as_deref();
-            all &= recorded.is_some() && paths::ensure(self.system, recorded, device) == LeafPath::Keep;
+            if recorded_path.is_some() {
+                let _ = paths::ensure(self.system, recorded_path.as_deref(), device);
+            }
         }
-        all
     }
 }
 

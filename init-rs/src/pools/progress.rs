@@ -33,6 +33,11 @@ impl Work<'_> {
                 told = level;
             }
         };
+        // After a wait the last word can be some seconds old already.
+        let last = log.last();
+        if !last.is_zero() && system.now().saturating_sub(last) + TICK >= EVERY {
+            log.info(format!("{} pool {}", self.what, self.pool));
+        }
         let mut result = None;
         system.watched(TICK, &mut tell, &mut || result = Some(work()));
         result.unwrap_or_else(work)

@@ -204,7 +204,12 @@ fn at_terminal(
         let (pty, result) = (&pty, &mut unlocker);
         scope.spawn(move || {
             for (text, line) in script {
-                pty.expect(text);
+                // What is typed before the question stands there is thrown away.
+                let question = format!("for {name}");
+                let seen = pty.expect(text);
+                if !text.contains(&question) && !seen.rsplit(text).next().unwrap().contains(&question) {
+                    pty.expect(&question);
+                }
                 pty.types(&format!("{line}\r"));
             }
         });

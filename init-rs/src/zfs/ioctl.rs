@@ -82,13 +82,11 @@ pub struct ImportFlags {
     pub missing_log: bool,
     /// Go back to the pool's checkpoint.
     pub checkpoint: bool,
-    /// Make the pool known by this configuration, and load it only when it is asked for: see [`Zfs::load`].
-    pub verbatim: bool,
 }
 
 impl ImportFlags {
     fn bits(self) -> u64 {
-        u64::from(self.verbatim) | (u64::from(self.missing_log) * 0x4) | (u64::from(self.checkpoint) * 0x80)
+        (u64::from(self.missing_log) * 0x4) | (u64::from(self.checkpoint) * 0x80)
     }
 }
 
@@ -218,21 +216,6 @@ impl<'a> Zfs<'a> {
             libc::ENOMEM | libc::EEXIST if self.is_imported(name, guid) => Ok(()),
             errno => Err(ImportError {
                 error: ZfsError { call: "IMPORT", name: name.to_owned(), errno },
-                detail: NvList::decode(&reply.dst).ok(),
-            }),
-        }
-    }
-
-    /// Has the kernel load a pool that an import with [`ImportFlags::verbatim`] made known, and returns its configuration. One
-    /// that cannot be loaded stays known until it is exported, unless the errno is ENOENT: another system used it last.
-    pub fn load(self, name: &str) -> Result<NvList, ImportError> {
-        let call = ZfsCall { number: POOL_STATS, name: name.as_bytes(), ..ZfsCall::default() };
-        let reply = self.query("POOL_STATS", &call).map_err(|error| ImportError { error, detail: None })?;
-        // The call itself succeeds whenever there is something to tell.
-        match i32::try_from(reply.cookie) {
-            Ok(0) => Self::decode("POOL_STATS", call.name, &reply).map_err(|error| ImportError { error, detail: None }),
-            errno => Err(ImportError {
-                error: ZfsError { call: "POOL_STATS", name: name.to_owned(), errno: errno.unwrap_or(libc::EIO) },
                 detail: NvList::decode(&reply.dst).ok(),
             }),
         }

@@ -62,6 +62,7 @@ fn tell(seed: u64) -> ExitCode {
 #[derive(Default)]
 struct Sum {
     ends: BTreeMap<&'static str, u64>,
+    codes: BTreeMap<String, u64>,
     broken: Vec<(u64, Vec<String>)>,
 }
 
@@ -80,8 +81,12 @@ fn all(runs: u64, first: u64) -> ExitCode {
                     }
                     let seed = first.wrapping_add(run);
                     let ran = sim::boot(&sim::seed::case(seed));
+                    let codes = ran.codes();
                     let mut sum = sum.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                     *sum.ends.entry(kind(ran.end.as_ref())).or_default() += 1;
+                    for code in codes {
+                        *sum.codes.entry(code).or_default() += 1;
+                    }
                     if !ran.broken.is_empty() {
                         sum.broken.push((seed, ran.broken));
                     }
@@ -94,6 +99,8 @@ fn all(runs: u64, first: u64) -> ExitCode {
     for (seed, lines) in sum.broken.iter().take(TOLD) {
         println!("seed {seed}: {}", lines.join("; "));
     }
+    let codes: Vec<String> = sum.codes.iter().map(|(code, count)| format!("{code} {count}")).collect();
+    println!("codes reached: {}", codes.join(", "));
     let ends: Vec<String> = sum.ends.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
     println!("{runs} runs in {:.1?}: {}; broken: {}", began.elapsed(), ends.join(", "), sum.broken.len());
     if sum.broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -26,6 +26,7 @@ pub use faults::{Effect, Fault, When};
 pub use machine::Machine;
 pub use world::{End, World};
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use taproot_init::sys::System;
@@ -67,6 +68,20 @@ pub struct Ran {
     pub end: Option<End>,
     /// Nothing, if all is well.
     pub broken: Vec<String>,
+}
+
+impl Ran {
+    /// Codes of failures that were explained or stand in `boot.json`.
+    pub fn codes(&self) -> BTreeSet<String> {
+        let printed = self.world.printed();
+        let explained = printed.lines().filter_map(|line| line.trim().strip_prefix("Code:"));
+        let mut codes: BTreeSet<String> = explained.map(|code| code.trim().to_owned()).collect();
+        let report = self.world.file("/run/taproot/boot.json");
+        let report = report.and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok());
+        let code = report.as_ref().and_then(|report| report.pointer("/failure/code")?.as_str());
+        codes.extend(code.map(str::to_owned));
+        codes
+    }
 }
 
 /// Boots the machine of a case and looks at what became of it. A panic of the program is a thing that it has broken.

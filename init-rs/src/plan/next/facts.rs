@@ -153,7 +153,7 @@ pub struct Resume {
 #[derive(Debug, Clone, Default)]
 #[allow(clippy::struct_excessive_bools)] // one for each part of the boot that is behind us
 pub struct Attempt {
-    /// When it began.
+    /// When it began, or went on after a stop or the search for a hibernated system: the time to wait counts from here.
     pub began: Duration,
     /// When the last step ended: what is waited for now has been waited for since then.
     pub last_step: Duration,
@@ -169,6 +169,8 @@ pub struct Attempt {
     pub stand_ins: Option<StandIns>,
     /// How the check of each device ended: what is to be told, or why it must not be mounted.
     pub checked: BTreeMap<String, Result<(), String>>,
+    /// Whether the check of the root was really made.
+    pub root_checked: bool,
     /// Whether the root is mounted.
     pub mounted: bool,
     /// The root's fstab, once read.

@@ -2,6 +2,7 @@
 
 use super::step::Snapshots;
 use super::{Moment, Next, Root, Settled, Step, Wait};
+use crate::devices::known::Reading;
 use crate::devices::probe::Wanted;
 use crate::plan::facts::Dataset;
 use crate::plan::fstab::FstabEntry;
@@ -57,13 +58,17 @@ impl Moment<'_> {
     }
 
     /// The devices of key files, and their file systems' drivers, are waited for before the key is looked for.
-    fn key_devices(self) -> Settled<()> {
+    pub(super) fn key_devices(self) -> Settled<()> {
         let wait = self.request.keys.file_wait.value;
         let began = self.facts.attempt.last_step;
         let until = began.saturating_add(wait);
         for file in &self.request.keys.files {
             let Some(wanted) = file.device.as_deref().and_then(Wanted::parse) else { continue };
             match self.hardware.find(&wanted) {
+                // What is on it is not known yet.
+                Some(device) if device.content == Reading::Waiting && self.now < until => {
+                    return Err(Next::Wait(Wait::until(format!("{wanted} with the key file to be read"), until)));
+                }
                 Some(device) => {
                     if let Some(superblock) = device.superblock() {
                         self.filesystem(&superblock.kind.clone(), began)?;

@@ -33,6 +33,10 @@ impl Moment<'_> {
             if attempt.plan.is_none() {
                 let keys = self.locked_keys(named, datasets, fstab);
                 if !keys.is_empty() {
+                    // Where nobody is to be asked for any of them, nothing is waited for either.
+                    if keys.iter().any(|(_, ask)| *ask) {
+                        self.key_devices()?;
+                    }
                     return Err(Next::Do(Step::LoadKeys { keys }));
                 }
             }

@@ -236,7 +236,10 @@ impl<'a> Search<'a> {
 
     /// Whether waiting longer changes nothing.
     fn is_final(&self, no: &NoChoice) -> bool {
-        let over = self.late() && !(no.retry && self.spinning_up());
+        // Disks that come and go without ever answering do not prolong this for ever.
+        let end = self.deadline.and_then(|deadline| deadline.checked_add(DEAD));
+        let spinning_up = self.spinning_up() && end.is_none_or(|end| self.moment.now < end);
+        let over = self.late() && !(no.retry && spinning_up);
         over || (self.quiet && (!no.retry || self.hopeless()))
     }
 

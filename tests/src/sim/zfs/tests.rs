@@ -262,26 +262,3 @@ fn a_pool_of_another_state_or_kernel_says_so() {
     let unknown = taproot_init::sys::ZfsCall { number: 0x7f, ..Default::default() };
     assert_eq!(world.zfs(&unknown).unwrap().errno, 1029);
 }
-
-#[test]
-fn a_pool_that_is_only_known_is_loaded_by_the_first_question() {
-    let known = |pool: Pool| {
-        let world = world(machine(pool));
-        let flags = ImportFlags { verbatim: true, ..ImportFlags::default() };
-        let config = candidate(&world).config;
-        Zfs::new(&world).import("tank", 7, &config, &NvList::new(), flags).unwrap();
-        assert!(!world.machine().pools[0].written);
-        world
-    };
-    let whole = known(tank());
-    assert_eq!(judge(&Zfs::new(&whole).load("tank").unwrap()).health, Health::Online);
-    assert!(whole.machine().pools[0].written);
-    assert_eq!(Zfs::new(&whole).bootfs("tank").unwrap().as_deref(), Some("tank/ROOT/a"));
-    let foreign = known(Pool { hostid: 5, ..tank() });
-    assert_eq!(Zfs::new(&foreign).load("tank").unwrap_err().error.errno, libc::ENOENT);
-    assert_eq!(Zfs::new(&foreign).imported_pools().unwrap(), []);
-    let newer = known(Pool { unsupported: vec!["org.example:new".into()], ..tank() });
-    assert_eq!(Zfs::new(&newer).load("tank").unwrap_err().error.errno, libc::ENOTSUP);
-    Zfs::new(&newer).export("tank").unwrap();
-    assert!(!newer.machine().pools[0].written && newer.machine().pools[0].imported.is_none());
-}
