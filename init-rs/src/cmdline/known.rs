@@ -39,7 +39,11 @@ pub const KNOWN: &[Known] = &[
         "type of a root on a block device; `zfs`: root=POOL/DATASET is a dataset, and no root= is the bootfs of a pool",
     ),
     known("boot", "=zfs", "root=POOL/DATASET is a dataset, and no root= is the bootfs of a pool"),
-    known("taproot.fallback", "=DATASET,...", "roots to try when the chosen one cannot be booted"),
+    known(
+        "taproot.fallback",
+        "=POOL/DATASET|UUID=|LABEL=|/dev/...,...",
+        "roots to try when the chosen one cannot be booted",
+    ),
     // how it is mounted and started
     known("ro", "", "the root is mounted read-only"),
     known("rw", "", "takes an earlier ro back"),
