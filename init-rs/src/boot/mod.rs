@@ -227,7 +227,6 @@ impl<'a> Boot<'a> {
         match step {
             Step::LoadModule(name) => self.scout.load(&name),
             Step::ReadNote => self.read_note(),
-            Step::ForgetNote => self.forget_note(),
             Step::LookForImage { device, node, offset } => self.look_for_image(device, &node, offset),
             Step::ResumeImage { device, node, number, offset, pages, text } => {
                 self.log.info(&text);

@@ -119,7 +119,7 @@ fn checkers(system: &dyn System) -> BTreeMap<String, String> {
 }
 
 /// Makes the hostid that the command line gives this system's, before any pool is opened. The module is given it as an option
-/// by whoever loads it (`cmdline::hostid_option`); the file is for what else asks for a hostid, and for 0.
+/// by whoever loads it (`Request::options_for_modules`); the file is for what else asks for a hostid, and for 0.
 pub(super) fn hostid(system: &dyn System, request: &mut Request, log: &Log) {
     let Some(hostid) = &request.import.hostid else { return };
     match pools::set_hostid(system, hostid.value) {

@@ -25,8 +25,6 @@ pub struct Facts {
     pub expected: Vec<ExpectedPool>,
     /// Whether another tool's init is PID 1: then the boot ends with the mounts.
     pub hook: bool,
-    /// Whether people are let in only with a password, or not at all.
-    pub locked: bool,
     /// The zfs module, once it was asked.
     pub zfs: Option<ZfsModule>,
     /// The only devices that are searched for pools; `None`: all.
@@ -66,7 +64,7 @@ pub struct Kernel {
     pub efi: bool,
     /// Bytes of a memory page.
     pub page: usize,
-    /// File systems that it knows (`/proc/filesystems`); asked again after a module was loaded.
+    /// File systems that it knows (`/proc/filesystems`) before any module was loaded.
     pub filesystems: BTreeSet<String>,
     /// Programs in the image that check file systems, by type.
     pub fsck: BTreeMap<String, String>,

@@ -54,8 +54,6 @@ pub enum Step {
     LoadModule(String),
     /// Read the firmware's note of a hibernated system.
     ReadNote,
-    /// Remove it, because what it tells of is gone or not wanted.
-    ForgetNote,
     /// Have the scout read the page of a device that begins a hibernation image.
     LookForImage {
         /// As the request names the device.

@@ -27,7 +27,7 @@ impl Play<'_> {
             Step::LoadModule(name) => {
                 self.hardware.modules.insert(name, Module::Ready);
             }
-            Step::ReadNote | Step::ForgetNote => self.facts.note = Note::Absent,
+            Step::ReadNote => self.facts.note = Note::Absent,
             Step::LookForImage { device, .. } => {
                 self.facts.resume.page = Some((device, Ok(Header { image: None, swap: true })));
             }

@@ -8,7 +8,6 @@ pub(in crate::plan) fn name(step: &Step) -> &'static str {
     match step {
         Step::LoadModule(_) => "load-module",
         Step::ReadNote => "read-note",
-        Step::ForgetNote => "forget-note",
         Step::LookForImage { .. } => "look-for-image",
         Step::ResumeImage { .. } => "resume-image",
         Step::ResumeSettled { .. } => "resume-settled",
@@ -42,7 +41,6 @@ pub(super) fn text(step: &Step, request: &Request) -> String {
     match step {
         Step::LoadModule(name) => format!("load module {name}, unless the kernel has it"),
         Step::ReadNote => "ask the firmware where a system was hibernated to".to_owned(),
-        Step::ForgetNote => "remove the firmware's note of a hibernated system".to_owned(),
         Step::LookForImage { device, .. } => {
             format!("look for a hibernation image on {device}; with one, that system is resumed")
         }
