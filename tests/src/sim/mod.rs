@@ -11,6 +11,8 @@ pub mod golden;
 pub mod invariants;
 pub mod machine;
 mod mounting;
+#[cfg(test)]
+mod moved;
 pub mod oracle;
 mod people;
 pub mod prng;
