@@ -5,14 +5,14 @@
 //! advances only where something takes time. What the kernel decides is modelled ([`zfs`]); what we decide is the program
 //! itself.
 
+#[cfg(test)]
+mod boots;
 pub mod faults;
 pub mod files;
 pub mod golden;
 pub mod invariants;
 pub mod machine;
 mod mounting;
-#[cfg(test)]
-mod moved;
 pub mod oracle;
 mod people;
 pub mod prng;

@@ -1,11 +1,12 @@
-//! What took a real machine once and needs none: what we decide, with a kernel that does as it is modelled.
+//! Boots that are written out: what we decide, with a kernel that does as it is modelled.
 
 use super::files::Tree;
-use super::machine::Machine;
+use super::machine::{Machine, ModuleSpec};
 use super::run;
 use super::world::{End, World};
 use super::zfs::dataset::Key;
 use super::zfs::pool::Pool;
+use std::collections::BTreeMap;
 use taproot_init::image::ExpectedPool;
 
 /// A pool with one disk and a root, perhaps behind a passphrase.
@@ -69,5 +70,24 @@ fn nobody_is_asked_for_a_key_where_nobody_watches() {
             assert!(!printed.contains("Passphrase for") && !printed.contains(crate::words::PROMPT), "{printed}");
             assert!(printed.contains("nobody is asked (default (no, because of panic=1))"), "{printed}");
         }
+    }
+}
+
+/// A note of a hibernated system must not survive `noresume`, however slow the machine is: the pool is written, and who resumed
+/// that system later would ruin it. The driver of the variables has its time from when it is asked for.
+#[test]
+fn a_slow_machine_forgets_the_note_too() {
+    let note = "HibernateLocation-8cf2644b-4b0b-428f-9387-6d876050dc67";
+    for millis in [800, 20_000] {
+        let mut machine = Machine::new("root=ZFS=tank/ROOT/default noresume");
+        machine.firmware = Some(BTreeMap::from([(note.to_owned(), b"?".to_vec())]));
+        machine.modules.insert("zfs".to_owned(), ModuleSpec { at_boot: true, ..ModuleSpec::takes(millis) });
+        machine.modules.insert("efivarfs".to_owned(), ModuleSpec::takes(3000));
+        machine.add_pool(bootable("tank", 100, None));
+        let (world, end) = boot(machine);
+        assert!(matches!(end, Some(End::HandOver { .. })), "{}", world.story());
+        let removed =
+            world.events().iter().any(|event| event.text.starts_with("remove ") && event.text.ends_with(note));
+        assert!(removed, "{}", world.story());
     }
 }
