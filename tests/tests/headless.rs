@@ -49,7 +49,7 @@ scenarios! {
     /// A boot that succeeds removes the count.
     fn success_removes_the_count(system) {
         let scratch = Scratch::new().unwrap();
-        let cmdline = "root=zfs:AUTO taproot.wait=5 panic=1";
+        let cmdline = "root=zfs:AUTO taproot.wait=8 panic=1";
         let mut vm = vm("headless-success", system, cmdline).unwrap().uefi().reboots().start().unwrap();
         vm.expect("failed boot 1 of at most 3 in a row", 120).unwrap();
         // The second boot has the disk from the beginning.

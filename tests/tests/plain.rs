@@ -166,7 +166,7 @@ scenarios! {
         for part in [&EXT4.by_uuid(), "did not appear within 2 s", "/dev/vda", "vfat", "LABEL=PVFAT"] {
             assert!(text.contains(part), "{part:?} is not in the explanation:\n{text}");
         }
-        vm.plug(&EXT4.disk(&scratch).unwrap()).unwrap();
+        vm.plug_in(&EXT4.disk(&scratch).unwrap()).unwrap();
         vm.type_line("retry").unwrap();
         assert_eq!(vm.report(40).unwrap().hostname(), "ext4");
     }

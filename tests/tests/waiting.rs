@@ -23,7 +23,7 @@ scenarios! {
     fn half_a_mirror_after_its_time(system) {
         let scratch = Scratch::new().unwrap();
         let disks = scratch.overlays(system, &["mirror1"]).unwrap();
-        let cmdline = "root=zfs:AUTO taproot.wait=600 taproot.degraded=4";
+        let cmdline = "root=zfs:AUTO taproot.wait=600 taproot.degraded=7";
         let mut vm = vm("wait-degraded", system, cmdline).unwrap().disks(disks).start().unwrap();
         vm.expect("waiting for pool pmirror: missing: /dev/disk/by-id/virtio-mirror0-part1", 60).unwrap();
         vm.expect("importing pool pmirror degraded", 40).unwrap();
@@ -56,7 +56,7 @@ scenarios! {
         let text = explained_failure(&vm, 40).unwrap();
         assert!(text.contains("pool pstripe") && text.contains("virtio-stripe0-part1"), "{text}");
         assert!(scratch.untouched(&disks[1]).unwrap());
-        vm.plug(&disks[0]).unwrap();
+        vm.plug_in(&disks[0]).unwrap();
         vm.type_line("retry").unwrap();
         assert_eq!(vm.report(40).unwrap().hostname(), "pstripe");
     }
