@@ -47,8 +47,20 @@ pub fn outcomes(case: &Case) -> BTreeSet<Outcome> {
     }
     if open {
         all.insert(failure(&case.asked));
+        all.extend(taken_over(case));
     }
     all
+}
+
+/// A pool of another system that the fallback names is ours once that was tried: another attempt, as after any restart, finds
+/// it where nobody names a pool.
+fn taken_over(case: &Case) -> BTreeSet<Outcome> {
+    let Some(Wish::Dataset(fallback)) = &case.asked.fallback else { return BTreeSet::new() };
+    if case.asked.root != Wish::Auto || case.asked.policy != Policy::Restart {
+        return BTreeSet::new();
+    }
+    let name = fallback.split('/').next().unwrap_or(fallback);
+    named(case, name, None).0.into_iter().map(Outcome::Root).collect()
 }
 
 fn needs_zfs(wish: &Wish) -> bool {

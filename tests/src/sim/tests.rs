@@ -244,11 +244,31 @@ fn a_plain_root_is_mounted_and_handed_over_to() {
     assert_eq!((init.as_str(), args), ("/sbin/init", vec!["3".to_owned()]));
 }
 
+#[test]
+fn a_pool_is_not_opened_while_a_silent_disk_cannot_be_kept_from_the_kernel() {
+    let mut machine = Machine::new("zfs=tank taproot.wait=5 taproot.degraded=1 taproot.rescue=poweroff:1");
+    let root = |d: &mut super::zfs::dataset::Dataset| d.tree = Tree::system("");
+    machine.add_pool(Pool::new("tank", 7).mirror(&["/dev/vda", "/dev/vdb"]).dataset("r", root).bootfs("r"));
+    machine.device("vdb").unwrap().answers = None;
+    let ends = |faults: Vec<Fault>| {
+        let world = World::new(machine.clone(), faults);
+        let end = run(&world, |system| drop(taproot_init::boot::run(&system, Vec::new())));
+        (end, world.printed())
+    };
+    assert!(matches!(ends(vec![]).0, Some(End::HandOver { .. })));
+    // Before the pool is opened, and before it is imported.
+    for (at, code) in [(0, "no-pool"), (2, "import-failed")] {
+        let (end, printed) = ends(vec![Fault::at("rename", at, Effect::Errno(libc::ENOENT))]);
+        assert_eq!(end, Some(End::PowerOff), "{printed}");
+        assert!(printed.contains("kept from the kernel") && printed.contains(code), "{printed}");
+    }
+}
+
 /// Seeds that found something: a boot that gave back what it had just imported, one that went on without its command line, silent
 /// slow mounts, pools that were given up early, silent caches, a scout that was started again at the wrong moment.
-const FOUND: [u64; 19] = [
-    41, 93, 106, 126, 137, 548, 1639, 1685, 1833, 5719, 5780, 12_745, 13_041, 105_299, 105_717, 8000, 1_008_255,
-    1_016_420, 2_028_511,
+const FOUND: [u64; 23] = [
+    41, 93, 106, 126, 137, 548, 1639, 1685, 1833, 5719, 5780, 12_745, 13_041, 17_259, 105_299, 105_717, 300_428, 8000,
+    1_008_255, 1_016_420, 2_015_088, 2_020_530, 2_028_511,
 ];
 
 #[test]

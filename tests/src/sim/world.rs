@@ -193,7 +193,15 @@ impl World {
 
     /// Ends the run.
     pub(super) fn finish(&self, end: End) {
-        self.state().end.get_or_insert(end);
+        {
+            let mut state = self.state();
+            // In the middle of a watched call, what was done first has not happened yet.
+            if let Some(at) = state.shown.take() {
+                state.now = at;
+                state.events.retain(|event| event.at <= at);
+            }
+            state.end.get_or_insert(end);
+        }
         leave();
     }
 
@@ -269,18 +277,18 @@ impl World {
 
     /// Whether reading this file failed, or it was not there.
     pub fn unread(&self, path: &str) -> bool {
-        let state = self.state();
-        let call = format!("read {path}");
-        let fault = |event: &Event| event.text.starts_with("fault: Errno") || event.text.starts_with("  ");
-        state.events.windows(2).any(|two| matches!(two, [one, next] if one.text == call && fault(next)))
+        self.failed(&format!("read {path}"))
     }
 
-    /// Whether a node of a disk that does not answer could not be moved out of the kernel's way.
-    pub fn could_not_hide(&self) -> bool {
+    /// Whether writing this file failed.
+    pub fn unwritten(&self, path: &str) -> bool {
+        self.failed(&format!("write {path} "))
+    }
+
+    fn failed(&self, call: &str) -> bool {
         let state = self.state();
-        let hides = |event: &Event| event.text.contains("/dev/.taproot-silent");
-        let fault = |event: &Event| event.text.starts_with("fault: Errno");
-        state.events.windows(2).any(|two| matches!(two, [one, next] if hides(one) && fault(next)))
+        let fault = |event: &Event| event.text.starts_with("fault: Errno") || event.text.starts_with("  ");
+        state.events.windows(2).any(|two| matches!(two, [one, next] if one.text.starts_with(call) && fault(next)))
     }
 
     /// Whether a scout runs.
