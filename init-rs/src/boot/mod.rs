@@ -350,3 +350,22 @@ fn circles(step: &Step) -> Failure {
     let advice = ["reboot", "report this with the log (save-log)"];
     Failure::new(Code::Undeclared, "the boot goes in circles, which is a bug", "an end", vec![step], &advice)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::fake::Tree;
+
+    #[test]
+    fn a_boot_in_circles_ends_in_a_failure_that_no_other_root_is_tried_for() {
+        let tree = Arc::new(Tree::new());
+        let guard = Guard::new(&*tree);
+        let (log, phases) = (Log::new(Arc::<Tree>::clone(&tree)), Phases::new(Arc::<Tree>::clone(&tree)));
+        let mut boot = Boot::new((&guard, &*tree), &log, &phases, Path::new(NEW_ROOT), false);
+        boot.steps = STEPS_MAX;
+        boot.perform(Step::AskImported);
+        let failure = boot.facts.attempt.failure.clone().unwrap();
+        assert_eq!((failure.code.code(), failure.code.another_root_may_help()), ("not-declared", false));
+        assert_eq!(boot.facts.imported, None, "the step is not done");
+    }
+}

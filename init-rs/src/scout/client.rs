@@ -23,6 +23,9 @@ const BURST: usize = 10_000;
 const RESTARTS: u32 = 5;
 /// One that lived as long as this begins a new row.
 const LIVED: Duration = Duration::from_secs(60);
+/// Between two lines about what the scout is to answer, and until the first at least.
+const WORD_EVERY: Duration = Duration::from_secs(4);
+const FIRST_WORD: Duration = Duration::from_millis(500);
 /// Longest sleep where there is no scout.
 const NAP: Duration = Duration::from_secs(1);
 
@@ -289,27 +292,35 @@ impl<'a> Scout<'a> {
         self.tell(&Command::Reread(name.to_owned()));
     }
 
-    /// Hears until `found` gives something, at most for `patience`.
-    fn until<T>(&mut self, patience: Duration, mut found: impl FnMut(&mut Self) -> Option<T>) -> Option<T> {
+    /// Hears until `found` gives something, at most for `patience`; says from time to time what is waited for.
+    fn until<T>(&mut self, what: &str, patience: Duration, mut found: impl FnMut(&mut Self) -> Option<T>) -> Option<T> {
         let deadline = self.system.now().saturating_add(patience);
+        let first = self.system.now().saturating_add(FIRST_WORD);
         loop {
             if let Some(found) = found(self) {
                 return Some(found);
             }
-            let left = deadline.saturating_sub(self.system.now());
+            let now = self.system.now();
+            let left = deadline.saturating_sub(now);
             if left.is_zero() || self.restarts.is_none() {
                 return None;
             }
-            self.hear(left);
+            // The last line can be some seconds old already.
+            let due = first.max(self.log.last().saturating_add(WORD_EVERY));
+            if now >= due {
+                self.log.info(format!("waiting for {what} ({} s left)", left.as_secs()));
+                continue;
+            }
+            self.hear(left.min(due.saturating_sub(now)));
         }
     }
 
-    fn ask(&mut self, command: impl FnOnce(u64) -> Command, patience: Duration) -> io::Result<Answer> {
+    fn ask(&mut self, what: &str, command: impl FnOnce(u64) -> Command, patience: Duration) -> io::Result<Answer> {
         self.asked += 1;
         let id = self.asked;
         self.answers.clear();
         self.tell(&command(id));
-        self.until(patience, |scout| scout.answers.remove(&id))
+        self.until(what, patience, |scout| scout.answers.remove(&id))
             .ok_or_else(|| io::Error::new(io::ErrorKind::TimedOut, format!("no answer after {} s", patience.as_secs())))
     }
 
@@ -317,7 +328,7 @@ impl<'a> Scout<'a> {
     pub fn peek(&mut self, node: &str, offset: u64, len: usize, patience: Duration) -> io::Result<Vec<u8>> {
         let len = u32::try_from(len.min(PEEK_MAX)).unwrap_or(u32::MAX);
         let command = |id| Command::Peek { id, node: node.to_owned(), offset, len };
-        match self.ask(command, patience)? {
+        match self.ask(&format!("{node} to be read"), command, patience)? {
             Answer::Peeked(result) => result.map_err(io::Error::from),
             Answer::Discarded(_) => Err(io::ErrorKind::InvalidData.into()),
         }
@@ -328,7 +339,7 @@ impl<'a> Scout<'a> {
     pub fn discard_image(&mut self, node: &str, offset: u64, page: usize, patience: Duration) -> io::Result<bool> {
         let page = u32::try_from(page).unwrap_or(u32::MAX);
         let command = |id| Command::DiscardImage { id, node: node.to_owned(), offset, page };
-        match self.ask(command, patience)? {
+        match self.ask(&format!("the image on {node} to be discarded"), command, patience)? {
             Answer::Discarded(result) => result.map_err(io::Error::from),
             Answer::Peeked(_) => Err(io::ErrorKind::InvalidData.into()),
         }
@@ -339,7 +350,7 @@ impl<'a> Scout<'a> {
     pub fn undriven(&mut self, patience: Duration) -> Vec<String> {
         self.undriven_told = false;
         self.tell(&Command::Undriven);
-        self.until(patience, |scout| scout.undriven_told.then_some(()));
+        self.until("what has no driver", patience, |scout| scout.undriven_told.then_some(()));
         self.hardware.undriven.clone()
     }
 

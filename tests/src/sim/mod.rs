@@ -11,6 +11,7 @@ pub mod faults;
 pub mod files;
 pub mod golden;
 pub mod invariants;
+mod kernel;
 pub mod machine;
 mod mounting;
 pub mod oracle;
@@ -21,6 +22,7 @@ pub mod seed;
 mod system;
 #[cfg(test)]
 mod tests;
+pub mod wide;
 pub mod world;
 pub mod zfs;
 
