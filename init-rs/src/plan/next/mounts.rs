@@ -1,13 +1,14 @@
 //! The root and everything that belongs to it, mounted.
 
 use super::step::Mount;
-use super::{Code, Failure, Moment, Next, Root, Settled, Step, Wait};
+use super::{Code, Failure, Moment, Named, Next, Root, Settled, Step, Wait, end_of};
 use crate::cmdline::{Fsck, Repair};
 use crate::devices::filesystems::never_written;
-use crate::devices::known::Device;
+use crate::devices::known::{Device, Reading};
 use crate::devices::probe::Wanted;
 use crate::plan::facts::Dataset;
 use crate::plan::mounts::{self, Foreign, MountStep};
+use std::time::Duration;
 
 impl Moment<'_> {
     pub(super) fn mount_root(self, root: &Root) -> Settled<()> {
@@ -88,18 +89,29 @@ impl Moment<'_> {
         let Some(wanted) = Wanted::parse(spec) else {
             return Err(pass_over(step, format!("{spec} names no device")));
         };
-        let until = self.facts.attempt.last_step.saturating_add(foreign.wait);
-        match self.hardware.find(&wanted) {
-            Some(device) if device.content().is_some() || (foreign.fstype != "auto" && self.now >= until) => Ok(device),
-            _ if self.now < until => Err(Next::Wait(Wait::until(spec.clone(), until))),
-            Some(device) => Err(pass_over(step, format!("{} does not answer", device.node))),
-            None => {
-                let within = match foreign.wait.as_secs() {
-                    0 => String::new(),
-                    seconds => format!(" within {seconds} s"),
-                };
-                Err(pass_over(step, format!("no device {spec} was found{within}")))
+        let until = end_of(self.facts.attempt.last_step, foreign.wait);
+        let over = self.is_over(until);
+        let device = match self.named(&wanted, over) {
+            Named::There(device) => device,
+            Named::Several(ambiguous) => {
+                return Err(pass_over(
+                    step,
+                    format!("{ambiguous}; PARTUUID= or a path below /dev/disk/by-id names one"),
+                ));
             }
+            Named::Awaited { .. } if over => return Err(pass_over(step, no_device(spec, foreign.wait))),
+            Named::Awaited { again } => return Err(Next::Wait(Wait { what: spec.clone(), until, again })),
+        };
+        // Where the line says the type, nobody need have read it.
+        let typed = foreign.fstype != "auto";
+        match &device.content {
+            Reading::Done(_) => Ok(device),
+            Reading::Failed(_) if typed => Ok(device),
+            Reading::Failed(why) => Err(pass_over(step, format!("{} cannot be read: {why}", device.node))),
+            Reading::Waiting | Reading::Never if !over => Err(Next::Wait(Wait::until(spec.clone(), until))),
+            Reading::Waiting | Reading::Never if typed => Ok(device),
+            Reading::Waiting => Err(pass_over(step, format!("{} does not answer", device.node))),
+            Reading::Never => Err(pass_over(step, format!("{} holds nothing that can be read", device.node))),
         }
     }
 
@@ -133,6 +145,13 @@ fn mount_of(step: &MountStep, source: String, fstype: String) -> Next {
         step.options.flags |= libc::MS_RDONLY;
     }
     Next::Do(Step::Mount(Box::new(Mount { step, source, fstype })))
+}
+
+fn no_device(spec: &str, wait: Duration) -> String {
+    match wait.as_secs() {
+        0 => format!("no device {spec} was found"),
+        seconds => format!("no device {spec} was found within {seconds} s"),
+    }
 }
 
 fn pass_over(step: &MountStep, why: String) -> Next {

@@ -2,7 +2,7 @@
 //! opened, what is not is waited for.
 
 use super::facts::{Found, Watched, ZfsModule};
-use super::{Candidate, Code, Failure, Moment, Next, Root, Settled, Step, Wait, ZFS_LIMIT, fail};
+use super::{Candidate, Code, FRESH, Failure, Moment, Next, Root, Settled, Step, Wait, ZFS_LIMIT, end_of, fail};
 use crate::cmdline::{Decided, Selector};
 use crate::devices::known::Reading;
 use crate::plan::candidates::{self, awaited, device_lines, lines, missing_drivers};
@@ -15,9 +15,6 @@ use std::time::Duration;
 const QUIET: Duration = Duration::from_millis(300);
 /// A disk that has not answered for this time does not hold up a choice that can be made without it.
 const SLOW: Duration = Duration::from_millis(1500);
-/// A disk that has only just come is about to be read. No pool is opened meanwhile: the kernel would open the disk too, should it
-/// be a spare or cache of the pool, and never come back if it does not answer.
-pub const FRESH: Duration = Duration::from_millis(300);
 /// A disk that has not answered for this time is taken for missing: those that spin up have, by then.
 const DEAD: Duration = Duration::from_secs(60);
 
@@ -60,12 +57,6 @@ impl<'a> Moment<'a> {
             Ok(()) => Err(Next::Do(Step::AskZfs)),
             Err(why) => fail(Failure::module(&why, &self.facts.kernel.release)),
         }
-    }
-
-    /// The end of the patience with what the root is on, counted from here; `None`: for ever.
-    pub(super) fn patience_from(self, began: Duration) -> Option<Duration> {
-        let wait = self.request.wait.value;
-        began.checked_add(wait).filter(|_| wait != Duration::MAX)
     }
 
     /// Pools that this boot imported and that are not the one to boot from are given back: the booted system would find a
@@ -148,7 +139,7 @@ impl<'a> Search<'a> {
         };
         let unread = hardware.devices.values().any(holds_up);
         let quiet = now.saturating_sub(hardware.last_change) >= QUIET && hardware.settled && !unread;
-        let deadline = moment.patience_from(began);
+        let deadline = end_of(began, moment.request.wait.value);
         Self { moment, candidates, facts: facts_of, deadline, quiet }
     }
 

@@ -41,9 +41,9 @@ pub struct Wait {
 }
 
 impl Wait {
-    /// Until a time.
-    pub fn until(what: impl Into<String>, until: Duration) -> Self {
-        Self { what: what.into(), until: Some(until), again: None }
+    /// Until a time, if there is one.
+    pub fn until(what: impl Into<String>, until: impl Into<Option<Duration>>) -> Self {
+        Self { what: what.into(), until: until.into(), again: None }
     }
 }
 
