@@ -99,12 +99,7 @@ impl Unlocker<'_> {
                     load(module);
                 }
             }
-            let data = match kind {
-                "ext4" => "noload",
-                "xfs" => "norecovery",
-                "btrfs" => "rescue=nologreplay",
-                _ => "",
-            };
+            let data = filesystems::without_replay(kind);
             match self.system.mount(&found.node, point, kind, flags, data) {
                 Ok(()) => return Ok(()),
                 Err(e) if e.raw_os_error() == Some(libc::ENODEV) => {

@@ -14,7 +14,7 @@ mod step;
 pub use mounts::not_mounted;
 pub use pool::{no_dataset, not_mountable};
 pub use recovery::{Recovery, recover};
-pub use step::{Mount, Next, Question, Snapshots, Step, Wait};
+pub use step::{Mount, Next, Question, Snapshots, Step, Wait, place_of};
 
 use super::failure::{Code, Failure};
 use super::root::Root;
@@ -70,6 +70,7 @@ impl Moment<'_> {
         };
         self.mount_root(&root)?;
         self.mount_others(&root)?;
+        self.give_back(&root)?;
         if self.facts.hook {
             self.ready()?;
             return Ok(Next::Mounted);

@@ -3,7 +3,7 @@
 use super::step::Mount;
 use super::{Code, Failure, Moment, Named, Next, Root, Settled, Step, Wait, end_of};
 use crate::cmdline::{Fsck, Repair};
-use crate::devices::filesystems::never_written;
+use crate::devices::filesystems::{in_memory, never_written, without_replay};
 use crate::devices::known::{Device, Reading};
 use crate::devices::probe::Wanted;
 use crate::plan::facts::Dataset;
@@ -62,11 +62,11 @@ impl Moment<'_> {
     fn mount(self, step: &MountStep) -> Settled<Next> {
         let source = step.dataset.clone();
         let Some(foreign) = &step.foreign else {
-            return Ok(mount_of(step, source, "zfs".to_owned()));
+            return Ok(self.mount_of(step, source, "zfs".to_owned()));
         };
         if !foreign.device {
             self.filesystem(&foreign.fstype, self.facts.attempt.last_step)?;
-            return Ok(mount_of(step, source, foreign.fstype.clone()));
+            return Ok(self.mount_of(step, source, foreign.fstype.clone()));
         }
         let device = self.foreign_device(step, foreign)?;
         let fstype = match (foreign.fstype.as_str(), device.superblock()) {
@@ -80,7 +80,7 @@ impl Moment<'_> {
         if let Err(why) = self.check(&device.node, &fstype)? {
             return Err(pass_over(step, why));
         }
-        Ok(mount_of(step, device.node.clone(), fstype))
+        Ok(self.mount_of(step, device.node.clone(), fstype))
     }
 
     /// The device of an fstab line, waited for as long as the line allows.
@@ -115,12 +115,30 @@ impl Moment<'_> {
         }
     }
 
+    /// A mount as it is made. Where pools are imported read-only, nothing else is written either, journals included.
+    fn mount_of(self, step: &MountStep, source: String, fstype: String) -> Next {
+        let mut step = step.clone();
+        let nothing_written = self.request.import.read_only.value && !in_memory(&fstype);
+        if never_written(&fstype) || nothing_written {
+            step.options.flags |= libc::MS_RDONLY;
+        }
+        let option = without_replay(&fstype);
+        if nothing_written && !option.is_empty() {
+            let comma = if step.options.data.is_empty() { "" } else { "," };
+            step.options.data = format!("{}{comma}{option}", step.options.data);
+        }
+        Next::Do(Step::Mount(Box::new(Mount { step, source, fstype })))
+    }
+
     /// Whether the file system of a device may be mounted as far as its check is concerned. It is checked where the image has
     /// the program for it.
     pub(super) fn check(self, node: &str, fstype: &str) -> Settled<Result<(), String>> {
         let settings = &self.request.fsck;
         let (mode, program) = (settings.mode.value, self.facts.kernel.fsck.get(fstype));
-        let Some(program) = program.filter(|_| mode != Fsck::Skip) else { return Ok(Ok(())) };
+        // Where nothing may be written, a check would refuse what it may not even replay the journal of: only if it is asked for.
+        let nothing_written = self.request.import.read_only.value;
+        let wanted = mode == Fsck::Force || (mode == Fsck::Auto && !nothing_written);
+        let Some(program) = program.filter(|_| wanted) else { return Ok(Ok(())) };
         if let Some(result) = self.facts.attempt.checked.get(node) {
             return Ok(result.clone());
         }
@@ -129,6 +147,7 @@ impl Moment<'_> {
             args.push("-f".to_owned());
         }
         args.push(match settings.repair.value {
+            _ if nothing_written => "-n".to_owned(),
             Repair::Preen => "-a".to_owned(),
             Repair::Yes => "-y".to_owned(),
             Repair::No => "-n".to_owned(),
@@ -137,14 +156,6 @@ impl Moment<'_> {
         let (node, fstype, program) = (node.to_owned(), fstype.to_owned(), program.clone());
         Err(Next::Do(Step::Check { node, fstype, program, args }))
     }
-}
-
-fn mount_of(step: &MountStep, source: String, fstype: String) -> Next {
-    let mut step = step.clone();
-    if never_written(&fstype) {
-        step.options.flags |= libc::MS_RDONLY;
-    }
-    Next::Do(Step::Mount(Box::new(Mount { step, source, fstype })))
 }
 
 fn no_device(spec: &str, wait: Duration) -> String {

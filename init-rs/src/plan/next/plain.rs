@@ -1,7 +1,7 @@
 //! A root on a block device: found by label, UUID, partition or path, checked, its driver loaded.
 
 use super::{Ambiguous, Code, Failure, Moment, Named, Next, Root, Settled, Stage, Wait, end_of, fail};
-use crate::devices::filesystems::never_written;
+use crate::devices::filesystems::{never_written, without_replay};
 use crate::devices::known::{Device, Reading};
 use crate::devices::probe::Wanted;
 use crate::plan::candidates::{device_lines, missing_drivers};
@@ -20,6 +20,7 @@ impl Moment<'_> {
         self.leave_all()?;
         let device = self.root_device(spec)?;
         let fstype = self.root_fstype(spec, device)?;
+        self.stop(Stage::Import)?;
         self.menu(spec)?;
         self.stop(Stage::Mount)?;
         self.discard_image()?;
@@ -33,8 +34,12 @@ impl Moment<'_> {
         if let Some(ro) = self.request.read_only.as_ref().filter(|_| !said) {
             words.push(if ro.value { "ro" } else { "rw" }.to_owned());
         }
-        if never_written(&fstype) {
+        if never_written(&fstype) || self.request.import.read_only.value {
             words.push("ro".to_owned());
+        }
+        if self.request.import.read_only.value {
+            words.push(without_replay(&fstype).to_owned());
+            words.retain(|word| !word.is_empty());
         }
         let options = foreign_options(&words);
         let (name, node) = (spec.to_owned(), device.node.clone());

@@ -7,8 +7,10 @@ use crate::cmdline::{Decided, Selector};
 use crate::devices::known::Reading;
 use crate::plan::candidates::{self, awaited, device_lines, lines, missing_drivers};
 use crate::plan::facts::{Dataset, Health, PoolFact};
+use crate::plan::names;
 use crate::plan::select::{self, Choice, NoChoice, choose};
 use crate::zfs::judge::Judgement;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// What may still come within this time of a quiet machine counts before `AUTO` settles for what is there.
@@ -67,11 +69,25 @@ impl<'a> Moment<'a> {
             let same = *guid == found.choice.guid;
             // Imported before this attempt, and in another way than the request says.
             let otherwise = found.config.is_none() && import.read_only && !self.request.import.read_only.value;
-            if !same || otherwise {
+            // What a person imported may be what the root's fstab is about.
+            let left = !same && !import.by_hand;
+            if left || (same && otherwise) {
                 return Err(Next::Do(Step::Export { pool: import.pool.clone(), guid: *guid }));
             }
         }
         Ok(())
+    }
+
+    /// Pools that were imported at the prompt, and of which nothing was mounted with the root, are given back now.
+    pub(super) fn give_back(self, root: &Root) -> Settled<()> {
+        let steps = self.facts.attempt.plan.iter().flat_map(|plan| &plan.steps);
+        let datasets = steps.filter(|step| step.foreign.is_none()).map(|step| step.dataset.as_str());
+        let used: BTreeSet<&str> =
+            datasets.chain(root.dataset().map(|dataset| dataset.name.as_str())).map(names::pool_of).collect();
+        match self.facts.ours.iter().find(|(_, import)| import.by_hand && !used.contains(import.pool.as_str())) {
+            None => Ok(()),
+            Some((guid, import)) => Err(Next::Do(Step::Export { pool: import.pool.clone(), guid: *guid })),
+        }
     }
 
     pub(super) fn import(self, found: &Found) -> Settled<()> {
