@@ -5,7 +5,7 @@ mod tests;
 
 use super::message::{Command, Message, PEEK_MAX, Refused};
 use super::run::NO_MODULES;
-use crate::devices::known::{Device, Hardware, Module, Reading};
+use crate::devices::known::{Ambiguous, Device, Hardware, Module, Reading};
 use crate::devices::loader::LoadError;
 use crate::devices::probe::Wanted;
 use crate::devices::table::canonical_name;
@@ -14,7 +14,6 @@ use crate::report::modules::ModuleDone;
 use crate::sys::{Heard, System};
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// Most messages that are taken at once, so that a scout that never stops talking stops nobody.
@@ -355,12 +354,13 @@ impl<'a> Scout<'a> {
     }
 
     /// The device that is meant. A path may also be a link that something else has made, such as a running udev.
-    pub fn find(&self, wanted: &Wanted) -> Option<&Device> {
-        self.hardware.find(wanted).or_else(|| {
-            let Wanted::Node(path) = wanted else { return None };
-            let node: PathBuf = self.system.canonical(path).ok().filter(|node| node != path)?;
-            self.hardware.find(&Wanted::Node(node))
-        })
+    pub fn find(&self, wanted: &Wanted) -> Result<Option<&Device>, Ambiguous> {
+        let found = self.hardware.find(wanted);
+        let Wanted::Node(path) = wanted else { return found };
+        match self.system.canonical(path) {
+            Ok(node) if found == Ok(None) && node != *path => self.hardware.find(&Wanted::Node(node)),
+            _ => found,
+        }
     }
 
     /// Starts it anew if it was ended or given up: another attempt begins, and devices come and go meanwhile.

@@ -1,5 +1,6 @@
 //! Whole boots, as rehearsals: a command line and what is known, with what happens meanwhile, and the steps that come of it.
 
+mod names;
 mod order;
 mod plain;
 mod resume;

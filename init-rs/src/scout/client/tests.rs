@@ -128,7 +128,9 @@ fn all_that_is_there_is_taken_at_once() {
     assert!(log.text().contains("warn  the scout's line"));
     assert!(!scout.hear(Duration::from_secs(5)));
     assert_eq!(script.now(), Duration::from_secs(5));
-    assert_eq!(scout.find(&Wanted::Node("/dev/disk/by-id/x".into())).unwrap().name, "sda");
+    assert!(scout.find(&Wanted::Node("/dev/disk/by-id/x".into())).is_err(), "both have this name");
+    scout.hardware.devices.get_mut("sdb").unwrap().links.clear();
+    assert_eq!(scout.find(&Wanted::Node("/dev/disk/by-id/x".into())).unwrap().unwrap().name, "sda");
     scout.reread("sda");
     assert_eq!(scout.hardware.devices["sda"].content, Reading::Waiting);
     assert_eq!(*script.heard.lock().unwrap(), [Command::Reread("sda".into())]);
