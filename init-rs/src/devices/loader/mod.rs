@@ -99,7 +99,8 @@ struct Shared {
 struct Inner {
     table: ModuleTable,
     params: Vec<String>,
-    index: AliasIndex,
+    /// Made by the first question: what is loaded without a device does not wait for it.
+    index: OnceLock<AliasIndex>,
     graph: Graph,
     begun: Instant,
     prepare: Box<Prepare>,
@@ -201,7 +202,7 @@ impl Loader {
         }
         let loader = Self(Arc::new(Inner {
             params: table.modules.iter().map(|m| module_params(m, cmdline_options)).collect(),
-            index: AliasIndex::new(&table),
+            index: OnceLock::new(),
             graph,
             begun: Instant::now(),
             prepare: Box::new(prepare),
@@ -250,7 +251,7 @@ impl Loader {
         if modalias.is_empty() || !self.0.lock().seen.insert(modalias.to_owned()) {
             return;
         }
-        let modules = self.0.index.matches(modalias);
+        let modules = self.0.index.get_or_init(|| AliasIndex::new(&self.0.table)).matches(modalias);
         if modules.is_empty() {
             self.0.lock().unmatched.push(modalias.to_owned());
         } else {
