@@ -154,6 +154,7 @@ impl<'a> Boot<'a> {
             kernel: kernel.release.clone(),
             request: Some(request.clone()),
             expected: image.pools.clone(),
+            expected_root: image.root.clone(),
             ..BootReport::default()
         };
         let facts = Facts {

@@ -178,7 +178,7 @@ fn questions_get_their_own_answers() {
                 let late = Message::Peeked { id: id - 1, result: Ok(vec![9]) };
                 vec![late, Message::Peeked { id: *id, result: Ok(vec![1; *len as usize]) }]
             }
-            Command::DiscardImage { id, .. } => vec![Message::Discarded { id: *id, result: Ok(true) }],
+            Command::DiscardImage { id, offset: 0, .. } => vec![Message::Discarded { id: *id, result: Ok(true) }],
             Command::Undriven => vec![Message::Undriven(vec!["pci:x".into()])],
             Command::Peek { id, offset: 1, .. } => {
                 vec![Message::Peeked { id: *id, result: Err(Refused { errno: libc::EIO, text: "x".into() }) }]
@@ -197,6 +197,12 @@ fn questions_get_their_own_answers() {
     assert_eq!(script.now(), Duration::ZERO);
     assert_eq!(scout.peek("/dev/sda", 2, 3, patience).unwrap_err().kind(), io::ErrorKind::TimedOut);
     assert_eq!(script.now(), patience);
+    // What takes long is told of.
+    assert_eq!(log.text().matches("waiting for /dev/sda to answer (4 s left)").count(), 1, "{}", log.text());
+    assert!(scout.discard_image("/dev/sdb", 1, 4096, Duration::from_secs(12)).is_err());
+    for left in [7, 2] {
+        assert!(log.text().contains(&format!("waiting for /dev/sdb to answer ({left} s left)")), "{}", log.text());
+    }
 }
 
 #[test]
