@@ -246,7 +246,7 @@ impl<'a> Boot<'a> {
             Step::LoadKey { dataset, key } => self.load_key(&dataset, &key)?,
             Step::Snapshots(asked) => self.settle_snapshots(*asked)?,
             Step::Check { node, fstype, program, args } => self.check(node, &fstype, &program, args),
-            Step::MountRoot(mount) => self.mount_root(*mount)?,
+            Step::MountRoot(mount) => self.mount_root(&mount)?,
             Step::ReadFstab => self.read_fstab(),
             Step::AskDatasets { root } => self.ask_datasets(&root),
             Step::LoadKeys { keys } => self.load_keys(keys),

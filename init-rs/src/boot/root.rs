@@ -126,7 +126,7 @@ impl Boot<'_> {
         Err(format!("{what} (fsck status {status} on {node})"))
     }
 
-    pub(super) fn mount_root(&mut self, mount: Mount) -> Result<(), Failure> {
+    pub(super) fn mount_root(&mut self, mount: &Mount) -> Result<(), Failure> {
         let Mount { step, source, fstype } = mount.clone();
         // What an earlier attempt left mounted.
         let _ = self.system.unmount(&self.new_root, true);
@@ -146,7 +146,7 @@ impl Boot<'_> {
         }
         self.report.root = Some(step.dataset.clone());
         self.report.mounts = vec![MountDone { step, took: self.system.now().saturating_sub(start), error: None }];
-        self.facts.root_mounted(&mount);
+        self.facts.root_mounted(mount);
         self.tell_checked();
         Ok(())
     }
