@@ -31,7 +31,10 @@ impl Boot<'_> {
 
     /// What the labels amount to, made anew where they changed.
     pub(super) fn look_at_labels(&mut self) {
-        let generation = self.scout.hardware.generation;
+        let hardware = &self.scout.hardware;
+        // What the directories of the command line lead to can change with any device.
+        let by_name = !self.request.import.dirs.is_empty();
+        let generation = if by_name { hardware.generation } else { hardware.label_generation };
         if self.facts.disks.generation == Some(generation) {
             return;
         }
