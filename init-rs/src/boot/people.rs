@@ -160,6 +160,7 @@ impl Boot<'_> {
     fn take_words(&mut self, words: &str) {
         self.log.info(format!("the next attempt has these words, typed at the rescue prompt: {words}"));
         let mut request = cmdline::parse(format!("{} {words}", self.image.cmdline).as_bytes());
+        roots::prefer_packed(&mut request, self.image.root.as_ref());
         for note in request.problems.iter().chain(&request.notes) {
             self.log.warn(format!("{}: {}", note.word, note.message));
         }

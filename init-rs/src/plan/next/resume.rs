@@ -1,9 +1,9 @@
 //! Hibernation: an image is resumed, or known not to be there, before any pool is imported.
 
 use super::{Ambiguous, Code, Failure, Moment, Named, Next, Settled, Step, Wait, end_of, fail};
-use crate::devices::known::Module;
+use crate::devices::known::{Module, Reading};
 use crate::devices::probe::Wanted;
-use crate::plan::resume::{Place, Seen, Verdict, first_look, imported_before, second_look, unreadable};
+use crate::plan::resume::{Place, Seen, Verdict, first_look, held_up, imported_before, second_look, unreadable};
 use std::time::Duration;
 
 use super::facts::Note;
@@ -89,6 +89,10 @@ impl<'a> Moment<'a> {
         let verdict = look(&seen_of(page));
         let Verdict::Resume(text) = verdict else { return Ok(verdict) };
         self.rest()?;
+        let silent = self.being_read();
+        if !silent.is_empty() {
+            return Ok(Verdict::Stop(held_up(&place, &silent)));
+        }
         // A person can import one while the device is missing.
         let Some(imported) = &self.facts.imported else { return Err(Next::Do(Step::AskImported)) };
         let pools: Vec<String> = imported.iter().map(|pool| pool.name.clone()).collect();
@@ -105,15 +109,26 @@ impl<'a> Moment<'a> {
         }))
     }
 
-    /// The kernel freezes every task before it resumes, which fails while a driver is being loaded - and then it has
-    /// discarded the image already.
+    /// The kernel freezes every task before it resumes, which fails while a driver is being loaded, or a device is read that does
+    /// not answer - and then it has discarded the image already.
     fn rest(self) -> Settled<()> {
         let until = self.facts.attempt.began.saturating_add(REST);
         let starting = self.hardware.modules.values().any(|module| *module == Module::Starting);
         if (starting || !self.hardware.settled || self.hardware.inserting) && self.now < until {
             return Err(Next::Wait(Wait::until("the drivers to come to rest before the image is resumed", until)));
         }
+        let silent = self.being_read();
+        if !silent.is_empty() && self.now < until {
+            let what = format!("an answer of {} before the image is resumed", silent.join(" "));
+            return Err(Next::Wait(Wait::until(what, until)));
+        }
         Ok(())
+    }
+
+    /// Devices whose readers wait for an answer.
+    fn being_read(self) -> Vec<&'a str> {
+        let waiting = self.hardware.devices.values().filter(|device| device.content == Reading::Waiting);
+        waiting.map(|device| device.node.as_str()).collect()
     }
 
     /// `noresume`, and a pool is about to be written: an image that stayed could be resumed by a later boot, on top of a
