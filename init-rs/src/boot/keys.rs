@@ -1,6 +1,7 @@
 //! Steps with keys: that of the root must be had, the others are asked for if they would be mounted now.
 
 use super::Boot;
+use crate::devices::known::Reading;
 use crate::devices::probe::Wanted;
 use crate::plan::facts::Dataset;
 use crate::plan::failure::{Code, Failure};
@@ -58,10 +59,10 @@ impl Boot<'_> {
         let load = |module: &str| {
             let _ = scout.borrow_mut().wait_module(module, MODULE_PATIENCE);
         };
-        // What is to be waited for was waited for before this step.
+        // What is to be waited for was waited for before this step. A mount of one that does not answer would never come back.
         let find = |wanted: &Wanted, _: Duration| {
             let scout = scout.borrow();
-            let device = scout.hardware.find(wanted)?;
+            let device = scout.hardware.find(wanted).filter(|device| device.content != Reading::Waiting)?;
             let kind = device.superblock().map(|superblock| superblock.kind.clone());
             Some(KeyDevice { node: device.node.clone(), kind })
         };

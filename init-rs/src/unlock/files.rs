@@ -69,7 +69,10 @@ impl Unlocker<'_> {
         // Nothing silent takes long.
         let wait = if effort == Effort::Silent { Duration::ZERO } else { self.settings.file_wait.value };
         let found = self.find_device.and_then(|find| find(&wanted, wait)).ok_or_else(|| {
-            format!("no device with {device} after {} s (taproot.key_wait=SECONDS waits longer)", wait.as_secs())
+            format!(
+                "no device with {device} after {} s, or none that answers (taproot.key_wait=SECONDS waits longer)",
+                wait.as_secs()
+            )
         })?;
         let node = &found.node;
         let kind = found.kind.as_ref().map_or_else(String::new, |kind| format!(" ({kind})"));

@@ -4,7 +4,7 @@ use super::step::Mount;
 use super::{Code, Failure, Moment, Next, Root, Settled, Step, Wait};
 use crate::cmdline::{Fsck, Repair};
 use crate::devices::filesystems::never_written;
-use crate::devices::known::Device;
+use crate::devices::known::{Device, Reading};
 use crate::devices::probe::Wanted;
 use crate::plan::facts::Dataset;
 use crate::plan::mounts::{self, Foreign, MountStep};
@@ -90,7 +90,11 @@ impl Moment<'_> {
         };
         let until = self.facts.attempt.last_step.saturating_add(foreign.wait);
         match self.hardware.find(&wanted) {
-            Some(device) if device.content().is_some() || (foreign.fstype != "auto" && self.now >= until) => Ok(device),
+            Some(device) if device.content().is_some() => Ok(device),
+            // Nothing is known of what is on it, but it is not silent: a mount comes back.
+            Some(device) if foreign.fstype != "auto" && device.content != Reading::Waiting && self.now >= until => {
+                Ok(device)
+            }
             _ if self.now < until => Err(Next::Wait(Wait::until(spec.clone(), until))),
             Some(device) => Err(pass_over(step, format!("{} does not answer", device.node))),
             None => {
