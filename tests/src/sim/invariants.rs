@@ -50,7 +50,7 @@ fn ending(case: &Case, world: &World, end: Option<&End>, happened: &BTreeSet<&st
         Some(End::PowerOff) => Outcome::PowerOff,
         Some(End::Resumed(_)) => Outcome::Resumed,
         Some(End::PowerCut) if happened.contains("PowerCut") => return None,
-        Some(End::OutOfTime) if never || lost(world, happened) => return None,
+        Some(End::OutOfTime) if never || lost(world) => return None,
         other => return Some(format!("the run ended in {other:?}")),
     };
     let mut allowed = outcomes(case);
@@ -82,9 +82,11 @@ fn ending(case: &Case, world: &World, end: Option<&End>, happened: &BTreeSet<&st
 
 /// Whether the kernel keeps a call because a disk of an imported pool went away just before: that a pool answers is made sure
 /// of by a process of its own, but it can cease to between that and the call.
-fn lost(world: &World, happened: &BTreeSet<&str>) -> bool {
-    let gone = happened.iter().any(|fault| fault.starts_with("Gone"));
-    gone && world.events().last().is_some_and(|event| event.text.starts_with("zfs "))
+fn lost(world: &World) -> bool {
+    let events = world.events();
+    let last = |what: &str| events.iter().rposition(|event| event.text.contains(what));
+    let after = last("fault: Gone") > last("try-pools");
+    after && events.last().is_some_and(|event| event.text.starts_with("zfs "))
 }
 
 /// What may be booted when the first choice fails: the fallback, or, unnamed, another pool's root.
