@@ -259,28 +259,16 @@ impl<'a> Scout<'a> {
     /// Has a module loaded and waits for it; `None` if it is still starting after `patience`.
     pub fn wait_module(&mut self, module: &str, patience: Duration) -> Option<Result<(), String>> {
         let name = canonical_name(module);
-        let deadline = self.system.now().saturating_add(patience);
         self.load(&name);
-        loop {
-            match self.hardware.modules.get(&name) {
-                Some(Module::Ready) => return Some(Ok(())),
-                Some(Module::Failed(why)) => return Some(Err(why.clone())),
-                Some(Module::NotPacked) => return Some(Err(LoadError::NotPacked { module: name }.to_string())),
-                Some(Module::Starting) | None if self.restarts.is_none() => {
-                    return Some(Err("the process that loads modules is gone".to_owned()));
-                }
-                Some(Module::Starting) | None => {}
+        self.until(&format!("the {name} module to start"), patience, |scout| match scout.hardware.modules.get(&name) {
+            Some(Module::Ready) => Some(Ok(())),
+            Some(Module::Failed(why)) => Some(Err(why.clone())),
+            Some(Module::NotPacked) => Some(Err(LoadError::NotPacked { module: name.clone() }.to_string())),
+            Some(Module::Starting) | None if scout.restarts.is_none() => {
+                Some(Err("the process that loads modules is gone".to_owned()))
             }
-            let left = deadline.saturating_sub(self.system.now());
-            self.hear(left);
-            if left.is_zero() && !self.ended(&name) {
-                return None;
-            }
-        }
-    }
-
-    fn ended(&self, module: &str) -> bool {
-        self.hardware.modules.get(module).is_some_and(|state| *state != Module::Starting) || self.restarts.is_none()
+            Some(Module::Starting) | None => None,
+        })
     }
 
     /// What became of each module, in the order in which they ended.
@@ -303,13 +291,15 @@ impl<'a> Scout<'a> {
     fn until<T>(&mut self, what: &str, patience: Duration, mut found: impl FnMut(&mut Self) -> Option<T>) -> Option<T> {
         let deadline = self.system.now().saturating_add(patience);
         let first = self.system.now().saturating_add(FIRST_WORD);
+        // What is known already counts, however short the patience.
+        let mut heard = false;
         loop {
             if let Some(found) = found(self) {
                 return Some(found);
             }
             let now = self.system.now();
             let left = deadline.saturating_sub(now);
-            if left.is_zero() || self.restarts.is_none() {
+            if (left.is_zero() && heard) || self.restarts.is_none() {
                 return None;
             }
             // The last line can be some seconds old already.
@@ -318,6 +308,7 @@ impl<'a> Scout<'a> {
                 self.log.info(format!("waiting for {what} ({} s left)", left.as_secs()));
                 continue;
             }
+            heard = true;
             self.hear(left.min(due.saturating_sub(now)));
         }
     }

@@ -69,9 +69,9 @@ impl Unlocker<'_> {
         // Nothing silent takes long.
         let wait = if effort == Effort::Silent { Duration::ZERO } else { self.settings.file_wait.value };
         let found = self.find_device.map_or(Ok(None), |find| find(&wanted, wait)).map_err(|e| e.to_string())?;
-        let found = found.ok_or_else(|| match wait {
-            Duration::MAX => format!("no device with {device}"),
-            _ => format!("no device with {device} after {} s (taproot.key_wait=SECONDS waits longer)", wait.as_secs()),
+        let found = found.ok_or_else(|| {
+            let after = if wait == Duration::MAX { String::new() } else { format!(" after {} s", wait.as_secs()) };
+            format!("no device with {device}{after}, or none that answers (taproot.key_wait=SECONDS waits longer)")
         })?;
         let node = &found.node;
         let kind = found.kind.as_ref().map_or_else(String::new, |kind| format!(" ({kind})"));

@@ -122,7 +122,7 @@ fn name_root(case: &mut Case, change: impl FnOnce(&str) -> String) {
     let (first, rest) = line.split_once(' ').unwrap_or((&line, ""));
     let names = first.starts_with("root=") || first.starts_with("zfs=");
     let (first, rest) = if names { (first, rest) } else { ("", line.as_str()) };
-    case.machine.cmdline = format!("{} {rest}", change(first)).trim().to_owned();
+    format!("{} {rest}", change(first)).trim().clone_into(&mut case.machine.cmdline);
 }
 
 /// The plain root is a partition, and is asked for more often.
