@@ -45,6 +45,7 @@ scenarios! {
         vm.plug(&disks[0]).unwrap();
         let report = vm.report(40).unwrap();
         assert_eq!(report.json.unwrap()["choice"]["health"], "online");
+        assert!(vm.console.text().matches("(no deadline)").count() >= 2);
     }
 
     /// A stripe without one of its disks cannot be booted; the rescue says which one, and retry boots once it is there.
