@@ -8,41 +8,19 @@ use std::process::Command;
 use taproot_tests::kit::System;
 use taproot_tests::scenario::vm;
 use taproot_tests::vm::{Disk, Scratch, Vm};
-use taproot_tests::{kit, scenarios};
+use taproot_tests::{kit, scenarios, silent};
 
 /// What such a disk needs for one label of 256 KiB, in seconds, with something off: whoever waited for an answer is later.
 const LABEL: f64 = 150.0;
 /// A request that the hand-over would have to wait for is one for a part of a label: more seconds than these.
 const GAP: f64 = 20.0;
 
-/// A controller with this many disks that hardly answer, before all others in the alphabet.
-fn silent(vm: Vm, scratch: &Scratch, count: usize) -> Vm {
-    let mut vm = vm.extra(&["-device", "ahci,id=quiet,addr=0x1e"]).extra(&["-device", "ahci,id=quiet2,addr=0x1f"]);
-    for n in 0..count {
-        let file = scratch.path().join(format!("quiet{n}.img"));
-        File::create(&file).unwrap().set_len(256 << 20).unwrap();
-        vm = attach(vm, &file, "raw", n, &format!("quiet{n}"));
-    }
-    vm
-}
-
-/// Attaches an image to port `n` of the two controllers, throttled.
-fn attach(vm: Vm, file: &std::path::Path, format: &str, n: usize, serial: &str) -> Vm {
-    let (bus, port) = if n < 6 { ("quiet", n) } else { ("quiet2", n - 6) };
-    let drive = format!(
-        "file={},if=none,id=drive-{serial},format={format},throttling.iops-total=1,throttling.bps-total=1500",
-        file.display()
-    );
-    let device = format!("ide-hd,bus={bus}.{port},drive=drive-{serial},serial={serial}");
-    vm.extra(&["-drive", &drive, "-device", &device])
-}
-
 /// Boots beside disks that say nothing before they could have answered, and hands over while they are still being read.
 fn does_not_wait(name: &str, system: &System, cmdline: &str, count: usize) {
     let scratch = Scratch::new().unwrap();
     let machine = vm(name, system, &format!("{cmdline} taproot.wait=600")).unwrap().cold();
     let machine = machine.disks(scratch.overlays(system, &["mirror0", "mirror1"]).unwrap());
-    let mut vm = silent(machine, &scratch, count).start().unwrap();
+    let mut vm = silent::disks(machine, &scratch, count).unwrap().start().unwrap();
     let report = vm.report(60).unwrap();
     vm.wait_exit(60).unwrap();
     assert_eq!(report.hostname(), "pmirror");
@@ -56,7 +34,7 @@ fn does_not_wait(name: &str, system: &System, cmdline: &str, count: usize) {
 }
 
 fn swap_behind_a_silent_disk(vm: Vm, scratch: &Scratch) -> Vm {
-    let vm = silent(vm, scratch, 1);
+    let vm = silent::disks(vm, scratch, 1).unwrap();
     let file: PathBuf = scratch.path().join("swap.img");
     File::create(&file).unwrap().set_len(64 << 20).unwrap();
     kit::run(Command::new("mkswap").args(["-q", "-L", "zzz"]).arg(&file)).unwrap();
@@ -91,7 +69,7 @@ scenarios! {
         let disks = scratch.overlays(system, &["mirror0", "mirror1"]).unwrap();
         let machine = vm("silent-member", system, "root=zfs:AUTO taproot.degraded=6").unwrap().cold().disk(disks[0].clone());
         let machine = machine.extra(&["-device", "ahci,id=quiet,addr=0x1e"]);
-        let running = attach(machine, &disks[1].path, "qcow2", 0, "mirror1").start().unwrap();
+        let running = silent::attach(machine, &disks[1].path, "qcow2", 0, "mirror1").start().unwrap();
         running.expect("importing pool pmirror degraded", 60).unwrap();
         let report = running.report(60).unwrap();
         assert_eq!(report.hostname(), "pmirror");
