@@ -30,7 +30,7 @@ pub fn broken(case: &Case, world: &World, end: Option<&End>) -> Vec<String> {
     all.extend(silence(&events));
     all.extend(calls(case, &events));
     let after = world.machine();
-    all.extend(pools(case, &after));
+    all.extend(pools(case, &after, relied_on(case) && !world.unread("/proc/cmdline")));
     if happened.is_empty() {
         all.extend(late(case, world, end));
     }
@@ -181,18 +181,14 @@ fn may_write(case: &Case, pool: &Pool) -> bool {
         (Some(Then::Boot(name)), _) | (_, Some(name)) => name.split('/').next() == Some(&pool.name),
         _ => false,
     };
-    (wished || typed)
-        && !relied_on(case)
-        && pool.state != DESTROYED
-        && !case.asked.read_only
-        && (ours || known || typed)
+    (wished || typed) && pool.state != DESTROYED && !case.asked.read_only && (ours || known || typed)
 }
 
-/// Nothing is written to a pool that is to stay untouched, and none is renamed.
-fn pools(case: &Case, after: &Machine) -> Vec<String> {
+/// Nothing is written to a pool that is to stay untouched (each is, where a hibernated system relies on it), and none is renamed.
+fn pools(case: &Case, after: &Machine, relied_on: bool) -> Vec<String> {
     let mut all = Vec::new();
     for (before, after) in case.machine.pools.iter().zip(&after.pools) {
-        if after.written && !may_write(case, before) {
+        if after.written && (relied_on || !may_write(case, before)) {
             all.push(format!("pool {} was written to", before.name));
         }
         if before.name != after.name {
