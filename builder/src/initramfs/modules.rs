@@ -125,17 +125,13 @@ impl<'a> Closure<'a> {
     }
 }
 
-/// Reads the chosen modules, several at a time, and compresses each by itself at a level of zstd, if there is one; but not what
-/// every boot begins with: the kernel unpacks the archive beside other work, and nothing is left to be done when they are loaded.
+/// Reads the chosen modules, several at a time, and compresses each by itself at a level of zstd, if there is one.
 pub fn read(
     index: &Index,
     version: &str,
     chosen: &BTreeMap<String, Chosen>,
     level: Option<i32>,
 ) -> Result<BTreeMap<String, Packed>, ModuleError> {
-    let needs = |name: &str| index.modules.get(name).into_iter().flat_map(|entry| &entry.deps);
-    let boot: BTreeSet<&String> = chosen.iter().filter(|(_, choice)| choice.boot).map(|(name, _)| name).collect();
-    let boot: BTreeSet<&String> = boot.iter().copied().chain(boot.iter().flat_map(|name| needs(name))).collect();
     let one = |(name, choice): (&String, &Chosen)| {
         let entry_path = index.modules.get(name).map_or("", |e| e.path.as_str());
         let path = index.dir.join(entry_path);
@@ -144,7 +140,7 @@ pub fn read(
         let info = modinfo::parse(&data).map_err(|reason| ModuleError::Format { path: path.clone(), reason })?;
         let mut image_path = format!("/lib/modules/{version}/{}", decompress::strip_suffix(entry_path));
         let mut data = data;
-        if let Some(level) = level.filter(|_| !boot.contains(name)) {
+        if let Some(level) = level {
             image_path.push_str(".zst");
             data = zstd::bulk::compress(&data, level).map_err(|cause| ModuleError::Read { path, cause })?;
         }
