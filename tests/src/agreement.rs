@@ -69,6 +69,12 @@ fn compare_mounts(record: &Value, told: &Rehearsal, compare: &mut impl FnMut(&st
     }
     let mut did: Vec<Mount> = entries(record, "mounts").map(recorded).collect();
     let mut says: Vec<Mount> = told.mounts.iter().map(rehearsed).collect();
+    // What type it is mounted as, and so with which options, is not known of what was not there.
+    let failed = entries(record, "mounts").filter(|mount| mount.get("error").is_some_and(Value::is_string));
+    let failed: Vec<&str> = failed.map(|mount| text(mount, "/target")).collect();
+    for mount in did.iter_mut().chain(&mut says).filter(|mount| failed.contains(&mount[1].as_str())) {
+        mount[3].clear();
+    }
     // Links in the root can change the order (`/lib/modules` lies below `/usr` where `/lib` is a link into it), and no record
     // holds them; but then the order is another one than that of the paths.
     let parts = |mount: &Mount| mount[1].split('/').map(str::to_owned).collect::<Vec<_>>();

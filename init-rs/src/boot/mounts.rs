@@ -1,7 +1,7 @@
 //! Steps that mount what belongs to the root. Paths are resolved as the new root will see them: an absolute link there must
 //! not lead into the initramfs.
 
-use super::{Boot, slow};
+use super::Boot;
 use crate::cmdline::Which;
 use crate::plan::facts::Dataset;
 use crate::plan::fstab::{self, FstabEntry};
@@ -10,6 +10,7 @@ use crate::plan::next::Mount;
 use crate::plan::root::Root;
 use crate::plan::{from_zfs, listcache, names, snapshots};
 use crate::report::boot::MountDone;
+use crate::report::slow;
 use crate::sys::beneath::resolve;
 use crate::sys::{FileKind, System};
 use crate::zfs::ioctl::{Objset, Zfs};

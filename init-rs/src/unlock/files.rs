@@ -4,6 +4,7 @@ use super::{Effort, KeyDevice, Unlocker};
 use crate::cmdline::KeyFile;
 use crate::devices::filesystems;
 use crate::devices::probe::Wanted;
+use crate::report::slow;
 use crate::sys::beneath::resolve;
 use crate::sys::consoles::Secret;
 use std::io;
@@ -100,7 +101,7 @@ impl Unlocker<'_> {
                 }
             }
             let data = filesystems::without_replay(kind);
-            match self.system.mount(&found.node, point, kind, flags, data) {
+            match slow::mount(self.system, self.log, (&found.node, point, kind), flags, data) {
                 Ok(()) => return Ok(()),
                 Err(e) if e.raw_os_error() == Some(libc::ENODEV) => {
                     let text = format!("the kernel has no {kind}: pack it (taproot initramfs --add-module {kind})");

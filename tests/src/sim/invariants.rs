@@ -74,6 +74,10 @@ fn ending(case: &Case, world: &World, end: Option<&End>, happened: &BTreeSet<&st
             without.asked.more.resume = None;
             allowed.extend(outcomes(&without));
         }
+        // A check that cannot be run keeps no file system from being mounted.
+        let mut unchecked = case.clone();
+        unchecked.machine.programs.clear();
+        allowed.extend(outcomes(&unchecked));
         // A fault may take the first choice away; what is booted then must still be one that was asked for.
         allowed.extend(second_choices(case));
     }

@@ -27,11 +27,18 @@ pub enum Outcome {
 /// The ends that are right for a case in which nothing goes wrong. More than one where it is a matter of milliseconds.
 pub fn outcomes(case: &Case) -> BTreeSet<Outcome> {
     let mut all = BTreeSet::new();
-    match wide::image(case) {
+    let image = wide::image(case);
+    match image {
+        Image::Resumed if wide::silent(case) => all.extend([Outcome::Resumed]),
         Image::Resumed => return BTreeSet::from([Outcome::Resumed]),
         // A person at the prompt meets the same again.
         Image::Unsettled | Image::Kept if !case.asked.read_only => return failures(case, false),
         _ => {}
+    }
+    // The kernel discards the image when it cannot freeze whoever reads a disk that does not answer.
+    if image == Image::Resumed && !case.asked.read_only {
+        all.extend(failures(case, false));
+        return all;
     }
     // A person types each line once, whichever pool asks for it; a question that nobody answers is the end.
     let asks = |pool: &&Pool| pool.key_of("ROOT").is_some_and(|(_, key)| key.format == 3);
@@ -134,7 +141,8 @@ fn roots(case: &Case, wish: &Wish, first: bool) -> (BTreeSet<String>, bool) {
 fn checked(case: &Case, device: &Device) -> bool {
     let Holds::Filesystem { kind, .. } = &device.holds else { return false };
     let program = case.machine.programs.get(&format!("/sbin/fsck.{kind}"));
-    case.asked.more.skip_fsck || program.is_none_or(|program| program.status & !3 == 0)
+    // Where nothing is written nothing is repaired either.
+    case.asked.more.skip_fsck || case.asked.read_only || program.is_none_or(|program| program.status & !3 == 0)
 }
 
 /// The root as it was at a snapshot.

@@ -366,6 +366,11 @@ fn swap(machine: &Machine) -> Option<&Device> {
     machine.devices.iter().find(|device| device.name == SWAP_DEVICE)
 }
 
+/// Whether a disk never answers. When it comes decides whether it is known before a system is resumed.
+pub fn silent(case: &Case) -> bool {
+    case.machine.devices.iter().any(|device| device.answers.is_none() && device.arrives < Duration::MAX)
+}
+
 /// What is to become of the image.
 pub fn image(case: &Case) -> Image {
     let Some(named) = case.asked.more.resume else { return Image::None };

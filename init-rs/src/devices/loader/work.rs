@@ -3,6 +3,7 @@
 use super::{Inner, Insertion, LoadError, Loaded, Loader, Shared, State, When};
 use crate::devices::known;
 use crate::devices::loader::Level;
+use crate::sys::entry;
 use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
@@ -22,7 +23,10 @@ impl Loader {
         shared.workers += 1;
         drop(shared);
         let inner = Arc::clone(&self.0);
-        match std::thread::Builder::new().name("modules".into()).spawn(move || inner.worker()) {
+        match std::thread::Builder::new().name("modules".into()).spawn(move || {
+            entry::hurry();
+            inner.worker();
+        }) {
             Ok(thread) => self.0.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread),
             Err(err) => {
                 self.0.lock().workers -= 1;
