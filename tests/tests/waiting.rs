@@ -40,8 +40,9 @@ scenarios! {
         let cmdline = "root=zfs:AUTO taproot.wait=0x taproot.wait=forever taproot.degraded=no";
         let mut vm = vm("wait-forever", system, cmdline).unwrap().disk(disks[1].clone()).start().unwrap();
         for _ in 0..2 {
-            vm.expect("waiting for pool pmirror: missing: /dev/disk/by-id/virtio-mirror0-part1 (no limit", 60).unwrap();
+            vm.expect("waiting for pool pmirror: missing: /dev/disk/by-id/virtio-mirror0-part1", 60).unwrap();
         }
+        assert!(vm.console.text().contains("(no limit)"));
         vm.plug(&disks[0]).unwrap();
         let report = vm.report(40).unwrap();
         assert_eq!(report.json.unwrap()["choice"]["health"], "online");
