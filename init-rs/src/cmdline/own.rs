@@ -8,7 +8,7 @@ use super::parse::RESTART_DELAY;
 use super::root::{is_block_device, spaces};
 use super::state::State;
 use super::values::{boolean, hostid, is_off, key_file, list, number, seconds, seconds_or_forever};
-use super::{Decided, HostidPolicy, KeyFile, OnFailure, Which, Word};
+use super::{Also, Decided, HostidPolicy, KeyFile, OnFailure, Which, Word};
 use crate::plan::names;
 
 impl State {
@@ -45,8 +45,16 @@ impl State {
             ("key" | "key_wait" | "key_prompt" | "key_tries" | "key_timeout", _) => self.own_key(&name, value, why),
             ("mounts", Some(v)) => self.own_mounts(word, v),
             ("also", Some(v)) => {
-                let datasets = self.names(word, v);
-                self.request.mounts.also.extend(datasets);
+                for one in list(v) {
+                    let (name, target) = one.split_once('=').map_or((one, None), |(name, path)| (name, Some(path)));
+                    if target.is_some_and(|path| !path.starts_with('/')) {
+                        self.note(word, &format!("`{one}`: expected DATASET=/where, an absolute path; left out"));
+                        continue;
+                    }
+                    let also = |dataset| Also { dataset, target: target.map(str::to_owned) };
+                    let named = self.names(word, name).into_iter().map(also);
+                    self.request.mounts.also.extend(named);
+                }
                 true
             }
             ("fstab", v) => put(&mut self.request.mounts.fstab, boolean(v), why),

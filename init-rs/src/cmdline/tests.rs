@@ -158,7 +158,10 @@ const OWN_WORDS: &[(&str, Check)] = &[
     }),
     ("taproot.key_wait=forever", |r| r.keys.file_wait.value == Duration::MAX),
     ("taproot.key_prompt=no", |r| !r.keys.prompt.value),
-    ("taproot.key_prompt=yes panic=1", |r| r.keys.prompt.value),
+    ("taproot.key_prompt=yes taproot.rescue=reboot", |r| r.keys.prompt.value),
+    ("panic=1", |r| r.keys.prompt.value && r.rescue.on_failure.value.headless()),
+    ("rd.emergency=poweroff", |r| r.keys.prompt.value && r.rescue.on_failure.value.headless()),
+    ("panic=1 taproot.rescue=poweroff:9", |r| !r.keys.prompt.value),
     ("taproot.rescue=reboot", |r| !r.keys.prompt.value && r.keys.prompt.why.contains("taproot.rescue=reboot")),
     ("taproot.key_tries=0", |r| r.keys.tries.value == 0),
     ("taproot.key_timeout=60", |r| r.keys.timeout.value == Some(Duration::from_secs(60))),
@@ -168,7 +171,9 @@ const OWN_WORDS: &[(&str, Check)] = &[
     ("taproot.mounts=none", |r| r.mounts.which.value == Which::None),
     ("taproot.mounts=none taproot.mounts=all", |r| r.mounts.which.value == Which::All),
     ("taproot.mounts=\"p/a b,p/c+d\"", |r| r.mounts.which.value == Which::List(vec!["p/a b".into(), "p/c d".into()])),
-    ("taproot.also=p/a taproot.also=p/b,p/c", |r| r.mounts.also == ["p/a", "p/b", "p/c"]),
+    ("taproot.also=p/a taproot.also=p/b,p/c=/x+y", |r| {
+        r.mounts.also.iter().map(ToString::to_string).collect::<Vec<_>>() == ["p/a", "p/b", "p/c=/x+y"]
+    }),
     ("taproot.fstab=no", |r| !r.mounts.fstab.value),
     ("taproot.destroy_newer=yes", |r| r.snapshots.destroy_newer.value),
     ("taproot.clone=p/ROOT/try", |r| r.snapshots.clone.as_ref().unwrap().value == "p/ROOT/try"),

@@ -3,6 +3,7 @@
 mod order;
 mod plain;
 mod resume;
+mod rounds;
 mod waits;
 
 use super::facts::Watched;
