@@ -5,7 +5,6 @@ use super::Boot;
 use super::mounts::TEXT_MAX;
 use crate::cmdline::Which;
 use crate::plan::facts::Dataset;
-use crate::plan::next::facts::Datasets;
 use crate::plan::{from_zfs, listcache, mounts, names};
 use crate::sys::beneath::resolve;
 use crate::zfs::ioctl::{Objset, Zfs};
@@ -44,9 +43,7 @@ impl Boot<'_> {
         self.ask_for(root, to_ask, &named, &mut found);
         self.find_keys(&mut found);
         drop(phase);
-        let fstab = fstab.map(|fstab| fstab.below);
-        self.facts.attempt.datasets = Some(Datasets { all: found.into_values().collect(), fstab });
-        self.facts.attempt.plan = None;
+        self.facts.datasets_asked(found.into_values().collect());
     }
 
     /// What lies outside of the root's own subtree. In a large pool with a list, those to ask for come back instead.

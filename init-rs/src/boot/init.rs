@@ -129,12 +129,8 @@ impl Boot<'_> {
             for done in self.report.mounts.iter_mut().filter(|done| done.step.place == *place) {
                 done.error = Some(why.clone());
             }
-            self.facts.attempt.made.retain(|_, other| !inside(other));
-            self.facts.attempt.taken_away.insert(dataset.clone());
+            self.facts.uncovered(made);
         }
-        self.facts.attempt.search = None;
-        self.facts.attempt.plan = None;
-        self.facts.attempt.told = false;
     }
 
     /// A place of the new root, as it is now.

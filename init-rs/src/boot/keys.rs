@@ -8,14 +8,12 @@ use crate::plan::from_zfs;
 use crate::plan::mounts::KeyNeed;
 use crate::plan::refusal_of;
 use crate::plan::root::Root;
-use crate::unlock::{Agents, Effort, KeyDevice, Keyring, UnlockError, Unlocker, Why};
+use crate::rescue::hands;
+use crate::unlock::{Agents, Effort, Keyring, UnlockError, Unlocker, Why};
 use crate::zfs::ioctl::Zfs;
 use std::cell::RefCell;
 use std::path::Path;
 use std::time::Duration;
-
-/// How long the driver of a key's file system may take.
-const MODULE_PATIENCE: Duration = Duration::from_secs(10);
 
 impl Boot<'_> {
     /// Loads the key that the root needs.
@@ -35,6 +33,7 @@ impl Boot<'_> {
     pub(super) fn load_keys(&mut self, keys: Vec<KeyNeed>) {
         let phase = self.phases.start("unlock others");
         let new_root = self.new_root.clone();
+        let mut tried = Vec::new();
         for KeyNeed { root, needed, ask, .. } in keys {
             let effort = match (ask, needed) {
                 (true, _) => Effort::Optional,
@@ -50,34 +49,28 @@ impl Boot<'_> {
                     .log
                     .info(format!("what is encrypted with the key of {root} is left to the booted system: {error}")),
             }
-            self.facts.attempt.keys_tried.insert(root);
+            tried.push(root);
         }
         drop(phase);
         let (zfs, relatime) = (Zfs::new(self.system), self.relatime_default());
+        let mut all = self.facts.attempt.datasets.clone().unwrap_or_default().all;
         // Only of the locked ones: a pool can have thousands of others.
-        let all = self.facts.attempt.datasets.iter_mut().flat_map(|datasets| &mut datasets.all);
-        for dataset in all.filter(|dataset: &&mut Dataset| dataset.key_available == Some(false)) {
+        for dataset in all.iter_mut().filter(|dataset| dataset.key_available == Some(false)) {
             if let Ok(objset) = zfs.objset(&dataset.name) {
                 let key_location = dataset.key_location.take();
                 *dataset = Dataset { key_location, ..from_zfs::dataset(&objset, relatime) };
             }
         }
-        self.facts.attempt.plan = None;
+        self.facts.keys_tried(tried, all);
     }
 
     fn unlock(&mut self, key: &str, root: Option<&Path>, effort: Effort) -> Result<(), UnlockError> {
         let keyring = std::mem::take(&mut self.keyring);
         let scout = RefCell::new(&mut self.scout);
-        let load = |module: &str| {
-            let _ = scout.borrow_mut().wait_module(module, MODULE_PATIENCE);
-        };
+        let (system, log) = (self.system, self.log);
+        let load = |module: &str| hands::load(&scout, &[module]);
         // What is to be waited for was waited for before this step.
-        let find = |wanted: &Wanted, _: Duration| {
-            let scout = scout.borrow();
-            let device = scout.hardware.find(wanted)?;
-            let kind = device.superblock().map(|superblock| superblock.kind.clone());
-            Some(KeyDevice { node: device.node.clone(), kind })
-        };
+        let find = |wanted: &Wanted, _: Duration| hands::find(system, log, &scout, wanted, Duration::ZERO);
         let mut unlocker = Unlocker::new(self.system, self.log, &self.request.keys)
             .with_keyring(keyring)
             .with_modules(&load)

@@ -22,7 +22,7 @@ use crate::devices::known::{Device, Zfs};
 use crate::image::ImageConfig;
 use crate::plan::declared::declared;
 use crate::plan::failure::{Code, Failure};
-use crate::plan::next::facts::{Asked, Attempt, Facts, Note, Watched};
+use crate::plan::next::facts::{Asked, Attempt, Facts, Watched};
 use crate::plan::next::{Moment, Next, Step, Wait, next};
 use crate::report::boot::BootReport;
 use crate::report::log::Log;
@@ -156,6 +156,7 @@ impl<'a> Boot<'a> {
             kernel: kernel.release.clone(),
             request: Some(request.clone()),
             expected: image.pools.clone(),
+            expected_root: image.root.clone(),
             ..BootReport::default()
         };
         let facts = Facts {
@@ -247,7 +248,7 @@ impl<'a> Boot<'a> {
             Step::LoadKey { dataset, key, ask } => self.load_key(&dataset, &key, ask)?,
             Step::Snapshots(asked) => self.settle_snapshots(*asked)?,
             Step::Check { node, fstype, program, args } => self.check(node, &fstype, &program, args),
-            Step::MountRoot(mount) => self.mount_root(*mount)?,
+            Step::MountRoot(mount) => self.mount_root(&mount)?,
             Step::ReadFstab { below } => self.read_fstab(below),
             Step::AskDatasets { root, all } => self.ask_datasets(&root, all),
             Step::LoadKeys { keys } => self.load_keys(keys),
@@ -273,7 +274,7 @@ impl<'a> Boot<'a> {
         if now >= due {
             let left = wait
                 .until
-                .map_or("no deadline".to_owned(), |until| format!("{} s left", until.saturating_sub(now).as_secs()));
+                .map_or("no limit".to_owned(), |until| format!("{} s left", until.saturating_sub(now).as_secs()));
             let line = format!("waiting for {} ({left})", wait.what);
             if now.saturating_sub(since) < STATUS_EVERY {
                 self.log.info(line);
@@ -301,16 +302,7 @@ impl<'a> Boot<'a> {
         self.waiting = None;
         self.steps = 0;
         self.mounting = None;
-        self.facts.attempt = Attempt { began: now, last_step: now, ..Attempt::default() };
-        // What could not be read, or not be found, is looked at again.
-        if self.facts.note == Note::Unreadable {
-            self.facts.note = Note::Unread;
-        }
-        self.facts.resume.page = None;
-        self.facts.resume.tried = None;
-        // Its device may not have been there before.
-        self.facts.resume.discarded = false;
-        self.facts.imported = None;
+        self.facts.begin_anew(now);
         self.forget_verdicts(now);
     }
 

@@ -3,9 +3,8 @@
 
 use super::{Boot, slow};
 use crate::plan::fstab::{self, FstabEntry};
-use crate::plan::mounts::{self, Ground, Made, MountStep, Origin, Remount};
+use crate::plan::mounts::{self, Ground, MountStep, Origin, Remount};
 use crate::plan::next::Mount;
-use crate::plan::next::facts::Fstab;
 use crate::plan::root::Root;
 use crate::plan::snapshots;
 use crate::report::boot::MountDone;
@@ -32,8 +31,7 @@ impl Boot<'_> {
                 entry.source.clone_from(clone);
             }
         }
-        self.facts.attempt.fstab = Some(Fstab { entries, below });
-        self.facts.attempt.plan = None;
+        self.facts.fstab_read(entries, below);
     }
 
     /// Plans the mounts besides the root, in the order of where they really go: `/lib/modules` lies below `/usr` where `/lib`
@@ -113,7 +111,12 @@ impl Boot<'_> {
         let took = self.system.now().saturating_sub(start);
         let step = mount.step;
         match &result {
-            Ok(_) => self.log.info(format!("mounted {} on {} ({})", step.dataset, step.target, step.why)),
+            Ok(_) => {
+                self.log.info(format!("mounted {} on {} ({})", step.dataset, step.target, step.why));
+                if step.foreign.as_ref().is_some_and(|foreign| foreign.device) {
+                    self.tell_other_paths(&step.dataset);
+                }
+            }
             Err(e) => self.not_mounted(&step, &e.to_string()),
         }
         let (at, error) = match result {
@@ -130,10 +133,7 @@ impl Boot<'_> {
 
     /// Notes what came of a step; `at`: where it is mounted.
     fn done(&mut self, step: MountStep, took: Duration, at: Option<String>, error: Option<String>) {
-        let MountStep { dataset, target, origin, .. } = step.clone();
-        let mounted = at.is_some();
-        let made = Made { dataset, target, at: at.unwrap_or_else(|| step.place.clone()), origin, mounted };
-        self.facts.attempt.made.insert(step.place.clone(), made);
+        self.facts.mount_done(&step, at);
         let done = MountDone { step, took, error };
         let same = |known: &&mut MountDone| known.step.place == done.step.place;
         // One that had to be made again has its place in the record already.

@@ -8,8 +8,10 @@ use crate::plan::candidates::Opened;
 use crate::plan::facts::{Dataset, PoolFact};
 use crate::plan::failure::Failure;
 use crate::plan::fstab::FstabEntry;
-use crate::plan::mounts::{Made, MountPlan};
-use crate::plan::root::Root;
+use crate::plan::mounts::{Made, MountPlan, MountStep};
+use crate::plan::names;
+use crate::plan::next::Mount;
+use crate::plan::root::{DeviceRoot, Root};
 use crate::plan::select::Choice;
 use crate::zfs::assemble::{Candidate, Seen};
 use crate::zfs::nvlist::NvList;
@@ -96,6 +98,8 @@ pub struct Import {
     pub pool: String,
     /// Whether read-only.
     pub read_only: bool,
+    /// Whether a person did it, at the prompt.
+    pub by_hand: bool,
 }
 
 /// The pools that the labels on the disks make up.
@@ -240,6 +244,81 @@ pub struct Cover {
     pub empty: bool,
     /// Whether the program is there without it.
     pub hides: bool,
+}
+
+impl Facts {
+    /// Another attempt begins. What could not be read, or not be found, is looked at again.
+    pub fn begin_anew(&mut self, now: Duration) {
+        self.attempt = Attempt { began: now, last_step: now, ..Attempt::default() };
+        if self.note == Note::Unreadable {
+            self.note = Note::Unread;
+        }
+        // The device of an image may not have been there before.
+        (self.resume.page, self.resume.tried, self.resume.discarded) = (None, None, false);
+        self.imported = None;
+    }
+
+    /// Nothing (any more) is to be resumed. The time to wait for the root begins here: that for the resume device is another.
+    pub fn resume_settled(&mut self, now: Duration) {
+        self.resume.settled = true;
+        self.attempt.began = now;
+    }
+
+    /// A pool was given back. Where the root is mounted, it was another one; else it is looked for anew: it may be imported again,
+    /// in another way.
+    pub fn exported(&mut self, guid: u64) {
+        self.ours.remove(&guid);
+        self.imported = None;
+        if !self.attempt.mounted {
+            self.attempt.found = None;
+            self.attempt.imported = false;
+        }
+        self.disks.watched.remove(&guid);
+    }
+
+    /// The root's fstab was read while so many mounts besides the root held `/etc`; what was planned without it is void.
+    pub fn fstab_read(&mut self, entries: Vec<FstabEntry>, below: usize) {
+        self.attempt.fstab = Some(Fstab { entries, below });
+        self.attempt.plan = None;
+    }
+
+    /// These are the datasets to plan from, as far as the fstab that is known names them.
+    pub fn datasets_asked(&mut self, all: Vec<Dataset>) {
+        let fstab = self.attempt.fstab.as_ref().map(|fstab| fstab.below);
+        self.attempt.datasets = Some(Datasets { all, fstab });
+        self.attempt.plan = None;
+    }
+
+    /// Keys were tried; these are the datasets now. What could not be unlocked is left out of the next plan.
+    pub fn keys_tried(&mut self, keys: impl IntoIterator<Item = String>, all: Vec<Dataset>) {
+        self.attempt.keys_tried.extend(keys);
+        self.datasets_asked(all);
+    }
+
+    /// A mount was made, there, or could not be.
+    pub fn mount_done(&mut self, step: &MountStep, at: Option<String>) {
+        let MountStep { dataset, target, origin, place, .. } = step.clone();
+        let mounted = at.is_some();
+        let made = Made { dataset, target, at: at.unwrap_or_else(|| place.clone()), origin, mounted };
+        self.attempt.made.insert(place, made);
+    }
+
+    /// A mount was taken away, with what was mounted below it: that is planned again, and the program looked for again.
+    pub fn uncovered(&mut self, made: &Made) {
+        let attempt = &mut self.attempt;
+        attempt.made.retain(|_, other| !other.mounted || !names::is_within(&other.at, &made.at));
+        attempt.taken_away.insert(made.dataset.clone());
+        (attempt.search, attempt.plan, attempt.told) = (None, None, false);
+    }
+
+    /// The root is mounted. From here on it does not matter whether its device is still known: the scout may have to be started anew.
+    pub fn root_mounted(&mut self, mount: &Mount) {
+        self.attempt.mounted = true;
+        let Mount { step, source, fstype } = mount;
+        let (name, options) = (step.dataset.clone(), step.options.clone());
+        let device = DeviceRoot { name, node: source.clone(), fstype: fstype.clone(), options };
+        self.attempt.root.get_or_insert(Root::Device(device));
+    }
 }
 
 /// A pool that can be imported.

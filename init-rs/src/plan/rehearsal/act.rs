@@ -6,9 +6,9 @@ use crate::devices::swap::Header;
 use crate::plan::candidates::{self, Opened};
 use crate::plan::facts::{Dataset, Health, Kind, PoolFact};
 use crate::plan::failure::Failure;
-use crate::plan::mounts::{self, Ground, Made, MountStep, Origin};
+use crate::plan::mounts::{self, Ground, MountStep, Origin};
 use crate::plan::names;
-use crate::plan::next::facts::{Datasets, Found, Fstab, Import, Note, ZfsModule};
+use crate::plan::next::facts::{Found, Import, Note, ZfsModule};
 use crate::plan::next::{Mount, Step, no_dataset, not_mountable};
 use crate::plan::root::Root;
 use crate::zfs::judge::Judgement;
@@ -36,7 +36,7 @@ impl Play<'_> {
                 self.facts.resume.tried = Some((None, Ok(Header { image: None, swap: true })));
             }
             Step::ResumeSettled { warn, text, .. } => {
-                self.facts.resume.settled = true;
+                self.facts.resume_settled(self.now);
                 if warn {
                     self.remark(text);
                 }
@@ -51,7 +51,7 @@ impl Play<'_> {
             Step::Export { guid, .. } => self.export(guid),
             Step::Import(choice) => {
                 let read_only = self.request.import.read_only.value;
-                self.facts.ours.insert(choice.guid, Import { pool: choice.pool, read_only });
+                self.facts.ours.insert(choice.guid, Import { pool: choice.pool, read_only, by_hand: false });
                 self.facts.attempt.imported = true;
             }
             Step::AskBootfs { pool } => return Ok(self.ask_bootfs(&pool)),
@@ -78,7 +78,7 @@ impl Play<'_> {
             }
             Step::FindInit { .. } => self.find_init(),
             // What hides it is not known: it is always found.
-            Step::Uncover { .. } => self.facts.attempt.search = None,
+            Step::Uncover { covers } => covers.iter().for_each(|cover| self.facts.uncovered(&cover.made)),
             Step::GetReady => self.facts.attempt.ready = true,
         }
         Ok(true)
@@ -126,11 +126,7 @@ impl Play<'_> {
     }
 
     fn export(&mut self, guid: u64) {
-        self.facts.ours.remove(&guid);
-        self.facts.imported = None;
-        self.facts.attempt.found = None;
-        self.facts.attempt.imported = false;
-        self.facts.disks.watched.remove(&guid);
+        self.facts.exported(guid);
         self.keys.clear();
     }
 
@@ -205,12 +201,9 @@ impl Play<'_> {
                 self.keys.insert(dataset.key().to_owned());
             }
         }
-        if let Some(mut datasets) = self.facts.attempt.datasets.take() {
-            datasets.all = datasets.all.iter().map(|d| self.locked(d)).collect();
-            self.facts.attempt.datasets = Some(datasets);
-        }
-        self.facts.attempt.keys_tried.extend(keys);
-        self.facts.attempt.plan = None;
+        let all = self.facts.attempt.datasets.clone().unwrap_or_default().all;
+        let all = all.iter().map(|d| self.locked(d)).collect();
+        self.facts.keys_tried(keys, all);
     }
 
     fn known_root(&self) -> KnownRoot {
@@ -224,8 +217,8 @@ impl Play<'_> {
             self.remark(format!("the type of the file system on {name} is not known here; a boot reads it"));
         }
         self.told.root = Some(self.told.root.take().unwrap_or_else(|| mount.step.dataset.clone()));
+        self.facts.root_mounted(&mount);
         self.told.mounts.push(mount.step);
-        self.facts.attempt.mounted = true;
     }
 
     fn read_fstab(&mut self, below: usize) {
@@ -236,8 +229,7 @@ impl Play<'_> {
             // It may say that / stays read-only.
             self.facts.attempt.remounted = true;
         }
-        self.facts.attempt.fstab = Some(Fstab { entries: entries.unwrap_or_default(), below });
-        self.facts.attempt.plan = None;
+        self.facts.fstab_read(entries.unwrap_or_default(), below);
     }
 
     /// What is known of the root's pool, and of what is named in others; before fstab is read, of what lies below the root.
@@ -249,8 +241,7 @@ impl Play<'_> {
         let top = if all { names::pool_of(&root.name) } else { &root.name };
         let belongs = |d: &&Dataset| names::is_within(&d.name, top) || named.contains(d.name.as_str());
         let all = self.known.datasets.iter().filter(belongs).map(|d| self.locked(d)).collect();
-        self.facts.attempt.datasets = Some(Datasets { all, fstab: fstab.map(|fstab| fstab.below) });
-        self.facts.attempt.plan = None;
+        self.facts.datasets_asked(all);
     }
 
     fn plan_mounts(&mut self, root: &Root) {
@@ -287,9 +278,8 @@ impl Play<'_> {
     }
 
     fn done(&mut self, step: MountStep, mounted: bool) {
-        let MountStep { dataset, target, origin, place, .. } = step.clone();
-        let made = Made { dataset, target, at: place.clone(), origin, mounted };
-        self.facts.attempt.made.insert(place, made);
+        let at = mounted.then(|| step.place.clone());
+        self.facts.mount_done(&step, at);
         self.told.mounts.push(step);
     }
 

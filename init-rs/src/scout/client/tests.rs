@@ -1,9 +1,11 @@
 use super::*;
-use crate::devices::known::{Content, Zfs};
+use crate::devices::known::{Content, Zfs, ZfsLabel};
 use crate::devices::swap::Header;
 use crate::report::log::Level;
 use crate::sys::linux::Linux;
 use crate::sys::{ZfsCall, ZfsReply};
+use crate::zfs::label::Label;
+use crate::zfs::nvlist::NvList;
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Mutex;
@@ -112,6 +114,28 @@ fn what_is_told_becomes_facts() {
     assert_eq!((hardware.devices.len(), hardware.generation), (0, 3));
 }
 
+/// However many other devices there are, the labels of pools are put together once.
+#[test]
+fn only_members_of_pools_count_for_labels() {
+    let mut hardware = Hardware::default();
+    for n in 0..1000 {
+        for content in [Reading::Waiting, read()] {
+            apply(&mut hardware, device(&format!("sd{n}"), content), Duration::ZERO);
+        }
+    }
+    assert_eq!((hardware.generation, hardware.label_generation), (2000, 0));
+    let member = || {
+        let Reading::Done(mut content) = read() else { panic!() };
+        let label = Label { config: NvList::new(), index: 0 };
+        content.zfs = Zfs::Member(ZfsLabel { label, good: [Some(true); 4] });
+        Reading::Done(content)
+    };
+    for (content, labels) in [(Reading::Waiting, 0), (member(), 1), (member(), 2), (read(), 3), (read(), 3)] {
+        apply(&mut hardware, device("vda", content), Duration::ZERO);
+        assert_eq!(hardware.label_generation, labels);
+    }
+}
+
 #[test]
 fn all_that_is_there_is_taken_at_once() {
     let script = Script::default();
@@ -128,7 +152,9 @@ fn all_that_is_there_is_taken_at_once() {
     assert!(log.text().contains("warn  the scout's line"));
     assert!(!scout.hear(Duration::from_secs(5)));
     assert_eq!(script.now(), Duration::from_secs(5));
-    assert_eq!(scout.find(&Wanted::Node("/dev/disk/by-id/x".into())).unwrap().name, "sda");
+    assert!(scout.find(&Wanted::Node("/dev/disk/by-id/x".into())).is_err(), "both have this name");
+    scout.hardware.devices.get_mut("sdb").unwrap().links.clear();
+    assert_eq!(scout.find(&Wanted::Node("/dev/disk/by-id/x".into())).unwrap().unwrap().name, "sda");
     scout.reread("sda");
     assert_eq!(scout.hardware.devices["sda"].content, Reading::Waiting);
     assert_eq!(*script.heard.lock().unwrap(), [Command::Reread("sda".into())]);
@@ -176,7 +202,7 @@ fn questions_get_their_own_answers() {
                 let late = Message::Peeked { id: id - 1, result: Ok(vec![9]) };
                 vec![late, Message::Peeked { id: *id, result: Ok(vec![1; *len as usize]) }]
             }
-            Command::DiscardImage { id, .. } => vec![Message::Discarded { id: *id, result: Ok(true) }],
+            Command::DiscardImage { id, offset: 0, .. } => vec![Message::Discarded { id: *id, result: Ok(true) }],
             Command::Undriven => vec![Message::Undriven(vec!["pci:x".into()])],
             Command::Peek { id, offset: 1, .. } => {
                 vec![Message::Peeked { id: *id, result: Err(Refused { errno: libc::EIO, text: "x".into() }) }]
@@ -195,6 +221,12 @@ fn questions_get_their_own_answers() {
     assert_eq!(script.now(), Duration::ZERO);
     assert_eq!(scout.peek("/dev/sda", 2, 3, patience).unwrap_err().kind(), io::ErrorKind::TimedOut);
     assert_eq!(script.now(), patience);
+    // What takes long is told of.
+    assert_eq!(log.text().matches("waiting for /dev/sda to answer (4 s left)").count(), 1, "{}", log.text());
+    assert!(scout.discard_image("/dev/sdb", 1, 4096, Duration::from_secs(12)).is_err());
+    for left in [7, 2] {
+        assert!(log.text().contains(&format!("waiting for /dev/sdb to answer ({left} s left)")), "{}", log.text());
+    }
 }
 
 #[test]
