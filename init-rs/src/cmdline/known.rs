@@ -30,6 +30,8 @@ pub const KNOWN: &[Known] = &[
         "the root: a dataset, or the file system of a block device",
     ),
     known("zfs", "=POOL/DATASET[@SNAPSHOT]|POOL|bootfs|auto", "the root; wins over root="),
+    known("real_root", "=as root=", "the root, as genkernel calls it; wins over root="),
+    known("REAL_ROOT", "=as root=", "the root, where root= names none on ZFS"),
     known("bootfs", "=POOL/DATASET[@SNAPSHOT]", "the root, where no other word names a dataset"),
     known("zfs-bootfs", "=POOL/DATASET[@SNAPSHOT]", "the root, where no other word names a dataset"),
     known("rpool", "=POOL", "the pool whose bootfs is meant, where no dataset is named"),
@@ -48,6 +50,7 @@ pub const KNOWN: &[Known] = &[
     known("ro", "", "the root is mounted read-only"),
     known("rw", "", "takes an earlier ro back"),
     known("rootflags", "=OPTIONS", "mount options for the root"),
+    known("real_rootflags", "=OPTIONS", "mount options for the root, as genkernel calls them"),
     known("fsck.mode", "=auto|force|skip", "whether a block device's file system is checked before it is mounted"),
     known("fsck.repair", "=preen|yes|no", "what a check may repair"),
     known("forcefsck", "", "the same as fsck.mode=force"),
@@ -55,6 +58,7 @@ pub const KNOWN: &[Known] = &[
     known("rd.skipfsck", "", "the same as fsck.mode=skip"),
     known("fsckfix", "", "the same as fsck.repair=yes"),
     known("init", "=/PATH", "the program to start in the new root"),
+    known("real_init", "=/PATH", "the program to start in the new root, as genkernel calls it"),
     // log
     known("quiet", "", "the console shows errors only"),
     known("debug", "", "the console shows everything"),
@@ -91,6 +95,7 @@ pub const KNOWN: &[Known] = &[
     known("zfs_import_dir", "=/DIR[:/DIR...]", "directories or devices to look at instead of every disk"),
     known("taproot.missing_log", SWITCH, "import a pool whose log device is missing, losing what only the log holds"),
     known("taproot.skip_pools", "=POOL,...", "pools that an unnamed root must not come from"),
+    known("dozfs", "[=force|cache,...]", "with force: a pool last used by another system is imported all the same"),
     known("zfs_boot_only", SWITCH, ALWAYS),
     known("zfs_ignorecache", SWITCH, ALWAYS),
     // keys

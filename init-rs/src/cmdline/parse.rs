@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::known::{self, Known};
 use super::root::check_snapshot;
-use super::slips::slip;
+use super::slips::{slip, stray_root};
 use super::state::State;
 use super::values::{boolean, hostid, is_off, list, module_number, number, seconds, stops};
 use super::{Decided, Fsck, HostidPolicy, ModuleOption, Note, OnFailure, Repair, Request, Word, tokenize};
@@ -52,9 +52,12 @@ impl State {
         match (word.key.as_str(), value) {
             ("ro", None) => self.request.read_only = Some(Decided::new(true, why)),
             ("rw", None) => self.request.read_only = Some(Decided::new(false, why)),
-            ("rootflags", Some(v)) => self.request.root_flags = text(v, why),
-            ("init", Some(v)) if v.starts_with('/') => self.request.init = text(v, why),
-            ("init" | "rootflags", _) => self.bad(word),
+            ("rootflags" | "real_rootflags", Some(v)) => self.request.root_flags = text(v, why),
+            ("init", Some("/linuxrc")) => {
+                self.note(word, "is a program of the initramfs that it was written for; ignored")
+            }
+            ("init" | "real_init", Some(v)) if v.starts_with('/') => self.request.init = text(v, why),
+            ("init" | "real_init" | "rootflags" | "real_rootflags", _) => self.bad(word),
             ("fsck.mode" | "fsck.repair" | "fastboot" | "forcefsck" | "fsckfix" | "rd.skipfsck", v) => {
                 self.fsck(word, v);
             }
@@ -77,6 +80,7 @@ impl State {
                 None => {}
             },
             ("zfs_import_dir", Some(v)) => self.import_dirs(word, v),
+            ("dozfs", v) => self.genkernel(word, v.unwrap_or_default()),
             ("zfs_boot_only" | "zfs_ignorecache", _) => {
                 self.switch(word);
             }
@@ -98,10 +102,22 @@ impl State {
                 self.request.module_blacklist.extend(list(v).map(module_name));
             }
             _ if self.hibernation(word, value) => {}
-            (key, v) => match slip(key) {
+            (key, v) => match slip(key).or_else(|| stray_root(key, v?)) {
                 Some(message) => self.note(word, &message),
                 None => self.module_option(key, v),
             },
+        }
+    }
+
+    /// `dozfs=force,cache`; without a value, and with `cache`, nothing is asked for that is not done anyway.
+    fn genkernel(&mut self, word: &Word, value: &str) {
+        for part in list(value) {
+            match part {
+                "force" => self.policy.other = Some(Decided::new(HostidPolicy::Force, word.text.as_str())),
+                "cache" => {}
+                _ if boolean(Some(part)).is_some() => {}
+                _ => self.bad(word),
+            }
         }
     }
 

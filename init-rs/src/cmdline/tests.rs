@@ -81,12 +81,20 @@ fn roots_that_cannot_be() {
         ("root=ZFS=p//d", "is empty"),
         ("root=ZFS=p/d@", "is empty"),
         ("root=ZFS=p/d@s@t", "a second `@`"),
-        ("root=zfs=p/d", "expected root=ZFS="),
+        ("root=/p/d", "did you mean root=ZFS=p/d?"),
+        (
+            "root=ZFS=/ROOT/d",
+            "lacks the pool's name at its beginning (GRUB's scripts write this where grub-probe cannot read",
+        ),
+        ("root=ZFS=/ROOT/d", "expected root=ZFS=POOL/ROOT/d, or zfs=POOL/ROOT/d beside it"),
+        ("bootfs=/ROOT/d", "lacks the pool's name"),
+        ("root='ZFS=p/my", "needs double quotes"),
+        ("real_root=ZFS=p//d", "is empty"),
         ("rpool=p/d", "expected rpool=pool"),
         ("zfs=p/ü", "cannot be in a name"),
         ("zfs=", "`` is not a dataset name: it is empty; expected root="),
-        ("zfs=/p/d", "begins or ends with `/`"),
-        ("root=ZFS=p/d/", "begins or ends with `/`"),
+        ("zfs=/p/d", "lacks the pool's name"),
+        ("root=ZFS=p/d//", "begins or ends with `/`"),
         ("rpool=p@s", "`p@s` is a snapshot; expected rpool=pool, or zfs="),
     ] {
         let request = parse(line.as_bytes());
@@ -265,6 +273,10 @@ fn words_that_make_no_sense_change_nothing_and_are_reported() {
         ("ROOT=ZFS=p/d", "unknown, ignored; did you mean root=?"),
         ("ZFS=p/d", "did you mean zfs=?"),
         ("zfs:p/D", "did you mean root=zfs:p/D?"),
+        ("rootfs=zfs:p/d@s", "nothing reads rootfs=, ignored; did you mean root=ZFS=p/d@s?"),
+        ("rootdev=ZFS=p", "did you mean root=ZFS=p?"),
+        ("init=/linuxrc", "a program of the initramfs"),
+        ("dozfs=always", "expected dozfs[=force|cache,...]"),
     ] {
         let request = parse(line.as_bytes());
         let [note] = request.notes.as_slice() else { panic!("{line}: {:?}", request.notes) };
@@ -311,6 +323,27 @@ fn several_words_for_one_root() {
         ("rootfstype=zfs rootfstype=ext4", Selector::Auto, "default: no root= or zfs= word", 0),
         ("zfs=AUTO", Selector::Pool("AUTO".into()), "zfs=AUTO", 0),
         ("root=/dev/sda1 zfs=p/d", dataset("p/d"), "zfs=p/d", 1),
+        ("root=/dev/ram0 zfs=p/d", dataset("p/d"), "zfs=p/d", 0),
+        // what names no root on ZFS does not beat what does
+        ("root=/dev/sda2 bootfs=p/d", dataset("p/d"), "bootfs=p/d", 1),
+        ("root=UUID=1-2 rpool=p", Selector::Pool("p".into()), "rpool=p", 1),
+        ("rpool=p bootfs=p/d root=/dev/sda1", dataset("p/d"), "bootfs=p/d", 1),
+        ("root=/dev/nfs bootfs=p/d", dataset("p/d"), "bootfs=p/d", 1),
+        ("root=ZFS=/ROOT/d rpool=p", Selector::Pool("p".into()), "rpool=p", 1),
+        ("root=ZFS=/ROOT/d bootfs=p/ROOT/d", dataset("p/ROOT/d"), "bootfs=p/ROOT/d", 1),
+        ("root=ZFS=/ROOT/d zfs=bootfs", Selector::Auto, "zfs=bootfs", 1),
+        ("real_root=ZFS=p/d root=UUID=1-2", dataset("p/d"), "real_root=ZFS=p/d", 1),
+        ("real_root=ZFS=p/d root=ZFS=q/e", dataset("p/d"), "real_root=ZFS=p/d", 1),
+        ("real_root=/dev/sda3 root=ZFS=q/e", dataset("q/e"), "root=ZFS=q/e", 1),
+        ("REAL_ROOT=ZFS=p/d root=UUID=1-2", dataset("p/d"), "REAL_ROOT=ZFS=p/d", 1),
+        ("zfs=p/d real_root=ZFS=q/e root=/dev/sda1", dataset("p/d"), "zfs=p/d", 2),
+        ("root=fstab rpool=p", Selector::Pool("p".into()), "rpool=p", 1),
+        ("rootfstype=zfs root=/dev/sda1 bootfs=p/d", dataset("p/d"), "bootfs=p/d", 1),
+        // a bare name in the pool of rpool= is a dataset
+        ("root=p/d rpool=p", dataset("p/d"), "root=p/d", 0),
+        ("root=p/d rpool=q", Selector::Pool("q".into()), "rpool=q", 1),
+        ("zfs=zfs:p/d", dataset("p/d"), "zfs=zfs:p/d", 0),
+        ("bootfs=zfs:p/d", dataset("p/d"), "bootfs=zfs:p/d", 0),
     ] {
         let request = parse(line.as_bytes());
         assert_eq!((&request.root.value, request.root.why.as_str()), (&selector, why), "{line}");
@@ -324,7 +357,17 @@ fn several_words_for_one_root() {
     }
     let request = parse(b"root=zfs:AUTO@s bootfs=p/d");
     assert_eq!(request.snapshot, Some(Decided::new("s".into(), "bootfs=p/d")));
-    assert!(!parse(b"root=/dev/sda1 bootfs=p/d rpool=p").ours);
+    // Switches name no root.
+    for line in
+        ["root=UUID=1-2 zfs=on", "zfs=off root=UUID=1-2", "dozfs root=UUID=1-2", "root=UUID=1-2 rootfstype=ext4"]
+    {
+        let request = parse(line.as_bytes());
+        assert!(!request.ours && request.root.value == Selector::Device("UUID=1-2".into()), "{line}: {request:?}");
+        assert!(request.notes.is_empty() && request.problems.is_empty(), "{line}: {request:?}");
+    }
+    // Words that contradict each other: nothing is guessed.
+    let request = parse(b"boot=zfs root=/dev/sda1");
+    assert!(request.problems[0].message.contains("but boot=zfs says that the root is a dataset"), "{request:?}");
 }
 
 #[test]
