@@ -43,7 +43,7 @@ pub const KNOWN: &[Known] = &[
     known("boot", "=zfs", "root=POOL/DATASET is a dataset, and no root= is the bootfs of a pool"),
     known(
         "taproot.fallback",
-        "=POOL/DATASET|UUID=|LABEL=|/dev/...,...",
+        "=POOL/DATASET|bootfs|UUID=|LABEL=|/dev/...,...",
         "roots to try when the chosen one cannot be booted",
     ),
     // how it is mounted and started

@@ -54,7 +54,7 @@ impl State {
             ("rw", None) => self.request.read_only = Some(Decided::new(false, why)),
             ("rootflags" | "real_rootflags", Some(v)) => self.request.root_flags = text(v, why),
             ("init", Some("/linuxrc")) => {
-                self.note(word, "is a program of the initramfs that it was written for; ignored")
+                self.note(word, "is a program of the initramfs that it was written for; ignored");
             }
             ("init" | "real_init", Some(v)) if v.starts_with('/') => self.request.init = text(v, why),
             ("init" | "real_init" | "rootflags" | "real_rootflags", _) => self.bad(word),
@@ -319,15 +319,19 @@ impl State {
 
     /// Says what the word should have looked like.
     pub(super) fn bad(&mut self, word: &Word) {
-        let expected = match known::find(&word.key.replace('-', "_")) {
-            Some(Known { word, form, .. }) => format!("expected {word}{form}; ignored"),
-            None => "not understood; ignored".to_owned(),
-        };
-        self.note(word, &expected);
+        self.note(word, &expected(word));
     }
 
     pub(super) fn note(&mut self, word: &Word, message: &str) {
         self.request.notes.push(Note { word: word.text.clone(), message: message.to_owned() });
+    }
+}
+
+/// What the word should have looked like.
+pub(super) fn expected(word: &Word) -> String {
+    match known::find(&word.key.replace('-', "_")) {
+        Some(Known { word, form, .. }) => format!("expected {word}{form}; ignored"),
+        None => "not understood; ignored".to_owned(),
     }
 }
 

@@ -214,15 +214,15 @@ fn root_value(value: &str, marked_by: Option<&str>) -> Asked {
     if value == "fstab" {
         return Asked { ours: false, ..Asked::ours(Selector::Auto) };
     }
-    let bare = value.split('@').next().is_some_and(|base| base.eq_ignore_ascii_case("zfs"));
+    let kind_alone = value.split('@').next().is_some_and(|base| base.eq_ignore_ascii_case("zfs"));
     let name = match behind_mark(value) {
         Some(name) => name,
-        None if bare => value.get(3..).unwrap_or_default(),
+        None if kind_alone => value.get(3..).unwrap_or_default(),
         None if marked_by.is_some() && !value.starts_with('/') && !value.contains('=') => value,
         None => return foreign(value, marked_by),
     };
     let (base, snapshot) = name.split_once('@').map_or((name, None), |(base, snapshot)| (base, Some(snapshot)));
-    let auto = base == "AUTO" || base.is_empty() && (bare || value.get(3..4) == Some(":"));
+    let auto = base == "AUTO" || base.is_empty() && (kind_alone || value.get(3..4) == Some(":"));
     if !auto {
         return dataset(name);
     }
@@ -266,6 +266,24 @@ fn foreign(value: &str, marked_by: Option<&str>) -> Asked {
 pub fn is_block_device(value: &str) -> bool {
     let never = ["/dev/nfs", "/dev/cifs", "/dev/root", "/dev/ram", "/dev/zvol/", "/dev/zd"];
     Wanted::parse(value).is_some() && !never.iter().any(|prefix| value.starts_with(prefix))
+}
+
+/// A root of `taproot.fallback=`; `Auto` for the `bootfs` of the pool of the root that it stands in for.
+pub(super) fn fallback(value: &str) -> Result<Selector, String> {
+    if is_block_device(value) {
+        return Ok(Selector::Device(value.to_owned()));
+    }
+    let dataset = spaces(behind_mark(value).unwrap_or(value));
+    if matches!(dataset.as_str(), "bootfs" | "auto" | "AUTO") {
+        return Ok(Selector::Auto);
+    }
+    name(&dataset)?;
+    Ok(Selector::Dataset { pool: names::pool_of(&dataset).to_owned(), dataset })
+}
+
+/// Whether this can be the name of a pool or dataset; else what is wrong, in a sentence.
+pub(super) fn name(name: &str) -> Result<(), String> {
+    names::check(name).map_err(|why| format!("`{name}` is not a name: {why}"))
 }
 
 /// What people put around a value; no name can hold them.

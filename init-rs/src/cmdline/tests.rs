@@ -174,6 +174,9 @@ const OWN_WORDS: &[(&str, Check)] = &[
     ("taproot.mounts=children", |r| r.mounts.which.value == Which::Children),
     ("taproot.mounts=system", |r| r.mounts.which.value == Which::System),
     ("taproot.mounts=none", |r| r.mounts.which.value == Which::None),
+    ("taproot.mounts=no", |r| r.mounts.which.value == Which::None),
+    ("taproot.mounts=none taproot.mounts=yes", |r| r.mounts.which.value == Which::All),
+    ("taproot.mounts=tank", |r| r.mounts.which.value == Which::List(vec!["tank".into()])),
     ("taproot.mounts=none taproot.mounts=all", |r| r.mounts.which.value == Which::All),
     ("taproot.mounts=\"p/a b,p/c+d\"", |r| r.mounts.which.value == Which::List(vec!["p/a b".into(), "p/c d".into()])),
     ("taproot.also=p/a taproot.also=p/b,p/c", |r| r.mounts.also == ["p/a", "p/b", "p/c"]),
@@ -200,7 +203,13 @@ const OWN_WORDS: &[(&str, Check)] = &[
     ("taproot.menu=yes", |r| r.rescue.menu.as_ref().unwrap().value.is_none()),
     ("taproot.menu taproot.menu=0", |r| r.rescue.menu.is_none()),
     ("taproot.fallback=p/a,p/b", |r| {
-        r.fallback.iter().map(|f| f.value.as_str()).eq(["p/a", "p/b"]) && r.fallback[0].why.ends_with("p/b")
+        r.fallback.iter().map(|f| f.value.clone()).eq([dataset("p/a"), dataset("p/b")])
+            && r.fallback[0].why.ends_with("p/b")
+    }),
+    ("taproot.fallback=bootfs", |r| r.fallback == [Decided::new(Selector::Auto, "taproot.fallback=bootfs")]),
+    ("taproot.fallback=ZFS=p/a,UUID=1-2,zfs:AUTO root=ZFS=q/d", |r| {
+        let pool = Selector::Pool("q".into());
+        r.fallback.iter().map(|f| f.value.clone()).eq([dataset("p/a"), Selector::Device("UUID=1-2".into()), pool])
     }),
     ("taproot.log=error debug", |r| r.console_level.as_ref().unwrap().value == 4),
     ("quiet taproot.log=warn", |r| r.console_level.as_ref().unwrap().value == 5),
@@ -257,6 +266,9 @@ fn words_that_make_no_sense_change_nothing_and_are_reported() {
         ("zfs_wait", "=SECONDS"),
         ("taproot.Wait=5", "did you mean taproot.wait?"),
         ("taproot.mounts=children,p/a", "all|children|system|none|DATASET,...; ignored"),
+        ("taproot.mounts=child", "ignored; did you mean taproot.mounts=children?"),
+        ("taproot.mounts=root", "ignored; did you mean taproot.mounts=none?"),
+        ("taproot.mounts=Sys,p/a", "did you mean taproot.mounts=system?"),
         ("taproot.mounts=ALL", "all|children|system|none|DATASET,...; ignored"),
         ("taprot.wait=5", "unknown, ignored; did you mean taproot.wait?"),
         ("Taproot.wait=5", "did you mean taproot.wait?"),
