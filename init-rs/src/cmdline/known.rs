@@ -123,7 +123,7 @@ pub const KNOWN: &[Known] = &[
     known("taproot.destroy_newer", SWITCH, "a rollback may destroy newer snapshots"),
     known("taproot.clone", "=POOL/DATASET", "name of the clone that is made of the snapshot"),
     // hibernation
-    known("resume", "=DEVICE", "swap device with an image of the hibernated system"),
+    known("resume", "=DEVICE|none", "swap device with an image of the hibernated system"),
     known("resume_offset", "=NUMBER", "page of the swap file on that device"),
     known("noresume", "", "an image of a hibernated system is not resumed"),
     known("hibernate", "=noresume|no", "an image of a hibernated system is not resumed"),

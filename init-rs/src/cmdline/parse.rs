@@ -251,10 +251,15 @@ impl State {
         match (word.key.as_str(), value) {
             ("resume", Some(v)) => {
                 // Kept whatever it looks like: where it is wrong, that is to be found out before anything is written.
-                self.request.resume.device = text(v, why);
-                if v.starts_with("/dev/zvol/") {
+                self.request.resume.device = text(v, why).filter(|_| v != "none" && !is_off(value));
+                if v.starts_with("/dev/mapper/") {
+                    self.note(
+                        word,
+                        "taproot-init opens neither LUKS nor LVM: unless another initramfs has done so, the boot stops at it",
+                    );
+                } else if v.starts_with("/dev/zvol/") {
                     self.note(word, "a zvol is there only when its pool is imported: the boot stops at it");
-                } else if !v.is_empty() && !is_device(v) {
+                } else if self.request.resume.device.is_some() && !is_device(v) {
                     self.note(
                         word,
                         "expected /dev/..., UUID=, LABEL=, PARTUUID=, PARTLABEL= or MAJOR:MINOR; the boot stops at it",

@@ -36,6 +36,8 @@ fn one_that_does_not_come() {
     assert_eq!((told.code(), told.at("fail")), (Some(Code::NoDevice), 30_000));
     let told = boot("root=LABEL=root taproot.fallback=tank/r", &machine());
     assert!(told.booted() && told.root.as_deref() == Some("tank/r"), "{told:?}");
+    let told = boot("root=LABEL=root taproot.fallback=bootfs", &machine());
+    assert!(told.booted() && told.root.as_deref() == Some("tank/r"), "{told:?}");
     let told = boot("root=LABEL=root rootwait", &machine());
     assert_eq!(told.end, End::NotKnown);
     // One that comes and says nothing is not mounted blindly.
