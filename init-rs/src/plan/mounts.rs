@@ -4,6 +4,7 @@
 
 mod foreign;
 mod planner;
+mod span;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -39,7 +40,7 @@ pub struct Foreign {
     pub fstype: String,
     /// Whether the source is a block device, by path or by a tag such as `LABEL=`.
     pub device: bool,
-    /// How long to wait for the device.
+    /// How long to wait for the device; [`Duration::MAX`] is for ever.
     pub wait: Duration,
 }
 

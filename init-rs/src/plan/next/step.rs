@@ -41,9 +41,9 @@ pub struct Wait {
 }
 
 impl Wait {
-    /// Until a time.
+    /// Until a time; [`Duration::MAX`] is for ever.
     pub fn until(what: impl Into<String>, until: Duration) -> Self {
-        Self { what: what.into(), until: Some(until), again: None }
+        Self { what: what.into(), until: Some(until).filter(|until| *until != Duration::MAX), again: None }
     }
 }
 
