@@ -37,7 +37,8 @@ pub fn settings(request: &Request) -> Vec<Setting> {
     import(request, &mut list);
     keys(request, &mut list);
     list.add("mounts", &request.mounts.which, which);
-    list.plain("also mounted", &request.mounts.also, "taproot.also=");
+    let also: Vec<String> = request.mounts.also.iter().map(ToString::to_string).collect();
+    list.plain("also mounted", &also, "taproot.also=");
     list.add("root's fstab", &request.mounts.fstab, |on| pick(*on, "read", "not read"));
     let snapshots = &request.snapshots;
     list.add("roll back to the snapshot", &snapshots.rollback, yes_no);

@@ -110,7 +110,7 @@ pub const KNOWN: &[Known] = &[
     known("taproot.key_timeout", "=SECONDS|no", "how long a prompt waits; the time begins anew while somebody types"),
     // mounts
     known("taproot.mounts", "=all|children|system|none|DATASET,...", "which datasets are mounted with the root"),
-    known("taproot.also", "=DATASET,...", "further datasets to mount, whatever their canmount is"),
+    known("taproot.also", "=DATASET[=/PATH],...", "further datasets to mount, whatever their canmount is"),
     known("taproot.fstab", "=yes|no", "whether the root's fstab is read"),
     // snapshots
     known("rollback", SWITCH, "roll the root back to the snapshot that is named behind it, instead of cloning that"),

@@ -8,7 +8,7 @@ use super::parse::{RESTART_DELAY, expected};
 use super::root::{self, spaces};
 use super::state::State;
 use super::values::{boolean, hostid, is_off, key_file, list, number, seconds, seconds_or_forever};
-use super::{Decided, HostidPolicy, KeyFile, OnFailure, Which, Word};
+use super::{Also, Decided, HostidPolicy, KeyFile, OnFailure, Which, Word};
 use crate::plan::names;
 
 impl State {
@@ -47,8 +47,12 @@ impl State {
             ("key" | "key_wait" | "key_prompt" | "key_tries" | "key_timeout", _) => self.own_key(&name, value, why),
             ("mounts", Some(v)) => self.own_mounts(word, v),
             ("also", Some(v)) => {
-                let datasets = self.names(word, v);
-                self.request.mounts.also.extend(datasets);
+                for part in list(v) {
+                    match also(part) {
+                        Ok(also) => self.request.mounts.also.push(also),
+                        Err(problem) => self.note(word, &format!("{problem}; left out")),
+                    }
+                }
                 true
             }
             ("fstab", v) => put(&mut self.request.mounts.fstab, boolean(v), why),
@@ -188,6 +192,19 @@ impl State {
             }
         }
         good
+    }
+}
+
+/// `DATASET[=/PATH]`; no name holds a `=`.
+fn also(text: &str) -> Result<Also, String> {
+    let (dataset, target) = text.split_once('=').map_or((text, None), |(dataset, target)| (dataset, Some(target)));
+    let dataset = spaces(dataset);
+    root::name(&dataset)?;
+    let good =
+        |target: &&str| target.starts_with('/') && target.len() > 1 && target.split('/').all(|part| part != "..");
+    match target.filter(|target| !good(target)) {
+        Some(bad) => Err(format!("`{bad}` is not where a dataset can be mounted; expected {dataset}=/path")),
+        None => Ok(Also { dataset, target: target.map(str::to_owned) }),
     }
 }
 

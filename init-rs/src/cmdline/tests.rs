@@ -179,7 +179,13 @@ const OWN_WORDS: &[(&str, Check)] = &[
     ("taproot.mounts=tank", |r| r.mounts.which.value == Which::List(vec!["tank".into()])),
     ("taproot.mounts=none taproot.mounts=all", |r| r.mounts.which.value == Which::All),
     ("taproot.mounts=\"p/a b,p/c+d\"", |r| r.mounts.which.value == Which::List(vec!["p/a b".into(), "p/c d".into()])),
-    ("taproot.also=p/a taproot.also=p/b,p/c", |r| r.mounts.also == ["p/a", "p/b", "p/c"]),
+    ("taproot.also=p/a taproot.also=p/b,p/c", |r| {
+        r.mounts.also.iter().map(|also| also.dataset.as_str()).eq(["p/a", "p/b", "p/c"])
+    }),
+    ("taproot.also=p/nix=/nix,p/my+a=/a/b+c", |r| {
+        let also = |dataset: &str, target: &str| Also { dataset: dataset.into(), target: Some(target.into()) };
+        r.mounts.also == [also("p/nix", "/nix"), also("p/my a", "/a/b+c")]
+    }),
     ("taproot.fstab=no", |r| !r.mounts.fstab.value),
     ("taproot.destroy_newer=yes", |r| r.snapshots.destroy_newer.value),
     ("taproot.clone=p/ROOT/try", |r| r.snapshots.clone.as_ref().unwrap().value == "p/ROOT/try"),
@@ -244,6 +250,10 @@ fn words_that_make_no_sense_change_nothing_and_are_reported() {
         ("taproot.key=https://host/key", "[DEVICE:]/PATH"),
         ("taproot.skip_pools=a*", "'*' cannot be in a name; left out"),
         ("taproot.mounts=p//a", "is empty"),
+        ("taproot.also=p/a=nix", "`nix` is not where a dataset can be mounted; expected p/a=/path; left out"),
+        ("taproot.also=p/a=/", "`/` is not where"),
+        ("taproot.also=p/a=/x/../y", "expected p/a=/path"),
+        ("taproot.also=p//a=/x", "is empty"),
         ("taproot.fallback=p/a@s", "names a snapshot; expected a dataset, such as `p/a`; left out"),
         ("taproot.clone=try", "POOL/DATASET"),
         ("taproot.rescue=menu:5", "menu|shell"),

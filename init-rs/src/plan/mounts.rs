@@ -152,8 +152,8 @@ pub fn plan(root: &Root, all: &[Dataset], fstab: &[FstabEntry], request: &Reques
             planner.fstab_line(entry);
         }
     }
-    for name in &request.mounts.also {
-        planner.also(name);
+    for also in &request.mounts.also {
+        planner.also(also);
     }
     planner.properties();
     let Planner { mut steps, skipped, mut warnings, .. } = planner;
@@ -174,7 +174,8 @@ pub fn named<'a>(fstab: &'a [FstabEntry], request: &'a Request) -> Vec<&'a str> 
         Which::List(names) => names.as_slice(),
         _ => &[],
     };
-    let settings = request.mounts.also.iter().chain(listed).map(String::as_str);
+    let also = request.mounts.also.iter().map(|also| &also.dataset);
+    let settings = also.chain(listed).map(String::as_str);
     zfs.chain(settings).filter(|name| !name.contains('@')).collect()
 }
 

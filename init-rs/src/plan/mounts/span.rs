@@ -35,7 +35,7 @@ pub(super) fn span(text: &str) -> Option<Duration> {
     let mut total: u128 = 0;
     while !rest.is_empty() {
         let (number, after) = split(rest, |c| c.is_ascii_digit() || c == '.');
-        let (unit, after) = split(after.trim_start(), |c| c.is_alphabetic());
+        let (unit, after) = split(after.trim_start(), char::is_alphabetic);
         let (_, length) = UNITS.iter().find(|(names, _)| names.contains(&unit))?;
         total = total.checked_add(product(number, *length)?)?;
         rest = after.trim_start();
@@ -50,7 +50,7 @@ fn product(number: &str, unit: u128) -> Option<u128> {
     if whole.is_empty() && fraction.is_empty() || fraction.contains('.') {
         return None;
     }
-    let whole: u128 = if whole.is_empty() { 0 } else { u64::from_str_radix(whole, 10).ok()?.into() };
+    let whole: u128 = if whole.is_empty() { 0 } else { whole.parse::<u64>().ok()?.into() };
     let fraction: String = fraction.chars().chain(std::iter::repeat('0')).take(PLACES).collect();
     let part = fraction.parse::<u128>().ok()?.checked_mul(unit)? / 10u128.pow(u32::try_from(PLACES).ok()?);
     whole.checked_mul(unit)?.checked_add(part)
