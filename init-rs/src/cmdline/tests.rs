@@ -290,6 +290,7 @@ const SLIPS: &[(&str, &str)] = &[
     ("'panic=5'", "did you mean panic?"),
     ("ROOT=ZFS=p/d", "unknown, ignored; did you mean root=?"),
     ("ZFS=p/d", "did you mean zfs=?"),
+    ("Real_Root=ZFS=p/d", "did you mean real_root=?"),
     ("zfs:p/D", "did you mean root=zfs:p/D?"),
     ("rootfs=zfs:p/d@s", "nothing reads rootfs=, ignored; did you mean root=ZFS=p/d@s?"),
     ("rootdev=ZFS=p", "did you mean root=ZFS=p?"),
