@@ -7,6 +7,7 @@ mod foreign;
 mod nearness;
 mod planner;
 mod remount;
+mod span;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -43,7 +44,7 @@ pub struct Foreign {
     pub fstype: String,
     /// Whether the source is a block device, by path or by a tag such as `LABEL=`.
     pub device: bool,
-    /// How long to wait for the device.
+    /// How long to wait for the device; [`Duration::MAX`] is for ever.
     pub wait: Duration,
 }
 

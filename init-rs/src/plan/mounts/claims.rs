@@ -46,6 +46,11 @@ impl Claims {
         }
     }
 
+    /// Where a dataset is mounted by what was planned so far.
+    pub(super) fn place_of(&self, dataset: &str) -> Option<String> {
+        self.taken.iter().find(|(_, claim)| claim.dataset == dataset).map(|(place, _)| place.clone())
+    }
+
     /// Takes a place, or says who has it.
     pub(super) fn take(
         &mut self,

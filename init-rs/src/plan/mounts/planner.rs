@@ -126,11 +126,17 @@ impl<'a> Planner<'a> {
 
     /// A dataset that `taproot.also=` names.
     pub(super) fn also(&mut self, also: &Also) {
-        let name = &also.dataset;
-        if self.done.contains(name) {
-            return;
-        }
-        if let Err(why) = self.try_also(also) {
+        let name = also.dataset.as_str();
+        let wanted = also.target.as_deref().map(|target| target_path(target).map(|target| self.place(&target)));
+        let result = match (self.claims.place_of(name), wanted) {
+            (Some(_), None) => Ok(()),
+            (Some(place), Some(Ok(wanted))) if place == wanted => Ok(()),
+            (Some(place), _) => {
+                Err(format!("not on {}, because it is mounted on {place}", also.target.as_deref().unwrap_or("/")))
+            }
+            (None, _) => self.try_also(also),
+        };
+        if let Err(why) = result {
             self.warnings.push(format!("taproot.also: {name} is not mounted: {why}"));
             self.skip(name, format!("taproot.also: {why}"));
         }
@@ -267,22 +273,18 @@ impl<'a> Planner<'a> {
         let name = also.dataset.as_str();
         let dataset = self.named(name)?;
         mountable(dataset)?;
-        let (target, why) = if let Some(path) = &also.target {
-            (target_path(path)?, "taproot.also".to_owned())
+        let (target, why) = if let Some(target) = &also.target {
+            (target_path(target)?, "where it says".to_owned())
         } else {
             let path = dataset.path().or(dataset.zol_mountpoint.as_deref());
             let path = path.ok_or_else(|| {
-                format!(
-                    "its mountpoint is no path, and it has no property org.zol:mountpoint of its own; \
-                     taproot.also={name}=/where says where"
-                )
+                format!("its mountpoint is no path; taproot.also={name}=/path says where it is to be mounted")
             })?;
-            let (target, why) = self.target(dataset, path)?;
-            (target, format!("taproot.also, {why}"))
+            self.target(dataset, path)?
         };
         let detail = Detail {
             options: mount_options(dataset, self.read_only, &target, &[]),
-            why: self.although(name, why),
+            why: self.although(name, format!("taproot.also, {why}")),
             origin: Origin::Also,
             nofail: false,
             foreign: None,
@@ -300,9 +302,6 @@ impl<'a> Planner<'a> {
             CanMount::Off => return Err("canmount=off".to_owned()),
             CanMount::NoAuto => return Err("canmount=noauto".to_owned()),
             CanMount::On => {}
-        }
-        if self.ground.taken_away.contains(&dataset.name) {
-            return Err("it is empty and hid the program to start, so it was taken away".to_owned());
         }
         let below = self.below(dataset);
         // Only of the root's own children: so did the initramfs-tools script that the property comes from.
@@ -413,6 +412,9 @@ impl<'a> Planner<'a> {
         let Detail { options, why, origin, nofail, foreign, overlay, key } = detail;
         if let Some(tree) = SYSTEM_TREES.into_iter().find(|tree| names::is_within(&place, tree)) {
             return Err(format!("{target} lies in {tree}, which the booted system sets up; left to it"));
+        }
+        if self.ground.taken_away.contains(dataset) {
+            return Err("it is empty and hid the program to start, so it was taken away".to_owned());
         }
         self.claims.take(&place, &target, dataset, &why, origin)?;
         self.done.insert(dataset.to_owned());

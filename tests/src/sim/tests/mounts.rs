@@ -180,6 +180,19 @@ fn a_root_that_is_empty_but_for_what_is_named() {
     assert_eq!(booted.record["init"], "/nix/store/x/init");
 }
 
+/// Where `/run` and `/dev` are links in the root, they are moved to where these lead there.
+#[test]
+fn links_in_the_root_do_not_fail_the_hand_over() {
+    let pool = tank("").dataset("ROOT/a", |d| {
+        for (dir, target) in [("run", "/var/run"), ("dev", "system/dev")] {
+            d.tree.take(dir);
+            d.tree.put(dir, Node::Link(target.into()));
+            d.tree.put(target.trim_start_matches('/'), Node::Dir);
+        }
+    });
+    Booted::of(machine("zfs=tank", pool)).handed_over();
+}
+
 #[test]
 fn overlay_off_covers_no_files() {
     let pool = tank("")

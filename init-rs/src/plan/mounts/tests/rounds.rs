@@ -83,9 +83,11 @@ fn below_what_stays_locked_nothing_is_mounted() {
 
 #[test]
 fn what_hid_the_init_is_left_out() {
-    let all = ["t/R/a /", "t/R/a/usr /usr", "t/R/a/usr/local /usr/local"].map(dataset);
-    let (root, taken_away) = (Root::Dataset(all[0].clone()), BTreeSet::from(["t/R/a/usr".to_owned()]));
-    let plan = plan(Ground { taken_away: &taken_away, ..ground(&root, &all, &[]) }, &parse(b""));
+    let all = ["t/R/a /", "t/R/a/usr /usr", "t/R/a/usr/local /usr/local", "t/sbin legacy"].map(dataset);
+    let taken_away = BTreeSet::from(["t/R/a/usr", "t/sbin"].map(str::to_owned));
+    let (root, fstab) = (Root::Dataset(all[0].clone()), fstab::parse(b"t/sbin /sbin zfs\n"));
+    let plan = plan(Ground { taken_away: &taken_away, ..ground(&root, &all, &fstab) }, &parse(b""));
     assert_eq!(steps(&plan), [("t/R/a", "/"), ("t/R/a/usr/local", "/usr/local")]);
     skipped(&plan, "t/R/a/usr", "it was taken away");
+    skipped(&plan, "t/sbin", "it was taken away");
 }
