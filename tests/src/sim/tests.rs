@@ -266,7 +266,9 @@ fn an_empty_root_with_its_store_beside_it() {
         let pool = Pool::new("tank", 7).disk("/dev/vda");
         machine.add_pool(pool.dataset("root", legacy(empty.clone())).dataset("nix", legacy(store.clone())));
         let world = World::new(machine, vec![]);
-        let end = run(&world, |system| drop(taproot_init::boot::run(&system, Vec::new())));
+        let end = run(&world, |system| {
+            let _ = taproot_init::boot::run(&system, Vec::new());
+        });
         (end, world.printed())
     };
     let (end, printed) = boot("taproot.also=tank/nix=/nix");
