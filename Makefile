@@ -33,8 +33,8 @@ lint: ## rustfmt and clippy, warnings are errors
 unit: ## the tests that need no virtual machine
 	cargo test --locked --workspace --lib
 
-sim: ## simulated boots: RUNS=20000 of them, or the whole story of one with SEED=
-	cargo run --locked --quiet --release -p taproot-tests --bin sim -- $(if $(SEED),--seed $(SEED),$(RUNS))
+sim: ## simulated boots: RUNS=20000 of them, or the whole story of one with SEED= (NARROW=)
+	cargo run --locked --quiet --release -p taproot-tests --bin sim -- $(if $(NARROW),--narrow $(NARROW),$(if $(SEED),--seed $(SEED),$(RUNS)))
 
 golden: build kit ## what the kit's kernels answer, asked anew for tests/golden (what simulated machines go by)
 	cargo build --locked --release -p taproot-tests --bin record --bin recorder

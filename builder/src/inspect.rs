@@ -1,4 +1,4 @@
-//! Reading an image back: early archives, the compressed main archive, the manifest. Images are foreign bytes.
+//! Reading an image back: uncompressed archives, the compressed main archive, the manifest. Images are foreign bytes.
 
 use crate::initramfs::compress::LegacyLz4;
 use crate::initramfs::decompress;
@@ -33,7 +33,7 @@ pub struct File {
     pub mode: u32,
     /// Why it is there, where the image says so.
     pub why: Option<String>,
-    /// In the uncompressed archive before the main one.
+    /// Read by the kernel before anything is unpacked: microcode, in an uncompressed archive before the main one.
     pub early: bool,
 }
 
@@ -44,7 +44,7 @@ pub struct Listing {
     pub bytes: u64,
     /// `zstd`, `xz`, `gzip`, `lz4` or `none`.
     pub compression: &'static str,
-    /// Size of the main archive unpacked.
+    /// Size of what is unpacked.
     pub uncompressed_bytes: u64,
     /// Entries in archive order.
     pub files: Vec<File>,
@@ -110,7 +110,7 @@ struct Entries {
 }
 
 /// Reads one archive and the text of its file `wanted`; `archive` stands behind it then.
-fn entries(archive: &mut impl Read, early: bool, wanted: &str) -> Result<Entries> {
+fn entries(archive: &mut impl Read, wanted: &str) -> Result<Entries> {
     let damaged = "the archive is damaged or cut off";
     let mut found = Entries::default();
     let mut room = ENTRIES_LIMIT;
@@ -135,6 +135,7 @@ fn entries(archive: &mut impl Read, early: bool, wanted: &str) -> Result<Entries
             0o120_000 => "link",
             _ => "device",
         };
+        let early = false;
         let file = File { kind, size: entry.file_size().into(), mode: entry.mode(), why: None, early, path };
         if file.path == wanted {
             if file.size > TEXT_LIMIT {
@@ -176,23 +177,29 @@ pub fn config(image: &[u8]) -> Result<Option<String>> {
 fn walk(image: &[u8], wanted: &str) -> Result<(Listing, Option<String>)> {
     let mut files = Vec::new();
     let mut rest = image;
+    let mut before = 0;
     let (compression, main, unpacked) = loop {
         let compression = compression_of(rest).context(NOT_AN_IMAGE)?;
         if compression != "none" {
             let mut archive = Unpacked::new(rest)?;
-            let main = entries(&mut archive, false, wanted)?;
+            let main = entries(&mut archive, wanted)?;
             // Its padding counts too.
             io::copy(&mut archive, &mut io::sink()).context("the archive is damaged or cut off")?;
-            break (compression, main, archive.taken);
+            break (compression, main, before + archive.taken);
         }
         let mut archive = Cursor::new(rest);
-        let mut found = entries(&mut archive, true, wanted)?;
+        let mut found = entries(&mut archive, wanted)?;
         let after = rest.get(usize::try_from(archive.position())?..).unwrap_or_default();
         let zeros = after.iter().take_while(|b| **b == 0).count();
         let next = after.get(zeros..).unwrap_or_default();
         if next.is_empty() {
-            found.files.iter_mut().for_each(|file| file.early = false);
-            break (compression, found, rest.len() as u64);
+            break (compression, found, before + rest.len() as u64);
+        }
+        let early = |file: &File| file.path == "/kernel" || file.path.starts_with("/kernel/");
+        if found.files.iter().all(early) {
+            found.files.iter_mut().for_each(|file| file.early = true);
+        } else {
+            before += (rest.len() - next.len()) as u64;
         }
         files.extend(found.files);
         rest = next;

@@ -135,13 +135,21 @@ fn listing(image: &Path) -> Listing {
     inspect::list(&fs::read(image).unwrap()).unwrap()
 }
 
-/// The bytes of one file of an image.
+/// The bytes of one file of an image: in the archive of what is compressed already, or in the compressed one.
 fn extract(image: &Path, path: &str) -> Vec<u8> {
-    let archive = inspect::unpack(&fs::read(image).unwrap()).unwrap();
-    let mut rest = archive.as_slice();
+    let image = fs::read(image).unwrap();
+    let mut archive;
+    let mut rest = image.as_slice();
     loop {
         let mut reader = cpio::NewcReader::new(rest).unwrap();
-        assert!(!reader.entry().is_trailer(), "{path} is not in the image");
+        if reader.entry().is_trailer() {
+            rest = reader.finish().unwrap();
+            let zeros = rest.iter().take_while(|byte| **byte == 0).count();
+            assert!(zeros < rest.len(), "{path} is not in the image");
+            archive = inspect::unpack(&rest[zeros..]).unwrap();
+            rest = &archive;
+            continue;
+        }
         if reader.entry().name() == path.trim_start_matches('/') {
             let mut data = Vec::new();
             std::io::Read::read_to_end(&mut reader, &mut data).unwrap();

@@ -1,4 +1,4 @@
-//! What the early boot says, word for word, as far as tests rely on it.
+//! What the early boot and the kernel say, word for word, as far as tests rely on it.
 
 /// First line of the explanation when there is no way on.
 pub const EXPLANATION: &str = "taproot: the system could not be started";
@@ -15,3 +15,5 @@ pub const HELP: &str = "what went wrong";
 /// How the driver calls a fault of the emulated processor; a scenario that dies of it is run again.
 pub const EMULATOR_FAULT: &str =
     "emulator fault (QEMU crashed, or the guest's kernel met a stray int3 or lost a timer)";
+/// What the kernel says of each disk that it has found.
+pub const DISK: &str = "-byte logical blocks";

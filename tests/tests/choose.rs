@@ -1,10 +1,7 @@
 //! Which pool is booted: named in one of many ways, or the one with bootfs, never a guess that goes unsaid.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
-use std::path::PathBuf;
-use std::process::Command;
-
-use taproot_tests::kit::{self, System};
+use taproot_tests::kit::System;
 use taproot_tests::scenario::{dataset_at, explained_failure, vm};
 use taproot_tests::vm::{Disk, Report, Scratch, Vm};
 use taproot_tests::{image, scenarios};
@@ -31,20 +28,6 @@ fn choice<'a>(report: &'a Report, key: &str) -> &'a serde_json::Value {
     &report.json.as_ref().expect("boot.json")["choice"][key]
 }
 
-/// The standard image, with the expectation that a packed system on `pool` leaves in it.
-fn image_expecting(system: &System, scratch: &Scratch, pool: &str) -> PathBuf {
-    let (dir, image) = (scratch.path().join("more"), scratch.path().join("expecting.img"));
-    std::fs::create_dir_all(dir.join("etc/taproot")).unwrap();
-    std::fs::write(dir.join("etc/taproot/image.conf"), format!("kernel={}\npool={pool}\t0\n", system.kernel)).unwrap();
-    // The kernel takes several archives one after another, each at a multiple of four bytes; a later file replaces an
-    // earlier one.
-    let script =
-        "cp \"$2\" \"$3\" && truncate -s %4 \"$3\" && cd \"$1\" && find etc | sort | cpio --quiet -o -H newc >>\"$3\"";
-    let packed = image::standard(system).unwrap();
-    kit::run(Command::new("sh").args(["-c", script, "sh"]).arg(&dir).arg(packed).arg(&image)).unwrap();
-    image
-}
-
 /// The guids in "2 pools are called twin (guids 1, 2)".
 fn guids(text: &str) -> Vec<String> {
     let list = text.split("(guids ").nth(1).and_then(|rest| rest.split(')').next()).unwrap_or_default();
@@ -57,19 +40,6 @@ scenarios! {
         let report = boots("choose-auto", system, "root=zfs:AUTO", "alpha");
         let warning = choice(&report, "warnings")[0].as_str().unwrap();
         assert!(warning.contains("alpha is booted") && warning.contains("passed over: beta"), "{warning}");
-    }
-
-    fn the_pool_that_the_image_expects_comes_first(system) {
-        let scratch = Scratch::new().unwrap();
-        let image = image_expecting(system, &scratch, "beta");
-        let disks = scratch.overlays(system, &["choosea0", "chooseb0"]).unwrap();
-        let report = finish(Vm::new("choose-expected", system, &image).append("root=zfs:AUTO").disks(disks), "beta");
-        let why = choice(&report, "why").as_str().unwrap();
-        assert!(why.ends_with("which the image expects"), "{why}");
-        // What could not win is not opened.
-        let pools = report.json.as_ref().unwrap()["pools"].as_array().unwrap();
-        let alpha = pools.iter().find(|pool| pool["name"] == "alpha").unwrap();
-        assert_eq!(alpha["problem"], "not opened yet", "{alpha}");
     }
 
     fn bootfs_of_a_named_pool(system) {

@@ -101,7 +101,7 @@ scenarios! {
         explained_failure(&vm, 40).unwrap();
         prompt_helps(&vm).unwrap();
         for disk in scratch.overlays(system, &["mirror0", "mirror1"]).unwrap() {
-            vm.plug(&disk).unwrap();
+            vm.plug_in(&disk).unwrap();
         }
         vm.type_line("retry").unwrap();
         assert_eq!(vm.report(40).unwrap().hostname(), "pmirror");

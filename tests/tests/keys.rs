@@ -8,7 +8,7 @@ use std::process::Command;
 use taproot_tests::kit::{self, System};
 use taproot_tests::scenario::{dataset_at, explained_failure, vm};
 use taproot_tests::vm::{Disk, Report, Running, Scratch, Vm};
-use taproot_tests::{image, scenarios, words};
+use taproot_tests::{image, scenarios};
 
 const FIRST: &str = "taproot-hippo-lantern-52";
 const SECOND: &str = "taproot-walrus-candle-77";
@@ -110,19 +110,6 @@ scenarios! {
         was_skipped(&report, "pcrypt/data");
         vm.wait_exit(20).unwrap();
         assert!(!vm.second().unwrap().shows(FIRST));
-    }
-
-    /// Nobody is there to be asked: no question appears, and the machine goes down.
-    fn headless(system) {
-        let scratch = Scratch::new().unwrap();
-        let cmdline = "root=ZFS=pcrypt/ROOT/default taproot.rescue=reboot:1 taproot.attempts=1";
-        let mut vm = with_disk("key-headless", system, &scratch, "keys0", cmdline).start().unwrap();
-        vm.expect(words::EXPLANATION, 40).unwrap();
-        vm.wait_exit(30).unwrap();
-        nobody_was_asked(&vm);
-        let text = vm.console.text();
-        assert!(!text.contains(words::PROMPT), "{text}");
-        assert!(text.contains("nobody is asked (default (no, because of taproot.rescue=reboot:1))"), "{text}");
     }
 
     /// A raw key and a passphrase in files of the image, a hex key typed.

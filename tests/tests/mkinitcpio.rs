@@ -101,7 +101,8 @@ scenarios! {
         let Some(tree) = tree() else { return };
         let cmdline = "root=ZFS=tank/ROOT/be2 rw taproot-test.report";
         let scratch = Scratch::new().unwrap();
-        let alone = scenario::vm("mkinitcpio-alone", system, cmdline).unwrap()
+        // Cold: one that has stopped at the prompt leaves a record of that.
+        let alone = scenario::vm("mkinitcpio-alone", system, cmdline).unwrap().cold()
             .disk(scratch.overlay(system, "tank0").unwrap()).start().unwrap().report(60).unwrap();
         let scratch = Scratch::new().unwrap();
         let vm = machine("mkinitcpio-hook", system, &tree, cmdline)

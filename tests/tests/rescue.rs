@@ -47,7 +47,7 @@ fn debugfs(disk: &Disk, request: &str) -> String {
 
 fn fails(name: &str, system: &System, image: &[&str], cmdline: &str, disks: Vec<Disk>) -> Running {
     let image = image::cached(system, image).unwrap();
-    let vm = Vm::new(name, system, &image).append(cmdline).disks(disks).start().unwrap();
+    let vm = Vm::new(name, system, &image).append(cmdline).warm().disks(disks).start().unwrap();
     explained_failure(&vm, 60).unwrap();
     vm
 }

@@ -77,7 +77,7 @@ scenarios! {
         for part in ["UUID=11111111-2222-3333-4444-555555555555 did not appear within 2 s", "EFI variable HibernateLocation", "the variable is removed"] {
             assert!(text.contains(part), "{part:?} is not in the explanation:\n{text}");
         }
-        vm.plug(&swap).unwrap();
+        vm.plug_in(&swap).unwrap();
         vm.type_line("retry").unwrap();
         let text = explained_failure(&vm, 20).unwrap();
         assert!(text.contains("that was not resumed: the kernel did not take it"), "{text}");
@@ -85,7 +85,7 @@ scenarios! {
         vm.unplug(&swap).unwrap();
         assert_eq!(signature(&scratch, &swap, OFFSET).unwrap(), "S1SUSPEND\0");
         let empty = Scratch::new().unwrap();
-        vm.plug(&empty.overlay(system, "hib0").unwrap()).unwrap();
+        vm.plug_in(&empty.overlay(system, "hib0").unwrap()).unwrap();
         vm.type_line("retry").unwrap();
         let report = vm.report(40).unwrap();
         assert_eq!(report.hostname(), "presume");
@@ -162,14 +162,14 @@ scenarios! {
         vm.type_line("yes").unwrap();
         vm.expect("imported  pool presume", 40).unwrap();
         vm.expect(PROMPT, 20).unwrap();
-        vm.plug(&swap).unwrap();
+        vm.plug_in(&swap).unwrap();
         vm.type_line("retry").unwrap();
         let text = explained_failure(&vm, 40).unwrap();
         assert!(text.contains("pool presume was imported before"), "{text}");
         vm.unplug(&swap).unwrap();
         assert_eq!(signature(&scratch, &swap, 0).unwrap(), "S1SUSPEND\0");
         let empty = Scratch::new().unwrap();
-        vm.plug(&empty.overlay(system, "hib0").unwrap()).unwrap();
+        vm.plug_in(&empty.overlay(system, "hib0").unwrap()).unwrap();
         vm.type_line("retry").unwrap();
         assert_eq!(vm.report(40).unwrap().hostname(), "presume");
         assert!(vm.console.shows("no hibernation image on UUID=11111111"));

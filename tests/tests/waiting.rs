@@ -1,8 +1,6 @@
 //! Late is not missing: what is waited for, how long, and what is said meanwhile.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
-use std::time::Duration;
-
 use taproot_tests::scenario::{explained_failure, vm};
 use taproot_tests::scenarios;
 use taproot_tests::vm::Scratch;
@@ -35,20 +33,20 @@ scenarios! {
         assert_eq!(report.json.unwrap()["choice"]["health"], "degraded");
     }
 
-    /// A pool that may never be booted degraded, and a disk that appears after 20 seconds.
-    fn a_disk_that_comes_after_20_seconds(system) {
+    /// A pool that may never be booted degraded is waited for, and that is said again and again.
+    fn a_disk_that_comes_after_a_while(system) {
         let scratch = Scratch::new().unwrap();
         let disks = scratch.overlays(system, &["mirror0", "mirror1"]).unwrap();
         let cmdline = "root=zfs:AUTO taproot.wait=0x taproot.wait=forever taproot.degraded=no";
-        let mut vm = vm("wait-20", system, cmdline).unwrap().disk(disks[1].clone()).start().unwrap();
-        vm.expect("waiting for pool pmirror", 60).unwrap();
-        std::thread::sleep(Duration::from_secs(20));
+        let mut vm = vm("wait-forever", system, cmdline).unwrap().disk(disks[1].clone()).start().unwrap();
+        for _ in 0..2 {
+            vm.expect("waiting for pool pmirror: missing: /dev/disk/by-id/virtio-mirror0-part1", 60).unwrap();
+        }
+        assert!(vm.console.text().contains("(no limit)"));
         vm.plug(&disks[0]).unwrap();
         let report = vm.report(40).unwrap();
         assert_eq!(report.json.unwrap()["choice"]["health"], "online");
-        let said = vm.console.text();
-        let lines = said.lines().filter(|l| l.contains("waiting for pool pmirror") && l.contains("no limit")).count();
-        assert!(lines >= 3, "{lines} status lines in 20 s");
+        assert!(vm.console.text().matches("(no deadline)").count() >= 2);
     }
 
     /// A stripe without one of its disks cannot be booted; the rescue says which one, and retry boots once it is there.
@@ -60,7 +58,7 @@ scenarios! {
         let text = explained_failure(&vm, 40).unwrap();
         assert!(text.contains("pool pstripe") && text.contains("virtio-stripe0-part1"), "{text}");
         assert!(scratch.untouched(&disks[1]).unwrap());
-        vm.plug(&disks[0]).unwrap();
+        vm.plug_in(&disks[0]).unwrap();
         vm.type_line("retry").unwrap();
         assert_eq!(vm.report(40).unwrap().hostname(), "pstripe");
     }

@@ -3,7 +3,7 @@
 
 use cpio::NewcBuilder;
 use cpio::newc::ModeFileType;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 
 /// What stands at a path.
@@ -88,6 +88,23 @@ impl Tree {
     /// A program, mode 0755.
     pub fn program(&mut self, path: &str, data: Vec<u8>, why: &str) -> Result<(), TreeError> {
         self.add(path, Content::File(data), 0o755, why)
+    }
+
+    /// Takes out the files that are compressed already (modules, most of them), with the directories above them.
+    #[must_use]
+    pub fn take_compressed(&mut self) -> Self {
+        const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+        let compressed = |node: &Node| matches!(&node.content, Content::File(data) if data.starts_with(&MAGIC));
+        let nodes = std::mem::take(&mut self.nodes).into_iter();
+        let (mut taken, left): (BTreeMap<String, Node>, _) = nodes.partition(|(_, node)| compressed(node));
+        self.nodes = left;
+        let above = |path: &str| {
+            path.match_indices('/').map(|(at, _)| path.get(..at).unwrap_or_default().to_owned()).collect::<Vec<_>>()
+        };
+        for dir in taken.keys().flat_map(|path| above(path)).collect::<BTreeSet<_>>() {
+            taken.extend(self.nodes.get(&dir).cloned().map(|node| (dir, node)));
+        }
+        Self { nodes: taken }
     }
 
     /// Whether something stands at a path.

@@ -21,6 +21,7 @@ use crate::progress::{Progress, megabytes};
 use crate::settings::{ModuleSet, Settings};
 use anyhow::{Context, Result, bail};
 use archive::{Content, Tree};
+use compress::Compression;
 use index::Index;
 use modprobe_d::ModprobeConfig;
 use modules::{Chosen, Packed, Wanted};
@@ -150,10 +151,15 @@ pub fn build(settings: &Settings, progress: &Progress) -> Result<Summary> {
     let early = if settings.microcode { extras::microcode(&settings.root, vendor.as_deref())? } else { None };
     lap("files");
 
-    let archive = tree.to_cpio(settings.mtime)?;
-    let uncompressed_bytes = archive.len() as u64;
-    progress.step(&format!("compressing {}", megabytes(uncompressed_bytes)));
     let mut bytes = early.map_or(Ok(Vec::new()), |early| early.to_cpio(settings.mtime))?;
+    let before = bytes.len();
+    if settings.compress != Compression::None {
+        // The kernel's pass over them would change nothing and take its time.
+        bytes.extend(tree.take_compressed().to_cpio(settings.mtime)?);
+    }
+    let archive = tree.to_cpio(settings.mtime)?;
+    let uncompressed_bytes = (bytes.len() - before + archive.len()) as u64;
+    progress.step(&format!("compressing {}", megabytes(archive.len() as u64)));
     bytes.extend(settings.compress.apply(archive).context("compressing the archive")?);
     lap("compress");
 

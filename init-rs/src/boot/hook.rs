@@ -9,6 +9,7 @@ use crate::plan::failure::Failure;
 use crate::plan::next::{Next, Recovery, next, recover};
 use crate::report::log::{LOG_PATH, Level, Log, log_line};
 use crate::report::phases::{Phases, seconds};
+use crate::scout::Scout;
 use crate::sys::System;
 use std::path::Path;
 use std::sync::Arc;
@@ -39,7 +40,9 @@ fn mount(system: &Arc<dyn System>, dir: &Path) -> i32 {
     start::attach_log(system.as_ref(), &log);
     let phases = Phases::new(Arc::clone(system));
     let guard = Guard::new(system.as_ref());
-    let mut boot = Boot::new((&guard, system.as_ref()), &log, &phases, dir, false);
+    // Drivers are not ours to load.
+    let scout = Scout::start(&guard, false, &log);
+    let mut boot = Boot::new((&guard, system.as_ref()), &log, &phases, dir, scout);
     boot.facts.hook = true;
     let policy = boot.request.rescue.on_failure.value;
     if policy.headless() || boot.locked() {

@@ -69,7 +69,7 @@ impl Boot<'_> {
         let scout = RefCell::new(&mut self.scout);
         let (system, log) = (self.system, self.log);
         let load = |module: &str| hands::load(&scout, &[module]);
-        // What is to be waited for was waited for before this step.
+        // What is to be waited for was waited for before this step. A mount of one that does not answer would never come back.
         let find = |wanted: &Wanted, _: Duration| hands::find(system, log, &scout, wanted, Duration::ZERO);
         let mut unlocker = Unlocker::new(self.system, self.log, &self.request.keys)
             .with_keyring(keyring)

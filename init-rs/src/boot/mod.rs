@@ -13,7 +13,6 @@ mod pools;
 pub mod program;
 mod ready;
 mod root;
-mod slow;
 mod snapshots;
 mod start;
 
@@ -115,13 +114,15 @@ impl<'a> Boot<'a> {
         let began = phases.start("start");
         let problems = start::mount_pseudo(system);
         start::attach_console(system, log);
+        // As early as there are standard streams: it has the longest way, to the end of zfs's initialisation.
+        let scout = Scout::start(system, true, log);
         start::attach_log(system, log);
         // Until the command line is read nobody is let in: it could say so.
         person::catch_panics(outside, OnFailure::Locked, None);
         for problem in &problems {
             log.error(problem);
         }
-        let mut boot = Self::new(seam, log, phases, Path::new(NEW_ROOT), true);
+        let mut boot = Self::new(seam, log, phases, Path::new(NEW_ROOT), scout);
         boot.report.problems = problems;
         boot.args = args;
         person::catch_panics(outside, boot.request.rescue.on_failure.value, boot.image.rescue_password.clone());
@@ -131,13 +132,13 @@ impl<'a> Boot<'a> {
         boot
     }
 
-    /// What is asked, and the devices as they come; `modules`: whether drivers are ours to load.
+    /// What is asked, and the devices as the scout tells of them.
     fn new(
         seam: (&'a Guard<'a>, &'a dyn System),
         log: &'a Log,
         phases: &'a Phases,
         new_root: &Path,
-        modules: bool,
+        scout: Scout<'a>,
     ) -> Self {
         let (guard, outside) = seam;
         let system: &dyn System = guard;
@@ -150,7 +151,6 @@ impl<'a> Boot<'a> {
         }
         start::hostid(system, &mut request, log);
         guard.declare(declared(&request));
-        let scout = Scout::start(system, modules, log);
         let report = BootReport {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             kernel: kernel.release.clone(),
@@ -345,4 +345,24 @@ fn circles(step: &Step) -> Failure {
     let step = format!("{step:?}").chars().take(200).collect();
     let advice = ["reboot", "report this with the log (save-log)"];
     Failure::new(Code::Undeclared, "the boot goes in circles, which is a bug", "an end", vec![step], &advice)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::fake::Tree;
+
+    #[test]
+    fn a_boot_in_circles_ends_in_a_failure_that_no_other_root_is_tried_for() {
+        let tree = Arc::new(Tree::new());
+        let guard = Guard::new(&*tree);
+        let (log, phases) = (Log::new(Arc::<Tree>::clone(&tree)), Phases::new(Arc::<Tree>::clone(&tree)));
+        let mut boot =
+            Boot::new((&guard, &*tree), &log, &phases, Path::new(NEW_ROOT), Scout::start(&guard, false, &log));
+        boot.steps = STEPS_MAX;
+        boot.perform(Step::AskImported);
+        let failure = boot.facts.attempt.failure.clone().unwrap();
+        assert_eq!((failure.code.code(), failure.code.another_root_may_help()), ("not-declared", false));
+        assert_eq!(boot.facts.imported, None, "the step is not done");
+    }
 }

@@ -1,13 +1,14 @@
 //! Steps that mount what belongs to the root. Paths are resolved as the new root will see them: an absolute link there must
 //! not lead into the initramfs.
 
-use super::{Boot, slow};
+use super::Boot;
 use crate::plan::fstab::{self, FstabEntry};
 use crate::plan::mounts::{self, Ground, MountStep, Origin, Remount};
 use crate::plan::next::Mount;
 use crate::plan::root::Root;
 use crate::plan::snapshots;
 use crate::report::boot::MountDone;
+use crate::report::slow;
 use crate::sys::beneath::resolve;
 use crate::sys::{FileKind, System};
 use std::io;

@@ -9,6 +9,7 @@ use crate::plan::failure::Failure;
 use crate::plan::next::facts::{Asked, Import, Note, Resume};
 use crate::plan::next::{Question, Recovery, place_of, recover};
 use crate::plan::roots;
+use crate::pools;
 use crate::rescue::attempts::{self, Counter, Failed, Next};
 use crate::rescue::{Decision, Explanation, Occasion, Scene};
 use crate::zfs::ioctl::Zfs;
@@ -72,7 +73,10 @@ impl Boot<'_> {
     /// Has a person decide, and learns what the words they used have changed.
     fn talk(&mut self, occasion: Occasion) -> Decision {
         let decision = self.with_scene(|scene| person::ask(scene, occasion));
-        self.note_imports();
+        // Where it ends nothing more is asked: a pool that has stopped to answer must not keep the machine on.
+        if !matches!(decision, Decision::Reboot | Decision::PowerOff) {
+            self.note_imports();
+        }
         decision
     }
 
@@ -105,7 +109,8 @@ impl Boot<'_> {
         let now = zfs.imported_pools().unwrap_or_default();
         self.facts.ours.retain(|guid, _| now.iter().any(|(_, imported)| imported == guid));
         for (pool, guid) in now {
-            let read_only = zfs.is_read_only(&pool);
+            // One that waits for its disks would keep the question, and us.
+            let read_only = pools::waits(self.system, &pool).is_none() && zfs.is_read_only(&pool);
             self.guard.own(&pool);
             self.facts.ours.entry(guid).or_insert(Import { pool, read_only, by_hand: true });
         }

@@ -1,6 +1,6 @@
 //! Steps with the root itself: asked for, checked, mounted.
 
-use super::{Boot, slow};
+use super::Boot;
 use crate::devices::probe::Wanted;
 use crate::plan::failure::{Code, Failure};
 use crate::plan::from_zfs;
@@ -8,6 +8,7 @@ use crate::plan::next::Mount;
 use crate::plan::next::{no_dataset, not_mountable, not_mounted};
 use crate::plan::root::Root;
 use crate::report::boot::MountDone;
+use crate::report::slow;
 use crate::sys::switch_root::SwitchError;
 use crate::sys::{Ended, Program};
 use crate::zfs::ioctl::{ObjsetKind, Zfs};

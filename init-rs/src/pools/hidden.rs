@@ -25,11 +25,11 @@ pub(super) struct Hidden<'a> {
 
 impl<'a> Pools<'a> {
     /// Takes the silent disks out of the way that the kernel would come upon when it opens the pool of this configuration.
-    /// `None`: there are none.
-    pub(super) fn hide(&self, config: &NvList) -> Option<Hidden<'a>> {
+    /// `None`: there are none. If one stays where it is the pool must not be opened: nothing would come back from that.
+    pub(super) fn hide(&self, config: &NvList) -> Result<Option<Hidden<'a>>, String> {
         let nodes = in_the_way(self.system, self.silent, config, self.system.is_init());
         if nodes.is_empty() {
-            return None;
+            return Ok(None);
         }
         let hidden = Hidden { system: self.system, log: self.log };
         // Nodes that an earlier process left there, if it was killed.
@@ -37,11 +37,17 @@ impl<'a> Pools<'a> {
         for node in &nodes {
             match move_away(self.system, node) {
                 Ok(()) => self.log.info(format!("{node} does not answer: the pool is opened without it")),
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                Err(e) => self.log.warn(format!("{node} does not answer, and the kernel may wait for it: {e}")),
+                // It has gone by itself.
+                Err(_) if matches!(self.system.stat(Path::new(node)), Err(e) if e.kind() == io::ErrorKind::NotFound) => {
+                }
+                Err(e) => {
+                    return Err(format!(
+                        "{node} does not answer and could not be kept from the kernel, which would wait for it: {e}"
+                    ));
+                }
             }
         }
-        Some(hidden)
+        Ok(Some(hidden))
     }
 }
 

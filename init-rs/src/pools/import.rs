@@ -48,7 +48,12 @@ impl Pools<'_> {
         }
         let flags = ImportFlags { missing_log: request.missing_log, checkpoint: request.rewind };
         let work = Work { what: "importing", pool, guid };
-        let hidden = self.hide(config);
+        let hidden = self.hide(config).map_err(|reason| ImportError {
+            pool: pool.to_owned(),
+            reason,
+            detail: Vec::new(),
+            advice: vec!["detach the disk that does not answer, then retry".to_owned()],
+        })?;
         let result = self.phases.time("import", || {
             work.watched(self.system, self.log, || Zfs::new(self.system).import(pool, guid, config, &properties, flags))
         });

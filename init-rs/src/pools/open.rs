@@ -18,11 +18,11 @@ impl Pools<'_> {
         self.link_aux(aux);
         let (name, devices) = (candidate.name.clone(), devices(candidate));
         let work = Work { what: "opening", pool: &name, guid: candidate.guid };
-        let hidden = self.hide(&candidate.config);
-        let result = self.phases.time("tryimport", || {
-            work.watched(self.system, self.log, || Zfs::new(self.system).try_import(&name, &candidate.config))
+        let result = self.hide(&candidate.config).and_then(|_hidden| {
+            let call = || Zfs::new(self.system).try_import(&name, &candidate.config);
+            let result = self.phases.time("tryimport", || work.watched(self.system, self.log, call));
+            result.map_err(|e| e.to_string())
         });
-        drop(hidden);
         let tried = match result {
             Ok(mut reply) => {
                 // The reply carries this system's hostid; the label's belongs into the import.
@@ -34,7 +34,7 @@ impl Pools<'_> {
                 fix_aux_paths(self.system, &mut reply, aux);
                 Opened { devices, judgement: judge(&reply), reply: Some(reply) }
             }
-            Err(e) => Opened { devices, judgement: Judgement::failed(e.to_string()), reply: None },
+            Err(why) => Opened { devices, judgement: Judgement::failed(why), reply: None },
         };
         self.log.info(format!("pool {name} ({}): {}", candidate.guid, tried.judgement));
         tried

@@ -20,9 +20,14 @@ pub(super) fn state(system: &dyn System, pool: &str) -> String {
     system.text(&format!("/proc/spl/kstat/zfs/{pool}/state"))
 }
 
-/// The disks that an imported pool waits for, if it waits: end of a sentence that begins with the pool.
+/// The disks that an imported pool waits for, if it waits: end of a sentence that begins with the pool. One whose state is not
+/// known may wait: whatever else it was asked might never be answered.
 pub fn waits(system: &dyn System, pool: &str) -> Option<String> {
-    let stats = Zfs::new(system).pool_stats(pool).unwrap_or_default();
+    let stats = match Zfs::new(system).pool_stats(pool) {
+        Ok(stats) => stats,
+        Err(e) if e.errno == libc::ENOENT => return None,
+        Err(e) => return Some(format!("could not be asked whether it waits for a disk: {e}")),
+    };
     // Elsewhere the names that the kernel knows need not be there for everybody, in a container for one.
     let initramfs = system.exists(Path::new(CONFIG_PATH));
     let there = |path: &str| !initramfs || system.exists(Path::new(path));

@@ -6,3 +6,4 @@ pub mod json;
 pub mod log;
 pub mod modules;
 pub mod phases;
+pub mod slow;

@@ -178,7 +178,8 @@ pub(crate) fn find(
     let mut told: Option<Duration> = None;
     let mut hands = hands.borrow_mut();
     loop {
-        if let Some(device) = hands.find(wanted)? {
+        // A mount of one that does not answer would never come back.
+        if let Some(device) = hands.find(wanted)?.filter(|device| device.content != Reading::Waiting) {
             let kind = device.superblock().map(|superblock| superblock.kind.clone());
             return Ok(Some(KeyDevice { node: device.node.clone(), kind }));
         }

@@ -22,8 +22,9 @@ const BURST: usize = 10_000;
 const RESTARTS: u32 = 5;
 /// One that lived as long as this begins a new row.
 const LIVED: Duration = Duration::from_secs(60);
-/// Between two lines that say what is awaited.
-const STATUS_EVERY: Duration = Duration::from_secs(5);
+/// Between two lines about what the scout is to answer, and until the first at least.
+const WORD_EVERY: Duration = Duration::from_secs(4);
+const FIRST_WORD: Duration = Duration::from_millis(500);
 /// Longest sleep where there is no scout.
 const NAP: Duration = Duration::from_secs(1);
 
@@ -258,28 +259,16 @@ impl<'a> Scout<'a> {
     /// Has a module loaded and waits for it; `None` if it is still starting after `patience`.
     pub fn wait_module(&mut self, module: &str, patience: Duration) -> Option<Result<(), String>> {
         let name = canonical_name(module);
-        let deadline = self.system.now().saturating_add(patience);
         self.load(&name);
-        loop {
-            match self.hardware.modules.get(&name) {
-                Some(Module::Ready) => return Some(Ok(())),
-                Some(Module::Failed(why)) => return Some(Err(why.clone())),
-                Some(Module::NotPacked) => return Some(Err(LoadError::NotPacked { module: name }.to_string())),
-                Some(Module::Starting) | None if self.restarts.is_none() => {
-                    return Some(Err("the process that loads modules is gone".to_owned()));
-                }
-                Some(Module::Starting) | None => {}
+        self.until(&format!("the {name} module to start"), patience, |scout| match scout.hardware.modules.get(&name) {
+            Some(Module::Ready) => Some(Ok(())),
+            Some(Module::Failed(why)) => Some(Err(why.clone())),
+            Some(Module::NotPacked) => Some(Err(LoadError::NotPacked { module: name.clone() }.to_string())),
+            Some(Module::Starting) | None if scout.restarts.is_none() => {
+                Some(Err("the process that loads modules is gone".to_owned()))
             }
-            let left = deadline.saturating_sub(self.system.now());
-            self.hear(left);
-            if left.is_zero() && !self.ended(&name) {
-                return None;
-            }
-        }
-    }
-
-    fn ended(&self, module: &str) -> bool {
-        self.hardware.modules.get(module).is_some_and(|state| *state != Module::Starting) || self.restarts.is_none()
+            Some(Module::Starting) | None => None,
+        })
     }
 
     /// What became of each module, in the order in which they ended.
@@ -298,47 +287,46 @@ impl<'a> Scout<'a> {
         self.tell(&Command::Reread(name.to_owned()));
     }
 
-    /// Hears until `found` gives something, at most for `patience`.
-    fn until<T>(&mut self, patience: Duration, mut found: impl FnMut(&mut Self) -> Option<T>) -> Option<T> {
+    /// Hears until `found` gives something, at most for `patience`; says from time to time what is waited for.
+    fn until<T>(&mut self, what: &str, patience: Duration, mut found: impl FnMut(&mut Self) -> Option<T>) -> Option<T> {
         let deadline = self.system.now().saturating_add(patience);
+        let first = self.system.now().saturating_add(FIRST_WORD);
+        // What is known already counts, however short the patience.
+        let mut heard = false;
         loop {
             if let Some(found) = found(self) {
                 return Some(found);
             }
-            let left = deadline.saturating_sub(self.system.now());
-            if left.is_zero() || self.restarts.is_none() {
+            let now = self.system.now();
+            let left = deadline.saturating_sub(now);
+            if (left.is_zero() && heard) || self.restarts.is_none() {
                 return None;
             }
-            self.hear(left);
+            // The last line can be some seconds old already.
+            let due = first.max(self.log.last().saturating_add(WORD_EVERY));
+            if now >= due {
+                self.log.info(format!("waiting for {what} ({} s left)", left.as_secs()));
+                continue;
+            }
+            heard = true;
+            self.hear(left.min(due.saturating_sub(now)));
         }
     }
 
-    fn ask(&mut self, node: &str, command: impl FnOnce(u64) -> Command, patience: Duration) -> io::Result<Answer> {
+    fn ask(&mut self, what: &str, command: impl FnOnce(u64) -> Command, patience: Duration) -> io::Result<Answer> {
         self.asked += 1;
         let id = self.asked;
         self.answers.clear();
         self.tell(&command(id));
-        let mut left = patience;
-        loop {
-            let slice = left.min(STATUS_EVERY);
-            let answer = self.until(slice, |scout| scout.answers.remove(&id));
-            left = left.saturating_sub(slice);
-            if let Some(answer) = answer {
-                return Ok(answer);
-            }
-            if left.is_zero() || self.restarts.is_none() {
-                break;
-            }
-            self.log.warn(format!("waiting for {node} to answer ({} s left)", left.as_secs()));
-        }
-        Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer after {} s", patience.as_secs())))
+        self.until(what, patience, |scout| scout.answers.remove(&id))
+            .ok_or_else(|| io::Error::new(io::ErrorKind::TimedOut, format!("no answer after {} s", patience.as_secs())))
     }
 
     /// A piece of a device, at most [`PEEK_MAX`] bytes, if it answers within `patience`.
     pub fn peek(&mut self, node: &str, offset: u64, len: usize, patience: Duration) -> io::Result<Vec<u8>> {
         let len = u32::try_from(len.min(PEEK_MAX)).unwrap_or(u32::MAX);
         let command = |id| Command::Peek { id, node: node.to_owned(), offset, len };
-        match self.ask(node, command, patience)? {
+        match self.ask(&format!("{node} to be read"), command, patience)? {
             Answer::Peeked(result) => result.map_err(io::Error::from),
             Answer::Discarded(_) => Err(io::ErrorKind::InvalidData.into()),
         }
@@ -349,7 +337,7 @@ impl<'a> Scout<'a> {
     pub fn discard_image(&mut self, node: &str, offset: u64, page: usize, patience: Duration) -> io::Result<bool> {
         let page = u32::try_from(page).unwrap_or(u32::MAX);
         let command = |id| Command::DiscardImage { id, node: node.to_owned(), offset, page };
-        match self.ask(node, command, patience)? {
+        match self.ask(&format!("the image on {node} to be discarded"), command, patience)? {
             Answer::Discarded(result) => result.map_err(io::Error::from),
             Answer::Peeked(_) => Err(io::ErrorKind::InvalidData.into()),
         }
@@ -360,7 +348,7 @@ impl<'a> Scout<'a> {
     pub fn undriven(&mut self, patience: Duration) -> Vec<String> {
         self.undriven_told = false;
         self.tell(&Command::Undriven);
-        self.until(patience, |scout| scout.undriven_told.then_some(()));
+        self.until("what has no driver", patience, |scout| scout.undriven_told.then_some(()));
         self.hardware.undriven.clone()
     }
 

@@ -4,6 +4,7 @@ use super::{Effort, KeyDevice, Unlocker};
 use crate::cmdline::KeyFile;
 use crate::devices::filesystems;
 use crate::devices::probe::Wanted;
+use crate::report::slow;
 use crate::sys::beneath::resolve;
 use crate::sys::consoles::Secret;
 use std::io;
@@ -69,9 +70,9 @@ impl Unlocker<'_> {
         // Nothing silent takes long.
         let wait = if effort == Effort::Silent { Duration::ZERO } else { self.settings.file_wait.value };
         let found = self.find_device.map_or(Ok(None), |find| find(&wanted, wait)).map_err(|e| e.to_string())?;
-        let found = found.ok_or_else(|| match wait {
-            Duration::MAX => format!("no device with {device}"),
-            _ => format!("no device with {device} after {} s (taproot.key_wait=SECONDS waits longer)", wait.as_secs()),
+        let found = found.ok_or_else(|| {
+            let after = if wait == Duration::MAX { String::new() } else { format!(" after {} s", wait.as_secs()) };
+            format!("no device with {device}{after}, or none that answers (taproot.key_wait=SECONDS waits longer)")
         })?;
         let node = &found.node;
         let kind = found.kind.as_ref().map_or_else(String::new, |kind| format!(" ({kind})"));
@@ -100,7 +101,7 @@ impl Unlocker<'_> {
                 }
             }
             let data = filesystems::without_replay(kind);
-            match self.system.mount(&found.node, point, kind, flags, data) {
+            match slow::mount(self.system, self.log, (&found.node, point, kind), flags, data) {
                 Ok(()) => return Ok(()),
                 Err(e) if e.raw_os_error() == Some(libc::ENODEV) => {
                     let text = format!("the kernel has no {kind}: pack it (taproot initramfs --add-module {kind})");

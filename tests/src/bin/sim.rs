@@ -1,11 +1,11 @@
 //! Simulated boots: `sim RUNS [FIRST]` boots the machines of that many seeds and says what was broken; `sim --seed SEED` tells
-//! the whole story of one.
+//! the whole story of one, `sim --narrow SEED` that of its narrow machine.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use taproot_tests::sim::{self, End};
@@ -19,18 +19,18 @@ fn main() -> Result<ExitCode> {
     // A panic is told with its seed.
     std::panic::set_hook(Box::new(|_| {}));
     match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["--seed", seed] => Ok(tell(number(seed)?)),
+        ["--seed", seed] => Ok(tell(&sim::seed::case(number(seed)?))),
+        ["--narrow", seed] => Ok(tell(&sim::seed::narrow(number(seed)?))),
         [] => Ok(all(20_000, 0)),
         [runs] => Ok(all(number(runs)?, 0)),
         [runs, first] => Ok(all(number(runs)?, number(first)?)),
-        _ => bail!("expected: sim [RUNS [FIRST]], or sim --seed SEED"),
+        _ => bail!("expected: sim [RUNS [FIRST]], or sim --seed|--narrow SEED"),
     }
 }
 
 /// One seed with its whole story.
-fn tell(seed: u64) -> ExitCode {
-    let case = sim::seed::case(seed);
-    println!("seed {seed}: {}\nasked: {:?}", case.machine.cmdline, case.asked);
+fn tell(case: &sim::Case) -> ExitCode {
+    println!("seed {}: {}\nasked: {:?}", case.seed, case.machine.cmdline, case.asked);
     for pool in &case.machine.pools {
         println!(
             "pool {} guid {} state {} hostid {:x} bootfs {:?} unsupported {:?} multihost {} {}",
@@ -48,8 +48,8 @@ fn tell(seed: u64) -> ExitCode {
         println!("device {} {:?}: comes {:?}, answers {:?}", device.name, device.links, device.arrives, device.answers);
     }
     println!("expected pools: {:?}", case.machine.image.pools);
-    println!("faults: {:?}\nexpected: {:?}\n", case.faults, sim::oracle::outcomes(&case));
-    let ran = sim::boot(&case);
+    println!("faults: {:?}\nexpected: {:?}\n", case.faults, sim::oracle::outcomes(case));
+    let ran = sim::boot(case);
     print!("{}", ran.world.story());
     println!("\nended in {:?} after {:?}", ran.end, ran.world.time());
     for line in &ran.broken {
@@ -62,7 +62,10 @@ fn tell(seed: u64) -> ExitCode {
 #[derive(Default)]
 struct Sum {
     ends: BTreeMap<&'static str, u64>,
-    codes: BTreeMap<String, u64>,
+    /// How often each was reached, and by which seed first.
+    codes: BTreeMap<String, (u64, u64)>,
+    /// What the boots took, one by one.
+    took: Duration,
     broken: Vec<(u64, Vec<String>)>,
 }
 
@@ -80,13 +83,16 @@ fn all(runs: u64, first: u64) -> ExitCode {
                         break;
                     }
                     let seed = first.wrapping_add(run);
+                    let start = Instant::now();
                     let ran = sim::boot(&sim::seed::case(seed));
-                    let codes = ran.codes();
+                    let (codes, took) = (ran.codes(), start.elapsed());
                     let mut sum = sum.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                     *sum.ends.entry(kind(ran.end.as_ref())).or_default() += 1;
                     for code in codes {
-                        *sum.codes.entry(code).or_default() += 1;
+                        let (count, first) = sum.codes.entry(code).or_insert((0, seed));
+                        (*count, *first) = (*count + 1, seed.min(*first));
                     }
+                    sum.took += took;
                     if !ran.broken.is_empty() {
                         sum.broken.push((seed, ran.broken));
                     }
@@ -99,10 +105,13 @@ fn all(runs: u64, first: u64) -> ExitCode {
     for (seed, lines) in sum.broken.iter().take(TOLD) {
         println!("seed {seed}: {}", lines.join("; "));
     }
-    let codes: Vec<String> = sum.codes.iter().map(|(code, count)| format!("{code} {count}")).collect();
-    println!("codes reached: {}", codes.join(", "));
+    let codes = sum.codes.iter().map(|(code, (count, seed))| format!("{code} {count} (seed {seed})"));
+    println!("codes reached: {}", codes.collect::<Vec<_>>().join(", "));
     let ends: Vec<String> = sum.ends.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
-    println!("{runs} runs in {:.1?}: {}; broken: {}", began.elapsed(), ends.join(", "), sum.broken.len());
+    println!("ends: {}", ends.join(", "));
+    let mean = sum.took.as_secs_f64() * 1000.0 / f64::from(u32::try_from(runs.max(1)).unwrap_or(u32::MAX));
+    let seconds = began.elapsed().as_secs_f64();
+    println!("{runs} runs in {seconds:.1} s, {mean:.2} ms a boot; broken: {}", sum.broken.len());
     if sum.broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

@@ -5,10 +5,13 @@
 //! advances only where something takes time. What the kernel decides is modelled ([`zfs`]); what we decide is the program
 //! itself.
 
+#[cfg(test)]
+mod boots;
 pub mod faults;
 pub mod files;
 pub mod golden;
 pub mod invariants;
+mod kernel;
 pub mod machine;
 mod mounting;
 pub mod oracle;
@@ -19,6 +22,7 @@ pub mod seed;
 mod system;
 #[cfg(test)]
 mod tests;
+pub mod wide;
 pub mod world;
 pub mod zfs;
 

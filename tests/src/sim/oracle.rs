@@ -1,9 +1,11 @@
 //! What a machine should boot, said in another way than the program says it: without time, without steps.
 
+use super::Case;
+use super::files::Tree;
 use super::machine::{Device, Holds, Machine, ZfsVersion};
 use super::seed::{Asked, Policy, Wish};
+use super::wide::{self, Image, Then};
 use super::zfs::pool::{ACTIVE, DESTROYED, Kind, Pool};
-use super::{Case, HOSTID};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -18,13 +20,26 @@ pub enum Outcome {
     Restart,
     /// It is switched off.
     PowerOff,
+    /// A hibernated system goes on.
+    Resumed,
 }
 
 /// The ends that are right for a case in which nothing goes wrong. More than one where it is a matter of milliseconds.
 pub fn outcomes(case: &Case) -> BTreeSet<Outcome> {
     let mut all = BTreeSet::new();
-    let wishes = [Some(&case.asked.root), case.asked.fallback.as_ref()];
-    let mut open = true;
+    let image = wide::image(case);
+    match image {
+        Image::Resumed if wide::silent(case) => all.extend([Outcome::Resumed]),
+        Image::Resumed => return BTreeSet::from([Outcome::Resumed]),
+        // A person at the prompt meets the same again.
+        Image::Unsettled | Image::Kept if !case.asked.read_only => return failures(case, false),
+        _ => {}
+    }
+    // The kernel discards the image when it cannot freeze whoever reads a disk that does not answer.
+    if image == Image::Resumed && !case.asked.read_only {
+        all.extend(failures(case, false));
+        return all;
+    }
     // A person types each line once, whichever pool asks for it; a question that nobody answers is the end.
     let asks = |pool: &&Pool| pool.key_of("ROOT").is_some_and(|(_, key)| key.format == 3);
     let answered = case.machine.person.iter().any(|typed| typed.line == "secret");
@@ -32,23 +47,58 @@ pub fn outcomes(case: &Case) -> BTreeSet<Outcome> {
     if case.asked.prompt && (asking > 1 || (asking == 1 && !answered)) {
         all.insert(failure(&case.asked));
     }
-    for wish in wishes.into_iter().flatten() {
-        if !open {
-            break;
-        }
-        let (roots, sure) = roots(case, wish);
+    let mut open = tried(case, &mut all, &[Some(&case.asked.root), case.asked.fallback.as_ref()]);
+    // What is chosen from the menu is booted, or nothing; the menu may not have been reached.
+    if let Some(chosen) = &case.asked.more.chosen {
+        open |= tried(case, &mut all, &[Some(&Wish::Dataset(chosen.clone()))]);
+    }
+    if open {
+        all.extend(failures(case, true));
+        all.extend(taken_over(case));
+    }
+    all
+}
+
+/// Adds what these wishes, one after the other, can come to; whether they may all fail.
+fn tried(case: &Case, all: &mut BTreeSet<Outcome>, wishes: &[Option<&Wish>]) -> bool {
+    for (number, wish) in wishes.iter().enumerate() {
+        let Some(wish) = wish else { continue };
+        let first = number == 0 && **wish == case.asked.root;
+        let (roots, sure) = roots(case, wish, first);
         all.extend(roots.into_iter().map(Outcome::Root));
         // Without its module no other root in a pool would do better.
         let possible = !needs_zfs(wish) || case.machine.modules.contains_key("zfs");
-        open = !sure && possible;
-        if !sure && !open {
-            all.insert(failure(&case.asked));
+        if sure || !possible {
+            return !sure;
         }
     }
-    if open {
-        all.insert(failure(&case.asked));
+    true
+}
+
+/// What can follow a failure; `roots`: whether another root may do better.
+fn failures(case: &Case, another: bool) -> BTreeSet<Outcome> {
+    let then = case.asked.more.then.as_ref().filter(|_| case.asked.policy == Policy::Ask);
+    match then {
+        None => BTreeSet::from([failure(&case.asked)]),
+        Some(Then::Reboot) => BTreeSet::from([Outcome::Restart]),
+        Some(Then::PowerOff) => BTreeSet::from([Outcome::PowerOff]),
+        Some(Then::Retry) => BTreeSet::from([Outcome::Question]),
+        Some(Then::Boot(name)) => {
+            let roots = if another { roots(case, &Wish::Dataset(name.clone()), false).0 } else { BTreeSet::new() };
+            roots.into_iter().map(Outcome::Root).chain([Outcome::Question]).collect()
+        }
     }
-    all
+}
+
+/// A pool of another system that the fallback names is ours once that was tried: another attempt, as after any restart, finds
+/// it where nobody names a pool.
+fn taken_over(case: &Case) -> BTreeSet<Outcome> {
+    let Some(Wish::Dataset(fallback)) = &case.asked.fallback else { return BTreeSet::new() };
+    if case.asked.root != Wish::Auto || case.asked.policy != Policy::Restart {
+        return BTreeSet::new();
+    }
+    let name = fallback.split('/').next().unwrap_or(fallback);
+    named(case, name, None).0.into_iter().map(Outcome::Root).collect()
 }
 
 fn needs_zfs(wish: &Wish) -> bool {
@@ -63,23 +113,68 @@ fn failure(asked: &Asked) -> Outcome {
     }
 }
 
-/// Roots that a wish can come to, and whether it is sure to come to one of them.
-fn roots(case: &Case, wish: &Wish) -> (BTreeSet<String>, bool) {
+/// Roots that a wish can come to, and whether it is sure to come to one of them; `first`: what is asked to be done with
+/// snapshots is done.
+fn roots(case: &Case, wish: &Wish, first: bool) -> (BTreeSet<String>, bool) {
     let Case { machine, asked, .. } = case;
     match wish {
         Wish::Device(_, name) => {
             let device = machine.devices.iter().find(|device| device.name == *name);
             let there = device.filter(|device| in_time(device, asked));
-            let node =
-                there.filter(|d| matches!(d.holds, Holds::Filesystem { .. })).map(|d| format!("/dev/{}", d.name));
+            let node = there.filter(|d| checked(case, d)).map(|d| format!("/dev/{}", d.name));
             let sure = node.is_some();
             (node.into_iter().collect(), sure)
         }
         _ if !machine.modules.contains_key("zfs") => (BTreeSet::new(), false),
-        Wish::Dataset(name) => named(case, name.split('/').next().unwrap_or(name), Some(name)),
+        Wish::Dataset(name) => {
+            let pool = name.split('/').next().unwrap_or(name);
+            let (roots, sure) = named(case, pool, Some(name));
+            let snapshots = first && (case.asked.more.snapshot.is_some() || case.asked.more.rollback_to.is_some());
+            if snapshots { at_snapshot(case, pool, name) } else { (roots, sure) }
+        }
         Wish::Pool(pool) => named(case, pool, None),
         Wish::Auto => auto(case),
     }
+}
+
+/// Whether what is on the device is a file system, and one that its check lets pass.
+fn checked(case: &Case, device: &Device) -> bool {
+    let Holds::Filesystem { kind, .. } = &device.holds else { return false };
+    let program = case.machine.programs.get(&format!("/sbin/fsck.{kind}"));
+    // Where nothing is written nothing is repaired either.
+    case.asked.more.skip_fsck || case.asked.read_only || program.is_none_or(|program| program.status & !3 == 0)
+}
+
+/// The root as it was at a snapshot.
+fn at_snapshot(case: &Case, pool: &str, full: &str) -> (BTreeSet<String>, bool) {
+    let pools = case.machine.pools.iter();
+    let pool = pools.filter(|p| p.name == pool).find(|p| usable(case, p, true));
+    let root = pool.and_then(|pool| root_at(case, pool, full.strip_prefix(&pool.name)?.strip_prefix('/')?));
+    let sure = root.is_some();
+    (root.into_iter().collect(), sure)
+}
+
+fn root_at(case: &Case, pool: &Pool, name: &str) -> Option<String> {
+    let Asked { read_only, more, .. } = &case.asked;
+    let dataset = pool.datasets.get(name).filter(|dataset| !dataset.volume && key(case, pool, name))?;
+    let full = pool.full(name);
+    let starts = |tree: &Tree| tree.get("sbin/init").is_some();
+    let wanted = more.snapshot.as_ref().or(more.rollback_to.as_ref())?;
+    if more.rollback_to.is_some() && *read_only {
+        return Some(full).filter(|_| starts(&dataset.tree));
+    }
+    let snapshot = dataset.snapshots.get(wanted).filter(|snapshot| starts(&snapshot.tree))?;
+    if *read_only {
+        return Some(format!("{full}@{wanted}"));
+    }
+    if more.rollback || more.rollback_to.is_some() {
+        let mut newer = dataset.snapshots.values().filter(|other| other.createtxg > snapshot.createtxg).peekable();
+        let may = newer.peek().is_none() || (more.destroy_newer && newer.all(|other| other.holds == 0));
+        return Some(full).filter(|_| may);
+    }
+    // What lies there already is no clone.
+    let taken = pool.datasets.contains_key(&format!("{name}_{wanted}"));
+    Some(format!("{full}_{wanted}")).filter(|_| !taken)
 }
 
 fn named(case: &Case, pool: &str, dataset: Option<&str>) -> (BTreeSet<String>, bool) {
@@ -138,7 +233,7 @@ fn in_time(device: &Device, asked: &Asked) -> bool {
 /// Whether the pool can be imported with what comes in time, and may be.
 fn usable(case: &Case, pool: &Pool, named: bool) -> bool {
     let Case { machine, asked, .. } = case;
-    let foreign = pool.state == ACTIVE && pool.hostid != 0 && pool.hostid != HOSTID;
+    let foreign = pool.state == ACTIVE && pool.hostid != 0 && pool.hostid != asked.more.hostid();
     let known = named || machine.image.pools.iter().any(|e| e.guid == pool.guid) || asked.read_only || asked.force;
     if pool.state == DESTROYED || (foreign && !known) {
         return false;
@@ -147,7 +242,7 @@ fn usable(case: &Case, pool: &Pool, named: bool) -> bool {
     if !pool.unsupported.is_empty() && !readable {
         return false;
     }
-    if pool.multihost && pool.elsewhere && pool.state == ACTIVE && pool.hostid != HOSTID {
+    if pool.multihost && pool.elsewhere && pool.state == ACTIVE && pool.hostid != asked.more.hostid() {
         return false;
     }
     let there = |guid: u64| device(machine, guid).is_some_and(|device| in_time(device, asked));
@@ -174,7 +269,7 @@ fn bootable(case: &Case, pool: &Pool, name: &str) -> bool {
 fn key(case: &Case, pool: &Pool, name: &str) -> bool {
     let Some((_, key)) = pool.key_of(name) else { return true };
     match key.format {
-        1 => case.machine.files.get("etc/root.key").is_some(),
+        1 => case.machine.files.get("etc/root.key").is_some() || wide::key_there(case),
         _ => case.asked.prompt && case.machine.person.iter().any(|typed| typed.line == "secret"),
     }
 }

@@ -96,6 +96,7 @@ fn load(state: &mut State, child: &mut Child, name: &str) {
     }
     let begin = needs(name).and_then(|first| state.modules.get(first)).map_or(state.now, |at| (*at).max(state.now));
     state.modules.entry(name.to_owned()).or_insert(begin + spec.takes);
+    state.due = Duration::ZERO;
     if !child.awaited.iter().any(|other| other == name) {
         child.answers.push_back(told(Module::Starting));
         child.awaited.push(name.to_owned());
@@ -206,55 +207,58 @@ fn shown(message: &Message) -> String {
     }
 }
 
+/// What there is to tell.
+enum News<'a> {
+    Gone(&'a String),
+    There(&'a Device),
+    Read(&'a Device, Duration),
+    Module(&'a String),
+    Settled,
+}
+
 impl Child {
     /// The next thing to tell, and when, if that is before `until`.
     fn next(&mut self, state: &State, until: Duration) -> Option<(Duration, Message)> {
         if let Some(message) = self.answers.pop_front() {
             return Some((state.now, message));
         }
-        let mut all: Vec<(Duration, Message)> = Vec::new();
-        for name in self.told.keys().filter(|name| !state.there.contains(*name)) {
-            all.push((state.now, Message::Gone(name.clone())));
-        }
-        for device in &state.machine.devices {
-            all.extend(self.of_device(device, state));
-        }
-        for name in &self.awaited {
-            let (Some(at), Some(spec)) = (state.modules.get(name), state.machine.modules.get(name)) else { continue };
-            let message = Message::Module { name: name.clone(), state: Module::Ready, took: Some(spec.takes) };
-            all.push((*at, message));
-        }
+        // The message is made of the earliest alone.
+        let gone =
+            self.told.keys().filter(|name| !state.there.contains(*name)).map(|name| (state.now, News::Gone(name)));
+        let devices = state.machine.devices.iter().filter_map(|device| self.of_device(device));
+        let modules = self.awaited.iter().filter_map(|name| Some((*state.modules.get(name)?, News::Module(name))));
         let inserting = !self.awaited.is_empty();
         let at = if inserting { self.started + STARTS } else { self.started + RESTS };
-        if self.rested != Some(!inserting) {
-            all.push((at, Message::Settled { settled: !inserting, inserting }));
-        }
-        let earliest = all.into_iter().map(|(at, message)| (at.max(state.now), message)).min_by_key(|(at, _)| *at)?;
-        Some(earliest).filter(|(at, _)| *at <= until)
+        let rest = (self.rested != Some(!inserting)).then_some((at, News::Settled));
+        let all = gone.chain(devices).chain(modules).chain(rest);
+        let (at, news) = all.map(|(at, news)| (at.max(state.now), news)).min_by_key(|(at, _)| *at)?;
+        let message = match news {
+            _ if at > until => return None,
+            News::Gone(name) => Message::Gone(name.clone()),
+            News::There(device) => Message::Device(Box::new(facts(device, state, at, false))),
+            News::Read(device, since) => Message::Device(Box::new(facts(device, state, since, true))),
+            News::Settled => Message::Settled { settled: !inserting, inserting },
+            News::Module(name) => {
+                let took = state.machine.modules.get(name).map(|spec| spec.takes);
+                Message::Module { name: name.clone(), state: Module::Ready, took }
+            }
+        };
+        Some((at, message))
     }
 
     /// What is next to be told of a device.
-    fn of_device(&self, device: &Device, state: &State) -> Option<(Duration, Message)> {
+    fn of_device<'a>(&self, device: &'a Device) -> Option<(Duration, News<'a>)> {
         let leaves = device.leaves.unwrap_or(Duration::MAX);
-        let (at, device) = match self.told.get(&device.name) {
-            None => {
-                let at = device.arrives.max(self.started + STARTS);
-                (at, facts(device, state, at, false))
-            }
-            Some(Told::There(since)) => {
-                let at = since.saturating_add(device.answers?);
-                (at, facts(device, state, *since, true))
-            }
-            Some(Told::All) if leaves < Duration::MAX => {
-                return Some((leaves, Message::Gone(device.name.clone())));
-            }
-            Some(Told::All) => return None,
+        let (at, news) = match self.told.get(&device.name) {
+            None => (device.arrives.max(self.started + STARTS), News::There(device)),
+            Some(Told::There(since)) => (since.saturating_add(device.answers?), News::Read(device, *since)),
+            Some(Told::All) => (Duration::MAX, News::Gone(&device.name)),
         };
         if at >= leaves {
             // It goes before it is read, or it has gone.
-            return self.told.contains_key(&device.name).then_some((leaves, Message::Gone(device.name)));
+            return self.told.contains_key(&device.name).then_some((leaves, News::Gone(&device.name)));
         }
-        (at < Duration::MAX).then_some((at, Message::Device(Box::new(device))))
+        (at < Duration::MAX).then_some((at, news))
     }
 
     /// Remembers what was told.

@@ -4,6 +4,7 @@ use super::faults::{Effect, Fault, When};
 use super::files::{Node, Tree};
 use super::machine::{Holds, Machine, Typed, ZfsVersion};
 use super::prng::Prng;
+use super::wide::{self, More};
 use super::zfs::dataset::{Dataset, Key};
 use super::zfs::pool::{ACTIVE, DESTROYED, EXPORTED, Kind, Pool};
 use super::{Case, HOSTID};
@@ -67,6 +68,8 @@ pub struct Asked {
     pub policy: Policy,
     /// Whether a passphrase may be asked for.
     pub prompt: bool,
+    /// What narrow cases leave out.
+    pub more: More,
 }
 
 /// Passphrase iterations: real ones take half a second of real time.
@@ -76,6 +79,13 @@ const KEY: [u8; 32] = *b"0123456789abcdef0123456789abcdef";
 
 /// The case of a seed.
 pub fn case(seed: u64) -> Case {
+    let mut case = narrow(seed);
+    wide::widen(&mut case);
+    case
+}
+
+/// The same without what came later: a seed makes the same machine as ever.
+pub fn narrow(seed: u64) -> Case {
     let mut prng = Prng::new(seed);
     let mut machine = Machine::new("");
     machine.zfs = prng.pick(ZfsVersion::V2_3, &[ZfsVersion::V2_1]);
@@ -287,6 +297,7 @@ fn asked(prng: &mut Prng, machine: &mut Machine) -> Asked {
         force: prng.chance(10),
         policy,
         prompt: policy == Policy::Ask,
+        more: More::default(),
     }
 }
 
@@ -367,7 +378,7 @@ mod tests {
         for seed in 0..50 {
             assert_eq!(format!("{:?}", case(seed)), format!("{:?}", case(seed)));
         }
-        assert_ne!(case(1).machine.cmdline, case(4).machine.cmdline);
+        assert_ne!(narrow(1).machine.cmdline, narrow(4).machine.cmdline);
     }
 
     #[test]

@@ -325,7 +325,13 @@ impl System for World {
     }
 
     fn hand_over(&self, new_root: &Path, init: &Path, args: &[OsString]) -> Result<(), SwitchError> {
-        self.enter("hand_over", &format!("{} {}", shown(new_root), shown(init))).map_err(SwitchError::Root)?;
+        // The last of its steps is the one that says so.
+        self.enter("hand_over", &format!("{} {}", shown(new_root), shown(init))).map_err(|e| {
+            match e.raw_os_error() {
+                Some(libc::ENOEXEC) => SwitchError::Exec { init: shown(init), source: e },
+                _ => SwitchError::Root(e),
+            }
+        })?;
         let root = {
             let state = self.state();
             let path = state.names.walk(new_root, true).map_err(SwitchError::Root)?.path;

@@ -2,9 +2,8 @@
 
 use super::faults::{Effect, Fault, Faults};
 use super::files::{Mount, Names, Node, Tree};
-use super::machine::{Device, Holds, Machine};
+use super::machine::{Device, Machine};
 use super::scout::Child;
-use super::zfs::{self, Host, Opened};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io;
@@ -66,15 +65,19 @@ pub(super) struct State {
     pub(super) shown: Option<Duration>,
     pub(super) names: Names,
     pub(super) dev: usize,
-    proc: usize,
+    pub(super) proc: usize,
     pub(super) sys: usize,
     variables: usize,
     /// Trees of what has been mounted, by source.
     mounted: BTreeMap<String, usize>,
     /// Devices that are there.
     pub(super) there: BTreeSet<String>,
+    /// When a device or module comes or goes next; 0: to be looked at.
+    pub(super) due: Duration,
     /// Modules, and when each is ready.
     pub(super) modules: BTreeMap<String, Duration>,
+    /// Imported pools, as /proc shows them.
+    pub(super) shown_pools: Vec<String>,
     pub(super) scout: Option<Child>,
     pub(super) faults: Faults,
     pub(super) events: Vec<Event>,
@@ -149,7 +152,9 @@ impl World {
             variables,
             mounted: BTreeMap::new(),
             there: BTreeSet::new(),
+            due: Duration::ZERO,
             modules,
+            shown_pools: Vec::new(),
             scout: None,
             faults: Faults::new(faults),
             events: Vec::new(),
@@ -193,7 +198,15 @@ impl World {
 
     /// Ends the run.
     pub(super) fn finish(&self, end: End) {
-        self.state().end.get_or_insert(end);
+        {
+            let mut state = self.state();
+            // In the middle of a watched call, what was done first has not happened yet.
+            if let Some(at) = state.shown.take() {
+                state.now = at;
+                state.events.retain(|event| event.at <= at);
+            }
+            state.end.get_or_insert(end);
+        }
         leave();
     }
 
@@ -269,18 +282,18 @@ impl World {
 
     /// Whether reading this file failed, or it was not there.
     pub fn unread(&self, path: &str) -> bool {
-        let state = self.state();
-        let call = format!("read {path}");
-        let fault = |event: &Event| event.text.starts_with("fault: Errno") || event.text.starts_with("  ");
-        state.events.windows(2).any(|two| matches!(two, [one, next] if one.text == call && fault(next)))
+        self.failed(&format!("read {path}"))
     }
 
-    /// Whether a node of a disk that does not answer could not be moved out of the kernel's way.
-    pub fn could_not_hide(&self) -> bool {
+    /// Whether writing this file failed.
+    pub fn unwritten(&self, path: &str) -> bool {
+        self.failed(&format!("write {path} "))
+    }
+
+    fn failed(&self, call: &str) -> bool {
         let state = self.state();
-        let hides = |event: &Event| event.text.contains("/dev/.taproot-silent");
-        let fault = |event: &Event| event.text.starts_with("fault: Errno");
-        state.events.windows(2).any(|two| matches!(two, [one, next] if hides(one) && fault(next)))
+        let fault = |event: &Event| event.text.starts_with("fault: Errno") || event.text.starts_with("  ");
+        state.events.windows(2).any(|two| matches!(two, [one, next] if one.text.starts_with(call) && fault(next)))
     }
 
     /// Whether a scout runs.
@@ -320,6 +333,9 @@ impl State {
     /// Brings `/dev` and `/sys` up to the present.
     pub(super) fn devices_come_and_go(&mut self) {
         let now = self.now;
+        if now < self.due {
+            return;
+        }
         let here = |device: &Device| device.arrives <= now && device.leaves.is_none_or(|leaves| now < leaves);
         let come: Vec<Device> =
             self.machine.devices.iter().filter(|d| here(d) && !self.there.contains(&d.name)).cloned().collect();
@@ -350,6 +366,9 @@ impl State {
         for name in ready {
             self.module_is_ready(&name);
         }
+        let times = self.machine.devices.iter().flat_map(|device| [Some(device.arrives), device.leaves]);
+        let times = times.flatten().chain(self.modules.values().copied());
+        self.due = times.filter(|at| *at > now).min().unwrap_or(Duration::MAX);
     }
 
     /// A device goes, for ever.
@@ -403,7 +422,7 @@ impl State {
     }
 
     /// A small file of /proc or /sys as a number.
-    fn number(&self, path: &str) -> Option<u64> {
+    pub(super) fn number(&self, path: &str) -> Option<u64> {
         let bytes = self.names.bytes(Path::new(path)).ok()?;
         String::from_utf8_lossy(bytes).trim().parse().ok()
     }
@@ -424,45 +443,6 @@ impl State {
         let Ok(Node::Block(major, minor)) = self.names.node(path) else { return None };
         let number = (*major, *minor);
         self.machine.devices.iter().find(|device| device.number == number && self.there.contains(&device.name))
-    }
-
-    fn opened(&self, path: &str) -> Opened {
-        let Some(device) = self.device_at(Path::new(path)) else { return Opened::Missing };
-        match &device.holds {
-            _ if device.answers.is_none() => Opened::Silent,
-            Holds::Vdev(guid) => Opened::Vdev(*guid),
-            Holds::Label(label) => label.u64("guid").map_or(Opened::Other, Opened::Vdev),
-            _ => Opened::Other,
-        }
-    }
-
-    /// Has the model of ZFS answer a call.
-    pub(super) fn zfs(&mut self, call: &taproot_init::sys::ZfsCall<'_>) -> zfs::Answer {
-        let mut pools = std::mem::take(&mut self.machine.pools);
-        let mounts = &self.names.mounts;
-        let timeout = self.number("/sys/module/zfs/parameters/zfs_vdev_open_timeout_ms").unwrap_or(1000);
-        let host = Host {
-            version: self.machine.zfs,
-            hostid: self.hostid(),
-            open: &|path| self.opened(path),
-            open_timeout: Duration::from_millis(timeout),
-            mounted: &|name| mounts.iter().any(|mount| mount.fstype == "zfs" && mount.source == name),
-        };
-        let answer = zfs::answer(&mut pools, &host, call);
-        self.machine.pools = pools;
-        self.show_pools();
-        answer
-    }
-
-    /// The state of each imported pool, as a file of /proc.
-    fn show_pools(&mut self) {
-        let names: Vec<(String, bool)> =
-            self.machine.pools.iter().map(|pool| (pool.name.clone(), pool.imported.is_some())).collect();
-        let Some(proc) = self.names.tree(self.proc) else { return };
-        for (name, imported) in names {
-            let path = format!("spl/kstat/zfs/{name}/state");
-            if imported { proc.text(&path, "ONLINE\n") } else { proc.take(&path) }
-        }
     }
 
     /// The tree that a pseudo file system shows.

@@ -75,6 +75,8 @@ impl Vm {
     /// The helper: the kit's own system from squashfs, in which `script` (bash) runs with the stock zpool and zfs.
     /// Appending `helper.hostid=0xdeadbeef` and `helper.hostname=elsewhere` makes it another host than the kit systems.
     pub fn helper(name: &str, system: &System, script: &str) -> Self {
+        // `zpool import` without a place to look waits half a minute for udev, which is not there.
+        let script = format!("export ZPOOL_IMPORT_PATH=/dev/disk/by-id\n{script}");
         Self::new(name, system, &system.helper_initrd())
             .append("quiet")
             .disk(Disk::read_only(&system.squashfs(), "kit-system"))
@@ -119,7 +121,7 @@ impl Vm {
         self
     }
 
-    /// Processors (default 2).
+    /// Processors (default 2, and 1 for those that start warm).
     #[must_use]
     pub fn cpus(mut self, count: u32) -> Self {
         self.cpus = count;

@@ -19,6 +19,9 @@ use super::report::Report;
 use super::stream::Stream;
 use crate::{agreement, scenario, words};
 
+/// Seconds (of KVM) for what the kernel says of a disk.
+const CONSOLE_LIMIT: u64 = 60;
+
 /// The QEMU process; killed when dropped.
 #[derive(Debug)]
 pub(super) struct Guard {
@@ -207,6 +210,28 @@ impl Running {
         self.qmp.execute("blockdev-add", &disk.blockdev())?;
         let device = json!({ "driver": "virtio-blk-pci", "drive": disk.node(), "serial": disk.serial, "id": format!("disk-{}", disk.serial) });
         self.qmp.execute("device_add", &device).map(drop)
+    }
+
+    /// As [`Self::plug`], and waits until the kernel tells of it: what looks for it for a short time then finds it. The console must
+    /// show what the kernel says.
+    pub fn plug_in(&mut self, disk: &Disk) -> Result<()> {
+        let found = |vm: &Self| vm.console.text().matches(words::DISK).count();
+        let before = found(self);
+        self.plug(disk)?;
+        self.await_console(|vm| found(vm) > before, "that the kernel finds the disk")
+    }
+
+    /// Waits for something that the console shows wherever it stands.
+    pub(super) fn await_console(&self, there: impl Fn(&Self) -> bool, what: &str) -> Result<()> {
+        let deadline = self.deadline(CONSOLE_LIMIT);
+        while !there(self) {
+            if let Some(died) = self.console.dead() {
+                bail!("{died} while waiting for {what}");
+            }
+            ensure!(Instant::now() < deadline, "{}; expected {what}", self.console.late());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
     }
 
     /// Unplugs a disk while the machine runs and waits until it is gone. A guest has to agree to lose a PCI device, so its

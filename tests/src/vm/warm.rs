@@ -21,9 +21,7 @@ use crate::{checkout, kit, words};
 const WORDS: &str = "root=zfs:AUTO taproot.break=start taproot-test.report";
 /// What the kernel says when the zfs module is through with its start.
 const LOADED: &str = "ZFS: Loaded module";
-/// What it says of each virtio disk that it has found.
-const DISK: &str = "-byte logical blocks";
-/// Seconds (of KVM) up to the prompt, or for a disk.
+/// Seconds (of KVM) up to the prompt.
 const LIMIT: u64 = 60;
 /// Words that are settled before the prompt: when the kernel or its modules start, by the kernel's own command line, or because
 /// they forbid every prompt.
@@ -77,8 +75,10 @@ impl Vm {
 
     /// Goes on from the kept state of such a machine, at the prompt before anything is looked for, with no word typed.
     pub fn start_at_prompt(self) -> Result<Running> {
-        let kept = self.kept()?;
-        let (bare, disks) = self.stripped(WORDS);
+        // Emulated, a second processor costs a third more; those that start from the beginning have two.
+        let one = self.cpus(1);
+        let kept = one.kept()?;
+        let (bare, disks) = one.stripped(WORDS);
         let mut vm = bare.launch(&["-incoming", &format!("file:{}", kept.state.display())])?;
         vm.await_status(&["paused", "running"])?;
         let shown = fs::read_to_string(&kept.console).with_context(|| format!("reading {}", kept.console.display()))?;
@@ -87,7 +87,7 @@ impl Vm {
             vm.plug(disk)?;
         }
         vm.qmp.execute("cont", &json!({}))?;
-        let found = |vm: &Running| vm.console.text().matches(DISK).count() - shown.matches(DISK).count();
+        let found = |vm: &Running| vm.console.text().matches(words::DISK).count() - shown.matches(words::DISK).count();
         vm.await_console(|vm| found(vm) == disks.len(), "that the kernel finds the disks")?;
         Ok(vm)
     }
@@ -118,7 +118,7 @@ impl Vm {
         let mut vm = bare.cold().disk(disk.clone()).start()?;
         vm.expect(words::PROMPT, LIMIT)?;
         vm.await_console(
-            |vm| [LOADED, DISK].iter().all(|what| vm.console.shows(what)),
+            |vm| [LOADED, words::DISK].iter().all(|what| vm.console.shows(what)),
             "zfs and the driver of the disk",
         )?;
         vm.unplug(&disk)?;
@@ -167,19 +167,6 @@ impl Running {
             ensure!(Instant::now() < deadline, "QEMU is {status}, expected one of {wanted:?}");
             std::thread::sleep(Duration::from_millis(10));
         }
-    }
-
-    /// Waits for something that the console shows wherever it stands.
-    fn await_console(&self, there: impl Fn(&Self) -> bool, what: &str) -> Result<()> {
-        let deadline = Instant::now() + self.accel.limit(LIMIT);
-        while !there(self) {
-            if let Some(died) = self.console.dead() {
-                bail!("{died} while waiting for {what}");
-            }
-            ensure!(Instant::now() < deadline, "{}; expected {what}", self.console.late());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Ok(())
     }
 }
 

@@ -129,7 +129,8 @@ impl Moment<'_> {
             Reading::Failed(_) if typed => Ok(device),
             Reading::Failed(why) => Err(pass_over(step, format!("{} cannot be read: {why}", device.node))),
             Reading::Waiting | Reading::Never if !over => Err(Next::Wait(Wait::until(spec.clone(), until))),
-            Reading::Waiting | Reading::Never if typed => Ok(device),
+            Reading::Never if typed => Ok(device),
+            // A mount of one that is silent would never come back.
             Reading::Waiting => Err(pass_over(step, format!("{} does not answer", device.node))),
             Reading::Never => Err(pass_over(step, format!("{} holds nothing that can be read", device.node))),
         }

@@ -10,9 +10,10 @@ use super::facts::Note;
 
 /// How long drivers may take to come to rest before the kernel is asked to resume.
 const REST: Duration = Duration::from_secs(60);
-/// The module of the firmware's variables, and how long it may take.
+/// The module of the firmware's variables, and how long it may take from when it was asked for: what the firmware would have told
+/// must not be missed.
 const EFIVARFS: &str = "efivarfs";
-const EFIVARFS_LIMIT: Duration = Duration::from_secs(5);
+const EFIVARFS_LIMIT: Duration = Duration::from_secs(60);
 
 impl<'a> Moment<'a> {
     /// Settles `resume=`, or the firmware's word for it. Nothing has been imported so far, and nothing may be imported writable
@@ -49,7 +50,7 @@ impl<'a> Moment<'a> {
             return Ok(());
         }
         // A kernel may have it built in: reading tells.
-        let _ = self.module(EFIVARFS, self.facts.attempt.began, EFIVARFS_LIMIT)?;
+        let _ = self.module(EFIVARFS, self.facts.attempt.last_step, EFIVARFS_LIMIT)?;
         Err(Next::Do(Step::ReadNote))
     }
 

@@ -23,7 +23,6 @@ const LOAD: Duration = Duration::from_millis(150);
 const ACTIVITY_CHECK: Duration = Duration::from_secs(22);
 
 /// Flags of an import.
-const VERBATIM: u64 = 0x1;
 const MISSING_LOG: u64 = 0x4;
 const CHECKPOINT: u64 = 0x80;
 /// `ZFS_ERR_NO_CHECKPOINT`.
@@ -193,7 +192,7 @@ pub(super) fn config(pool: &Pool, host: &Host<'_>, stats: bool) -> NvList {
 
 /// Whether an imported pool has lost a device that it cannot do without, or waits for one.
 pub(super) fn suspended(pool: &Pool, host: &Host<'_>) -> bool {
-    let Some(imported) = pool.imported.as_ref().filter(|imported| imported.unloaded.is_none()) else { return false };
+    let Some(imported) = &pool.imported else { return false };
     let works = |guid: u64| imported.paths.get(&guid).is_some_and(|path| (host.open)(path) == Opened::Vdev(guid));
     pool.tops.iter().any(|top| !top.log && top_state(top, &works) == CANNOT_OPEN)
 }
@@ -316,9 +315,6 @@ pub(super) fn import(
     if pools.iter().any(|pool| pool.imported.is_some() && (pool.name == name || pool.guid == call.guid)) {
         return Answer::errno(libc::EEXIST);
     }
-    if call.cookie & VERBATIM != 0 {
-        return make_known(pools, call, conf, src);
-    }
     let opening = open(pools, host, conf);
     if opening.silent {
         return Answer::never();
@@ -351,7 +347,7 @@ pub(super) fn import(
     }
     name.clone_into(&mut pool.name);
     let cachefile = src.text("cachefile").map(std::borrow::Cow::into_owned);
-    pool.imported = Some(Imported { read_only, paths: opening.paths, cachefile, unloaded: None });
+    pool.imported = Some(Imported { read_only, paths: opening.paths, cachefile });
     if !read_only {
         take_over(pool, host.hostid);
     }
@@ -363,51 +359,6 @@ pub(super) fn import(
         reply.set("bootfs", Value::text(pool.full(bootfs)));
     }
     Answer::list(call, 0, &reply).after(took)
-}
-
-/// The pool is known by this configuration, and nothing of it is read.
-fn make_known(pools: &mut [Pool], call: &ZfsCall<'_>, conf: &NvList, src: &NvList) -> Answer {
-    let Some(pool) = pools.iter_mut().find(|pool| pool.guid == call.guid) else { return Answer::errno(libc::ENOENT) };
-    let cachefile = src.text("cachefile").map(std::borrow::Cow::into_owned);
-    let read_only = src.u64("readonly") == Some(1);
-    let unloaded = Some(conf.clone());
-    pool.imported = Some(Imported { read_only, paths: BTreeMap::new(), cachefile, unloaded });
-    Answer::list(call, 0, conf)
-}
-
-/// Loads a pool that is only known, if this one is: what came of it, and how long it took; `None` for one that was loaded before.
-/// A pool that another system used last is not known any more then.
-pub(super) fn load(pools: &mut [Pool], host: &Host<'_>, name: &str) -> Option<(i32, Option<Duration>)> {
-    let known = |pool: &&Pool| pool.name == name && pool.imported.is_some();
-    let pool = pools.iter().find(known)?;
-    let conf = pool.imported.as_ref()?.unloaded.clone()?;
-    let guid = pool.guid;
-    let opening = open(pools, host, &conf);
-    if opening.silent {
-        return Some((0, None));
-    }
-    let pool = pools.iter_mut().find(|pool| pool.guid == guid)?;
-    let (obstacle, _, wait) = obstacle(pool, host, &conf, false);
-    let works = |guid: u64| opening.paths.contains_key(&guid);
-    let lost = pool.tops.iter().any(|top| top_state(top, &works) == CANNOT_OPEN);
-    let foreign = pool.hostid != 0 && pool.hostid != host.hostid && pool.state == ACTIVE;
-    let errno = match obstacle {
-        _ if foreign => libc::ENOENT,
-        Some(Obstacle::Multihost) => libc::EREMOTEIO,
-        Some(Obstacle::Features) => libc::ENOTSUP,
-        None if lost => libc::ENXIO,
-        None => 0,
-    };
-    if errno == 0 {
-        if let Some(imported) = &mut pool.imported {
-            imported.paths = opening.paths;
-            imported.unloaded = None;
-        }
-        take_over(pool, host.hostid);
-    } else if errno == libc::ENOENT {
-        pool.imported = None;
-    }
-    Some((errno, Some(opening.took + wait + SYNC)))
 }
 
 /// A writable import writes the labels anew.
@@ -430,7 +381,7 @@ fn take_over(pool: &mut Pool, hostid: u32) {
 
 /// What an export leaves in the labels.
 pub(super) fn give_up(pool: &mut Pool) {
-    if pool.imported.take().is_some_and(|imported| !imported.read_only && imported.unloaded.is_none()) {
+    if pool.imported.take().is_some_and(|imported| !imported.read_only) {
         pool.state = EXPORTED;
         pool.txg += 10;
     }

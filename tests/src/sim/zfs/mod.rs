@@ -122,24 +122,7 @@ pub(super) fn answer(pools: &mut [Pool], host: &Host<'_>, call: &ZfsCall<'_>) ->
         "?" => return Answer::errno(UNKNOWN_CALL),
         _ => {}
     }
-    let (pool_name, _) = split(&name);
-    let asks = name_of(call.number) != "EXPORT";
-    let loaded = if asks { load::load(pools, host, pool_name) } else { None };
-    let wait = match loaded {
-        None => Duration::ZERO,
-        Some((_, None)) => return Answer::never(),
-        Some((0, Some(took))) => took,
-        // This call succeeds whenever there is something to tell.
-        Some((errno, Some(took))) if name_of(call.number) == "POOL_STATS" && errno != libc::ENOENT => {
-            let mut answer = Answer::list(call, 0, &NvList::new()).after(took);
-            answer.reply.cookie = u64::try_from(errno).unwrap_or(0);
-            return answer;
-        }
-        Some((errno, Some(took))) => return Answer::errno(errno).after(took),
-    };
-    let answer = ask_imported(pools, host, call, &name, &src);
-    let took = answer.took.unwrap_or_default();
-    if answer.took.is_some() { answer.after(took + wait) } else { answer }
+    ask_imported(pools, host, call, &name, &src)
 }
 
 /// Answers a call on an imported pool.

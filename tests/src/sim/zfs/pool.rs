@@ -63,8 +63,6 @@ pub struct Imported {
     pub paths: BTreeMap<u64, String>,
     /// `cachefile`, if it was given.
     pub cachefile: Option<String>,
-    /// The configuration that it is known by, while it is not loaded: that comes with the first question about it.
-    pub unloaded: Option<NvList>,
 }
 
 /// A top-level vdev.

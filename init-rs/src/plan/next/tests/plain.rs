@@ -17,6 +17,8 @@ fn by_each_spelling_and_late() {
         "/dev/disk/by-id/ata-disk-part1",
         "/dev/disk/by-uuid/0a-1b",
         "/dev/disk/by-label/root",
+        "/dev/disk/by-partuuid/aa-01",
+        "/dev/disk/by-partlabel/system",
         "8:1",
     ] {
         let told = run(&format!("root={spec} ro"), &machine(), &[(2000, &|play| comes(play, "vda1", holding("ext4")))]);
@@ -37,6 +39,16 @@ fn by_each_spelling_and_late() {
         let foreign = told.mounts[0].foreign.as_ref().unwrap();
         assert_eq!(foreign.fstype, "ext4");
         assert_eq!(told.mounts[0].options.flags & libc::MS_RDONLY, libc::MS_RDONLY);
+    }
+}
+
+#[test]
+fn read_only_if_the_last_word_says_so() {
+    for (words, read_only) in [("", false), ("ro", true), ("ro rw", false), ("rw ro", true), ("rootflags=ro", true)] {
+        let line = format!("root=/dev/vda1 {words}");
+        let told = run(&line, &machine(), &[(0, &|play| comes(play, "vda1", holding("ext4")))]);
+        let flags = told.mounts[0].options.flags & libc::MS_RDONLY;
+        assert_eq!(flags == libc::MS_RDONLY, read_only, "{line}");
     }
 }
 

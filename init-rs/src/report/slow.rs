@@ -1,6 +1,6 @@
 //! Mounts that take long: a disk spins up, a log is replayed. They are told of, so that they do not look like a hang.
 
-use crate::report::log::Log;
+use super::log::Log;
 use crate::sys::System;
 use std::io;
 use std::path::Path;
@@ -11,13 +11,7 @@ const TICK: Duration = Duration::from_secs(1);
 const EVERY: Duration = Duration::from_secs(4);
 
 /// Mounts `what` (source, target, type), and says every few seconds that it is still going on.
-pub(super) fn mount(
-    system: &dyn System,
-    log: &Log,
-    what: (&str, &Path, &str),
-    flags: u64,
-    data: &str,
-) -> io::Result<()> {
+pub fn mount(system: &dyn System, log: &Log, what: (&str, &Path, &str), flags: u64, data: &str) -> io::Result<()> {
     let (source, target, fstype) = what;
     let mut tell = |took: Duration| {
         if system.now().saturating_sub(log.last()) >= EVERY {

@@ -1,0 +1,98 @@
+//! Boots that are written out: what we decide, with a kernel that does as it is modelled.
+
+use super::files::Tree;
+use super::machine::{Machine, ModuleSpec};
+use super::run;
+use super::world::{End, World};
+use super::zfs::dataset::Key;
+use super::zfs::pool::Pool;
+use std::collections::BTreeMap;
+use taproot_init::image::ExpectedPool;
+
+/// A pool with one disk and a root, perhaps behind a passphrase.
+fn bootable(name: &str, guid: u64, key: Option<Key>) -> Pool {
+    let locked = key.is_some().then(|| "ROOT".to_owned());
+    let pool = Pool::new(name, guid).disk(&format!("/dev/disk/by-id/virtio-{name}0-part1"));
+    let pool = pool.dataset("ROOT", |d| {
+        d.set("mountpoint", "none");
+        d.key = key;
+        d.encryption_root.clone_from(&locked);
+    });
+    let pool = pool.dataset("ROOT/default", |d| {
+        d.set("mountpoint", "/");
+        d.encryption_root.clone_from(&locked);
+        d.tree = Tree::system("");
+    });
+    pool.bootfs("ROOT/default")
+}
+
+fn boot(machine: Machine) -> (World, Option<End>) {
+    let world = World::new(machine, vec![]);
+    let end = run(&world, |system| {
+        let _ = taproot_init::boot::run(&system, Vec::new());
+    });
+    (world, end)
+}
+
+/// And what could not win is not opened.
+#[test]
+fn the_pool_that_the_image_expects_comes_first() {
+    let mut machine = Machine::new("root=zfs:AUTO");
+    machine.image.pools = vec![ExpectedPool { name: "beta".to_owned(), guid: 0, vdevs: Vec::new() }];
+    for (name, guid) in [("alpha", 100), ("beta", 200)] {
+        machine.add_pool(bootable(name, guid, None));
+    }
+    let (world, end) = boot(machine);
+    let Some(End::HandOver { root, .. }) = end else { unreachable!("{end:?}") };
+    assert_eq!(root.source, "beta/ROOT/default");
+    let json: serde_json::Value =
+        serde_json::from_slice(&world.file("/run/taproot/boot.json").unwrap_or_default()).unwrap_or_default();
+    let why = json.pointer("/choice/why").and_then(|why| why.as_str()).unwrap_or_default();
+    assert!(why.ends_with("which the image expects"), "{json:#}");
+    let pools = json.get("pools").and_then(|pools| pools.as_array()).into_iter().flatten();
+    let problems: Vec<_> = pools.filter(|pool| pool["name"] == "alpha").map(|pool| &pool["problem"]).collect();
+    assert_eq!(problems, ["not opened yet"], "{json:#}");
+}
+
+/// The machine is switched off, with an explanation and without a question. `panic=` says what follows a failure; a passphrase that
+/// is needed is none.
+#[test]
+fn nobody_is_asked_for_a_key_where_nobody_watches() {
+    let key =
+        Key { format: 3, location: "prompt".to_owned(), salt: 1, iterations: 1000, bytes: vec![7; 32], loaded: false };
+    let asked = || End::Question("Passphrase for crypt/ROOT:".to_owned());
+    for (words, ends) in [("taproot.rescue=poweroff:1", End::PowerOff), ("panic=1", asked()), ("", asked())] {
+        let mut machine = Machine::new(&format!("root=ZFS=crypt/ROOT/default {words}"));
+        machine.add_pool(bootable("crypt", 100, Some(key.clone())));
+        let (world, end) = boot(machine);
+        assert_eq!(end, Some(ends.clone()), "{}", world.story());
+        if ends == End::PowerOff {
+            // It is wrapped for the terminal.
+            let printed = world.printed().split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(!printed.contains("Passphrase for") && !printed.contains(crate::words::PROMPT), "{printed}");
+            assert!(
+                printed.contains("nobody is asked (default (no, because of taproot.rescue=poweroff:1))"),
+                "{printed}"
+            );
+        }
+    }
+}
+
+/// A note of a hibernated system must not survive `noresume`, however slow the machine is: the pool is written, and who resumed
+/// that system later would ruin it. The driver of the variables has its time from when it is asked for.
+#[test]
+fn a_slow_machine_forgets_the_note_too() {
+    let note = "HibernateLocation-8cf2644b-4b0b-428f-9387-6d876050dc67";
+    for millis in [800, 20_000] {
+        let mut machine = Machine::new("root=ZFS=tank/ROOT/default noresume");
+        machine.firmware = Some(BTreeMap::from([(note.to_owned(), b"?".to_vec())]));
+        machine.modules.insert("zfs".to_owned(), ModuleSpec { at_boot: true, ..ModuleSpec::takes(millis) });
+        machine.modules.insert("efivarfs".to_owned(), ModuleSpec::takes(3000));
+        machine.add_pool(bootable("tank", 100, None));
+        let (world, end) = boot(machine);
+        assert!(matches!(end, Some(End::HandOver { .. })), "{}", world.story());
+        let removed =
+            world.events().iter().any(|event| event.text.starts_with("remove ") && event.text.ends_with(note));
+        assert!(removed, "{}", world.story());
+    }
+}

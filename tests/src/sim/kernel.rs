@@ -1,0 +1,55 @@
+//! The machine under the model of `/dev/zfs`: its devices, mounts and parameters.
+
+use super::machine::Holds;
+use super::world::State;
+use super::zfs::{self, Host, Opened};
+use std::path::Path;
+use std::time::Duration;
+
+impl State {
+    fn opened(&self, path: &str) -> Opened {
+        let Some(device) = self.device_at(Path::new(path)) else { return Opened::Missing };
+        match &device.holds {
+            _ if device.answers.is_none() => Opened::Silent,
+            Holds::Vdev(guid) => Opened::Vdev(*guid),
+            Holds::Label(label) => label.u64("guid").map_or(Opened::Other, Opened::Vdev),
+            _ => Opened::Other,
+        }
+    }
+
+    /// Has the model of ZFS answer a call.
+    pub(super) fn zfs(&mut self, call: &taproot_init::sys::ZfsCall<'_>) -> zfs::Answer {
+        let mut pools = std::mem::take(&mut self.machine.pools);
+        let mounts = &self.names.mounts;
+        let timeout = self.number("/sys/module/zfs/parameters/zfs_vdev_open_timeout_ms").unwrap_or(1000);
+        let host = Host {
+            version: self.machine.zfs,
+            hostid: self.hostid(),
+            open: &|path| self.opened(path),
+            open_timeout: Duration::from_millis(timeout),
+            mounted: &|name| mounts.iter().any(|mount| mount.fstype == "zfs" && mount.source == name),
+        };
+        let answer = zfs::answer(&mut pools, &host, call);
+        self.machine.pools = pools;
+        self.show_pools();
+        answer
+    }
+
+    /// The state of each imported pool, as a file of /proc.
+    fn show_pools(&mut self) {
+        let names: Vec<String> =
+            self.machine.pools.iter().filter(|p| p.imported.is_some()).map(|p| p.name.clone()).collect();
+        if names == self.shown_pools {
+            return;
+        }
+        let Some(proc) = self.names.tree(self.proc) else { return };
+        let path = |name: &str| format!("spl/kstat/zfs/{name}/state");
+        for gone in self.shown_pools.iter().filter(|name| !names.contains(name)) {
+            proc.take(&path(gone));
+        }
+        for name in &names {
+            proc.text(&path(name), "ONLINE\n");
+        }
+        self.shown_pools = names;
+    }
+}
