@@ -1,5 +1,6 @@
 //! The settings of a [`super::Request`], by the part of the boot that reads them.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::Decided;
@@ -52,7 +53,8 @@ pub struct KeySettings {
     pub files: Vec<KeyFile>,
     /// `taproot.key_wait=SECONDS`: how long to wait for the device of a key file.
     pub file_wait: Decided<Duration>,
-    /// `taproot.key_prompt=yes|no`: whether to ask. The default is yes, but no where failures are headless.
+    /// `taproot.key_prompt=yes|no`: whether to ask. The default is yes, but no with
+    /// `taproot.rescue=reboot` or `poweroff`.
     pub prompt: Decided<bool>,
     /// `taproot.key_tries=N`: how often a passphrase may be wrong; 0: as often as one likes.
     pub tries: Decided<u32>,
@@ -75,13 +77,31 @@ pub enum Which {
     List(Vec<String>),
 }
 
+/// A dataset of `taproot.also=`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Also {
+    /// Its name.
+    pub dataset: String,
+    /// Absolute path in the new root to mount it at; `None`: where its properties say.
+    pub target: Option<String>,
+}
+
+impl fmt::Display for Also {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.target {
+            Some(target) => write!(f, "{} on {target}", self.dataset),
+            None => f.write_str(&self.dataset),
+        }
+    }
+}
+
 /// Which datasets are mounted besides the root.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountSettings {
     /// `taproot.mounts=all|children|system|none|ds,ds`.
     pub which: Decided<Which>,
-    /// `taproot.also=ds,ds`: further datasets, whatever their `canmount` is (`ZFS_INITRD_ADDITIONAL_DATASETS`).
-    pub also: Vec<String>,
+    /// `taproot.also=ds[=/path],ds`: further datasets, whatever their `canmount` is (`ZFS_INITRD_ADDITIONAL_DATASETS`).
+    pub also: Vec<Also>,
     /// `taproot.fstab=yes|no`: whether the root's fstab is read.
     pub fstab: Decided<bool>,
 }
@@ -175,7 +195,8 @@ pub enum OnFailure {
 }
 
 impl OnFailure {
-    /// Whether nobody is there to be asked: then no prompt of any kind appears.
+    /// Whether nobody is there to be asked what to do: then no prompt appears. Passphrases are asked for all the same, unless
+    /// `taproot.rescue=` says it.
     pub fn headless(self) -> bool {
         matches!(self, Self::Reboot(_) | Self::PowerOff(_))
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::root::Roots;
 use super::values::module_number;
-use super::{Decided, HostidPolicy, ModuleOption, Note, OnFailure, Request, Stage, defaults};
+use super::{Decided, HostidPolicy, ModuleOption, Note, OnFailure, Request, Selector, Stage, defaults};
 
 /// A setting that both our own words and those of other systems reach: ours win wherever they stand.
 #[derive(Debug)]
@@ -69,16 +69,17 @@ impl State {
     pub(super) fn finish(self) -> Request {
         let mut request = self.request;
         self.roots.resolve(&mut request);
+        same_pool(&mut request);
         request.wait = self.wait.or(request.wait);
         request.resume.wait = self.resume_wait.or(request.resume.wait);
         request.import.hostid_policy = self.policy.or(request.import.hostid_policy);
         request.import.hostid = self.hostid.get();
         request.console_level = self.level.get();
-        request.rescue.on_failure = self.on_failure.get().or(self.no_shell).unwrap_or(request.rescue.on_failure);
-        let headless = &request.rescue.on_failure;
-        if headless.value.headless() {
+        // The words of others (panic=, rd.emergency=) say what follows a failure; a passphrase is none.
+        if let Some(headless) = self.on_failure.own.as_ref().filter(|policy| policy.value.headless()) {
             request.keys.prompt = Decided::new(false, format!("default (no, because of {})", headless.why));
         }
+        request.rescue.on_failure = self.on_failure.get().or(self.no_shell).unwrap_or(request.rescue.on_failure);
         if let Some(prompt) = self.prompt {
             request.keys.prompt = prompt;
         }
@@ -89,6 +90,14 @@ impl State {
         request.rescue.stops = stops;
         drop_other_hostids(&mut request);
         request
+    }
+}
+
+/// The bootfs that stands in for a root is the one of its own pool, if that is known.
+fn same_pool(request: &mut Request) {
+    let (Selector::Pool(pool) | Selector::Dataset { pool, .. }) = &request.root.value else { return };
+    for root in request.fallback.iter_mut().filter(|root| root.value == Selector::Auto) {
+        root.value = Selector::Pool(pool.clone());
     }
 }
 

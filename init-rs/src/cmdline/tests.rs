@@ -1,3 +1,5 @@
+mod roots;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -81,12 +83,20 @@ fn roots_that_cannot_be() {
         ("root=ZFS=p//d", "is empty"),
         ("root=ZFS=p/d@", "is empty"),
         ("root=ZFS=p/d@s@t", "a second `@`"),
-        ("root=zfs=p/d", "expected root=ZFS="),
+        ("root=/p/d", "did you mean root=ZFS=p/d?"),
+        (
+            "root=ZFS=/ROOT/d",
+            "lacks the pool's name at its beginning (GRUB's scripts write this where grub-probe cannot read",
+        ),
+        ("root=ZFS=/ROOT/d", "expected root=ZFS=POOL/ROOT/d, or zfs=POOL/ROOT/d beside it"),
+        ("bootfs=/ROOT/d", "lacks the pool's name"),
+        ("root='ZFS=p/my", "needs double quotes"),
+        ("real_root=ZFS=p//d", "is empty"),
         ("rpool=p/d", "expected rpool=pool"),
         ("zfs=p/ü", "cannot be in a name"),
         ("zfs=", "`` is not a dataset name: it is empty; expected root="),
-        ("zfs=/p/d", "begins or ends with `/`"),
-        ("root=ZFS=p/d/", "begins or ends with `/`"),
+        ("zfs=/p/d", "lacks the pool's name"),
+        ("root=ZFS=p/d//", "begins or ends with `/`"),
         ("rpool=p@s", "`p@s` is a snapshot; expected rpool=pool, or zfs="),
     ] {
         let request = parse(line.as_bytes());
@@ -158,7 +168,10 @@ const OWN_WORDS: &[(&str, Check)] = &[
     }),
     ("taproot.key_wait=forever", |r| r.keys.file_wait.value == Duration::MAX),
     ("taproot.key_prompt=no", |r| !r.keys.prompt.value),
-    ("taproot.key_prompt=yes panic=1", |r| r.keys.prompt.value),
+    ("taproot.key_prompt=yes taproot.rescue=reboot", |r| r.keys.prompt.value),
+    ("panic=1", |r| r.keys.prompt.value && r.rescue.on_failure.value.headless()),
+    ("rd.emergency=poweroff", |r| r.keys.prompt.value && r.rescue.on_failure.value.headless()),
+    ("panic=1 taproot.rescue=poweroff:9", |r| !r.keys.prompt.value),
     ("taproot.rescue=reboot", |r| !r.keys.prompt.value && r.keys.prompt.why.contains("taproot.rescue=reboot")),
     ("taproot.key_tries=0", |r| r.keys.tries.value == 0),
     ("taproot.key_timeout=60", |r| r.keys.timeout.value == Some(Duration::from_secs(60))),
@@ -166,9 +179,18 @@ const OWN_WORDS: &[(&str, Check)] = &[
     ("taproot.mounts=children", |r| r.mounts.which.value == Which::Children),
     ("taproot.mounts=system", |r| r.mounts.which.value == Which::System),
     ("taproot.mounts=none", |r| r.mounts.which.value == Which::None),
+    ("taproot.mounts=no", |r| r.mounts.which.value == Which::None),
+    ("taproot.mounts=none taproot.mounts=yes", |r| r.mounts.which.value == Which::All),
+    ("taproot.mounts=tank", |r| r.mounts.which.value == Which::List(vec!["tank".into()])),
     ("taproot.mounts=none taproot.mounts=all", |r| r.mounts.which.value == Which::All),
     ("taproot.mounts=\"p/a b,p/c+d\"", |r| r.mounts.which.value == Which::List(vec!["p/a b".into(), "p/c d".into()])),
-    ("taproot.also=p/a taproot.also=p/b,p/c", |r| r.mounts.also == ["p/a", "p/b", "p/c"]),
+    ("taproot.also=p/a taproot.also=p/b,p/c", |r| {
+        r.mounts.also.iter().map(|also| also.dataset.as_str()).eq(["p/a", "p/b", "p/c"])
+    }),
+    ("taproot.also=p/nix=/nix,p/my+a=/a/b+c", |r| {
+        let also = |dataset: &str, target: &str| Also { dataset: dataset.into(), target: Some(target.into()) };
+        r.mounts.also == [also("p/nix", "/nix"), also("p/my a", "/a/b+c")]
+    }),
     ("taproot.fstab=no", |r| !r.mounts.fstab.value),
     ("taproot.destroy_newer=yes", |r| r.snapshots.destroy_newer.value),
     ("taproot.clone=p/ROOT/try", |r| r.snapshots.clone.as_ref().unwrap().value == "p/ROOT/try"),
@@ -192,7 +214,13 @@ const OWN_WORDS: &[(&str, Check)] = &[
     ("taproot.menu=yes", |r| r.rescue.menu.as_ref().unwrap().value.is_none()),
     ("taproot.menu taproot.menu=0", |r| r.rescue.menu.is_none()),
     ("taproot.fallback=p/a,p/b", |r| {
-        r.fallback.iter().map(|f| f.value.as_str()).eq(["p/a", "p/b"]) && r.fallback[0].why.ends_with("p/b")
+        r.fallback.iter().map(|f| f.value.clone()).eq([dataset("p/a"), dataset("p/b")])
+            && r.fallback[0].why.ends_with("p/b")
+    }),
+    ("taproot.fallback=bootfs", |r| r.fallback == [Decided::new(Selector::Auto, "taproot.fallback=bootfs")]),
+    ("taproot.fallback=ZFS=p/a,UUID=1-2,zfs:AUTO root=ZFS=q/d", |r| {
+        let pool = Selector::Pool("q".into());
+        r.fallback.iter().map(|f| f.value.clone()).eq([dataset("p/a"), Selector::Device("UUID=1-2".into()), pool])
     }),
     ("taproot.log=error debug", |r| r.console_level.as_ref().unwrap().value == 4),
     ("quiet taproot.log=warn", |r| r.console_level.as_ref().unwrap().value == 5),
@@ -214,61 +242,73 @@ fn own_words() {
     assert_eq!(parse(b"taproot.wait=99999999999999999999").wait.value, Duration::from_secs(1_000_000_000));
 }
 
+/// Words that make no sense, and a part of what is said of each.
+const SLIPS: &[(&str, &str)] = &[
+    ("taproot.wait=1m", "expected taproot.wait=SECONDS|forever; ignored"),
+    ("taproot.wait", "expected taproot.wait=SECONDS"),
+    ("taproot.degraded=later", "SECONDS|now|no"),
+    ("taproot.hostid=maybe", "strict|known|force|0xHEX"),
+    ("taproot.import=yes", "ro|rw"),
+    ("taproot.import_dir=disk", "expected taproot.import_dir=/DIR"),
+    ("taproot.key=secret", "[DEVICE:]/PATH"),
+    ("taproot.key=https://host/key", "[DEVICE:]/PATH"),
+    ("taproot.skip_pools=a*", "'*' cannot be in a name; left out"),
+    ("taproot.mounts=p//a", "is empty"),
+    ("taproot.also=p/a=nix", "`nix` is not where a dataset can be mounted; expected p/a=/path; left out"),
+    ("taproot.also=p/a=/", "`/` is not where"),
+    ("taproot.also=p/a=/x/../y", "expected p/a=/path"),
+    ("taproot.also=p//a=/x", "is empty"),
+    ("taproot.fallback=p/a@s", "names a snapshot; expected a dataset, such as `p/a`; left out"),
+    ("taproot.clone=try", "POOL/DATASET"),
+    ("taproot.rescue=menu:5", "menu|shell"),
+    ("taproot.rescue=reboot:soon", "reboot[:SECONDS]"),
+    ("taproot.break=late", "no stage is called late; known: start, import"),
+    ("rd.break=premount", "known: cmdline"),
+    ("taproot.menu=long", "SECONDS|yes|no"),
+    ("taproot.log=all", "error|warn|info|debug"),
+    ("taproot.wiat=5", "unknown, ignored; did you mean taproot.wait?"),
+    ("taproot.key_promt=no", "did you mean taproot.key_prompt?"),
+    ("taproot.degraded_wiat=5", "did you mean taproot.degraded_wait?"),
+    ("taproot.colour=red", "unknown, ignored; "),
+    ("taproot.", "unknown"),
+    ("zfs_force=maybe", "expected yes or no"),
+    ("rollback=2", "expected yes or no"),
+    ("bootfs.snapshot=a/b", "holds a `/`"),
+    ("rd.emergency=shout", "reboot|poweroff|halt"),
+    ("rd.emergency", "reboot|poweroff|halt"),
+    ("resume_offset=4k", "=NUMBER"),
+    ("zfs_wait", "=SECONDS"),
+    ("taproot.Wait=5", "did you mean taproot.wait?"),
+    ("taproot.mounts=children,p/a", "all|children|system|none|DATASET,...; ignored"),
+    ("taproot.mounts=child", "ignored; did you mean taproot.mounts=children?"),
+    ("taproot.mounts=root", "ignored; did you mean taproot.mounts=none?"),
+    ("taproot.mounts=Sys,p/a", "did you mean taproot.mounts=system?"),
+    ("taproot.mounts=ALL", "all|children|system|none|DATASET,...; ignored"),
+    ("taprot.wait=5", "unknown, ignored; did you mean taproot.wait?"),
+    ("Taproot.wait=5", "did you mean taproot.wait?"),
+    ("taproot_wait=5", "did you mean taproot.wait?"),
+    (
+        "'taproot.wait=5'",
+        "single quotes mean nothing on a kernel command line; unknown, ignored; did you mean taproot.wait?",
+    ),
+    ("'root=ZFS=p/d'", "single quotes mean nothing on a kernel command line; unknown, ignored; did you mean root=?"),
+    ("'panic=5'", "did you mean panic?"),
+    ("ROOT=ZFS=p/d", "unknown, ignored; did you mean root=?"),
+    ("ZFS=p/d", "did you mean zfs=?"),
+    ("Real_Root=ZFS=p/d", "did you mean real_root=?"),
+    ("zfs:p/D", "did you mean root=zfs:p/D?"),
+    ("rootfs=zfs:p/d@s", "nothing reads rootfs=, ignored; did you mean root=ZFS=p/d@s?"),
+    ("rootdev=ZFS=p", "did you mean root=ZFS=p?"),
+    ("init=/linuxrc", "a program of the initramfs"),
+    ("dozfs=always", "expected dozfs[=force|cache,...]"),
+];
+
 #[test]
 fn words_that_make_no_sense_change_nothing_and_are_reported() {
-    for (line, part) in [
-        ("taproot.wait=1m", "expected taproot.wait=SECONDS|forever; ignored"),
-        ("taproot.wait", "expected taproot.wait=SECONDS"),
-        ("taproot.degraded=later", "SECONDS|now|no"),
-        ("taproot.hostid=maybe", "strict|known|force|0xHEX"),
-        ("taproot.import=yes", "ro|rw"),
-        ("taproot.import_dir=disk", "expected taproot.import_dir=/DIR"),
-        ("taproot.key=secret", "[DEVICE:]/PATH"),
-        ("taproot.key=https://host/key", "[DEVICE:]/PATH"),
-        ("taproot.skip_pools=a*", "'*' cannot be in a name; left out"),
-        ("taproot.mounts=p//a", "is empty"),
-        ("taproot.fallback=p/a@s", "names a snapshot; expected a dataset, such as `p/a`; left out"),
-        ("taproot.clone=try", "POOL/DATASET"),
-        ("taproot.rescue=menu:5", "menu|shell"),
-        ("taproot.rescue=reboot:soon", "reboot[:SECONDS]"),
-        ("taproot.break=late", "no stage is called late; known: start, import"),
-        ("rd.break=premount", "known: cmdline"),
-        ("taproot.menu=long", "SECONDS|yes|no"),
-        ("taproot.log=all", "error|warn|info|debug"),
-        ("taproot.wiat=5", "unknown, ignored; did you mean taproot.wait?"),
-        ("taproot.key_promt=no", "did you mean taproot.key_prompt?"),
-        ("taproot.degraded_wiat=5", "did you mean taproot.degraded_wait?"),
-        ("taproot.colour=red", "unknown, ignored; "),
-        ("taproot.", "unknown"),
-        ("zfs_force=maybe", "expected yes or no"),
-        ("rollback=2", "expected yes or no"),
-        ("bootfs.snapshot=a/b", "holds a `/`"),
-        ("rd.emergency=shout", "reboot|poweroff|halt"),
-        ("rd.emergency", "reboot|poweroff|halt"),
-        ("resume_offset=4k", "=NUMBER"),
-        ("zfs_wait", "=SECONDS"),
-        ("taproot.Wait=5", "did you mean taproot.wait?"),
-        ("taproot.mounts=children,p/a", "all|children|system|none|DATASET,...; ignored"),
-        ("taproot.mounts=ALL", "all|children|system|none|DATASET,...; ignored"),
-        ("taprot.wait=5", "unknown, ignored; did you mean taproot.wait?"),
-        ("Taproot.wait=5", "did you mean taproot.wait?"),
-        ("taproot_wait=5", "did you mean taproot.wait?"),
-        (
-            "'taproot.wait=5'",
-            "single quotes mean nothing on a kernel command line; unknown, ignored; did you mean taproot.wait?",
-        ),
-        (
-            "'root=ZFS=p/d'",
-            "single quotes mean nothing on a kernel command line; unknown, ignored; did you mean root=?",
-        ),
-        ("'panic=5'", "did you mean panic?"),
-        ("ROOT=ZFS=p/d", "unknown, ignored; did you mean root=?"),
-        ("ZFS=p/d", "did you mean zfs=?"),
-        ("zfs:p/D", "did you mean root=zfs:p/D?"),
-    ] {
+    for (line, part) in SLIPS {
         let request = parse(line.as_bytes());
         let [note] = request.notes.as_slice() else { panic!("{line}: {:?}", request.notes) };
-        assert_eq!(note.word, line);
+        assert_eq!(note.word, *line);
         assert!(note.message.contains(part), "{line}: {}", note.message);
         let mut bare = parse(b"");
         bare.words.clone_from(&request.words);
@@ -295,36 +335,6 @@ fn the_module_is_not_told_another_hostid_than_was_decided() {
     assert_eq!(request.module_options.len(), 2);
     let request = parse(b"spl.spl_hostid=00bab10c");
     assert!(request.problems[0].message.contains("spl.spl_hostid=0x00bab10c would do"), "{:?}", request.problems);
-}
-
-#[test]
-fn several_words_for_one_root() {
-    for (line, selector, why, notes) in [
-        ("zfs=p bootfs=p/d", dataset("p/d"), "bootfs=p/d", 0),
-        ("zfs=p bootfs=q/d", Selector::Pool("p".into()), "zfs=p", 1),
-        ("zfs=p rpool=q", Selector::Pool("p".into()), "zfs=p", 1),
-        ("zfs=bootfs bootfs=p/d", dataset("p/d"), "bootfs=p/d", 0),
-        ("rpool=123 root=ZFS=p/d", dataset("p/d"), "root=ZFS=p/d", 0),
-        ("rpool=123 root=ZFS=456/d", dataset("456/d"), "root=ZFS=456/d", 1),
-        ("root=ZFS=p/d root=", Selector::Auto, "default: no root= or zfs= word", 0),
-        ("bootfs=p/d bootfs=", Selector::Auto, "default: no root= or zfs= word", 0),
-        ("rootfstype=zfs rootfstype=ext4", Selector::Auto, "default: no root= or zfs= word", 0),
-        ("zfs=AUTO", Selector::Pool("AUTO".into()), "zfs=AUTO", 0),
-        ("root=/dev/sda1 zfs=p/d", dataset("p/d"), "zfs=p/d", 1),
-    ] {
-        let request = parse(line.as_bytes());
-        assert_eq!((&request.root.value, request.root.why.as_str()), (&selector, why), "{line}");
-        assert_eq!(request.notes.len(), notes, "{line}: {:?}", request.notes);
-        assert!(request.ours, "{line}");
-    }
-    for line in ["root=zfs@s", "root=zfs:@s", "root=ZFS=AUTO@s", "zfs=bootfs@s", "rootfstype=zfs root=zfs@s"] {
-        let request = parse(line.as_bytes());
-        assert!(request.root.value == Selector::Auto && request.problems.is_empty(), "{line}: {request:?}");
-        assert_eq!(request.snapshot.unwrap().value, "s", "{line}");
-    }
-    let request = parse(b"root=zfs:AUTO@s bootfs=p/d");
-    assert_eq!(request.snapshot, Some(Decided::new("s".into(), "bootfs=p/d")));
-    assert!(!parse(b"root=/dev/sda1 bootfs=p/d rpool=p").ours);
 }
 
 #[test]
@@ -383,4 +393,30 @@ fn a_resume_device_at_which_the_boot_stops_is_told_of() {
         assert!(request.notes[0].message.ends_with("the boot stops at it"), "{line}: {:?}", request.notes);
     }
     assert!(parse(b"resume=/dev/sda2 resume=").notes.is_empty());
+    for line in [
+        "resume=/dev/mapper/vg-swap",
+        "resume=/dev/vg/swap",
+        "resume=/dev/dm-3",
+        "resume=/dev/md/0",
+        "resume=/dev/md127",
+    ] {
+        let request = parse(line.as_bytes());
+        assert!(request.notes[0].message.contains("neither LUKS nor LVM"), "{line}: {:?}", request.notes);
+    }
+    for device in [
+        "/dev/disk/by-id/ata-x-part2",
+        "/dev/disk/by-path/pci-0000:00:1f.2-ata-1-part2",
+        "/dev/cciss/c0d0p2",
+        "PARTLABEL=swap",
+    ] {
+        let request = parse(format!("resume={device}").as_bytes());
+        assert!(request.notes.is_empty() && request.resume.device.unwrap().value == device, "{device}");
+    }
+    for none in ["none", "no", "off", "0"] {
+        let request = parse(format!("resume=/dev/sda2 resume={none}").as_bytes());
+        assert!(
+            request.resume.device.is_none() && request.resume.disabled.is_none() && request.notes.is_empty(),
+            "{none}"
+        );
+    }
 }

@@ -80,8 +80,7 @@ impl<'a> Moment<'a> {
 
     /// Pools that were imported at the prompt, and of which nothing was mounted with the root, are given back now.
     pub(super) fn give_back(self, root: &Root) -> Settled<()> {
-        let steps = self.facts.attempt.plan.iter().flat_map(|plan| &plan.steps);
-        let datasets = steps.filter(|step| step.foreign.is_none()).map(|step| step.dataset.as_str());
+        let datasets = self.facts.attempt.made.values().map(|made| made.dataset.as_str());
         let used: BTreeSet<&str> =
             datasets.chain(root.dataset().map(|dataset| dataset.name.as_str())).map(names::pool_of).collect();
         match self.facts.ours.iter().find(|(_, import)| import.by_hand && !used.contains(import.pool.as_str())) {
