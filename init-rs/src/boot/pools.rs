@@ -20,12 +20,15 @@ use std::time::Duration;
 const UNDRIVEN_PATIENCE: Duration = Duration::from_secs(2);
 
 impl Boot<'_> {
-    /// What is done with pools, without the disks that do not answer: opening one would hold up the kernel, and us.
+    /// What is done with pools, without the disks that do not answer: opening one would hold up the kernel, and us. Nor may it
+    /// come upon a disk with a label that is left over: it would write all of them anew.
     fn with_pools<T>(&self, work: impl FnOnce(Pools<'_>) -> T) -> T {
         let now = self.system.now();
         let devices = self.scout.hardware.devices.values().filter(|d| d.content == Reading::Waiting);
         let silent = devices.filter(|d| now.saturating_sub(d.since) >= FRESH);
-        let silent: Vec<String> = silent.map(|d| d.node.clone()).collect();
+        let silent = silent.map(|d| d.node.clone());
+        let left = candidates::leftovers(&self.facts.disks.labels).map(str::to_owned);
+        let silent: Vec<String> = silent.chain(left).collect();
         work(Pools::new(self.system, self.log, self.phases).without(&silent))
     }
 

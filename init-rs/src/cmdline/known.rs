@@ -90,6 +90,11 @@ pub const KNOWN: &[Known] = &[
     known("taproot.import_dir", "=/DIR[:/DIR...]", "directories or devices to look at instead of every disk"),
     known("zfs_import_dir", "=/DIR[:/DIR...]", "directories or devices to look at instead of every disk"),
     known("taproot.missing_log", SWITCH, "import a pool whose log device is missing, losing what only the log holds"),
+    known(
+        "taproot.auto",
+        "=any|expected",
+        "which pools an unnamed root may come from: any, or those the image expects",
+    ),
     known("taproot.skip_pools", "=POOL,...", "pools that an unnamed root must not come from"),
     known("zfs_boot_only", SWITCH, ALWAYS),
     known("zfs_ignorecache", SWITCH, ALWAYS),

@@ -22,8 +22,8 @@ pub use describe::{Setting, settings};
 pub use parse::parse;
 pub use root::is_block_device;
 pub use settings::{
-    Fsck, FsckSettings, HostidPolicy, ImportSettings, KeyFile, KeySettings, MountSettings, OnFailure, Repair,
-    RescueSettings, ResumeSettings, SnapshotSettings, Stage, Which,
+    Automatic, Fsck, FsckSettings, HostidPolicy, ImportSettings, KeyFile, KeySettings, MountSettings, OnFailure,
+    Repair, RescueSettings, ResumeSettings, SnapshotSettings, Stage, Which,
 };
 pub use words::{Word, tokenize};
 

@@ -8,7 +8,7 @@ use super::parse::RESTART_DELAY;
 use super::root::{is_block_device, spaces};
 use super::state::State;
 use super::values::{boolean, hostid, is_off, key_file, list, number, seconds, seconds_or_forever};
-use super::{Decided, HostidPolicy, KeyFile, OnFailure, Which, Word};
+use super::{Automatic, Decided, HostidPolicy, KeyFile, OnFailure, Which, Word};
 use crate::plan::names;
 
 impl State {
@@ -34,6 +34,7 @@ impl State {
                 self.request.import.skip.extend(pools);
                 true
             }
+            ("auto", Some(v)) => put(&mut self.request.import.automatic, automatic(v), why),
             ("fallback", Some(v)) => {
                 for root in list(v) {
                     let roots = if is_block_device(root) { vec![root.to_owned()] } else { self.names(word, root) };
@@ -215,6 +216,14 @@ fn read_only(value: &str) -> Option<bool> {
     match value {
         "ro" => Some(true),
         "rw" => Some(false),
+        _ => None,
+    }
+}
+
+fn automatic(value: &str) -> Option<Automatic> {
+    match value {
+        "any" => Some(Automatic::Any),
+        "expected" => Some(Automatic::Expected),
         _ => None,
     }
 }

@@ -194,6 +194,8 @@ const OWN_WORDS: &[(&str, Check)] = &[
     ("taproot.fallback=p/a,p/b", |r| {
         r.fallback.iter().map(|f| f.value.as_str()).eq(["p/a", "p/b"]) && r.fallback[0].why.ends_with("p/b")
     }),
+    ("taproot.auto=expected", |r| r.import.automatic == Decided::new(Automatic::Expected, "taproot.auto=expected")),
+    ("taproot.auto=expected taproot.auto=any", |r| r.import.automatic.value == Automatic::Any),
     ("taproot.log=error debug", |r| r.console_level.as_ref().unwrap().value == 4),
     ("quiet taproot.log=warn", |r| r.console_level.as_ref().unwrap().value == 5),
     ("taproot.log=info", |r| !r.quiet() && r.console_level.as_ref().unwrap().value == 7),

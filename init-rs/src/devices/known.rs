@@ -122,8 +122,10 @@ pub enum Zfs {
 pub struct ZfsLabel {
     /// The best of the four.
     pub label: Label,
-    /// Which of the four are good; `None`: not read, because the first two are good and agree.
-    pub good: [Option<bool>; 4],
+    /// Which of the four are good copies of it.
+    pub good: [bool; 4],
+    /// What a superblock at the device's end says that it is part of (`linux_raid_member`).
+    pub tail: Option<String>,
 }
 
 /// A module that was asked for.

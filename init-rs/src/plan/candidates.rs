@@ -1,10 +1,11 @@
 //! Pools as the labels on the disks and the kernel's answer to TRYIMPORT show them: what is decided from, and what is told.
 
 use super::facts::{Health, PoolFact};
-use crate::devices::known::{Hardware, Reading, Zfs};
-use crate::zfs::assemble::{Candidate, Leaf, Seen};
+use super::standing::{place, standing};
+use crate::devices::known::{Device, Hardware, Reading, Zfs, ZfsLabel};
+use crate::zfs::assemble::{Candidate, Doubt, Leaf, Seen, Standing};
 use crate::zfs::judge::Judgement;
-use crate::zfs::label::PoolState;
+use crate::zfs::label::{PoolState, printable};
 use crate::zfs::nvlist::NvList;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -42,10 +43,20 @@ pub fn labels(hardware: &Hardware, only: Option<&BTreeSet<String>>) -> Vec<Seen>
     let allowed = |node: &str| only.is_none_or(|only| only.contains(node));
     let devices = hardware.devices.values().filter(|d| d.left_out.is_none() && allowed(&d.node));
     let seen = devices.filter_map(|device| match &device.content()?.zfs {
-        Zfs::Member(member) => Some(Seen { device: device.node.clone(), label: member.label.clone() }),
+        Zfs::Member(member) => Some(Seen {
+            device: device.node.clone(),
+            label: member.label.clone(),
+            place: place(device),
+            standing: standing(hardware, device, member),
+        }),
         Zfs::Nothing | Zfs::Damaged(_) => None,
     });
     seen.collect()
+}
+
+/// Nodes that the kernel must not come upon when it opens a pool, because what their labels say is over.
+pub fn leftovers(labels: &[Seen]) -> impl Iterator<Item = &str> {
+    labels.iter().filter(|seen| matches!(seen.standing, Standing::Leftover(_))).map(|seen| seen.device.as_str())
 }
 
 /// What the plan decides from: a candidate, and what the kernel said of it if it was opened.
@@ -68,6 +79,8 @@ pub fn fact(candidate: &Candidate, judgement: Option<&Judgement>, own_hostid: u3
         bootfs: judgement.and_then(|j| j.bootfs.clone()),
         health: judgement.map_or(Health::Unavailable, |j| j.health),
         problem,
+        hopeless: candidate.is_ambiguous()
+            || judgement.is_some_and(|j| j.health == Health::Unavailable && !j.wait_helps),
         exported: candidate.state == PoolState::Exported,
         hostid: candidate.hostid.and_then(|h| u32::try_from(h).ok()).unwrap_or(0),
         hostname: candidate.hostname.clone(),
@@ -75,7 +88,16 @@ pub fn fact(candidate: &Candidate, judgement: Option<&Judgement>, own_hostid: u3
         foreign: foreign(candidate, own_hostid),
         missing_log: judgement.and_then(|j| (!j.missing_logs.is_empty()).then(|| j.missing_logs.join(", "))),
         unwritable: judgement.and_then(|j| j.unwritable.clone()),
+        devices: devices(candidate),
+        doubt: doubt(&candidate.doubts),
     }
+}
+
+/// All doubts as one.
+fn doubt(doubts: &[Doubt]) -> Option<Doubt> {
+    let texts: Vec<&str> = doubts.iter().map(|doubt| doubt.text.as_str()).collect();
+    let grave = doubts.iter().any(|doubt| doubt.grave);
+    (!texts.is_empty()).then(|| Doubt { text: texts.join("; "), grave })
 }
 
 /// Whose pool it is, if another system may still be using it. The kernel does not look at the hostid, so this is the only
@@ -144,6 +166,7 @@ pub fn lines(candidate: &Candidate, judgement: Option<&Judgement>) -> Vec<String
         lines.push(format!("  {name} (guid {}): {}", vdev.guid, vdev.state));
     }
     lines.extend(candidate.problems.iter().map(|p| format!("  {p}")));
+    lines.extend(candidate.doubts.iter().map(|doubt| format!("  {}", doubt.text)));
     let found = candidate.leaves.iter().filter_map(|leaf| Some((leaf.device.as_ref()?, leaf)));
     lines.extend(found.map(|(device, leaf)| format!("  {device} is {}", leaf_text(leaf))));
     lines
@@ -166,7 +189,7 @@ pub fn device_lines(hardware: &Hardware, only: Option<&BTreeSet<String>>, now: D
             Reading::Failed(why) => lines.push(format!("{}: it cannot be read: {why}", device.node)),
             Reading::Never => blank.push(device.name.as_str()),
             Reading::Done(content) => match &content.zfs {
-                Zfs::Member(_) => {}
+                Zfs::Member(member) => lines.extend(leftover_line(hardware, device, member)),
                 Zfs::Nothing => blank.push(device.name.as_str()),
                 Zfs::Damaged(why) => lines.push(format!("{}: {why}", device.node)),
             },
@@ -183,6 +206,15 @@ pub fn device_lines(hardware: &Hardware, only: Option<&BTreeSet<String>>, now: D
         lines.push(format!("only these were looked at, as the command line says: {}", only.join(" ")));
     }
     lines
+}
+
+/// What is told of a label that does not count.
+pub fn leftover_line(hardware: &Hardware, device: &Device, member: &ZfsLabel) -> Option<String> {
+    let Standing::Leftover(why) = standing(hardware, device, member) else { return None };
+    let label = &member.label;
+    let pool = label.pool_name().map_or_else(|| "a pool".to_owned(), |name| format!("pool {}", printable(&name)));
+    let guid = label.pool_guid().map(|guid| format!(" (guid {guid})")).unwrap_or_default();
+    Some(format!("{}: a label of {pool}{guid} is left over and does not count: {why}", device.node))
 }
 
 /// Lines on the devices that look like disks or their controllers, and have no driver in the image. Most other devices need
@@ -229,6 +261,7 @@ mod tests {
             config: NvList::new(),
             leaves: vec![],
             problems: vec![],
+            doubts: vec![],
         }
     }
 

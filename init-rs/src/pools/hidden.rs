@@ -1,4 +1,5 @@
-//! Keeping the kernel from disks that do not answer.
+//! Keeping the kernel from disks that do not answer, and from those whose labels are left over: of these it would write all
+//! labels anew.
 //!
 //! To open a pool the kernel opens the recorded path of each vdev (`vdev_disk_open`), whether or not we found the vdev there.
 //! If the path leads to a disk that does not answer, that open, or the read of the label behind it, does not come back, and
@@ -36,9 +37,9 @@ impl<'a> Pools<'a> {
         hidden.put_back();
         for node in &nodes {
             match move_away(self.system, node) {
-                Ok(()) => self.log.info(format!("{node} does not answer: the pool is opened without it")),
+                Ok(()) => self.log.info(format!("{node} is kept from the kernel: the pool is opened without it")),
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                Err(e) => self.log.warn(format!("{node} does not answer, and the kernel may wait for it: {e}")),
+                Err(e) => self.log.warn(format!("{node} cannot be kept from the kernel: {e}")),
             }
         }
         Some(hidden)

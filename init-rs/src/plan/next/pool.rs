@@ -221,7 +221,8 @@ impl<'a> Search<'a> {
         let expected = &self.moment.facts.expected;
         let named = !self.automatic() || expected.iter().any(|p| p.guid == choice.guid || p.name == choice.pool);
         let grace_over = self.watched(choice.guid).is_none() || self.grace_over(choice.guid);
-        if choice.better.is_some() || !(named || self.quiet || grace_over) {
+        let hasty = choice.unsure && !self.quiet;
+        if choice.better.is_some() || hasty || !(named || self.quiet || grace_over) {
             return false;
         }
         let Some(candidate) = self.candidates.iter().find(|c| c.guid == choice.guid) else { return true };
@@ -240,22 +241,7 @@ impl<'a> Search<'a> {
         let end = self.deadline.and_then(|deadline| deadline.checked_add(DEAD));
         let spinning_up = self.spinning_up() && end.is_none_or(|end| self.moment.now < end);
         let over = self.late() && !(no.retry && spinning_up);
-        over || (self.quiet && (!no.retry || self.hopeless()))
-    }
-
-    /// Whether the named pool is there, and is in a state that no further disk changes (unsupported features, in use by
-    /// another host, two copies of a disk).
-    fn hopeless(&self) -> bool {
-        let request = self.moment.request;
-        if self.automatic() {
-            return false;
-        }
-        let mut named = self.candidates.iter().filter(|c| select::names(request, &c.name, c.guid)).peekable();
-        let final_word = |c: &&Candidate| {
-            let verdict = judgement(self.moment, c);
-            c.is_ambiguous() || verdict.is_some_and(|j| j.health == Health::Unavailable && !j.wait_helps)
-        };
-        named.peek().is_some() && named.all(final_word)
+        over || (self.quiet && !no.retry)
     }
 
     fn take(&self, choice: Choice) -> Next {

@@ -1,5 +1,6 @@
 //! Whole boots, as rehearsals: a command line and what is known, with what happens meanwhile, and the steps that come of it.
 
+mod layouts;
 mod order;
 mod plain;
 mod resume;
@@ -130,6 +131,7 @@ fn labels(name: &str, guid: u64, devices: u64, missing: u64) -> Candidate {
         config: NvList::new(),
         leaves: (0..devices).map(leaf).collect(),
         problems: vec![],
+        doubts: vec![],
     }
 }
 

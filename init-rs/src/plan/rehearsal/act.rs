@@ -101,7 +101,7 @@ impl Play<'_> {
                 bootfs: pool.bootfs.clone(),
                 missing_logs: pool.missing_log.iter().cloned().collect(),
                 unwritable: pool.unwritable.clone(),
-                wait_helps: pool.health == Health::Unavailable,
+                wait_helps: pool.health == Health::Unavailable && !pool.hopeless,
                 bad: Vec::new(),
             },
         };

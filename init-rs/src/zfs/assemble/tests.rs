@@ -49,7 +49,7 @@ fn config(guid: u64, txg: u64, slots: u64, top: NvList) -> NvList {
 }
 
 fn seen(device: &str, config: NvList) -> Seen {
-    Seen { device: device.to_owned(), label: Label { config, index: 0 } }
+    Seen::sound(device.to_owned(), Label { config, index: 0 })
 }
 
 fn with(mut seen: Seen, name: &str, value: Value) -> Seen {
