@@ -75,7 +75,8 @@ impl Scene<'_> {
                 None => {
                     Some(format!("pool {name} (guid {}), which the image expects, was not found yet", expected.guid))
                 }
-                Some(pool) if self.obstacle(pool).is_some_and(|obstacle| obstacle.wait) => {
+                // Of one without its log device some kernels do not know the bootfs, even where it may be imported so.
+                Some(pool) if self.obstacle(pool).map_or(pool.missing_log.is_some(), |obstacle| obstacle.wait) => {
                     Some(format!("pool {name}, which the image expects, is not complete yet"))
                 }
                 Some(_) => None,
