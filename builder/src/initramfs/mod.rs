@@ -265,7 +265,7 @@ fn collect(tree: &mut Tree, settings: &Settings, selection: Selection, progress:
     let image = ImageConfig {
         kernel: version,
         packer: format!("taproot {}", env!("CARGO_PKG_VERSION")),
-        cmdline: settings.cmdline.clone(),
+        cmdline: words(settings.modules, !root.pools.is_empty(), &settings.cmdline),
         rescue_password: settings.rescue_password.clone(),
         pools: root.pools,
         root: root.plain,
@@ -275,6 +275,14 @@ fn collect(tree: &mut Tree, settings: &Settings, selection: Selection, progress:
     let manifest = manifest(tree);
     tree.file(MANIFEST_PATH, manifest.into_bytes(), "why each file is here")?;
     Ok(absent_firmware)
+}
+
+/// Words for the image. One that is for this machine only does not boot another pool by itself; the configured words, and the
+/// kernel's, come behind and win.
+fn words(modules: ModuleSet, expects: bool, configured: &str) -> String {
+    let own = (modules == ModuleSet::Host && expects).then_some("taproot.auto=expected");
+    let words = own.into_iter().chain(Some(configured).filter(|words| !words.is_empty()));
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// This system's hostid; a file that is there and cannot be read is not taken for none, or the pool would count as another
@@ -318,6 +326,14 @@ fn manifest(tree: &Tree) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_image_for_one_machine_boots_no_other_pool_by_itself() {
+        assert_eq!(words(ModuleSet::Host, true, "quiet"), "taproot.auto=expected quiet");
+        assert_eq!(words(ModuleSet::Host, true, ""), "taproot.auto=expected");
+        assert_eq!(words(ModuleSet::Host, false, "quiet"), "quiet");
+        assert_eq!(words(ModuleSet::Generic, true, ""), "");
+    }
 
     #[test]
     fn a_hostid_that_cannot_be_read_is_not_none() {
