@@ -17,7 +17,8 @@ fuzz_target!(|bytes: &[u8]| {
     };
     let recorded = facts.words.clone().unwrap_or_default();
     for line in [line, &recorded] {
-        let explanation = explain(line, "here", Some(&mut facts));
+        let packed = facts.packed.clone();
+        let explanation = explain(line, "here", packed.as_ref(), Some(&mut facts));
         let boot = explanation.boot.as_ref();
         // Each boot has a root, or says what it lacks.
         assert!(boot.is_some_and(|b| b.root.is_some() || b.failure.is_some() || !b.remarks.is_empty()));

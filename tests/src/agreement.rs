@@ -6,6 +6,7 @@ use taproot::explain::facts::Facts;
 use taproot_init::cmdline::{Request, parse};
 use taproot_init::plan::mounts::MountStep;
 use taproot_init::plan::rehearsal::{Rehearsal, rehearse};
+use taproot_init::plan::roots::prefer_packed;
 
 /// A mount: dataset or source, target, type, options and why.
 type Mount = [String; 5];
@@ -22,7 +23,8 @@ pub fn disagreements(record: &Value) -> Vec<String> {
         Ok(facts) => facts,
         Err(e) => return vec![format!("the record cannot be read: {e:#}")],
     };
-    let request = parse(facts.words.clone().unwrap_or_default().as_bytes());
+    let mut request = parse(facts.words.clone().unwrap_or_default().as_bytes());
+    prefer_packed(&mut request, facts.packed.as_ref());
     if !as_asked(record, &request) {
         return Vec::new();
     }

@@ -47,7 +47,7 @@ scenarios! {
         let report = vm.report(40).unwrap();
         assert_eq!(report.json.unwrap()["choice"]["health"], "online");
         let said = vm.console.text();
-        let lines = said.lines().filter(|l| l.contains("waiting for pool pmirror") && l.contains("no deadline")).count();
+        let lines = said.lines().filter(|l| l.contains("waiting for pool pmirror") && l.contains("no limit")).count();
         assert!(lines >= 3, "{lines} status lines in 20 s");
     }
 

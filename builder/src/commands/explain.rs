@@ -30,17 +30,19 @@ fn make(args: &ExplainArgs) -> Result<Explanation> {
             (String::from_utf8_lossy(&bytes).into_owned(), CMDLINE.to_owned())
         }
     };
+    let mut packed = facts.as_ref().and_then(|facts| facts.packed.clone());
     if let Some(path) = &args.image {
         let image = image(path)?;
         if !image.cmdline.is_empty() {
             line = format!("{} {line}", image.cmdline);
             from = format!("{} and {from}", path.display());
         }
+        packed = image.root;
         if let Some(facts) = &mut facts {
             facts.known.expected = image.pools;
         }
     }
-    Ok(explain(&line, &from, facts.as_mut()))
+    Ok(explain(&line, &from, packed.as_ref(), facts.as_mut()))
 }
 
 /// The facts asked for, or the nearest at hand.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use taproot_init::devices::known::{Hardware, Reading};
-use taproot_init::image::ExpectedPool;
+use taproot_init::image::{ExpectedPool, ExpectedRoot};
 use taproot_init::plan::candidates::NOT_OPENED;
 use taproot_init::plan::facts::{CanMount, Dataset, Doubt, Health, Kind, Mountpoint, PoolFact};
 use taproot_init::plan::fstab::{self, FstabEntry};
@@ -35,6 +35,8 @@ pub struct Facts {
     pub words: Option<String>,
     /// What a boot is rehearsed with.
     pub known: Known,
+    /// The file system that the image was packed for.
+    pub packed: Option<ExpectedRoot>,
     /// Of a record, the root that was booted.
     pub root: Option<String>,
     /// What is to be said about the facts themselves.
@@ -59,6 +61,7 @@ struct Document {
     pools: Vec<PoolRecord>,
     #[serde(default)]
     expected: Vec<ExpectedRecord>,
+    expected_root: Option<ExpectedRootRecord>,
     #[serde(default)]
     datasets: Vec<DatasetRecord>,
     #[serde(default)]
@@ -84,6 +87,12 @@ struct ExpectedRecord {
     guid: String,
     #[serde(default)]
     vdevs: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ExpectedRootRecord {
+    source: String,
+    fstype: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -191,6 +200,7 @@ impl Facts {
             source: format!("{name} (taproot-init {}{zfs})", doc.version),
             words: doc.request.map(|r| r.words.join(" ")),
             known,
+            packed: doc.expected_root.map(|root| ExpectedRoot { source: root.source, fstype: root.fstype }),
             root: doc.root,
             remarks,
             system: None,
@@ -404,6 +414,7 @@ mod tests {
             root: Some("tank/ROOT/a".into()),
             init: Some("/sbin/init".into()),
             expected: vec![ExpectedPool { name: "tank".into(), guid: 9, vdevs: vec!["/dev/a b".into()] }],
+            expected_root: Some(ExpectedRoot { source: "UUID=1-2".into(), fstype: "ext4".into() }),
             datasets: vec![odd, legacy, none, Dataset::with_defaults("tank/d")],
             fstab: fstab::parse(b"# c\ntank/b /b\\040c zfs noauto,nofail 0 0\n"),
             ..BootReport::default()
@@ -412,7 +423,7 @@ mod tests {
         assert_eq!(facts.source, "boot.json (taproot-init 1, OpenZFS 2.3)");
         assert_eq!(facts.words.as_deref(), Some("root=\"ZFS=tank/a b\" ro"));
         assert_eq!(facts.known.pools, pools);
-        assert_eq!(facts.known.expected, report.expected);
+        assert_eq!((facts.known.expected, facts.packed), (report.expected, report.expected_root));
         assert_eq!(facts.known.datasets, report.datasets);
         let root = facts.known.roots.get("tank/ROOT/a").unwrap();
         assert_eq!((root.fstab.as_ref(), root.init.as_deref()), (Some(&report.fstab), Some("/sbin/init")));

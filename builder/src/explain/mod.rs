@@ -8,10 +8,12 @@ use facts::Facts;
 use serde::Serialize;
 use taproot_init::cmdline::{Note, Request, Setting, parse, settings};
 use taproot_init::cmdline::{Selector, is_block_device};
+use taproot_init::image::ExpectedRoot;
 use taproot_init::plan::facts::{Health, PoolFact};
 use taproot_init::plan::failure::{Code, Failure};
 use taproot_init::plan::mounts::MountStep;
 use taproot_init::plan::rehearsal::{Rehearsal, rehearse};
+use taproot_init::plan::roots::prefer_packed;
 
 /// Everything there is to say.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -128,9 +130,10 @@ pub struct Skipped {
     pub more: usize,
 }
 
-/// Explains `line`; `from` says where it was read.
-pub fn explain(line: &str, from: &str, facts: Option<&mut Facts>) -> Explanation {
-    let request = parse(line.as_bytes());
+/// Explains `line`; `from` says where it was read, `packed` for which file system the image was packed.
+pub fn explain(line: &str, from: &str, packed: Option<&ExpectedRoot>, facts: Option<&mut Facts>) -> Explanation {
+    let mut request = parse(line.as_bytes());
+    prefer_packed(&mut request, packed);
     let all = settings(&request);
     let words = request
         .words
@@ -242,7 +245,7 @@ mod tests {
             let bootfs_unknown = not_opened.iter().copied().collect();
             let known = Known { pools: vec![pool], bootfs_unknown, ..Known::default() };
             let mut facts = Facts { known, ..Facts::default() };
-            explain("zfs=p taproot.import=ro", "here", Some(&mut facts)).boot.unwrap()
+            explain("zfs=p taproot.import=ro", "here", None, Some(&mut facts)).boot.unwrap()
         };
         let unwritable = PoolFact { unwritable: Some("features".into()), ..PoolFact::named("p", 1) };
         for boot in [explained(PoolFact::named("p", 1), &[1]), explained(unwritable, &[])] {

@@ -107,7 +107,7 @@ mod tests {
         let line = "root=ZFS=a/b ro quiet splash zfs.zfs_arc_max=1 taproot.wiat=5 taproot.wait=3 taproot.wait=9 \
                     taproot.also=a/c taproot.skip-pools=x taproot.key-wait=3 \
                     taproot.key-wait=4 \"taproot.also=a/b c\" boot=zfs rootfstype=ext4 spl.spl_hostid=00bab10c zfs_force=0 zfs_boot_only -- single";
-        let e = explain(line, "here", None);
+        let e = explain(line, "here", None, None);
         assert_eq!(meaning_of(&e, "root=ZFS=a/b"), "root: dataset a/b");
         assert_eq!(meaning_of(&e, "ro"), "root's mount: ro");
         assert_eq!(meaning_of(&e, "splash"), "left to the kernel and the booted system");
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_word_without_effect_is_not_said_to_have_one() {
-        let meaning = |word: &str| explain(word, "here", None).words[0].meaning.clone();
+        let meaning = |word: &str| explain(word, "here", None, None).words[0].meaning.clone();
         for (word, text) in [
             ("zfs=off", "switches services of some systems; no effect on the choice of root"),
             ("root=", "empty: asks for nothing"),
@@ -167,7 +167,7 @@ mod tests {
             ("ro taproot.import=ro", "ro", "root's mount: ro"),
             ("taproot.rescue=shell taproot.menu=5", "taproot.menu=5", "menu: 5 s"),
         ] {
-            let e = explain(line, "here", None);
+            let e = explain(line, "here", None, None);
             assert!(meaning_of(&e, word).ends_with(end), "{line}: {}", meaning_of(&e, word));
         }
     }
@@ -176,7 +176,7 @@ mod tests {
     fn the_word_that_decides_is_named() {
         let line = "root=ZFS=p/a zfs=p/b panic=5 taproot.rescue=menu bootfs=p/c rpool=q bootfs= quiet debug break=mount \
                     rd.break=mount taproot.rescue taproot.rescue=no";
-        let e = explain(line, "here", None);
+        let e = explain(line, "here", None, None);
         assert_eq!(meaning_of(&e, "root=ZFS=p/a"), "zfs=p/b wins over root=");
         assert!(meaning_of(&e, "panic=5").ends_with(": decided by taproot.rescue=menu"));
         assert!(meaning_of(&e, "bootfs=p/c").ends_with(": decided by zfs=p/b"));

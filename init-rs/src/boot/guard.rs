@@ -1,5 +1,6 @@
 //! The seam as a boot has it: what its words do not declare is refused (`plan/declared.rs`).
 
+use crate::devices::filesystems::in_memory;
 use crate::plan::declared::Declared;
 use crate::sys::{PanicAnswer, System, ZfsCall, ZfsReply};
 use crate::zfs::calls;
@@ -22,8 +23,10 @@ pub(super) struct Guard<'a> {
 struct State {
     /// `None`: nothing is declared yet.
     declared: Option<Declared>,
-    /// Guids of pools that the boot chose.
-    chosen: BTreeSet<u64>,
+    /// Guid of the pool that this attempt chose.
+    chosen: Option<u64>,
+    /// Names of pools that this boot imported, or that were imported at its prompt.
+    ours: BTreeSet<String>,
     /// What was refused, a line each.
     refused: Vec<String>,
 }
@@ -38,14 +41,21 @@ impl<'a> Guard<'a> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From here on this is what may be done.
+    /// From here on this is what may be done: another attempt begins, which has chosen nothing so far.
     pub(super) fn declare(&self, declared: Declared) {
-        self.state().declared = Some(declared);
+        let mut state = self.state();
+        state.declared = Some(declared);
+        state.chosen = None;
     }
 
-    /// A pool was chosen: it may be imported.
+    /// A pool was chosen: it may be imported, and no other.
     pub(super) fn choose(&self, guid: u64) {
-        self.state().chosen.insert(guid);
+        self.state().chosen = Some(guid);
+    }
+
+    /// A pool was imported at the prompt: it may be exported.
+    pub(super) fn own(&self, pool: &str) {
+        self.state().ours.insert(pool.to_owned());
     }
 
     /// What is declared, for the record.
@@ -65,10 +75,13 @@ impl<'a> Guard<'a> {
         let Some(declared) = state.declared.as_ref().filter(|declared| declared.calls.contains(&call.number)) else {
             return Some(format!("{} of {name}", calls::name(call.number)));
         };
+        if call.number == calls::POOL_EXPORT && !state.ours.contains(&*name) {
+            return Some(format!("POOL_EXPORT of {name}, which this boot did not import"));
+        }
         if call.number != calls::POOL_IMPORT {
             return None;
         }
-        if !state.chosen.contains(&call.guid) {
+        if state.chosen != Some(call.guid) {
             return Some(format!("POOL_IMPORT of {name}, which was not chosen"));
         }
         let read_only = || NvList::decode(call.src).is_ok_and(|properties| properties.u64("readonly") == Some(1));
@@ -80,8 +93,8 @@ impl<'a> Guard<'a> {
         match &state.declared {
             _ if PSEUDO.contains(&fstype) => None,
             None => Some(format!("mounting {fstype}")),
-            Some(declared) if fstype == "zfs" && declared.read_only && flags & libc::MS_RDONLY == 0 => {
-                Some("mounting zfs writable".to_owned())
+            Some(declared) if declared.read_only && !in_memory(fstype) && flags & libc::MS_RDONLY == 0 => {
+                Some(format!("mounting {fstype} writable"))
             }
             Some(_) => None,
         }
@@ -99,7 +112,13 @@ impl System for Guard<'_> {
     fn zfs(&self, call: &ZfsCall<'_>) -> io::Result<ZfsReply> {
         match self.call_refused(call) {
             Some(what) => Err(self.refuse(&what)),
-            None => self.system.zfs(call),
+            None => {
+                let reply = self.system.zfs(call)?;
+                if call.number == calls::POOL_IMPORT && reply.errno == 0 {
+                    self.own(&String::from_utf8_lossy(call.name));
+                }
+                Ok(reply)
+            }
         }
     }
 
@@ -166,8 +185,43 @@ mod tests {
         guard.choose(7);
         assert!(call(import(7, false)).is_err(), "writable");
         assert!(call(import(7, true)).is_ok());
-        assert!(guard.mount_refused("zfs", 0).is_some() && guard.mount_refused("zfs", libc::MS_RDONLY).is_none());
+        for fstype in ["zfs", "ext4", "virtiofs"] {
+            assert!(guard.mount_refused(fstype, 0).is_some(), "{fstype}");
+            assert!(guard.mount_refused(fstype, libc::MS_RDONLY).is_none(), "{fstype}");
+        }
+        assert!(guard.mount_refused("tmpfs", 0).is_none() && guard.mount_refused("ramfs", 0).is_none());
+        guard.choose(8);
+        assert!(call(import(7, true)).is_err(), "another one was chosen since");
+        guard.choose(7);
         guard.declare(declared(&parse(b"zfs=p")));
+        assert!(call(import(7, false)).is_err(), "what another attempt chose");
+        guard.choose(7);
         assert!(call(import(7, false)).is_ok() && guard.mount_refused("zfs", 0).is_none());
+    }
+
+    #[test]
+    fn only_pools_that_this_boot_imported_are_exported() {
+        let refusing = std::sync::atomic::AtomicBool::new(true);
+        let tree = Tree::answering(move |_, call| match call.number {
+            calls::POOL_IMPORT if refusing.swap(false, std::sync::atomic::Ordering::Relaxed) => {
+                ZfsReply { errno: libc::EBUSY, ..ZfsReply::default() }
+            }
+            _ => ZfsReply::default(),
+        });
+        let guard = Guard::new(&tree);
+        guard.declare(declared(&parse(b"zfs=p")));
+        let export = |name: &[u8]| guard.zfs(&ZfsCall { number: calls::POOL_EXPORT, name, ..ZfsCall::default() });
+        let import = || {
+            let (guid, src) = import(7, false);
+            guard.zfs(&ZfsCall { number: calls::POOL_IMPORT, name: b"p", guid, src: &src, ..ZfsCall::default() })
+        };
+        guard.choose(7);
+        import().unwrap();
+        assert!(export(b"p").is_err(), "the import failed");
+        import().unwrap();
+        assert!(export(b"p").is_ok() && export(b"q").is_err());
+        guard.own("q");
+        guard.declare(declared(&parse(b"zfs=q")));
+        assert!(export(b"q").is_ok() && export(b"p").is_ok(), "whatever the attempt");
     }
 }

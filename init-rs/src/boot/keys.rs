@@ -7,14 +7,12 @@ use crate::plan::failure::{Code, Failure};
 use crate::plan::from_zfs;
 use crate::plan::refusal_of;
 use crate::plan::root::Root;
-use crate::unlock::{Agents, Effort, KeyDevice, Keyring, UnlockError, Unlocker};
+use crate::rescue::hands;
+use crate::unlock::{Agents, Effort, Keyring, UnlockError, Unlocker};
 use crate::zfs::ioctl::Zfs;
 use std::cell::RefCell;
 use std::path::Path;
 use std::time::Duration;
-
-/// How long the driver of a key's file system may take.
-const MODULE_PATIENCE: Duration = Duration::from_secs(10);
 
 impl Boot<'_> {
     /// Loads the key that the root needs.
@@ -55,16 +53,10 @@ impl Boot<'_> {
     fn unlock(&mut self, key: &str, root: Option<&Path>, effort: Effort) -> Result<(), UnlockError> {
         let keyring = std::mem::take(&mut self.keyring);
         let scout = RefCell::new(&mut self.scout);
-        let load = |module: &str| {
-            let _ = scout.borrow_mut().wait_module(module, MODULE_PATIENCE);
-        };
+        let (system, log) = (self.system, self.log);
+        let load = |module: &str| hands::load(&scout, &[module]);
         // What is to be waited for was waited for before this step.
-        let find = |wanted: &Wanted, _: Duration| {
-            let scout = scout.borrow();
-            let device = scout.hardware.find(wanted)?;
-            let kind = device.superblock().map(|superblock| superblock.kind.clone());
-            Some(KeyDevice { node: device.node.clone(), kind })
-        };
+        let find = |wanted: &Wanted, _: Duration| hands::find(system, log, &scout, wanted, Duration::ZERO);
         let mut unlocker = Unlocker::new(self.system, self.log, &self.request.keys)
             .with_keyring(keyring)
             .with_modules(&load)

@@ -154,6 +154,7 @@ impl<'a> Boot<'a> {
             kernel: kernel.release.clone(),
             request: Some(request.clone()),
             expected: image.pools.clone(),
+            expected_root: image.root.clone(),
             ..BootReport::default()
         };
         let facts = Facts {
@@ -269,7 +270,7 @@ impl<'a> Boot<'a> {
         if now >= due {
             let left = wait
                 .until
-                .map_or("no deadline".to_owned(), |until| format!("{} s left", until.saturating_sub(now).as_secs()));
+                .map_or("no limit".to_owned(), |until| format!("{} s left", until.saturating_sub(now).as_secs()));
             let line = format!("waiting for {} ({left})", wait.what);
             if now.saturating_sub(since) < STATUS_EVERY {
                 self.log.info(line);

@@ -152,7 +152,12 @@ impl Boot<'_> {
         let took = self.system.now().saturating_sub(start);
         let step = mount.step;
         match &result {
-            Ok(()) => self.log.info(format!("mounted {} on {} ({})", step.dataset, step.target, step.why)),
+            Ok(()) => {
+                self.log.info(format!("mounted {} on {} ({})", step.dataset, step.target, step.why));
+                if step.foreign.as_ref().is_some_and(|foreign| foreign.device) {
+                    self.tell_other_paths(&step.dataset);
+                }
+            }
             Err(e) => self.not_mounted(&step, &e.to_string()),
         }
         self.done(step, took, result.err().map(|e| e.to_string()));

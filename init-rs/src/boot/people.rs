@@ -7,7 +7,7 @@ use crate::devices::known::Module;
 use crate::firmware::{self, Variables};
 use crate::plan::failure::Failure;
 use crate::plan::next::facts::{Asked, Import, Note, Resume};
-use crate::plan::next::{Question, Recovery, recover};
+use crate::plan::next::{Question, Recovery, place_of, recover};
 use crate::plan::roots;
 use crate::rescue::attempts::{self, Counter, Failed, Next};
 use crate::rescue::{Decision, Explanation, Occasion, Scene};
@@ -106,7 +106,8 @@ impl Boot<'_> {
         self.facts.ours.retain(|guid, _| now.iter().any(|(_, imported)| imported == guid));
         for (pool, guid) in now {
             let read_only = zfs.is_read_only(&pool);
-            self.facts.ours.entry(guid).or_insert(Import { pool, read_only });
+            self.guard.own(&pool);
+            self.facts.ours.entry(guid).or_insert(Import { pool, read_only, by_hand: true });
         }
     }
 
@@ -159,6 +160,7 @@ impl Boot<'_> {
     fn take_words(&mut self, words: &str) {
         self.log.info(format!("the next attempt has these words, typed at the rescue prompt: {words}"));
         let mut request = cmdline::parse(format!("{} {words}", self.image.cmdline).as_bytes());
+        roots::prefer_packed(&mut request, self.image.root.as_ref());
         for note in request.problems.iter().chain(&request.notes) {
             self.log.warn(format!("{}: {}", note.word, note.message));
         }
@@ -215,12 +217,7 @@ impl Boot<'_> {
         if self.nobody(word) {
             return None;
         }
-        let place = match stage {
-            Stage::Start => "before anything is looked for",
-            Stage::Import => "before the pool is imported",
-            Stage::Mount => "before anything is mounted",
-            Stage::HandOver => "before the hand-over",
-        };
+        let place = place_of(stage, &self.request.root.value);
         self.report.pools = self.pool_facts();
         self.save_report();
         self.log.warn(format!("stopped {place} ({word})"));

@@ -168,7 +168,7 @@ impl Boot<'_> {
                 refusal_of(&e, "a pool that this kernel can import", e.detail.clone(), e.advice.clone()),
             )
         })?;
-        self.facts.ours.insert(*guid, Import { pool: pool.clone(), read_only });
+        self.facts.ours.insert(*guid, Import { pool: pool.clone(), read_only, by_hand: false });
         self.facts.attempt.imported = true;
         self.facts.imported = None;
         Ok(())
@@ -177,7 +177,11 @@ impl Boot<'_> {
     /// Gives a pool back, so that the booted system does not find it imported. It is looked for anew afterwards: it may be
     /// imported again, in another way.
     pub(super) fn export(&mut self, pool: &str, guid: u64) {
-        let _ = self.system.unmount(&self.new_root, true);
+        let mounted = self.facts.attempt.mounted;
+        if !mounted {
+            // What an earlier attempt left.
+            let _ = self.system.unmount(&self.new_root, true);
+        }
         match self.with_pools(|pools| pools.export(pool)) {
             Ok(()) => {
                 self.log.info(format!("exported pool {pool}: it is not the one to boot from, or not in this way"));
@@ -186,8 +190,10 @@ impl Boot<'_> {
         }
         self.facts.ours.remove(&guid);
         self.facts.imported = None;
-        self.facts.attempt.found = None;
-        self.facts.attempt.imported = false;
+        if !mounted {
+            self.facts.attempt.found = None;
+            self.facts.attempt.imported = false;
+        }
         self.facts.disks.watched.remove(&guid);
         // Its labels say other things now than when they were read.
         let leaves = self.facts.disks.candidates.iter().filter(|c| c.guid == guid).flat_map(|c| &c.leaves);

@@ -1,6 +1,7 @@
 //! Steps with the root itself: asked for, checked, mounted; and the program to start in it.
 
 use super::{Boot, program, slow};
+use crate::devices::probe::Wanted;
 use crate::plan::failure::{Code, Failure};
 use crate::plan::from_zfs;
 use crate::plan::next::Mount;
@@ -146,6 +147,9 @@ impl Boot<'_> {
         };
         result.map_err(|e| failed(&e))?;
         self.log.info(format!("mounted {} on / ({})", step.dataset, step.why));
+        if fstype != "zfs" {
+            self.tell_other_paths(&step.dataset);
+        }
         self.report.root = Some(step.dataset.clone());
         self.report.mounts = vec![MountDone { step, took: self.system.now().saturating_sub(start), error: None }];
         self.facts.attempt.mounted = true;
@@ -153,6 +157,15 @@ impl Boot<'_> {
         self.facts.attempt.root.get_or_insert(device_root);
         self.tell_checked();
         Ok(())
+    }
+
+    /// The same disk may be there twice, over two cables.
+    pub(super) fn tell_other_paths(&self, spec: &str) {
+        let wanted = Wanted::parse(spec);
+        let others = wanted.map(|wanted| self.scout.hardware.other_paths(&wanted)).unwrap_or_default();
+        if !others.is_empty() {
+            self.log.info(format!("the disk of {spec} is also {}; the first path is used", others.join(" ")));
+        }
     }
 
     /// The booted system need not check again what was checked here (`systemd-fsck-root.service`, initramfs-tools).

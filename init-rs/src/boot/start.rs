@@ -3,6 +3,7 @@
 use crate::cmdline::{self, Decided, Request, Selector};
 use crate::image::{CONFIG_PATH, ImageConfig};
 use crate::plan::next::facts::Kernel;
+use crate::plan::roots;
 use crate::pools;
 use crate::report::log::{self, Log};
 use crate::sys::System;
@@ -64,6 +65,7 @@ pub(crate) fn request(system: &dyn System, image: &ImageConfig) -> Request {
     let words = system.read(Path::new("/proc/cmdline"), TEXT_MAX);
     line.extend(words.as_deref().unwrap_or_default());
     let mut request = cmdline::parse(&line);
+    roots::prefer_packed(&mut request, image.root.as_ref());
     if let Err(e) = words {
         let why = format!("the kernel's command line cannot be read ({e}), so it is not known which root is asked for");
         request.root = Decided::new(Selector::Unusable(why), "/proc/cmdline");

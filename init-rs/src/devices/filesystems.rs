@@ -19,6 +19,21 @@ pub fn never_written(fstype: &str) -> bool {
     matches!(fstype, "squashfs" | "erofs" | "iso9660" | "cramfs" | "romfs")
 }
 
+/// The option that keeps a read-only mount of this type from replaying a journal, which would write; empty for none.
+pub fn without_replay(fstype: &str) -> &'static str {
+    match fstype {
+        "ext3" | "ext4" => "noload",
+        "xfs" | "f2fs" => "norecovery",
+        "btrfs" => "rescue=nologreplay",
+        _ => "",
+    }
+}
+
+/// Whether file systems of this type are in memory alone.
+pub fn in_memory(fstype: &str) -> bool {
+    matches!(fstype, "tmpfs" | "ramfs")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -156,20 +156,72 @@ impl Device {
     }
 }
 
+/// A name that several disks answer to: which one is meant is not guessed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{} are both {wanted}", nodes.join(" and "))]
+pub struct Ambiguous {
+    /// The name.
+    pub wanted: String,
+    /// The nodes, each on another disk.
+    pub nodes: Vec<String>,
+}
+
 impl Hardware {
-    /// The first device, by name, that is meant. By label or UUID it is found only once it was read.
-    pub fn find(&self, wanted: &Wanted) -> Option<&Device> {
-        self.devices.values().find(|device| device.is(wanted))
+    /// The device that is meant. By label or UUID it is found only once it was read.
+    pub fn find(&self, wanted: &Wanted) -> Result<Option<&Device>, Ambiguous> {
+        let all = self.all(wanted);
+        let Some(first) = all.first().copied() else { return Ok(None) };
+        let others = all.iter().filter(|device| !device.is_another_path_of(first));
+        let nodes: Vec<String> = std::iter::once(&first).chain(others).map(|device| device.node.clone()).collect();
+        if nodes.len() == 1 { Ok(Some(first)) } else { Err(Ambiguous { wanted: wanted.to_string(), nodes }) }
+    }
+
+    /// Nodes of the further paths by which the disk that is meant can be reached.
+    pub fn other_paths(&self, wanted: &Wanted) -> Vec<String> {
+        self.all(wanted).into_iter().skip(1).map(|device| device.node.clone()).collect()
+    }
+
+    /// Every device of this name, by the kernel's names. A tag never means a whole disk that has partitions: what stands at its
+    /// beginning is also what the first of them begins with, or is older than they are.
+    fn all(&self, wanted: &Wanted) -> Vec<&Device> {
+        let mut found: Vec<&Device> = self.devices.values().filter(|device| device.is(wanted)).collect();
+        if found.len() > 1 && matches!(wanted, Wanted::Node(_)) {
+            // Its own name is stronger than a link of another one.
+            let own = |device: &&Device| matches!(wanted, Wanted::Node(path) if *path == Path::new(&device.node));
+            if found.iter().any(own) {
+                found.retain(own);
+            }
+        }
+        if !matches!(wanted, Wanted::Node(_) | Wanted::Number(..)) {
+            found.retain(|device| device.disk.is_some() || !self.has_partitions(&device.name));
+        }
+        found
+    }
+
+    fn has_partitions(&self, disk: &str) -> bool {
+        self.devices.values().any(|device| device.disk.as_deref() == Some(disk))
     }
 
     /// Devices that have not answered yet and could be the one that is meant, should they answer.
     pub fn may_be<'a>(&'a self, wanted: &'a Wanted) -> impl Iterator<Item = &'a Device> {
-        let unread = matches!(wanted, Wanted::Label(_) | Wanted::Uuid(_));
-        self.devices.values().filter(move |device| unread && device.content == Reading::Waiting)
+        // The UUID of a partition stands in its disk's table.
+        let could = move |device: &&Device| match wanted {
+            Wanted::Label(_) | Wanted::Uuid(_) => true,
+            Wanted::PartUuid(_) => device.disk.is_none(),
+            Wanted::PartLabel(_) | Wanted::Node(_) | Wanted::Number(..) => false,
+        };
+        self.devices.values().filter(move |device| device.content == Reading::Waiting && could(device))
     }
 }
 
 impl Device {
+    /// Whether this is the same place on the same disk, reached in another way.
+    fn is_another_path_of(&self, other: &Self) -> bool {
+        let place = |device: &Self| device.partition.as_ref().map(|partition| (partition.number, partition.start));
+        let same_disk = self.wwid.is_some() && self.wwid == other.wwid;
+        self.name == other.name || (same_disk && self.size == other.size && place(self) == place(other))
+    }
+
     /// Whether this device is meant.
     pub fn is(&self, wanted: &Wanted) -> bool {
         let superblock = || self.superblock();

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 pub struct Declared {
     /// Numbers of `/dev/zfs` calls.
     pub calls: BTreeSet<u32>,
-    /// Whether pools are only ever imported read-only, and their datasets mounted so.
+    /// Whether pools are only ever imported read-only, and nothing on any disk is mounted otherwise.
     pub read_only: bool,
 }
 
@@ -24,7 +24,7 @@ const ALWAYS: [u32; 9] = [
     calls::DATASET_LIST_NEXT,
     calls::SNAPSHOT_LIST_NEXT,
     calls::LOAD_KEY,
-    // Of pools that this boot imported, or that were imported at its prompt.
+    // Only of pools that this boot imported, or that were imported at its prompt: the seam knows them.
     calls::POOL_EXPORT,
 ];
 

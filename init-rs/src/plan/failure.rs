@@ -18,6 +18,8 @@ pub enum Code {
     NoDevice,
     /// The root's block device holds no file system that can be mounted.
     NoFilesystem,
+    /// Several disks answer to the name of the root's block device.
+    AmbiguousDevice,
     /// The file system check found damage that it did not repair.
     Fsck,
     /// The kernel refused the import.
@@ -50,13 +52,14 @@ pub enum Code {
 
 impl Code {
     /// All of them, for tests and the documentation.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::ZfsModule,
         Self::NoPool,
         Self::NoBootfs,
         Self::UnusableRoot,
         Self::NoDevice,
         Self::NoFilesystem,
+        Self::AmbiguousDevice,
         Self::Fsck,
         Self::Import,
         Self::ZfsCall,
@@ -82,6 +85,7 @@ impl Code {
             Self::UnusableRoot => "unusable-root",
             Self::NoDevice => "no-device",
             Self::NoFilesystem => "no-filesystem",
+            Self::AmbiguousDevice => "ambiguous-device",
             Self::Fsck => "fsck-failed",
             Self::Import => "import-failed",
             Self::ZfsCall => "zfs-call-failed",

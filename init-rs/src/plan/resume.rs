@@ -130,6 +130,20 @@ pub fn imported_before(place: &Place, pools: &[String]) -> Refusal {
     }
 }
 
+/// There is an image, and a disk does not answer: what waits for it cannot be frozen, and a kernel that cannot freeze has
+/// discarded the image already.
+pub fn held_up(place: &Place, silent: &[&str]) -> Refusal {
+    let nodes = silent.join(" ");
+    refusal(
+        &format!("there is a hibernation image on {} that was not resumed: {nodes} does not answer", place.device),
+        "every disk read, or gone: the kernel freezes what reads them before it resumes, or discards the image"
+            .to_owned(),
+        vec!["the image was left as it is".to_owned()],
+        Some("detach the disk that does not answer, or wait until it does, then retry"),
+        place.noted,
+    )
+}
+
 fn kept(place: &Place, image: &str, why: &str) -> Refusal {
     refusal(
         &format!("there is a hibernation image on {} that was not resumed: {why}", place.device),

@@ -4,6 +4,7 @@ use super::environments::Environments;
 use super::facts::{CanMount, Dataset, Kind};
 use super::names;
 use crate::cmdline::{Decided, Request, Selector, is_block_device};
+use crate::image::ExpectedRoot;
 
 /// A dataset that could be booted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +70,16 @@ fn nothing_with_snapshots(request: &mut Request, why: &str) {
     request.snapshots.clone = None;
 }
 
+/// Makes the root that the image was packed for the one that is asked for, where no word names any.
+pub fn prefer_packed(request: &mut Request, packed: Option<&ExpectedRoot>) {
+    if let Some(root) = packed.filter(|root| request.root.is_default() && is_block_device(&root.source)) {
+        let why = "default: the image was packed for it";
+        request.root = Decided::new(Selector::Device(root.source.clone()), why);
+        request.ours = false;
+        request.root_fstype.get_or_insert_with(|| Decided::new(vec![root.fstype.clone()], why));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,5 +142,29 @@ mod tests {
         for wrong in ["p//a", "p/a@", "p/a@b@c", "p/a@b/c", ""] {
             assert!(ask_for(&mut request, wrong, "x").is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn a_packed_root_counts_where_no_word_names_one() {
+        let packed = ExpectedRoot { source: "UUID=1-2".into(), fstype: "ext4".into() };
+        let root = |line: &str| {
+            let mut request = crate::cmdline::parse(line.as_bytes());
+            prefer_packed(&mut request, Some(&packed));
+            let types = request.root_fstype.map(|types| types.value.join(",")).unwrap_or_default();
+            (request.root.value, types)
+        };
+        for line in ["", "quiet ro taproot.wait=5"] {
+            assert_eq!(root(line), (Selector::Device("UUID=1-2".into()), "ext4".into()), "{line}");
+        }
+        assert_eq!(root("rootfstype=xfs"), (Selector::Device("UUID=1-2".into()), "xfs".into()));
+        for line in
+            ["root=zfs:AUTO", "zfs=bootfs", "zfs=tank", "rpool=tank", "bootfs=tank/r", "rootfstype=zfs", "boot=zfs"]
+        {
+            assert!(!matches!(root(line).0, Selector::Device(_)), "{line}");
+        }
+        assert_eq!(root("root=LABEL=x"), (Selector::Device("LABEL=x".into()), String::new()));
+        let mut request = crate::cmdline::parse(b"");
+        prefer_packed(&mut request, None);
+        assert_eq!(request.root.value, Selector::Auto);
     }
 }

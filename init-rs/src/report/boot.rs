@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::facts::{datasets, expected, fstab};
+use super::facts::{datasets, expected, expected_root, fstab};
 use super::json::Json;
 use super::modules::{ModuleDone, module};
 use super::phases::Phase;
 use crate::cmdline::{Request, settings};
-use crate::image::ExpectedPool;
+use crate::image::{ExpectedPool, ExpectedRoot};
 use crate::plan::declared::Declared;
 use crate::plan::facts::{Dataset, Doubt, Health, PoolFact};
 use crate::plan::fstab::FstabEntry;
@@ -54,6 +54,8 @@ pub struct BootReport {
     pub skipped: Vec<Skipped>,
     /// Pools that the image was packed for.
     pub expected: Vec<ExpectedPool>,
+    /// The file system that the image was packed for.
+    pub expected_root: Option<ExpectedRoot>,
     /// Datasets that the mounts were planned from: the root's pool, and what was named elsewhere.
     pub datasets: Vec<Dataset>,
     /// The root's fstab.
@@ -89,6 +91,7 @@ impl BootReport {
             ("mounts", Json::list(&self.mounts, mount)),
             ("skipped", Json::list(&self.skipped, skipped)),
             ("expected", Json::list(&self.expected, expected)),
+            ("expected_root", self.expected_root.as_ref().map(expected_root).into()),
             ("datasets", datasets),
             ("datasets_left_out", left_out),
             ("fstab", fstab(&self.fstab)),

@@ -2,7 +2,7 @@
 //! their defaults are left out, one dataset is one line.
 
 use super::json::Json;
-use crate::image::ExpectedPool;
+use crate::image::{ExpectedPool, ExpectedRoot};
 use crate::plan::facts::{CanMount, Dataset, Kind, Mountpoint};
 use crate::plan::fstab::FstabEntry;
 use crate::plan::names;
@@ -90,6 +90,10 @@ pub(super) fn fstab(entries: &[FstabEntry]) -> Json {
 }
 
 /// A pool that the image was packed for.
+pub(super) fn expected_root(root: &ExpectedRoot) -> Json {
+    Json::line(vec![("source", root.source.as_str().into()), ("fstype", root.fstype.as_str().into())])
+}
+
 pub(super) fn expected(pool: &ExpectedPool) -> Json {
     Json::line(vec![
         ("name", pool.name.as_str().into()),

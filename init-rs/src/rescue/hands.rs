@@ -1,6 +1,6 @@
 //! Devices and drivers, as whoever hears the scout gives them: no word of the rescue reads a device itself.
 
-use crate::devices::known::{Device, Hardware, Reading};
+use crate::devices::known::{Ambiguous, Device, Hardware, Reading};
 use crate::devices::probe::Wanted;
 use crate::report::log::Log;
 use crate::scout::Scout;
@@ -30,7 +30,7 @@ pub trait Hands {
     /// What is known now.
     fn hardware(&self) -> &Hardware;
     /// The device that is meant.
-    fn find(&self, wanted: &Wanted) -> Option<&Device> {
+    fn find(&self, wanted: &Wanted) -> Result<Option<&Device>, Ambiguous> {
         self.hardware().find(wanted)
     }
     /// Waits at most this long for news; whether there were any.
@@ -43,7 +43,7 @@ impl Hands for Scout<'_> {
     fn hardware(&self) -> &Hardware {
         &self.hardware
     }
-    fn find(&self, wanted: &Wanted) -> Option<&Device> {
+    fn find(&self, wanted: &Wanted) -> Result<Option<&Device>, Ambiguous> {
         Scout::find(self, wanted)
     }
     fn hear(&mut self, patience: Duration) -> bool {
@@ -58,7 +58,7 @@ impl<T: Hands> Hands for &mut T {
     fn hardware(&self) -> &Hardware {
         (**self).hardware()
     }
-    fn find(&self, wanted: &Wanted) -> Option<&Device> {
+    fn find(&self, wanted: &Wanted) -> Result<Option<&Device>, Ambiguous> {
         (**self).find(wanted)
     }
     fn hear(&mut self, patience: Duration) -> bool {
@@ -92,8 +92,8 @@ impl Hands for Own<'_> {
     fn hardware(&self) -> &Hardware {
         self.scout.as_ref().map_or(&self.nothing, |scout| &scout.hardware)
     }
-    fn find(&self, wanted: &Wanted) -> Option<&Device> {
-        self.scout.as_ref()?.find(wanted)
+    fn find(&self, wanted: &Wanted) -> Result<Option<&Device>, Ambiguous> {
+        self.scout.as_ref().map_or(Ok(None), |scout| scout.find(wanted))
     }
     fn hear(&mut self, patience: Duration) -> bool {
         self.scout().hear(patience)
@@ -112,7 +112,7 @@ impl Drop for Own<'_> {
 }
 
 /// Loads those of these modules that are packed.
-pub(super) fn load(hands: &RefCell<dyn Hands + '_>, modules: &[&str]) {
+pub(crate) fn load(hands: &RefCell<dyn Hands + '_>, modules: &[&str]) {
     let mut hands = hands.borrow_mut();
     for module in modules {
         hands.load(module, MODULE_PATIENCE);
@@ -166,31 +166,31 @@ pub(super) fn silent(system: &dyn System, hardware: &Hardware) -> Vec<String> {
 }
 
 /// The device that a key file is on, waited for at most this long. What is awaited is told.
-pub(super) fn find(
+pub(crate) fn find(
     system: &dyn System,
     log: &Log,
     hands: &RefCell<dyn Hands + '_>,
     wanted: &Wanted,
     wait: Duration,
-) -> Option<KeyDevice> {
+) -> Result<Option<KeyDevice>, Ambiguous> {
     catch_up(hands);
     let began = system.now();
     let mut told: Option<Duration> = None;
     let mut hands = hands.borrow_mut();
     loop {
-        if let Some(device) = hands.find(wanted) {
+        if let Some(device) = hands.find(wanted)? {
             let kind = device.superblock().map(|superblock| superblock.kind.clone());
-            return Some(KeyDevice { node: device.node.clone(), kind });
+            return Ok(Some(KeyDevice { node: device.node.clone(), kind }));
         }
         let now = system.now();
         let left = wait.saturating_sub(now.saturating_sub(began));
         if left.is_zero() {
-            return None;
+            return Ok(None);
         }
         if told.is_none_or(|told| now.saturating_sub(told) >= STATUS_EVERY) {
             told = Some(now);
-            let left = if wait == Duration::MAX { String::new() } else { format!(" ({} s left)", left.as_secs()) };
-            log.warn(format!("waiting for {wanted} with the key file{left}"));
+            let left = if wait == Duration::MAX { "no limit".to_owned() } else { format!("{} s left", left.as_secs()) };
+            log.warn(format!("waiting for {wanted} with the key file ({left})"));
         }
         listen(system, &mut *hands, left.min(STATUS_EVERY));
     }
@@ -263,12 +263,12 @@ pub(crate) mod tests {
         let hands = RefCell::new(Scripted { coming: vec![device("sdb1", "vfat", "STICK")], ..Scripted::default() });
         let wanted = Wanted::Label("STICK".into());
         let find = |wait| find(&system, &log, &hands, &wanted, wait);
-        assert_eq!(find(Duration::ZERO), None);
-        let found = find(Duration::from_secs(60)).unwrap();
+        assert_eq!(find(Duration::ZERO), Ok(None));
+        let found = find(Duration::from_secs(60)).unwrap().unwrap();
         assert_eq!((found.node.as_str(), found.kind.as_deref()), ("/dev/sdb1", Some("vfat")));
         assert!(log.text().contains("waiting for LABEL=STICK with the key file ("), "{}", log.text());
         hands.borrow_mut().hardware.devices.clear();
-        assert_eq!(find(Duration::from_millis(5)), None);
+        assert_eq!(find(Duration::from_millis(5)), Ok(None));
     }
 
     #[test]
@@ -288,7 +288,7 @@ pub(crate) mod tests {
         read_all(&machine, &hands);
         assert_eq!(machine.now(), SETTLING);
         let log = Log::new(Arc::new(Linux::new()));
-        assert_eq!(find(&machine, &log, &hands, &Wanted::Label("x".into()), Duration::from_secs(11)), None);
+        assert_eq!(find(&machine, &log, &hands, &Wanted::Label("x".into()), Duration::from_secs(11)), Ok(None));
         assert_eq!(machine.now(), SETTLING + Duration::from_secs(11));
         assert_eq!(log.text().matches("waiting for LABEL=x").count(), 3);
     }

@@ -8,7 +8,7 @@ mod desk;
 mod devices;
 mod explanation;
 mod export;
-mod hands;
+pub(crate) mod hands;
 mod import;
 mod key;
 pub mod lock;

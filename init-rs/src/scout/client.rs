@@ -5,7 +5,7 @@ mod tests;
 
 use super::message::{Command, Message, PEEK_MAX, Refused};
 use super::run::NO_MODULES;
-use crate::devices::known::{Device, Hardware, Module, Reading};
+use crate::devices::known::{Ambiguous, Device, Hardware, Module, Reading};
 use crate::devices::loader::LoadError;
 use crate::devices::probe::Wanted;
 use crate::devices::table::canonical_name;
@@ -14,7 +14,6 @@ use crate::report::modules::ModuleDone;
 use crate::sys::{Heard, System};
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// Most messages that are taken at once, so that a scout that never stops talking stops nobody.
@@ -23,6 +22,8 @@ const BURST: usize = 10_000;
 const RESTARTS: u32 = 5;
 /// One that lived as long as this begins a new row.
 const LIVED: Duration = Duration::from_secs(60);
+/// Between two lines that say what is awaited.
+const STATUS_EVERY: Duration = Duration::from_secs(5);
 /// Longest sleep where there is no scout.
 const NAP: Duration = Duration::from_secs(1);
 
@@ -304,20 +305,32 @@ impl<'a> Scout<'a> {
         }
     }
 
-    fn ask(&mut self, command: impl FnOnce(u64) -> Command, patience: Duration) -> io::Result<Answer> {
+    fn ask(&mut self, node: &str, command: impl FnOnce(u64) -> Command, patience: Duration) -> io::Result<Answer> {
         self.asked += 1;
         let id = self.asked;
         self.answers.clear();
         self.tell(&command(id));
-        self.until(patience, |scout| scout.answers.remove(&id))
-            .ok_or_else(|| io::Error::new(io::ErrorKind::TimedOut, format!("no answer after {} s", patience.as_secs())))
+        let mut left = patience;
+        loop {
+            let slice = left.min(STATUS_EVERY);
+            let answer = self.until(slice, |scout| scout.answers.remove(&id));
+            left = left.saturating_sub(slice);
+            if let Some(answer) = answer {
+                return Ok(answer);
+            }
+            if left.is_zero() || self.restarts.is_none() {
+                break;
+            }
+            self.log.warn(format!("waiting for {node} to answer ({} s left)", left.as_secs()));
+        }
+        Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer after {} s", patience.as_secs())))
     }
 
     /// A piece of a device, at most [`PEEK_MAX`] bytes, if it answers within `patience`.
     pub fn peek(&mut self, node: &str, offset: u64, len: usize, patience: Duration) -> io::Result<Vec<u8>> {
         let len = u32::try_from(len.min(PEEK_MAX)).unwrap_or(u32::MAX);
         let command = |id| Command::Peek { id, node: node.to_owned(), offset, len };
-        match self.ask(command, patience)? {
+        match self.ask(node, command, patience)? {
             Answer::Peeked(result) => result.map_err(io::Error::from),
             Answer::Discarded(_) => Err(io::ErrorKind::InvalidData.into()),
         }
@@ -328,7 +341,7 @@ impl<'a> Scout<'a> {
     pub fn discard_image(&mut self, node: &str, offset: u64, page: usize, patience: Duration) -> io::Result<bool> {
         let page = u32::try_from(page).unwrap_or(u32::MAX);
         let command = |id| Command::DiscardImage { id, node: node.to_owned(), offset, page };
-        match self.ask(command, patience)? {
+        match self.ask(node, command, patience)? {
             Answer::Discarded(result) => result.map_err(io::Error::from),
             Answer::Peeked(_) => Err(io::ErrorKind::InvalidData.into()),
         }
@@ -344,12 +357,13 @@ impl<'a> Scout<'a> {
     }
 
     /// The device that is meant. A path may also be a link that something else has made, such as a running udev.
-    pub fn find(&self, wanted: &Wanted) -> Option<&Device> {
-        self.hardware.find(wanted).or_else(|| {
-            let Wanted::Node(path) = wanted else { return None };
-            let node: PathBuf = self.system.canonical(path).ok().filter(|node| node != path)?;
-            self.hardware.find(&Wanted::Node(node))
-        })
+    pub fn find(&self, wanted: &Wanted) -> Result<Option<&Device>, Ambiguous> {
+        let found = self.hardware.find(wanted);
+        let Wanted::Node(path) = wanted else { return found };
+        match self.system.canonical(path) {
+            Ok(node) if found == Ok(None) && node != *path => self.hardware.find(&Wanted::Node(node)),
+            _ => found,
+        }
     }
 
     /// Starts it anew if it was ended or given up: another attempt begins, and devices come and go meanwhile.

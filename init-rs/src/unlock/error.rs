@@ -58,25 +58,6 @@ pub enum Why {
 }
 
 impl UnlockError {
-    /// Its name for programs, which stays (`docs/errors.md`).
-    pub fn code(&self) -> &'static str {
-        let why = match self {
-            Self::NotEncrypted { .. } => return "key-not-needed",
-            Self::Zfs(_) => return "key-call-failed",
-            Self::NoKey { why, .. } => why,
-        };
-        match why {
-            Why::UnknownFormat => "key-format-unknown",
-            Why::NotAsked => "key-not-asked",
-            Why::NoPrompt(_) => "key-prompt-forbidden",
-            Why::RawNotTyped => "key-file-missing",
-            Why::NoConsole => "key-no-console",
-            Why::Skipped => "key-skipped",
-            Why::TimedOut(_) => "key-timed-out",
-            Why::Wrong(_) => "key-wrong",
-        }
-    }
-
     /// What was needed.
     pub fn expected(&self) -> String {
         let Self::NoKey { encryption, .. } = self else { return "the key of an encryption root".to_owned() };

@@ -68,8 +68,10 @@ impl Unlocker<'_> {
             .ok_or_else(|| format!("{device}: expected LABEL=, UUID=, PARTLABEL=, PARTUUID= or a path below /dev"))?;
         // Nothing silent takes long.
         let wait = if effort == Effort::Silent { Duration::ZERO } else { self.settings.file_wait.value };
-        let found = self.find_device.and_then(|find| find(&wanted, wait)).ok_or_else(|| {
-            format!("no device with {device} after {} s (taproot.key_wait=SECONDS waits longer)", wait.as_secs())
+        let found = self.find_device.map_or(Ok(None), |find| find(&wanted, wait)).map_err(|e| e.to_string())?;
+        let found = found.ok_or_else(|| match wait {
+            Duration::MAX => format!("no device with {device}"),
+            _ => format!("no device with {device} after {} s (taproot.key_wait=SECONDS waits longer)", wait.as_secs()),
         })?;
         let node = &found.node;
         let kind = found.kind.as_ref().map_or_else(String::new, |kind| format!(" ({kind})"));
@@ -97,12 +99,7 @@ impl Unlocker<'_> {
                     load(module);
                 }
             }
-            let data = match kind {
-                "ext4" => "noload",
-                "xfs" => "norecovery",
-                "btrfs" => "rescue=nologreplay",
-                _ => "",
-            };
+            let data = filesystems::without_replay(kind);
             match self.system.mount(&found.node, point, kind, flags, data) {
                 Ok(()) => return Ok(()),
                 Err(e) if e.raw_os_error() == Some(libc::ENODEV) => {
@@ -153,7 +150,7 @@ mod tests {
         let find = |wanted: &Wanted, wait: Duration| {
             waits.borrow_mut().push(wait);
             let there = *wanted == Wanted::Label("STICK".into()) && !wait.is_zero();
-            there.then(|| KeyDevice { node: "/dev/sdb1".into(), kind: kind.map(str::to_owned) })
+            Ok(there.then(|| KeyDevice { node: "/dev/sdb1".into(), kind: kind.map(str::to_owned) }))
         };
         let log = Log::new(Arc::new(Linux::new()));
         let mut unlocker = Unlocker::new(machine, &log, &settings()).with_devices(&find);

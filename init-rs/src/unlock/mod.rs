@@ -17,6 +17,7 @@ pub use error::{UnlockError, Why};
 pub use keyring::Keyring;
 
 use crate::cmdline::KeySettings;
+use crate::devices::known::Ambiguous;
 use crate::devices::probe::Wanted;
 use crate::report::log::Log;
 use crate::sys::consoles::{Consoles, Secret};
@@ -69,8 +70,8 @@ pub struct KeyDevice {
     pub kind: Option<String>,
 }
 
-/// Finds a device among those that are known, waiting for it at most this long.
-pub type FindDevice<'a> = dyn Fn(&Wanted, Duration) -> Option<KeyDevice> + 'a;
+/// Finds a device among those that are known, waiting for it at most this long; fails where several are meant.
+pub type FindDevice<'a> = dyn Fn(&Wanted, Duration) -> Result<Option<KeyDevice>, Ambiguous> + 'a;
 
 impl std::fmt::Debug for Unlocker<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

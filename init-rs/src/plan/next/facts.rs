@@ -96,6 +96,8 @@ pub struct Import {
     pub pool: String,
     /// Whether read-only.
     pub read_only: bool,
+    /// Whether a person did it, at the prompt.
+    pub by_hand: bool,
 }
 
 /// The pools that the labels on the disks make up.

@@ -1,7 +1,7 @@
 //! Keys and snapshots: the key of the root must be had, the others are asked for if they would be mounted now.
 
 use super::step::Snapshots;
-use super::{Moment, Next, Root, Settled, Step, Wait};
+use super::{Moment, Named, Next, Root, Settled, Step, Wait, end_of};
 use crate::devices::known::Reading;
 use crate::devices::probe::Wanted;
 use crate::plan::facts::Dataset;
@@ -61,24 +61,25 @@ impl Moment<'_> {
     pub(super) fn key_devices(self) -> Settled<()> {
         let wait = self.request.keys.file_wait.value;
         let began = self.facts.attempt.last_step;
-        let until = began.saturating_add(wait);
+        let until = end_of(began, wait);
+        let over = self.is_over(until);
         for file in &self.request.keys.files {
             let Some(wanted) = file.device.as_deref().and_then(Wanted::parse) else { continue };
-            match self.hardware.find(&wanted) {
+            match self.named(&wanted, over) {
                 // What is on it is not known yet.
-                Some(device) if device.content == Reading::Waiting && self.now < until => {
+                Named::There(device) if device.content == Reading::Waiting && !over => {
                     return Err(Next::Wait(Wait::until(format!("{wanted} with the key file to be read"), until)));
                 }
-                Some(device) => {
+                Named::There(device) => {
                     if let Some(superblock) = device.superblock() {
                         self.filesystem(&superblock.kind.clone(), began)?;
                     }
                 }
-                None if self.now < until => {
-                    return Err(Next::Wait(Wait::until(format!("{wanted} with the key file"), until)));
+                Named::Awaited { again } if !over => {
+                    return Err(Next::Wait(Wait { what: format!("{wanted} with the key file"), until, again }));
                 }
-                // The unlocker says that it is not there.
-                None => {}
+                // The unlocker says that it is not there, or not the only one.
+                Named::Awaited { .. } | Named::Several(_) => {}
             }
         }
         Ok(())

@@ -12,20 +12,25 @@ mod resume;
 mod step;
 
 pub use mounts::not_mounted;
-pub use pool::{FRESH, no_dataset, not_mountable};
+pub use pool::{no_dataset, not_mountable};
 pub use recovery::{Recovery, recover};
-pub use step::{Mount, Next, Question, Snapshots, Step, Wait};
+pub use step::{Mount, Next, Question, Snapshots, Step, Wait, place_of};
 
 use super::failure::{Code, Failure};
 use super::root::Root;
 use crate::cmdline::{Request, Selector, Stage};
-use crate::devices::known::{Hardware, Module};
+use crate::devices::known::{Ambiguous, Device, Hardware, Module};
+use crate::devices::probe::Wanted;
 use crate::zfs::assemble::Candidate;
 use facts::Facts;
 use std::time::Duration;
 
 /// How long the zfs module's own start may take; emulated machines need half a minute.
 const ZFS_LIMIT: Duration = Duration::from_secs(300);
+/// A disk that has only just come is about to be read. No pool is opened meanwhile: the kernel would open the disk too, should it
+/// be a spare or cache of the pool, and never come back if it does not answer. Nor is a device taken by a label that this disk
+/// may carry as well.
+pub const FRESH: Duration = Duration::from_millis(300);
 /// How long another module may take to start.
 const MODULE_LIMIT: Duration = Duration::from_secs(10);
 
@@ -65,6 +70,7 @@ impl Moment<'_> {
         };
         self.mount_root(&root)?;
         self.mount_others(&root)?;
+        self.give_back(&root)?;
         if self.facts.hook {
             self.ready()?;
             return Ok(Next::Mounted);
@@ -158,6 +164,40 @@ impl Moment<'_> {
         }
         Ok(())
     }
+}
+
+/// A device as somebody named it.
+enum Named<'a> {
+    /// This one.
+    There(&'a Device),
+    /// There is none, or another one may be meant, too; `again`: when that is known.
+    Awaited { again: Option<Duration> },
+    /// There are several.
+    Several(Ambiguous),
+}
+
+impl<'a> Moment<'a> {
+    /// A device by its name. Which one is taken does not depend on which disk answers first: `over` says that there is no more time
+    /// to wait for those that are about to be read.
+    fn named(self, wanted: &Wanted, over: bool) -> Named<'a> {
+        let fresh = self.hardware.may_be(wanted).map(|device| device.since.saturating_add(FRESH));
+        let again = fresh.filter(|end| *end > self.now && !over).max();
+        match self.hardware.find(wanted) {
+            Err(ambiguous) => Named::Several(ambiguous),
+            Ok(Some(device)) if again.is_none() => Named::There(device),
+            Ok(_) => Named::Awaited { again },
+        }
+    }
+
+    /// Whether a time is over; `None` never is.
+    fn is_over(self, until: Option<Duration>) -> bool {
+        until.is_some_and(|until| self.now >= until)
+    }
+}
+
+/// The end of a wait that began then; `None`: it has none.
+fn end_of(began: Duration, wait: Duration) -> Option<Duration> {
+    began.checked_add(wait).filter(|_| wait != Duration::MAX)
 }
 
 /// The attempt is over.

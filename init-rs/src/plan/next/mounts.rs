@@ -1,13 +1,14 @@
 //! The root and everything that belongs to it, mounted.
 
 use super::step::Mount;
-use super::{Code, Failure, Moment, Next, Root, Settled, Step, Wait};
+use super::{Code, Failure, Moment, Named, Next, Root, Settled, Step, Wait, end_of};
 use crate::cmdline::{Fsck, Repair};
-use crate::devices::filesystems::never_written;
-use crate::devices::known::Device;
+use crate::devices::filesystems::{in_memory, never_written, without_replay};
+use crate::devices::known::{Device, Reading};
 use crate::devices::probe::Wanted;
 use crate::plan::facts::Dataset;
 use crate::plan::mounts::{self, Foreign, MountStep};
+use std::time::Duration;
 
 impl Moment<'_> {
     pub(super) fn mount_root(self, root: &Root) -> Settled<()> {
@@ -61,11 +62,11 @@ impl Moment<'_> {
     fn mount(self, step: &MountStep) -> Settled<Next> {
         let source = step.dataset.clone();
         let Some(foreign) = &step.foreign else {
-            return Ok(mount_of(step, source, "zfs".to_owned()));
+            return Ok(self.mount_of(step, source, "zfs".to_owned()));
         };
         if !foreign.device {
             self.filesystem(&foreign.fstype, self.facts.attempt.last_step)?;
-            return Ok(mount_of(step, source, foreign.fstype.clone()));
+            return Ok(self.mount_of(step, source, foreign.fstype.clone()));
         }
         let device = self.foreign_device(step, foreign)?;
         let fstype = match (foreign.fstype.as_str(), device.superblock()) {
@@ -79,7 +80,7 @@ impl Moment<'_> {
         if let Err(why) = self.check(&device.node, &fstype)? {
             return Err(pass_over(step, why));
         }
-        Ok(mount_of(step, device.node.clone(), fstype))
+        Ok(self.mount_of(step, device.node.clone(), fstype))
     }
 
     /// The device of an fstab line, waited for as long as the line allows.
@@ -88,19 +89,45 @@ impl Moment<'_> {
         let Some(wanted) = Wanted::parse(spec) else {
             return Err(pass_over(step, format!("{spec} names no device")));
         };
-        let until = self.facts.attempt.last_step.saturating_add(foreign.wait);
-        match self.hardware.find(&wanted) {
-            Some(device) if device.content().is_some() || (foreign.fstype != "auto" && self.now >= until) => Ok(device),
-            _ if self.now < until => Err(Next::Wait(Wait::until(spec.clone(), until))),
-            Some(device) => Err(pass_over(step, format!("{} does not answer", device.node))),
-            None => {
-                let within = match foreign.wait.as_secs() {
-                    0 => String::new(),
-                    seconds => format!(" within {seconds} s"),
-                };
-                Err(pass_over(step, format!("no device {spec} was found{within}")))
+        let until = end_of(self.facts.attempt.last_step, foreign.wait);
+        let over = self.is_over(until);
+        let device = match self.named(&wanted, over) {
+            Named::There(device) => device,
+            Named::Several(ambiguous) => {
+                return Err(pass_over(
+                    step,
+                    format!("{ambiguous}; PARTUUID= or a path below /dev/disk/by-id names one"),
+                ));
             }
+            Named::Awaited { .. } if over => return Err(pass_over(step, no_device(spec, foreign.wait))),
+            Named::Awaited { again } => return Err(Next::Wait(Wait { what: spec.clone(), until, again })),
+        };
+        // Where the line says the type, nobody need have read it.
+        let typed = foreign.fstype != "auto";
+        match &device.content {
+            Reading::Done(_) => Ok(device),
+            Reading::Failed(_) if typed => Ok(device),
+            Reading::Failed(why) => Err(pass_over(step, format!("{} cannot be read: {why}", device.node))),
+            Reading::Waiting | Reading::Never if !over => Err(Next::Wait(Wait::until(spec.clone(), until))),
+            Reading::Waiting | Reading::Never if typed => Ok(device),
+            Reading::Waiting => Err(pass_over(step, format!("{} does not answer", device.node))),
+            Reading::Never => Err(pass_over(step, format!("{} holds nothing that can be read", device.node))),
         }
+    }
+
+    /// A mount as it is made. Where pools are imported read-only, nothing else is written either, journals included.
+    fn mount_of(self, step: &MountStep, source: String, fstype: String) -> Next {
+        let mut step = step.clone();
+        let nothing_written = self.request.import.read_only.value && !in_memory(&fstype);
+        if never_written(&fstype) || nothing_written {
+            step.options.flags |= libc::MS_RDONLY;
+        }
+        let option = without_replay(&fstype);
+        if nothing_written && !option.is_empty() {
+            let comma = if step.options.data.is_empty() { "" } else { "," };
+            step.options.data = format!("{}{comma}{option}", step.options.data);
+        }
+        Next::Do(Step::Mount(Box::new(Mount { step, source, fstype })))
     }
 
     /// Whether the file system of a device may be mounted as far as its check is concerned. It is checked where the image has
@@ -108,7 +135,10 @@ impl Moment<'_> {
     pub(super) fn check(self, node: &str, fstype: &str) -> Settled<Result<(), String>> {
         let settings = &self.request.fsck;
         let (mode, program) = (settings.mode.value, self.facts.kernel.fsck.get(fstype));
-        let Some(program) = program.filter(|_| mode != Fsck::Skip) else { return Ok(Ok(())) };
+        // Where nothing may be written, a check would refuse what it may not even replay the journal of: only if it is asked for.
+        let nothing_written = self.request.import.read_only.value;
+        let wanted = mode == Fsck::Force || (mode == Fsck::Auto && !nothing_written);
+        let Some(program) = program.filter(|_| wanted) else { return Ok(Ok(())) };
         if let Some(result) = self.facts.attempt.checked.get(node) {
             return Ok(result.clone());
         }
@@ -117,6 +147,7 @@ impl Moment<'_> {
             args.push("-f".to_owned());
         }
         args.push(match settings.repair.value {
+            _ if nothing_written => "-n".to_owned(),
             Repair::Preen => "-a".to_owned(),
             Repair::Yes => "-y".to_owned(),
             Repair::No => "-n".to_owned(),
@@ -127,12 +158,11 @@ impl Moment<'_> {
     }
 }
 
-fn mount_of(step: &MountStep, source: String, fstype: String) -> Next {
-    let mut step = step.clone();
-    if never_written(&fstype) {
-        step.options.flags |= libc::MS_RDONLY;
+fn no_device(spec: &str, wait: Duration) -> String {
+    match wait.as_secs() {
+        0 => format!("no device {spec} was found"),
+        seconds => format!("no device {spec} was found within {seconds} s"),
     }
-    Next::Do(Step::Mount(Box::new(Mount { step, source, fstype })))
 }
 
 fn pass_over(step: &MountStep, why: String) -> Next {

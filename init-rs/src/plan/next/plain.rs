@@ -1,7 +1,7 @@
 //! A root on a block device: found by label, UUID, partition or path, checked, its driver loaded.
 
-use super::{Code, Failure, Moment, Next, Root, Settled, Stage, Wait, fail};
-use crate::devices::filesystems::never_written;
+use super::{Ambiguous, Code, Failure, Moment, Named, Next, Root, Settled, Stage, Wait, end_of, fail};
+use crate::devices::filesystems::{never_written, without_replay};
 use crate::devices::known::{Device, Reading};
 use crate::devices::probe::Wanted;
 use crate::plan::candidates::{device_lines, missing_drivers};
@@ -20,6 +20,7 @@ impl Moment<'_> {
         self.leave_all()?;
         let device = self.root_device(spec)?;
         let fstype = self.root_fstype(spec, device)?;
+        self.stop(Stage::Import)?;
         self.menu(spec)?;
         self.stop(Stage::Mount)?;
         self.discard_image()?;
@@ -33,8 +34,12 @@ impl Moment<'_> {
         if let Some(ro) = self.request.read_only.as_ref().filter(|_| !said) {
             words.push(if ro.value { "ro" } else { "rw" }.to_owned());
         }
-        if never_written(&fstype) {
+        if never_written(&fstype) || self.request.import.read_only.value {
             words.push("ro".to_owned());
+        }
+        if self.request.import.read_only.value {
+            words.push(without_replay(&fstype).to_owned());
+            words.retain(|word| !word.is_empty());
         }
         let options = foreign_options(&words);
         let (name, node) = (spec.to_owned(), device.node.clone());
@@ -57,15 +62,19 @@ impl Moment<'_> {
             let advice = ["name the root on the kernel command line: root=UUID=..., or root=ZFS=pool/dataset"];
             return fail(Failure::new(Code::UnusableRoot, problem, expected, vec![spec.to_owned()], &advice));
         };
-        let until = self.patience_from(self.facts.attempt.began);
-        let over = until.is_some_and(|until| self.now >= until);
-        let found = self.hardware.find(&wanted);
-        match found.map(|device| (device, &device.content)) {
-            Some((device, Reading::Done(_) | Reading::Never)) => Ok(device),
-            Some((device, Reading::Failed(why))) => fail(Self::no_filesystem(spec, device, why)),
-            Some((device, Reading::Waiting)) if over => fail(Self::no_filesystem(spec, device, "it does not answer")),
-            None if over => fail(self.no_device(spec)),
-            _ => Err(Next::Wait(Wait { what: format!("the root device {spec}"), until, again: None })),
+        let until = end_of(self.facts.attempt.began, self.request.wait.value);
+        let over = self.is_over(until);
+        let wait = |again| Err(Next::Wait(Wait { what: format!("the root device {spec}"), until, again }));
+        match self.named(&wanted, over) {
+            Named::Several(ambiguous) => fail(self.several(&ambiguous)),
+            Named::Awaited { .. } if over => fail(self.no_device(spec)),
+            Named::Awaited { again } => wait(again),
+            Named::There(device) => match &device.content {
+                Reading::Done(_) | Reading::Never => Ok(device),
+                Reading::Failed(why) => fail(Self::no_filesystem(spec, device, why)),
+                Reading::Waiting if over => fail(Self::no_filesystem(spec, device, "it does not answer")),
+                Reading::Waiting => wait(None),
+            },
         }
     }
 
@@ -102,6 +111,20 @@ impl Moment<'_> {
             &[
                 "attach it and type retry; taproot.wait=SECONDS or rootwait waits longer",
                 "name another root on the kernel command line: root=UUID=..., or root=ZFS=pool/dataset",
+            ],
+        )
+    }
+
+    fn several(self, ambiguous: &Ambiguous) -> Failure {
+        let devices = self.hardware.devices.values().filter(|device| ambiguous.nodes.contains(&device.node));
+        Failure::new(
+            Code::AmbiguousDevice,
+            format!("the root device is not clear ({}): {ambiguous}", self.request.root.why),
+            "one disk of that name; a copy of a disk has the names of its original",
+            devices.map(describe).collect(),
+            &[
+                "detach the one that is not meant, then retry",
+                "name it by what only it has: boot /dev/NAME at this prompt, root=/dev/disk/by-id/... on the command line",
             ],
         )
     }

@@ -2,22 +2,21 @@
 //! opened, what is not is waited for.
 
 use super::facts::{Found, Watched, ZfsModule};
-use super::{Candidate, Code, Failure, Moment, Next, Root, Settled, Step, Wait, ZFS_LIMIT, fail};
+use super::{Candidate, Code, FRESH, Failure, Moment, Next, Root, Settled, Step, Wait, ZFS_LIMIT, end_of, fail};
 use crate::cmdline::{Decided, Selector};
 use crate::devices::known::Reading;
 use crate::plan::candidates::{self, awaited, device_lines, lines, missing_drivers};
 use crate::plan::facts::{Dataset, Health, PoolFact};
+use crate::plan::names;
 use crate::plan::select::{self, Choice, NoChoice, choose};
 use crate::zfs::judge::Judgement;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// What may still come within this time of a quiet machine counts before `AUTO` settles for what is there.
 const QUIET: Duration = Duration::from_millis(300);
 /// A disk that has not answered for this time does not hold up a choice that can be made without it.
 const SLOW: Duration = Duration::from_millis(1500);
-/// A disk that has only just come is about to be read. No pool is opened meanwhile: the kernel would open the disk too, should it
-/// be a spare or cache of the pool, and never come back if it does not answer.
-pub const FRESH: Duration = Duration::from_millis(300);
 /// A disk that has not answered for this time is taken for missing: those that spin up have, by then.
 const DEAD: Duration = Duration::from_secs(60);
 
@@ -62,12 +61,6 @@ impl<'a> Moment<'a> {
         }
     }
 
-    /// The end of the patience with what the root is on, counted from here; `None`: for ever.
-    pub(super) fn patience_from(self, began: Duration) -> Option<Duration> {
-        let wait = self.request.wait.value;
-        began.checked_add(wait).filter(|_| wait != Duration::MAX)
-    }
-
     /// Pools that this boot imported and that are not the one to boot from are given back: the booted system would find a
     /// foreign pool imported, and its datasets over its own. One that was looked at read-only is, too, before it is imported
     /// as the request says.
@@ -76,11 +69,25 @@ impl<'a> Moment<'a> {
             let same = *guid == found.choice.guid;
             // Imported before this attempt, and in another way than the request says.
             let otherwise = found.config.is_none() && import.read_only && !self.request.import.read_only.value;
-            if !same || otherwise {
+            // What a person imported may be what the root's fstab is about.
+            let left = !same && !import.by_hand;
+            if left || (same && otherwise) {
                 return Err(Next::Do(Step::Export { pool: import.pool.clone(), guid: *guid }));
             }
         }
         Ok(())
+    }
+
+    /// Pools that were imported at the prompt, and of which nothing was mounted with the root, are given back now.
+    pub(super) fn give_back(self, root: &Root) -> Settled<()> {
+        let steps = self.facts.attempt.plan.iter().flat_map(|plan| &plan.steps);
+        let datasets = steps.filter(|step| step.foreign.is_none()).map(|step| step.dataset.as_str());
+        let used: BTreeSet<&str> =
+            datasets.chain(root.dataset().map(|dataset| dataset.name.as_str())).map(names::pool_of).collect();
+        match self.facts.ours.iter().find(|(_, import)| import.by_hand && !used.contains(import.pool.as_str())) {
+            None => Ok(()),
+            Some((guid, import)) => Err(Next::Do(Step::Export { pool: import.pool.clone(), guid: *guid })),
+        }
     }
 
     pub(super) fn import(self, found: &Found) -> Settled<()> {
@@ -148,7 +155,7 @@ impl<'a> Search<'a> {
         };
         let unread = hardware.devices.values().any(holds_up);
         let quiet = now.saturating_sub(hardware.last_change) >= QUIET && hardware.settled && !unread;
-        let deadline = moment.patience_from(began);
+        let deadline = end_of(began, moment.request.wait.value);
         Self { moment, candidates, facts: facts_of, deadline, quiet }
     }
 

@@ -1,9 +1,9 @@
 //! Hibernation: an image is resumed, or known not to be there, before any pool is imported.
 
-use super::{Code, Failure, Moment, Next, Settled, Step, Wait, fail};
-use crate::devices::known::{Device, Module};
+use super::{Ambiguous, Code, Failure, Moment, Named, Next, Settled, Step, Wait, end_of, fail};
+use crate::devices::known::{Module, Reading};
 use crate::devices::probe::Wanted;
-use crate::plan::resume::{Place, Seen, Verdict, first_look, imported_before, second_look, unreadable};
+use crate::plan::resume::{Place, Seen, Verdict, first_look, held_up, imported_before, second_look, unreadable};
 use std::time::Duration;
 
 use super::facts::Note;
@@ -70,13 +70,15 @@ impl<'a> Moment<'a> {
             let why = "a zvol is there only when its pool is imported, which must not happen before".to_owned();
             return Ok(look(&Seen::Unusable(why)));
         }
-        let Some(device) = self.swap_device(&wanted) else {
-            let wait = self.request.resume.wait.value;
-            let until = self.facts.attempt.began.saturating_add(wait);
-            if self.now >= until {
-                return Ok(look(&Seen::Missing(wait)));
+        let wait = self.request.resume.wait.value;
+        let until = end_of(self.facts.attempt.began, wait);
+        let device = match self.swap_device(&wanted, self.is_over(until)) {
+            Named::There(device) => device,
+            Named::Several(ambiguous) => return Ok(look(&Seen::Unusable(ambiguous.to_string()))),
+            Named::Awaited { .. } if self.is_over(until) => return Ok(look(&Seen::Missing(wait))),
+            Named::Awaited { again } => {
+                return Err(Next::Wait(Wait { what: format!("the resume device {}", asked.value), until, again }));
             }
-            return Err(Next::Wait(Wait::until(format!("the resume device {}", asked.value), until)));
         };
         let (node, offset) = (device.node.clone(), self.image_offset());
         let page = match &self.facts.resume.page {
@@ -86,6 +88,10 @@ impl<'a> Moment<'a> {
         let verdict = look(&seen_of(page));
         let Verdict::Resume(text) = verdict else { return Ok(verdict) };
         self.rest()?;
+        let silent = self.being_read();
+        if !silent.is_empty() {
+            return Ok(Verdict::Stop(held_up(&place, &silent)));
+        }
         // A person can import one while the device is missing.
         let Some(imported) = &self.facts.imported else { return Err(Next::Do(Step::AskImported)) };
         let pools: Vec<String> = imported.iter().map(|pool| pool.name.clone()).collect();
@@ -102,15 +108,26 @@ impl<'a> Moment<'a> {
         }))
     }
 
-    /// The kernel freezes every task before it resumes, which fails while a driver is being loaded - and then it has
-    /// discarded the image already.
+    /// The kernel freezes every task before it resumes, which fails while a driver is being loaded, or a device is read that does
+    /// not answer - and then it has discarded the image already.
     fn rest(self) -> Settled<()> {
         let until = self.facts.attempt.began.saturating_add(REST);
         let starting = self.hardware.modules.values().any(|module| *module == Module::Starting);
         if (starting || !self.hardware.settled || self.hardware.inserting) && self.now < until {
             return Err(Next::Wait(Wait::until("the drivers to come to rest before the image is resumed", until)));
         }
+        let silent = self.being_read();
+        if !silent.is_empty() && self.now < until {
+            let what = format!("an answer of {} before the image is resumed", silent.join(" "));
+            return Err(Next::Wait(Wait::until(what, until)));
+        }
         Ok(())
+    }
+
+    /// Devices whose readers wait for an answer.
+    fn being_read(self) -> Vec<&'a str> {
+        let waiting = self.hardware.devices.values().filter(|device| device.content == Reading::Waiting);
+        waiting.map(|device| device.node.as_str()).collect()
     }
 
     /// `noresume`, and a pool is about to be written: an image that stayed could be resumed by a later boot, on top of a
@@ -123,16 +140,23 @@ impl<'a> Moment<'a> {
             return Ok(());
         }
         self.note()?;
-        let place = self.request.resume.device.as_ref().and_then(|asked| {
-            let wanted = Wanted::parse(&asked.value)?;
-            let device = self.swap_device(&wanted)?;
-            Some((asked.value.clone(), device.node.clone(), self.image_offset()))
-        });
+        let asked = self.request.resume.device.as_ref();
+        let wanted = asked.and_then(|asked| Some((asked, Wanted::parse(&asked.value)?)));
+        let place = match wanted.map(|(asked, wanted)| (asked, self.swap_device(&wanted, true))) {
+            Some((asked, Named::There(device))) => {
+                Some((asked.value.clone(), device.node.clone(), self.image_offset()))
+            }
+            Some((_, Named::Several(ambiguous))) => return fail(kept(word, &ambiguous)),
+            Some((_, Named::Awaited { .. })) | None => None,
+        };
         Err(Next::Do(Step::DiscardImage { word: word.clone(), place }))
     }
 
-    fn swap_device(self, wanted: &Wanted) -> Option<&'a Device> {
-        self.hardware.find(wanted).filter(|device| !is_zvol(&device.node))
+    fn swap_device(self, wanted: &Wanted, over: bool) -> Named<'a> {
+        match self.named(wanted, over) {
+            Named::There(device) if is_zvol(&device.node) => Named::Awaited { again: None },
+            named => named,
+        }
     }
 
     /// Bytes from the beginning of the device to the page with the signature.
@@ -140,6 +164,17 @@ impl<'a> Moment<'a> {
         let pages = self.request.resume.offset.as_ref().map_or(0, |o| o.value);
         pages.saturating_mul(self.facts.kernel.page as u64)
     }
+}
+
+/// `noresume`, and which disk holds the image is not clear.
+fn kept(word: &str, ambiguous: &Ambiguous) -> Failure {
+    Failure::new(
+        Code::KeptImage,
+        format!("{word}: it is not clear where a hibernation image is to be discarded: {ambiguous}"),
+        "one disk of that name: an image that stayed could be resumed later, over a pool that has changed",
+        vec![],
+        &["detach the one that is not meant, then retry", "boot with taproot.import=ro to look without writing"],
+    )
 }
 
 fn seen_of(page: &Result<crate::devices::swap::Header, String>) -> Seen {

@@ -1,7 +1,7 @@
 //! The words of [`super::next`]: steps, waits, questions.
 
 use super::facts::Found;
-use crate::cmdline::{Decided, Stage};
+use crate::cmdline::{Decided, Selector, Stage};
 use crate::plan::facts::Dataset;
 use crate::plan::failure::Failure;
 use crate::plan::mounts::{MountStep, Remount};
@@ -41,9 +41,9 @@ pub struct Wait {
 }
 
 impl Wait {
-    /// Until a time.
-    pub fn until(what: impl Into<String>, until: Duration) -> Self {
-        Self { what: what.into(), until: Some(until), again: None }
+    /// Until a time, if there is one.
+    pub fn until(what: impl Into<String>, until: impl Into<Option<Duration>>) -> Self {
+        Self { what: what.into(), until: until.into(), again: None }
     }
 }
 
@@ -206,6 +206,17 @@ pub struct Snapshots {
     pub root: Dataset,
     /// The snapshot behind its name.
     pub snapshot: Option<Decided<String>>,
+}
+
+/// Where a boot of this root stops at a stage, in words.
+pub fn place_of(stage: Stage, root: &Selector) -> &'static str {
+    match (stage, root) {
+        (Stage::Start, _) => "before anything is looked for",
+        (Stage::Import, Selector::Device(_)) => "before the root device is checked and mounted",
+        (Stage::Import, _) => "before the pool is imported",
+        (Stage::Mount, _) => "before anything is mounted",
+        (Stage::HandOver, _) => "before the hand-over",
+    }
 }
 
 /// What a person is asked.

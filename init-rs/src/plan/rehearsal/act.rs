@@ -51,7 +51,7 @@ impl Play<'_> {
             Step::Export { guid, .. } => self.export(guid),
             Step::Import(choice) => {
                 let read_only = self.request.import.read_only.value;
-                self.facts.ours.insert(choice.guid, Import { pool: choice.pool, read_only });
+                self.facts.ours.insert(choice.guid, Import { pool: choice.pool, read_only, by_hand: false });
                 self.facts.attempt.imported = true;
             }
             Step::AskBootfs { pool } => return Ok(self.ask_bootfs(&pool)),
@@ -125,8 +125,10 @@ impl Play<'_> {
     fn export(&mut self, guid: u64) {
         self.facts.ours.remove(&guid);
         self.facts.imported = None;
-        self.facts.attempt.found = None;
-        self.facts.attempt.imported = false;
+        if !self.facts.attempt.mounted {
+            self.facts.attempt.found = None;
+            self.facts.attempt.imported = false;
+        }
         self.facts.disks.watched.remove(&guid);
         self.keys.clear();
     }

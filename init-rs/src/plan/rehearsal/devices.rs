@@ -22,7 +22,8 @@ impl Play<'_> {
 
     /// What next waits for, in the order in which it does: the device for resuming, the root's, that of a key.
     fn awaited(&self) -> Option<(String, String)> {
-        let absent = |spec: &str| Wanted::parse(spec).is_some_and(|wanted| self.hardware.find(&wanted).is_none());
+        let absent =
+            |spec: &str| Wanted::parse(spec).is_some_and(|wanted| matches!(self.hardware.find(&wanted), Ok(None)));
         if self.known.hardware.is_some() {
             return None;
         }
@@ -46,7 +47,7 @@ impl Play<'_> {
     /// A device that answers to this name.
     pub(super) fn pretend(&mut self, spec: &str, fstype: &str) {
         let Some(wanted) = Wanted::parse(spec) else { return };
-        if self.known.hardware.is_some() || self.hardware.find(&wanted).is_some() {
+        if self.known.hardware.is_some() || self.hardware.find(&wanted) != Ok(None) {
             return;
         }
         let mut superblock = Superblock { kind: fstype.to_owned(), uuid: String::new(), label: String::new() };

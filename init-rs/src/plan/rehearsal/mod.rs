@@ -11,10 +11,10 @@ use super::failure::Failure;
 use super::fstab::FstabEntry;
 use super::mounts::{MountStep, Skipped};
 use super::next::facts::{Asked, Attempt, Facts, Kernel, Note};
-use super::next::{Moment, Next, Question, Recovery, Wait, next, recover};
+use super::next::{Moment, Next, Question, Recovery, Wait, next, place_of, recover};
 use super::roots;
 use super::select::Choice;
-use crate::cmdline::{Decided, Request, Stage};
+use crate::cmdline::{Decided, Request};
 use crate::devices::known::Hardware;
 use crate::image::ExpectedPool;
 use std::collections::{BTreeMap, BTreeSet};
@@ -263,12 +263,7 @@ impl<'k> Play<'k> {
         let (name, what, word) = match question {
             Question::Stop { stage, word } => {
                 self.facts.stopped.push(*stage);
-                let place = match stage {
-                    Stage::Start => "before anything is looked for",
-                    Stage::Import => "before the pool is imported",
-                    Stage::Mount => "before anything is mounted",
-                    Stage::HandOver => "before the hand-over",
-                };
+                let place = place_of(*stage, &self.request.root.value);
                 ("stop", format!("stop {place}, and go on when a person says so"), word)
             }
             Question::Menu { current, timeout, word } => {

@@ -128,7 +128,9 @@ fn all_that_is_there_is_taken_at_once() {
     assert!(log.text().contains("warn  the scout's line"));
     assert!(!scout.hear(Duration::from_secs(5)));
     assert_eq!(script.now(), Duration::from_secs(5));
-    assert_eq!(scout.find(&Wanted::Node("/dev/disk/by-id/x".into())).unwrap().name, "sda");
+    assert!(scout.find(&Wanted::Node("/dev/disk/by-id/x".into())).is_err(), "both have this name");
+    scout.hardware.devices.get_mut("sdb").unwrap().links.clear();
+    assert_eq!(scout.find(&Wanted::Node("/dev/disk/by-id/x".into())).unwrap().unwrap().name, "sda");
     scout.reread("sda");
     assert_eq!(scout.hardware.devices["sda"].content, Reading::Waiting);
     assert_eq!(*script.heard.lock().unwrap(), [Command::Reread("sda".into())]);
@@ -176,7 +178,7 @@ fn questions_get_their_own_answers() {
                 let late = Message::Peeked { id: id - 1, result: Ok(vec![9]) };
                 vec![late, Message::Peeked { id: *id, result: Ok(vec![1; *len as usize]) }]
             }
-            Command::DiscardImage { id, .. } => vec![Message::Discarded { id: *id, result: Ok(true) }],
+            Command::DiscardImage { id, offset: 0, .. } => vec![Message::Discarded { id: *id, result: Ok(true) }],
             Command::Undriven => vec![Message::Undriven(vec!["pci:x".into()])],
             Command::Peek { id, offset: 1, .. } => {
                 vec![Message::Peeked { id: *id, result: Err(Refused { errno: libc::EIO, text: "x".into() }) }]
@@ -195,6 +197,12 @@ fn questions_get_their_own_answers() {
     assert_eq!(script.now(), Duration::ZERO);
     assert_eq!(scout.peek("/dev/sda", 2, 3, patience).unwrap_err().kind(), io::ErrorKind::TimedOut);
     assert_eq!(script.now(), patience);
+    // What takes long is told of.
+    assert_eq!(log.text().matches("waiting for /dev/sda to answer (4 s left)").count(), 1, "{}", log.text());
+    assert!(scout.discard_image("/dev/sdb", 1, 4096, Duration::from_secs(12)).is_err());
+    for left in [7, 2] {
+        assert!(log.text().contains(&format!("waiting for /dev/sdb to answer ({left} s left)")), "{}", log.text());
+    }
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! The order of steps.
 
-use super::{boot, tank};
+use super::{Play, boot, run, tank};
+use crate::plan::facts::Mountpoint;
 use crate::plan::failure::Code;
+use crate::plan::fstab;
 use crate::plan::next::Step;
-use crate::plan::rehearsal::{End, Known};
+use crate::plan::next::facts::Import;
+use crate::plan::rehearsal::{End, Known, KnownRoot};
 
 /// The steps of a boot from a pool, of which one more dataset is mounted.
 const POOL: [&str; 13] = [
@@ -108,6 +111,27 @@ fn a_pool_that_is_left_is_exported() {
     let told = boot("zfs=tank/none taproot.fallback=tank/r", &tank());
     assert!(told.booted() && told.place("export").is_none(), "{:?}", told.names());
     assert_eq!(told.names().iter().filter(|name| **name == "import").count(), 1);
+}
+
+/// A pool that was imported at the prompt stays until the fstab of the root was read and used.
+#[test]
+fn a_pool_imported_by_hand_stays_for_the_fstab() {
+    let by_hand = |play: &mut Play<'_>| {
+        play.facts.ours.insert(8, Import { pool: "usb".into(), read_only: false, by_hand: true });
+    };
+    let with_fstab = |line: &str| {
+        let root = KnownRoot { fstab: Some(fstab::parse(line.as_bytes())), ..KnownRoot::default() };
+        let mut known = Known { roots: [("tank/r".to_owned(), root)].into(), ..tank() };
+        known.datasets[4].mountpoint = Mountpoint::Legacy;
+        run("zfs=tank", &known, &[(0, &by_hand)])
+    };
+    let told = with_fstab("usb/r /srv zfs defaults 0 0\n");
+    assert!(told.booted() && told.place("export").is_none(), "{:?}", told.names());
+    assert!(told.mounts.iter().any(|mount| mount.dataset == "usb/r" && mount.target == "/srv"), "{:?}", told.mounts);
+    // Of no use to it, it is given back, and the root stays as it is.
+    let told = with_fstab("");
+    assert!(told.booted() && told.place("mount") < told.place("export"), "{:?}", told.names());
+    assert_eq!(told.names().iter().filter(|name| **name == "mount-root").count(), 1);
 }
 
 #[test]

@@ -103,10 +103,41 @@ fn a_file_system_is_checked_before_it_is_mounted() {
 #[test]
 fn stops_menu_and_resume_come_before_the_mount() {
     let there = |play: &mut super::Play<'_>| comes(play, "vda1", holding("ext4"));
-    let told =
-        run("root=/dev/vda1 break=top,mount,init taproot.menu=5 resume=UUID=5 noresume", &machine(), &[(0, &there)]);
+    let told = run(
+        "root=/dev/vda1 break=top,premount,mount,init taproot.menu=5 resume=UUID=5 noresume",
+        &machine(),
+        &[(0, &there)],
+    );
     let before: Vec<&str> = told.names().into_iter().take_while(|name| *name != "mount-root").collect();
-    assert_eq!(before, ["stop", "menu", "stop", "discard-image", "load-module"]);
+    assert!(told.steps.iter().any(|line| line.text.starts_with("stop before the root device is checked")));
+    assert_eq!(before, ["stop", "stop", "menu", "stop", "discard-image", "load-module"]);
+}
+
+/// Where pools are imported read-only, nothing is written to other disks either.
+#[test]
+fn with_a_read_only_import_nothing_is_written_to_devices() {
+    let mut known = machine();
+    known.kernel.fsck.insert("ext4".to_owned(), "/sbin/fsck.ext4".to_owned());
+    let fstab = crate::plan::fstab::parse(b"/dev/vdb1 /usr ext4 rw 0 0\ntmp /etc tmpfs rw,x-initrd.mount 0 0\n");
+    let root = crate::plan::rehearsal::KnownRoot { fstab: Some(fstab), ..Default::default() };
+    known.roots.insert("/dev/vda1".to_owned(), root);
+    let there = |play: &mut super::Play<'_>| {
+        comes(play, "vda1", holding("ext4"));
+        comes(play, "vdb1", holding("ext4"));
+    };
+    let told = run("root=/dev/vda1 rw taproot.import=ro", &known, &[(0, &there)]);
+    assert!(told.booted() && told.place("check").is_none(), "{:?}", told.names());
+    for mount in told.mounts.iter().filter(|mount| mount.target != "/etc") {
+        assert_ne!(mount.options.flags & libc::MS_RDONLY, 0, "{mount:?}");
+        assert!(mount.options.data.contains("noload"), "{mount:?}");
+    }
+    let tmp = told.mounts.iter().find(|mount| mount.target == "/etc").unwrap();
+    assert_eq!(tmp.options.flags & libc::MS_RDONLY, 0);
+    let told = run("root=/dev/vda1 taproot.import=ro fsck.mode=force fsck.repair=yes", &known, &[(0, &there)]);
+    let check = told.steps.iter().find(|line| line.name == "check").unwrap();
+    assert!(check.text.ends_with("-f -n /dev/vda1"), "{}", check.text);
+    let told = run("root=/dev/vda1", &known, &[(0, &there)]);
+    assert!(told.mounts.iter().all(|mount| mount.options.flags & libc::MS_RDONLY == 0), "{:?}", told.mounts);
 }
 
 /// Where nothing is known of devices, a root is taken to be there.

@@ -1,7 +1,7 @@
 //! Hibernation.
 
 use super::{boot, comes, holding, labels, machine, run, seen};
-use crate::devices::known::Module;
+use crate::devices::known::{Module, Reading};
 use crate::devices::swap::Header;
 use crate::plan::failure::Code;
 use crate::plan::next::facts::Import;
@@ -72,6 +72,30 @@ fn an_image_is_resumed_when_drivers_are_at_rest() {
     }
 }
 
+/// What reads a disk that does not answer cannot be frozen, and a kernel that cannot freeze discards the image.
+#[test]
+fn no_image_is_resumed_while_a_disk_does_not_answer() {
+    let silent = |play: &mut Play<'_>| {
+        with_image(play);
+        comes(play, "sdx", Reading::Waiting);
+    };
+    let answers = |play: &mut Play<'_>| comes(play, "sdx", holding(""));
+    let line = LINE.replace("wait=5", "wait=99");
+    let told = run(&line, &known(), &[(100, &silent), (8000, &answers), (70_000, &usb)]);
+    assert_eq!(told.at("resume-image"), 8000);
+    assert!(told.steps.iter().any(|line| line.name == "wait" && line.text.contains("an answer of /dev/sdx")));
+    let told = run(&line, &known(), &[(100, &silent)]);
+    assert_eq!((told.code(), told.at("fail"), told.place("resume-image")), (Some(Code::Resume), 60_000, None));
+    assert!(told.failure.unwrap().to_string().contains("/dev/sdx does not answer"));
+    // Without an image nobody waits for it.
+    let plain = |play: &mut Play<'_>| {
+        swap(play);
+        comes(play, "sdx", Reading::Waiting);
+    };
+    let told = run("zfs=usb resume=/dev/vdb", &known(), &[(100, &plain), (150, &usb)]);
+    assert!(told.booted() && told.at("look-for-image") == 100, "{told:?}");
+}
+
 /// A kernel that comes back has not resumed.
 #[test]
 fn what_follows_a_kernel_that_comes_back() {
@@ -93,7 +117,7 @@ fn what_follows_a_kernel_that_comes_back() {
     let by_hand = |play: &mut Play<'_>| {
         with_image(play);
         play.facts.imported = Some(play.known_pools());
-        play.facts.ours.insert(7, Import { pool: "tank".into(), read_only: false });
+        play.facts.ours.insert(7, Import { pool: "tank".into(), read_only: false, by_hand: true });
     };
     let told = run(LINE, &known(), &[(100, &by_hand)]);
     assert_eq!((told.code(), told.place("resume-image")), (Some(Code::Resume), None));
