@@ -6,8 +6,8 @@ mod words;
 
 use facts::Facts;
 use serde::Serialize;
+use taproot_init::cmdline::Selector;
 use taproot_init::cmdline::{Note, Request, Setting, parse, settings};
-use taproot_init::cmdline::{Selector, is_block_device};
 use taproot_init::image::ExpectedRoot;
 use taproot_init::plan::facts::{Health, PoolFact};
 use taproot_init::plan::failure::{Code, Failure};
@@ -157,7 +157,8 @@ fn text_of(setting: Setting) -> SettingText {
 
 /// The boot as far as the facts reach.
 fn boot(request: &Request, facts: &mut Facts) -> Boot {
-    if matches!(request.root.value, Selector::Device(_)) || request.fallback.iter().any(|f| is_block_device(&f.value)) {
+    let mut roots = request.fallback.iter().chain([&request.root]);
+    if roots.any(|root| matches!(root.value, Selector::Device(_))) {
         facts.look_at_devices();
     }
     let mut told = rehearse(request, &facts.known);

@@ -2,7 +2,7 @@
 //! nobody is to be asked - another attempt, a restart or the end.
 
 use super::{Boot, End, person};
-use crate::cmdline::{self, Decided, OnFailure, Stage};
+use crate::cmdline::{self, Decided, OnFailure, Selector, Stage};
 use crate::devices::known::Module;
 use crate::firmware::{self, Variables};
 use crate::plan::failure::Failure;
@@ -117,17 +117,12 @@ impl Boot<'_> {
     }
 
     /// Takes the next fallback root.
-    pub(super) fn fall_back(&mut self, failure: &Failure, next: &Decided<String>) {
+    pub(super) fn fall_back(&mut self, failure: &Failure, next: &Decided<Selector>) {
         self.facts.fallbacks_taken += 1;
-        match roots::ask_for(&mut self.request, &next.value, &next.why) {
-            Ok(()) => {
-                self.log.warn(format!("{failure}; trying the fallback root {} ({})", next.value, next.why));
-                self.report.problems.push(format!("fallback root {} is tried ({})", next.value, next.why));
-                self.begin_anew();
-            }
-            // The failure is still there, and the next fallback comes.
-            Err(e) => self.log.error(format!("{}: {e}", next.why)),
-        }
+        roots::take(&mut self.request, next.clone());
+        self.log.warn(format!("{failure}; trying the fallback root {} ({})", next.value, next.why));
+        self.report.problems.push(format!("fallback root {} is tried ({})", next.value, next.why));
+        self.begin_anew();
     }
 
     /// Begins again with the root that was asked for.

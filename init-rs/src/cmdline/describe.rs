@@ -23,7 +23,7 @@ pub fn settings(request: &Request) -> Vec<Setting> {
     let mut list = List(Vec::new());
     list.add("root", &request.root, root);
     list.maybe("snapshot", request.snapshot.as_ref(), Clone::clone);
-    list.each("fallback root", &request.fallback, Clone::clone);
+    list.each("fallback root", &request.fallback, root);
     list.maybe("root's mount", request.read_only.as_ref(), |ro| pick(*ro, "ro", "rw"));
     list.maybe("root's mount options", request.root_flags.as_ref(), Clone::clone);
     list.maybe("root's type", request.root_fstype.as_ref(), |types| types.join(", "));
@@ -37,7 +37,8 @@ pub fn settings(request: &Request) -> Vec<Setting> {
     import(request, &mut list);
     keys(request, &mut list);
     list.add("mounts", &request.mounts.which, which);
-    list.plain("also mounted", &request.mounts.also, "taproot.also=");
+    let also: Vec<String> = request.mounts.also.iter().map(ToString::to_string).collect();
+    list.plain("also mounted", &also, "taproot.also=");
     list.add("root's fstab", &request.mounts.fstab, |on| pick(*on, "read", "not read"));
     let snapshots = &request.snapshots;
     list.add("roll back to the snapshot", &snapshots.rollback, yes_no);
@@ -154,11 +155,9 @@ fn never() -> String {
 
 fn root(selector: &Selector) -> String {
     match selector {
-        Selector::Auto => "bootfs of a pool".to_owned(),
-        Selector::Pool(pool) => format!("bootfs of pool {pool}"),
-        Selector::Dataset { dataset, .. } => format!("dataset {dataset}"),
-        Selector::Device(device) => format!("block device {device}"),
-        Selector::Unusable(_) => "none that can be used".to_owned(),
+        Selector::Dataset { .. } => format!("dataset {selector}"),
+        Selector::Device(_) => format!("block device {selector}"),
+        Selector::Auto | Selector::Pool(_) | Selector::Unusable(_) => selector.to_string(),
     }
 }
 

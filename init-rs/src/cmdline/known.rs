@@ -30,6 +30,8 @@ pub const KNOWN: &[Known] = &[
         "the root: a dataset, or the file system of a block device",
     ),
     known("zfs", "=POOL/DATASET[@SNAPSHOT]|POOL|bootfs|auto", "the root; wins over root="),
+    known("real_root", "=as root=", "the root, as genkernel calls it; wins over root="),
+    known("REAL_ROOT", "=as root=", "the root, where root= names none on ZFS"),
     known("bootfs", "=POOL/DATASET[@SNAPSHOT]", "the root, where no other word names a dataset"),
     known("zfs-bootfs", "=POOL/DATASET[@SNAPSHOT]", "the root, where no other word names a dataset"),
     known("rpool", "=POOL", "the pool whose bootfs is meant, where no dataset is named"),
@@ -41,13 +43,14 @@ pub const KNOWN: &[Known] = &[
     known("boot", "=zfs", "root=POOL/DATASET is a dataset, and no root= is the bootfs of a pool"),
     known(
         "taproot.fallback",
-        "=POOL/DATASET|UUID=|LABEL=|/dev/...,...",
+        "=POOL/DATASET|bootfs|UUID=|LABEL=|/dev/...,...",
         "roots to try when the chosen one cannot be booted",
     ),
     // how it is mounted and started
     known("ro", "", "the root is mounted read-only"),
     known("rw", "", "takes an earlier ro back"),
     known("rootflags", "=OPTIONS", "mount options for the root"),
+    known("real_rootflags", "=OPTIONS", "mount options for the root, as genkernel calls them"),
     known("fsck.mode", "=auto|force|skip", "whether a block device's file system is checked before it is mounted"),
     known("fsck.repair", "=preen|yes|no", "what a check may repair"),
     known("forcefsck", "", "the same as fsck.mode=force"),
@@ -55,6 +58,7 @@ pub const KNOWN: &[Known] = &[
     known("rd.skipfsck", "", "the same as fsck.mode=skip"),
     known("fsckfix", "", "the same as fsck.repair=yes"),
     known("init", "=/PATH", "the program to start in the new root"),
+    known("real_init", "=/PATH", "the program to start in the new root, as genkernel calls it"),
     // log
     known("quiet", "", "the console shows errors only"),
     known("debug", "", "the console shows everything"),
@@ -96,6 +100,7 @@ pub const KNOWN: &[Known] = &[
         "which pools an unnamed root may come from: any, or those the image expects",
     ),
     known("taproot.skip_pools", "=POOL,...", "pools that an unnamed root must not come from"),
+    known("dozfs", "[=force|cache,...]", "with force: a pool last used by another system is imported all the same"),
     known("zfs_boot_only", SWITCH, ALWAYS),
     known("zfs_ignorecache", SWITCH, ALWAYS),
     // keys
@@ -110,7 +115,7 @@ pub const KNOWN: &[Known] = &[
     known("taproot.key_timeout", "=SECONDS|no", "how long a prompt waits; the time begins anew while somebody types"),
     // mounts
     known("taproot.mounts", "=all|children|system|none|DATASET,...", "which datasets are mounted with the root"),
-    known("taproot.also", "=DATASET,...", "further datasets to mount, whatever their canmount is"),
+    known("taproot.also", "=DATASET[=/PATH],...", "further datasets to mount, whatever their canmount is"),
     known("taproot.fstab", "=yes|no", "whether the root's fstab is read"),
     // snapshots
     known("rollback", SWITCH, "roll the root back to the snapshot that is named behind it, instead of cloning that"),
@@ -123,7 +128,7 @@ pub const KNOWN: &[Known] = &[
     known("taproot.destroy_newer", SWITCH, "a rollback may destroy newer snapshots"),
     known("taproot.clone", "=POOL/DATASET", "name of the clone that is made of the snapshot"),
     // hibernation
-    known("resume", "=DEVICE", "swap device with an image of the hibernated system"),
+    known("resume", "=DEVICE|none", "swap device with an image of the hibernated system"),
     known("resume_offset", "=NUMBER", "page of the swap file on that device"),
     known("noresume", "", "an image of a hibernated system is not resumed"),
     known("hibernate", "=noresume|no", "an image of a hibernated system is not resumed"),

@@ -16,13 +16,14 @@ mod state;
 mod values;
 mod words;
 
+use std::fmt;
 use std::time::Duration;
 
 pub use describe::{Setting, settings};
 pub use parse::parse;
 pub use root::is_block_device;
 pub use settings::{
-    Automatic, Fsck, FsckSettings, HostidPolicy, ImportSettings, KeyFile, KeySettings, MountSettings, OnFailure,
+    Also, Automatic, Fsck, FsckSettings, HostidPolicy, ImportSettings, KeyFile, KeySettings, MountSettings, OnFailure,
     Repair, RescueSettings, ResumeSettings, SnapshotSettings, Stage, Which,
 };
 pub use words::{Word, tokenize};
@@ -68,6 +69,17 @@ pub enum Selector {
     /// The words name a root that cannot be used; [`crate::plan::select::choose`] refuses with this text rather than
     /// boot something that was not asked for.
     Unusable(String),
+}
+
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("bootfs of a pool"),
+            Self::Pool(pool) => write!(f, "bootfs of pool {pool}"),
+            Self::Dataset { dataset: name, .. } | Self::Device(name) => f.write_str(name),
+            Self::Unusable(_) => f.write_str("none that can be used"),
+        }
+    }
 }
 
 /// A module option of the command line (`module.param=value` or `module.param`).
@@ -117,7 +129,7 @@ pub struct Request {
     /// How a snapshot is booted, and what is done to the root before it is mounted.
     pub snapshots: SnapshotSettings,
     /// Roots to try when the chosen one cannot be booted, in order (`taproot.fallback=`).
-    pub fallback: Vec<Decided<String>>,
+    pub fallback: Vec<Decided<Selector>>,
     /// `ro` (true) or `rw` (false); `None`: neither word, the dataset's properties decide.
     pub read_only: Option<Decided<bool>>,
     /// `rootflags=`: mount options for the root, as given.

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::defaults::DEGRADED;
 use super::known;
-use super::parse::RESTART_DELAY;
-use super::root::{is_block_device, spaces};
+use super::parse::{RESTART_DELAY, expected};
+use super::root::{self, spaces};
 use super::state::State;
 use super::values::{boolean, hostid, is_off, key_file, list, number, seconds, seconds_or_forever};
-use super::{Automatic, Decided, HostidPolicy, KeyFile, OnFailure, Which, Word};
+use super::{Also, Automatic, Decided, HostidPolicy, KeyFile, OnFailure, Which, Word};
 use crate::plan::names;
 
 impl State {
@@ -37,8 +37,10 @@ impl State {
             ("auto", Some(v)) => put(&mut self.request.import.automatic, automatic(v), why),
             ("fallback", Some(v)) => {
                 for root in list(v) {
-                    let roots = if is_block_device(root) { vec![root.to_owned()] } else { self.names(word, root) };
-                    self.request.fallback.extend(roots.into_iter().map(|root| Decided::new(root, why)));
+                    match root::fallback(root) {
+                        Ok(root) => self.request.fallback.push(Decided::new(root, why)),
+                        Err(problem) => self.note(word, &format!("{problem}; left out")),
+                    }
                 }
                 true
             }
@@ -46,8 +48,12 @@ impl State {
             ("key" | "key_wait" | "key_prompt" | "key_tries" | "key_timeout", _) => self.own_key(&name, value, why),
             ("mounts", Some(v)) => self.own_mounts(word, v),
             ("also", Some(v)) => {
-                let datasets = self.names(word, v);
-                self.request.mounts.also.extend(datasets);
+                for part in list(v) {
+                    match also(part) {
+                        Ok(also) => self.request.mounts.also.push(also),
+                        Err(problem) => self.note(word, &format!("{problem}; left out")),
+                    }
+                }
                 true
             }
             ("fstab", v) => put(&mut self.request.mounts.fstab, boolean(v), why),
@@ -120,16 +126,16 @@ impl State {
             "children" => Which::Children,
             "system" => Which::System,
             "none" => Which::None,
+            _ if boolean(Some(value)) == Some(true) => Which::All,
+            _ if is_off(Some(value)) => Which::None,
             _ => {
                 let before = self.request.notes.len();
-                let names = self.names(word, value);
-                // Such a word stands alone; no dataset beside the root is called so.
-                if names
-                    .iter()
-                    .any(|n| ["all", "children", "system", "none"].contains(&n.to_ascii_lowercase().as_str()))
-                {
-                    return false;
+                if let Some(meant) = list(value).find_map(mounts_meant) {
+                    let message = format!("{}; did you mean taproot.mounts={meant}?", expected(word));
+                    self.note(word, &message);
+                    return true;
                 }
+                let names = self.names(word, value);
                 if names.is_empty() {
                     // Mounting nothing at all has its own word. What was wrong with each name is noted already.
                     return self.request.notes.len() > before;
@@ -181,12 +187,25 @@ impl State {
     fn names(&mut self, word: &Word, value: &str) -> Vec<String> {
         let mut good = Vec::new();
         for name in list(value).map(spaces) {
-            match names::check(&name) {
+            match root::name(&name) {
                 Ok(()) => good.push(name),
-                Err(why) => self.note(word, &format!("`{name}` is not a name: {why}; left out")),
+                Err(problem) => self.note(word, &format!("{problem}; left out")),
             }
         }
         good
+    }
+}
+
+/// `DATASET[=/PATH]`; no name holds a `=`.
+fn also(text: &str) -> Result<Also, String> {
+    let (dataset, target) = text.split_once('=').map_or((text, None), |(dataset, target)| (dataset, Some(target)));
+    let dataset = spaces(dataset);
+    root::name(&dataset)?;
+    let good =
+        |target: &&str| target.starts_with('/') && target.len() > 1 && target.split('/').all(|part| part != "..");
+    match target.filter(|target| !good(target)) {
+        Some(bad) => Err(format!("`{bad}` is not where a dataset can be mounted; expected {dataset}=/path")),
+        None => Ok(Also { dataset, target: target.map(str::to_owned) }),
     }
 }
 
@@ -209,6 +228,19 @@ fn degraded(value: &str) -> Result<Option<Duration>, ()> {
             Some(time) => Ok(Some(time)),
             None => boolean(Some(value)).map(|_| Some(Duration::from_secs(DEGRADED))).ok_or(()),
         },
+    }
+}
+
+/// The setting of `taproot.mounts=` that was probably meant. It stands alone, and hardly any pool is called so.
+fn mounts_meant(name: &str) -> Option<&'static str> {
+    let name = name.to_ascii_lowercase();
+    let near = |setting: &&str| {
+        let begins = name.len() > 2 && (setting.starts_with(&name) || name.starts_with(setting));
+        begins || known::distance(setting, &name) <= 1
+    };
+    match name.as_str() {
+        "root" | "only" | "nothing" => Some("none"),
+        _ => ["all", "children", "system", "none"].into_iter().find(near),
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::known::{self, Known};
 use super::root::check_snapshot;
-use super::slips::slip;
+use super::slips::{slip, stray_root};
 use super::state::State;
 use super::values::{boolean, hostid, is_off, list, module_number, number, seconds, stops};
 use super::{Decided, Fsck, HostidPolicy, ModuleOption, Note, OnFailure, Repair, Request, Word, tokenize};
@@ -52,9 +52,12 @@ impl State {
         match (word.key.as_str(), value) {
             ("ro", None) => self.request.read_only = Some(Decided::new(true, why)),
             ("rw", None) => self.request.read_only = Some(Decided::new(false, why)),
-            ("rootflags", Some(v)) => self.request.root_flags = text(v, why),
-            ("init", Some(v)) if v.starts_with('/') => self.request.init = text(v, why),
-            ("init" | "rootflags", _) => self.bad(word),
+            ("rootflags" | "real_rootflags", Some(v)) => self.request.root_flags = text(v, why),
+            ("init", Some("/linuxrc")) => {
+                self.note(word, "is a program of the initramfs that it was written for; ignored");
+            }
+            ("init" | "real_init", Some(v)) if v.starts_with('/') => self.request.init = text(v, why),
+            ("init" | "real_init" | "rootflags" | "real_rootflags", _) => self.bad(word),
             ("fsck.mode" | "fsck.repair" | "fastboot" | "forcefsck" | "fsckfix" | "rd.skipfsck", v) => {
                 self.fsck(word, v);
             }
@@ -77,6 +80,7 @@ impl State {
                 None => {}
             },
             ("zfs_import_dir", Some(v)) => self.import_dirs(word, v),
+            ("dozfs", v) => self.genkernel(word, v.unwrap_or_default()),
             ("zfs_boot_only" | "zfs_ignorecache", _) => {
                 self.switch(word);
             }
@@ -98,10 +102,22 @@ impl State {
                 self.request.module_blacklist.extend(list(v).map(module_name));
             }
             _ if self.hibernation(word, value) => {}
-            (key, v) => match slip(key) {
+            (key, v) => match slip(key).or_else(|| stray_root(key, v?)) {
                 Some(message) => self.note(word, &message),
                 None => self.module_option(key, v),
             },
+        }
+    }
+
+    /// `dozfs=force,cache`; without a value, and with `cache`, nothing is asked for that is not done anyway.
+    fn genkernel(&mut self, word: &Word, value: &str) {
+        for part in list(value) {
+            match part {
+                "force" => self.policy.other = Some(Decided::new(HostidPolicy::Force, word.text.as_str())),
+                "cache" => {}
+                _ if boolean(Some(part)).is_some() => {}
+                _ => self.bad(word),
+            }
         }
     }
 
@@ -235,10 +251,15 @@ impl State {
         match (word.key.as_str(), value) {
             ("resume", Some(v)) => {
                 // Kept whatever it looks like: where it is wrong, that is to be found out before anything is written.
-                self.request.resume.device = text(v, why);
-                if v.starts_with("/dev/zvol/") {
+                self.request.resume.device = text(v, why).filter(|_| v != "none" && !is_off(value));
+                if v.starts_with("/dev/mapper/") {
+                    self.note(
+                        word,
+                        "taproot-init opens neither LUKS nor LVM: unless another initramfs has done so, the boot stops at it",
+                    );
+                } else if v.starts_with("/dev/zvol/") {
                     self.note(word, "a zvol is there only when its pool is imported: the boot stops at it");
-                } else if !v.is_empty() && !is_device(v) {
+                } else if self.request.resume.device.is_some() && !is_device(v) {
                     self.note(
                         word,
                         "expected /dev/..., UUID=, LABEL=, PARTUUID=, PARTLABEL= or MAJOR:MINOR; the boot stops at it",
@@ -303,15 +324,19 @@ impl State {
 
     /// Says what the word should have looked like.
     pub(super) fn bad(&mut self, word: &Word) {
-        let expected = match known::find(&word.key.replace('-', "_")) {
-            Some(Known { word, form, .. }) => format!("expected {word}{form}; ignored"),
-            None => "not understood; ignored".to_owned(),
-        };
-        self.note(word, &expected);
+        self.note(word, &expected(word));
     }
 
     pub(super) fn note(&mut self, word: &Word, message: &str) {
         self.request.notes.push(Note { word: word.text.clone(), message: message.to_owned() });
+    }
+}
+
+/// What the word should have looked like.
+pub(super) fn expected(word: &Word) -> String {
+    match known::find(&word.key.replace('-', "_")) {
+        Some(Known { word, form, .. }) => format!("expected {word}{form}; ignored"),
+        None => "not understood; ignored".to_owned(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The settings of a [`super::Request`], by the part of the boot that reads them.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::Decided;
@@ -86,13 +87,31 @@ pub enum Which {
     List(Vec<String>),
 }
 
+/// A dataset of `taproot.also=`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Also {
+    /// Its name.
+    pub dataset: String,
+    /// Absolute path in the new root to mount it at; `None`: where its properties say.
+    pub target: Option<String>,
+}
+
+impl fmt::Display for Also {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.target {
+            Some(target) => write!(f, "{} on {target}", self.dataset),
+            None => f.write_str(&self.dataset),
+        }
+    }
+}
+
 /// Which datasets are mounted besides the root.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountSettings {
     /// `taproot.mounts=all|children|system|none|ds,ds`.
     pub which: Decided<Which>,
-    /// `taproot.also=ds,ds`: further datasets, whatever their `canmount` is (`ZFS_INITRD_ADDITIONAL_DATASETS`).
-    pub also: Vec<String>,
+    /// `taproot.also=ds[=/path],ds`: further datasets, whatever their `canmount` is (`ZFS_INITRD_ADDITIONAL_DATASETS`).
+    pub also: Vec<Also>,
     /// `taproot.fstab=yes|no`: whether the root's fstab is read.
     pub fstab: Decided<bool>,
 }

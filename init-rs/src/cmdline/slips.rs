@@ -2,6 +2,8 @@
 //! a sound, and another root might be booted than was meant.
 
 use super::known;
+use super::root::behind_mark;
+use crate::plan::names;
 
 /// How our own words begin.
 const OWN: &str = "taproot";
@@ -27,4 +29,11 @@ pub(super) fn slip(key: &str) -> Option<String> {
     };
     let quote = if plain == key { "" } else { "single quotes mean nothing on a kernel command line; " };
     Some(format!("{quote}unknown, ignored; did you mean {meant}?"))
+}
+
+/// What was meant with a word that nothing reads, but whose value is a root on ZFS.
+pub(super) fn stray_root(key: &str, value: &str) -> Option<String> {
+    let name = behind_mark(value)?;
+    let dataset = name.split('@').next().unwrap_or_default();
+    names::check(dataset).is_ok().then(|| format!("nothing reads {key}=, ignored; did you mean root=ZFS={name}?"))
 }

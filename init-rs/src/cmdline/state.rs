@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::root::Roots;
 use super::values::module_number;
-use super::{Decided, HostidPolicy, ModuleOption, Note, OnFailure, Request, Stage, defaults};
+use super::{Decided, HostidPolicy, ModuleOption, Note, OnFailure, Request, Selector, Stage, defaults};
 
 /// A setting that both our own words and those of other systems reach: ours win wherever they stand.
 #[derive(Debug)]
@@ -69,6 +69,7 @@ impl State {
     pub(super) fn finish(self) -> Request {
         let mut request = self.request;
         self.roots.resolve(&mut request);
+        same_pool(&mut request);
         request.wait = self.wait.or(request.wait);
         request.resume.wait = self.resume_wait.or(request.resume.wait);
         request.import.hostid_policy = self.policy.or(request.import.hostid_policy);
@@ -89,6 +90,14 @@ impl State {
         request.rescue.stops = stops;
         drop_other_hostids(&mut request);
         request
+    }
+}
+
+/// The bootfs that stands in for a root is the one of its own pool, if that is known.
+fn same_pool(request: &mut Request) {
+    let (Selector::Pool(pool) | Selector::Dataset { pool, .. }) = &request.root.value else { return };
+    for root in request.fallback.iter_mut().filter(|root| root.value == Selector::Auto) {
+        root.value = Selector::Pool(pool.clone());
     }
 }
 

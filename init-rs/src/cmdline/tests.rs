@@ -81,12 +81,20 @@ fn roots_that_cannot_be() {
         ("root=ZFS=p//d", "is empty"),
         ("root=ZFS=p/d@", "is empty"),
         ("root=ZFS=p/d@s@t", "a second `@`"),
-        ("root=zfs=p/d", "expected root=ZFS="),
+        ("root=/p/d", "did you mean root=ZFS=p/d?"),
+        (
+            "root=ZFS=/ROOT/d",
+            "lacks the pool's name at its beginning (GRUB's scripts write this where grub-probe cannot read",
+        ),
+        ("root=ZFS=/ROOT/d", "expected root=ZFS=POOL/ROOT/d, or zfs=POOL/ROOT/d beside it"),
+        ("bootfs=/ROOT/d", "lacks the pool's name"),
+        ("root='ZFS=p/my", "needs double quotes"),
+        ("real_root=ZFS=p//d", "is empty"),
         ("rpool=p/d", "expected rpool=pool"),
         ("zfs=p/ü", "cannot be in a name"),
         ("zfs=", "`` is not a dataset name: it is empty; expected root="),
-        ("zfs=/p/d", "begins or ends with `/`"),
-        ("root=ZFS=p/d/", "begins or ends with `/`"),
+        ("zfs=/p/d", "lacks the pool's name"),
+        ("root=ZFS=p/d//", "begins or ends with `/`"),
         ("rpool=p@s", "`p@s` is a snapshot; expected rpool=pool, or zfs="),
     ] {
         let request = parse(line.as_bytes());
@@ -166,9 +174,18 @@ const OWN_WORDS: &[(&str, Check)] = &[
     ("taproot.mounts=children", |r| r.mounts.which.value == Which::Children),
     ("taproot.mounts=system", |r| r.mounts.which.value == Which::System),
     ("taproot.mounts=none", |r| r.mounts.which.value == Which::None),
+    ("taproot.mounts=no", |r| r.mounts.which.value == Which::None),
+    ("taproot.mounts=none taproot.mounts=yes", |r| r.mounts.which.value == Which::All),
+    ("taproot.mounts=tank", |r| r.mounts.which.value == Which::List(vec!["tank".into()])),
     ("taproot.mounts=none taproot.mounts=all", |r| r.mounts.which.value == Which::All),
     ("taproot.mounts=\"p/a b,p/c+d\"", |r| r.mounts.which.value == Which::List(vec!["p/a b".into(), "p/c d".into()])),
-    ("taproot.also=p/a taproot.also=p/b,p/c", |r| r.mounts.also == ["p/a", "p/b", "p/c"]),
+    ("taproot.also=p/a taproot.also=p/b,p/c", |r| {
+        r.mounts.also.iter().map(|also| also.dataset.as_str()).eq(["p/a", "p/b", "p/c"])
+    }),
+    ("taproot.also=p/nix=/nix,p/my+a=/a/b+c", |r| {
+        let also = |dataset: &str, target: &str| Also { dataset: dataset.into(), target: Some(target.into()) };
+        r.mounts.also == [also("p/nix", "/nix"), also("p/my a", "/a/b+c")]
+    }),
     ("taproot.fstab=no", |r| !r.mounts.fstab.value),
     ("taproot.destroy_newer=yes", |r| r.snapshots.destroy_newer.value),
     ("taproot.clone=p/ROOT/try", |r| r.snapshots.clone.as_ref().unwrap().value == "p/ROOT/try"),
@@ -192,7 +209,13 @@ const OWN_WORDS: &[(&str, Check)] = &[
     ("taproot.menu=yes", |r| r.rescue.menu.as_ref().unwrap().value.is_none()),
     ("taproot.menu taproot.menu=0", |r| r.rescue.menu.is_none()),
     ("taproot.fallback=p/a,p/b", |r| {
-        r.fallback.iter().map(|f| f.value.as_str()).eq(["p/a", "p/b"]) && r.fallback[0].why.ends_with("p/b")
+        r.fallback.iter().map(|f| f.value.clone()).eq([dataset("p/a"), dataset("p/b")])
+            && r.fallback[0].why.ends_with("p/b")
+    }),
+    ("taproot.fallback=bootfs", |r| r.fallback == [Decided::new(Selector::Auto, "taproot.fallback=bootfs")]),
+    ("taproot.fallback=ZFS=p/a,UUID=1-2,zfs:AUTO root=ZFS=q/d", |r| {
+        let pool = Selector::Pool("q".into());
+        r.fallback.iter().map(|f| f.value.clone()).eq([dataset("p/a"), Selector::Device("UUID=1-2".into()), pool])
     }),
     ("taproot.auto=expected", |r| r.import.automatic == Decided::new(Automatic::Expected, "taproot.auto=expected")),
     ("taproot.auto=expected taproot.auto=any", |r| r.import.automatic.value == Automatic::Any),
@@ -229,6 +252,10 @@ fn words_that_make_no_sense_change_nothing_and_are_reported() {
         ("taproot.key=https://host/key", "[DEVICE:]/PATH"),
         ("taproot.skip_pools=a*", "'*' cannot be in a name; left out"),
         ("taproot.mounts=p//a", "is empty"),
+        ("taproot.also=p/a=nix", "`nix` is not where a dataset can be mounted; expected p/a=/path; left out"),
+        ("taproot.also=p/a=/", "`/` is not where"),
+        ("taproot.also=p/a=/x/../y", "expected p/a=/path"),
+        ("taproot.also=p//a=/x", "is empty"),
         ("taproot.fallback=p/a@s", "names a snapshot; expected a dataset, such as `p/a`; left out"),
         ("taproot.clone=try", "POOL/DATASET"),
         ("taproot.rescue=menu:5", "menu|shell"),
@@ -251,6 +278,9 @@ fn words_that_make_no_sense_change_nothing_and_are_reported() {
         ("zfs_wait", "=SECONDS"),
         ("taproot.Wait=5", "did you mean taproot.wait?"),
         ("taproot.mounts=children,p/a", "all|children|system|none|DATASET,...; ignored"),
+        ("taproot.mounts=child", "ignored; did you mean taproot.mounts=children?"),
+        ("taproot.mounts=root", "ignored; did you mean taproot.mounts=none?"),
+        ("taproot.mounts=Sys,p/a", "did you mean taproot.mounts=system?"),
         ("taproot.mounts=ALL", "all|children|system|none|DATASET,...; ignored"),
         ("taprot.wait=5", "unknown, ignored; did you mean taproot.wait?"),
         ("Taproot.wait=5", "did you mean taproot.wait?"),
@@ -267,6 +297,10 @@ fn words_that_make_no_sense_change_nothing_and_are_reported() {
         ("ROOT=ZFS=p/d", "unknown, ignored; did you mean root=?"),
         ("ZFS=p/d", "did you mean zfs=?"),
         ("zfs:p/D", "did you mean root=zfs:p/D?"),
+        ("rootfs=zfs:p/d@s", "nothing reads rootfs=, ignored; did you mean root=ZFS=p/d@s?"),
+        ("rootdev=ZFS=p", "did you mean root=ZFS=p?"),
+        ("init=/linuxrc", "a program of the initramfs"),
+        ("dozfs=always", "expected dozfs[=force|cache,...]"),
     ] {
         let request = parse(line.as_bytes());
         let [note] = request.notes.as_slice() else { panic!("{line}: {:?}", request.notes) };
@@ -313,6 +347,27 @@ fn several_words_for_one_root() {
         ("rootfstype=zfs rootfstype=ext4", Selector::Auto, "default: no root= or zfs= word", 0),
         ("zfs=AUTO", Selector::Pool("AUTO".into()), "zfs=AUTO", 0),
         ("root=/dev/sda1 zfs=p/d", dataset("p/d"), "zfs=p/d", 1),
+        ("root=/dev/ram0 zfs=p/d", dataset("p/d"), "zfs=p/d", 0),
+        // what names no root on ZFS does not beat what does
+        ("root=/dev/sda2 bootfs=p/d", dataset("p/d"), "bootfs=p/d", 1),
+        ("root=UUID=1-2 rpool=p", Selector::Pool("p".into()), "rpool=p", 1),
+        ("rpool=p bootfs=p/d root=/dev/sda1", dataset("p/d"), "bootfs=p/d", 1),
+        ("root=/dev/nfs bootfs=p/d", dataset("p/d"), "bootfs=p/d", 1),
+        ("root=ZFS=/ROOT/d rpool=p", Selector::Pool("p".into()), "rpool=p", 1),
+        ("root=ZFS=/ROOT/d bootfs=p/ROOT/d", dataset("p/ROOT/d"), "bootfs=p/ROOT/d", 1),
+        ("root=ZFS=/ROOT/d zfs=bootfs", Selector::Auto, "zfs=bootfs", 1),
+        ("real_root=ZFS=p/d root=UUID=1-2", dataset("p/d"), "real_root=ZFS=p/d", 1),
+        ("real_root=ZFS=p/d root=ZFS=q/e", dataset("p/d"), "real_root=ZFS=p/d", 1),
+        ("real_root=/dev/sda3 root=ZFS=q/e", dataset("q/e"), "root=ZFS=q/e", 1),
+        ("REAL_ROOT=ZFS=p/d root=UUID=1-2", dataset("p/d"), "REAL_ROOT=ZFS=p/d", 1),
+        ("zfs=p/d real_root=ZFS=q/e root=/dev/sda1", dataset("p/d"), "zfs=p/d", 2),
+        ("root=fstab rpool=p", Selector::Pool("p".into()), "rpool=p", 1),
+        ("rootfstype=zfs root=/dev/sda1 bootfs=p/d", dataset("p/d"), "bootfs=p/d", 1),
+        // a bare name in the pool of rpool= is a dataset
+        ("root=p/d rpool=p", dataset("p/d"), "root=p/d", 0),
+        ("root=p/d rpool=q", Selector::Pool("q".into()), "rpool=q", 1),
+        ("zfs=zfs:p/d", dataset("p/d"), "zfs=zfs:p/d", 0),
+        ("bootfs=zfs:p/d", dataset("p/d"), "bootfs=zfs:p/d", 0),
     ] {
         let request = parse(line.as_bytes());
         assert_eq!((&request.root.value, request.root.why.as_str()), (&selector, why), "{line}");
@@ -326,7 +381,17 @@ fn several_words_for_one_root() {
     }
     let request = parse(b"root=zfs:AUTO@s bootfs=p/d");
     assert_eq!(request.snapshot, Some(Decided::new("s".into(), "bootfs=p/d")));
-    assert!(!parse(b"root=/dev/sda1 bootfs=p/d rpool=p").ours);
+    // Switches name no root.
+    for line in
+        ["root=UUID=1-2 zfs=on", "zfs=off root=UUID=1-2", "dozfs root=UUID=1-2", "root=UUID=1-2 rootfstype=ext4"]
+    {
+        let request = parse(line.as_bytes());
+        assert!(!request.ours && request.root.value == Selector::Device("UUID=1-2".into()), "{line}: {request:?}");
+        assert!(request.notes.is_empty() && request.problems.is_empty(), "{line}: {request:?}");
+    }
+    // Words that contradict each other: nothing is guessed.
+    let request = parse(b"boot=zfs root=/dev/sda1");
+    assert!(request.problems[0].message.contains("but boot=zfs says that the root is a dataset"), "{request:?}");
 }
 
 #[test]
@@ -385,4 +450,19 @@ fn a_resume_device_at_which_the_boot_stops_is_told_of() {
         assert!(request.notes[0].message.ends_with("the boot stops at it"), "{line}: {:?}", request.notes);
     }
     assert!(parse(b"resume=/dev/sda2 resume=").notes.is_empty());
+    let request = parse(b"resume=/dev/mapper/vg-swap");
+    assert!(request.notes[0].message.contains("neither LUKS nor LVM"), "{:?}", request.notes);
+    for device in
+        ["/dev/disk/by-id/ata-x-part2", "/dev/disk/by-path/pci-0000:00:1f.2-ata-1-part2", "/dev/dm-0", "PARTLABEL=swap"]
+    {
+        let request = parse(format!("resume={device}").as_bytes());
+        assert!(request.notes.is_empty() && request.resume.device.unwrap().value == device, "{device}");
+    }
+    for none in ["none", "no", "off", "0"] {
+        let request = parse(format!("resume=/dev/sda2 resume={none}").as_bytes());
+        assert!(
+            request.resume.device.is_none() && request.resume.disabled.is_none() && request.notes.is_empty(),
+            "{none}"
+        );
+    }
 }

@@ -4,6 +4,7 @@
 
 mod foreign;
 mod planner;
+mod span;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -39,7 +40,7 @@ pub struct Foreign {
     pub fstype: String,
     /// Whether the source is a block device, by path or by a tag such as `LABEL=`.
     pub device: bool,
-    /// How long to wait for the device.
+    /// How long to wait for the device; [`Duration::MAX`] is for ever.
     pub wait: Duration,
 }
 
@@ -151,8 +152,8 @@ pub fn plan(root: &Root, all: &[Dataset], fstab: &[FstabEntry], request: &Reques
             planner.fstab_line(entry);
         }
     }
-    for name in &request.mounts.also {
-        planner.also(name);
+    for also in &request.mounts.also {
+        planner.also(also);
     }
     planner.properties();
     let Planner { mut steps, skipped, mut warnings, .. } = planner;
@@ -173,7 +174,8 @@ pub fn named<'a>(fstab: &'a [FstabEntry], request: &'a Request) -> Vec<&'a str> 
         Which::List(names) => names.as_slice(),
         _ => &[],
     };
-    let settings = request.mounts.also.iter().chain(listed).map(String::as_str);
+    let also = request.mounts.also.iter().map(|also| &also.dataset);
+    let settings = also.chain(listed).map(String::as_str);
     zfs.chain(settings).filter(|name| !name.contains('@')).collect()
 }
 

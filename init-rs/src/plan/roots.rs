@@ -40,13 +40,10 @@ pub fn candidates(all: &[Dataset], bootfs: Option<&str>, current: Option<&str>) 
     all.iter().filter(|d| d.kind == Kind::Filesystem).filter_map(candidate).collect()
 }
 
-/// Makes `name` (`pool/dataset`, `pool/dataset@snapshot`, or a block device such as `UUID=...`) the wanted root. What was asked to be done to the root that
-/// the command line named (roll it back, take a snapshot of it) is not done to this one.
+/// Makes `name` (`pool/dataset`, `pool/dataset@snapshot`, or a block device such as `UUID=...`) the wanted root.
 pub fn ask_for(request: &mut Request, name: &str, why: &str) -> Result<(), String> {
     if is_block_device(name) {
-        request.root = Decided::new(Selector::Device(name.to_owned()), why);
-        request.snapshot = None;
-        nothing_with_snapshots(request, why);
+        take(request, Decided::new(Selector::Device(name.to_owned()), why));
         return Ok(());
     }
     let (dataset, snapshot) = name.split_once('@').map_or((name, None), |(d, s)| (d, Some(s)));
@@ -57,10 +54,17 @@ pub fn ask_for(request: &mut Request, name: &str, why: &str) -> Result<(), Strin
         return Err(format!("{name:?}: expected dataset@snapshot"));
     }
     let pool = names::pool_of(dataset).to_owned();
-    request.root = Decided::new(Selector::Dataset { pool, dataset: dataset.to_owned() }, why);
+    take(request, Decided::new(Selector::Dataset { pool, dataset: dataset.to_owned() }, why));
     request.snapshot = snapshot.map(|s| Decided::new(s.to_owned(), why));
-    nothing_with_snapshots(request, why);
     Ok(())
+}
+
+/// Makes this the wanted root. What was asked to be done to the root that the command line named (roll it back, take a
+/// snapshot of it) is not done to this one.
+pub fn take(request: &mut Request, root: Decided<Selector>) {
+    request.snapshot = None;
+    nothing_with_snapshots(request, &root.why);
+    request.root = root;
 }
 
 fn nothing_with_snapshots(request: &mut Request, why: &str) {

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use super::Foreign;
+use super::span::span;
 use crate::plan::fstab::FstabEntry;
 
 /// How long a device is waited for that neither the pool nor the root needed, unless the line says otherwise.
 const WAIT: Duration = Duration::from_secs(10);
-/// The longest a line can ask for: the booted system waits no longer by default.
+/// The longest that a line with `nofail` can ask for: the booted system waits no longer by default.
 const LONGEST: Duration = Duration::from_secs(90);
 
 /// Types whose source is a name and not a device.
@@ -34,24 +35,19 @@ pub(super) fn foreign(entry: &FstabEntry) -> Result<Foreign, String> {
     if device && !source.starts_with("/dev/") && !TAGS.iter().any(|tag| source.starts_with(tag)) {
         return Err("its source is neither a path in /dev nor one of UUID=, LABEL=, PARTUUID=, PARTLABEL=".to_owned());
     }
-    let asked = entry.value("x-systemd.device-timeout").and_then(seconds);
-    let wait = match asked {
-        Some(asked) => asked.min(LONGEST),
-        None if entry.has("nofail") => Duration::ZERO,
-        None => WAIT,
-    };
-    Ok(Foreign { fstype: fstype.to_owned(), device, wait })
+    Ok(Foreign { fstype: fstype.to_owned(), device, wait: wait(entry) })
 }
 
-/// A time span of `systemd.time(7)` in its short forms: `90`, `90s`, `2min`.
-fn seconds(text: &str) -> Option<Duration> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = match text.get(digits.len()..)? {
-        "" | "s" | "sec" => 1,
-        "m" | "min" => 60,
-        _ => return None,
-    };
-    Some(Duration::from_secs(digits.parse::<u64>().ok()?.saturating_mul(unit)))
+/// How long the line has its device waited for. systemd takes 0 for "without end", too; a line with `nofail` does not hold up
+/// its boot, and ours only for as long as it says.
+fn wait(entry: &FstabEntry) -> Duration {
+    let asked = entry.value("x-systemd.device-timeout").and_then(span);
+    match asked.map(|asked| if asked.is_zero() { Duration::MAX } else { asked }) {
+        Some(Duration::MAX) | None if entry.has("nofail") => Duration::ZERO,
+        Some(asked) if entry.has("nofail") => asked.min(LONGEST),
+        Some(asked) => asked,
+        None => WAIT,
+    }
 }
 
 #[cfg(test)]
@@ -71,8 +67,16 @@ mod tests {
         assert_eq!(wait("UUID=1-2 /usr vfat nofail,x-systemd.device-timeout=5s"), 5);
         assert_eq!(wait("PARTLABEL=a\\040b /usr xfs x-systemd.device-timeout=1min"), 60);
         assert_eq!(wait("PARTUUID=x /usr xfs x-systemd.device-timeout=99999999999999999999"), 10);
-        assert_eq!(wait("/dev/sda /usr btrfs x-systemd.device-timeout=infinity"), 10);
-        assert_eq!(wait("/dev/sda /usr btrfs x-systemd.device-timeout=9999min"), 90);
+        assert_eq!(wait("PARTUUID=x /usr xfs x-systemd.device-timeout=soon"), 10);
+        assert_eq!(wait("/dev/sda /usr btrfs x-systemd.device-timeout=1min30s"), 90);
+        assert_eq!(wait("/dev/sda /usr btrfs x-systemd.device-timeout=10min"), 600);
+        assert_eq!(wait("/dev/sda /usr btrfs nofail,x-systemd.device-timeout=10min"), 90);
+        assert_eq!(of("/dev/sda /usr btrfs x-systemd.device-timeout=500ms").unwrap().wait.as_millis(), 500);
+        for never in ["0", "infinity", "0s"] {
+            let line = format!("/dev/sda /usr btrfs x-systemd.device-timeout={never}");
+            assert_eq!(of(&line).unwrap().wait, Duration::MAX, "{line}");
+            assert_eq!(of(&line.replace("x-", "nofail,x-")).unwrap().wait, Duration::ZERO, "{line}");
+        }
         assert_eq!(of("/dev/sda /usr auto").unwrap().fstype, "auto");
         assert!(!of("tmpfs /usr/tmp tmpfs size=1M").unwrap().device);
     }

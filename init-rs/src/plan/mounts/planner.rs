@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::foreign::foreign;
 use super::{Foreign, MountStep, Origin, target_path};
-use crate::cmdline::{MountSettings, Request, Which};
+use crate::cmdline::{Also, MountSettings, Request, Which};
 use crate::plan::environments::Environments;
 use crate::plan::facts::{CanMount, Dataset, Kind, Mountpoint};
 use crate::plan::fstab::FstabEntry;
@@ -85,11 +85,18 @@ impl<'a> Planner<'a> {
     }
 
     /// A dataset that `taproot.also=` names.
-    pub(super) fn also(&mut self, name: &str) {
-        if self.done.contains(name) {
-            return;
-        }
-        if let Err(why) = self.try_also(name) {
+    pub(super) fn also(&mut self, also: &Also) {
+        let name = also.dataset.as_str();
+        let result = match self.place_of(name) {
+            Some(place) if also.target.as_deref().is_none_or(|target| target_path(target).as_deref() == Ok(place)) => {
+                Ok(())
+            }
+            Some(place) => {
+                Err(format!("not on {}, because it is mounted on {place}", also.target.as_deref().unwrap_or("/")))
+            }
+            None => self.try_also(also),
+        };
+        if let Err(why) = result {
             self.warnings.push(format!("taproot.also: {name} is not mounted: {why}"));
             self.skip(name, format!("taproot.also: {why}"));
         }
@@ -190,12 +197,19 @@ impl<'a> Planner<'a> {
         Err(format!("it lies in another pool than the root {root}, which is not imported; left to the booted system"))
     }
 
-    fn try_also(&mut self, name: &str) -> Result<(), String> {
+    fn try_also(&mut self, also: &Also) -> Result<(), String> {
+        let name = also.dataset.as_str();
         let dataset = self.named(name)?;
         mountable(dataset)?;
-        let path = dataset.path().or(dataset.zol_mountpoint.as_deref());
-        let path = path.ok_or("its mountpoint is no path, and it has no property org.zol:mountpoint of its own")?;
-        let (target, why) = self.place(dataset, path)?;
+        let (target, why) = if let Some(target) = &also.target {
+            (target_path(target)?, "where it says".to_owned())
+        } else {
+            let path = dataset.path().or(dataset.zol_mountpoint.as_deref());
+            let path = path.ok_or_else(|| {
+                format!("its mountpoint is no path; taproot.also={name}=/path says where it is to be mounted")
+            })?;
+            self.place(dataset, path)?
+        };
         let why = self.although(name, format!("taproot.also, {why}"));
         let options = mount_options(dataset, self.read_only, &target, &[]);
         self.step(name, target, Detail { options, why, origin: Origin::Also, nofail: false, foreign: None })
@@ -284,6 +298,11 @@ impl<'a> Planner<'a> {
     /// Which other boot environment a dataset belongs to.
     fn other(&self, name: &str) -> Option<String> {
         self.environments.as_ref()?.other(name)
+    }
+
+    /// Where a dataset is mounted by what was planned so far.
+    fn place_of(&self, name: &str) -> Option<&str> {
+        self.mounted.iter().find(|(_, dataset)| *dataset == name).map(|(target, _)| target.as_str())
     }
 
     fn step(&mut self, dataset: &str, target: String, detail: Detail) -> Result<(), String> {

@@ -1,7 +1,9 @@
+mod also;
+
 use proptest::prelude::*;
 
 use super::*;
-use crate::cmdline::{Decided, parse};
+use crate::cmdline::{Also, Decided, parse};
 use crate::plan::facts::{CanMount, Kind, Mountpoint};
 use crate::plan::fstab;
 use crate::plan::names;
@@ -261,64 +263,6 @@ fn settings_narrow_the_properties() {
     skipped(&plan, "t/l", "mountpoint=legacy");
     assert!(plan.steps.iter().all(|s| s.foreign.is_none()));
     assert!(plan.remount_root.is_none(), "the booted system reads its fstab all the same");
-}
-
-#[test]
-fn additional_datasets() {
-    let mut request = parse(b"");
-    let also = ["t/n", "t/off", "t/l", "t/z", "t/ROOT/b/var", "u/x", "u/in", "t/gone", "t/r@s", "t/k", "t/v", "t/sh"];
-    request.mounts.also = also.map(str::to_owned).to_vec();
-    let specs = [
-        "t/ROOT/a /",
-        "t/n noauto /n",
-        "t/off off /off",
-        "t/l legacy",
-        "t/z legacy zol",
-        "t/ROOT/b/var /var",
-        "u/in noauto /in",
-        "u/other /other",
-        "t/k locked /k",
-        "t/v volume",
-        "t/sh /n",
-    ];
-    let plan = make_with(&specs, "", &request);
-    assert_eq!(
-        steps(&plan),
-        [
-            ("t/ROOT/a", "/"),
-            ("u/in", "/in"),
-            ("t/n", "/n"),
-            ("t/off", "/off"),
-            ("t/ROOT/b/var", "/var"),
-            ("t/z", "/zol")
-        ]
-    );
-    assert!(plan.steps[4].why.contains("although it belongs to another"), "{}", plan.steps[4].why);
-    assert!(plan.steps.iter().skip(1).all(|s| s.origin == Origin::Also));
-    for (name, why) in [
-        ("t/l", "no property org.zol:mountpoint"),
-        ("u/x", "not imported"),
-        ("t/gone", "no such dataset"),
-        ("t/r@s", "snapshot"),
-        ("t/k", "the key of"),
-        ("t/v", "not a filesystem"),
-        ("t/sh", "t/n is mounted at /n"),
-    ] {
-        skipped(&plan, name, why);
-        assert!(plan.warnings.iter().any(|w| w.contains(&format!("{name} is not mounted"))), "{:?}", plan.warnings);
-    }
-    assert_eq!(plan.warnings.len(), 7);
-    let names = named(
-        &fstab::parse(
-            b"v/x /x zfs
-t/y /y zfs
-/dev/z /z ext4
-",
-        ),
-        &request,
-    )
-    .join(" ");
-    assert!(names.starts_with("v/x t/y t/n ") && !names.contains('@'), "{names}");
 }
 
 #[test]

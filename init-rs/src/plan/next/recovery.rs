@@ -2,7 +2,7 @@
 //! attempt, a restart or the end.
 
 use super::facts::Facts;
-use crate::cmdline::{Decided, OnFailure, Request};
+use crate::cmdline::{Decided, OnFailure, Request, Selector};
 use crate::plan::failure::Failure;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Recovery {
     /// Try this root.
-    Fallback(Decided<String>),
+    Fallback(Decided<Selector>),
     /// Explain, and ask a person.
     Ask,
     /// Explain; nobody is to be asked: count the failure, then restart, switch off, or try again, after this time.

@@ -41,9 +41,9 @@ pub struct Wait {
 }
 
 impl Wait {
-    /// Until a time, if there is one.
+    /// Until a time, if there is one; [`Duration::MAX`] is none.
     pub fn until(what: impl Into<String>, until: impl Into<Option<Duration>>) -> Self {
-        Self { what: what.into(), until: until.into(), again: None }
+        Self { what: what.into(), until: until.into().filter(|until| *until != Duration::MAX), again: None }
     }
 }
 

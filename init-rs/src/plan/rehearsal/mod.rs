@@ -14,7 +14,7 @@ use super::next::facts::{Asked, Attempt, Facts, Kernel, Note};
 use super::next::{Moment, Next, Question, Recovery, Wait, next, place_of, recover};
 use super::roots;
 use super::select::Choice;
-use crate::cmdline::{Decided, Request};
+use crate::cmdline::{Decided, Request, Selector};
 use crate::devices::known::Hardware;
 use crate::image::ExpectedPool;
 use std::collections::{BTreeMap, BTreeSet};
@@ -312,20 +312,15 @@ impl<'k> Play<'k> {
         self.end(End::Failed)
     }
 
-    fn fall_back(&mut self, failure: &Failure, next: &Decided<String>) {
+    fn fall_back(&mut self, failure: &Failure, next: &Decided<Selector>) {
         self.facts.fallbacks_taken += 1;
-        match roots::ask_for(&mut self.request, &next.value, &next.why) {
-            Ok(()) => {
-                self.remark(format!("{failure}; the fallback root {} is tried then ({})", next.value, next.why));
-                self.note("fallback", format!("try the fallback root {} ({})", next.value, next.why));
-                let told = &mut self.told;
-                (told.choice, told.root, told.init) = (None, None, None);
-                (told.mounts, told.skipped, told.snapshots) = (Vec::new(), Vec::new(), false);
-                self.begin_anew();
-            }
-            // The failure is still there, and the next fallback comes.
-            Err(e) => self.remark(format!("{}: {e}", next.why)),
-        }
+        roots::take(&mut self.request, next.clone());
+        self.remark(format!("{failure}; the fallback root {} is tried then ({})", next.value, next.why));
+        self.note("fallback", format!("try the fallback root {} ({})", next.value, next.why));
+        let told = &mut self.told;
+        (told.choice, told.root, told.init) = (None, None, None);
+        (told.mounts, told.skipped, told.snapshots) = (Vec::new(), Vec::new(), false);
+        self.begin_anew();
     }
 
     fn begin_anew(&mut self) {

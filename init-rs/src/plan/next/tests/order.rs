@@ -143,6 +143,9 @@ fn what_follows_a_failure() {
     };
     // One after the other, until one boots.
     assert_eq!(end("zfs=gone taproot.fallback=gone/a,tank/r,usb/r"), (None, Some("tank/r".into()), 2));
+    // The bootfs that stands in is that of the pool that was named, else of any.
+    assert_eq!(end("zfs=usb/none taproot.fallback=bootfs"), (None, Some("usb/r".into()), 1));
+    assert_eq!(end("zfs=gone taproot.fallback=tank/none,bootfs"), (Some(Code::NoPool), None, 2));
     // And if none does, the last failure counts.
     assert_eq!(end("zfs=gone taproot.fallback=tank/none"), (Some(Code::NoDataset), Some("tank/none".into()), 1));
     // Another root does not help where no pool may be written.

@@ -3,7 +3,8 @@
 use super::{boot, comes, holding, machine, run, tank};
 use crate::devices::known::Reading;
 use crate::plan::failure::Code;
-use crate::plan::rehearsal::{End, Known};
+use crate::plan::fstab::parse;
+use crate::plan::rehearsal::{End, Known, KnownRoot};
 
 #[test]
 fn by_each_spelling_and_late() {
@@ -35,6 +36,8 @@ fn one_that_does_not_come() {
     let told = boot("root=LABEL=root", &machine());
     assert_eq!((told.code(), told.at("fail")), (Some(Code::NoDevice), 30_000));
     let told = boot("root=LABEL=root taproot.fallback=tank/r", &machine());
+    assert!(told.booted() && told.root.as_deref() == Some("tank/r"), "{told:?}");
+    let told = boot("root=LABEL=root taproot.fallback=bootfs", &machine());
     assert!(told.booted() && told.root.as_deref() == Some("tank/r"), "{told:?}");
     let told = boot("root=LABEL=root rootwait", &machine());
     assert_eq!(told.end, End::NotKnown);
@@ -140,6 +143,28 @@ fn with_a_read_only_import_nothing_is_written_to_devices() {
     assert!(told.mounts.iter().all(|mount| mount.options.flags & libc::MS_RDONLY == 0), "{:?}", told.mounts);
 }
 
+/// `x-systemd.device-timeout=` means what it means to systemd.
+#[test]
+fn a_device_of_fstab_is_awaited_as_long_as_its_line_says() {
+    let usr = |options: &str, at: u64| {
+        let line = format!("/dev/vdb /usr ext4 {options}\n");
+        let root = KnownRoot { fstab: Some(parse(line.as_bytes())), init: Some("/x".into()), ..KnownRoot::default() };
+        let known = Known { roots: [("/dev/vda1".to_owned(), root)].into(), ..machine() };
+        let root = |play: &mut super::Play<'_>| comes(play, "vda1", holding("ext4"));
+        let late = |play: &mut super::Play<'_>| comes(play, "vdb", holding("ext4"));
+        let told = run("root=/dev/vda1", &known, &[(0, &root), (at, &late)]);
+        assert!(told.booted(), "{options}: {told:?}");
+        (told.place("mount").is_some(), told.at("hand-over"))
+    };
+    assert_eq!(usr("ro", 9000), (true, 9000));
+    assert_eq!(usr("ro", 11_000), (false, 10_000));
+    assert_eq!(usr("x-systemd.device-timeout=1min30s", 89_000), (true, 89_000));
+    assert_eq!(usr("x-systemd.device-timeout=500ms", 9000), (false, 500));
+    assert_eq!(usr("x-systemd.device-timeout=0", 700_000), (true, 700_000));
+    assert_eq!(usr("x-systemd.device-timeout=infinity", 700_000), (true, 700_000));
+    assert_eq!(usr("nofail,x-systemd.device-timeout=infinity", 700_000), (false, 0));
+}
+
 /// Where nothing is known of devices, a root is taken to be there.
 #[test]
 fn without_devices_the_root_is_assumed() {
@@ -149,8 +174,8 @@ fn without_devices_the_root_is_assumed() {
         told.remarks.iter().any(|remark| remark.contains("the type of the file system on UUID=0a-1b is not known"))
     );
     assert!(told.remarks.iter().any(|remark| remark.contains("fstab of UUID=0a-1b is not known")));
-    let root = crate::plan::rehearsal::KnownRoot {
-        fstab: Some(crate::plan::fstab::parse(b"LABEL=usr /usr ext4 defaults 0 0\n")),
+    let root = KnownRoot {
+        fstab: Some(parse(b"LABEL=usr /usr ext4 defaults 0 0\n")),
         init: Some("/bin/other".to_owned()),
         fstype: Some("btrfs".to_owned()),
     };

@@ -47,6 +47,28 @@ fn the_device_is_waited_for_and_nothing_is_imported_without_it() {
     assert!(told.booted() && told.remarks.iter().any(|r| r.contains("did not appear")), "{told:?}");
 }
 
+/// By every name that udev or the tools of device-mapper would give it.
+#[test]
+fn the_device_by_its_other_names() {
+    let links = ["by-id/ata-x-part2", "by-path/pci-0000:00:1f.2-ata-1-part2", "mapper/vg-swap", "vg/swap"];
+    let named = |play: &mut Play<'_>| {
+        swap(play);
+        let device = play.hardware.devices.get_mut("vdb").unwrap();
+        device.links = links.map(str::to_owned).to_vec();
+    };
+    for name in [
+        "/dev/disk/by-id/ata-x-part2",
+        "/dev/disk/by-path/pci-0000:00:1f.2-ata-1-part2",
+        "/dev/mapper/vg-swap",
+        "/dev/vg/swap",
+    ] {
+        let told = run(&format!("zfs=usb resume={name} taproot.wait=5"), &known(), &[(100, &usb), (2000, &named)]);
+        assert!(told.booted() && told.at("look-for-image") == 2000, "{name}: {told:?}");
+    }
+    let told = run("zfs=usb resume=/dev/vdb resume=none", &known(), &[(100, &usb)]);
+    assert!(told.booted() && told.place("look-for-image").is_none(), "{told:?}");
+}
+
 /// The kernel freezes every task: drivers must have come to rest.
 #[test]
 fn an_image_is_resumed_when_drivers_are_at_rest() {
