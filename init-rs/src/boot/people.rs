@@ -107,7 +107,7 @@ impl Boot<'_> {
         for (pool, guid) in now {
             let read_only = zfs.is_read_only(&pool);
             self.guard.own(&pool);
-            self.facts.ours.entry(guid).or_insert(Import { pool, read_only, by_hand: true });
+            self.facts.ours.entry(guid).or_insert(Import { pool, read_only, beside: true });
         }
     }
 

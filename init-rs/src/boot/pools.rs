@@ -9,9 +9,10 @@ use crate::plan::next::FRESH;
 use crate::plan::next::facts::{Found, Import, Watched, ZfsModule};
 use crate::plan::refusal_of;
 use crate::plan::select::Choice;
-use crate::pools::{self, ImportRequest, Pools};
+use crate::pools::{self, ImportError, ImportRequest, Pools};
 use crate::zfs::assemble::{assemble, aux_devices};
 use crate::zfs::ioctl::Zfs;
+use crate::zfs::nvlist::NvList;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
@@ -151,27 +152,59 @@ impl Boot<'_> {
         pools
     }
 
-    /// Imports what was chosen, under its own name and with the paths its labels record.
+    /// Imports what was chosen.
     pub(super) fn import(&mut self, choice: &Choice) -> Result<(), Failure> {
-        let Choice { pool, guid, health, .. } = choice;
         let config = self.facts.attempt.found.as_ref().and_then(|found| found.config.clone());
         let Some(config) = config else { return Ok(()) };
-        if *health == Health::Degraded {
-            self.log.warn(format!("importing pool {pool} degraded: not all of its disks are there"));
-        }
-        let read_only = self.request.import.read_only.value;
-        let missing_log = self.request.import.missing_log.value;
-        let asked = ImportRequest { pool, guid: *guid, config: &config, read_only, missing_log, rewind: false };
-        self.with_pools(|pools| pools.import(&asked)).map_err(|e| {
+        self.import_as(choice, &config, false).map_err(|e| {
             Failure::refused(
                 Code::Import,
                 refusal_of(&e, "a pool that this kernel can import", e.detail.clone(), e.advice.clone()),
             )
         })?;
-        self.facts.ours.insert(*guid, Import { pool: pool.clone(), read_only, by_hand: false });
         self.facts.attempt.imported = true;
+        Ok(())
+    }
+
+    /// Imports a pool under its own name and with the paths its labels record.
+    fn import_as(&mut self, choice: &Choice, config: &NvList, beside: bool) -> Result<(), ImportError> {
+        let Choice { pool, guid, health, .. } = choice;
+        if *health == Health::Degraded {
+            self.log.warn(format!("importing pool {pool} degraded: not all of its disks are there"));
+        }
+        let read_only = self.request.import.read_only.value;
+        let missing_log = self.request.import.missing_log.value;
+        let asked = ImportRequest { pool, guid: *guid, config, read_only, missing_log, rewind: false };
+        self.with_pools(|pools| pools.import(&asked))?;
+        self.facts.ours.insert(*guid, Import { pool: pool.clone(), read_only, beside });
         self.facts.imported = None;
         Ok(())
+    }
+
+    /// Imports a pool beside the root's; without it the boot goes on as far as it can.
+    pub(super) fn import_other(&mut self, wanted: String, found: Found) {
+        let Found { choice, config, .. } = found;
+        let Choice { pool, guid, why, warnings, .. } = &choice;
+        self.log.info(format!("pool {pool}: {why}"));
+        for warning in warnings {
+            self.log.warn(warning);
+        }
+        self.guard.choose_beside(*guid);
+        let result = self.import_as(&choice, &config.unwrap_or_default(), true);
+        if let Err(e) = &result {
+            self.trouble(format!("{e}; the boot goes on without it"));
+        }
+        self.facts.attempt.others.insert(wanted, result.map(|()| choice.guid).map_err(|e| e.to_string()));
+    }
+
+    /// Goes on without a pool beside the root's.
+    pub(super) fn do_without(&mut self, wanted: String, why: String, warn: bool) {
+        if warn {
+            self.trouble(format!("{why}; the boot goes on without it"));
+        } else {
+            self.log.info(&why);
+        }
+        self.facts.attempt.others.insert(wanted, Err(why));
     }
 
     /// Gives a pool back, so that the booted system does not find it imported. It is looked for anew afterwards: it may be

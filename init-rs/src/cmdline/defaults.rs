@@ -57,6 +57,7 @@ pub(super) fn request() -> Request {
             dirs: Vec::new(),
             missing_log: Decided::new(false, OFF),
             skip: Vec::new(),
+            also: Vec::new(),
             automatic: Decided::new(Automatic::Any, "default (any)"),
         },
         keys: KeySettings {

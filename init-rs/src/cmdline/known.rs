@@ -99,6 +99,7 @@ pub const KNOWN: &[Known] = &[
         "=any|expected",
         "which pools an unnamed root may come from: any, or those the image expects",
     ),
+    known("taproot.also_pools", "=POOL,...", "pools that are imported beside the root's"),
     known("taproot.skip_pools", "=POOL,...", "pools that an unnamed root must not come from"),
     known("dozfs", "[=force|cache,...]", "with force: a pool last used by another system is imported all the same"),
     known("zfs_boot_only", SWITCH, ALWAYS),

@@ -34,6 +34,11 @@ impl State {
                 self.request.import.skip.extend(pools);
                 true
             }
+            ("also_pools", Some(v)) => {
+                let pools = self.names(word, v);
+                self.request.import.also.extend(pools.into_iter().map(|pool| Decided::new(pool, why)));
+                true
+            }
             ("auto", Some(v)) => put(&mut self.request.import.automatic, automatic(v), why),
             ("fallback", Some(v)) => {
                 for root in list(v) {

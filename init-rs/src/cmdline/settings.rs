@@ -42,6 +42,8 @@ pub struct ImportSettings {
     pub missing_log: Decided<bool>,
     /// `taproot.skip_pools=a,b`: pools (names or guids) that an unnamed root must not come from.
     pub skip: Vec<String>,
+    /// `taproot.also_pools=a,b`: pools (names or guids) that are imported beside the root's.
+    pub also: Vec<Decided<String>>,
     /// `taproot.auto=any|expected`: which pools an unnamed root may come from.
     pub automatic: Decided<Automatic>,
 }

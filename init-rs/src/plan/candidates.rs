@@ -1,7 +1,7 @@
 //! Pools as the labels on the disks and the kernel's answer to TRYIMPORT show them: what is decided from, and what is told.
 
 use super::facts::{Health, PoolFact};
-use super::standing::{place, standing};
+use super::standing::standing;
 use crate::devices::known::{Device, Hardware, Reading, Zfs, ZfsLabel};
 use crate::zfs::assemble::{Candidate, Doubt, Leaf, Seen, Standing};
 use crate::zfs::judge::Judgement;
@@ -46,7 +46,7 @@ pub fn labels(hardware: &Hardware, only: Option<&BTreeSet<String>>) -> Vec<Seen>
         Zfs::Member(member) => Some(Seen {
             device: device.node.clone(),
             label: member.label.clone(),
-            place: place(device),
+            place: device.place(),
             standing: standing(hardware, device, member),
         }),
         Zfs::Nothing | Zfs::Damaged(_) => None,

@@ -40,13 +40,6 @@ pub fn standing(hardware: &Hardware, device: &Device, member: &ZfsLabel) -> Stan
     Standing::Doubtful(Doubt { text, grave: false })
 }
 
-/// The place on a disk that a device is, the same by every path to it.
-pub fn place(device: &Device) -> Option<String> {
-    let wwid = device.wwid.as_deref()?;
-    let (number, start) = device.partition.as_ref().map_or((0, 0), |part| (part.number, part.start));
-    Some(format!("{wwid} {number} {start} {}", device.size))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,15 +115,15 @@ mod tests {
     #[test]
     fn one_place_by_several_paths() {
         let (a, b) = (device("sda1", 1, Zfs::Nothing), device("sdb1", 1, Zfs::Nothing));
-        assert!(place(&a).is_some());
-        assert_eq!(place(&a), place(&b));
+        assert!(a.place().is_some());
+        assert_eq!(a.place(), b.place());
         for other in [
             Device { wwid: Some("naa.6".into()), ..b.clone() },
             Device { size: 5, ..b.clone() },
             Device { partition: Some(Partition { number: 2, ..Partition::default() }), ..b.clone() },
         ] {
-            assert_ne!(place(&a), place(&other));
+            assert_ne!(a.place(), other.place());
         }
-        assert_eq!(place(&Device { wwid: None, ..b }), None);
+        assert_eq!(Device { wwid: None, ..b }.place(), None);
     }
 }

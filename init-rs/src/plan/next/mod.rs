@@ -5,6 +5,7 @@
 pub mod facts;
 mod keys;
 mod mounts;
+mod others;
 mod plain;
 mod pool;
 mod recovery;

@@ -27,6 +27,7 @@ impl Moment<'_> {
     pub(super) fn mount_others(self, root: &Root) -> Settled<()> {
         let attempt = &self.facts.attempt;
         let Some(fstab) = &attempt.fstab else { return Err(Next::Do(Step::ReadFstab)) };
+        self.other_pools(root, fstab)?;
         if let Some(named) = self.named_root(root) {
             let Some(datasets) = &attempt.datasets else {
                 return Err(Next::Do(Step::AskDatasets { root: Box::new(named.clone()) }));

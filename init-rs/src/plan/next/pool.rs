@@ -1,7 +1,7 @@
 //! Which pool: labels are read by the scout while the zfs module, which takes longest, still starts; what is complete is
 //! opened, what is not is waited for.
 
-use super::facts::{Found, Watched, ZfsModule};
+use super::facts::{Found, Import, Watched, ZfsModule};
 use super::{Candidate, Code, FRESH, Failure, Moment, Next, Root, Settled, Step, Wait, ZFS_LIMIT, end_of, fail};
 use crate::cmdline::{Decided, Selector};
 use crate::devices::known::Reading;
@@ -21,7 +21,7 @@ const SLOW: Duration = Duration::from_millis(1500);
 const DEAD: Duration = Duration::from_secs(60);
 
 /// The search for a pool at one moment.
-struct Search<'a> {
+pub(super) struct Search<'a> {
     moment: Moment<'a>,
     /// Pools that are not imported, the ones that can win first.
     candidates: Vec<&'a Candidate>,
@@ -41,17 +41,21 @@ impl<'a> Moment<'a> {
         }
         let zfs = self.zfs()?;
         let Some(imported) = &self.facts.imported else { return Err(Next::Do(Step::AskImported)) };
-        let mut search = Search::new(self, zfs, imported);
+        // The time to wait is for disks: what the module's own start took does not count.
+        let began = self.facts.attempt.began.max(zfs.ready);
+        let mut search = Search::new(self, zfs, imported, end_of(began, self.request.wait.value));
         search.open_next()?;
         match choose(self.request, &search.facts, &self.facts.expected) {
-            Ok(choice) if search.late() || search.enough(&choice) => Err(search.take(choice)),
+            Ok(choice) if search.late() || search.enough(&choice) => {
+                Err(Next::Do(Step::Take(Box::new(search.found(choice)))))
+            }
             Err(no) if search.is_final(&no) => Err(Next::Fail(search.nothing(no))),
             _ => Err(Next::Wait(search.wait())),
         }
     }
 
     /// The zfs module, ready to be asked.
-    fn zfs(self) -> Settled<&'a ZfsModule> {
+    pub(super) fn zfs(self) -> Settled<&'a ZfsModule> {
         if let Some(zfs) = &self.facts.zfs {
             return Ok(zfs);
         }
@@ -70,7 +74,7 @@ impl<'a> Moment<'a> {
             // Imported before this attempt, and in another way than the request says.
             let otherwise = found.config.is_none() && import.read_only && !self.request.import.read_only.value;
             // What a person imported may be what the root's fstab is about.
-            let left = !same && !import.by_hand;
+            let left = !same && !import.beside;
             if left || (same && otherwise) {
                 return Err(Next::Do(Step::Export { pool: import.pool.clone(), guid: *guid }));
             }
@@ -78,13 +82,20 @@ impl<'a> Moment<'a> {
         Ok(())
     }
 
-    /// Pools that were imported at the prompt, and of which nothing was mounted with the root, are given back now.
+    /// Pools that were imported for themselves, and of which nothing was mounted with the root, are given back now, but for those
+    /// that a word names.
     pub(super) fn give_back(self, root: &Root) -> Settled<()> {
         let steps = self.facts.attempt.plan.iter().flat_map(|plan| &plan.steps);
         let datasets = steps.filter(|step| step.foreign.is_none()).map(|step| step.dataset.as_str());
         let used: BTreeSet<&str> =
             datasets.chain(root.dataset().map(|dataset| dataset.name.as_str())).map(names::pool_of).collect();
-        match self.facts.ours.iter().find(|(_, import)| import.by_hand && !used.contains(import.pool.as_str())) {
+        let named = |guid: u64, pool: &str| {
+            self.request.import.also.iter().any(|also| also.value == pool || also.value.parse() == Ok(guid))
+        };
+        let left = |(guid, import): &(&u64, &Import)| {
+            import.beside && !used.contains(import.pool.as_str()) && !named(**guid, &import.pool)
+        };
+        match self.facts.ours.iter().find(left) {
             None => Ok(()),
             Some((guid, import)) => Err(Next::Do(Step::Export { pool: import.pool.clone(), guid: *guid })),
         }
@@ -141,25 +152,28 @@ fn no_bootfs(pool: &str) -> Failure {
 }
 
 impl<'a> Search<'a> {
-    fn new(moment: Moment<'a>, zfs: &ZfsModule, imported: &[PoolFact]) -> Self {
+    /// `deadline`: the end of the patience, if there is one.
+    pub(super) fn new(moment: Moment<'a>, zfs: &ZfsModule, imported: &[PoolFact], deadline: Option<Duration>) -> Self {
         let Moment { hardware, facts, now, .. } = moment;
         let is_imported = |guid: u64| imported.iter().any(|pool| pool.guid == guid);
         let mut candidates: Vec<&Candidate> = facts.disks.candidates.iter().filter(|c| !is_imported(c.guid)).collect();
         candidates.sort_by_key(|c| (select::rank(&facts.expected, &c.name, c.guid), &c.name, c.guid));
         let of = |c: &&Candidate| candidates::fact(c, judgement(moment, c), zfs.hostid);
         let facts_of = imported.iter().cloned().chain(candidates.iter().map(of)).collect();
-        // The time to wait is for disks: what the module's own start took does not count.
-        let began = facts.attempt.began.max(zfs.ready);
         let holds_up = |device: &crate::devices::known::Device| {
             device.content == Reading::Waiting && now.saturating_sub(device.since) < SLOW
         };
         let unread = hardware.devices.values().any(holds_up);
         let quiet = now.saturating_sub(hardware.last_change) >= QUIET && hardware.settled && !unread;
-        let deadline = end_of(began, moment.request.wait.value);
         Self { moment, candidates, facts: facts_of, deadline, quiet }
     }
 
-    fn late(&self) -> bool {
+    /// What is decided from.
+    pub(super) fn facts(&self) -> &[PoolFact] {
+        &self.facts
+    }
+
+    pub(super) fn late(&self) -> bool {
         self.deadline.is_some_and(|deadline| self.moment.now >= deadline)
     }
 
@@ -185,7 +199,7 @@ impl<'a> Search<'a> {
 
     /// TRYIMPORT where there is anything new to learn from it: all leaves are there, or the grace time for them is over. What
     /// the boot leaves alone anyway is not opened, nor what could not be better than what can be had already.
-    fn open_next(&mut self) -> Settled<()> {
+    pub(super) fn open_next(&mut self) -> Settled<()> {
         let Moment { request, facts, .. } = self.moment;
         for candidate in &self.candidates {
             let fact = self.facts.iter().find(|f| f.guid == candidate.guid);
@@ -222,7 +236,7 @@ impl<'a> Search<'a> {
 
     /// Whether to stop waiting and take the choice: every vdev there, or the grace time for the missing ones over. A choice
     /// that a later pool could better is taken only at the deadline.
-    fn enough(&self, choice: &Choice) -> bool {
+    pub(super) fn enough(&self, choice: &Choice) -> bool {
         // A pool that nobody named, neither the user nor the packer, may not be the only one: which of several boots must
         // not depend on the order in which disks wake up.
         let expected = &self.moment.facts.expected;
@@ -243,7 +257,7 @@ impl<'a> Search<'a> {
     }
 
     /// Whether waiting longer changes nothing.
-    fn is_final(&self, no: &NoChoice) -> bool {
+    pub(super) fn is_final(&self, no: &NoChoice) -> bool {
         // Disks that come and go without ever answering do not prolong this for ever.
         let end = self.deadline.and_then(|deadline| deadline.checked_add(DEAD));
         let spinning_up = self.spinning_up() && end.is_none_or(|end| self.moment.now < end);
@@ -251,12 +265,13 @@ impl<'a> Search<'a> {
         over || (self.quiet && !no.retry)
     }
 
-    fn take(&self, choice: Choice) -> Next {
+    /// The choice, with what to import it with.
+    pub(super) fn found(&self, choice: Choice) -> Found {
         let opened = self.watched(choice.guid).and_then(|w| w.opened.as_ref());
         let imported = !self.candidates.iter().any(|c| c.guid == choice.guid);
         let config = opened.filter(|_| !imported).and_then(|opened| opened.reply.clone());
         let bootfs = self.facts.iter().find(|f| f.guid == choice.guid).and_then(|f| f.bootfs.clone());
-        Next::Do(Step::Take(Box::new(Found { choice, config, bootfs })))
+        Found { choice, config, bootfs }
     }
 
     /// No pool to boot from, with everything that is on the disks.
@@ -281,13 +296,16 @@ impl<'a> Search<'a> {
         )
     }
 
-    fn wait(&self) -> Wait {
+    pub(super) fn wait(&self) -> Wait {
         let Moment { request, hardware, now, .. } = self.moment;
         let wanted = |c: &&&Candidate| self.automatic() || select::names(request, &c.name, c.guid);
         let lacks = |c: &&Candidate| Some(format!("pool {}: {}", c.name, awaited(c, judgement(self.moment, c))?));
         let mut what: Vec<String> = self.candidates.iter().filter(wanted).filter_map(lacks).collect();
         if what.is_empty() {
-            what.push("a pool to boot from".to_owned());
+            what.push(match &request.root.value {
+                Selector::Pool(pool) | Selector::Dataset { pool, .. } => format!("pool {pool}"),
+                _ => "a pool to boot from".to_owned(),
+            });
         }
         let silent = hardware.devices.values().filter(|d| d.content == Reading::Waiting);
         let silent: Vec<&str> =

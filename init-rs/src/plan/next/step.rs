@@ -114,6 +114,22 @@ pub enum Step {
     },
     /// Import the chosen pool.
     Import(Box<Choice>),
+    /// Import a pool beside the root's.
+    ImportOther {
+        /// As it is called where it is wanted: its name or guid.
+        wanted: String,
+        /// The pool.
+        found: Box<Found>,
+    },
+    /// A pool beside the root's cannot be had: go on without it.
+    DoWithout {
+        /// As it is called where it is wanted.
+        wanted: String,
+        /// Why.
+        why: String,
+        /// Whether as a warning.
+        warn: bool,
+    },
     /// Ask an imported pool for its `bootfs`.
     AskBootfs {
         /// Pool name.

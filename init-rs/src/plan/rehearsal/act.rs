@@ -11,6 +11,7 @@ use crate::plan::names;
 use crate::plan::next::facts::{Found, Import, Note, ZfsModule};
 use crate::plan::next::{Mount, Step, no_dataset, not_mountable};
 use crate::plan::root::Root;
+use crate::plan::select::Choice;
 use crate::zfs::judge::Judgement;
 use crate::zfs::nvlist::NvList;
 use std::collections::BTreeSet;
@@ -51,8 +52,24 @@ impl Play<'_> {
             Step::Export { guid, .. } => self.export(guid),
             Step::Import(choice) => {
                 let read_only = self.request.import.read_only.value;
-                self.facts.ours.insert(choice.guid, Import { pool: choice.pool, read_only, by_hand: false });
+                self.facts.ours.insert(choice.guid, Import { pool: choice.pool, read_only, beside: false });
                 self.facts.attempt.imported = true;
+            }
+            Step::ImportOther { wanted, found } => {
+                let read_only = self.request.import.read_only.value;
+                let Choice { pool, guid, warnings, .. } = found.choice;
+                for warning in warnings {
+                    self.remark(warning);
+                }
+                self.facts.ours.insert(guid, Import { pool, read_only, beside: true });
+                self.facts.attempt.others.insert(wanted, Ok(guid));
+                self.facts.imported = None;
+            }
+            Step::DoWithout { wanted, why, warn } => {
+                if warn {
+                    self.remark(why.clone());
+                }
+                self.facts.attempt.others.insert(wanted, Err(why));
             }
             Step::AskBootfs { pool } => return Ok(self.ask_bootfs(&pool)),
             Step::AskRoot { dataset } => return self.ask_root(&dataset),

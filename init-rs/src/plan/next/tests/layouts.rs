@@ -10,8 +10,9 @@ use crate::cmdline::parse;
 use crate::devices::known::{Content, Device, Hardware, Partition, Reading, Zfs, ZfsLabel};
 use crate::devices::swap;
 use crate::plan::candidates::{self, Opened};
-use crate::plan::facts::{CanMount, Health, PoolFact};
+use crate::plan::facts::{CanMount, Dataset, Health, PoolFact};
 use crate::plan::failure::Failure;
+use crate::plan::fstab;
 use crate::plan::rehearsal::{End, Known, KnownRoot, Play};
 use crate::plan::sample::dataset;
 use crate::plan::select::Choice;
@@ -33,6 +34,8 @@ struct Outcome {
     warnings: Vec<String>,
     /// Guids of pools that the kernel was asked to open or to import.
     touched: BTreeSet<u64>,
+    /// Guids of pools that are imported in the end, besides the root's.
+    beside: Vec<u64>,
     end: End,
 }
 
@@ -106,12 +109,15 @@ impl Layout {
         let fact = |pool: &Pool| PoolFact { bootfs: pool.bootfs.clone(), ..PoolFact::named(&pool.name, pool.guid) };
         let roots = self.pools.iter().filter_map(|pool| pool.bootfs.clone()).chain(self.boots.clone());
         let roots: BTreeSet<String> = roots.collect();
-        let looked_into = |name: &String| (name.clone(), KnownRoot { fstab: Some(vec![]), ..KnownRoot::default() });
+        let fstab = fstab::parse(self.fstab.as_bytes());
+        let others: Vec<Dataset> = fstab.iter().map(|line| dataset(&line.source, CanMount::NoAuto, "legacy")).collect();
+        let looked_into =
+            |name: &String| (name.clone(), KnownRoot { fstab: Some(fstab.clone()), ..KnownRoot::default() });
         Known {
             expected: self.expected.clone(),
             pools: self.pools.iter().map(fact).collect(),
             roots: roots.iter().map(looked_into).collect(),
-            datasets: roots.iter().map(|name| dataset(name, CanMount::NoAuto, "/")).collect(),
+            datasets: roots.iter().map(|name| dataset(name, CanMount::NoAuto, "/")).chain(others).collect(),
             complete: true,
             hardware: Some(Hardware { settled: true, ..Hardware::default() }),
             ..Known::default()
@@ -185,6 +191,7 @@ impl Layout {
             failure: None,
             warnings: vec![],
             touched: BTreeSet::new(),
+            beside: vec![],
             end: End::NotKnown,
         };
         for _ in 0..10_000 {
@@ -208,6 +215,11 @@ impl Layout {
                     outcome.taken = Some(play.now);
                     outcome.warnings.extend(found.choice.warnings.clone());
                 }
+                Next::Do(Step::ImportOther { found, .. }) => {
+                    outcome.warnings.extend(found.choice.warnings.clone());
+                    outcome.touched.insert(found.choice.guid);
+                }
+                Next::Do(Step::DoWithout { why, warn: true, .. }) => outcome.warnings.push(why),
                 Next::Do(Step::Import(choice)) => drop(outcome.touched.insert(choice.guid)),
                 Next::Wait(wait) => {
                     let due = play.end_of(&wait);
@@ -219,6 +231,8 @@ impl Layout {
                 _ => {}
             }
             if !play.turn() {
+                let root = play.told.choice.as_ref().map(|choice| choice.guid);
+                outcome.beside = play.facts.ours.keys().copied().filter(|guid| Some(*guid) != root).collect();
                 outcome.choice = play.told.choice;
                 outcome.root = play.told.root;
                 outcome.failure = play.told.failure;
@@ -247,6 +261,7 @@ impl Layout {
         if let Some(after) = self.after {
             check("after", format!("{after:?}"), format!("{:?}", outcome.taken.unwrap_or_default()));
         }
+        check("beside", format!("{:?}", self.beside), format!("{:?}", outcome.beside));
         if self.warns.len() != outcome.warnings.len() {
             wrong.push(format!("expected {} warnings, found {:#?}", self.warns.len(), outcome.warnings));
         }

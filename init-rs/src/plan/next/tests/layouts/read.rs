@@ -55,6 +55,10 @@ pub(super) struct Layout {
     pub(super) warns: Vec<String>,
     pub(super) says: Vec<String>,
     pub(super) leaves: Vec<u64>,
+    /// Of the root.
+    pub(super) fstab: String,
+    /// Guids of pools that are imported in the end, besides the root's.
+    pub(super) beside: Vec<u64>,
 }
 
 /// The settings behind the first words: `key=value`, where a value in double quotes may hold blanks.
@@ -188,6 +192,8 @@ fn line(at: &str, layout: &mut Layout, text: &str) {
         "fails" => layout.fails = Some(rest.to_owned()),
         "warns" => layout.warns.push(rest.to_owned()),
         "says" => layout.says.push(rest.to_owned()),
+        "fstab" => layout.fstab = format!("{}{rest}\n", layout.fstab),
+        "beside" => layout.beside = numbers(at, rest),
         "leaves" => layout.leaves = numbers(at, rest),
         other => panic!("{at}: {other} is no word of a layout"),
     }
