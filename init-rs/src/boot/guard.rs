@@ -115,16 +115,14 @@ impl<'a> Guard<'a> {
 
 impl System for Guard<'_> {
     fn zfs(&self, call: &ZfsCall<'_>) -> io::Result<ZfsReply> {
-        match self.call_refused(call) {
-            Some(what) => Err(self.refuse(&what)),
-            None => {
-                let reply = self.system.zfs(call)?;
-                if call.number == calls::POOL_IMPORT && reply.errno == 0 {
-                    self.own(&String::from_utf8_lossy(call.name));
-                }
-                Ok(reply)
-            }
+        if let Some(what) = self.call_refused(call) {
+            return Err(self.refuse(&what));
         }
+        let reply = self.system.zfs(call)?;
+        if call.number == calls::POOL_IMPORT && reply.errno == 0 {
+            self.own(&String::from_utf8_lossy(call.name));
+        }
+        Ok(reply)
     }
 
     fn mount(&self, source: &str, target: &Path, fstype: &str, flags: u64, data: &str) -> io::Result<()> {

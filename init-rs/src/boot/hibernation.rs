@@ -111,9 +111,7 @@ impl Boot<'_> {
         if !left {
             self.forget_note();
         }
-        self.facts.resume.settled = true;
-        // The time to wait for the root begins here: that for the resume device is another.
-        self.facts.attempt.began = self.system.now();
+        self.facts.resume_settled(self.system.now());
     }
 
     /// `noresume`, and a pool is about to be written.

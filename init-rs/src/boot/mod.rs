@@ -20,7 +20,7 @@ use crate::devices::known::{Device, Zfs};
 use crate::image::ImageConfig;
 use crate::plan::declared::declared;
 use crate::plan::failure::{Code, Failure};
-use crate::plan::next::facts::{Asked, Attempt, Facts, Note, Watched};
+use crate::plan::next::facts::{Asked, Attempt, Facts, Watched};
 use crate::plan::next::{Moment, Next, Step, Wait, next};
 use crate::report::boot::BootReport;
 use crate::report::log::Log;
@@ -248,7 +248,7 @@ impl<'a> Boot<'a> {
             Step::LoadKey { dataset, key } => self.load_key(&dataset, &key)?,
             Step::Snapshots(asked) => self.settle_snapshots(*asked)?,
             Step::Check { node, fstype, program, args } => self.check(node, &fstype, &program, args),
-            Step::MountRoot(mount) => self.mount_root(*mount)?,
+            Step::MountRoot(mount) => self.mount_root(&mount)?,
             Step::ReadFstab => self.read_fstab(),
             Step::AskDatasets { root } => self.ask_datasets(&root),
             Step::LoadKeys { keys } => self.load_keys(keys),
@@ -300,16 +300,7 @@ impl<'a> Boot<'a> {
         self.waiting = None;
         self.steps = 0;
         self.mounting = None;
-        self.facts.attempt = Attempt { began: now, last_step: now, ..Attempt::default() };
-        // What could not be read, or not be found, is looked at again.
-        if self.facts.note == Note::Unreadable {
-            self.facts.note = Note::Unread;
-        }
-        self.facts.resume.page = None;
-        self.facts.resume.tried = None;
-        // Its device may not have been there before.
-        self.facts.resume.discarded = false;
-        self.facts.imported = None;
+        self.facts.begin_anew(now);
         self.forget_verdicts(now);
     }
 

@@ -35,7 +35,10 @@ impl Boot<'_> {
 
     /// What the labels amount to, made anew where they changed.
     pub(super) fn look_at_labels(&mut self) {
-        let generation = self.scout.hardware.generation;
+        let hardware = &self.scout.hardware;
+        // What the directories of the command line lead to can change with any device.
+        let by_name = !self.request.import.dirs.is_empty();
+        let generation = if by_name { hardware.generation } else { hardware.label_generation };
         if self.facts.disks.generation == Some(generation) {
             return;
         }
@@ -207,11 +210,9 @@ impl Boot<'_> {
         self.facts.attempt.others.insert(wanted, Err(why));
     }
 
-    /// Gives a pool back, so that the booted system does not find it imported. It is looked for anew afterwards: it may be
-    /// imported again, in another way.
+    /// Gives a pool back, so that the booted system does not find it imported.
     pub(super) fn export(&mut self, pool: &str, guid: u64) {
-        let mounted = self.facts.attempt.mounted;
-        if !mounted {
+        if !self.facts.attempt.mounted {
             // What an earlier attempt left.
             let _ = self.system.unmount(&self.new_root, true);
         }
@@ -221,13 +222,7 @@ impl Boot<'_> {
             }
             Err(e) => self.trouble(format!("pool {pool} stays imported: {e}")),
         }
-        self.facts.ours.remove(&guid);
-        self.facts.imported = None;
-        if !mounted {
-            self.facts.attempt.found = None;
-            self.facts.attempt.imported = false;
-        }
-        self.facts.disks.watched.remove(&guid);
+        self.facts.exported(guid);
         // Its labels say other things now than when they were read.
         let leaves = self.facts.disks.candidates.iter().filter(|c| c.guid == guid).flat_map(|c| &c.leaves);
         let nodes: Vec<String> = leaves.filter_map(|leaf| leaf.device.clone()).collect();

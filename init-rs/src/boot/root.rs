@@ -6,7 +6,7 @@ use crate::plan::failure::{Code, Failure};
 use crate::plan::from_zfs;
 use crate::plan::next::Mount;
 use crate::plan::next::{no_dataset, not_mountable, not_mounted};
-use crate::plan::root::{DeviceRoot, Root};
+use crate::plan::root::Root;
 use crate::report::boot::MountDone;
 use crate::sys::switch_root::SwitchError;
 use crate::sys::{Ended, Program};
@@ -126,8 +126,8 @@ impl Boot<'_> {
         Err(format!("{what} (fsck status {status} on {node})"))
     }
 
-    pub(super) fn mount_root(&mut self, mount: Mount) -> Result<(), Failure> {
-        let Mount { step, source, fstype } = mount;
+    pub(super) fn mount_root(&mut self, mount: &Mount) -> Result<(), Failure> {
+        let Mount { step, source, fstype } = mount.clone();
         // What an earlier attempt left mounted.
         let _ = self.system.unmount(&self.new_root, true);
         let name = step.dataset.clone();
@@ -135,12 +135,6 @@ impl Boot<'_> {
         self.system.make_dirs(&self.new_root).map_err(|e| failed(&e))?;
         self.mounting = Some(self.phases.start("mount"));
         let start = self.system.now();
-        let device_root = Root::Device(DeviceRoot {
-            name: step.dataset.clone(),
-            node: source.clone(),
-            fstype: fstype.clone(),
-            options: step.options.clone(),
-        });
         let result = {
             let (what, options) = ((source.as_str(), self.new_root.as_path(), fstype.as_str()), &step.options);
             slow::mount(self.system, self.log, what, options.flags, &options.data)
@@ -152,9 +146,7 @@ impl Boot<'_> {
         }
         self.report.root = Some(step.dataset.clone());
         self.report.mounts = vec![MountDone { step, took: self.system.now().saturating_sub(start), error: None }];
-        self.facts.attempt.mounted = true;
-        // From here on it does not matter whether the device is still known: the scout may have to be started anew.
-        self.facts.attempt.root.get_or_insert(device_root);
+        self.facts.root_mounted(mount);
         self.tell_checked();
         Ok(())
     }

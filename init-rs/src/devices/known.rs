@@ -24,6 +24,8 @@ pub struct Hardware {
     pub last_change: Duration,
     /// Grows with each such change: what was made from an older state is to be made anew.
     pub generation: u64,
+    /// Grows with those of them that concern members of pools: labels are put together anew only then.
+    pub label_generation: u64,
     /// Modaliases of devices that have no driver; known once the scout was asked for them.
     pub undriven: Vec<String>,
 }
@@ -148,6 +150,11 @@ impl Device {
             Reading::Done(content) => Some(content),
             _ => None,
         }
+    }
+
+    /// Whether it was read and is a member of a pool.
+    pub fn is_member(&self) -> bool {
+        self.content().is_some_and(|content| matches!(content.zfs, Zfs::Member(_)))
     }
 
     /// The superblock on it, if it was read and has one.

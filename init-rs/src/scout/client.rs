@@ -63,6 +63,7 @@ impl std::fmt::Debug for Scout<'_> {
 /// Adds what a message tells to what is known; true if that changed anything. `now`: time since the kernel started. Lines
 /// for the log and answers to questions are nothing that is known of the machine.
 pub fn apply(hardware: &mut Hardware, message: Message, now: Duration) -> bool {
+    let mut labels;
     let of_devices = match message {
         Message::Device(device) => {
             let mut device = *device;
@@ -71,10 +72,16 @@ pub fn apply(hardware: &mut Hardware, message: Message, now: Duration) -> bool {
             if let Some(before) = hardware.devices.get(&device.name).filter(waits).filter(|_| waits(&&device)) {
                 device.since = device.since.min(before.since);
             }
-            hardware.devices.insert(device.name.clone(), device);
+            labels = device.is_member() || on_member(hardware, &device);
+            let before = hardware.devices.insert(device.name.clone(), device);
+            labels |= before.is_some_and(|before| before.is_member());
             true
         }
-        Message::Gone(name) => hardware.devices.remove(&name).is_some(),
+        Message::Gone(name) => {
+            let before = hardware.devices.remove(&name);
+            labels = before.as_ref().is_some_and(|before| before.is_member() || on_member(hardware, before));
+            before.is_some()
+        }
         Message::Module { name, state, .. } => {
             return hardware.modules.insert(name, state.clone()).is_none_or(|before| before != state);
         }
@@ -90,13 +97,20 @@ pub fn apply(hardware: &mut Hardware, message: Message, now: Duration) -> bool {
         Message::Log { .. } | Message::Peeked { .. } | Message::Discarded { .. } => return false,
     };
     if of_devices {
-        changed(hardware, now);
+        changed(hardware, labels, now);
     }
     of_devices
 }
 
+/// Whether this is a partition of a disk that carries a label of its own: what that is worth depends on the partitions.
+fn on_member(hardware: &Hardware, device: &Device) -> bool {
+    let disk = device.disk.as_ref().and_then(|disk| hardware.devices.get(disk));
+    disk.is_some_and(Device::is_member)
+}
+
 /// Something is known of devices that was not before, or no longer.
-fn changed(hardware: &mut Hardware, now: Duration) {
+fn changed(hardware: &mut Hardware, labels: bool, now: Duration) {
+    hardware.label_generation += u64::from(labels);
     hardware.last_change = now;
     hardware.generation += 1;
 }
@@ -225,7 +239,7 @@ impl<'a> Scout<'a> {
         self.hardware.devices.retain(|_, device| device.content == Reading::Waiting);
         self.hardware.settled = false;
         self.hardware.inserting = false;
-        changed(&mut self.hardware, self.system.now());
+        changed(&mut self.hardware, true, self.system.now());
     }
 
     fn tell(&mut self, command: &Command) {
@@ -285,7 +299,7 @@ impl<'a> Scout<'a> {
         if let Some(device) = self.hardware.devices.get_mut(name).filter(|device| device.content != Reading::Never) {
             device.content = Reading::Waiting;
             device.since = now;
-            changed(&mut self.hardware, now);
+            changed(&mut self.hardware, true, now);
         }
         self.tell(&Command::Reread(name.to_owned()));
     }

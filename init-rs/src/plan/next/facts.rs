@@ -9,7 +9,8 @@ use crate::plan::facts::{Dataset, PoolFact};
 use crate::plan::failure::Failure;
 use crate::plan::fstab::FstabEntry;
 use crate::plan::mounts::MountPlan;
-use crate::plan::root::Root;
+use crate::plan::next::Mount;
+use crate::plan::root::{DeviceRoot, Root};
 use crate::plan::select::Choice;
 use crate::zfs::assemble::{Candidate, Seen};
 use crate::zfs::nvlist::NvList;
@@ -194,6 +195,46 @@ pub struct Attempt {
     pub ready: bool,
     /// What went wrong.
     pub failure: Option<Failure>,
+}
+
+impl Facts {
+    /// Another attempt begins. What could not be read, or not be found, is looked at again.
+    pub fn begin_anew(&mut self, now: Duration) {
+        self.attempt = Attempt { began: now, last_step: now, ..Attempt::default() };
+        if self.note == Note::Unreadable {
+            self.note = Note::Unread;
+        }
+        // The device of an image may not have been there before.
+        (self.resume.page, self.resume.tried, self.resume.discarded) = (None, None, false);
+        self.imported = None;
+    }
+
+    /// Nothing (any more) is to be resumed. The time to wait for the root begins here: that for the resume device is another.
+    pub fn resume_settled(&mut self, now: Duration) {
+        self.resume.settled = true;
+        self.attempt.began = now;
+    }
+
+    /// A pool was given back. Where the root is mounted, it was another one; else it is looked for anew: it may be imported again,
+    /// in another way.
+    pub fn exported(&mut self, guid: u64) {
+        self.ours.remove(&guid);
+        self.imported = None;
+        if !self.attempt.mounted {
+            self.attempt.found = None;
+            self.attempt.imported = false;
+        }
+        self.disks.watched.remove(&guid);
+    }
+
+    /// The root is mounted. From here on it does not matter whether its device is still known: the scout may have to be started anew.
+    pub fn root_mounted(&mut self, mount: &Mount) {
+        self.attempt.mounted = true;
+        let Mount { step, source, fstype } = mount;
+        let (name, options) = (step.dataset.clone(), step.options.clone());
+        let device = DeviceRoot { name, node: source.clone(), fstype: fstype.clone(), options };
+        self.attempt.root.get_or_insert(Root::Device(device));
+    }
 }
 
 /// A pool that can be imported.

@@ -177,6 +177,11 @@ impl<'a> Search<'a> {
         self.deadline.is_some_and(|deadline| self.moment.now >= deadline)
     }
 
+    /// The end of the patience with disks that spin up.
+    fn prolonged(&self) -> Option<Duration> {
+        self.deadline.and_then(|deadline| deadline.checked_add(DEAD))
+    }
+
     /// Whether there are disks that may still answer: they spin up, and are not missing.
     fn spinning_up(&self) -> bool {
         let Moment { hardware, now, .. } = self.moment;
@@ -259,8 +264,7 @@ impl<'a> Search<'a> {
     /// Whether waiting longer changes nothing.
     pub(super) fn is_final(&self, no: &NoChoice) -> bool {
         // Disks that come and go without ever answering do not prolong this for ever.
-        let end = self.deadline.and_then(|deadline| deadline.checked_add(DEAD));
-        let spinning_up = self.spinning_up() && end.is_none_or(|end| self.moment.now < end);
+        let spinning_up = self.spinning_up() && self.prolonged().is_none_or(|end| self.moment.now < end);
         let over = self.late() && !(no.retry && spinning_up);
         over || (self.quiet && !no.retry)
     }
@@ -320,8 +324,9 @@ impl<'a> Search<'a> {
             [FRESH, SLOW, DEAD].map(|time| d.since.saturating_add(time)).into_iter().filter(|when| *when > now)
         });
         let quiet = Some(hardware.last_change.saturating_add(QUIET)).filter(|when| *when > now);
-        let again = grace.chain(unread).chain(quiet).chain(self.deadline.filter(|d| *d > now)).min();
-        Wait { what: what.join("; "), until: self.deadline, again }
+        let until = if self.late() { self.prolonged() } else { self.deadline };
+        let again = grace.chain(unread).chain(quiet).chain(until.filter(|end| *end > now)).min();
+        Wait { what: what.join("; "), until, again }
     }
 }
 

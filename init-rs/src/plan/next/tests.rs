@@ -1,5 +1,6 @@
 //! Whole boots, as rehearsals: a command line and what is known, with what happens meanwhile, and the steps that come of it.
 
+mod again;
 mod layouts;
 mod names;
 mod order;
@@ -12,7 +13,7 @@ use super::{Next, next};
 use crate::cmdline::parse;
 use crate::devices::known::{Content, Device, Hardware, Partition, Reading, Superblock, Zfs};
 use crate::devices::swap;
-use crate::plan::facts::{CanMount, PoolFact};
+use crate::plan::facts::{CanMount, Mountpoint, PoolFact};
 use crate::plan::failure::Code;
 use crate::plan::rehearsal::{End, Known, KnownRoot, Play, Rehearsal};
 use crate::plan::sample::dataset;
@@ -143,6 +144,10 @@ fn seen(play: &mut Play<'_>, candidate: Candidate) {
     disks.candidates.retain(|c| c.guid != candidate.guid);
     disks.candidates.push(candidate);
     changed(play);
+}
+
+fn legacy() -> Mountpoint {
+    Mountpoint::Legacy
 }
 
 fn changed(play: &mut Play<'_>) {

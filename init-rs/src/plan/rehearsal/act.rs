@@ -37,7 +37,7 @@ impl Play<'_> {
                 self.facts.resume.tried = Some((None, Ok(Header { image: None, swap: true })));
             }
             Step::ResumeSettled { warn, text, .. } => {
-                self.facts.resume.settled = true;
+                self.facts.resume_settled(self.now);
                 if warn {
                     self.remark(text);
                 }
@@ -140,13 +140,7 @@ impl Play<'_> {
     }
 
     fn export(&mut self, guid: u64) {
-        self.facts.ours.remove(&guid);
-        self.facts.imported = None;
-        if !self.facts.attempt.mounted {
-            self.facts.attempt.found = None;
-            self.facts.attempt.imported = false;
-        }
-        self.facts.disks.watched.remove(&guid);
+        self.facts.exported(guid);
         self.keys.clear();
     }
 
@@ -239,8 +233,8 @@ impl Play<'_> {
             self.remark(format!("the type of the file system on {name} is not known here; a boot reads it"));
         }
         self.told.root = Some(self.told.root.take().unwrap_or_else(|| mount.step.dataset.clone()));
+        self.facts.root_mounted(&mount);
         self.told.mounts.push(mount.step);
-        self.facts.attempt.mounted = true;
     }
 
     /// What is known of the root's pool, and of what is named in others.

@@ -10,7 +10,7 @@ use super::facts::{Dataset, PoolFact};
 use super::failure::Failure;
 use super::fstab::FstabEntry;
 use super::mounts::{MountStep, Skipped};
-use super::next::facts::{Asked, Attempt, Facts, Kernel, Note};
+use super::next::facts::{Asked, Facts, Kernel};
 use super::next::{Moment, Next, Question, Recovery, Wait, next, place_of, recover};
 use super::roots;
 use super::select::Choice;
@@ -325,12 +325,6 @@ impl<'k> Play<'k> {
 
     fn begin_anew(&mut self) {
         self.waiting = None;
-        self.facts.attempt = Attempt { began: self.now, last_step: self.now, ..Attempt::default() };
-        if self.facts.note == Note::Unreadable {
-            self.facts.note = Note::Unread;
-        }
-        self.facts.resume.page = None;
-        self.facts.resume.tried = None;
-        self.facts.imported = None;
+        self.facts.begin_anew(self.now);
     }
 }

@@ -1,9 +1,11 @@
 use super::*;
-use crate::devices::known::{Content, Zfs};
+use crate::devices::known::{Content, Zfs, ZfsLabel};
 use crate::devices::swap::Header;
 use crate::report::log::Level;
 use crate::sys::linux::Linux;
 use crate::sys::{ZfsCall, ZfsReply};
+use crate::zfs::label::Label;
+use crate::zfs::nvlist::NvList;
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Mutex;
@@ -110,6 +112,36 @@ fn what_is_told_becomes_facts() {
     assert!(!apply(&mut hardware, Message::Gone("sdb".into()), at(4)));
     assert!(apply(&mut hardware, Message::Gone("sda".into()), at(4)));
     assert_eq!((hardware.devices.len(), hardware.generation), (0, 3));
+}
+
+/// However many other devices there are, the labels of pools are put together once.
+#[test]
+fn only_members_of_pools_count_for_labels() {
+    let mut hardware = Hardware::default();
+    for n in 0..1000 {
+        for content in [Reading::Waiting, read()] {
+            apply(&mut hardware, device(&format!("sd{n}"), content), Duration::ZERO);
+        }
+    }
+    assert_eq!((hardware.generation, hardware.label_generation), (2000, 0));
+    let member = || {
+        let Reading::Done(mut content) = read() else { panic!() };
+        let label = Label { config: NvList::new(), index: 0 };
+        content.zfs = Zfs::Member(ZfsLabel { label, good: [true; 4], tail: None });
+        Reading::Done(content)
+    };
+    for (content, labels) in [(Reading::Waiting, 0), (member(), 1), (member(), 2), (read(), 3), (read(), 3)] {
+        apply(&mut hardware, device("vda", content), Duration::ZERO);
+        assert_eq!(hardware.label_generation, labels);
+    }
+    // What a label on a whole disk is worth depends on the disk's partitions.
+    apply(&mut hardware, device("vda", member()), Duration::ZERO);
+    let before = hardware.label_generation;
+    let Message::Device(mut part) = device("vda1", Reading::Waiting) else { panic!() };
+    part.disk = Some("vda".to_owned());
+    apply(&mut hardware, Message::Device(part), Duration::ZERO);
+    apply(&mut hardware, Message::Gone("vda1".to_owned()), Duration::ZERO);
+    assert_eq!(hardware.label_generation, before + 2);
 }
 
 #[test]
