@@ -189,6 +189,8 @@ impl Request {
 }
 
 #[cfg(test)]
+mod corpus;
+#[cfg(test)]
 mod dialects;
 #[cfg(test)]
 mod tests;

@@ -252,10 +252,10 @@ impl State {
             ("resume", Some(v)) => {
                 // Kept whatever it looks like: where it is wrong, that is to be found out before anything is written.
                 self.request.resume.device = text(v, why).filter(|_| v != "none" && !is_off(value));
-                if v.starts_with("/dev/mapper/") {
+                if is_stacked(v) {
                     self.note(
                         word,
-                        "taproot-init opens neither LUKS nor LVM: unless another initramfs has done so, the boot stops at it",
+                        "taproot-init opens neither LUKS nor LVM nor md: unless another initramfs has done so, the boot stops at it",
                     );
                 } else if v.starts_with("/dev/zvol/") {
                     self.note(word, "a zvol is there only when its pool is imported: the boot stops at it");
@@ -351,6 +351,16 @@ fn is_device(value: &str) -> bool {
     let numbers =
         value.split_once(':').is_some_and(|(major, minor)| number(major).is_some() && number(minor).is_some());
     named || numbers || value.starts_with("/dev/")
+}
+
+/// Whether a path below /dev is the name of a device that lies on others: `mapper/x`, `GROUP/VOLUME`, `dm-0`, `md0`.
+fn is_stacked(value: &str) -> bool {
+    // Directories of real disks; of zvols more is to be said.
+    let plain = ["disk", "cciss", "ida", "rd", "zvol"];
+    let Some(name) = value.strip_prefix("/dev/") else { return false };
+    let number =
+        |prefix| name.strip_prefix(prefix).is_some_and(|rest: &str| rest.starts_with(|c: char| c.is_ascii_digit()));
+    name.split_once('/').is_some_and(|(dir, _)| !plain.contains(&dir)) || number("dm-") || number("md")
 }
 
 fn module_name(name: &str) -> String {

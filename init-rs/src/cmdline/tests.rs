@@ -453,11 +453,22 @@ fn a_resume_device_at_which_the_boot_stops_is_told_of() {
         assert!(request.notes[0].message.ends_with("the boot stops at it"), "{line}: {:?}", request.notes);
     }
     assert!(parse(b"resume=/dev/sda2 resume=").notes.is_empty());
-    let request = parse(b"resume=/dev/mapper/vg-swap");
-    assert!(request.notes[0].message.contains("neither LUKS nor LVM"), "{:?}", request.notes);
-    for device in
-        ["/dev/disk/by-id/ata-x-part2", "/dev/disk/by-path/pci-0000:00:1f.2-ata-1-part2", "/dev/dm-0", "PARTLABEL=swap"]
-    {
+    for line in [
+        "resume=/dev/mapper/vg-swap",
+        "resume=/dev/vg/swap",
+        "resume=/dev/dm-3",
+        "resume=/dev/md/0",
+        "resume=/dev/md127",
+    ] {
+        let request = parse(line.as_bytes());
+        assert!(request.notes[0].message.contains("neither LUKS nor LVM"), "{line}: {:?}", request.notes);
+    }
+    for device in [
+        "/dev/disk/by-id/ata-x-part2",
+        "/dev/disk/by-path/pci-0000:00:1f.2-ata-1-part2",
+        "/dev/cciss/c0d0p2",
+        "PARTLABEL=swap",
+    ] {
         let request = parse(format!("resume={device}").as_bytes());
         assert!(request.notes.is_empty() && request.resume.device.unwrap().value == device, "{device}");
     }
