@@ -55,22 +55,8 @@ impl Play<'_> {
                 self.facts.ours.insert(choice.guid, Import { pool: choice.pool, read_only, beside: false });
                 self.facts.attempt.imported = true;
             }
-            Step::ImportOther { wanted, found } => {
-                let read_only = self.request.import.read_only.value;
-                let Choice { pool, guid, warnings, .. } = found.choice;
-                for warning in warnings {
-                    self.remark(warning);
-                }
-                self.facts.ours.insert(guid, Import { pool, read_only, beside: true });
-                self.facts.attempt.others.insert(wanted, Ok(guid));
-                self.facts.imported = None;
-            }
-            Step::DoWithout { wanted, why, warn } => {
-                if warn {
-                    self.remark(why.clone());
-                }
-                self.facts.attempt.others.insert(wanted, Err(why));
-            }
+            Step::ImportOther { wanted, found } => self.import_other(wanted, found.choice),
+            Step::DoWithout { wanted, why, warn } => self.do_without(wanted, why, warn),
             Step::AskBootfs { pool } => return Ok(self.ask_bootfs(&pool)),
             Step::AskRoot { dataset } => return self.ask_root(&dataset),
             Step::LoadKey { key, .. } => self.load_key(key),
@@ -137,6 +123,23 @@ impl Play<'_> {
         self.told.choice = Some(found.choice.clone());
         self.facts.attempt.imported = found.config.is_none();
         self.facts.attempt.found = Some(found);
+    }
+
+    fn import_other(&mut self, wanted: String, choice: Choice) {
+        for warning in choice.warnings {
+            self.remark(warning);
+        }
+        let read_only = self.request.import.read_only.value;
+        self.facts.ours.insert(choice.guid, Import { pool: choice.pool, read_only, beside: true });
+        self.facts.attempt.others.insert(wanted, Ok(choice.guid));
+        self.facts.imported = None;
+    }
+
+    fn do_without(&mut self, wanted: String, why: String, warn: bool) {
+        if warn {
+            self.remark(why.clone());
+        }
+        self.facts.attempt.others.insert(wanted, Err(why));
     }
 
     fn export(&mut self, guid: u64) {
