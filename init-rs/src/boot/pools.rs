@@ -122,6 +122,10 @@ impl Boot<'_> {
 
     pub(super) fn open(&mut self, guid: u64) {
         let Some(mut candidate) = self.facts.disks.candidates.iter().find(|c| c.guid == guid).cloned() else { return };
+        // Such as the other paths to a disk, and outdated labels.
+        for problem in &candidate.problems {
+            self.log.info(format!("pool {}: {problem}", candidate.name));
+        }
         let aux = aux_devices(&self.facts.disks.labels);
         let opened = self.with_pools(|pools| pools.open(&mut candidate, &aux));
         let now = self.system.now();

@@ -14,6 +14,8 @@ mod mounting;
 pub mod oracle;
 mod people;
 pub mod prng;
+#[cfg(test)]
+mod rivals;
 mod scout;
 pub mod seed;
 mod system;
