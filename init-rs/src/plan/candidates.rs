@@ -67,7 +67,7 @@ pub fn fact(candidate: &Candidate, judgement: Option<&Judgement>, own_hostid: u3
         _ if candidate.is_ambiguous() => Some(problems(candidate)),
         None => Some(missing_text(candidate)),
         Some(j) if j.health == Health::Unavailable => {
-            let missing: Vec<String> = candidate.missing().map(leaf_text).collect();
+            let missing: Vec<String> = candidate.missing().map(leaf_text).chain(tops_text(candidate)).collect();
             let list = if missing.is_empty() { String::new() } else { format!("; missing: {}", missing.join(", ")) };
             Some(format!("{}{list}", j.reason))
         }
@@ -122,13 +122,17 @@ pub fn leaf_text(leaf: &Leaf) -> String {
     format!("{} (guid {})", leaf.recorded_path.as_deref().unwrap_or("a vdev without a path"), leaf.guid)
 }
 
+/// Whole top-level vdevs that are not there.
+fn tops_text(candidate: &Candidate) -> Option<String> {
+    match candidate.missing_tops() {
+        0 => None,
+        n => Some(format!("{n} top-level vdev(s) of which no disk was seen")),
+    }
+}
+
 /// What a candidate still lacks.
 pub fn missing_text(candidate: &Candidate) -> String {
-    let mut parts: Vec<String> = candidate.missing().map(leaf_text).collect();
-    match candidate.missing_tops() {
-        0 => {}
-        n => parts.push(format!("{n} top-level vdev(s) of which no disk was seen")),
-    }
+    let parts: Vec<String> = candidate.missing().map(leaf_text).chain(tops_text(candidate)).collect();
     if parts.is_empty() { NOT_OPENED.to_owned() } else { format!("missing: {}", parts.join(", ")) }
 }
 
@@ -141,8 +145,8 @@ pub fn awaited(candidate: &Candidate, judgement: Option<&Judgement>) -> Option<S
     let mut missing: Vec<String> = candidate.missing().map(leaf_text).collect();
     missing.extend(judgement.missing_logs.iter().map(|log| format!("log device {log}")));
     // The kernel did not get as far as the pool's own word on which of its vdevs were removed.
-    if judgement.unwritable.is_some() && candidate.missing_tops() > 0 {
-        missing.push(format!("{} top-level vdev(s) of which no disk was seen", candidate.missing_tops()));
+    if judgement.unwritable.is_some() || judgement.health == Health::Unavailable {
+        missing.extend(tops_text(candidate));
     }
     match missing.as_slice() {
         [] => None,
@@ -159,6 +163,9 @@ pub fn lines(candidate: &Candidate, judgement: Option<&Judgement>) -> Vec<String
     };
     let mut lines = vec![format!("pool {} (guid {}): {state}", candidate.name, candidate.guid)];
     lines.extend(candidate.missing().map(|leaf| format!("  missing {}", leaf_text(leaf))));
+    if judgement.is_some_and(|j| j.health == Health::Unavailable) {
+        lines.extend(tops_text(candidate).map(|tops| format!("  missing {tops}")));
+    }
     // What the kernel could not use, though its label was found.
     let bad = judgement.map(|j| j.bad.as_slice()).unwrap_or_default();
     for vdev in bad.iter().filter(|vdev| candidate.missing().all(|leaf| leaf.guid != vdev.guid)) {
@@ -249,6 +256,7 @@ fn brings_disks(modalias: &str) -> bool {
 mod tests {
     use super::*;
     use crate::zfs::assemble::Problem;
+    use crate::zfs::nvlist::Value;
 
     fn candidate(state: PoolState, hostid: Option<u64>) -> Candidate {
         Candidate {
@@ -295,6 +303,20 @@ mod tests {
         let fact = fact(&twice, None, 1);
         assert!(fact.problem.unwrap().contains("/dev/a and /dev/b carry the same label"));
         assert!(fact.exported);
+    }
+
+    /// Also after the kernel has said that it cannot open the pool.
+    #[test]
+    fn whole_vdevs_that_are_not_there_are_told_of() {
+        let mut half = candidate(PoolState::Exported, None);
+        let missing: NvList = [("type", Value::text("missing"))].into_iter().collect();
+        let tree: NvList = [("children", Value::ListArray(vec![missing]))].into_iter().collect();
+        half.config.set("vdev_tree", Value::List(tree));
+        let verdict = Judgement::failed("too many vdevs are missing".to_owned());
+        let told = "1 top-level vdev(s) of which no disk was seen";
+        assert!(fact(&half, Some(&verdict), 1).problem.unwrap().contains(told));
+        assert!(awaited(&half, Some(&verdict)).unwrap().contains(told));
+        assert!(lines(&half, Some(&verdict)).iter().any(|line| line.contains(told)));
     }
 
     #[test]

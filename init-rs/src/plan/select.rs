@@ -19,7 +19,7 @@ pub struct Choice {
     pub guid: u64,
     /// State of the pool; if [`Health::Degraded`], waiting for its missing members may help.
     pub health: Health,
-    /// Root dataset, or a snapshot of it if that is the pool's `bootfs`; `None`: read `bootfs` from the imported pool (see [`no_bootfs`] if it has none).
+    /// Root dataset, or a snapshot of it if that is the pool's `bootfs`; `None`: read `bootfs` from the imported pool.
     pub dataset: Option<String>,
     /// Why these, in a sentence.
     pub why: String,
@@ -58,14 +58,6 @@ pub fn choose(request: &Request, pools: &[PoolFact], expected: &[ExpectedPool]) 
         Selector::Pool(pool) => scene.named(pool, None),
         Selector::Dataset { pool, dataset } => scene.named(pool, Some(dataset)),
     }
-}
-
-/// The explanation for a pool that was chosen for its `bootfs`, but has none.
-pub fn no_bootfs(pool: &str) -> String {
-    format!(
-        "pool {pool} has no bootfs, so there is no root to boot; set one with `zpool set bootfs={pool}/DATASET {pool}`, \
-         or name the root on the kernel command line: zfs={pool}/DATASET"
-    )
 }
 
 /// Place of a pool among the expected ones: twice the index of the entry with its guid, one more if only the name agrees

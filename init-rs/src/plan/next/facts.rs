@@ -165,6 +165,8 @@ pub struct Attempt {
     pub imported: bool,
     /// `bootfs` of the imported pool, once asked.
     pub bootfs: Option<Option<String>>,
+    /// Where it has none, its datasets that look like roots.
+    pub candidates: Vec<String>,
     /// The root as it is to be mounted.
     pub root: Option<Root>,
     /// Pools beside the root's that were looked for, by what they are called there: imported, with this guid, or why not.

@@ -119,7 +119,7 @@ impl<'a> Moment<'a> {
             None => match &self.facts.attempt.bootfs {
                 None => return Err(Next::Do(Step::AskBootfs { pool: pool.clone() })),
                 Some(Some(name)) => name.clone(),
-                Some(None) => return fail(no_bootfs(pool)),
+                Some(None) => return fail(no_bootfs(pool, &self.facts.attempt.candidates)),
             },
         };
         let dataset = name.split_once('@').map_or(name.as_str(), |(dataset, _)| dataset).to_owned();
@@ -139,15 +139,21 @@ impl<'a> Moment<'a> {
     }
 }
 
-/// A pool that was chosen for its `bootfs`, but has none.
-fn no_bootfs(pool: &str) -> Failure {
-    let advice = ["name the root on the kernel command line: root=ZFS=pool/dataset"];
+/// A pool that was chosen for its `bootfs`, but has none; `roots`: datasets of it that look like roots.
+fn no_bootfs(pool: &str, roots: &[String]) -> Failure {
+    let placeholder = format!("{pool}/DATASET");
+    let root = roots.first().unwrap_or(&placeholder);
+    let found = roots.iter().map(|root| format!("{root} looks like a root")).collect();
     Failure::new(
         Code::NoBootfs,
-        select::no_bootfs(pool),
+        format!("pool {pool} has no bootfs, so there is no root to boot; name one: boot {root} here"),
         "a root dataset named on the command line or by bootfs",
-        vec![],
-        &advice,
+        found,
+        &[
+            &format!("boot {root} (`boot` alone lists what looks like a root, `datasets` everything)"),
+            &format!("name the root on the kernel command line: root=ZFS={root}"),
+            &format!("in the booted system, for good: zpool set bootfs={root} {pool}"),
+        ],
     )
 }
 
@@ -293,11 +299,18 @@ impl<'a> Search<'a> {
             no.message,
             "a pool with all its disks, and a root dataset named on the command line or by the pool's bootfs",
             found,
-            &[
-                "attach the missing disks and type retry; taproot.wait=SECONDS waits longer",
-                "name the root on the kernel command line: root=ZFS=pool/dataset",
-            ],
+            &[self.remedy(), "name the root: boot POOL/DATASET here, root=ZFS=POOL/DATASET on the kernel command line"],
         )
+    }
+
+    /// What helps: disks only where some are missing.
+    fn remedy(&self) -> &'static str {
+        let lacks = |c: &&Candidate| awaited(c, judgement(self.moment, c)).is_some();
+        if self.candidates.is_empty() || self.candidates.iter().any(lacks) || self.spinning_up() {
+            "attach the missing disks and type retry; `wait SECONDS` waits longer, as does taproot.wait=SECONDS"
+        } else {
+            "look at what is said of each pool; `pools` lists them again, `import` imports one by hand"
+        }
     }
 
     pub(super) fn wait(&self) -> Wait {

@@ -11,6 +11,7 @@ use crate::plan::names;
 use crate::plan::next::facts::{Found, Import, Note, ZfsModule};
 use crate::plan::next::{Mount, Step, no_dataset, not_mountable};
 use crate::plan::root::Root;
+use crate::plan::roots;
 use crate::plan::select::Choice;
 use crate::zfs::judge::Judgement;
 use crate::zfs::nvlist::NvList;
@@ -161,6 +162,9 @@ impl Play<'_> {
             return false;
         }
         self.facts.attempt.bootfs = Some(known.and_then(|pool| pool.bootfs.clone()));
+        let of_pool: Vec<Dataset> =
+            self.known.datasets.iter().filter(|d| names::is_within(&d.name, pool)).cloned().collect();
+        self.facts.attempt.candidates = roots::names(&of_pool);
         true
     }
 
