@@ -5,8 +5,16 @@ use taproot_init::cmdline::{Note, OnFailure, Request, Setting, known, parse, set
 /// Words with a dot that are read by programs of the booted system, not by a module.
 const PROGRAMS: [&str; 4] = ["systemd", "udev", "luks", "plymouth"];
 /// Where the words that need no value of their own are explained by their meaning alone.
-const SILENT: [&str; 6] =
-    ["rootfstype", "boot", "modprobe.blacklist", "module_blacklist", "zfs_boot_only", "zfs_ignorecache"];
+const SILENT: [&str; 8] = [
+    "rootfstype",
+    "boot",
+    "rd.shell",
+    "modprobe.blacklist",
+    "module_blacklist",
+    "dozfs",
+    "zfs_boot_only",
+    "zfs_ignorecache",
+];
 
 /// What one word does.
 pub(super) fn meaning(word: &str, request: &Request, all: &[Setting]) -> String {
@@ -40,7 +48,10 @@ pub(super) fn meaning(word: &str, request: &Request, all: &[Setting]) -> String 
         // What it would do if it stood alone tells whether another word has taken its place.
         let alone: Vec<Setting> = settings(&parse(word.as_bytes())).into_iter().filter(|s| !s.default).collect();
         return match known.word {
-            "zfs" if token.is_off() => "switches services of some systems; no effect on the choice of root".to_owned(),
+            "zfs" if token.is_switch() => {
+                "switches services of some systems; no effect on the choice of root".to_owned()
+            }
+            "resume" if token.is_off() || value == Some("none") => "takes an earlier resume= back".to_owned(),
             "taproot.rescue" if token.is_off() => "takes an earlier taproot.rescue=now back".to_owned(),
             _ if !alone.is_empty() => format!("{}: {}", known.meaning, instead(&alone, all)),
             _ if value == Some("") => "empty: asks for nothing".to_owned(),
@@ -136,13 +147,18 @@ mod tests {
         let meaning = |word: &str| explain(word, "here", None, None).words[0].meaning.clone();
         for (word, text) in [
             ("zfs=off", "switches services of some systems; no effect on the choice of root"),
+            ("zfs=on", "switches services of some systems; no effect on the choice of root"),
+            ("dozfs", "with force: a pool last used by another system is imported all the same"),
+            ("dozfs=force", "pool of another system: imported"),
+            ("resume=none", "takes an earlier resume= back"),
+            ("rootfs=ZFS=p/d", "nothing reads rootfs=, ignored; did you mean root=ZFS=p/d?"),
             ("root=", "empty: asks for nothing"),
             ("break=", "empty: asks for nothing"),
             ("module_blacklist=", "empty: asks for nothing"),
             ("ro=1", "no effect; expected ro"),
             ("hibernate=yes", "no effect; expected hibernate=noresume|no"),
             ("spl_hostid", "no effect; expected spl_hostid=8 hexadecimal digits, or 0xHEX"),
-            ("rd.shell=1", "no effect; expected rd.shell=no"),
+            ("rd.shell=1", "with no: a failure gives nobody a shell"),
             ("noresume=0", "switched off: an image of a hibernated system is not resumed"),
             ("taproot.rescue=no", "takes an earlier taproot.rescue=now back"),
             ("quiet=1", "console level: 4"),
@@ -154,6 +170,24 @@ mod tests {
             ("rd.luks.uuid=x", "left to the kernel and the booted system"),
         ] {
             assert_eq!(meaning(word), text, "{word}");
+        }
+    }
+
+    /// Lines of systems that exist hold no word that is known and said to be misspelt.
+    #[test]
+    fn the_corpus_of_command_lines() {
+        let corpus = include_str!("../../../init-rs/src/cmdline/corpus.txt");
+        let lines: Vec<&str> = corpus.lines().filter_map(|line| line.strip_prefix("line: ")).collect();
+        assert!(lines.len() >= 60, "{}", lines.len());
+        for line in lines {
+            for word in explain(line, "here", None).words {
+                assert!(
+                    !word.meaning.contains("expected ") || word.word.starts_with("root="),
+                    "{line}: {}: {}",
+                    word.word,
+                    word.meaning
+                );
+            }
         }
     }
 

@@ -163,6 +163,8 @@ const ROWS: &[Row] = &[
     // genkernel, and what initramfs-tools knows of it
     row("genkernel", "root=/dev/ram0 real_root=ZFS=p/d dozfs", "this dataset", |r| is_dataset(r, "p/d") && r.notes.is_empty(), ""),
     row("genkernel", "dozfs real_root=ZFS", "bootfs of a pool", |r| auto(r) && r.notes.is_empty(), ""),
+    row("genkernel", "root=/dev/ram0 dozfs", "bootfs of a pool", auto, ""),
+    row("genkernel", "root=/dev/ram0", "asks for the root", unusable, ""),
     row("genkernel", "dozfs root=ZFS", "bootfs of a pool", auto, ""),
     row("genkernel", "dozfs=force root=ZFS=p/d", "force every import", force, ""),
     row("genkernel", "dozfs=cache,force", "force, and import by the cache file", force, "there is no cache file"),

@@ -150,7 +150,7 @@ pub const KNOWN: &[Known] = &[
     known("taproot.break", "=start|import|mount|handover,...", "stages to stop before"),
     known("break", "[=STAGE,...]", "stages to stop before, as initramfs-tools and mkinitcpio call them"),
     known("rd.break", "[=STAGE,...]", "stages to stop before, as dracut calls them"),
-    known("rd.shell", "=no", "a failure gives nobody a shell"),
+    known("rd.shell", SWITCH, "with no: a failure gives nobody a shell"),
     known("rd.emergency", "=reboot|poweroff|halt", "what a failure ends in"),
     known("panic", "=SECONDS", "a failure restarts the machine after this time"),
     known("taproot.menu", "[=SECONDS|yes|no]", "choose the root from a menu"),

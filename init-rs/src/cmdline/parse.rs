@@ -111,6 +111,7 @@ impl State {
 
     /// `dozfs=force,cache`; without a value, and with `cache`, nothing is asked for that is not done anyway.
     fn genkernel(&mut self, word: &Word, value: &str) {
+        self.roots.scan = !is_off(Some(value));
         for part in list(value) {
             match part {
                 "force" => self.policy.other = Some(Decided::new(HostidPolicy::Force, word.text.as_str())),

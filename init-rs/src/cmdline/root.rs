@@ -8,6 +8,9 @@ use crate::plan::names;
 /// What a usable root word looks like, for messages.
 const ROOT_FORMS: &str = "root=ZFS=pool/dataset, zfs=pool/dataset, or root=zfs:AUTO";
 
+/// genkernel's initramfs was a disk in memory once, and its lines still name it.
+const RAM_DISK: &str = "/dev/ram";
+
 /// What one word names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Asked {
@@ -33,6 +36,8 @@ pub(super) struct Roots {
     boot: Option<String>,
     /// `rootfstype=` with other types.
     types: Option<Decided<Vec<String>>>,
+    /// `dozfs`: pools are looked at, so that `root=/dev/ram0`, the initramfs itself, leaves the root open.
+    pub(super) scan: bool,
 }
 
 /// How much a word has to say: what names a root on ZFS comes before what names another, and both before what names none.
@@ -83,7 +88,8 @@ impl Roots {
         };
         // A person adds the first two: what is wrong with them is said, and nothing weaker taken instead.
         let typed = [self.zfs, read(self.real)].into_iter().flatten().map(|word| (strength(&word.value, true), word));
-        let others = [self.root, self.instead].into_iter().filter_map(read);
+        let root = self.root.filter(|root| !(self.scan && root.value.starts_with(RAM_DISK)));
+        let others = [root, self.instead].into_iter().filter_map(read);
         let words = typed.chain(others.map(|word| (strength(&word.value, false), word))).collect();
         let (strength, mut asked) = strongest(words, &mut notes).unwrap_or_else(|| {
             let why = bare.clone().unwrap_or_else(|| request.root.why.clone());
@@ -121,11 +127,13 @@ impl Roots {
 fn strongest(words: Vec<(Strength, Decided<Asked>)>, notes: &mut Vec<Note>) -> Option<(Strength, Decided<Asked>)> {
     let first = words.iter().enumerate().min_by_key(|(at, (strength, _))| (*strength, *at)).map(|(at, _)| at)?;
     let winner = words.get(first)?.clone();
-    // genkernel writes the root of the initramfs itself into root=.
-    let losers =
-        words.into_iter().filter(|(_, word)| word.value != winner.1.value && !word.why.starts_with("root=/dev/ram"));
+    let losers = words.into_iter().filter(|(_, word)| word.value != winner.1.value && !is_ram_disk(&word.why));
     notes.extend(losers.map(|(_, word)| loses(&word.why, &winner.1.why)));
     Some(winner)
+}
+
+fn is_ram_disk(word: &str) -> bool {
+    word.strip_prefix("root=").is_some_and(|value| value.starts_with(RAM_DISK))
 }
 
 fn strength(asked: &Asked, typed: bool) -> Strength {

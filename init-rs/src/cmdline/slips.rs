@@ -8,7 +8,7 @@ use crate::plan::names;
 /// How our own words begin.
 const OWN: &str = "taproot";
 /// Words that choose the root; the kernel tells upper from lower case.
-const ROOTS: [&str; 5] = ["root", "zfs", "bootfs", "zfs-bootfs", "rpool"];
+const ROOTS: [&str; 6] = ["root", "real_root", "zfs", "bootfs", "zfs-bootfs", "rpool"];
 
 /// What was meant, for a note.
 pub(super) fn slip(key: &str) -> Option<String> {

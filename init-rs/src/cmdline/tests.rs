@@ -1,3 +1,5 @@
+mod roots;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -242,72 +244,73 @@ fn own_words() {
     assert_eq!(parse(b"taproot.wait=99999999999999999999").wait.value, Duration::from_secs(1_000_000_000));
 }
 
+/// Words that make no sense, and a part of what is said of each.
+const SLIPS: &[(&str, &str)] = &[
+    ("taproot.wait=1m", "expected taproot.wait=SECONDS|forever; ignored"),
+    ("taproot.wait", "expected taproot.wait=SECONDS"),
+    ("taproot.degraded=later", "SECONDS|now|no"),
+    ("taproot.hostid=maybe", "strict|known|force|0xHEX"),
+    ("taproot.import=yes", "ro|rw"),
+    ("taproot.import_dir=disk", "expected taproot.import_dir=/DIR"),
+    ("taproot.key=secret", "[DEVICE:]/PATH"),
+    ("taproot.key=https://host/key", "[DEVICE:]/PATH"),
+    ("taproot.skip_pools=a*", "'*' cannot be in a name; left out"),
+    ("taproot.mounts=p//a", "is empty"),
+    ("taproot.also=p/a=nix", "`nix` is not where a dataset can be mounted; expected p/a=/path; left out"),
+    ("taproot.also=p/a=/", "`/` is not where"),
+    ("taproot.also=p/a=/x/../y", "expected p/a=/path"),
+    ("taproot.also=p//a=/x", "is empty"),
+    ("taproot.fallback=p/a@s", "names a snapshot; expected a dataset, such as `p/a`; left out"),
+    ("taproot.clone=try", "POOL/DATASET"),
+    ("taproot.rescue=menu:5", "menu|shell"),
+    ("taproot.rescue=reboot:soon", "reboot[:SECONDS]"),
+    ("taproot.break=late", "no stage is called late; known: start, import"),
+    ("rd.break=premount", "known: cmdline"),
+    ("taproot.menu=long", "SECONDS|yes|no"),
+    ("taproot.log=all", "error|warn|info|debug"),
+    ("taproot.wiat=5", "unknown, ignored; did you mean taproot.wait?"),
+    ("taproot.key_promt=no", "did you mean taproot.key_prompt?"),
+    ("taproot.degraded_wiat=5", "did you mean taproot.degraded_wait?"),
+    ("taproot.colour=red", "unknown, ignored; "),
+    ("taproot.", "unknown"),
+    ("zfs_force=maybe", "expected yes or no"),
+    ("rollback=2", "expected yes or no"),
+    ("bootfs.snapshot=a/b", "holds a `/`"),
+    ("rd.emergency=shout", "reboot|poweroff|halt"),
+    ("rd.emergency", "reboot|poweroff|halt"),
+    ("resume_offset=4k", "=NUMBER"),
+    ("zfs_wait", "=SECONDS"),
+    ("taproot.Wait=5", "did you mean taproot.wait?"),
+    ("taproot.mounts=children,p/a", "all|children|system|none|DATASET,...; ignored"),
+    ("taproot.mounts=child", "ignored; did you mean taproot.mounts=children?"),
+    ("taproot.mounts=root", "ignored; did you mean taproot.mounts=none?"),
+    ("taproot.mounts=Sys,p/a", "did you mean taproot.mounts=system?"),
+    ("taproot.mounts=ALL", "all|children|system|none|DATASET,...; ignored"),
+    ("taprot.wait=5", "unknown, ignored; did you mean taproot.wait?"),
+    ("Taproot.wait=5", "did you mean taproot.wait?"),
+    ("taproot_wait=5", "did you mean taproot.wait?"),
+    (
+        "'taproot.wait=5'",
+        "single quotes mean nothing on a kernel command line; unknown, ignored; did you mean taproot.wait?",
+    ),
+    ("'root=ZFS=p/d'", "single quotes mean nothing on a kernel command line; unknown, ignored; did you mean root=?"),
+    ("'panic=5'", "did you mean panic?"),
+    ("ROOT=ZFS=p/d", "unknown, ignored; did you mean root=?"),
+    ("ZFS=p/d", "did you mean zfs=?"),
+    ("Real_Root=ZFS=p/d", "did you mean real_root=?"),
+    ("zfs:p/D", "did you mean root=zfs:p/D?"),
+    ("rootfs=zfs:p/d@s", "nothing reads rootfs=, ignored; did you mean root=ZFS=p/d@s?"),
+    ("rootdev=ZFS=p", "did you mean root=ZFS=p?"),
+    ("init=/linuxrc", "a program of the initramfs"),
+    ("dozfs=always", "expected dozfs[=force|cache,...]"),
+];
+
 #[test]
 fn words_that_make_no_sense_change_nothing_and_are_reported() {
-    for (line, part) in [
-        ("taproot.wait=1m", "expected taproot.wait=SECONDS|forever; ignored"),
-        ("taproot.wait", "expected taproot.wait=SECONDS"),
-        ("taproot.degraded=later", "SECONDS|now|no"),
-        ("taproot.hostid=maybe", "strict|known|force|0xHEX"),
-        ("taproot.import=yes", "ro|rw"),
-        ("taproot.import_dir=disk", "expected taproot.import_dir=/DIR"),
-        ("taproot.key=secret", "[DEVICE:]/PATH"),
-        ("taproot.key=https://host/key", "[DEVICE:]/PATH"),
-        ("taproot.skip_pools=a*", "'*' cannot be in a name; left out"),
-        ("taproot.mounts=p//a", "is empty"),
-        ("taproot.also=p/a=nix", "`nix` is not where a dataset can be mounted; expected p/a=/path; left out"),
-        ("taproot.also=p/a=/", "`/` is not where"),
-        ("taproot.also=p/a=/x/../y", "expected p/a=/path"),
-        ("taproot.also=p//a=/x", "is empty"),
-        ("taproot.fallback=p/a@s", "names a snapshot; expected a dataset, such as `p/a`; left out"),
-        ("taproot.clone=try", "POOL/DATASET"),
-        ("taproot.rescue=menu:5", "menu|shell"),
-        ("taproot.rescue=reboot:soon", "reboot[:SECONDS]"),
-        ("taproot.break=late", "no stage is called late; known: start, import"),
-        ("rd.break=premount", "known: cmdline"),
-        ("taproot.menu=long", "SECONDS|yes|no"),
-        ("taproot.log=all", "error|warn|info|debug"),
-        ("taproot.wiat=5", "unknown, ignored; did you mean taproot.wait?"),
-        ("taproot.key_promt=no", "did you mean taproot.key_prompt?"),
-        ("taproot.degraded_wiat=5", "did you mean taproot.degraded_wait?"),
-        ("taproot.colour=red", "unknown, ignored; "),
-        ("taproot.", "unknown"),
-        ("zfs_force=maybe", "expected yes or no"),
-        ("rollback=2", "expected yes or no"),
-        ("bootfs.snapshot=a/b", "holds a `/`"),
-        ("rd.emergency=shout", "reboot|poweroff|halt"),
-        ("rd.emergency", "reboot|poweroff|halt"),
-        ("resume_offset=4k", "=NUMBER"),
-        ("zfs_wait", "=SECONDS"),
-        ("taproot.Wait=5", "did you mean taproot.wait?"),
-        ("taproot.mounts=children,p/a", "all|children|system|none|DATASET,...; ignored"),
-        ("taproot.mounts=child", "ignored; did you mean taproot.mounts=children?"),
-        ("taproot.mounts=root", "ignored; did you mean taproot.mounts=none?"),
-        ("taproot.mounts=Sys,p/a", "did you mean taproot.mounts=system?"),
-        ("taproot.mounts=ALL", "all|children|system|none|DATASET,...; ignored"),
-        ("taprot.wait=5", "unknown, ignored; did you mean taproot.wait?"),
-        ("Taproot.wait=5", "did you mean taproot.wait?"),
-        ("taproot_wait=5", "did you mean taproot.wait?"),
-        (
-            "'taproot.wait=5'",
-            "single quotes mean nothing on a kernel command line; unknown, ignored; did you mean taproot.wait?",
-        ),
-        (
-            "'root=ZFS=p/d'",
-            "single quotes mean nothing on a kernel command line; unknown, ignored; did you mean root=?",
-        ),
-        ("'panic=5'", "did you mean panic?"),
-        ("ROOT=ZFS=p/d", "unknown, ignored; did you mean root=?"),
-        ("ZFS=p/d", "did you mean zfs=?"),
-        ("zfs:p/D", "did you mean root=zfs:p/D?"),
-        ("rootfs=zfs:p/d@s", "nothing reads rootfs=, ignored; did you mean root=ZFS=p/d@s?"),
-        ("rootdev=ZFS=p", "did you mean root=ZFS=p?"),
-        ("init=/linuxrc", "a program of the initramfs"),
-        ("dozfs=always", "expected dozfs[=force|cache,...]"),
-    ] {
+    for (line, part) in SLIPS {
         let request = parse(line.as_bytes());
         let [note] = request.notes.as_slice() else { panic!("{line}: {:?}", request.notes) };
-        assert_eq!(note.word, line);
+        assert_eq!(note.word, *line);
         assert!(note.message.contains(part), "{line}: {}", note.message);
         let mut bare = parse(b"");
         bare.words.clone_from(&request.words);
@@ -334,67 +337,6 @@ fn the_module_is_not_told_another_hostid_than_was_decided() {
     assert_eq!(request.module_options.len(), 2);
     let request = parse(b"spl.spl_hostid=00bab10c");
     assert!(request.problems[0].message.contains("spl.spl_hostid=0x00bab10c would do"), "{:?}", request.problems);
-}
-
-#[test]
-fn several_words_for_one_root() {
-    for (line, selector, why, notes) in [
-        ("zfs=p bootfs=p/d", dataset("p/d"), "bootfs=p/d", 0),
-        ("zfs=p bootfs=q/d", Selector::Pool("p".into()), "zfs=p", 1),
-        ("zfs=p rpool=q", Selector::Pool("p".into()), "zfs=p", 1),
-        ("zfs=bootfs bootfs=p/d", dataset("p/d"), "bootfs=p/d", 0),
-        ("rpool=123 root=ZFS=p/d", dataset("p/d"), "root=ZFS=p/d", 0),
-        ("rpool=123 root=ZFS=456/d", dataset("456/d"), "root=ZFS=456/d", 1),
-        ("root=ZFS=p/d root=", Selector::Auto, "default: no root= or zfs= word", 0),
-        ("bootfs=p/d bootfs=", Selector::Auto, "default: no root= or zfs= word", 0),
-        ("rootfstype=zfs rootfstype=ext4", Selector::Auto, "default: no root= or zfs= word", 0),
-        ("zfs=AUTO", Selector::Pool("AUTO".into()), "zfs=AUTO", 0),
-        ("root=/dev/sda1 zfs=p/d", dataset("p/d"), "zfs=p/d", 1),
-        ("root=/dev/ram0 zfs=p/d", dataset("p/d"), "zfs=p/d", 0),
-        // what names no root on ZFS does not beat what does
-        ("root=/dev/sda2 bootfs=p/d", dataset("p/d"), "bootfs=p/d", 1),
-        ("root=UUID=1-2 rpool=p", Selector::Pool("p".into()), "rpool=p", 1),
-        ("rpool=p bootfs=p/d root=/dev/sda1", dataset("p/d"), "bootfs=p/d", 1),
-        ("root=/dev/nfs bootfs=p/d", dataset("p/d"), "bootfs=p/d", 1),
-        ("root=ZFS=/ROOT/d rpool=p", Selector::Pool("p".into()), "rpool=p", 1),
-        ("root=ZFS=/ROOT/d bootfs=p/ROOT/d", dataset("p/ROOT/d"), "bootfs=p/ROOT/d", 1),
-        ("root=ZFS=/ROOT/d zfs=bootfs", Selector::Auto, "zfs=bootfs", 1),
-        ("real_root=ZFS=p/d root=UUID=1-2", dataset("p/d"), "real_root=ZFS=p/d", 1),
-        ("real_root=ZFS=p/d root=ZFS=q/e", dataset("p/d"), "real_root=ZFS=p/d", 1),
-        ("real_root=/dev/sda3 root=ZFS=q/e", dataset("q/e"), "root=ZFS=q/e", 1),
-        ("REAL_ROOT=ZFS=p/d root=UUID=1-2", dataset("p/d"), "REAL_ROOT=ZFS=p/d", 1),
-        ("zfs=p/d real_root=ZFS=q/e root=/dev/sda1", dataset("p/d"), "zfs=p/d", 2),
-        ("root=fstab rpool=p", Selector::Pool("p".into()), "rpool=p", 1),
-        ("rootfstype=zfs root=/dev/sda1 bootfs=p/d", dataset("p/d"), "bootfs=p/d", 1),
-        // a bare name in the pool of rpool= is a dataset
-        ("root=p/d rpool=p", dataset("p/d"), "root=p/d", 0),
-        ("root=p/d rpool=q", Selector::Pool("q".into()), "rpool=q", 1),
-        ("zfs=zfs:p/d", dataset("p/d"), "zfs=zfs:p/d", 0),
-        ("bootfs=zfs:p/d", dataset("p/d"), "bootfs=zfs:p/d", 0),
-    ] {
-        let request = parse(line.as_bytes());
-        assert_eq!((&request.root.value, request.root.why.as_str()), (&selector, why), "{line}");
-        assert_eq!(request.notes.len(), notes, "{line}: {:?}", request.notes);
-        assert!(request.ours, "{line}");
-    }
-    for line in ["root=zfs@s", "root=zfs:@s", "root=ZFS=AUTO@s", "zfs=bootfs@s", "rootfstype=zfs root=zfs@s"] {
-        let request = parse(line.as_bytes());
-        assert!(request.root.value == Selector::Auto && request.problems.is_empty(), "{line}: {request:?}");
-        assert_eq!(request.snapshot.unwrap().value, "s", "{line}");
-    }
-    let request = parse(b"root=zfs:AUTO@s bootfs=p/d");
-    assert_eq!(request.snapshot, Some(Decided::new("s".into(), "bootfs=p/d")));
-    // Switches name no root.
-    for line in
-        ["root=UUID=1-2 zfs=on", "zfs=off root=UUID=1-2", "dozfs root=UUID=1-2", "root=UUID=1-2 rootfstype=ext4"]
-    {
-        let request = parse(line.as_bytes());
-        assert!(!request.ours && request.root.value == Selector::Device("UUID=1-2".into()), "{line}: {request:?}");
-        assert!(request.notes.is_empty() && request.problems.is_empty(), "{line}: {request:?}");
-    }
-    // Words that contradict each other: nothing is guessed.
-    let request = parse(b"boot=zfs root=/dev/sda1");
-    assert!(request.problems[0].message.contains("but boot=zfs says that the root is a dataset"), "{request:?}");
 }
 
 #[test]

@@ -17,6 +17,11 @@ impl Word {
         self.key == "--" && self.value.is_none()
     }
 
+    /// Whether the value says on or off.
+    pub fn is_switch(&self) -> bool {
+        self.value.is_some() && super::values::boolean(self.value.as_deref()).is_some()
+    }
+
     /// Whether the value says off (`=0`, `=no`, `=off`...), where the word is a switch.
     pub fn is_off(&self) -> bool {
         super::values::is_off(self.value.as_deref())

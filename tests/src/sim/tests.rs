@@ -1,9 +1,10 @@
 //! The machine itself: its clock, its scout, its people, and what goes wrong.
 
 use super::faults::{Effect, Fault, When};
-use super::files::Tree;
+use super::files::{Node, Tree};
 use super::machine::{Holds, Machine, ModuleSpec, ProgramSpec, Typed};
 use super::world::{End, World};
+use super::zfs::dataset::Dataset;
 use super::zfs::pool::Pool;
 use super::{HOSTID, boot, run, seed};
 use std::ffi::OsString;
@@ -242,6 +243,39 @@ fn a_plain_root_is_mounted_and_handed_over_to() {
     let Some(End::HandOver { root, init, args }) = end else { unreachable!("{end:?}") };
     assert_eq!((root.source.as_str(), root.read_only()), ("/dev/vda", true));
     assert_eq!((init.as_str(), args), ("/sbin/init", vec!["3".to_owned()]));
+}
+
+/// NixOS: the root is as good as empty, and what holds the init is a dataset that nothing but the word says where to mount.
+#[test]
+fn an_empty_root_with_its_store_beside_it() {
+    let legacy = |tree: Tree| {
+        move |dataset: &mut Dataset| {
+            dataset.set("mountpoint", "legacy");
+            dataset.tree = tree.clone();
+        }
+    };
+    let init = Tree::system("").get("sbin/init").unwrap().clone();
+    let (mut empty, mut store) = (Tree::default(), Tree::default());
+    for dir in ["dev", "proc", "sys", "run"] {
+        empty.put(dir, Node::Dir);
+    }
+    store.put("store/0-system/init", init);
+    let line = "root=ZFS=tank/root init=/nix/store/0-system/init";
+    let boot = |more: &str| {
+        let mut machine = Machine::new(&format!("{line} {more} panic=1"));
+        let pool = Pool::new("tank", 7).disk("/dev/vda");
+        machine.add_pool(pool.dataset("root", legacy(empty.clone())).dataset("nix", legacy(store.clone())));
+        let world = World::new(machine, vec![]);
+        let end = run(&world, |system| {
+            let _ = taproot_init::boot::run(&system, Vec::new());
+        });
+        (end, world.printed())
+    };
+    let (end, printed) = boot("taproot.also=tank/nix=/nix");
+    let Some(End::HandOver { root, init, .. }) = end else { panic!("{end:?}: {printed}") };
+    assert_eq!((root.source.as_str(), init.as_str()), ("tank/root", "/nix/store/0-system/init"));
+    let (end, printed) = boot("");
+    assert!(!matches!(end, Some(End::HandOver { .. })) && printed.contains("/nix/store/0-system/init"), "{printed}");
 }
 
 /// Seeds that found something: a boot that gave back what it had just imported, one that went on without its command line, silent

@@ -185,3 +185,22 @@ fn without_devices_the_root_is_assumed() {
     assert_eq!((targets, told.init.as_deref()), (vec!["/", "/usr"], Some("/bin/other")));
     assert!(told.remarks.is_empty(), "{:?}", told.remarks);
 }
+
+/// A word that names a root on ZFS wins over a block device in `root=`, and switches name none.
+#[test]
+fn a_device_beside_a_root_on_zfs() {
+    for line in [
+        "root=UUID=0a-1b bootfs=tank/r",
+        "root=/dev/vda1 rpool=tank",
+        "root=LABEL=root zfs=tank",
+        "root=PARTUUID=aa-01 real_root=ZFS=tank/r",
+        "root=/dev/vda1 rootfstype=ext4 zfs=bootfs",
+    ] {
+        let told = boot(line, &tank());
+        assert!(told.booted() && told.root.as_deref() == Some("tank/r"), "{line}: {told:?}");
+    }
+    for line in ["root=UUID=0a-1b zfs=off", "root=UUID=0a-1b zfs=on dozfs", "root=UUID=0a-1b zfs_force=1"] {
+        let told = boot(line, &tank());
+        assert!(told.booted() && told.root.as_deref() == Some("UUID=0a-1b"), "{line}: {told:?}");
+    }
+}
