@@ -98,7 +98,7 @@ fn free(dir: &Path) -> Result<u64> {
     let stat = statvfs(dir).with_context(|| format!("{}: asking for free space", dir.display()))?;
     let root = nix::unistd::geteuid().is_root();
     let blocks = if root { stat.blocks_free() } else { stat.blocks_available() };
-    Ok(u64::from(blocks).saturating_mul(stat.fragment_size()))
+    Ok(blocks.saturating_mul(stat.fragment_size()))
 }
 
 fn no_room(path: &Path, needed: u64, free: u64) -> String {
@@ -284,7 +284,7 @@ mod tests {
             let pipe = pipe.clone();
             move || fs::read(pipe).unwrap()
         });
-        write(&pipe, &[7; 100_000]).unwrap();
+        write(&pipe, &vec![7; 100_000]).unwrap();
         assert_eq!(reader.join().unwrap().len(), 100_000);
         assert!(fs::symlink_metadata(&pipe).unwrap().file_type().is_fifo());
     }
@@ -334,7 +334,9 @@ mod tests {
                 std::thread::spawn(move || write(&path, &vec![n; 300_000]).unwrap())
             })
             .collect();
-        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        for writer in writers {
+            writer.join().unwrap();
+        }
         let bytes = fs::read(&path).unwrap();
         assert!(bytes.len() == 300_000 && bytes.iter().all(|b| *b == bytes[0]));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);

@@ -91,11 +91,13 @@ impl Archive {
     }
 
     /// Takes out the files that are compressed already (modules, most of them), with the directories above them.
+    #[must_use]
     pub fn take_compressed(&mut self) -> Self {
         const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
-        let compressed =
-            |_: &String, node: &mut Node| matches!(&node.content, Content::File(data) if data.starts_with(&MAGIC));
-        let mut taken: BTreeMap<String, Node> = self.nodes.extract_if(.., compressed).collect();
+        let compressed = |node: &Node| matches!(&node.content, Content::File(data) if data.starts_with(&MAGIC));
+        let all = std::mem::take(&mut self.nodes).into_iter();
+        let (mut taken, left): (BTreeMap<_, _>, BTreeMap<_, _>) = all.partition(|(_, node)| compressed(node));
+        self.nodes = left;
         let above = |path: &str| {
             path.match_indices('/').map(|(at, _)| path.get(..at).unwrap_or_default().to_owned()).collect::<Vec<_>>()
         };

@@ -421,8 +421,11 @@ mod tests {
     const RPATH: u64 = 15;
     const RUNPATH: u64 = 29;
 
+    /// Path, bits, libraries, and a list of directories with its tag.
+    type File<'a> = (&'a str, &'a str, &'a [&'a str], Option<(u64, &'a str)>);
+
     impl Made {
-        fn new(files: &[(&str, &str, &[&str], Option<(u64, &str)>)]) -> Self {
+        fn new(files: &[File<'_>]) -> Self {
             let made = Self(tempfile::tempdir().unwrap());
             for (path, kind, libraries, list) in files {
                 let mut strings = vec![0];

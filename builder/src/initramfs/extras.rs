@@ -159,8 +159,9 @@ pub fn microcode(tree: &Tree, processor: Option<&Processor>) -> Result<Option<Ar
         // Links within the directory have been seen in none; files lie in the first that has any.
         for dir in tree.firmware_directories("").iter().map(|parent| parent.join(dir)) {
             // README and signature files lie beside the data.
-            let names =
-                tree.list(&dir)?.into_iter().filter(|name| !name.ends_with(".asc") && !name.starts_with("README"));
+            let names = tree.list(&dir)?.into_iter().filter(|name| {
+                Path::new(name).extension().is_none_or(|end| end != "asc") && !name.starts_with("README")
+            });
             let names = names.filter(|name| processor.is_none_or(|processor| processor.has_microcode(name)));
             for path in names.map(|name| dir.join(name)).filter(|path| tree.file(path).is_some()) {
                 let raw = tree.read(&path, tree::BINARY)?;

@@ -94,7 +94,7 @@ impl Index {
             })
         };
         let (alias, soft, builtin) = (beside("modules.alias"), beside("modules.softdep"), beside("modules.builtin"));
-        Ok(Self { lacking, dir, ..Self::parse([&dep, &alias, &soft, &builtin]) })
+        Ok(Self { dir, lacking, ..Self::parse([&dep, &alias, &soft, &builtin]) })
     }
 
     /// From the contents of `modules.dep`, `modules.alias`, `modules.softdep` and `modules.builtin`; total over any bytes.

@@ -230,7 +230,8 @@ impl Selection {
     }
 
     fn compressed_bytes(&self) -> u64 {
-        let compressed = self.packed.values().filter(|module| module.path.ends_with(".zst"));
+        let compressed =
+            self.packed.values().filter(|module| Path::new(&module.path).extension().is_some_and(|end| end == "zst"));
         compressed.map(|module| module.data.len() as u64).sum()
     }
 }
