@@ -23,7 +23,7 @@ fn module(modinfo: &str) -> Vec<u8> {
     out.resize(out.len().next_multiple_of(8), 0);
     let headers = out.len() as u64;
     let info = modinfo.len() as u64;
-    for words in [[0; 5], [1 | 1 << 32, 0, 0, 64, info], [10 | 3 << 32, 0, 0, 64 + info, names.len() as u64]] {
+    for words in [[0; 5], [1 | 1 << 32, 0, 0, 64, info], [0xa | 3 << 32, 0, 0, 64 + info, names.len() as u64]] {
         let words = words.into_iter().chain([0, 1, 0]);
         out.extend(words.flat_map(|word: u64| word.to_le_bytes()));
     }
