@@ -1,4 +1,4 @@
-//! Reading an image back: early archives, the compressed main archive, the manifest. Images are foreign bytes.
+//! Reading an image back: uncompressed archives, the compressed main archive, the manifest. Images are foreign bytes.
 
 use crate::initramfs::compress::LegacyLz4;
 use crate::initramfs::decompress;
@@ -9,7 +9,7 @@ use std::io::{self, Cursor, Read};
 use taproot_init::image::{CONFIG_PATH, MANIFEST_PATH};
 
 /// More than this is no initramfs.
-const LIMIT: u64 = 1 << 30;
+pub const LIMIT: u64 = 1 << 30;
 /// Headers and names of all entries; thousands of files take less than one MiB.
 const ENTRIES_LIMIT: usize = 32 << 20;
 /// The kernel skips entries with longer names (`PATH_MAX`).
@@ -33,18 +33,20 @@ pub struct File {
     pub mode: u32,
     /// Why it is there, where the image says so.
     pub why: Option<String>,
-    /// In the uncompressed archive before the main one.
+    /// Read by the kernel before anything is unpacked: microcode, in an uncompressed archive before the main one.
     pub early: bool,
 }
 
 /// A whole image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Listing {
+    /// Of this object; grows when what is there changes its meaning.
+    pub format: u32,
     /// Size of the image.
     pub bytes: u64,
     /// `zstd`, `xz`, `gzip`, `lz4` or `none`.
     pub compression: &'static str,
-    /// Size of the main archive unpacked.
+    /// Size of what is unpacked.
     pub uncompressed_bytes: u64,
     /// Entries in archive order.
     pub files: Vec<File>,
@@ -110,7 +112,7 @@ struct Entries {
 }
 
 /// Reads one archive and the text of its file `wanted`; `archive` stands behind it then.
-fn entries(archive: &mut impl Read, early: bool, wanted: &str) -> Result<Entries> {
+fn entries(archive: &mut impl Read, wanted: &str) -> Result<Entries> {
     let damaged = "the archive is damaged or cut off";
     let mut found = Entries::default();
     let mut room = ENTRIES_LIMIT;
@@ -135,6 +137,7 @@ fn entries(archive: &mut impl Read, early: bool, wanted: &str) -> Result<Entries
             0o120_000 => "link",
             _ => "device",
         };
+        let early = false;
         let file = File { kind, size: entry.file_size().into(), mode: entry.mode(), why: None, early, path };
         if file.path == wanted {
             if file.size > TEXT_LIMIT {
@@ -176,42 +179,48 @@ pub fn config(image: &[u8]) -> Result<Option<String>> {
 fn walk(image: &[u8], wanted: &str) -> Result<(Listing, Option<String>)> {
     let mut files = Vec::new();
     let mut rest = image;
+    let mut before = 0;
     let (compression, main, unpacked) = loop {
         let compression = compression_of(rest).context(NOT_AN_IMAGE)?;
         if compression != "none" {
             let mut archive = Unpacked::new(rest)?;
-            let main = entries(&mut archive, false, wanted)?;
+            let main = entries(&mut archive, wanted)?;
             // Its padding counts too.
             io::copy(&mut archive, &mut io::sink()).context("the archive is damaged or cut off")?;
-            break (compression, main, archive.taken);
+            break (compression, main, before + archive.taken);
         }
         let mut archive = Cursor::new(rest);
-        let mut found = entries(&mut archive, true, wanted)?;
+        let mut found = entries(&mut archive, wanted)?;
         let after = rest.get(usize::try_from(archive.position())?..).unwrap_or_default();
         let zeros = after.iter().take_while(|b| **b == 0).count();
         let next = after.get(zeros..).unwrap_or_default();
         if next.is_empty() {
-            found.files.iter_mut().for_each(|file| file.early = false);
-            break (compression, found, rest.len() as u64);
+            break (compression, found, before + rest.len() as u64);
+        }
+        let early = |file: &File| file.path == "/kernel" || file.path.starts_with("/kernel/");
+        if found.files.iter().all(early) {
+            found.files.iter_mut().for_each(|file| file.early = true);
+        } else {
+            before += (rest.len() - next.len()) as u64;
         }
         files.extend(found.files);
         rest = next;
     };
     files.extend(main.files);
-    let listing = Listing { bytes: image.len() as u64, compression, uncompressed_bytes: unpacked, files };
+    let listing = Listing { format: 1, bytes: image.len() as u64, compression, uncompressed_bytes: unpacked, files };
     Ok((listing, main.content))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::initramfs::archive::Tree;
+    use crate::initramfs::archive::Archive;
     use proptest::prelude::*;
 
     fn image(compression: &str) -> Vec<u8> {
-        let mut early = Tree::default();
+        let mut early = Archive::default();
         early.file("/kernel/x86/microcode/GenuineIntel.bin", vec![1; 100], "microcode").unwrap();
-        let mut tree = Tree::default();
+        let mut tree = Archive::default();
         tree.program("/init", vec![7; 5000], "init").unwrap();
         tree.file(MANIFEST_PATH, b"/init\tthe program\n".to_vec(), "manifest").unwrap();
         tree.file(CONFIG_PATH, b"cmdline=quiet\n".to_vec(), "configuration").unwrap();
@@ -246,7 +255,7 @@ mod tests {
     #[test]
     fn small_images_that_unpack_to_much() {
         let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
-        let mut tree = Tree::default();
+        let mut tree = Archive::default();
         tree.program("/init", vec![7; 50], "init").unwrap();
         io::copy(&mut tree.to_cpio(0).unwrap().chain(io::repeat(0).take(LIMIT)), &mut encoder).unwrap();
         let error = format!("{:#}", list(&encoder.finish().unwrap()).unwrap_err());

@@ -8,6 +8,7 @@ pub mod kit;
 pub mod plain;
 pub mod scenario;
 pub mod show;
+pub mod silent;
 pub mod sim;
 #[cfg(test)]
 mod tidy;

@@ -180,7 +180,7 @@ mod tests {
         let lines: Vec<&str> = corpus.lines().filter_map(|line| line.strip_prefix("line: ")).collect();
         assert!(lines.len() >= 60, "{}", lines.len());
         for line in lines {
-            for word in explain(line, "here", None).words {
+            for word in explain(line, "here", None, None).words {
                 assert!(
                     !word.meaning.contains("expected ") || word.word.starts_with("root="),
                     "{line}: {}: {}",

@@ -8,7 +8,7 @@ use std::time::Duration;
 pub struct ModuleDone {
     /// Name.
     pub name: String,
-    /// Time inside `finit_module(2)`, which is mostly the module's own initialisation.
+    /// Time inside `finit_module(2)` or `init_module(2)`, which is mostly the module's own initialisation.
     pub took: Duration,
     /// Why it is not loaded; `None` if it is.
     pub error: Option<String>,

@@ -14,7 +14,7 @@ use super::survey::Places;
 use crate::cmdline::{self, Request};
 use crate::devices::coldplug;
 use crate::devices::known::Module as ModuleState;
-use crate::devices::loader::{self, Level as LoadLevel, Loader};
+use crate::devices::loader::{self, Insertion, Level as LoadLevel, Loader};
 use crate::devices::table::{Module, ModuleTable, TABLE_PATH, canonical_name};
 use crate::devices::watch::Devices;
 use crate::image::{CONFIG_PATH, ImageConfig};
@@ -167,9 +167,11 @@ fn loader(loads: bool, events: &Sender<Event>) -> Loader {
     let request = request();
     let options = request.options_for_modules();
     let options: Vec<_> = options.into_iter().map(|o| (o.module, o.param, o.value)).collect();
-    let insert =
-        |module: &Module, params: &str| kmod::load(Path::new(&module.path), &loader::insertion(module, params));
-    let loader = Loader::new(table, &options, &request.module_blacklist, insert, say);
+    let prepare = |module: &Module| -> std::io::Result<Insertion> {
+        let (prepared, module) = (kmod::prepare(Path::new(&module.path))?, module.clone());
+        Ok(Box::new(move |params| prepared.insert(&loader::insertion(&module, params))))
+    };
+    let loader = Loader::new(table, &options, &request.module_blacklist, prepare, say);
     let told = events.clone();
     loader.tell(move |name, state, took| {
         let (name, state) = (canonical_name(name), state.clone());

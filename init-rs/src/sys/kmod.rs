@@ -1,9 +1,9 @@
 //! Kernel modules: `finit_module(2)`, and `init_module(2)` for those that we decompress.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::fs::{self, File};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::kmod::{ModuleInitFlags, finit_module, init_module};
@@ -16,37 +16,62 @@ const KERNEL_ALGORITHM: &str = "/sys/module/compression";
 /// The largest modules (those of graphics cards) have a tenth of it uncompressed.
 const LIMIT: u64 = 256 << 20;
 
-/// Inserts the module file at `path` with `params` (as `finit_module(2)` takes them); returns when its init has run.
-///
-/// A module that is there already is success, because that is what was wanted. Files named `.xz`, `.zst` or `.gz` are
-/// decompressed by the kernel if it can, and `.zst` by us if not: Debian's 6.12 knows only xz, its 6.1 none. Firmware needs
-/// nothing here: the kernel reads `/lib/firmware` itself.
-pub fn load(path: &Path, params: &str) -> io::Result<()> {
-    let params = CString::new(params).map_err(|_| io::Error::from(Errno::EINVAL))?;
-    let result = match algorithm(path) {
-        None => finit_module(File::open(path)?, &params, ModuleInitFlags::empty()),
+/// A module that is ready for the kernel: what is left to do is the kernel's own work.
+#[derive(Debug)]
+pub struct Prepared {
+    path: PathBuf,
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    /// The kernel reads it.
+    File(File),
+    /// The kernel reads and decompresses it.
+    Compressed(File, &'static str),
+    /// We have read and decompressed it.
+    Memory(Vec<u8>),
+}
+
+/// Reads the module file at `path`, as far as the kernel does not do so itself: files named `.xz`, `.zst` or `.gz` are decompressed
+/// by the kernel if it can, and `.zst` by us if not: Debian's 6.12 knows only xz, its 6.1 none. Firmware needs nothing here: the
+/// kernel reads `/lib/firmware` itself.
+pub fn prepare(path: &Path) -> io::Result<Prepared> {
+    let source = match algorithm(path) {
+        None => Source::File(File::open(path)?),
         Some(algorithm) if fs::read_to_string(KERNEL_ALGORITHM).is_ok_and(|text| text.trim() == algorithm) => {
-            match finit_module(File::open(path)?, &params, COMPRESSED_FILE) {
-                // What it says of a frame that it does not take; of parameters too, which then is said again.
-                Err(Errno::EINVAL | Errno::EOPNOTSUPP) if algorithm == "zstd" => ours(path, &params)?,
-                result => result,
-            }
+            Source::Compressed(File::open(path)?, algorithm)
         }
-        Some("zstd") => ours(path, &params)?,
+        Some("zstd") => Source::Memory(decompress(&fs::read(path)?)?),
         Some(other) => {
             let why = format!("this kernel does not decompress modules by {other}; pack them uncompressed or as zstd");
             return Err(io::Error::new(io::ErrorKind::Unsupported, why));
         }
     };
-    match result {
-        Ok(()) | Err(Errno::EEXIST) => Ok(()),
-        Err(errno) => Err(errno.into()),
-    }
+    Ok(Prepared { path: path.to_owned(), source })
 }
 
-/// Inserts a module that we decompress.
-fn ours(path: &Path, params: &CStr) -> io::Result<nix::Result<()>> {
-    Ok(init_module(&decompress(&fs::read(path)?)?, params))
+impl Prepared {
+    /// Inserts it with `params` (as `finit_module(2)` takes them); returns when its init has run. A module that is there already
+    /// is success, because that is what was wanted.
+    pub fn insert(self, params: &str) -> io::Result<()> {
+        let params = CString::new(params).map_err(|_| io::Error::from(Errno::EINVAL))?;
+        let result = match self.source {
+            Source::File(file) => finit_module(file, &params, ModuleInitFlags::empty()),
+            Source::Compressed(file, algorithm) => match finit_module(file, &params, COMPRESSED_FILE) {
+                // What it says of a frame that it does not take; of parameters too, which then is said again.
+                Err(Errno::EINVAL | Errno::EOPNOTSUPP) if algorithm == "zstd" => {
+                    init_module(&decompress(&fs::read(&self.path)?)?, &params)
+                }
+                result => result,
+            },
+            Source::Memory(bytes) => init_module(&bytes, &params),
+        };
+        match result {
+            Ok(()) | Err(Errno::EEXIST) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
 }
 
 /// What a module file is compressed by, as the kernel calls it.
@@ -78,6 +103,7 @@ mod tests {
 
     #[test]
     fn failures_carry_the_errno() {
+        let load = |path: &Path, params: &str| prepare(path)?.insert(params);
         let missing = load(Path::new("/nonexistent/x.ko"), "").unwrap_err();
         assert_eq!(missing.raw_os_error(), Some(nix::libc::ENOENT));
         let nul = load(Path::new("/dev/null"), "a\0b").unwrap_err();

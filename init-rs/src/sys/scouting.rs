@@ -94,14 +94,10 @@ impl Process {
 /// The next message on a socket of this kind.
 pub(super) fn hear(socket: &OwnedFd, patience: Duration) -> Heard {
     let deadline = Instant::now().checked_add(patience);
-    let mut buffer = vec![0; MESSAGE_MAX];
     loop {
-        match recv(socket.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
-            Ok(0) => return Heard::Ended("it closed its socket".to_owned()),
-            Ok(len) => {
-                buffer.truncate(len);
-                return Heard::Message(buffer);
-            }
+        match take(socket, MsgFlags::MSG_DONTWAIT) {
+            Ok(None) => return Heard::Ended("it closed its socket".to_owned()),
+            Ok(Some(message)) => return Heard::Message(message),
             Err(Errno::EINTR) => {}
             Err(Errno::EAGAIN) => {
                 let left = deadline.map_or(patience, |deadline| deadline.saturating_duration_since(Instant::now()));
@@ -115,6 +111,18 @@ pub(super) fn hear(socket: &OwnedFd, patience: Duration) -> Heard {
             Err(errno) => return Heard::Ended(errno.desc().to_owned()),
         }
     }
+}
+
+/// The next message; `None` once the other side is gone. Its length is asked for first: filling the longest buffer with zeros
+/// for each message would take longer than all else about it.
+fn take(socket: &OwnedFd, flags: MsgFlags) -> nix::Result<Option<Vec<u8>>> {
+    let len = recv(socket.as_raw_fd(), &mut [], flags | MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC)?;
+    let mut buffer = vec![0; len.min(MESSAGE_MAX)];
+    if len > 0 {
+        let taken = recv(socket.as_raw_fd(), &mut buffer, flags)?;
+        buffer.truncate(taken);
+    }
+    Ok(Some(buffer).filter(|message| !message.is_empty()))
 }
 
 /// The scout's end of the socket: here sending and receiving wait.
@@ -157,17 +165,10 @@ impl Socket {
 
     /// The next message; `None` once the other side is gone.
     pub fn receive(&self) -> io::Result<Option<Vec<u8>>> {
-        let mut buffer = vec![0; MESSAGE_MAX];
         loop {
-            match recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
-                Ok(0) => return Ok(None),
-                Ok(len) => {
-                    buffer.truncate(len);
-                    buffer.shrink_to_fit();
-                    return Ok(Some(buffer));
-                }
+            match take(&self.0, MsgFlags::empty()) {
                 Err(Errno::EINTR) => {}
-                Err(errno) => return Err(errno.into()),
+                result => return result.map_err(io::Error::from),
             }
         }
     }

@@ -15,7 +15,7 @@ use serde_json::Value;
 use taproot_tests::kit::{SYSTEMS, System};
 use taproot_tests::show::{self, seconds};
 use taproot_tests::vm::{Bus, Report, Running, Scratch, Vm, accel};
-use taproot_tests::{checkout, image, kit};
+use taproot_tests::{checkout, image, kit, silent};
 
 /// Hand-over at most this much later than the floor.
 const LIMIT_BOOT: f64 = 1.05;
@@ -29,6 +29,10 @@ const LIMIT_IMPORT: f64 = 1.05;
 /// Seconds that the hand-over from a pool of 60 disks may come later than from one of two, each counted from when the kernel has
 /// its disks and zfs, TRYIMPORT and IMPORT left out: the kernel finds and opens disk after disk, whoever asks it to.
 const LIMIT_MANY: f64 = 0.3;
+/// Seconds that a disk that hardly answers, and that nobody needs, may put off the hand-over.
+const LIMIT_SILENT: f64 = 2.0;
+/// Seconds between the line that tells of the hand-over and the real init's first instruction.
+const LIMIT_EXEC: f64 = 0.2;
 /// What the kernel prints when it starts the `/init` of an initramfs.
 const RUN_INIT: &str = "Run /init as init process";
 /// Seconds to pack it.
@@ -59,10 +63,11 @@ fn main() -> Result<ExitCode> {
         let system = System::open(&name)?;
         let scratch = Scratch::new()?;
         println!("\n== {name}: kernel {}, OpenZFS {}", system.kernel, system.zfs);
-        // With the word "large" or "many" only that comparison of pools, with "boot" only image and boot.
+        // With the word "large" or "many" only that comparison of pools, with "silent" that of disks, with "boot" image and boot.
         match std::env::args().nth(1).as_deref() {
             Some("large") => large_table(&system, &image::standard(&system)?, runs, &limits)?,
             Some("many") => many_table(&system, &image::standard(&system)?, runs, &limits)?,
+            Some("silent") => silent_table(&system, &image::standard(&system)?, runs, &limits)?,
             Some("boot") => {
                 let packed = pack_table(&system, &scratch, runs, &limits)?;
                 boot_table(&system, &scratch, &packed, runs, &limits)?;
@@ -80,6 +85,7 @@ fn main() -> Result<ExitCode> {
 fn all_tables(system: &System, scratch: &Scratch, runs: usize, limits: &Limits) -> Result<()> {
     let packed = pack_table(system, scratch, runs, limits)?;
     boot_table(system, scratch, &packed, runs, limits)?;
+    silent_table(system, &packed, runs, limits)?;
     many_table(system, &packed, runs, limits)?;
     large_table(system, &packed, runs, limits)
 }
@@ -173,6 +179,35 @@ fn boot_table(system: &System, scratch: &Scratch, packed: &Path, runs: usize, li
     let mut table = vec![["phase of taproot-init", "start [s]", "took [s]"].map(str::to_owned).to_vec()];
     table.extend(phases.iter().map(|p| vec![p.name.clone(), seconds(p.start), seconds(p.took)]));
     println!("{}", show::table(&table));
+    Ok(())
+}
+
+/// A mirror whose disks answer, without and with one more disk that hardly does.
+fn silent_table(system: &System, packed: &Path, runs: usize, limits: &Limits) -> Result<()> {
+    let heading = ["", "hand-over [s]", "from its line to the real init [s]", ""];
+    let mut table = vec![heading.map(str::to_owned).to_vec()];
+    let mut hand_overs = Vec::new();
+    for count in [0, 1] {
+        let (mut hand_over, mut exec) = (f64::INFINITY, f64::INFINITY);
+        for run in 0..runs {
+            let scratch = Scratch::new()?;
+            let vm = Vm::new(&format!("bench-silent{count}-{run}"), system, packed).append("root=zfs:AUTO");
+            let vm = silent::disks(vm.disks(scratch.overlays(system, &["mirror0", "mirror1"])?), &scratch, count)?
+                .start()?;
+            let boot = Boot::of(&vm, vm.report(120)?)?;
+            hand_over = hand_over.min(boot.hand_over);
+            exec = exec.min(boot.real_init - boot.hand_over);
+        }
+        let name = if count == 0 { "all disks answer" } else { "one more that does not" };
+        let verdict = limits.verdict(&format!("execve, {name}"), exec <= LIMIT_EXEC * 1000.0, "limit 0.2 s");
+        table.push(vec![name.to_owned(), seconds(hand_over), seconds(exec), verdict]);
+        hand_overs.push(hand_over);
+    }
+    println!("{}", show::table(&table));
+    let [without, with] = hand_overs[..] else { anyhow::bail!("two machines expected") };
+    let more = (with - without) / 1000.0;
+    let verdict = limits.verdict("a disk that does not answer", more <= LIMIT_SILENT, "limit 2 s");
+    println!("  what such a disk costs: {more:.2} s {verdict}\n");
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! Loads the packed modules: concurrently, each once, after what it needs.
 //!
-//! No lock is held while the kernel runs a module's init, so one that takes seconds (zfs) holds up only what needs it.
+//! No lock is held while the kernel runs a module's init, so one that takes seconds (zfs) holds up only what needs it. A module
+//! is read and decompressed (prepared) while what it needs is still being inserted.
 
 mod error;
 mod graph;
@@ -56,25 +57,31 @@ pub struct Loaded {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Handle(usize);
 
-type Insert = dyn Fn(&Module, &str) -> io::Result<()> + Send + Sync;
+/// Inserts a module that was prepared, with these parameters; returns when its init has ended.
+pub type Insertion = Box<dyn FnOnce(&str) -> io::Result<()> + Send>;
+type Prepare = dyn Fn(&Module) -> io::Result<Insertion> + Send + Sync;
 type Log = dyn Fn(Level, String) + Send + Sync;
 type Told = dyn Fn(&str, &known::Module, Option<Duration>) + Send + Sync;
 
 #[derive(Debug)]
 enum State {
     Idle,
-    /// Asked for; this many modules must end first.
+    /// Asked for; this many modules must end first, its own preparation counted as one.
     Waiting(usize),
     Ready,
     Running(Instant),
     Done(Result<(), LoadError>),
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Shared {
     states: Vec<State>,
     /// Who to tell when a module has ended.
     dependents: Vec<Vec<usize>>,
+    /// To be prepared, in this order.
+    unprepared: VecDeque<usize>,
+    /// What preparation gave, until it is inserted.
+    prepared: Vec<Option<io::Result<Insertion>>>,
     ready: VecDeque<usize>,
     /// Modules asked for and not ended.
     outstanding: usize,
@@ -92,15 +99,16 @@ struct Shared {
 struct Inner {
     table: ModuleTable,
     params: Vec<String>,
-    index: AliasIndex,
+    /// Made by the first question: what is loaded without a device does not wait for it.
+    index: OnceLock<AliasIndex>,
     graph: Graph,
     begun: Instant,
-    insert: Box<Insert>,
+    prepare: Box<Prepare>,
     log: Box<Log>,
     /// Who wants to hear of each module.
     told: OnceLock<Box<Told>>,
     shared: Mutex<Shared>,
-    /// There is something to insert, or to end for.
+    /// There is something to prepare, to insert, or to end for.
     work: Condvar,
     /// A module or a worker has ended.
     ended: Condvar,
@@ -134,26 +142,43 @@ fn processors() -> usize {
 }
 
 impl Loader {
-    /// A loader for the running system: `insert` puts one module in (see [`crate::sys::kmod::load`]) and returns when
-    /// its init has ended; modules already in `/proc/modules` count as loaded.
+    /// A loader for the running system: `prepare` makes one module ready for the kernel (see [`crate::sys::kmod::prepare`]);
+    /// modules already in `/proc/modules` count as loaded.
     pub fn new(
         table: ModuleTable,
         cmdline_options: &[ModuleOption],
         cmdline_blacklist: &[String],
-        insert: impl Fn(&Module, &str) -> io::Result<()> + Send + Sync + 'static,
+        prepare: impl Fn(&Module) -> io::Result<Insertion> + Send + Sync + 'static,
         log: impl Fn(Level, String) + Send + Sync + 'static,
     ) -> Self {
         let live = loaded_modules(Path::new("/proc/modules"));
-        Self::with_loaded(table, cmdline_options, cmdline_blacklist, &live, insert, log)
+        Self::with_live(table, cmdline_options, cmdline_blacklist, &live, prepare, log)
     }
 
-    /// As [`Loader::new`], with the names of the modules that are loaded already.
-    pub fn with_loaded(
-        mut table: ModuleTable,
+    /// As [`Loader::new`], with the names of the modules that are loaded already, and nothing to prepare.
+    #[cfg(test)]
+    pub(crate) fn with_loaded(
+        table: ModuleTable,
         cmdline_options: &[ModuleOption],
         cmdline_blacklist: &[String],
         live: &[String],
         insert: impl Fn(&Module, &str) -> io::Result<()> + Send + Sync + 'static,
+        log: impl Fn(Level, String) + Send + Sync + 'static,
+    ) -> Self {
+        let insert = Arc::new(insert);
+        let prepare = move |module: &Module| -> io::Result<Insertion> {
+            let (insert, module) = (Arc::clone(&insert), module.clone());
+            Ok(Box::new(move |params| insert(&module, params)))
+        };
+        Self::with_live(table, cmdline_options, cmdline_blacklist, live, prepare, log)
+    }
+
+    fn with_live(
+        mut table: ModuleTable,
+        cmdline_options: &[ModuleOption],
+        cmdline_blacklist: &[String],
+        live: &[String],
+        prepare: impl Fn(&Module) -> io::Result<Insertion> + Send + Sync + 'static,
         log: impl Fn(Level, String) + Send + Sync + 'static,
     ) -> Self {
         table.blacklist.extend_from_slice(cmdline_blacklist);
@@ -169,6 +194,7 @@ impl Loader {
         let mut shared = Shared::default();
         shared.states.resize_with(table.modules.len(), || State::Idle);
         shared.dependents.resize_with(table.modules.len(), Vec::new);
+        shared.prepared.resize_with(table.modules.len(), || None);
         for index in live.iter().filter_map(|name| graph.find(name)) {
             if let Some(state) = shared.states.get_mut(index) {
                 *state = State::Done(Ok(()));
@@ -176,10 +202,10 @@ impl Loader {
         }
         let loader = Self(Arc::new(Inner {
             params: table.modules.iter().map(|m| module_params(m, cmdline_options)).collect(),
-            index: AliasIndex::new(&table),
+            index: OnceLock::new(),
             graph,
             begun: Instant::now(),
-            insert: Box::new(insert),
+            prepare: Box::new(prepare),
             log: Box::new(log),
             told: OnceLock::new(),
             shared: Mutex::new(shared),
@@ -225,7 +251,7 @@ impl Loader {
         if modalias.is_empty() || !self.0.lock().seen.insert(modalias.to_owned()) {
             return;
         }
-        let modules = self.0.index.matches(modalias);
+        let modules = self.0.index.get_or_init(|| AliasIndex::new(&self.0.table)).matches(modalias);
         if modules.is_empty() {
             self.0.lock().unmatched.push(modalias.to_owned());
         } else {
@@ -333,6 +359,7 @@ impl Loader {
         let mut shared = self.0.lock();
         shared.stopping = true;
         shared.ready.clear();
+        shared.unprepared.clear();
         self.0.work.notify_all();
         self.0.ended.notify_all();
         while shared.workers > 0 {

@@ -1,10 +1,11 @@
 //! What the loader's threads do, and how one module's end is another one's beginning.
 
-use super::{Inner, LoadError, Loaded, Loader, Shared, State, When, names};
+use super::{Inner, Insertion, LoadError, Loaded, Loader, Shared, State, When, names};
 use crate::devices::known;
 use crate::devices::loader::Level;
 use nix::errno::Errno;
 use std::collections::VecDeque;
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -39,7 +40,7 @@ impl Loader {
         let shared = self.0.lock();
         let open: Vec<usize> =
             (0..shared.states.len()).filter(|i| shared.states.get(*i).is_some_and(running)).collect();
-        let crowded = !shared.ready.is_empty();
+        let crowded = !shared.ready.is_empty() || !shared.unprepared.is_empty();
         drop(shared);
         let live = |i: &usize| {
             let file = sys.join("module").join(super::canonical_name(self.0.name(*i))).join("initstate");
@@ -111,7 +112,8 @@ impl Inner {
         fresh.sort_unstable();
         let mut done = Vec::new();
         for &index in &fresh {
-            let mut open = 0;
+            // Its preparation.
+            let mut open = 1;
             let mut failed = None;
             for edge in self.graph.before.get(index).into_iter().flatten() {
                 match shared.states.get(edge.to) {
@@ -128,10 +130,8 @@ impl Inner {
             if let Some(err) = failed {
                 done.push((index, LoadError::dependency(self.name(index), &err)));
             } else if let Some(state) = shared.states.get_mut(index) {
-                *state = if open == 0 { State::Ready } else { State::Waiting(open) };
-                if open == 0 {
-                    shared.ready.push_back(index);
-                }
+                *state = State::Waiting(open);
+                shared.unprepared.push_back(index);
             }
         }
         for index in fresh {
@@ -149,16 +149,23 @@ impl Inner {
         let mut shared = self.lock();
         while !shared.stopping {
             let Some(index) = shared.ready.pop_front() else {
-                shared = self.work.wait(shared).unwrap_or_else(PoisonError::into_inner);
+                shared = match shared.unprepared.pop_front() {
+                    Some(index) => {
+                        drop(shared);
+                        self.prepare(index)
+                    }
+                    None => self.work.wait(shared).unwrap_or_else(PoisonError::into_inner),
+                };
                 continue;
             };
+            let insertion = shared.prepared.get_mut(index).and_then(Option::take);
             let begun = Instant::now();
             if let Some(state) = shared.states.get_mut(index) {
                 *state = State::Running(begun);
             }
             shared.inside += 1;
             drop(shared);
-            let result = self.insert(index);
+            let result = self.insert(index, insertion);
             shared = self.lock();
             shared.inside -= 1;
             self.end(&mut shared, index, Some(begun), result);
@@ -170,16 +177,44 @@ impl Inner {
         self.ended.notify_all();
     }
 
-    fn insert(&self, index: usize) -> Result<(), LoadError> {
-        let Some(module) = self.table.modules.get(index) else { return Ok(()) };
+    /// Reads and decompresses a module, whether or not what it needs is there yet.
+    fn prepare(&self, index: usize) -> MutexGuard<'_, Shared> {
+        let insertion = self.table.modules.get(index).map(|module| (self.prepare)(module));
+        let mut guard = self.lock();
+        let shared = &mut *guard;
+        // One that failed with what it needs is wanted no more.
+        if let (Some(State::Waiting(_)), Some(slot)) = (shared.states.get(index), shared.prepared.get_mut(index)) {
+            *slot = insertion;
+            Self::one_less(shared, index);
+        }
+        guard
+    }
+
+    /// What a module waited for has ended.
+    fn one_less(shared: &mut Shared, index: usize) {
+        let Some(state) = shared.states.get_mut(index) else { return };
+        match state {
+            State::Waiting(open) if *open > 1 => *open -= 1,
+            State::Waiting(_) => {
+                *state = State::Ready;
+                if !shared.stopping {
+                    shared.ready.push_back(index);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn insert(&self, index: usize, insertion: Option<io::Result<Insertion>>) -> Result<(), LoadError> {
+        let (Some(module), Some(insertion)) = (self.table.modules.get(index), insertion) else { return Ok(()) };
         let params = self.params.get(index).map_or("", String::as_str);
         let begun = Instant::now();
-        let mut result = (self.insert)(module, params);
+        let mut result = insertion.and_then(|insert| insert(params));
         let kept = names::needed(params);
         if matches!(&result, Err(e) if e.raw_os_error() == Some(Errno::EINVAL as i32)) && kept != params {
             // A root must not stay away for a tunable. The kernel does not say which one it means.
             let origins = names::origins(params, &module.params);
-            let again = (self.insert)(module, &kept);
+            let again = (self.prepare)(module).and_then(|insert| insert(&kept));
             if again.is_ok() {
                 let text = "does not take its parameters, and is loaded without them; numbers have no unit here (4294967296, not 4G)";
                 (self.log)(Level::Warning, format!("module {} {text}: {origins}", module.name));
@@ -209,6 +244,9 @@ impl Inner {
                 continue;
             }
             *state = State::Done(result.clone());
+            if let Some(slot) = shared.prepared.get_mut(index) {
+                *slot = None;
+            }
             let told = result.as_ref().map_or_else(|e| known::Module::Failed(e.to_string()), |()| known::Module::Ready);
             self.tell(index, &told, Some(begun.map_or(Duration::ZERO, |b| b.elapsed())));
             shared.outstanding = shared.outstanding.saturating_sub(1);
@@ -220,19 +258,11 @@ impl Inner {
             });
             for waiter in shared.dependents.get_mut(index).map(std::mem::take).unwrap_or_default() {
                 let hard = self.graph.before.get(waiter).is_some_and(|e| e.iter().any(|e| e.to == index && e.hard));
-                let Some(state) = shared.states.get_mut(waiter) else { continue };
-                let State::Waiting(open) = state else { continue };
                 match &result {
-                    Err(err) if hard => {
+                    Err(err) if hard && matches!(shared.states.get(waiter), Some(State::Waiting(_))) => {
                         ends.push_back((waiter, None, Err(LoadError::dependency(self.name(waiter), err))));
                     }
-                    _ if *open > 1 => *open -= 1,
-                    _ => {
-                        *state = State::Ready;
-                        if !shared.stopping {
-                            shared.ready.push_back(waiter);
-                        }
-                    }
+                    _ => Self::one_less(shared, waiter),
                 }
             }
         }
@@ -247,7 +277,12 @@ impl Inner {
             Some(State::Waiting(_)) => {
                 let open = self.graph.before.get(index).into_iter().flatten().map(|e| e.to);
                 let open = open.filter(|i| !matches!(shared.states.get(*i), Some(State::Done(_)) | None));
-                format!("it waits for {}", open.map(|i| self.name(i)).collect::<Vec<_>>().join(", "))
+                let open: Vec<&str> = open.map(|i| self.name(i)).collect();
+                if open.is_empty() {
+                    "it is being read and decompressed".to_owned()
+                } else {
+                    format!("it waits for {}", open.join(", "))
+                }
             }
             Some(State::Ready) => "it is next in the queue".to_owned(),
             Some(State::Idle | State::Done(_)) | None => "it was not asked for".to_owned(),
