@@ -86,7 +86,7 @@ fn look_into(system: &dyn System, roots: &mut [RootCandidate]) {
         let there = |init: &&str| resolve(system, dir, Path::new(init)).is_ok_and(|path| system.exists(&path));
         // NixOS has it in its store, and names it by a word.
         let store = resolve(system, dir, Path::new("/nix/store")).is_ok_and(|path| system.exists(&path));
-        root.no_init = !store && !INITS.iter().any(|init| there(&init));
+        root.no_init = !store && !INITS.iter().any(there);
         let _ = system.unmount(dir, true);
     }
     let _ = system.remove(dir);

@@ -267,6 +267,9 @@ pub fn assemble_labels<'a>(seen: impl Iterator<Item = Sight<'a>>) -> Vec<Candida
     }
     let mut candidates: Vec<Candidate> =
         pools.into_iter().filter_map(|(guid, devices)| assemble_pool(guid, devices)).collect();
+    let key = |left: &Sight<'_>| (left.label.pool_guid(), left.label.guid(), left.device.to_owned());
+    leftovers.sort_by_key(key);
+    leftovers.dedup_by_key(|left| key(left));
     for candidate in &mut candidates {
         candidate.doubt_without(&leftovers);
     }
