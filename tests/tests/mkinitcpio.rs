@@ -173,7 +173,7 @@ scenarios! {
         let Some(tree) = tree() else { return };
         let scratch = Scratch::new().unwrap();
         let [wrong, first, second] = ["taproot-wrong-wombat-13", "taproot-hippo-lantern-52", "taproot-walrus-candle-77"];
-        let cmdline = "root=ZFS=pcrypt/ROOT/default quiet";
+        let cmdline = "root=ZFS=pcrypt/ROOT/default quiet taproot.also=pcrypt/data";
         let mut vm = machine("mkinitcpio-key", system, &tree, cmdline)
             .disk(scratch.overlay(system, "keys0").unwrap()).extra(&["-no-shutdown"]).start().unwrap();
         vm.expect("Passphrase for pcrypt/ROOT: ", 60).unwrap();

@@ -53,7 +53,8 @@ scenarios! {
     /// `/usr` lies on a dataset of its own and the init behind two links in it; everything goes in the order of paths,
     /// properties, fstab, additional datasets and another file system among each other.
     fn nested_mount_points_and_usr_on_its_own(system) {
-        let cmdline = "root=zfs:AUTO taproot.also=nest/manual,nest/zol";
+        // What is init's and lies outside of the root's own subtree has to be named.
+        let cmdline = "root=zfs:AUTO taproot.also=nest/manual,nest/zol,nest/b,nest/modules";
         let (vm, report) = boot("mounting-nested", system, &["nest0", "ext40"], cmdline);
         assert_eq!(report.hostname(), "nest");
         assert_eq!(report.one("EXE"), "/usr/lib/the-init");

@@ -68,6 +68,14 @@ struct Document {
     datasets_left_out: u64,
     #[serde(default)]
     fstab: Vec<FstabRecord>,
+    #[serde(default)]
+    places: Vec<PlaceRecord>,
+}
+
+#[derive(Debug, Deserialize)]
+struct PlaceRecord {
+    target: String,
+    place: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -130,6 +138,10 @@ struct DatasetRecord {
     canmount: Option<String>,
     mountpoint: Option<String>,
     zol_mountpoint: Option<String>,
+    mountpoint_of: Option<String>,
+    #[serde(default)]
+    received: bool,
+    overlay: Option<bool>,
     readonly: Option<bool>,
     atime: Option<bool>,
     relatime: Option<bool>,
@@ -140,6 +152,7 @@ struct DatasetRecord {
     zoned: Option<bool>,
     key_available: Option<bool>,
     encryption_root: Option<String>,
+    key_location: Option<String>,
     #[serde(default)]
     contexts: Vec<(String, String)>,
 }
@@ -186,7 +199,8 @@ impl Facts {
             line: l.line,
         });
         let fstype = doc.mounts.into_iter().next().and_then(|mount| mount.fstype);
-        let root = KnownRoot { fstab: Some(lines.collect()), init: doc.init, fstype };
+        let places = doc.places.into_iter().map(|record| (record.target, record.place)).collect();
+        let root = KnownRoot { fstab: Some(lines.collect()), places, init: doc.init, fstype };
         let known = Known {
             zfs: doc.zfs.unwrap_or_default(),
             pools,
@@ -241,7 +255,11 @@ impl Facts {
         if asked.insert(pool.to_owned()) || !self.known.datasets.iter().any(|d| names::is_within(&d.name, pool)) {
             match Zfs::new(system.as_ref()).datasets(pool) {
                 // relatime is on by default since OpenZFS 2.2, which is what is current.
-                Ok(all) => self.known.datasets.extend(all.iter().map(|o| from_zfs::dataset(o, true))),
+                Ok(all) => {
+                    let mut all: Vec<Dataset> = all.iter().map(|o| from_zfs::dataset(o, true)).collect();
+                    from_zfs::share_key_locations(&mut all);
+                    self.known.datasets.extend(all);
+                }
                 Err(e) => self.remarks.push(e.to_string()),
             }
         }
@@ -353,6 +371,9 @@ fn dataset(record: DatasetRecord) -> Dataset {
             },
         },
         zol_mountpoint: record.zol_mountpoint,
+        mountpoint_of: record.mountpoint_of,
+        received: record.received,
+        overlay: record.overlay.unwrap_or(usual.overlay),
         readonly: record.readonly.unwrap_or(usual.readonly),
         atime: record.atime.unwrap_or(usual.atime),
         relatime: record.relatime.unwrap_or(usual.relatime),
@@ -363,6 +384,7 @@ fn dataset(record: DatasetRecord) -> Dataset {
         zoned: record.zoned.unwrap_or(usual.zoned),
         key_available: record.key_available,
         encryption_root: record.encryption_root,
+        key_location: record.key_location,
         contexts: record.contexts,
         name: record.name,
     }
@@ -385,6 +407,9 @@ mod tests {
         (odd.exec, odd.setuid, odd.nbmand, odd.zoned) = (false, false, true, true);
         odd.key_available = Some(false);
         odd.encryption_root = Some("tank/ROOT".into());
+        odd.key_location = Some("file:///k".into());
+        odd.mountpoint_of = Some("tank/ROOT".into());
+        (odd.received, odd.overlay) = (true, false);
         odd.contexts = vec![("context".into(), "u:r,\"".into())];
         let mut legacy = Dataset::with_defaults("tank/b");
         (legacy.mountpoint, legacy.canmount) = (Mountpoint::Legacy, CanMount::Off);
@@ -417,6 +442,7 @@ mod tests {
             expected_root: Some(ExpectedRoot { source: "UUID=1-2".into(), fstype: "ext4".into() }),
             datasets: vec![odd, legacy, none, Dataset::with_defaults("tank/d")],
             fstab: fstab::parse(b"# c\ntank/b /b\\040c zfs noauto,nofail 0 0\n"),
+            places: [("/lib".to_owned(), "/usr/lib".to_owned())].into(),
             ..BootReport::default()
         };
         let facts = Facts::from_json(&report.to_json(), "boot.json").unwrap();
@@ -426,6 +452,7 @@ mod tests {
         assert_eq!((facts.known.expected, facts.packed), (report.expected, report.expected_root));
         assert_eq!(facts.known.datasets, report.datasets);
         let root = facts.known.roots.get("tank/ROOT/a").unwrap();
+        assert_eq!(root.places, report.places);
         assert_eq!((root.fstab.as_ref(), root.init.as_deref()), (Some(&report.fstab), Some("/sbin/init")));
         assert_eq!(facts.root, report.root);
         assert!(facts.remarks.is_empty());

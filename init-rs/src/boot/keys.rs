@@ -1,14 +1,15 @@
-//! Steps with keys: that of the root must be had, the others are asked for if they would be mounted now.
+//! Steps with keys: that of the root must be had, others as far as they can be had.
 
 use super::Boot;
 use crate::devices::probe::Wanted;
 use crate::plan::facts::Dataset;
 use crate::plan::failure::{Code, Failure};
 use crate::plan::from_zfs;
+use crate::plan::mounts::KeyNeed;
 use crate::plan::refusal_of;
 use crate::plan::root::Root;
 use crate::rescue::hands;
-use crate::unlock::{Agents, Effort, Keyring, UnlockError, Unlocker};
+use crate::unlock::{Agents, Effort, Keyring, UnlockError, Unlocker, Why};
 use crate::zfs::ioctl::Zfs;
 use std::cell::RefCell;
 use std::path::Path;
@@ -16,9 +17,10 @@ use std::time::Duration;
 
 impl Boot<'_> {
     /// Loads the key that the root needs.
-    pub(super) fn load_key(&mut self, dataset: &str, key: &str) -> Result<(), Failure> {
+    pub(super) fn load_key(&mut self, dataset: &str, key: &str, ask: bool) -> Result<(), Failure> {
         let phase = self.phases.start("unlock");
-        self.unlock(key, None, Effort::Needed).map_err(|error| no_key(dataset, &error))?;
+        let effort = if ask { Effort::Needed } else { Effort::Unasked };
+        self.unlock(key, None, effort).map_err(|error| no_key(dataset, &error))?;
         drop(phase);
         if let Some(Root::Dataset(root)) = &mut self.facts.attempt.root {
             root.key_available = Some(true);
@@ -27,27 +29,39 @@ impl Boot<'_> {
     }
 
     /// Loads the keys of what else would be mounted if its key were there. What cannot be unlocked is left locked: the plan
-    /// then skips it and says so.
-    pub(super) fn load_keys(&mut self, keys: Vec<(String, bool)>) {
+    /// then skips it and says so. That is no trouble where the boot does not need it.
+    pub(super) fn load_keys(&mut self, keys: Vec<KeyNeed>) {
         let phase = self.phases.start("unlock others");
         let new_root = self.new_root.clone();
-        for (key, ask) in keys {
-            let effort = if ask { Effort::Optional } else { Effort::Silent };
-            if let Err(error) = self.unlock(&key, Some(&new_root), effort) {
-                self.log.warn(format!("what is encrypted with the key of {key} is not mounted: {error}"));
-                self.report.problems.push(error.to_string());
+        let mut tried = Vec::new();
+        for KeyNeed { root, needed, ask, .. } in keys {
+            let effort = match (ask, needed) {
+                (true, _) => Effort::Optional,
+                (false, true) => Effort::Unasked,
+                (false, false) => Effort::Silent,
+            };
+            match self.unlock(&root, Some(&new_root), effort) {
+                Ok(()) => {}
+                Err(error) if needed => {
+                    self.trouble(format!("what is encrypted with the key of {root} is not mounted: {error}"));
+                }
+                Err(error) => self
+                    .log
+                    .info(format!("what is encrypted with the key of {root} is left to the booted system: {error}")),
             }
-            self.facts.attempt.keys_tried.insert(key);
+            tried.push(root);
         }
         drop(phase);
         let (zfs, relatime) = (Zfs::new(self.system), self.relatime_default());
+        let mut all = self.facts.attempt.datasets.clone().unwrap_or_default().all;
         // Only of the locked ones: a pool can have thousands of others.
-        let all = self.facts.attempt.datasets.iter_mut().flatten();
-        for dataset in all.filter(|dataset: &&mut Dataset| dataset.key_available == Some(false)) {
+        for dataset in all.iter_mut().filter(|dataset| dataset.key_available == Some(false)) {
             if let Ok(objset) = zfs.objset(&dataset.name) {
-                *dataset = from_zfs::dataset(&objset, relatime);
+                let key_location = dataset.key_location.take();
+                *dataset = Dataset { key_location, ..from_zfs::dataset(&objset, relatime) };
             }
         }
+        self.facts.keys_tried(tried, all);
     }
 
     fn unlock(&mut self, key: &str, root: Option<&Path>, effort: Effort) -> Result<(), UnlockError> {
@@ -76,10 +90,14 @@ impl Boot<'_> {
 
 fn no_key(dataset: &str, error: &UnlockError) -> Failure {
     let problem = format!("root dataset {dataset} is encrypted: {error}");
-    let advice = [
-        "type retry to be asked again, or to look for the device with the key file again",
-        "name a key file on the kernel command line: taproot.key=LABEL=X:/path or taproot.key=/path/in/image",
-    ];
-    let advice = advice.map(str::to_owned).to_vec();
+    let first = match error {
+        // Who has it in their head can type it all the same.
+        UnlockError::NoKey { encryption, why: Why::InFile, .. } => {
+            format!("type key {} to type it here, then retry", encryption.root)
+        }
+        _ => "type retry to be asked again, or to look for the device with the key file again".to_owned(),
+    };
+    let second = "name a key file on the kernel command line: taproot.key=LABEL=X:/path or taproot.key=/path/in/image";
+    let advice = vec![first, second.to_owned()];
     Failure::refused(Code::NoKey, refusal_of(&problem, &error.expected(), error.found(), advice))
 }

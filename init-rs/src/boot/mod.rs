@@ -1,9 +1,11 @@
 //! One boot, carried out: [`crate::plan::next`] says what is next, the executor here does it and adds what it learnt to the
 //! facts. No decision is made here.
 
+mod datasets;
 mod guard;
 mod hibernation;
 mod hook;
+mod init;
 mod keys;
 mod mounts;
 mod people;
@@ -245,18 +247,20 @@ impl<'a> Boot<'a> {
             Step::DoWithout { wanted, why, warn } => self.do_without(wanted, why, warn),
             Step::AskBootfs { pool } => self.ask_bootfs(&pool)?,
             Step::AskRoot { dataset } => self.ask_root(&dataset)?,
-            Step::LoadKey { dataset, key } => self.load_key(&dataset, &key)?,
+            Step::LoadKey { dataset, key, ask } => self.load_key(&dataset, &key, ask)?,
             Step::Snapshots(asked) => self.settle_snapshots(*asked)?,
             Step::Check { node, fstype, program, args } => self.check(node, &fstype, &program, args),
             Step::MountRoot(mount) => self.mount_root(&mount)?,
-            Step::ReadFstab => self.read_fstab(),
-            Step::AskDatasets { root } => self.ask_datasets(&root),
+            Step::ReadFstab { below } => self.read_fstab(below),
+            Step::AskDatasets { root, all } => self.ask_datasets(&root, all),
             Step::LoadKeys { keys } => self.load_keys(keys),
-            Step::PlanMounts { root } => self.plan_mounts(&root),
+            Step::PlanMounts { root, .. } => self.plan_mounts(&root),
+            Step::TellLeftOut => self.tell_left_out(),
             Step::Remount { root, how } => self.remount(&root, &how),
             Step::Mount(mount) => self.mount(*mount),
             Step::PassOver { step, why } => self.pass_over(*step, &why),
-            Step::FindInit { root } => self.find_init(&root)?,
+            Step::FindInit { root } => self.find_init(&root),
+            Step::Uncover { covers } => self.uncover(&covers),
             Step::GetReady => self.get_ready(),
         }
         Ok(())

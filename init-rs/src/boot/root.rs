@@ -1,6 +1,6 @@
-//! Steps with the root itself: asked for, checked, mounted; and the program to start in it.
+//! Steps with the root itself: asked for, checked, mounted.
 
-use super::{Boot, program, slow};
+use super::{Boot, slow};
 use crate::devices::probe::Wanted;
 use crate::plan::facts::Dataset;
 use crate::plan::failure::{Code, Failure};
@@ -16,8 +16,6 @@ use crate::zfs::ioctl::{ObjsetKind, Zfs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Programs tried when the command line names none.
-const INITS: [&str; 3] = ["/sbin/init", "/etc/init", "/bin/init"];
 /// How many names are shown where one was looked for in vain.
 const SHOWN: usize = 40;
 /// Between two lines while a file system is checked.
@@ -45,7 +43,10 @@ impl Boot<'_> {
         let zfs = Zfs::new(self.system);
         match zfs.objset(dataset) {
             Ok(objset) => {
-                let dataset = from_zfs::dataset(&objset, self.relatime_default());
+                let mut dataset = from_zfs::dataset(&objset, self.relatime_default());
+                if dataset.key_available == Some(false) {
+                    dataset.key_location = self.key_location(&dataset.name);
+                }
                 if let Some(failure) = not_mountable(&dataset) {
                     return Err(failure);
                 }
@@ -173,34 +174,6 @@ impl Boot<'_> {
             let dir = Path::new("/run/initramfs");
             let _ = self.system.make_dirs(dir).and_then(|()| self.system.write(&dir.join("fsck-root"), b""));
         }
-    }
-
-    /// The program to hand over to, as a path inside the new root.
-    pub(super) fn find_init(&mut self, root: &str) -> Result<(), Failure> {
-        self.mounting = None;
-        let wanted = self.request.init.as_ref().map(|i| i.value.as_str());
-        let tried: Vec<&str> = wanted.map_or_else(|| INITS.to_vec(), |w| vec![w]);
-        let mut found = Vec::new();
-        for candidate in &tried {
-            match program::obstacle(self.system, &self.new_root, Path::new(candidate)) {
-                None => {
-                    self.report.init = Some((*candidate).to_owned());
-                    self.facts.attempt.init = Some((*candidate).to_owned());
-                    return Ok(());
-                }
-                Some(why) => found.push(format!("{candidate}: {why}")),
-            }
-        }
-        let mut names = self.system.list(&self.new_root).unwrap_or_default();
-        names.truncate(SHOWN);
-        found.push(format!("in the root: {}", if names.is_empty() { "nothing".into() } else { names.join(" ") }));
-        Err(Failure::new(
-            Code::NoInit,
-            format!("root {root} has no {} that can be executed", tried.join(", ")),
-            "an executable file, or init=PATH on the kernel command line naming one",
-            found,
-            &["boot with init=/path/to/program", "choose another root: root=ZFS=pool/dataset"],
-        ))
     }
 }
 

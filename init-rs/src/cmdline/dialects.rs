@@ -244,7 +244,7 @@ const ROWS: &[Row] = &[
     row("debian", "ro", "nothing: properties decide", |r| r.read_only.is_some(), "the root is read-only until the booted system remounts it, or at once if that would not"),
     row("debian", "rootflags=noatime", "nothing", |r| r.root_flags.as_ref().unwrap().value == "noatime", "dracut's meaning"),
     row("debian", "quiet", "no progress", |r| level(r, 4) && r.quiet(), ""),
-    row("debian", "panic=30", "no shell, reboot after 30 s", |r| fails(r, OnFailure::Reboot(Duration::from_secs(30))) && !r.keys.prompt.value, ""),
+    row("debian", "panic=30", "no shell, reboot after 30 s", |r| fails(r, OnFailure::Reboot(Duration::from_secs(30))) && r.keys.prompt.value, ""),
     row("debian", "panic=0", "no shell, reboot at once", |r| fails(r, OnFailure::Reboot(Duration::ZERO)), ""),
     row("debian", "panic=-1", "no shell, reboot at once", |r| fails(r, OnFailure::Reboot(Duration::ZERO)), ""),
     row("debian", "init=/bin/sh", "this init", |r| r.init.as_ref().unwrap().value == "/bin/sh", ""),

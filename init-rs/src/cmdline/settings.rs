@@ -66,7 +66,8 @@ pub struct KeySettings {
     pub files: Vec<KeyFile>,
     /// `taproot.key_wait=SECONDS`: how long to wait for the device of a key file.
     pub file_wait: Decided<Duration>,
-    /// `taproot.key_prompt=yes|no`: whether to ask. The default is yes, but no where failures are headless.
+    /// `taproot.key_prompt=yes|no`: whether to ask. The default is yes, but no with
+    /// `taproot.rescue=reboot` or `poweroff`.
     pub prompt: Decided<bool>,
     /// `taproot.key_tries=N`: how often a passphrase may be wrong; 0: as often as one likes.
     pub tries: Decided<u32>,
@@ -207,7 +208,8 @@ pub enum OnFailure {
 }
 
 impl OnFailure {
-    /// Whether nobody is there to be asked: then no prompt of any kind appears.
+    /// Whether nobody is there to be asked what to do: then no prompt appears. Passphrases are asked for all the same, unless
+    /// `taproot.rescue=` says it.
     pub fn headless(self) -> bool {
         matches!(self, Self::Reboot(_) | Self::PowerOff(_))
     }

@@ -75,11 +75,11 @@ impl State {
         request.import.hostid_policy = self.policy.or(request.import.hostid_policy);
         request.import.hostid = self.hostid.get();
         request.console_level = self.level.get();
-        request.rescue.on_failure = self.on_failure.get().or(self.no_shell).unwrap_or(request.rescue.on_failure);
-        let headless = &request.rescue.on_failure;
-        if headless.value.headless() {
+        // The words of others (panic=, rd.emergency=) say what follows a failure; a passphrase is none.
+        if let Some(headless) = self.on_failure.own.as_ref().filter(|policy| policy.value.headless()) {
             request.keys.prompt = Decided::new(false, format!("default (no, because of {})", headless.why));
         }
+        request.rescue.on_failure = self.on_failure.get().or(self.no_shell).unwrap_or(request.rescue.on_failure);
         if let Some(prompt) = self.prompt {
             request.keys.prompt = prompt;
         }

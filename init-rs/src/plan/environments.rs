@@ -15,11 +15,36 @@ const CONTAINER: &str = "ROOT";
 pub(super) struct Environments<'a> {
     root: &'a Dataset,
     datasets: BTreeMap<&'a str, &'a Dataset>,
+    /// Subtrees outside of the root's own that hold another system's root: their tops, and that root with what shows it.
+    systems: BTreeMap<&'a str, (&'a str, &'static str)>,
+}
+
+/// Whose a dataset is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Other {
+    /// The root of the other environment.
+    pub(super) root: String,
+    /// In words.
+    pub(super) why: String,
 }
 
 impl<'a> Environments<'a> {
     pub(super) fn new(root: &'a Dataset, all: &'a [Dataset]) -> Self {
-        Self { root, datasets: all.iter().map(|d| (d.name.as_str(), d)).collect() }
+        let datasets = all.iter().map(|d| (d.name.as_str(), d)).collect();
+        let mut environments = Self { root, datasets, systems: BTreeMap::new() };
+        let mut systems = BTreeMap::new();
+        for dataset in all {
+            let name = dataset.name.as_str();
+            // The selected root, what it lies in and what lies in it are no other system.
+            if names::is_within(&root.name, name) || names::is_within(name, &root.name) {
+                continue;
+            }
+            if let (Some(sign), Some(top)) = (environments.sign(name), top(name, &root.name)) {
+                systems.entry(top).or_insert((name, sign));
+            }
+        }
+        environments.systems = systems;
+        environments
     }
 
     /// Whether `dataset` is the root of another environment, so that nothing below it can belong to the selected root.
@@ -28,13 +53,19 @@ impl<'a> Environments<'a> {
         !names::is_within(&root.name, &dataset.name) && alone.sign(&dataset.name).is_some()
     }
 
-    /// Whether `name` is, or lies below, the root of another boot environment; says which and how that shows.
-    pub(super) fn other(&self, name: &str) -> Option<String> {
+    /// Whether `name` is, or lies below, the root of another boot environment, or in the same subtree as the root of another
+    /// system; says which and how that shows.
+    pub(super) fn other(&self, name: &str) -> Option<Other> {
         // The selected root and what it lies in are not foreign.
         let mut foreign = names::lineage(name).filter(|part| !names::is_within(&self.root.name, part));
         foreign.find_map(|part| {
-            let sign = self.sign(part)?;
-            Some(format!("it belongs to another boot environment, {part} ({sign})"))
+            if let Some(sign) = self.sign(part) {
+                let why = format!("it belongs to another boot environment, {part} ({sign})");
+                return Some(Other { root: part.to_owned(), why });
+            }
+            let (root, sign) = self.systems.get(part)?;
+            let why = format!("it belongs to another system: {part} holds the root {root} ({sign})");
+            Some(Other { root: (*root).to_owned(), why })
         })
     }
 
@@ -71,6 +102,11 @@ impl<'a> Environments<'a> {
             _ => None,
         }
     }
+}
+
+/// The top of the subtree that holds `name` and not `root`: the first of its lineage in which `root` does not lie.
+fn top<'a>(name: &'a str, root: &str) -> Option<&'a str> {
+    names::lineage(name).find(|part| !names::is_within(root, part))
 }
 
 /// The directory a dataset is mounted in, if it is mounted there under its own name.
@@ -180,6 +216,37 @@ mod tests {
             ("t/b/root/var", On, "/var"),
             ("t/b/home", On, "/home"),
         ];
-        assert_eq!(foreign("t/a/root", &layout), ["t/b/root", "t/b/root/var"]);
+        assert_eq!(foreign("t/a/root", &layout), ["t/b/root", "t/b/root/var", "t/b/home"]);
+        // A root inside the selected one's own subtree, a container's, makes foreign only what is below it.
+        let layout = [
+            ("t/root", NoAuto, "/"),
+            ("t/root/var", On, "/var"),
+            ("t/root/var/machines", On, "/var/machines"),
+            ("t/root/var/machines/guest", NoAuto, "/"),
+            ("t/root/var/machines/guest/etc", On, "/etc"),
+        ];
+        let guest = ["t/root/var/machines/guest", "t/root/var/machines/guest/etc"];
+        assert_eq!(foreign("t/root", &layout), guest);
+    }
+
+    /// What was received from another machine, with all that belonged to it.
+    #[test]
+    fn a_subtree_with_another_systems_root_is_that_systems() {
+        let layout = [
+            ("rpool", Off, "none"),
+            ("rpool/ROOT/debian", NoAuto, "/"),
+            ("rpool/home", On, "/home"),
+            ("rpool/archive", On, "none"),
+            ("rpool/archive/old", Off, "none"),
+            ("rpool/archive/old/ROOT/debian", NoAuto, "/"),
+            ("rpool/archive/old/home", On, "/home"),
+            ("rpool/archive/photos", On, "/srv/photos"),
+        ];
+        let archive = ["archive", "archive/old", "archive/old/ROOT/debian", "archive/old/home", "archive/photos"];
+        assert_eq!(foreign("rpool/ROOT/debian", &layout), archive.map(|name| format!("rpool/{name}")));
+        let all: Vec<_> = layout.iter().map(|(n, c, m)| dataset(n, *c, m)).collect();
+        let other = Environments::new(&all[1], &all).other("rpool/archive/photos").unwrap();
+        assert_eq!(other.root, "rpool/archive/old/ROOT/debian");
+        assert!(other.why.contains("another system: rpool/archive holds the root"), "{}", other.why);
     }
 }

@@ -99,6 +99,12 @@ pub struct Dataset {
     /// User property `org.zol:mountpoint`, if it was set on this very dataset: where to mount one whose `mountpoint` is no
     /// path.
     pub zol_mountpoint: Option<String>,
+    /// The dataset above it that its mount point is inherited from; `None`: it was set here, or nowhere.
+    pub mountpoint_of: Option<String>,
+    /// Whether its own mount point came with a stream (`zfs receive`) and was not set here.
+    pub received: bool,
+    /// `overlay`: whether it may cover a directory that is not empty.
+    pub overlay: bool,
     /// `readonly`.
     pub readonly: bool,
     /// `atime`.
@@ -119,6 +125,8 @@ pub struct Dataset {
     pub key_available: Option<bool>,
     /// `encryptionroot`.
     pub encryption_root: Option<String>,
+    /// `keylocation` of its encryption root, as far as it was asked for.
+    pub key_location: Option<String>,
     /// Security contexts that are set (zfsprops(7), "context"): pairs such as `("context", "system_u:object_r:...")`, in the order to pass them.
     pub contexts: Vec<(String, String)>,
 }
@@ -132,6 +140,9 @@ impl Dataset {
             canmount: CanMount::On,
             mountpoint: Mountpoint::Path(format!("/{name}")),
             zol_mountpoint: None,
+            mountpoint_of: None,
+            received: false,
+            overlay: true,
             readonly: false,
             atime: true,
             relatime: true,
@@ -142,8 +153,25 @@ impl Dataset {
             zoned: false,
             key_available: None,
             encryption_root: None,
+            key_location: None,
             contexts: Vec::new(),
         }
+    }
+
+    /// The encryption root whose key it needs, if it is encrypted.
+    pub fn key(&self) -> &str {
+        self.encryption_root.as_deref().unwrap_or(&self.name)
+    }
+
+    /// The file that has its key, as the booted system sees it, if `keylocation` names one.
+    pub fn key_file(&self) -> Option<&str> {
+        self.key_location.as_deref()?.strip_prefix("file://").filter(|path| path.starts_with('/'))
+    }
+
+    /// Whether its key is one that people type: none that a file or a server is said to have.
+    pub fn key_is_typed(&self) -> bool {
+        let location = self.key_location.as_deref().unwrap_or_default();
+        !["file://", "http://", "https://"].iter().any(|scheme| location.starts_with(scheme))
     }
 
     /// The mount point, if it is a path.

@@ -4,7 +4,10 @@
 use super::facts::{CanMount, Dataset, Mountpoint};
 use crate::zfs::ioctl::Objset;
 use crate::zfs::nvlist::NvList;
+use std::collections::BTreeMap;
 
+/// What the kernel names as the source of a value that came with a stream.
+const RECEIVED: &str = "$recvd";
 const CONTEXTS: [&str; 4] = ["context", "fscontext", "defcontext", "rootcontext"];
 
 fn number(properties: &NvList, name: &str) -> Option<u64> {
@@ -15,10 +18,16 @@ fn string(properties: &NvList, name: &str) -> Option<String> {
     properties.list(name).and_then(|p| p.text("value")).map(std::borrow::Cow::into_owned)
 }
 
+/// Where a value comes from: a dataset, [`RECEIVED`], or nowhere.
+fn source(properties: &NvList, name: &str) -> Option<String> {
+    let source = properties.list(name)?.text("source")?.into_owned();
+    Some(source).filter(|source| !source.is_empty())
+}
+
 /// A string that was set, or received, on the dataset itself.
 fn own_string(properties: &NvList, name: &str, dataset: &str) -> Option<String> {
-    let source = properties.list(name)?.text("source")?;
-    (source == dataset || source == "$recvd").then(|| string(properties, name)).flatten()
+    let source = source(properties, name)?;
+    (source == dataset || source == RECEIVED).then(|| string(properties, name)).flatten()
 }
 
 fn on(properties: &NvList, name: &str, default: bool) -> bool {
@@ -36,7 +45,7 @@ fn mountpoint(name: &str, properties: &NvList) -> Mountpoint {
     let source = properties.list("mountpoint").and_then(|p| p.text("source")).unwrap_or_default();
     let relative = match source.as_ref() {
         "" => name,
-        "$recvd" => "",
+        RECEIVED => "",
         source => name.strip_prefix(source).map_or("", |rest| rest.trim_start_matches('/')),
     };
     let base = value.trim_end_matches('/');
@@ -62,6 +71,9 @@ pub fn dataset(objset: &Objset, relatime_default: bool) -> Dataset {
             _ => CanMount::On,
         },
         mountpoint: mountpoint(&objset.name, p),
+        mountpoint_of: source(p, "mountpoint").filter(|source| !source.starts_with('$') && *source != objset.name),
+        received: source(p, "mountpoint").as_deref() == Some(RECEIVED),
+        overlay: on(p, "overlay", true),
         zol_mountpoint: own_string(p, "org.zol:mountpoint", &objset.name),
         readonly: on(p, "readonly", false),
         atime: on(p, "atime", true),
@@ -74,7 +86,18 @@ pub fn dataset(objset: &Objset, relatime_default: bool) -> Dataset {
         // keystatus: 1 unavailable, 2 available; absent on unencrypted datasets
         key_available: number(p, "keystatus").map(|status| status == 2),
         encryption_root: string(p, "encryptionroot").filter(|root| !root.is_empty()),
+        // It is kept only where the key belongs.
+        key_location: string(p, "keylocation").filter(|location| location != "none"),
         contexts: contexts.collect(),
+    }
+}
+
+/// Tells datasets where the keys of their encryption roots are, as far as those are among them.
+pub fn share_key_locations(all: &mut [Dataset]) {
+    let own = |d: &Dataset| Some((d.name.clone(), d.key_location.clone()?));
+    let known: BTreeMap<String, String> = all.iter().filter_map(own).collect();
+    for dataset in all.iter_mut().filter(|d| d.key_location.is_none() && d.key_available.is_some()) {
+        dataset.key_location = known.get(dataset.key()).cloned();
     }
 }
 
@@ -122,6 +145,22 @@ mod tests {
             let facts = dataset(&objset("t/a", &[("org.zol:mountpoint", path.clone(), Some(source))]), true);
             assert_eq!(facts.zol_mountpoint.as_deref(), expected, "{source}");
         }
+    }
+
+    #[test]
+    fn where_a_mount_point_comes_from() {
+        let path = |source| [("mountpoint", Value::Str(b"/x".to_vec()), source)];
+        for (source, of, received) in [
+            (Some("t/a"), None, false),
+            (Some("t"), Some("t"), false),
+            (Some("$recvd"), None, true),
+            (None, None, false),
+        ] {
+            let facts = dataset(&objset("t/a", &path(source)), true);
+            assert_eq!((facts.mountpoint_of.as_deref(), facts.received), (of, received), "{source:?}");
+        }
+        let facts = dataset(&objset("t/a", &[("overlay", Value::U64(0), None)]), true);
+        assert!(!facts.overlay && dataset(&objset("t/a", &[]), true).overlay);
     }
 
     #[test]

@@ -2,11 +2,14 @@
 //!
 //! The rules, in the order they are tried, are in `docs/mounts.md`.
 
+mod claims;
 mod foreign;
+mod nearness;
 mod planner;
+mod remount;
 mod span;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::environments::Environments;
@@ -15,6 +18,7 @@ use super::fstab::FstabEntry;
 use super::options::{MountOptions, mount_options, root_flags};
 use super::root::Root;
 use crate::cmdline::{Request, Which};
+pub(crate) use claims::in_init_tree;
 use planner::Planner;
 
 /// How many left-out datasets are named for one reason; the others are counted.
@@ -44,6 +48,19 @@ pub struct Foreign {
     pub wait: Duration,
 }
 
+/// The key that a step waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyNeed {
+    /// Encryption root.
+    pub root: String,
+    /// The file that `keylocation` names, as the booted system sees it.
+    pub file: Option<String>,
+    /// Whether the boot needs what it opens: one of init's trees, or what somebody named.
+    pub needed: bool,
+    /// Whether people are asked for it: it is needed, and no file or server is said to have it.
+    pub ask: bool,
+}
+
 /// One mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountStep {
@@ -51,6 +68,8 @@ pub struct MountStep {
     pub dataset: String,
     /// Absolute path in the new root, `/` for the root itself; no empty, `.` or `..` parts.
     pub target: String,
+    /// Where that leads, by the links that were there when it was planned.
+    pub place: String,
     /// Flags and options.
     pub options: MountOptions,
     /// Why, in a few words.
@@ -61,6 +80,25 @@ pub struct MountStep {
     pub nofail: bool,
     /// Set if it is not ZFS.
     pub foreign: Option<Foreign>,
+    /// Set while its key is not loaded.
+    pub key: Option<KeyNeed>,
+    /// Whether it may cover a directory that is not empty.
+    pub overlay: bool,
+}
+
+/// A mount that was made, or could not be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Made {
+    /// Dataset or source.
+    pub dataset: String,
+    /// Path in the new root.
+    pub target: String,
+    /// Where it really is.
+    pub at: String,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// Whether it is mounted.
+    pub mounted: bool,
 }
 
 /// A dataset (or fstab line) that is not mounted.
@@ -74,11 +112,15 @@ pub struct Skipped {
     pub more: usize,
 }
 
-/// All mounts of the new root.
+/// All mounts of the new root that are not made yet.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MountPlan {
-    /// Steps in the order to do them: the root first, then parents before children.
+    /// Steps in the order of where they lead: the root first, then parents before children.
     pub steps: Vec<MountStep>,
+    /// Where `/etc` leads.
+    pub etc: String,
+    /// Where targets lead that lead elsewhere than they say.
+    pub places: BTreeMap<String, String>,
     /// What is not mounted, by dataset name; also fstab lines left out whose dataset is mounted in another way.
     pub skipped: Vec<Skipped>,
     /// What was asked for by name (settings, `rootflags=`, an fstab line for the early boot) and is not done.
@@ -107,8 +149,11 @@ pub fn root_step(root: &Root, request: &Request) -> MountStep {
             options: device.options.clone(),
             why: format!("root, selected by {}", request.root.why),
             origin: Origin::Root,
+            place: "/".to_owned(),
             nofail: false,
             foreign: Some(Foreign { fstype: device.fstype.clone(), device: true, wait: Duration::ZERO }),
+            key: None,
+            overlay: true,
         },
     }
 }
@@ -137,15 +182,43 @@ fn dataset_step(root: &Dataset, request: &Request) -> MountStep {
         options: mount_options(root, ro, "/", &flags.options),
         why,
         origin: Origin::Root,
+        place: "/".to_owned(),
         nofail: false,
         foreign: None,
+        key: None,
+        overlay: true,
     }
 }
 
-/// Plans every mount. `all`: every dataset of the root's pool, and those of other imported pools that [`named`] gives, in
-/// any order; `fstab`: of the selected root.
-pub fn plan(root: &Root, all: &[Dataset], fstab: &[FstabEntry], request: &Request) -> MountPlan {
-    let mut planner = Planner::new(root, all, request);
+/// What the mounts are planned from: as much as is known by then.
+#[derive(Clone, Copy)]
+pub struct Ground<'a> {
+    /// The root.
+    pub root: &'a Root,
+    /// Datasets of the root's pool, and those of other imported pools that [`named`] gives, in any order.
+    pub datasets: &'a [Dataset],
+    /// Of the selected root; empty until it can be read.
+    pub fstab: &'a [FstabEntry],
+    /// Mounts that were made already, by their steps' places.
+    pub made: &'a BTreeMap<String, Made>,
+    /// Encryption roots whose keys could not be had.
+    pub given_up: &'a BTreeSet<String>,
+    /// Datasets that were mounted, hid the program to start, and were taken away again.
+    pub taken_away: &'a BTreeSet<String>,
+    /// Where a path of the new root leads.
+    pub place: &'a dyn Fn(&str) -> String,
+}
+
+impl std::fmt::Debug for Ground<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ground").field("root", &self.root).finish_non_exhaustive()
+    }
+}
+
+/// Plans every mount that is not made yet.
+pub fn plan(ground: Ground<'_>, request: &Request) -> MountPlan {
+    let Ground { root, fstab, .. } = ground;
+    let mut planner = Planner::new(ground, request);
     // fstab first: it was written for this very root, properties hold for the whole pool.
     if request.mounts.fstab.value {
         for entry in fstab {
@@ -156,15 +229,16 @@ pub fn plan(root: &Root, all: &[Dataset], fstab: &[FstabEntry], request: &Reques
         planner.also(also);
     }
     planner.properties();
-    let Planner { mut steps, skipped, mut warnings, .. } = planner;
+    let mut plan = planner.into_plan();
     if let (Some(flags), Root::Dataset(_)) = (&request.root_flags, root) {
         let unknown = root_flags(&flags.value).unknown.into_iter();
-        warnings.extend(unknown.map(|word| format!("{}: the zfs module has no option `{word}`; left out", flags.why)));
+        plan.warnings
+            .extend(unknown.map(|word| format!("{}: the zfs module has no option `{word}`; left out", flags.why)));
     }
-    steps.push(root_step(root, request));
-    steps.sort_by(|a, b| parts(&a.target).cmp(parts(&b.target)));
-    let skipped = skipped.into_iter().map(|(dataset, why)| Skipped { dataset, why, more: 0 }).collect();
-    MountPlan { steps, skipped, warnings, remount_root: remount_root(root, fstab, request) }
+    plan.steps.push(root_step(root, request));
+    plan.steps.sort_by(|a, b| parts(&a.place).cmp(parts(&b.place)));
+    plan.remount_root = remount::remount_root(root, fstab, request);
+    plan
 }
 
 /// Datasets that fstab or a setting names, of whatever pool: they are looked up by name.
@@ -207,21 +281,6 @@ pub fn condense(skipped: Vec<Skipped>) -> Vec<Skipped> {
         }
     }
     short
-}
-
-/// Boot loaders put `ro` on every command line, trusting the booted system to remount the root. It does so only for a
-/// root that has a line in its fstab, which a root on ZFS seldom has.
-fn remount_root(root: &Root, fstab: &[FstabEntry], request: &Request) -> Option<Remount> {
-    let root = root.dataset()?;
-    let ro = request.read_only.as_ref().filter(|ro| ro.value)?;
-    let flags = request.root_flags.as_ref().map(|f| root_flags(&f.value)).unwrap_or_default();
-    let never = root.readonly || request.import.read_only.value;
-    if never || flags.read_only.is_some() || fstab.iter().any(|entry| entry.target == "/") {
-        return None;
-    }
-    let why =
-        format!("`{}` was given, but the root's fstab has no line for / that would make it writable later", ro.why);
-    Some(Remount { options: mount_options(root, None, "/", &flags.options), why })
 }
 
 /// An absolute path without empty or `.` parts; `..` is refused.

@@ -1,5 +1,6 @@
 //! `/run/taproot/boot.json`: what was asked, found, chosen and done. `docs/boot-json.md` describes it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::facts::{datasets, expected, expected_root, fstab};
@@ -58,6 +59,8 @@ pub struct BootReport {
     pub expected_root: Option<ExpectedRoot>,
     /// Datasets that the mounts were planned from: the root's pool, and what was named elsewhere.
     pub datasets: Vec<Dataset>,
+    /// Where paths of the root lead that are links, of those that something is mounted on.
+    pub places: BTreeMap<String, String>,
     /// The root's fstab.
     pub fstab: Vec<FstabEntry>,
     /// Kernel modules, in the order they ended.
@@ -94,6 +97,7 @@ impl BootReport {
             ("expected_root", self.expected_root.as_ref().map(expected_root).into()),
             ("datasets", datasets),
             ("datasets_left_out", left_out),
+            ("places", places(&self.places)),
             ("fstab", fstab(&self.fstab)),
             ("modules", Json::list(&self.modules, module)),
             ("phases", Json::list(&self.phases, phase)),
@@ -177,6 +181,13 @@ fn choice(choice: &Choice) -> Json {
         ("why", choice.why.as_str().into()),
         ("warnings", Json::list(&choice.warnings, |w| w.as_str().into())),
     ])
+}
+
+fn places(places: &BTreeMap<String, String>) -> Json {
+    let places: Vec<(&String, &String)> = places.iter().collect();
+    Json::list(&places, |(target, place)| {
+        Json::line(vec![("target", target.as_str().into()), ("place", place.as_str().into())])
+    })
 }
 
 fn mount(done: &MountDone) -> Json {

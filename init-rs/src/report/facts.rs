@@ -46,9 +46,8 @@ fn dataset(dataset: &Dataset) -> Json {
         };
         fields.push(("mountpoint", text.into()));
     }
-    if let Some(path) = &dataset.zol_mountpoint {
-        fields.push(("zol_mountpoint", path.as_str().into()));
-    }
+    let texts = [("zol_mountpoint", &dataset.zol_mountpoint), ("mountpoint_of", &dataset.mountpoint_of)];
+    fields.extend(texts.into_iter().filter_map(|(name, text)| Some((name, text.as_deref()?.into()))));
     let switches = [
         ("readonly", dataset.readonly, usual.readonly),
         ("atime", dataset.atime, usual.atime),
@@ -58,14 +57,15 @@ fn dataset(dataset: &Dataset) -> Json {
         ("setuid", dataset.setuid, usual.setuid),
         ("nbmand", dataset.nbmand, usual.nbmand),
         ("zoned", dataset.zoned, usual.zoned),
+        ("received", dataset.received, usual.received),
+        ("overlay", dataset.overlay, usual.overlay),
     ];
     fields.extend(switches.into_iter().filter(|(_, on, usual)| on != usual).map(|(name, on, _)| (name, on.into())));
     if let Some(available) = dataset.key_available {
         fields.push(("key_available", available.into()));
     }
-    if let Some(root) = &dataset.encryption_root {
-        fields.push(("encryption_root", root.as_str().into()));
-    }
+    let texts = [("encryption_root", &dataset.encryption_root), ("key_location", &dataset.key_location)];
+    fields.extend(texts.into_iter().filter_map(|(name, text)| Some((name, text.as_deref()?.into()))));
     if !dataset.contexts.is_empty() {
         let pair = |(key, value): &(String, String)| Json::Array(vec![key.as_str().into(), value.as_str().into()]);
         fields.push(("contexts", Json::list(&dataset.contexts, pair)));

@@ -1,5 +1,6 @@
 //! The hand-over: move the pseudo file systems, make the new root `/`, free the initramfs, execute the real init.
 
+use super::beneath::resolve_here;
 use super::entry;
 use nix::dir::Dir;
 use nix::fcntl::{AtFlags, OFlag};
@@ -72,10 +73,9 @@ pub fn hand_over(new_root: &Path, init: &Path, args: &[OsString]) -> SwitchError
 
 fn move_mounts(new_root: &Path) -> Result<Vec<(PathBuf, &'static str)>, SwitchError> {
     let mut moved: Vec<(PathBuf, &'static str)> = Vec::new();
-    for what in MOVED {
-        let target = new_root.join(what.trim_start_matches('/'));
+    for (target, what) in places(new_root)? {
         if !target.is_dir() {
-            let _ = std::fs::create_dir(&target);
+            let _ = std::fs::create_dir_all(&target);
         }
         if let Err(e) = mount(Some(what), &target, None::<&str>, MsFlags::MS_MOVE, None::<&str>) {
             for (target, what) in moved {
@@ -86,6 +86,18 @@ fn move_mounts(new_root: &Path) -> Result<Vec<(PathBuf, &'static str)>, SwitchEr
         moved.push((target, what));
     }
     Ok(moved)
+}
+
+/// Where each goes: what is a link in the root leads to where the booted system will look for it, not into the initramfs. One
+/// that lies in another is moved after it.
+fn places(new_root: &Path) -> Result<Vec<(PathBuf, &'static str)>, SwitchError> {
+    let place = |what: &'static str| {
+        let target = resolve_here(new_root, Path::new(what)).map_err(|source| SwitchError::Move { what, source })?;
+        Ok((target, what))
+    };
+    let mut places = MOVED.into_iter().map(place).collect::<Result<Vec<_>, _>>()?;
+    places.sort();
+    Ok(places)
 }
 
 fn enter(new_root: &Path) -> io::Result<OwnedFd> {
@@ -147,5 +159,33 @@ fn exec(init: &Path, args: &[OsString]) -> io::Error {
     match nix::unistd::execv(&path, &words) {
         Err(e) => e.into(),
         Ok(never) => match never {},
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn links_in_the_root_are_followed_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        fs::create_dir_all(root.join("var/run")).unwrap();
+        symlink("/var/run", root.join("run")).unwrap();
+        symlink("run/dev", root.join("dev")).unwrap();
+        let places = places(root).unwrap();
+        let expected = [("proc", "/proc"), ("sys", "/sys"), ("var/run", "/run"), ("var/run/dev", "/dev")]
+            .map(|(at, what)| (root.join(at), what));
+        assert_eq!(places, expected, "/dev is moved into /run, not below it");
+    }
+
+    #[test]
+    fn a_link_in_a_circle_is_told_of() {
+        let dir = tempfile::tempdir().unwrap();
+        symlink("run", dir.path().join("run")).unwrap();
+        let error = places(dir.path()).unwrap_err();
+        assert!(error.to_string().contains("moving /run into the new root failed"), "{error}");
     }
 }

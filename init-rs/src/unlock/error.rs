@@ -37,6 +37,9 @@ pub enum Why {
     /// Asking was not wanted for this one.
     #[error("no key at hand fits, and nobody was asked")]
     NotAsked,
+    /// A file or a server is said to have it, and people are not asked for what they may not know.
+    #[error("no key at hand fits, and nobody is asked, because its keylocation is no prompt")]
+    InFile,
     /// Nobody may be asked.
     #[error("no key at hand fits, and nobody is asked ({0})")]
     NoPrompt(String),
@@ -83,11 +86,18 @@ impl UnlockError {
 #[derive(Debug, Default)]
 pub(super) struct Tried {
     pub(super) lines: Vec<String>,
+    /// Whether it is only for the log.
+    pub(super) quiet: bool,
 }
 
 impl Tried {
     pub(super) fn add(&mut self, log: &Log, root: &str, source: &str, why: &str) {
-        log.warn(format!("key of {root}: {source}: {why}"));
+        let line = format!("key of {root}: {source}: {why}");
+        if self.quiet {
+            log.info(line);
+        } else {
+            log.warn(line);
+        }
         self.lines.push(format!("{source}: {why}"));
     }
 }

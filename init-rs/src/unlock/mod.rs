@@ -37,6 +37,8 @@ const NOTICE: Duration = Duration::from_secs(1);
 pub enum Effort {
     /// What is at hand: keys known already and files. Nobody is asked.
     Silent,
+    /// The key is needed, but is said to be in a file: that is waited for, and nobody is asked.
+    Unasked,
     /// People are asked, and may skip it with an empty line.
     Optional,
     /// People are asked; without the key there is no way on.
@@ -162,7 +164,7 @@ impl<'a> Unlocker<'a> {
             return Ok(());
         }
         self.system.guard_memory();
-        let mut tried = Tried::default();
+        let mut tried = Tried { quiet: effort == Effort::Silent, ..Tried::default() };
         let no_key =
             |why, tried: Tried| UnlockError::NoKey { encryption: Box::new(facts.clone()), why, tried: tried.lines };
         if facts.format.is_none() {
@@ -171,8 +173,11 @@ impl<'a> Unlocker<'a> {
         if self.try_memory(&facts)? || self.try_files(&facts, effort, &mut tried)? {
             return Ok(());
         }
-        if effort == Effort::Silent {
-            return Err(no_key(Why::NotAsked, tried));
+        match (effort, facts.format) {
+            (Effort::Silent, _) => return Err(no_key(Why::NotAsked, tried)),
+            (Effort::Unasked, Some(KeyFormat::Raw)) => return Err(no_key(Why::RawNotTyped, tried)),
+            (Effort::Unasked, _) => return Err(no_key(Why::InFile, tried)),
+            _ => {}
         }
         match self.ask(&facts, effort)? {
             Ok(()) => Ok(()),

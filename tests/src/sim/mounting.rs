@@ -59,6 +59,9 @@ pub(super) fn mount(
         }
         return Ok(());
     }
+    if flags & libc::MS_BIND != 0 {
+        return bind(&mut state, source, path);
+    }
     let found = match fstype {
         "zfs" => zfs(&mut state, source, flags),
         "devtmpfs" | "proc" | "sysfs" | "tmpfs" | "ramfs" | "efivarfs" => {
@@ -91,6 +94,14 @@ pub(super) fn mount(
         tree,
     };
     state.names.mounts.push(mount);
+    Ok(())
+}
+
+/// Shows a mount elsewhere too, without what is mounted below it. Only whole mounts: a boot binds nothing else.
+fn bind(state: &mut State, source: &str, target: String) -> io::Result<()> {
+    let from = state.names.walk(Path::new(source), true)?.path;
+    let mount = state.mount_at(&from).map(|(_, mount)| mount.clone()).ok_or_else(|| errno(libc::EINVAL))?;
+    state.names.mounts.push(Mount { target, ..mount });
     Ok(())
 }
 

@@ -332,7 +332,7 @@ impl System for World {
             state.mount_at(&path).map(|(_, mount)| mount.clone()).ok_or(SwitchError::Root(errno(libc::EINVAL)))?
         };
         for what in ["dev", "proc", "sys", "run"] {
-            let place = new_root.join(what);
+            let place = taproot_init::sys::beneath::resolve(self, new_root, Path::new(what)).unwrap_or_default();
             if !matches!(self.state().names.node(&place), Ok(Node::Dir)) {
                 let what = taproot_init::sys::switch_root::MOVED.into_iter().find(|path| path.ends_with(what));
                 return Err(SwitchError::Move { what: what.unwrap_or("/run"), source: errno(libc::ENOENT) });

@@ -1,5 +1,7 @@
 //! The machine itself: its clock, its scout, its people, and what goes wrong.
 
+mod mounts;
+
 use super::faults::{Effect, Fault, When};
 use super::files::{Node, Tree};
 use super::machine::{Holds, Machine, ModuleSpec, ProgramSpec, Typed};

@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::claims::{Claims, in_init_tree};
 use super::foreign::foreign;
-use super::{Foreign, MountStep, Origin, target_path};
+use super::nearness::Nearness;
+use super::{Foreign, Ground, KeyNeed, MountPlan, MountStep, Origin, Skipped, target_path};
 use crate::cmdline::{Also, MountSettings, Request, Which};
-use crate::plan::environments::Environments;
+use crate::plan::environments::{Environments, Other};
 use crate::plan::facts::{CanMount, Dataset, Kind, Mountpoint};
 use crate::plan::fstab::FstabEntry;
 use crate::plan::names;
@@ -15,13 +17,14 @@ use crate::plan::root::Root;
 /// Trees that are moved into the new root or set up by the booted system; a dataset mounted there would be covered.
 const SYSTEM_TREES: [&str; 4] = ["/dev", "/proc", "/run", "/sys"];
 
-/// What an init may need before it has mounted anything itself; `/lib` stands for `/lib*`.
-const INIT_TREES: [&str; 5] = ["/usr", "/etc", "/bin", "/sbin", "/lib"];
+/// The administrator's own part of `/usr`: no init needs it, and many pools have it beside the root.
+const LOCAL: &str = "/usr/local";
 
 /// Why volumes are not mounted.
 const NO_FILESYSTEM: &str = "it is not a filesystem";
 
 pub(super) struct Planner<'a> {
+    ground: Ground<'a>,
     root: &'a Root,
     settings: &'a MountSettings,
     /// `Some(true)` if the pool is imported read-only: whatever properties and fstab say, so are the mounts.
@@ -29,15 +32,16 @@ pub(super) struct Planner<'a> {
     datasets: BTreeMap<&'a str, &'a Dataset>,
     /// Of a root that is a dataset.
     environments: Option<Environments<'a>>,
-    /// Target to the dataset that is mounted there.
-    mounted: BTreeMap<String, String>,
-    /// Datasets that have a step.
+    claims: Claims,
+    /// Datasets that have a step, or had one.
     done: BTreeSet<String>,
-    pub(super) steps: Vec<MountStep>,
+    steps: Vec<MountStep>,
     /// The first reason for each dataset.
-    pub(super) skipped: BTreeMap<String, String>,
+    skipped: BTreeMap<String, String>,
     /// What was asked for by name and is not done.
-    pub(super) warnings: Vec<String>,
+    warnings: Vec<String>,
+    /// Targets that lead elsewhere.
+    places: BTreeMap<String, String>,
 }
 
 /// What a step is besides its dataset and target.
@@ -47,22 +51,51 @@ struct Detail {
     origin: Origin,
     nofail: bool,
     foreign: Option<Foreign>,
+    overlay: bool,
+    key: Option<KeyNeed>,
 }
 
 impl<'a> Planner<'a> {
-    pub(super) fn new(root: &'a Root, all: &'a [Dataset], request: &'a Request) -> Self {
+    pub(super) fn new(ground: Ground<'a>, request: &'a Request) -> Self {
+        let Ground { root, datasets, made, .. } = ground;
+        // Of a snapshot that is mounted for a dataset, the dataset is done.
+        let done = made.values().map(|made| made.dataset.split('@').next().unwrap_or_default().to_owned());
         Self {
+            ground,
             root,
             settings: &request.mounts,
             read_only: request.import.read_only.value.then_some(true),
-            datasets: all.iter().map(|d| (d.name.as_str(), d)).collect(),
-            environments: root.dataset().map(|dataset| Environments::new(dataset, all)),
-            mounted: BTreeMap::from([("/".to_owned(), root.name().to_owned())]),
-            done: BTreeSet::from([root.name().to_owned()]),
+            datasets: datasets.iter().map(|d| (d.name.as_str(), d)).collect(),
+            environments: root.dataset().map(|dataset| Environments::new(dataset, datasets)),
+            claims: Claims::new(root.name(), made),
+            done: done.chain([root.name().to_owned()]).collect(),
             steps: Vec::new(),
             skipped: BTreeMap::new(),
             warnings: Vec::new(),
+            places: BTreeMap::new(),
         }
+    }
+
+    /// All that came of it, in no order yet.
+    pub(super) fn into_plan(mut self) -> MountPlan {
+        let etc = self.place("/etc");
+        let covered = self.claims.covered(&mut self.steps);
+        for (dataset, why) in covered {
+            self.skip(&dataset, why);
+        }
+        let mut warnings = self.warnings;
+        warnings.extend(self.claims.warnings());
+        let skipped = self.skipped.into_iter().map(|(dataset, why)| Skipped { dataset, why, more: 0 }).collect();
+        MountPlan { steps: self.steps, etc, places: self.places, skipped, warnings, remount_root: None }
+    }
+
+    /// Where a path leads.
+    fn place(&mut self, target: &str) -> String {
+        let place = (self.ground.place)(target);
+        if place != target {
+            self.places.insert(target.to_owned(), place.clone());
+        }
+        place
     }
 
     pub(super) fn fstab_line(&mut self, entry: &FstabEntry) {
@@ -70,8 +103,8 @@ impl<'a> Planner<'a> {
         // For the early boot: `/usr`, because no init starts without it, and what says so.
         let early = entry.has("x-initrd.mount") || target_path(&entry.target).is_ok_and(|target| target == "/usr");
         // The root is mounted already; a line for it only tells the booted system how to remount it.
-        let own_root = entry.target == "/" && (!zfs || self.done.contains(&entry.source));
-        if own_root || !(zfs || early) {
+        let own_root = entry.target == "/" && (!zfs || entry.source == self.root.name());
+        if own_root || !(zfs || early) || self.is_made(entry) {
             return;
         }
         let result = if zfs { self.try_fstab(entry) } else { self.try_foreign(entry) };
@@ -84,17 +117,24 @@ impl<'a> Planner<'a> {
         }
     }
 
+    /// Whether what the line asks for was done, or tried, before.
+    fn is_made(&mut self, entry: &FstabEntry) -> bool {
+        let Ok(target) = target_path(&entry.target) else { return false };
+        let place = self.place(&target);
+        self.ground.made.get(&place).is_some_and(|made| made.dataset == entry.source)
+    }
+
     /// A dataset that `taproot.also=` names.
     pub(super) fn also(&mut self, also: &Also) {
         let name = also.dataset.as_str();
-        let result = match self.place_of(name) {
-            Some(place) if also.target.as_deref().is_none_or(|target| target_path(target).as_deref() == Ok(place)) => {
-                Ok(())
-            }
-            Some(place) => {
+        let wanted = also.target.as_deref().map(|target| target_path(target).map(|target| self.place(&target)));
+        let result = match (self.claims.place_of(name), wanted) {
+            (Some(_), None) => Ok(()),
+            (Some(place), Some(Ok(wanted))) if place == wanted => Ok(()),
+            (Some(place), _) => {
                 Err(format!("not on {}, because it is mounted on {place}", also.target.as_deref().unwrap_or("/")))
             }
-            None => self.try_also(also),
+            (None, _) => self.try_also(also),
         };
         if let Err(why) = result {
             self.warnings.push(format!("taproot.also: {name} is not mounted: {why}"));
@@ -107,12 +147,17 @@ impl<'a> Planner<'a> {
         let Some(root) = self.root.dataset() else { return };
         let pool = names::pool_of(&root.name);
         let ours = |d: &&Dataset| d.kind == Kind::Filesystem && names::pool_of(&d.name) == pool;
-        let mut by_nearness: Vec<&Dataset> = self.datasets.values().copied().filter(ours).collect();
-        let shared = |d: &Dataset| shared_parts(&d.name, &root.name);
-        by_nearness.sort_by_key(|dataset| std::cmp::Reverse(shared(dataset)));
-        for dataset in by_nearness {
+        let mut by_nearness: Vec<(Nearness, &Dataset)> = self
+            .datasets
+            .values()
+            .copied()
+            .filter(ours)
+            .map(|d| (Nearness::of(d, &root.name, &self.datasets), d))
+            .collect();
+        by_nearness.sort_by(|a, b| a.0.cmp(&b.0));
+        for (nearness, dataset) in by_nearness {
             if !self.done.contains(&dataset.name)
-                && let Err(why) = self.try_property(dataset)
+                && let Err(why) = self.try_property(dataset, &nearness)
             {
                 self.skip(&dataset.name, why);
             }
@@ -147,15 +192,40 @@ impl<'a> Planner<'a> {
             return Err("it is mounted already; left to the booted system".to_owned());
         }
         mountable(dataset)?;
-        if dataset.mountpoint != Mountpoint::Legacy && !entry.has("zfsutil") {
+        let zfsutil = entry.has("zfsutil");
+        if dataset.mountpoint != Mountpoint::Legacy && !zfsutil {
             let is = dataset.path().unwrap_or("none");
             return Err(format!("its mountpoint is {is}, not legacy, so mount(8) would need the option zfsutil"));
         }
         let why = self.although(source, format!("fstab line {}", entry.line));
         let extra: Vec<&str> = entry.options.iter().map(String::as_str).collect();
-        let options = mount_options(dataset, self.read_only, &target, &extra);
         let nofail = entry.has("nofail");
-        self.step(source, target, Detail { options, why, origin: Origin::Fstab, nofail, foreign: None })
+        let detail = Detail {
+            options: mount_options(dataset, self.read_only, &target, &extra),
+            why,
+            origin: Origin::Fstab,
+            nofail,
+            foreign: None,
+            // mount(8) alone looks at no property.
+            overlay: dataset.overlay || !zfsutil,
+            key: self.key(dataset, !nofail)?,
+        };
+        self.step(source, target, detail)?;
+        self.warn_of_counterpart(entry);
+        Ok(())
+    }
+
+    /// The fstab of a clone names the datasets of its original until somebody edits it.
+    fn warn_of_counterpart(&mut self, entry: &FstabEntry) {
+        let FstabEntry { source, target, line, .. } = entry;
+        let Some(other) = self.other(source) else { return };
+        let below = source.strip_prefix(&other.root).filter(|rest| !rest.is_empty());
+        let own = below.map(|rest| format!("{}{rest}", self.root.name()));
+        let Some(own) = own.filter(|own| self.datasets.contains_key(own.as_str())) else { return };
+        self.warnings.push(format!(
+            "fstab line {line}: {source} of another boot environment is mounted on {target}, although this one has {own}; \
+             if this environment is a clone, name {own} in that line"
+        ));
     }
 
     /// A line of another file system, for the early boot.
@@ -167,6 +237,8 @@ impl<'a> Planner<'a> {
             why: format!("fstab line {}", entry.line),
             origin: Origin::Fstab,
             nofail: entry.has("nofail"),
+            overlay: true,
+            key: None,
         };
         self.step(&entry.source, target, detail)
     }
@@ -208,16 +280,23 @@ impl<'a> Planner<'a> {
             let path = path.ok_or_else(|| {
                 format!("its mountpoint is no path; taproot.also={name}=/path says where it is to be mounted")
             })?;
-            self.place(dataset, path)?
+            self.target(dataset, path)?
         };
-        let why = self.although(name, format!("taproot.also, {why}"));
-        let options = mount_options(dataset, self.read_only, &target, &[]);
-        self.step(name, target, Detail { options, why, origin: Origin::Also, nofail: false, foreign: None })
+        let detail = Detail {
+            options: mount_options(dataset, self.read_only, &target, &[]),
+            why: self.although(name, format!("taproot.also, {why}")),
+            origin: Origin::Also,
+            nofail: false,
+            foreign: None,
+            overlay: dataset.overlay,
+            key: self.key(dataset, true)?,
+        };
+        self.step(name, target, detail)
     }
 
-    fn try_property(&mut self, dataset: &Dataset) -> Result<(), String> {
+    fn try_property(&mut self, dataset: &Dataset, nearness: &Nearness) -> Result<(), String> {
         if let Some(other) = self.other(&dataset.name) {
-            return Err(other);
+            return Err(other.why);
         }
         match dataset.canmount {
             CanMount::Off => return Err("canmount=off".to_owned()),
@@ -234,27 +313,55 @@ impl<'a> Planner<'a> {
             (Mountpoint::None, None) => return Err("mountpoint=none".to_owned()),
         };
         mountable(dataset)?;
-        let (target, why) = self.place(dataset, path)?;
-        self.asked_for(dataset, &target, below)?;
-        let options = mount_options(dataset, self.read_only, &target, &[]);
-        let why = format!("canmount=on, {why}");
-        self.step(
-            &dataset.name,
-            target,
-            Detail { options, why, origin: Origin::Property, nofail: false, foreign: None },
-        )
+        let (target, why) = self.target(dataset, path)?;
+        let place = self.place(&target);
+        self.asked_for(dataset, &place, below)?;
+        let listed = matches!(self.settings.which.value, Which::List(_));
+        if !below && !listed && in_init_tree(&place) && !names::is_within(&place, LOCAL) {
+            self.claims.leave(&place, &dataset.name, nearness);
+            let (root, name) = (self.root.name(), &dataset.name);
+            return Err(format!(
+                "{target} is init's, and {name} does not lie below the root {root}; left to the booted system \
+                 (taproot.also={name} mounts it)"
+            ));
+        }
+        let key = self.key(dataset, listed || in_init_tree(&place));
+        if key.is_err() {
+            self.claims.leave(&place, &dataset.name, nearness);
+        }
+        let detail = Detail {
+            options: mount_options(dataset, self.read_only, &target, &[]),
+            why: format!("canmount=on, {why}"),
+            origin: Origin::Property,
+            nofail: false,
+            foreign: None,
+            overlay: dataset.overlay,
+            key: key?,
+        };
+        self.step(&dataset.name, target, detail)?;
+        self.claims.near(&place, nearness);
+        Ok(())
+    }
+
+    /// The key that a dataset waits for; fails if it could not be had.
+    fn key(&self, dataset: &Dataset, needed: bool) -> Result<Option<KeyNeed>, String> {
+        if dataset.key_available != Some(false) {
+            return Ok(None);
+        }
+        let root = dataset.key();
+        if self.ground.given_up.contains(root) {
+            return Err(format!("the key of {root} is not loaded"));
+        }
+        let file = dataset.key_file().map(str::to_owned);
+        Ok(Some(KeyNeed { root: root.to_owned(), file, needed, ask: needed && dataset.key_is_typed() }))
     }
 
     /// Whether the setting wants it.
-    fn asked_for(&self, dataset: &Dataset, target: &str, below: bool) -> Result<(), String> {
-        let in_init_tree = || {
-            let first = target.split('/').nth(1).unwrap_or_default();
-            INIT_TREES.iter().any(|tree| names::is_within(target, tree)) || first.starts_with("lib")
-        };
+    fn asked_for(&self, dataset: &Dataset, place: &str, below: bool) -> Result<(), String> {
         let wanted = match &self.settings.which.value {
             Which::All => true,
             Which::Children => below,
-            Which::System => below && in_init_tree(),
+            Which::System => below && in_init_tree(place),
             Which::None => false,
             Which::List(names) => names.contains(&dataset.name),
         };
@@ -262,7 +369,7 @@ impl<'a> Planner<'a> {
     }
 
     /// Where a dataset with this mountpoint goes, and why there.
-    fn place(&self, dataset: &Dataset, path: &str) -> Result<(String, String), String> {
+    fn target(&self, dataset: &Dataset, path: &str) -> Result<(String, String), String> {
         let target = target_path(path)?;
         Ok(match self.rebase(dataset, &target) {
             Some(below) => (below, format!("mountpoint={path} below the root's own")),
@@ -285,7 +392,7 @@ impl<'a> Planner<'a> {
 
     fn although(&self, name: &str, why: String) -> String {
         match self.other(name) {
-            Some(other) => format!("{why}, although {other}"),
+            Some(other) => format!("{why}, although {}", other.why),
             None => why,
         }
     }
@@ -296,26 +403,23 @@ impl<'a> Planner<'a> {
     }
 
     /// Which other boot environment a dataset belongs to.
-    fn other(&self, name: &str) -> Option<String> {
+    fn other(&self, name: &str) -> Option<Other> {
         self.environments.as_ref()?.other(name)
     }
 
-    /// Where a dataset is mounted by what was planned so far.
-    fn place_of(&self, name: &str) -> Option<&str> {
-        self.mounted.iter().find(|(_, dataset)| *dataset == name).map(|(target, _)| target.as_str())
-    }
-
     fn step(&mut self, dataset: &str, target: String, detail: Detail) -> Result<(), String> {
-        if let Some(other) = self.mounted.get(&target) {
-            return Err(format!("{other} is mounted at {target}"));
-        }
-        if let Some(tree) = SYSTEM_TREES.into_iter().find(|tree| names::is_within(&target, tree)) {
+        let place = self.place(&target);
+        let Detail { options, why, origin, nofail, foreign, overlay, key } = detail;
+        if let Some(tree) = SYSTEM_TREES.into_iter().find(|tree| names::is_within(&place, tree)) {
             return Err(format!("{target} lies in {tree}, which the booted system sets up; left to it"));
         }
-        self.mounted.insert(target.clone(), dataset.to_owned());
+        if self.ground.taken_away.contains(dataset) {
+            return Err("it is empty and hid the program to start, so it was taken away".to_owned());
+        }
+        self.claims.take(&place, &target, dataset, &why, origin)?;
         self.done.insert(dataset.to_owned());
-        let Detail { options, why, origin, nofail, foreign } = detail;
-        self.steps.push(MountStep { dataset: dataset.to_owned(), target, options, why, origin, nofail, foreign });
+        let dataset = dataset.to_owned();
+        self.steps.push(MountStep { dataset, target, place, options, why, origin, nofail, foreign, key, overlay });
         Ok(())
     }
 
@@ -332,14 +436,5 @@ fn mountable(dataset: &Dataset) -> Result<(), String> {
     if dataset.zoned {
         return Err("zoned=on: it belongs to a container".to_owned());
     }
-    if dataset.key_available == Some(false) {
-        let key = dataset.encryption_root.as_deref().unwrap_or(&dataset.name);
-        return Err(format!("the key of {key} is not loaded"));
-    }
     Ok(())
-}
-
-/// How many leading parts two names have in common.
-fn shared_parts(a: &str, b: &str) -> usize {
-    a.split('/').zip(b.split('/')).take_while(|(a, b)| a == b).count()
 }

@@ -8,7 +8,8 @@ use crate::plan::candidates::Opened;
 use crate::plan::facts::{Dataset, PoolFact};
 use crate::plan::failure::Failure;
 use crate::plan::fstab::FstabEntry;
-use crate::plan::mounts::MountPlan;
+use crate::plan::mounts::{Made, MountPlan, MountStep};
+use crate::plan::names;
 use crate::plan::next::Mount;
 use crate::plan::root::{DeviceRoot, Root};
 use crate::plan::select::Choice;
@@ -180,23 +181,74 @@ pub struct Attempt {
     /// Whether the root is mounted.
     pub mounted: bool,
     /// The root's fstab, once read.
-    pub fstab: Option<Vec<FstabEntry>>,
+    pub fstab: Option<Fstab>,
     /// The datasets that the mounts are planned from, once asked.
-    pub datasets: Option<Vec<Dataset>>,
+    pub datasets: Option<Datasets>,
     /// Encryption roots, besides the root's own, whose keys were tried.
     pub keys_tried: BTreeSet<String>,
-    /// The mounts besides the root, in the order of where they really go.
+    /// The mounts besides the root, as far as they can be planned by now; `None`: to be planned (anew).
     pub plan: Option<MountPlan>,
     /// Whether the root was remounted, or need not be.
     pub remounted: bool,
-    /// How many of the plan's steps were done.
-    pub done: usize,
+    /// The mounts besides the root that were made, or could not be, by the places that the plan had for them.
+    pub made: BTreeMap<String, Made>,
+    /// Datasets that were taken away again because they hid the program to start.
+    pub taken_away: BTreeSet<String>,
+    /// Whether people were told of what is left out.
+    pub told: bool,
     /// The program to hand over to.
     pub init: Option<String>,
+    /// What was found where it was looked for in vain.
+    pub search: Option<Search>,
     /// Whether everything is told and nothing is left but the hand-over.
     pub ready: bool,
     /// What went wrong.
     pub failure: Option<Failure>,
+}
+
+/// The root's fstab.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Fstab {
+    /// Its lines.
+    pub entries: Vec<FstabEntry>,
+    /// How many mounts besides the root held `/etc` when it was read: with another one, it is another file.
+    pub below: usize,
+}
+
+/// What the mounts are planned from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Datasets {
+    /// Those that were asked for.
+    pub all: Vec<Dataset>,
+    /// The fstab that they were asked for with ([`Fstab::below`]); `None`: without one, so that only those are here that the
+    /// words name or that lie below the root.
+    pub fstab: Option<usize>,
+}
+
+/// The program to start was looked for in vain.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Search {
+    /// What was looked for.
+    pub tried: Vec<String>,
+    /// What was found, a line each.
+    pub found: Vec<String>,
+    /// Mounts that may hide it, in the order of their places.
+    pub covers: Vec<Cover>,
+    /// Whether it is there without all of these that are empty.
+    pub without_empty: bool,
+}
+
+/// A mount that may hide the program to start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cover {
+    /// The place that the plan had for it.
+    pub place: String,
+    /// What is mounted.
+    pub made: Made,
+    /// Whether nothing is in it but directories.
+    pub empty: bool,
+    /// Whether the program is there without it.
+    pub hides: bool,
 }
 
 impl Facts {
@@ -227,6 +279,41 @@ impl Facts {
             self.attempt.imported = false;
         }
         self.disks.watched.remove(&guid);
+    }
+
+    /// The root's fstab was read while so many mounts besides the root held `/etc`; what was planned without it is void.
+    pub fn fstab_read(&mut self, entries: Vec<FstabEntry>, below: usize) {
+        self.attempt.fstab = Some(Fstab { entries, below });
+        self.attempt.plan = None;
+    }
+
+    /// These are the datasets to plan from, as far as the fstab that is known names them.
+    pub fn datasets_asked(&mut self, all: Vec<Dataset>) {
+        let fstab = self.attempt.fstab.as_ref().map(|fstab| fstab.below);
+        self.attempt.datasets = Some(Datasets { all, fstab });
+        self.attempt.plan = None;
+    }
+
+    /// Keys were tried; these are the datasets now. What could not be unlocked is left out of the next plan.
+    pub fn keys_tried(&mut self, keys: impl IntoIterator<Item = String>, all: Vec<Dataset>) {
+        self.attempt.keys_tried.extend(keys);
+        self.datasets_asked(all);
+    }
+
+    /// A mount was made, there, or could not be.
+    pub fn mount_done(&mut self, step: &MountStep, at: Option<String>) {
+        let MountStep { dataset, target, origin, place, .. } = step.clone();
+        let mounted = at.is_some();
+        let made = Made { dataset, target, at: at.unwrap_or_else(|| place.clone()), origin, mounted };
+        self.attempt.made.insert(place, made);
+    }
+
+    /// A mount was taken away, with what was mounted below it: that is planned again, and the program looked for again.
+    pub fn uncovered(&mut self, made: &Made) {
+        let attempt = &mut self.attempt;
+        attempt.made.retain(|_, other| !other.mounted || !names::is_within(&other.at, &made.at));
+        attempt.taken_away.insert(made.dataset.clone());
+        (attempt.search, attempt.plan, attempt.told) = (None, None, false);
     }
 
     /// The root is mounted. From here on it does not matter whether its device is still known: the scout may have to be started anew.

@@ -1,13 +1,11 @@
-//! Keys and snapshots: the key of the root must be had, the others are asked for if they would be mounted now.
+//! Keys and snapshots: the key of the root must be had, others are asked for if the boot needs what they open.
 
 use super::step::Snapshots;
 use super::{Moment, Named, Next, Root, Settled, Step, Wait, end_of};
 use crate::devices::known::Reading;
 use crate::devices::probe::Wanted;
-use crate::plan::facts::Dataset;
-use crate::plan::fstab::FstabEntry;
-use crate::plan::mounts;
-use std::collections::BTreeSet;
+use crate::plan::mounts::{KeyNeed, MountStep};
+use crate::plan::names;
 
 impl Moment<'_> {
     /// The key that the root needs.
@@ -15,9 +13,9 @@ impl Moment<'_> {
         let Some(dataset) = root.dataset().filter(|dataset| dataset.key_available == Some(false)) else {
             return Ok(());
         };
-        let key = dataset.encryption_root.clone().unwrap_or_else(|| dataset.name.clone());
         self.key_devices()?;
-        Err(Next::Do(Step::LoadKey { dataset: dataset.name.clone(), key }))
+        let (name, key) = (dataset.name.clone(), dataset.key().to_owned());
+        Err(Next::Do(Step::LoadKey { dataset: name, key, ask: dataset.key_is_typed() }))
     }
 
     /// The root after all that is asked to be done with snapshots.
@@ -32,29 +30,34 @@ impl Moment<'_> {
         Err(Next::Do(Step::Snapshots(Box::new(Snapshots { root: dataset.clone(), snapshot }))))
     }
 
-    /// Encryption roots without a key of what the plan would mount with it, in the order of the mounts, and whether people
-    /// are asked: not for what fstab calls `nofail`.
-    pub(super) fn locked_keys(self, root: &Dataset, all: &[Dataset], fstab: &[FstabEntry]) -> Vec<(String, bool)> {
-        let unlocked =
-            |dataset: &Dataset| Dataset { key_available: dataset.key_available.map(|_| true), ..dataset.clone() };
-        let locked = all.iter().filter(|d| d.key_available == Some(false));
-        let locked: BTreeSet<&str> = locked.map(|d| d.name.as_str()).collect();
-        if locked.is_empty() {
-            return Vec::new();
+    /// The keys of locked steps that can be looked for now: those whose files lie on nothing that is yet to be mounted. People
+    /// are asked first, because what they type may open others.
+    pub(super) fn load_keys(self, locked: &[&MountStep], pending: &[&MountStep]) -> Settled<()> {
+        let awaited = |step: &&&MountStep| {
+            let file = step.key.as_ref().and_then(|key| key.file.as_deref());
+            file.is_some_and(|file| pending.iter().any(|other| other.place != step.place && holds(other, file)))
+        };
+        let mut ready: Vec<&MountStep> = locked.iter().filter(|step| !awaited(step)).copied().collect();
+        // Each lies on what another one opens.
+        if ready.is_empty() {
+            ready = locked.to_vec();
         }
-        let open: Vec<Dataset> = all.iter().map(unlocked).collect();
-        let steps = mounts::plan(&Root::Dataset(root.clone()), &open, fstab, self.request).steps;
-        let mut keys: Vec<(String, bool)> = Vec::new();
-        for step in steps.iter().filter(|step| locked.contains(step.dataset.as_str())) {
-            let dataset = all.iter().find(|d| d.name == step.dataset);
-            let key = dataset.and_then(|d| d.encryption_root.clone()).unwrap_or_else(|| step.dataset.clone());
-            match keys.iter_mut().find(|(known, _)| *known == key) {
-                Some((_, ask)) => *ask |= !step.nofail,
-                None => keys.push((key, !step.nofail)),
+        let mut keys: Vec<KeyNeed> = Vec::new();
+        for need in ready.into_iter().filter_map(|step| step.key.as_ref()) {
+            match keys.iter_mut().find(|known| known.root == need.root) {
+                Some(known) => (known.needed, known.ask) = (known.needed | need.needed, known.ask | need.ask),
+                None => keys.push(need.clone()),
             }
         }
-        keys.retain(|(key, _)| !self.facts.attempt.keys_tried.contains(key));
-        keys
+        if keys.is_empty() {
+            return Ok(());
+        }
+        keys.sort_by_key(|key| !key.ask);
+        // For what the booted system can mount as well nothing is waited for.
+        if keys.iter().any(|key| key.needed) {
+            self.key_devices()?;
+        }
+        Err(Next::Do(Step::LoadKeys { keys }))
     }
 
     /// The devices of key files, and their file systems' drivers, are waited for before the key is looked for.
@@ -84,4 +87,9 @@ impl Moment<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether a file lies on what the step mounts.
+pub(super) fn holds(step: &MountStep, file: &str) -> bool {
+    names::is_within(file, &step.place) || names::is_within(file, &step.target)
 }

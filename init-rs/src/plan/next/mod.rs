@@ -3,6 +3,7 @@
 //! and the simulation ask the same function.
 
 pub mod facts;
+mod init;
 mod keys;
 mod mounts;
 mod others;
@@ -125,12 +126,6 @@ impl Moment<'_> {
             })),
             _ => Ok(()),
         }
-    }
-
-    /// The program to hand over to.
-    fn init(self, root: &Root) -> Settled<String> {
-        let found = &self.facts.attempt.init;
-        found.clone().ok_or_else(|| Next::Do(Step::FindInit { root: root.name().to_owned() }))
     }
 
     /// What is only done once nothing can go wrong any more: failed boots are forgotten, the record is written.

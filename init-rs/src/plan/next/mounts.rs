@@ -1,5 +1,6 @@
 //! The root and everything that belongs to it, mounted.
 
+use super::keys::holds;
 use super::step::Mount;
 use super::{Code, Failure, Moment, Named, Next, Root, Settled, Step, Wait, end_of};
 use crate::cmdline::{Fsck, Repair};
@@ -7,7 +8,9 @@ use crate::devices::filesystems::{in_memory, never_written, without_replay};
 use crate::devices::known::{Device, Reading};
 use crate::devices::probe::Wanted;
 use crate::plan::facts::Dataset;
-use crate::plan::mounts::{self, Foreign, MountStep};
+use crate::plan::mounts::{self, Foreign, Made, MountStep};
+use crate::plan::names;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 impl Moment<'_> {
@@ -23,34 +26,51 @@ impl Moment<'_> {
         Err(Next::Do(Step::MountRoot(Box::new(mount))))
     }
 
-    /// What the root's pool and its own fstab add.
+    /// What the root's pool and its own fstab add, in rounds: what holds `/etc` comes first, because fstab, the list of datasets
+    /// and keys lie there; then what needs no key; then keys, as soon as what holds their files is mounted, and what they open.
     pub(super) fn mount_others(self, root: &Root) -> Settled<()> {
         let attempt = &self.facts.attempt;
-        let Some(fstab) = &attempt.fstab else { return Err(Next::Do(Step::ReadFstab)) };
-        self.other_pools(root, fstab)?;
-        if let Some(named) = self.named_root(root) {
-            let Some(datasets) = &attempt.datasets else {
-                return Err(Next::Do(Step::AskDatasets { root: Box::new(named.clone()) }));
-            };
-            if attempt.plan.is_none() {
-                let keys = self.locked_keys(named, datasets, fstab);
-                if !keys.is_empty() {
-                    // Where nobody is to be asked for any of them, nothing is waited for either.
-                    if keys.iter().any(|(_, ask)| *ask) {
-                        self.key_devices()?;
-                    }
-                    return Err(Next::Do(Step::LoadKeys { keys }));
-                }
-            }
+        let fstab = attempt.fstab.as_ref().map(|fstab| fstab.below);
+        let named = self.named_root(root);
+        // No dataset holds the /etc of a root on a device.
+        if named.is_none() && fstab.is_none() {
+            return Err(Next::Do(Step::ReadFstab { below: 0 }));
         }
-        let Some(plan) = &attempt.plan else { return Err(Next::Do(Step::PlanMounts { root: Box::new(root.clone()) })) };
+        self.other_pools(root, attempt.fstab.as_ref().map_or(&[], |fstab| fstab.entries.as_slice()))?;
+        if let Some(named) = named
+            && attempt.datasets.as_ref().is_none_or(|datasets| datasets.fstab != fstab)
+        {
+            return Err(Next::Do(Step::AskDatasets { root: Box::new(named.clone()), all: fstab.is_some() }));
+        }
+        let Some(plan) = &attempt.plan else {
+            return Err(Next::Do(Step::PlanMounts { root: Box::new(root.clone()), all: fstab.is_some() }));
+        };
+        let pending = plan.steps.iter().filter(|step| !attempt.made.contains_key(&step.place));
+        let pending: Vec<&MountStep> = pending.collect();
+        self.due(&holders(&pending, &plan.etc), &pending)?;
+        let holds_etc = |made: &&Made| made.mounted && names::is_within(&plan.etc, &made.at);
+        let below = attempt.made.values().filter(holds_etc).count();
+        if fstab != Some(below) {
+            return Err(Next::Do(Step::ReadFstab { below }));
+        }
         if let (Some(how), false) = (&plan.remount_root, attempt.remounted) {
             return Err(Next::Do(Step::Remount { root: Box::new(root.clone()), how: how.clone() }));
         }
-        match plan.steps.get(attempt.done) {
-            None => Ok(()),
-            Some(step) => Err(self.mount(step).unwrap_or_else(|first| first)),
+        self.due(&pending, &pending)?;
+        if attempt.told { Ok(()) } else { Err(Next::Do(Step::TellLeftOut)) }
+    }
+
+    /// What comes next of these steps, in their order: what needs no key before what does. `pending`: all that are left.
+    fn due(self, steps: &[&MountStep], pending: &[&MountStep]) -> Settled<()> {
+        let locked = pending.iter().filter(|step| step.key.is_some()).map(|step| step.place.as_str());
+        let locked: BTreeSet<&str> = locked.collect();
+        // What lies below one that is locked would be covered by it.
+        let waits = |step: &MountStep| names::lineage(&step.place).any(|above| locked.contains(above));
+        if let Some(step) = steps.iter().find(|step| !waits(step)) {
+            return Err(self.mount(step).unwrap_or_else(|first| first));
         }
+        let locked: Vec<&MountStep> = steps.iter().filter(|step| step.key.is_some()).copied().collect();
+        self.load_keys(&locked, pending)
     }
 
     /// The root to plan the mounts for: the dataset, where a snapshot of it is mounted.
@@ -157,6 +177,20 @@ impl Moment<'_> {
         let (node, fstype, program) = (node.to_owned(), fstype.to_owned(), program.clone());
         Err(Next::Do(Step::Check { node, fstype, program, args }))
     }
+}
+
+/// The steps that hold a file, with those that hold the key files of these.
+fn holders<'p>(pending: &[&'p MountStep], file: &str) -> Vec<&'p MountStep> {
+    let mut places = BTreeSet::new();
+    let mut files = vec![file];
+    while let Some(file) = files.pop() {
+        for step in pending.iter().filter(|step| holds(step, file)) {
+            if places.insert(step.place.as_str()) {
+                files.extend(step.key.as_ref().and_then(|key| key.file.as_deref()));
+            }
+        }
+    }
+    pending.iter().filter(|step| places.contains(step.place.as_str())).copied().collect()
 }
 
 fn no_device(spec: &str, wait: Duration) -> String {

@@ -85,8 +85,7 @@ impl<'a> Moment<'a> {
     /// Pools that were imported for themselves, and of which nothing was mounted with the root, are given back now, but for those
     /// that a word names.
     pub(super) fn give_back(self, root: &Root) -> Settled<()> {
-        let steps = self.facts.attempt.plan.iter().flat_map(|plan| &plan.steps);
-        let datasets = steps.filter(|step| step.foreign.is_none()).map(|step| step.dataset.as_str());
+        let datasets = self.facts.attempt.made.values().map(|made| made.dataset.as_str());
         let used: BTreeSet<&str> =
             datasets.chain(root.dataset().map(|dataset| dataset.name.as_str())).map(names::pool_of).collect();
         let named = |guid: u64, pool: &str| {

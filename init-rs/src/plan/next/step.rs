@@ -1,10 +1,10 @@
 //! The words of [`super::next`]: steps, waits, questions.
 
-use super::facts::Found;
+use super::facts::{Cover, Found};
 use crate::cmdline::{Decided, Selector, Stage};
 use crate::plan::facts::Dataset;
 use crate::plan::failure::Failure;
-use crate::plan::mounts::{MountStep, Remount};
+use crate::plan::mounts::{KeyNeed, MountStep, Remount};
 use crate::plan::root::{DeviceRoot, Root};
 use crate::plan::select::Choice;
 use std::time::Duration;
@@ -146,6 +146,8 @@ pub enum Step {
         dataset: String,
         /// Its encryption root.
         key: String,
+        /// Whether people are asked for it.
+        ask: bool,
     },
     /// Clone, roll back or snapshot as asked, before the root is mounted.
     Snapshots(Box<Snapshots>),
@@ -163,22 +165,31 @@ pub enum Step {
     /// Mount the root.
     MountRoot(Box<Mount>),
     /// Read the root's fstab.
-    ReadFstab,
+    ReadFstab {
+        /// How many mounts besides the root hold `/etc` ([`super::facts::Fstab::below`]).
+        below: usize,
+    },
     /// Ask for the datasets that the mounts are planned from.
     AskDatasets {
         /// The root that was named.
         root: Box<Dataset>,
+        /// Whether for all that there may be; else only for those that can hold `/etc`.
+        all: bool,
     },
     /// Try to have the keys of what else would be mounted.
     LoadKeys {
-        /// Encryption root, and whether people are asked for it.
-        keys: Vec<(String, bool)>,
+        /// The keys.
+        keys: Vec<KeyNeed>,
     },
-    /// Plan the mounts from root, datasets and fstab.
+    /// Plan the mounts that are not made yet.
     PlanMounts {
         /// The root.
         root: Box<Root>,
+        /// Whether for good; else only to find what holds `/etc`.
+        all: bool,
     },
+    /// Tell of what is left out.
+    TellLeftOut,
     /// Remount the root.
     Remount {
         /// The root.
@@ -199,6 +210,11 @@ pub enum Step {
     FindInit {
         /// Name of the root.
         root: String,
+    },
+    /// Take mounts away that are empty and hide the program to start.
+    Uncover {
+        /// The mounts.
+        covers: Vec<Cover>,
     },
     /// Write the record, forget failed boots, give back what was borrowed.
     GetReady,

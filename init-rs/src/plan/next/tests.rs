@@ -6,6 +6,7 @@ mod names;
 mod order;
 mod plain;
 mod resume;
+mod rounds;
 mod waits;
 
 use super::facts::Watched;

@@ -6,7 +6,7 @@ use crate::devices::swap::Header;
 use crate::plan::candidates::{self, Opened};
 use crate::plan::facts::{Dataset, Health, Kind, PoolFact};
 use crate::plan::failure::Failure;
-use crate::plan::mounts::{self, MountStep, Origin};
+use crate::plan::mounts::{self, Ground, MountStep, Origin};
 use crate::plan::names;
 use crate::plan::next::facts::{Found, Import, Note, ZfsModule};
 use crate::plan::next::{Mount, Step, no_dataset, not_mountable};
@@ -66,20 +66,23 @@ impl Play<'_> {
                 self.facts.attempt.checked.insert(node, Ok(()));
             }
             Step::MountRoot(mount) => self.mount_root(*mount),
-            Step::ReadFstab => self.facts.attempt.fstab = Some(self.known_root().fstab.unwrap_or_default()),
-            Step::AskDatasets { root } => self.facts.attempt.datasets = Some(self.datasets(&root)),
-            Step::LoadKeys { keys } => self.load_keys(keys.into_iter().map(|(key, _)| key).collect()),
-            Step::PlanMounts { root } => self.plan_mounts(&root),
+            Step::ReadFstab { below } => self.read_fstab(below),
+            Step::AskDatasets { root, all } => self.ask_datasets(&root, all),
+            Step::LoadKeys { keys } => self.load_keys(keys.into_iter().map(|key| key.root).collect()),
+            Step::PlanMounts { root, .. } => self.plan_mounts(&root),
+            Step::TellLeftOut => self.tell_left_out(),
             Step::Remount { how, .. } => {
                 self.facts.attempt.remounted = true;
                 self.remark(format!("the root is remounted ({}): {}", how.options.data, how.why));
             }
-            Step::Mount(mount) => self.done(mount.step),
+            Step::Mount(mount) => self.done(mount.step, true),
             Step::PassOver { step, why } => {
                 self.remark(format!("{} would not be mounted on {}: {why}", step.dataset, step.target));
-                self.done(*step);
+                self.done(*step, false);
             }
             Step::FindInit { .. } => self.find_init(),
+            // What hides it is not known: it is always found.
+            Step::Uncover { covers } => covers.iter().for_each(|cover| self.facts.uncovered(&cover.made)),
             Step::GetReady => self.facts.attempt.ready = true,
         }
         Ok(true)
@@ -204,8 +207,8 @@ impl Play<'_> {
 
     /// A dataset as it is while only these keys are loaded.
     fn locked(&self, dataset: &Dataset) -> Dataset {
-        let key = dataset.encryption_root.as_ref().unwrap_or(&dataset.name);
-        Dataset { key_available: dataset.key_available.map(|_| self.keys.contains(key)), ..dataset.clone() }
+        let available = dataset.key_available.map(|_| self.keys.contains(dataset.key()));
+        Dataset { key_available: available, ..dataset.clone() }
     }
 
     fn load_key(&mut self, key: String) {
@@ -218,15 +221,13 @@ impl Play<'_> {
     /// Of other keys than the root's it is known whether they can be had.
     fn load_keys(&mut self, keys: BTreeSet<String>) {
         for dataset in self.known.datasets.iter().filter(|d| d.key_available == Some(true)) {
-            let key = dataset.encryption_root.as_ref().unwrap_or(&dataset.name);
-            if keys.contains(key) {
-                self.keys.insert(key.clone());
+            if keys.contains(dataset.key()) {
+                self.keys.insert(dataset.key().to_owned());
             }
         }
-        let datasets = self.facts.attempt.datasets.take();
-        let unlocked = datasets.map(|all| all.iter().map(|d| self.locked(d)).collect());
-        self.facts.attempt.datasets = unlocked;
-        self.facts.attempt.keys_tried.extend(keys);
+        let all = self.facts.attempt.datasets.clone().unwrap_or_default().all;
+        let all = all.iter().map(|d| self.locked(d)).collect();
+        self.facts.keys_tried(keys, all);
     }
 
     fn known_root(&self) -> KnownRoot {
@@ -244,32 +245,46 @@ impl Play<'_> {
         self.told.mounts.push(mount.step);
     }
 
-    /// What is known of the root's pool, and of what is named in others.
-    fn datasets(&self, root: &Dataset) -> Vec<Dataset> {
-        let fstab = self.facts.attempt.fstab.clone().unwrap_or_default();
-        let named = mounts::named(&fstab, &self.request);
+    fn read_fstab(&mut self, below: usize) {
+        let entries = self.known_root().fstab;
+        if entries.is_none() {
+            let name = self.told.root.clone().unwrap_or_default();
+            self.remark(format!("the fstab of {name} is not known here, so nothing is planned from it"));
+            // It may say that / stays read-only.
+            self.facts.attempt.remounted = true;
+        }
+        self.facts.fstab_read(entries.unwrap_or_default(), below);
+    }
+
+    /// What is known of the root's pool, and of what is named in others; before fstab is read, of what lies below the root.
+    fn ask_datasets(&mut self, root: &Dataset, all: bool) {
+        let fstab = self.facts.attempt.fstab.clone();
+        let entries = fstab.as_ref().map(|fstab| fstab.entries.as_slice()).unwrap_or_default();
+        let named = mounts::named(entries, &self.request);
         let named: BTreeSet<&str> = named.into_iter().flat_map(names::lineage).collect();
-        let pool = names::pool_of(&root.name);
-        let belongs = |d: &&Dataset| names::is_within(&d.name, pool) || named.contains(d.name.as_str());
-        self.known.datasets.iter().filter(belongs).map(|d| self.locked(d)).collect()
+        let top = if all { names::pool_of(&root.name) } else { &root.name };
+        let belongs = |d: &&Dataset| names::is_within(&d.name, top) || named.contains(d.name.as_str());
+        let all = self.known.datasets.iter().filter(belongs).map(|d| self.locked(d)).collect();
+        self.facts.datasets_asked(all);
     }
 
     fn plan_mounts(&mut self, root: &Root) {
         let attempt = &self.facts.attempt;
-        let datasets = attempt.datasets.clone().unwrap_or_default();
-        let fstab = attempt.fstab.clone().unwrap_or_default();
-        let mut plan = mounts::plan(root, &datasets, &fstab, &self.request);
+        let datasets = attempt.datasets.clone().unwrap_or_default().all;
+        let fstab = attempt.fstab.clone().unwrap_or_default().entries;
+        let places = self.known_root().places;
+        let place = |target: &str| places.get(target).map_or_else(|| target.to_owned(), String::clone);
+        let ground = Ground {
+            root,
+            datasets: &datasets,
+            fstab: &fstab,
+            made: &attempt.made,
+            given_up: &attempt.keys_tried,
+            taken_away: &attempt.taken_away,
+            place: &place,
+        };
+        let mut plan = mounts::plan(ground, &self.request);
         plan.steps.retain(|step| step.origin != Origin::Root);
-        self.told.skipped = mounts::condense(std::mem::take(&mut plan.skipped));
-        for warning in plan.warnings.clone() {
-            self.remark(warning);
-        }
-        if self.known_root().fstab.is_none() {
-            let name = root.name();
-            self.remark(format!("the fstab of {name} is not known here, so nothing is planned from it"));
-            // It may have a line for /.
-            plan.remount_root = None;
-        }
         for step in plan.steps.iter().filter(|step| step.foreign.as_ref().is_some_and(|f| f.device)) {
             let fstype = step.foreign.as_ref().map(|f| f.fstype.clone()).unwrap_or_default();
             self.pretend(&step.dataset, &fstype);
@@ -277,9 +292,19 @@ impl Play<'_> {
         self.facts.attempt.plan = Some(plan);
     }
 
-    fn done(&mut self, step: MountStep) {
+    fn tell_left_out(&mut self) {
+        let plan = self.facts.attempt.plan.clone().unwrap_or_default();
+        self.told.skipped = mounts::condense(plan.skipped);
+        for warning in plan.warnings {
+            self.remark(warning);
+        }
+        self.facts.attempt.told = true;
+    }
+
+    fn done(&mut self, step: MountStep, mounted: bool) {
+        let at = mounted.then(|| step.place.clone());
+        self.facts.mount_done(&step, at);
         self.told.mounts.push(step);
-        self.facts.attempt.done += 1;
     }
 
     fn find_init(&mut self) {

@@ -56,6 +56,8 @@ pub struct Known {
 pub struct KnownRoot {
     /// Its fstab.
     pub fstab: Option<Vec<FstabEntry>>,
+    /// Where paths in it lead that are links.
+    pub places: BTreeMap<String, String>,
     /// The program in it that is handed over to where no word names one.
     pub init: Option<String>,
     /// Type of its file system.

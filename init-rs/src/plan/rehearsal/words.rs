@@ -26,14 +26,16 @@ pub(in crate::plan) fn name(step: &Step) -> &'static str {
         Step::Snapshots(_) => "snapshots",
         Step::Check { .. } => "check",
         Step::MountRoot(_) => "mount-root",
-        Step::ReadFstab => "read-fstab",
+        Step::ReadFstab { .. } => "read-fstab",
         Step::AskDatasets { .. } => "ask-datasets",
         Step::LoadKeys { .. } => "load-keys",
         Step::PlanMounts { .. } => "plan-mounts",
+        Step::TellLeftOut => "tell-left-out",
         Step::Remount { .. } => "remount",
         Step::Mount(_) => "mount",
         Step::PassOver { .. } => "pass-over",
         Step::FindInit { .. } => "find-init",
+        Step::Uncover { .. } => "uncover",
         Step::GetReady => "get-ready",
     }
 }
@@ -62,25 +64,40 @@ pub(super) fn text(step: &Step, request: &Request) -> String {
         Step::DoWithout { why, .. } => why.clone(),
         Step::AskBootfs { pool } => format!("ask for the bootfs of pool {pool}"),
         Step::AskRoot { dataset } => format!("ask for the properties of {dataset}"),
-        Step::LoadKey { dataset, key } if dataset == key => format!("load the key of {key}"),
-        Step::LoadKey { dataset, key } => format!("load the key of {key}, which {dataset} needs"),
+        Step::LoadKey { dataset, key, ask } => {
+            let for_whom = if dataset == key { String::new() } else { format!(", which {dataset} needs") };
+            let nobody = if *ask { "" } else { "; nobody is asked for one that is to be in a file" };
+            format!("load the key of {key}{for_whom}{nobody}")
+        }
         Step::Snapshots(asked) => match &asked.snapshot {
             Some(snapshot) => format!("make {} what it was at @{} ({})", asked.root.name, snapshot.value, snapshot.why),
             None => format!("roll back, or take a snapshot of, {}", asked.root.name),
         },
         Step::Check { program, args, .. } => format!("check the file system: {program} {}", args.join(" ")),
         Step::MountRoot(mount) => format!("mount {} on / ({})", mount.step.dataset, mount.step.why),
-        Step::ReadFstab => "read the root's fstab".to_owned(),
+        Step::ReadFstab { .. } => "read the root's fstab".to_owned(),
+        Step::AskDatasets { all: false, .. } => "ask for the datasets that can hold /etc".to_owned(),
         Step::AskDatasets { .. } => "ask for the datasets that could be mounted".to_owned(),
         Step::LoadKeys { keys } => {
-            let list: Vec<&str> = keys.iter().map(|(key, _)| key.as_str()).collect();
-            format!("load the keys of {}, as far as they can be had", list.join(", "))
+            let list: Vec<&str> = keys.iter().map(|key| key.root.as_str()).collect();
+            let asked: Vec<&str> = keys.iter().filter(|key| key.ask).map(|key| key.root.as_str()).collect();
+            let ask = match asked.as_slice() {
+                [] => "nobody is asked".to_owned(),
+                asked => format!("people are asked for {}", asked.join(", ")),
+            };
+            format!("load the keys of {}, as far as they can be had; {ask}", list.join(", "))
         }
+        Step::PlanMounts { all: false, .. } => "see whether a mount holds /etc".to_owned(),
         Step::PlanMounts { .. } => "plan what else is mounted".to_owned(),
+        Step::TellLeftOut => "tell of what is left out".to_owned(),
         Step::Remount { how, .. } => format!("remount / ({})", how.why),
         Step::Mount(mount) => format!("mount {} on {} ({})", mount.step.dataset, mount.step.target, mount.step.why),
         Step::PassOver { step, why } => format!("leave {} out on {}: {why}", step.dataset, step.target),
         Step::FindInit { .. } => "look for the program to start".to_owned(),
+        Step::Uncover { covers } => {
+            let list: Vec<&str> = covers.iter().map(|cover| cover.made.dataset.as_str()).collect();
+            format!("take {} away, which hides the program to start", list.join(", "))
+        }
         Step::GetReady => "write the record of this boot".to_owned(),
     }
 }

@@ -218,11 +218,14 @@ fn a_view_mounts_snapshots_only() {
     let step = |dataset: &str| MountStep {
         dataset: dataset.into(),
         target: "/x".into(),
+        place: "/x".into(),
         options: MountOptions { flags: 0, data: String::new() },
         why: String::new(),
         origin: Origin::Property,
         nofail: false,
         foreign: None,
+        key: None,
+        overlay: true,
     };
     let mut plan =
         MountPlan { steps: vec![step("t/R/d/var"), step("t/R/d/srv"), step("t/home")], ..MountPlan::default() };

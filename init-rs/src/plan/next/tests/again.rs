@@ -59,10 +59,10 @@ fn with_key_of_its_own() -> Known {
     known
 }
 
-/// The device of a key file is waited for until it is read, also for other keys than the root's.
+/// The device of a key file is waited for until it is read, also for other keys than the root's that the boot needs.
 #[test]
 fn the_device_of_a_key_is_waited_for_until_it_is_read() {
-    let line = "zfs=tank taproot.key=/dev/sdk1:/key";
+    let line = "zfs=tank taproot.also=tank/r/var taproot.key=/dev/sdk1:/key";
     let there = |play: &mut Play<'_>| {
         tank_is_seen(play);
         comes(play, "sdk1", Reading::Waiting);

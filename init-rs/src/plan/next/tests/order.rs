@@ -9,7 +9,7 @@ use crate::plan::next::facts::Import;
 use crate::plan::rehearsal::{End, Known, KnownRoot};
 
 /// The steps of a boot from a pool, of which one more dataset is mounted.
-const POOL: [&str; 13] = [
+const POOL: [&str; 16] = [
     "load-module",
     "ask-zfs",
     "ask-imported",
@@ -17,10 +17,14 @@ const POOL: [&str; 13] = [
     "import",
     "ask-root",
     "mount-root",
+    // What can hold /etc.
+    "ask-datasets",
+    "plan-mounts",
     "read-fstab",
     "ask-datasets",
     "plan-mounts",
     "mount",
+    "tell-left-out",
     "find-init",
     "get-ready",
 ];
@@ -70,7 +74,7 @@ fn a_hook_ends_with_the_mounts() {
     assert_eq!(told.end, End::Mounted);
 }
 
-/// The root's key is needed before it is mounted; the others before the plan that would pass over what they encrypt.
+/// The root's key is needed before it is mounted; the others when everything else is.
 #[test]
 fn keys_come_before_what_they_encrypt() {
     let mut known = tank();
@@ -79,7 +83,7 @@ fn keys_come_before_what_they_encrypt() {
         dataset.encryption_root = Some(if dataset.name == "tank/r" { "tank/r" } else { "tank/r/var" }.to_owned());
     }
     let told = boot("zfs=tank taproot.menu=5", &known);
-    let (key, others) = ([("mount-root", &["menu", "load-key"][..])], [("plan-mounts", &["load-keys"][..])]);
+    let (key, others) = ([("mount-root", &["menu", "load-key"][..])], [("mount", &["load-keys", "plan-mounts"][..])]);
     assert_eq!(told.names(), with(&[key, others].concat()));
     // One key for both is had once.
     for dataset in known.datasets.iter_mut().filter(|d| d.name == "tank/r/var") {

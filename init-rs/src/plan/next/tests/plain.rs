@@ -21,8 +21,17 @@ fn by_each_spelling_and_late() {
     ] {
         let told = run(&format!("root={spec} ro"), &machine(), &[(2000, &|play| comes(play, "vda1", holding("ext4")))]);
         assert!(told.booted(), "{spec}: {:?}", told.failure);
-        let steps =
-            ["wait", "load-module", "mount-root", "read-fstab", "plan-mounts", "find-init", "get-ready", "hand-over"];
+        let steps = [
+            "wait",
+            "load-module",
+            "mount-root",
+            "read-fstab",
+            "plan-mounts",
+            "tell-left-out",
+            "find-init",
+            "get-ready",
+            "hand-over",
+        ];
         assert_eq!(told.names(), steps, "{spec}");
         assert_eq!((told.root.as_deref(), told.at("mount-root")), (Some(spec), 2000));
         let foreign = told.mounts[0].foreign.as_ref().unwrap();
@@ -178,6 +187,7 @@ fn without_devices_the_root_is_assumed() {
         fstab: Some(parse(b"LABEL=usr /usr ext4 defaults 0 0\n")),
         init: Some("/bin/other".to_owned()),
         fstype: Some("btrfs".to_owned()),
+        ..Default::default()
     };
     let known = Known { roots: [("UUID=0a-1b".to_owned(), root)].into(), ..tank() };
     let told = boot("root=UUID=0a-1b", &known);
