@@ -47,7 +47,8 @@ pub enum Command {
 #[allow(clippy::struct_excessive_bools)] // one a switch
 #[command(
     after_help = "The image is written under a temporary name, synced and renamed, readable by its owner only. The same input \
-    gives the same bytes. An image that could not boot is refused with the reasons, and no file is left behind.\n\n\
+    gives the same bytes. An image that could not boot is refused with the reasons, and no file is left behind. Nothing is read \
+    from outside the tree: links are followed inside it, and paths in its own configuration file lie in it.\n\n\
     The configuration file takes kernel, output, modules, compress, compress-modules, rescue, rescue-password-file, fsck, init and cmdline as texts, \
     add-modules and add-files as lists (add-modules = [\"xfs\"]), and microcode as true or false.\n\n\
     Examples:\n  taproot initramfs\n  taproot initramfs --modules generic --rescue full --compress zstd:19\n  \
@@ -61,7 +62,7 @@ pub struct InitramfsArgs {
     /// Kernel release to pack modules for [default: the running one; with --root, the only one of the tree]
     #[arg(long, value_name = "VERSION")]
     pub kernel: Option<String>,
-    /// File to write [default: boot/initramfs-taproot-VERSION.img of the tree]
+    /// File to write, or a pipe, or - for standard output; %v stands for the kernel's release, links are followed [default: boot/initramfs-taproot-%v.img of the tree]
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// Drivers for this machine, or for what common machines boot from [default: host]
@@ -83,7 +84,7 @@ pub struct InitramfsArgs {
     /// image), none, or of these types [default: auto]
     #[arg(long, value_name = "auto|none|TYPE,...")]
     pub fsck: Option<Fsck>,
-    /// Configuration file (TOML); what is given here goes before it, lists are joined [default: /etc/taproot/initramfs.toml, if it exists]
+    /// Configuration file (TOML); what is given here goes before it, lists are joined [default: etc/taproot/initramfs.toml of the tree, if it exists]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// The static taproot-init [default: beside this program, or lib/taproot/taproot-init of its prefix]
@@ -101,7 +102,7 @@ pub struct InitramfsArgs {
     /// Leave processor microcode out
     #[arg(long)]
     pub no_microcode: bool,
-    /// Write the image even if the checks say that it cannot boot
+    /// Write the image even if the checks say that it cannot boot, and say why it may not
     #[arg(long)]
     pub no_preflight: bool,
     /// Print what was built as JSON
@@ -129,7 +130,8 @@ pub struct InspectArgs {
 #[derive(Debug, Clone, Default, Args)]
 #[command(
     after_help = "Prints each word with what it sets, the settings no word decides, and on the facts: the pool and the root that \
-    would be chosen, every mount in order with its reason, and every step. Nothing is changed and no privileges are needed.\n\n\
+    would be chosen, every mount in order with its reason, and every step. Nothing is changed and no privileges are needed. \
+    The exit code is 0 if it would boot as far as is known, 3 if it would not.\n\n\
     Examples:\n  taproot explain                                     this boot\n  \
     taproot explain --cmdline 'zfs=tank/ROOT/new ro'    another root on this machine\n  \
     taproot explain --facts boot.json --cmdline 'root=zfs:AUTO taproot.mounts=system'\n  \

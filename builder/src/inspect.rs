@@ -9,7 +9,7 @@ use std::io::{self, Cursor, Read};
 use taproot_init::image::{CONFIG_PATH, MANIFEST_PATH};
 
 /// More than this is no initramfs.
-const LIMIT: u64 = 1 << 30;
+pub const LIMIT: u64 = 1 << 30;
 /// Headers and names of all entries; thousands of files take less than one MiB.
 const ENTRIES_LIMIT: usize = 32 << 20;
 /// The kernel skips entries with longer names (`PATH_MAX`).
@@ -40,6 +40,8 @@ pub struct File {
 /// A whole image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Listing {
+    /// Of this object; grows when what is there changes its meaning.
+    pub format: u32,
     /// Size of the image.
     pub bytes: u64,
     /// `zstd`, `xz`, `gzip`, `lz4` or `none`.
@@ -205,20 +207,20 @@ fn walk(image: &[u8], wanted: &str) -> Result<(Listing, Option<String>)> {
         rest = next;
     };
     files.extend(main.files);
-    let listing = Listing { bytes: image.len() as u64, compression, uncompressed_bytes: unpacked, files };
+    let listing = Listing { format: 1, bytes: image.len() as u64, compression, uncompressed_bytes: unpacked, files };
     Ok((listing, main.content))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::initramfs::archive::Tree;
+    use crate::initramfs::archive::Archive;
     use proptest::prelude::*;
 
     fn image(compression: &str) -> Vec<u8> {
-        let mut early = Tree::default();
+        let mut early = Archive::default();
         early.file("/kernel/x86/microcode/GenuineIntel.bin", vec![1; 100], "microcode").unwrap();
-        let mut tree = Tree::default();
+        let mut tree = Archive::default();
         tree.program("/init", vec![7; 5000], "init").unwrap();
         tree.file(MANIFEST_PATH, b"/init\tthe program\n".to_vec(), "manifest").unwrap();
         tree.file(CONFIG_PATH, b"cmdline=quiet\n".to_vec(), "configuration").unwrap();
@@ -253,7 +255,7 @@ mod tests {
     #[test]
     fn small_images_that_unpack_to_much() {
         let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
-        let mut tree = Tree::default();
+        let mut tree = Archive::default();
         tree.program("/init", vec![7; 50], "init").unwrap();
         io::copy(&mut tree.to_cpio(0).unwrap().chain(io::repeat(0).take(LIMIT)), &mut encoder).unwrap();
         let error = format!("{:#}", list(&encoder.finish().unwrap()).unwrap_err());

@@ -1,26 +1,224 @@
-//! Output: files that are there whole or not at all, and standard output.
+//! Output: files that are there whole or not at all, pipes, and standard output.
 
-use anyhow::{Context, Result};
-use std::fs::{File, Permissions};
-use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use crate::progress::megabytes;
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::{SigSet, Signal, raise};
+use nix::sys::statvfs::statvfs;
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
+use std::io::{self, IsTerminal as _, Write};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
-/// Writes `bytes` to `path`, readable by the owner only: images may hold keys. A reader, or a crash, sees the old file or
-/// the new one.
-pub fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
-    let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let shown = path.display();
-    // tempfile removes it again on every way out that does not persist it.
-    let mut file = tempfile::Builder::new()
-        .prefix(".taproot-")
-        .permissions(Permissions::from_mode(0o600))
-        .tempfile_in(dir)
-        .with_context(|| format!("{shown}: cannot create a file in {}", dir.display()))?;
-    file.write_all(bytes).with_context(|| format!("{shown}: writing"))?;
-    file.as_file().sync_all().with_context(|| format!("{shown}: syncing"))?;
-    file.persist(path).with_context(|| format!("{shown}: renaming"))?;
-    File::open(dir).and_then(|d| d.sync_all()).with_context(|| format!("{shown}: syncing the directory"))
+/// Longest chain of links, as in the kernel.
+const MAX_LINKS: usize = 40;
+
+/// Where an image goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// Standard output.
+    Standard,
+    /// A pipe with a name.
+    Pipe(PathBuf),
+    /// A regular file, or the place for one; without links.
+    File(PathBuf),
+}
+
+impl Target {
+    /// What a path leads to. Links are followed, and what is no file and no pipe is refused: a node must not be replaced.
+    pub fn find(path: &Path) -> Result<Self> {
+        let shown = path.display();
+        if ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"].iter().any(|name| path == Path::new(name)) {
+            ensure!(
+                !io::stdout().is_terminal(),
+                "{shown}: an image is nothing for a terminal; send it to a file or a pipe"
+            );
+            return Ok(Self::Standard);
+        }
+        let file = follow(path)?;
+        match fs::symlink_metadata(&file) {
+            Ok(meta) if meta.is_file() => {}
+            Ok(meta) if meta.file_type().is_fifo() => return Ok(Self::Pipe(file)),
+            Ok(meta) => {
+                let found = if meta.is_dir() { "a directory" } else { "a device or socket" };
+                bail!("{shown}: expected a file to write, a pipe, or - for standard output, found {found}");
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(e).with_context(|| format!("{shown}: looking at it")),
+        }
+        let dir = directory(&file);
+        let there = fs::metadata(dir).with_context(|| format!("{shown}: its directory {}", dir.display()))?;
+        ensure!(there.is_dir(), "{shown}: {} is no directory", dir.display());
+        Ok(Self::File(file))
+    }
+
+    /// Fails if a file of so many bytes cannot have room. The old one stays until the new one is whole.
+    pub fn has_room(&self, bytes: u64) -> Result<()> {
+        let Self::File(path) = self else { return Ok(()) };
+        let free = free(directory(path))?;
+        ensure!(bytes <= free, "{}", no_room(path, bytes, free));
+        Ok(())
+    }
+
+    /// Writes everything: to a file readable by its owner only, because images may hold keys. A reader, or a crash, sees the old
+    /// file or the new one.
+    pub fn write(&self, bytes: &[u8], cleanup: &Cleanup) -> Result<()> {
+        match self {
+            Self::Standard => {
+                let mut out = io::stdout().lock();
+                out.write_all(bytes).and_then(|()| out.flush()).context("writing to standard output")
+            }
+            Self::Pipe(path) => {
+                let pipe = OpenOptions::new().write(true).open(path);
+                pipe.and_then(|mut pipe| pipe.write_all(bytes)).with_context(|| format!("{}: writing", path.display()))
+            }
+            Self::File(path) => write_private(path, bytes, cleanup),
+        }
+    }
+}
+
+fn directory(file: &Path) -> &Path {
+    file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// The place that a path and its links lead to, whether there is something or not.
+fn follow(path: &Path) -> Result<PathBuf> {
+    let mut at = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        match fs::read_link(&at) {
+            Ok(target) => at = directory(&at).join(target),
+            Err(_) => return Ok(at),
+        }
+    }
+    bail!("{}: too many links, or links in a circle", path.display())
+}
+
+/// Bytes that may still be written; root may use what is kept for it.
+fn free(dir: &Path) -> Result<u64> {
+    let stat = statvfs(dir).with_context(|| format!("{}: asking for free space", dir.display()))?;
+    let root = nix::unistd::geteuid().is_root();
+    let blocks = if root { stat.blocks_free() } else { stat.blocks_available() };
+    Ok(blocks.saturating_mul(stat.fragment_size()))
+}
+
+fn no_room(path: &Path, needed: u64, free: u64) -> String {
+    format!(
+        "{}: no room: {} are needed and {} are free in {}; remove old kernels or images there, or pack less (--compress zstd:19, \
+         --modules host). What stands there stays until the new image is whole",
+        path.display(),
+        megabytes(needed),
+        megabytes(free),
+        directory(path).display()
+    )
+}
+
+/// Where a file is written before it gets its name: always the same, so that what a power cut leaves is used again.
+fn temporary(path: &Path) -> PathBuf {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(".taproot-new");
+    directory(path).join(name)
+}
+
+/// Opens the temporary file and locks it, for nobody but us to write.
+fn locked(path: &Path) -> io::Result<File> {
+    let refused = |why: &str| Err(io::Error::other(format!("{why}; remove it")));
+    loop {
+        let mut options = OpenOptions::new();
+        options
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK);
+        let file = options.open(path)?;
+        let meta = file.metadata()?;
+        if !meta.is_file() || meta.nlink() > 1 || meta.uid() != nix::unistd::geteuid().as_raw() {
+            return refused("it is there, and no file that an interrupted run of ours left");
+        }
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                eprintln!("note: waiting for another taproot that writes {}", path.display());
+                file.lock()?;
+            }
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        // The other one may have given it its name, or removed it.
+        if fs::symlink_metadata(path).is_ok_and(|now| (now.dev(), now.ino()) == (meta.dev(), meta.ino())) {
+            return Ok(file);
+        }
+    }
+}
+
+fn write_private(path: &Path, bytes: &[u8], cleanup: &Cleanup) -> Result<()> {
+    let (shown, new) = (path.display(), temporary(path));
+    let file = locked(&new).with_context(|| format!("{shown}: cannot create {}", new.display()))?;
+    cleanup.set(Some(new.clone()));
+    let written = (|| {
+        file.set_len(0)?;
+        file.set_permissions(Permissions::from_mode(0o600))?;
+        (&file).write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&new, path)
+    })();
+    if written.is_err() {
+        let _ = fs::remove_file(&new);
+    }
+    cleanup.set(None);
+    match written {
+        Err(e) if e.kind() == io::ErrorKind::StorageFull => {
+            bail!(no_room(path, bytes.len() as u64, free(directory(path)).unwrap_or(0)))
+        }
+        other => other.with_context(|| format!("{shown}: writing"))?,
+    }
+    File::open(directory(path)).and_then(|d| d.sync_all()).with_context(|| format!("{shown}: syncing the directory"))
+}
+
+/// Removes what is half written when the program is told to end.
+#[derive(Debug, Clone, Default)]
+pub struct Cleanup(Arc<Mutex<Option<PathBuf>>>);
+
+impl Cleanup {
+    /// Begins to wait for signals, in a thread of its own: no other thread gets them, so this comes before any is started.
+    pub fn on_signals() -> Self {
+        let cleanup = Self::default();
+        let ignored = ignored_signals();
+        let mut signals = SigSet::empty();
+        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+            if ignored & 1 << (signal as u32 - 1) == 0 {
+                signals.add(signal);
+            }
+        }
+        if signals.thread_block().is_ok() {
+            let own = cleanup.clone();
+            std::thread::spawn(move || {
+                let Ok(signal) = signals.wait() else { return };
+                own.remove();
+                // As if it had not been waited for.
+                let _ = signals.thread_unblock();
+                let _ = raise(signal);
+            });
+        }
+        cleanup
+    }
+
+    fn remove(&self) {
+        if let Some(path) = self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            let _ = fs::remove_file(path);
+        }
+    }
+
+    fn set(&self, path: Option<PathBuf>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = path;
+    }
+}
+
+/// A program that nohup or a shell's background started is meant to go on.
+fn ignored_signals() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
 
 /// Writes to standard output; a reader that has seen enough (`| head`) is no error.
@@ -35,17 +233,112 @@ pub fn print(text: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+        Target::find(path)?.write(bytes, &Cleanup::default())
+    }
 
     #[test]
     fn whole_private_and_nothing_beside_it() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("image");
-        std::fs::write(&path, "old").unwrap();
-        write_private(&path, b"new").unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), b"new");
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
-        let error = write_private(&dir.path().join("none/image"), b"x").unwrap_err();
-        assert!(format!("{error:#}").contains("cannot create a file in"), "{error:#}");
+        fs::write(&path, "old").unwrap();
+        // What a power cut left, longer than what comes.
+        fs::write(dir.path().join(".image.taproot-new"), "half of another").unwrap();
+        write(&path, b"new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        let error = write(&dir.path().join("none/image"), b"x").unwrap_err();
+        assert!(format!("{error:#}").contains("its directory"), "{error:#}");
+    }
+
+    #[test]
+    fn links_are_followed_and_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("real")).unwrap();
+        let link = dir.path().join("link");
+        symlink("real/next", &link).unwrap();
+        symlink("image", dir.path().join("real/next")).unwrap();
+        for text in [b"one", b"two"] {
+            write(&link, text).unwrap();
+            assert_eq!(fs::read(dir.path().join("real/image")).unwrap(), text);
+        }
+        assert!(link.is_symlink() && dir.path().join("real/next").is_symlink());
+        symlink("circle", dir.path().join("circle")).unwrap();
+        assert!(write(&dir.path().join("circle"), b"x").is_err());
+    }
+
+    #[test]
+    fn nodes_are_refused_and_pipes_written_to() {
+        let dir = tempfile::tempdir().unwrap();
+        symlink("/dev/full", dir.path().join("full")).unwrap();
+        for path in [Path::new("/dev/full"), Path::new("/dev/null"), &dir.path().join("full"), dir.path()] {
+            let error = write(path, b"x").unwrap_err().to_string();
+            assert!(error.contains("expected a file to write, a pipe"), "{error}");
+        }
+        let pipe = dir.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let reader = std::thread::spawn({
+            let pipe = pipe.clone();
+            move || fs::read(pipe).unwrap()
+        });
+        write(&pipe, &vec![7; 100_000]).unwrap();
+        assert_eq!(reader.join().unwrap().len(), 100_000);
+        assert!(fs::symlink_metadata(&pipe).unwrap().file_type().is_fifo());
+    }
+
+    #[test]
+    fn what_somebody_else_put_at_the_temporary_name_is_not_written_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, theirs) = (dir.path().join("image"), dir.path().join("theirs"));
+        fs::write(&theirs, "theirs").unwrap();
+        symlink(&theirs, dir.path().join(".image.taproot-new")).unwrap();
+        assert!(write(&path, b"x").is_err());
+        fs::remove_file(dir.path().join(".image.taproot-new")).unwrap();
+        fs::hard_link(&theirs, dir.path().join(".image.taproot-new")).unwrap();
+        assert!(format!("{:#}", write(&path, b"x").unwrap_err()).contains("remove it"));
+        assert_eq!(fs::read(&theirs).unwrap(), b"theirs");
+    }
+
+    #[test]
+    fn room_is_told_before_the_work() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = Target::find(&dir.path().join("image")).unwrap();
+        target.has_room(1).unwrap();
+        let error = target.has_room(1 << 60).unwrap_err().to_string();
+        assert!(error.contains("are needed and") && error.contains("are free in"), "{error}");
+        Target::Standard.has_room(1 << 60).unwrap();
+    }
+
+    #[test]
+    fn what_is_half_written_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (cleanup, half) = (Cleanup::default(), dir.path().join("half"));
+        fs::write(&half, "x").unwrap();
+        cleanup.clone().remove();
+        assert!(half.exists());
+        cleanup.set(Some(half.clone()));
+        cleanup.clone().remove();
+        assert!(!half.exists());
+    }
+
+    #[test]
+    fn two_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("image");
+        let writers: Vec<_> = (0..4_u8)
+            .map(|n| {
+                let path = path.clone();
+                std::thread::spawn(move || write(&path, &vec![n; 300_000]).unwrap())
+            })
+            .collect();
+        for writer in writers {
+            writer.join().unwrap();
+        }
+        let bytes = fs::read(&path).unwrap();
+        assert!(bytes.len() == 300_000 && bytes.iter().all(|b| *b == bytes[0]));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 }

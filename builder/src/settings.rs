@@ -4,10 +4,11 @@ use crate::cli::InitramfsArgs;
 use crate::initramfs::compress::{Compression, ModuleCompression};
 use crate::initramfs::extras::Rescue;
 use crate::initramfs::fsck::Fsck;
+use crate::initramfs::tree::{self, Tree};
 use crate::initramfs::{kernel_version, password};
+use crate::output::Target;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Read when `--config` is not given.
@@ -49,11 +50,13 @@ struct File {
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Tree to pack.
-    pub root: PathBuf,
+    pub tree: Tree,
     /// Kernel release; `None` to find it.
     pub kernel: Option<String>,
-    /// Image to write.
+    /// Image to write, as it was named.
     pub output: PathBuf,
+    /// Where that leads.
+    pub target: Target,
     /// Which drivers.
     pub modules: ModuleSet,
     /// How it is compressed.
@@ -67,7 +70,7 @@ pub struct Settings {
     /// Programs that check file systems.
     pub fsck: Fsck,
     /// The program that becomes `/init`.
-    pub init: PathBuf,
+    pub init: Named,
     /// Modules asked for by name.
     pub add_modules: Vec<String>,
     /// Files asked for: path in the tree, path in the image.
@@ -82,16 +85,59 @@ pub struct Settings {
     pub mtime: u32,
 }
 
+/// A file that was named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Named {
+    /// On the command line or in a file that was named there: a path of this machine.
+    Here(PathBuf),
+    /// In the tree's own configuration: a path of the tree.
+    InTree(PathBuf),
+}
+
+impl Named {
+    /// What is in it.
+    pub fn read(&self, tree: &Tree, limit: u64) -> Result<Vec<u8>, tree::TreeError> {
+        match self {
+            Self::Here(path) => tree::named(path, limit),
+            Self::InTree(path) => tree.read(path, limit),
+        }
+    }
+
+    /// The path as a person on this machine has it.
+    pub fn shown(&self, tree: &Tree) -> PathBuf {
+        match self {
+            Self::Here(path) => path.clone(),
+            Self::InTree(path) => tree.shown(path),
+        }
+    }
+
+    /// Puts the kernel's release in for `%v`.
+    fn of_kernel(self, version: &str) -> Self {
+        let with = |path: &Path| PathBuf::from(path.to_string_lossy().replace("%v", version));
+        match self {
+            Self::Here(path) => Self::Here(with(&path)),
+            Self::InTree(path) => Self::InTree(with(&path)),
+        }
+    }
+
+    /// Where a file is to be written.
+    fn place(&self, tree: &Tree) -> Result<PathBuf, tree::TreeError> {
+        match self {
+            Self::Here(path) => Ok(path.clone()),
+            Self::InTree(path) => tree.place(path),
+        }
+    }
+}
+
 impl Settings {
     /// Joins the command line with the configuration file.
     pub fn new(args: &InitramfsArgs) -> Result<Self> {
-        let file = match &args.config {
-            Some(path) => read(path)?,
-            None if Path::new(DEFAULT_CONFIG).exists() => read(Path::new(DEFAULT_CONFIG))?,
-            None => File::default(),
-        };
         let root = args.root.clone().unwrap_or_else(|| PathBuf::from("/"));
-        let root = fs::canonicalize(&root).with_context(|| format!("--root {}", root.display()))?;
+        let tree = Tree::open(&root).with_context(|| format!("--root {}: expected a directory", root.display()))?;
+        let file = read(args.config.as_deref(), &tree)?;
+        // What a tree's own file names lies in the tree.
+        let named = |path: PathBuf| if args.config.is_some() { Named::Here(path) } else { Named::InTree(path) };
+        let given = |arg: &Option<PathBuf>, own: Option<PathBuf>| arg.clone().map(Named::Here).or(own.map(named));
         let compress = match (args.compress, &file.compress) {
             (Some(compress), _) => compress,
             (None, Some(text)) => text.parse().map_err(|e| anyhow::anyhow!("compress = {text:?}: {e}"))?,
@@ -113,41 +159,49 @@ impl Settings {
         }
         let files = file.add_files.iter().chain(&args.add_files).map(|f| split_file(f)).collect::<Result<_>>()?;
         let mut settings = Self {
-            root,
             kernel: args.kernel.clone().or(file.kernel),
-            output: args.output.clone().or(file.output).unwrap_or_default(),
+            output: PathBuf::new(),
+            target: Target::Standard,
             modules: args.modules.or(file.modules).unwrap_or_default(),
             compress,
             compress_modules,
             rescue: args.rescue.or(file.rescue).unwrap_or_default(),
-            rescue_password: args
-                .rescue_password_file
-                .as_ref()
-                .or(file.rescue_password_file.as_ref())
-                .map(|path| password::read(path))
+            rescue_password: given(&args.rescue_password_file, file.rescue_password_file)
+                .map(|path| password::read(&path, &tree))
                 .transpose()?,
             fsck,
-            init: args.init.clone().or(file.init).unwrap_or_else(default_init),
+            init: given(&args.init, file.init).unwrap_or_else(|| Named::Here(default_init())),
             add_modules: file.add_modules.into_iter().chain(args.add_modules.iter().cloned()).collect(),
             add_files: files,
             cmdline,
             microcode: !args.no_microcode && file.microcode.unwrap_or(true),
             preflight: !args.no_preflight,
             mtime: source_date_epoch()?,
+            tree,
         };
         let version = kernel_version(&settings)?;
-        if settings.output.as_os_str().is_empty() {
-            settings.output = settings.root.join(format!("boot/initramfs-taproot-{version}.img"));
+        if version.is_empty() || version.starts_with('.') || version.contains('/') {
+            bail!("{version:?} is no release of a kernel: expected what uname -r prints, such as 6.12.9-amd64");
         }
+        let output = given(&args.output, file.output);
+        let output = output.unwrap_or_else(|| Named::InTree(PathBuf::from("/boot/initramfs-taproot-%v.img")));
+        settings.output = output.of_kernel(&version).place(&settings.tree)?;
+        settings.target = Target::find(&settings.output)?;
         settings.kernel = Some(version);
         Ok(settings)
     }
 }
 
-fn read(path: &Path) -> Result<File> {
-    let text = fs::read_to_string(path).with_context(|| format!("{}: reading the configuration", path.display()))?;
+/// The configuration that was named, else the tree's own: this machine's says nothing about another tree.
+fn read(path: Option<&Path>, tree: &Tree) -> Result<File> {
+    let (shown, bytes) = match path {
+        Some(path) => (path.to_owned(), Some(tree::named(path, tree::TEXT)?)),
+        None => (tree.shown(DEFAULT_CONFIG), tree.read_if_there(DEFAULT_CONFIG, tree::TEXT)?),
+    };
+    let Some(bytes) = bytes else { return Ok(File::default()) };
+    let text = String::from_utf8(bytes).with_context(|| format!("{}: expected text", shown.display()))?;
     // toml's errors show the line and what was expected.
-    toml::from_str(&text).map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))
+    toml::from_str(&text).map_err(|e| anyhow::anyhow!("{}: {e}", shown.display()))
 }
 
 fn default_init() -> PathBuf {
@@ -179,13 +233,15 @@ fn source_date_epoch() -> Result<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
 
     #[test]
     fn a_wrong_key_is_shown_with_its_line() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("c.toml");
         fs::write(&path, "modules = \"generic\"\nmodul = 1\n").unwrap();
-        let error = format!("{:#}", read(&path).unwrap_err());
+        let error = format!("{:#}", read(Some(&path), &Tree::open(dir.path()).unwrap()).unwrap_err());
         assert!(error.contains("line 2") && error.contains("modul"), "{error}");
     }
 
@@ -212,6 +268,7 @@ mod tests {
         let args = InitramfsArgs {
             config: Some(path),
             root: Some(dir.path().to_owned()),
+            output: Some(dir.path().join("i-%v.img")),
             compress: Some(Compression::None),
             add_modules: vec!["b".into()],
             ..InitramfsArgs::default()
@@ -219,7 +276,27 @@ mod tests {
         let settings = Settings::new(&args).unwrap();
         assert_eq!((settings.modules, settings.compress), (ModuleSet::Generic, Compression::None));
         assert_eq!(settings.add_modules, ["a", "b"]);
-        assert_eq!(settings.output, fs::canonicalize(dir.path()).unwrap().join("boot/initramfs-taproot-1.img"));
+        assert_eq!(settings.output, dir.path().join("i-1.img"));
+    }
+
+    #[test]
+    fn a_trees_own_file_counts_for_it_and_names_what_lies_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        for made in ["etc/taproot", "real/boot", "usr/lib"] {
+            fs::create_dir_all(root.join(made)).unwrap();
+        }
+        symlink("/real/boot", root.join("boot")).unwrap();
+        let args = InitramfsArgs { root: Some(root.clone()), kernel: Some("6.1".into()), ..InitramfsArgs::default() };
+        let settings = Settings::new(&args).unwrap();
+        assert_eq!(settings.output, root.join("real/boot/initramfs-taproot-6.1.img"), "an absolute link stays inside");
+        let text = "init = \"/usr/lib/init\"\noutput = \"/boot/%v/../x-%v\"\nrescue = \"none\"\n";
+        fs::write(root.join("etc/taproot/initramfs.toml"), text).unwrap();
+        let settings = Settings::new(&args).unwrap();
+        assert_eq!((settings.rescue, settings.init), (Rescue::None, Named::InTree("/usr/lib/init".into())));
+        assert_eq!(settings.output, root.join("real/boot/x-6.1"));
+        fs::write(root.join("etc/taproot/initramfs.toml"), "rescue-password-file = \"/etc/none\"\n").unwrap();
+        assert!(format!("{:#}", Settings::new(&args).unwrap_err()).contains(root.to_str().unwrap()));
     }
 
     #[test]

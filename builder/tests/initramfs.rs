@@ -88,6 +88,7 @@ impl Tree {
             b"alias virtio:d00000002v* virtio_blk\nalias fs-zfs zfs\n",
         );
         tree.write(&format!("lib/modules/{VERSION}/modules.softdep"), b"softdep virtio_blk pre: helper post: after\n");
+        tree.write(&format!("lib/modules/{VERSION}/modules.builtin"), b"");
         tree.write("etc/hostid", &[1, 2, 3, 4]);
         tree.write("etc/modprobe.d/zfs.conf", b"options zfs zfs_arc_max=1000\n");
         tree
@@ -109,6 +110,8 @@ impl Tree {
 
     /// Packs with this test program as init: it is static, as the real one is.
     fn pack(&self, extra: &[&str]) -> Output {
+        // By this it counts as taproot-init.
+        std::hint::black_box(taproot_init::image::CONFIG_PATH);
         let init = std::env::current_exe().unwrap();
         let image = self.image();
         let mut args = vec!["initramfs", "--root", self.root(), "--modules", "generic", "--rescue", "none"];

@@ -5,7 +5,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use taproot_init::zfs::assemble::{self, MAX_TOPS, Seen};
+use taproot_init::zfs::assemble::{self, Doubt, MAX_TOPS, Seen, Standing};
 use taproot_init::zfs::label::Label;
 use taproot_init::zfs::nvlist::{NvList, Value};
 
@@ -39,7 +39,14 @@ fn check(pool: &assemble::Candidate) {
 }
 
 fn seen(device: u8, config: NvList) -> Seen {
-    Seen { device: format!("/dev/sd{device}"), label: Label { config, index: 0 } }
+    let standing = match device % 7 {
+        0 => Standing::Leftover("x".to_owned()),
+        1 => Standing::Doubtful(Doubt { text: "y".to_owned(), grave: device % 2 == 0 }),
+        _ => Standing::Sound,
+    };
+    // Two devices each are paths to one place.
+    let place = (device % 3 != 0).then(|| format!("{}", device / 2));
+    Seen { place, standing, ..Seen::sound(format!("/dev/sd{device}"), Label { config, index: 0 }) }
 }
 
 fn packed(mut bytes: &[u8]) -> Vec<Seen> {

@@ -28,10 +28,10 @@ fn choice<'a>(report: &'a Report, key: &str) -> &'a serde_json::Value {
     &report.json.as_ref().expect("boot.json")["choice"][key]
 }
 
-/// The guids in "2 pools are called twin (guids 1, 2)".
+/// The guids in "2 pools are called twin (guids 1 on /dev/vda1, 2 on /dev/vdb1)".
 fn guids(text: &str) -> Vec<String> {
     let list = text.split("(guids ").nth(1).and_then(|rest| rest.split(')').next()).unwrap_or_default();
-    list.split(", ").map(str::to_owned).collect()
+    list.split(", ").filter_map(|one| Some(one.split(' ').next()?.to_owned())).collect()
 }
 
 scenarios! {

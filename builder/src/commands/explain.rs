@@ -3,6 +3,7 @@
 use crate::cli::ExplainArgs;
 use crate::explain::facts::{Facts, system_has_zfs};
 use crate::explain::{Explanation, explain};
+use crate::initramfs::tree::named;
 use crate::inspect;
 use crate::output::print;
 use anyhow::{Context, Result};
@@ -13,10 +14,12 @@ use taproot_init::report::boot::REPORT_PATH;
 
 const CMDLINE: &str = "/proc/cmdline";
 
-/// Explains, on standard output.
-pub fn run(args: &ExplainArgs) -> Result<()> {
+/// Explains, on standard output; whether it would boot, as far as the facts tell.
+pub fn run(args: &ExplainArgs) -> Result<bool> {
     let explanation = make(args)?;
-    print(&if args.json { format!("{}\n", serde_json::to_string_pretty(&explanation)?) } else { explanation.text() })
+    let boots = explanation.boot.as_ref().is_none_or(|boot| boot.failure.is_none());
+    print(&if args.json { format!("{}\n", serde_json::to_string_pretty(&explanation)?) } else { explanation.text() })?;
+    Ok(boots)
 }
 
 fn make(args: &ExplainArgs) -> Result<Explanation> {
@@ -69,7 +72,7 @@ fn facts(wanted: Option<&Path>) -> Result<Option<Facts>> {
 /// What the packer left in an image: its words, the pools it expects.
 fn image(path: &Path) -> Result<ImageConfig> {
     let shown = path.display();
-    let bytes = std::fs::read(path).with_context(|| format!("{shown}: reading"))?;
+    let bytes = named(path, inspect::LIMIT)?;
     let text = inspect::config(&bytes)
         .with_context(|| format!("{shown}"))?
         .with_context(|| format!("{shown}: expected an image that taproot packed; it holds no image configuration"))?;

@@ -1,7 +1,8 @@
 //! `taproot inspect`.
 
 use crate::cli::InspectArgs;
-use crate::inspect::{Listing, list};
+use crate::initramfs::tree::named;
+use crate::inspect::{LIMIT, Listing, list};
 use crate::output::print;
 use crate::progress::megabytes;
 use anyhow::{Context, Result};
@@ -10,7 +11,7 @@ use std::fmt::Write as _;
 /// Lists the image.
 pub fn run(args: &InspectArgs) -> Result<()> {
     let shown = args.image.display();
-    let bytes = std::fs::read(&args.image).with_context(|| format!("{shown}: reading"))?;
+    let bytes = named(&args.image, LIMIT)?;
     let listing = list(&bytes).with_context(|| format!("{shown}"))?;
     print(&if args.json { format!("{}\n", serde_json::to_string_pretty(&listing)?) } else { table(&listing) })
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use taproot_init::devices::known::{Hardware, Reading};
 use taproot_init::image::{ExpectedPool, ExpectedRoot};
 use taproot_init::plan::candidates::NOT_OPENED;
-use taproot_init::plan::facts::{CanMount, Dataset, Health, Kind, Mountpoint, PoolFact};
+use taproot_init::plan::facts::{CanMount, Dataset, Doubt, Health, Kind, Mountpoint, PoolFact};
 use taproot_init::plan::fstab::{self, FstabEntry};
 use taproot_init::plan::rehearsal::{Known, KnownRoot};
 use taproot_init::plan::{from_zfs, names};
@@ -120,6 +120,15 @@ struct PoolRecord {
     foreign: Option<String>,
     missing_log: Option<String>,
     unwritable: Option<String>,
+    #[serde(default)]
+    devices: Vec<String>,
+    doubt: Option<DoubtRecord>,
+}
+
+#[derive(Debug, Deserialize)]
+struct DoubtRecord {
+    text: String,
+    grave: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -326,6 +335,8 @@ fn pool(record: PoolRecord) -> Result<PoolFact> {
         name: record.name,
         bootfs: record.bootfs,
         problem: record.problem,
+        // Only how long a boot waits depends on it.
+        hopeless: false,
         exported: record.exported,
         hostid: record.hostid,
         hostname: record.hostname,
@@ -333,6 +344,8 @@ fn pool(record: PoolRecord) -> Result<PoolFact> {
         foreign: record.foreign,
         missing_log: record.missing_log,
         unwritable: record.unwritable,
+        devices: record.devices,
+        doubt: record.doubt.map(|doubt| Doubt { text: doubt.text, grave: doubt.grave }),
     })
 }
 

@@ -18,6 +18,8 @@ use taproot_init::plan::roots::prefer_packed;
 /// Everything there is to say.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Explanation {
+    /// Of this object; grows when what is there changes its meaning.
+    pub format: u32,
     /// The words and where they come from.
     pub cmdline: Source,
     /// Each word of the kernel's part, and what it does.
@@ -141,6 +143,7 @@ pub fn explain(line: &str, from: &str, packed: Option<&ExpectedRoot>, facts: Opt
         .map(|word| WordMeaning { meaning: words::meaning(word, &request, &all), word: word.clone() });
     let note = |n: &Note| WordMeaning { word: n.word.clone(), meaning: n.message.clone() };
     Explanation {
+        format: 1,
         cmdline: Source { text: line.trim().to_owned(), from: from.to_owned() },
         words: words.collect(),
         init_args: request.init_args.clone(),

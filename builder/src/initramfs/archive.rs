@@ -32,13 +32,13 @@ pub struct Node {
 
 /// The files of an image by absolute path.
 #[derive(Debug, Clone, Default)]
-pub struct Tree {
+pub struct Archive {
     nodes: BTreeMap<String, Node>,
 }
 
 /// A path that cannot be packed.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum TreeError {
+pub enum ArchiveError {
     /// Not a plain absolute path.
     #[error("{0:?} cannot be a path in the image: expected an absolute path without . or .. parts")]
     Path(String),
@@ -54,12 +54,12 @@ pub enum TreeError {
     },
 }
 
-impl Tree {
+impl Archive {
     /// Adds an entry and the directories above it. The same content twice is one entry.
-    pub fn add(&mut self, path: &str, content: Content, mode: u32, why: &str) -> Result<(), TreeError> {
+    pub fn add(&mut self, path: &str, content: Content, mode: u32, why: &str) -> Result<(), ArchiveError> {
         let plain = path.strip_prefix('/').filter(|rest| !rest.split('/').any(|p| matches!(p, "" | "." | "..")));
         let Some(plain) = plain.filter(|p| !p.contains(['\0', '\n', '\t'])) else {
-            return Err(TreeError::Path(path.to_owned()));
+            return Err(ArchiveError::Path(path.to_owned()));
         };
         for (at, _) in plain.match_indices('/') {
             let dir = format!("/{}", plain.get(..at).unwrap_or_default());
@@ -69,24 +69,24 @@ impl Tree {
         self.insert(path.to_owned(), Node { content, mode, why: why.to_owned() })
     }
 
-    fn insert(&mut self, path: String, node: Node) -> Result<(), TreeError> {
+    fn insert(&mut self, path: String, node: Node) -> Result<(), ArchiveError> {
         match self.nodes.get(&path) {
             None => {
                 self.nodes.insert(path, node);
                 Ok(())
             }
             Some(old) if old.content == node.content => Ok(()),
-            Some(old) => Err(TreeError::Conflict { path, first: old.why.clone(), second: node.why }),
+            Some(old) => Err(ArchiveError::Conflict { path, first: old.why.clone(), second: node.why }),
         }
     }
 
     /// A regular file, mode 0644.
-    pub fn file(&mut self, path: &str, data: Vec<u8>, why: &str) -> Result<(), TreeError> {
+    pub fn file(&mut self, path: &str, data: Vec<u8>, why: &str) -> Result<(), ArchiveError> {
         self.add(path, Content::File(data), 0o644, why)
     }
 
     /// A program, mode 0755.
-    pub fn program(&mut self, path: &str, data: Vec<u8>, why: &str) -> Result<(), TreeError> {
+    pub fn program(&mut self, path: &str, data: Vec<u8>, why: &str) -> Result<(), ArchiveError> {
         self.add(path, Content::File(data), 0o755, why)
     }
 
@@ -164,31 +164,31 @@ mod tests {
 
     #[test]
     fn directories_come_by_themselves_and_first() {
-        let mut tree = Tree::default();
-        tree.file("/a/b/c", b"x".to_vec(), "test").unwrap();
-        let paths: Vec<&str> = tree.iter().map(|(p, _)| p).collect();
+        let mut archive = Archive::default();
+        archive.file("/a/b/c", b"x".to_vec(), "test").unwrap();
+        let paths: Vec<&str> = archive.iter().map(|(p, _)| p).collect();
         assert_eq!(paths, ["/a", "/a/b", "/a/b/c"]);
-        assert_eq!(tree.to_cpio(0).unwrap().len() % 512, 0);
+        assert_eq!(archive.to_cpio(0).unwrap().len() % 512, 0);
     }
 
     #[test]
     fn conflicts_and_odd_paths_are_refused() {
-        let mut tree = Tree::default();
-        tree.file("/a", b"x".to_vec(), "one").unwrap();
-        assert!(tree.file("/a", b"y".to_vec(), "two").unwrap_err().to_string().contains("packed twice"));
-        assert!(tree.file("/a/b", vec![], "below a file").is_err());
+        let mut archive = Archive::default();
+        archive.file("/a", b"x".to_vec(), "one").unwrap();
+        assert!(archive.file("/a", b"y".to_vec(), "two").unwrap_err().to_string().contains("packed twice"));
+        assert!(archive.file("/a/b", vec![], "below a file").is_err());
         for path in ["", "a", "/a//b", "/../x", "/a\nb"] {
-            assert!(tree.file(path, vec![], "odd").is_err(), "{path:?}");
+            assert!(archive.file(path, vec![], "odd").is_err(), "{path:?}");
         }
     }
 
     #[test]
     fn a_reader_gets_back_what_was_packed() {
-        let mut tree = Tree::default();
-        tree.program("/init", b"program".to_vec(), "init").unwrap();
-        tree.add("/dev/console", Content::Device(5, 1), 0o600, "node").unwrap();
-        tree.add("/bin/sh", Content::Link("busybox".into()), 0o777, "shell").unwrap();
-        let bytes = tree.to_cpio(7).unwrap();
+        let mut archive = Archive::default();
+        archive.program("/init", b"program".to_vec(), "init").unwrap();
+        archive.add("/dev/console", Content::Device(5, 1), 0o600, "node").unwrap();
+        archive.add("/bin/sh", Content::Link("busybox".into()), 0o777, "shell").unwrap();
+        let bytes = archive.to_cpio(7).unwrap();
         let reader = cpio::NewcReader::new(bytes.as_slice()).unwrap();
         assert_eq!(reader.entry().name(), "bin");
         assert_eq!(reader.entry().mtime(), 7);

@@ -4,6 +4,8 @@ use std::io::{self, Read};
 use std::path::Path;
 
 const SUFFIXES: [&str; 3] = [".xz", ".zst", ".gz"];
+/// How the name of a firmware file can end, first what the kernel looks for first.
+pub(super) const ENDINGS: [&str; 3] = ["", ".zst", ".xz"];
 /// No kernel module or firmware file is near this; a bomb is refused.
 const LIMIT: u64 = 512 << 20;
 

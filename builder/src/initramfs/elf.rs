@@ -1,28 +1,24 @@
-//! The libraries of a program, found in the tree it comes from.
+//! The libraries of a program, found in the tree it comes from as glibc's loader finds them (ld.so(8)), and where that loader
+//! will find them in the image, which has neither ld.so.conf nor a cache.
 //!
 //! Own code on goblin: lddtree 0.5 reads the packing machine's `/etc/ld.so.conf` and library directories even when it is
 //! given another root, so a foreign tree would get this machine's libraries.
 
+use super::tree::{self, Tree, TreeError};
 use goblin::container::Ctx;
 use goblin::elf::Elf;
 use goblin::elf::dynamic::{DT_NEEDED, DT_RPATH, DT_RUNPATH, Dynamic};
+use goblin::elf::header::EI_CLASS;
 use goblin::elf::program_header::{PT_INTERP, ProgramHeader};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::path::{Path, PathBuf};
-use taproot_init::sys::beneath::resolve_here as resolve;
+use std::io::BufRead as _;
+use std::path::{Component, Path, PathBuf};
 
-/// Where glibc looks when nothing else is said; Debian's multiarch directories stand in its ld.so.conf too.
-pub(super) const DEFAULT_DIRECTORIES: [&str; 8] = [
-    "/lib/x86_64-linux-gnu",
-    "/usr/lib/x86_64-linux-gnu",
-    "/lib64",
-    "/usr/lib64",
-    "/lib",
-    "/usr/lib",
-    "/usr/local/lib/x86_64-linux-gnu",
-    "/usr/local/lib",
-];
+/// What loaders have built in: on Debian the first two and the last two, elsewhere two of the others.
+const DEFAULT_DIRECTORIES: [&str; 6] =
+    ["/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib64", "/usr/lib64", "/lib", "/usr/lib"];
+/// Where distributions have libraries that their ld.so.conf or cache names.
+const MORE_DIRECTORIES: [&str; 3] = ["/usr/local/lib/x86_64-linux-gnu", "/usr/local/lib64", "/usr/local/lib"];
 /// ld.so.conf files include others; deeper than this nobody does.
 const MAX_INCLUDES: u32 = 8;
 /// The kernel takes 64 KiB of program headers, which are about as many.
@@ -35,21 +31,25 @@ const MAX_TEXT: usize = 64 << 10;
 pub struct Closure {
     /// Path in the image and the file in the tree, the interpreter included.
     pub files: BTreeMap<String, PathBuf>,
-    /// Libraries that no directory has.
+    /// Libraries that no directory has for this kind of processor.
     pub missing: BTreeSet<String>,
 }
 
 /// What one file asks the loader for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Needs {
+    /// 32 or 64 bits, as `e_ident` has it.
+    pub class: u8,
     /// Kind of processor, as `e_machine` has it.
     pub machine: u16,
     /// The loader.
     pub interpreter: Option<String>,
     /// Names of libraries, or paths.
     pub libraries: Vec<String>,
-    /// Directories that come before all others.
+    /// Directories for its own libraries.
     pub runpath: Vec<String>,
+    /// Directories for its own libraries, theirs, and so on.
+    pub rpath: Vec<String>,
 }
 
 /// Reads a program or library; total over any bytes, in memory in proportion to them. Its relocations and symbols, which
@@ -63,7 +63,11 @@ pub fn needs(bytes: &[u8]) -> Result<Needs, String> {
     }
     let start = usize::try_from(header.e_phoff).map_err(|_| "not an ELF file: its segments are out of bounds")?;
     let segments = ProgramHeader::parse(bytes, start, header.e_phnum.into(), context).map_err(bad)?;
-    let mut needs = Needs { machine: header.e_machine, ..Needs::default() };
+    let mut needs = Needs {
+        class: header.e_ident.get(EI_CLASS).copied().unwrap_or_default(),
+        machine: header.e_machine,
+        ..Needs::default()
+    };
     if let Some(segment) = segments.iter().find(|s| s.p_type == PT_INTERP) {
         let path = usize::try_from(segment.p_offset).ok().and_then(|at| text(bytes, at));
         needs.interpreter = Some(path.ok_or("not an ELF file: the path of its loader is out of bounds")?);
@@ -89,9 +93,13 @@ pub fn needs(bytes: &[u8]) -> Result<Needs, String> {
             _ => {}
         }
     }
-    let lists = runpath.into_iter().chain(rpath).filter_map(|at| text(strings, at));
-    let directories = lists.flat_map(|list| list.split(':').map(str::to_owned).collect::<Vec<_>>());
-    needs.runpath = directories.filter(|directory| !directory.is_empty()).collect();
+    let list = |at: Option<usize>| {
+        let text = at.and_then(|at| text(strings, at)).unwrap_or_default();
+        text.split(':').filter(|directory| !directory.is_empty()).map(str::to_owned).collect::<Vec<_>>()
+    };
+    // Who has the newer list has no older one for the loader.
+    needs.rpath = if runpath.is_none() { list(rpath) } else { Vec::new() };
+    needs.runpath = list(runpath);
     Ok(needs)
 }
 
@@ -113,21 +121,28 @@ pub enum Line<'a> {
 
 /// The lines of one ld.so.conf file that mean something.
 pub fn lines(text: &str) -> impl Iterator<Item = Line<'_>> {
-    let lines = text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#'));
+    let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
+    let lines = lines.filter(|line| !line.is_empty() && !line.starts_with("hwcap "));
     lines.map(|line| match line.strip_prefix("include ") {
         Some(pattern) => Line::Include(pattern.trim()),
-        None => Line::Directory(line),
+        None => Line::Directory(line.split('=').next().unwrap_or(line).trim_end()),
     })
 }
 
 /// Directories of a tree's ld.so.conf. Each file is read once, or two that include each other twice would fill the memory.
-fn configured(root: &Path, file: &Path, depth: u32, seen: &mut BTreeSet<PathBuf>, into: &mut Vec<String>) {
-    let Ok(real) = resolve(root, file) else { return };
+fn configured(
+    tree: &Tree,
+    file: &Path,
+    depth: u32,
+    seen: &mut BTreeSet<PathBuf>,
+    into: &mut Vec<String>,
+) -> Result<(), TreeError> {
+    let Some(real) = tree.file(file) else { return Ok(()) };
     if depth > MAX_INCLUDES || !seen.insert(real.clone()) {
-        return;
+        return Ok(());
     }
-    let Ok(text) = fs::read_to_string(real) else { return };
-    for line in lines(&text) {
+    let bytes = tree.read(&real, tree::TEXT)?;
+    for line in lines(&String::from_utf8_lossy(&bytes)) {
         let pattern = match line {
             Line::Include(pattern) => pattern,
             Line::Directory(directory) => {
@@ -139,66 +154,192 @@ fn configured(root: &Path, file: &Path, depth: u32, seen: &mut BTreeSet<PathBuf>
         let pattern = Path::new("/etc").join(pattern);
         let (Some(dir), Some(name)) = (pattern.parent(), pattern.file_name()) else { continue };
         if name != "*.conf" {
-            configured(root, &pattern, depth + 1, seen, into);
+            configured(tree, &pattern, depth + 1, seen, into)?;
             continue;
         }
-        let Ok(real) = resolve(root, dir) else { continue };
-        let mut names: Vec<_> = fs::read_dir(real).into_iter().flatten().flatten().map(|e| e.file_name()).collect();
-        names.sort();
-        for name in names.iter().filter(|n| Path::new(n).extension().is_some_and(|e| e == "conf")) {
-            configured(root, &dir.join(name), depth + 1, seen, into);
+        for name in tree.list(dir)?.iter().filter(|n| Path::new(n).extension().is_some_and(|e| e == "conf")) {
+            configured(tree, &dir.join(name), depth + 1, seen, into)?;
         }
+    }
+    Ok(())
+}
+
+/// A directory that is searched: in the tree, and where what was found there will lie in the image.
+#[derive(Debug, Clone)]
+struct Directory {
+    tree: PathBuf,
+    image: PathBuf,
+}
+
+/// A file whose libraries are still to be found.
+struct Object {
+    needs: Needs,
+    /// Its directory.
+    origin: Directory,
+    /// `DT_RPATH` of those that it was needed by, nearest first.
+    inherited: Vec<Directory>,
+}
+
+impl Object {
+    /// Puts its directory in for `$ORIGIN`.
+    fn expand(&self, list: &[String]) -> Vec<Directory> {
+        let with = |directory: &str, origin: &Path| {
+            let origin = origin.display().to_string();
+            PathBuf::from(directory.replace("${ORIGIN}", &origin).replace("$ORIGIN", &origin))
+        };
+        let one = |directory: &String| Directory {
+            tree: with(directory, &self.origin.tree),
+            image: with(directory, &self.origin.image),
+        };
+        list.iter().map(one).collect()
     }
 }
 
-/// Follows what `program` (a file of the tree at `root`) needs, and what that needs.
-pub fn closure(root: &Path, program: &Path) -> Result<Closure, String> {
-    let mut directories = Vec::new();
-    configured(root, Path::new("/etc/ld.so.conf"), 0, &mut BTreeSet::new(), &mut directories);
-    directories.extend(DEFAULT_DIRECTORIES.map(str::to_owned));
-    let mut found = Closure::default();
-    let mut seen = BTreeSet::new();
-    let mut work = vec![program.to_path_buf()];
-    while let Some(path) = work.pop() {
-        let needs = needs(&fs::read(&path).map_err(|e| e.to_string())?)?;
-        if let Some(interpreter) = needs.interpreter {
-            let real = resolve(root, Path::new(&interpreter)).ok().filter(|p| p.is_file());
-            match real {
-                Some(real) => drop(found.files.insert(interpreter, real)),
-                None => drop(found.missing.insert(interpreter)),
+/// The search for the libraries of one program.
+struct Search<'a> {
+    tree: &'a Tree,
+    class: u8,
+    machine: u16,
+    /// Directories for all, in the loader's order.
+    shared: Vec<Directory>,
+    found: Closure,
+    seen: BTreeSet<String>,
+    work: Vec<Object>,
+}
+
+/// Follows what `program` (of the tree) needs, and what that needs, as it will be at `target` in the image. `optional`
+/// libraries are not missing if they are not there.
+pub fn closure(tree: &Tree, program: &Path, target: &str, optional: &[&str]) -> Result<Closure, String> {
+    let program = tree.file(program).unwrap_or_else(|| program.to_owned());
+    let needs = needs(&tree.read(&program, tree::BINARY).map_err(|e| e.to_string())?)?;
+    if needs.interpreter.is_none() && needs.libraries.is_empty() {
+        return Ok(Closure::default());
+    }
+    let (class, machine) = (needs.class, needs.machine);
+    let mut search = Search {
+        tree,
+        class,
+        machine,
+        shared: Vec::new(),
+        found: Closure::default(),
+        seen: BTreeSet::new(),
+        work: Vec::new(),
+    };
+    search.shared = search.shared(needs.interpreter.as_deref()).map_err(|e| e.to_string())?;
+    let above = |path: &Path| path.parent().unwrap_or(Path::new("/")).to_owned();
+    let origin = Directory { tree: above(&program), image: above(Path::new(target)) };
+    let optional: Vec<String> = optional.iter().map(|name| (*name).to_owned()).collect();
+    let opener = Object { needs: Needs::default(), origin: origin.clone(), inherited: Vec::new() };
+    search.work.push(Object { needs, origin, inherited: Vec::new() });
+    search.follow_all();
+    for name in optional.iter().filter(|name| !search.seen.contains(*name)).collect::<Vec<_>>() {
+        search.library(name, &opener, &[]);
+        search.found.missing.remove(name);
+    }
+    search.follow_all();
+    Ok(search.found)
+}
+
+impl Search<'_> {
+    /// What the loader has built in, in its order, and before that ld.so.conf's directories: what is found only there goes to
+    /// the first of the loader's own.
+    fn shared(&mut self, interpreter: Option<&str>) -> Result<Vec<Directory>, TreeError> {
+        let mut own: Vec<&str> = DEFAULT_DIRECTORIES.to_vec();
+        if let Some(interpreter) = interpreter {
+            match self.fitting(Path::new(interpreter)) {
+                Some((real, _)) => {
+                    let loader = self.tree.read(&real, tree::BINARY)?;
+                    self.found.files.insert(interpreter.to_owned(), real);
+                    let built_in = |directory: &&str| contains(&loader, &format!("{directory}/\0"));
+                    let known: Vec<&str> = DEFAULT_DIRECTORIES.into_iter().filter(built_in).collect();
+                    if !known.is_empty() {
+                        own = known;
+                    }
+                }
+                None => drop(self.found.missing.insert(interpreter.to_owned())),
             }
         }
-        let inside = path.strip_prefix(root).unwrap_or(&path);
-        let origin = Path::new("/").join(inside.parent().unwrap_or(Path::new("")));
-        let own = needs.runpath.iter().map(|dir| {
-            let origin = origin.display().to_string();
-            dir.replace("${ORIGIN}", &origin).replace("$ORIGIN", &origin)
-        });
-        let search: Vec<String> = own.chain(directories.iter().cloned()).collect();
-        for library in needs.libraries {
-            if !seen.insert(library.clone()) {
-                continue;
-            }
-            let hit = search.iter().find_map(|dir| {
-                let at = Path::new(dir).join(&library);
-                let real = resolve(root, &at).ok().filter(|p| p.is_file())?;
-                Some((at.display().to_string(), real))
-            });
-            match hit {
-                Some((at, real)) => {
-                    found.files.insert(at, real.clone());
-                    work.push(real);
-                }
-                None => drop(found.missing.insert(library)),
+        let first = PathBuf::from(own.first().copied().unwrap_or("/lib"));
+        let mut list = Vec::new();
+        configured(self.tree, Path::new("/etc/ld.so.conf"), 0, &mut BTreeSet::new(), &mut list)?;
+        list.extend(own.iter().chain(&DEFAULT_DIRECTORIES).chain(&MORE_DIRECTORIES).map(|d| (*d).to_owned()));
+        let place = |directory: String| {
+            let image = if own.contains(&directory.as_str()) { PathBuf::from(&directory) } else { first.clone() };
+            Directory { tree: PathBuf::from(directory), image }
+        };
+        Ok(list.into_iter().map(place).collect())
+    }
+
+    /// A file of the tree for the kind of processor that the program is for, and what it needs.
+    fn fitting(&self, path: &Path) -> Option<(PathBuf, Needs)> {
+        let real = self.tree.file(path)?;
+        let needs = needs(&self.tree.read(&real, tree::BINARY).ok()?).ok()?;
+        (needs.class == self.class && needs.machine == self.machine).then_some((real, needs))
+    }
+
+    fn follow_all(&mut self) {
+        while let Some(object) = self.work.pop() {
+            let mut inherited = object.expand(&object.needs.rpath);
+            inherited.extend(object.inherited.iter().cloned());
+            for library in &object.needs.libraries {
+                self.library(library, &object, &inherited);
             }
         }
     }
-    Ok(found)
+
+    /// Finds one library of an object.
+    fn library(&mut self, library: &str, object: &Object, inherited: &[Directory]) {
+        if !self.seen.insert(library.to_owned()) {
+            return;
+        }
+        let before = if object.needs.runpath.is_empty() { inherited } else { &[] };
+        let own = object.expand(&object.needs.runpath);
+        let search = before.iter().chain(&own).chain(&self.shared);
+        let hit = search.map(|directory| (directory.tree.join(library), directory.image.join(library))).find_map(
+            |(at, image)| {
+                let (real, needs) = self.fitting(&at)?;
+                Some((at, plain(&image), real, needs))
+            },
+        );
+        let Some((at, image, real, needs)) = hit else {
+            self.found.missing.insert(library.to_owned());
+            return;
+        };
+        self.found.files.insert(image.display().to_string(), real);
+        let above = |path: &Path| path.parent().unwrap_or(Path::new("/")).to_owned();
+        let origin = Directory { tree: above(&at), image: above(&image) };
+        self.work.push(Object { needs, origin, inherited: inherited.to_vec() });
+    }
+}
+
+/// A path without `.` and `..`: the image has no links among its directories.
+fn plain(path: &Path) -> PathBuf {
+    let mut out = PathBuf::from("/");
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => out.push(name),
+            Component::ParentDir => drop(out.pop()),
+            _ => {}
+        }
+    }
+    out
+}
+
+/// Whether `wanted`, which begins with a slash, stands somewhere.
+pub(super) fn contains(mut bytes: &[u8], wanted: &str) -> bool {
+    let Some(wanted) = wanted.as_bytes().strip_prefix(b"/") else { return false };
+    while bytes.skip_until(b'/').is_ok_and(|skipped| skipped > 0) {
+        if bytes.starts_with(wanted) {
+            return true;
+        }
+    }
+    false
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn configuration_with_includes_and_circles() {
@@ -210,7 +351,8 @@ mod tests {
         fs::write(etc.join("a.conf"), "/a\n").unwrap();
         fs::write(etc.join("ignored"), "/ignored\n").unwrap();
         let mut found = Vec::new();
-        configured(dir.path(), Path::new("/etc/ld.so.conf"), 0, &mut BTreeSet::new(), &mut found);
+        let tree = Tree::open(dir.path()).unwrap();
+        configured(&tree, Path::new("/etc/ld.so.conf"), 0, &mut BTreeSet::new(), &mut found).unwrap();
         assert_eq!(found, ["/a", "/b", "/opt/lib"]);
     }
 
@@ -235,6 +377,8 @@ mod tests {
         let found = needs(&library(strings, &[(1, 1), (1, 9), (29, 19), (29, 24)])).unwrap();
         assert_eq!(found.libraries, ["liba.so", "libb.so.1"]);
         assert_eq!(found.runpath, ["$ORIGIN/x", "/opt"], "the last one counts");
+        assert_eq!(needs(&library(strings, &[(29, 24), (15, 19)])).unwrap().rpath, [""; 0], "the newer list counts");
+        assert_eq!(needs(&library(strings, &[(15, 19)])).unwrap().rpath, ["/old"]);
         assert_eq!((found.machine, found.interpreter), (62, None));
         assert!(needs(&library(strings, &[(1, 1000)])).unwrap_err().contains("out of bounds"));
     }
@@ -260,7 +404,117 @@ mod tests {
     #[test]
     fn a_static_program_needs_nothing() {
         let own = std::env::current_exe().unwrap();
-        assert_eq!(closure(Path::new("/"), &own).unwrap(), Closure::default());
-        assert!(closure(Path::new("/"), Path::new("/etc/passwd")).is_err());
+        let tree = Tree::open(Path::new("/")).unwrap();
+        assert_eq!(closure(&tree, &own, "/x", &[]).unwrap(), Closure::default());
+        assert!(closure(&tree, Path::new("/etc/passwd"), "/x", &[]).is_err());
+    }
+
+    #[test]
+    fn a_path_among_bytes() {
+        assert!(contains(b"x//lib/\0", "/lib/\0") && contains(b"/lib", "/lib"));
+        assert!(!contains(b"/li/lic", "/lib") && !contains(b"", "/lib") && !contains(b"lib", "/lib"));
+    }
+
+    /// A tree of made-up programs and libraries; each names what it needs and where that is looked for.
+    struct Made(tempfile::TempDir);
+
+    const RPATH: u64 = 15;
+    const RUNPATH: u64 = 29;
+
+    /// Path, bits, libraries, and a list of directories with its tag.
+    type File<'a> = (&'a str, &'a str, &'a [&'a str], Option<(u64, &'a str)>);
+
+    impl Made {
+        fn new(files: &[File<'_>]) -> Self {
+            let made = Self(tempfile::tempdir().unwrap());
+            for (path, kind, libraries, list) in files {
+                let mut strings = vec![0];
+                let mut entries = Vec::new();
+                let words = libraries.iter().map(|name| (1, *name)).chain(*list);
+                for (tag, word) in words {
+                    entries.push((tag, strings.len() as u64));
+                    strings.extend(word.as_bytes());
+                    strings.push(0);
+                }
+                let mut bytes = library(&strings, &entries);
+                if *kind == "32" {
+                    bytes[18] = 3; // i386; goblin reads the headers by the class, which stays
+                }
+                made.write(path, &bytes);
+            }
+            made
+        }
+
+        fn write(&self, path: &str, bytes: &[u8]) {
+            let path = self.0.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, bytes).unwrap();
+        }
+
+        /// Where in the image the libraries of `/bin/p` lie, and where they are from.
+        fn closure(&self, target: &str) -> Vec<String> {
+            let tree = Tree::open(self.0.path()).unwrap();
+            let found = closure(&tree, Path::new("/bin/p"), target, &["libgcc_s.so.1"]).unwrap();
+            let files = found.files.iter().map(|(image, from)| format!("{image} < {}", from.display()));
+            files.chain(found.missing.iter().map(|name| format!("{name} missing"))).collect()
+        }
+    }
+
+    #[test]
+    fn libraries_for_another_processor_are_none() {
+        let made = Made::new(&[
+            ("bin/p", "64", &["liba.so"], None),
+            ("lib/i386-linux-gnu/liba.so", "32", &[], None),
+            ("usr/lib/liba.so", "64", &["libb.so"], None),
+            ("lib/libb.so", "32", &[], None),
+        ]);
+        made.write("etc/ld.so.conf", b"/lib/i386-linux-gnu\n");
+        assert_eq!(made.closure("/bin/p"), ["/usr/lib/liba.so < /usr/lib/liba.so", "libb.so missing"]);
+    }
+
+    #[test]
+    fn the_directory_of_a_program_may_be_another_in_the_image() {
+        let made = Made::new(&[
+            ("opt/tool/bin/p", "64", &["liba.so"], Some((RUNPATH, "$ORIGIN/../lib"))),
+            ("opt/tool/lib/liba.so", "64", &["libb.so"], None),
+            ("opt/tool/lib/libb.so", "64", &[], None),
+        ]);
+        fs::create_dir_all(made.0.path().join("bin")).unwrap();
+        std::os::unix::fs::symlink("/opt/tool/bin/p", made.0.path().join("bin/p")).unwrap();
+        // Who was found by the newer list hands it on to nobody.
+        assert_eq!(made.closure("/sbin/q"), ["/lib/liba.so < /opt/tool/lib/liba.so", "libb.so missing"]);
+        assert_eq!(made.closure("/opt/x/q")[0], "/opt/lib/liba.so < /opt/tool/lib/liba.so");
+    }
+
+    #[test]
+    fn an_rpath_is_inherited() {
+        let made = Made::new(&[
+            ("bin/p", "64", &["liba.so"], Some((RPATH, "/opt/l"))),
+            ("opt/l/liba.so", "64", &["libb.so"], None),
+            ("opt/l/libb.so", "64", &["libc.so"], Some((RUNPATH, "/opt/m"))),
+            ("opt/l/libc.so", "64", &[], None),
+            ("opt/m/libc.so", "64", &["libd.so"], None),
+            ("opt/l/libd.so", "64", &[], None),
+        ]);
+        let wanted = ["/opt/l/liba.so", "/opt/l/libb.so", "/opt/l/libd.so", "/opt/m/libc.so"];
+        assert_eq!(made.closure("/bin/p"), wanted.map(|path| format!("{path} < {path}")));
+    }
+
+    #[test]
+    fn what_only_the_configuration_knows_goes_where_the_loader_looks() {
+        let made = Made::new(&[
+            ("bin/p", "64", &["liba.so", "libb.so"], None),
+            ("opt/odd/liba.so", "64", &[], None),
+            ("usr/local/lib/libb.so", "64", &[], None),
+            ("usr/lib/libgcc_s.so.1", "64", &[], None),
+        ]);
+        made.write("etc/ld.so.conf", b"include ld.so.conf.d/*.conf\n");
+        made.write("etc/ld.so.conf.d/odd.conf", b"/opt/odd # vendor\nhwcap 1 nosegneg\n");
+        let wanted = [
+            "/lib/x86_64-linux-gnu/liba.so < /opt/odd/liba.so",
+            "/lib/x86_64-linux-gnu/libb.so < /usr/local/lib/libb.so",
+            "/usr/lib/libgcc_s.so.1 < /usr/lib/libgcc_s.so.1",
+        ];
+        assert_eq!(made.closure("/bin/p"), wanted);
     }
 }

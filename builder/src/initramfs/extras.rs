@@ -1,13 +1,12 @@
 //! What an image carries besides modules: rescue programs with their libraries, firmware, microcode.
 
-use super::archive::{Content, Tree, TreeError};
+use super::archive::{Archive, ArchiveError, Content};
+use super::host::Processor;
+use super::tree::{self, Tree, TreeError};
 use super::{decompress, elf};
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
-use taproot_init::sys::beneath::resolve_here as resolve;
+use std::path::Path;
+use taproot_init::devices::aliases::glob;
 
 /// What the rescue shell has.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum, serde::Deserialize)]
@@ -31,7 +30,7 @@ pub enum ExtrasError {
         /// Program.
         program: String,
         /// Tree.
-        root: PathBuf,
+        root: String,
         /// What to do.
         advice: String,
     },
@@ -43,16 +42,11 @@ pub enum ExtrasError {
         /// Library.
         library: String,
         /// Tree.
-        root: PathBuf,
+        root: String,
     },
     /// Unreadable file.
-    #[error("{path}: {cause}")]
-    Read {
-        /// File.
-        path: PathBuf,
-        /// System error.
-        cause: io::Error,
-    },
+    #[error(transparent)]
+    Read(#[from] TreeError),
     /// Unreadable program.
     #[error("{program}: {reason}")]
     Elf {
@@ -63,111 +57,120 @@ pub enum ExtrasError {
     },
     /// Two things at one path.
     #[error(transparent)]
-    Tree(#[from] TreeError),
+    Archive(#[from] ArchiveError),
 }
 
-const PROGRAM_DIRECTORIES: [&str; 4] = ["usr/sbin", "usr/bin", "sbin", "bin"];
-
-pub(super) fn read(path: &Path) -> Result<Vec<u8>, ExtrasError> {
-    fs::read(path).map_err(|cause| ExtrasError::Read { path: path.to_owned(), cause })
-}
-
-/// A program of the tree by its name.
-pub(super) fn find_program(root: &Path, name: &str) -> Option<PathBuf> {
-    PROGRAM_DIRECTORIES.iter().filter_map(|dir| resolve(root, &Path::new(dir).join(name)).ok()).find(|p| p.is_file())
-}
+/// glibc opens it by name when a thread is cancelled, which zpool does; no ELF header says so.
+const OPENED_BY_NAME: &str = "libgcc_s.so.1";
 
 /// Packs the rescue programs.
-pub fn rescue(tree: &mut Tree, root: &Path, kind: Rescue) -> Result<(), ExtrasError> {
+pub fn rescue(archive: &mut Archive, tree: &Tree, kind: Rescue) -> Result<(), ExtrasError> {
     if kind == Rescue::None {
         return Ok(());
     }
-    let missing = |program: &str, advice: &str| ExtrasError::Missing {
-        program: program.to_owned(),
-        root: root.to_owned(),
-        advice: advice.to_owned(),
+    let find = |name: &str, advice: &str| {
+        tree.program(name).ok_or_else(|| ExtrasError::Missing {
+            program: name.to_owned(),
+            root: tree.to_string(),
+            advice: advice.to_owned(),
+        })
     };
-    let busybox = find_program(root, "busybox")
-        .ok_or_else(|| missing("busybox", "install busybox (or busybox-static), or pack with --rescue none"))?;
-    program(tree, root, &busybox, "/bin/busybox", "rescue shell")?;
-    tree.add("/bin/sh", Content::Link("busybox".to_owned()), 0o777, "rescue shell")?;
+    let busybox = find("busybox", "install busybox (or busybox-static), or pack with --rescue none")?;
+    program(archive, tree, &busybox, "/bin/busybox", "rescue shell")?;
+    archive.add("/bin/sh", Content::Link("busybox".to_owned()), 0o777, "rescue shell")?;
     if kind == Rescue::Full {
         for name in ["zpool", "zfs", "zdb"] {
-            let path = find_program(root, name)
-                .ok_or_else(|| missing(name, "install zfsutils-linux (zfs-utils), or pack with --rescue small"))?;
-            program(tree, root, &path, &format!("/sbin/{name}"), "rescue: pool and dataset tools")?;
-        }
-        // glibc opens it by name when a thread is cancelled, which zpool does; no ELF header says so.
-        for dir in elf::DEFAULT_DIRECTORIES {
-            let path = Path::new(dir).join("libgcc_s.so.1");
-            if let Some(real) = resolve(root, &path).ok().filter(|p| p.is_file()) {
-                tree.program(&path.display().to_string(), read(&real)?, "library that glibc loads for zpool")?;
-                break;
-            }
+            let path = find(name, "install zfsutils-linux (zfs-utils), or pack with --rescue small")?;
+            program(archive, tree, &path, &format!("/sbin/{name}"), "rescue: pool and dataset tools")?;
         }
     }
     Ok(())
 }
 
 /// Packs a program and every library it needs, at the paths the loader looks for them.
-pub fn program(tree: &mut Tree, root: &Path, source: &Path, target: &str, why: &str) -> Result<(), ExtrasError> {
-    tree.program(target, read(source)?, why)?;
-    let shown = source.strip_prefix(root).unwrap_or(source).display().to_string();
-    let closure = elf::closure(root, source).map_err(|reason| ExtrasError::Elf { program: shown.clone(), reason })?;
+pub fn program(archive: &mut Archive, tree: &Tree, source: &Path, target: &str, why: &str) -> Result<(), ExtrasError> {
+    archive.program(target, tree.read(source, tree::BINARY)?, why)?;
+    let shown = source.display().to_string();
+    let failed = |reason| ExtrasError::Elf { program: shown.clone(), reason };
+    let closure = elf::closure(tree, source, target, &[OPENED_BY_NAME]).map_err(failed)?;
     if let Some(library) = closure.missing.first() {
-        return Err(ExtrasError::Library { program: shown, library: library.clone(), root: root.to_owned() });
+        return Err(ExtrasError::Library { program: shown, library: library.clone(), root: tree.to_string() });
     }
-    for (path, real) in &closure.files {
-        if !tree.contains(path) {
-            tree.program(path, read(real)?, &format!("library of {target}"))?;
-        }
+    for (path, from) in &closure.files {
+        archive.program(path, tree.read(from, tree::BINARY)?, &format!("library of {target}"))?;
     }
     Ok(())
 }
 
-/// Packs the firmware that modules name; returns the names that the tree does not have.
-pub fn firmware(tree: &mut Tree, root: &Path, wanted: &BTreeMap<String, String>) -> Result<Vec<String>, ExtrasError> {
+/// Packs the firmware that modules name, by names or patterns; returns what the tree does not have.
+pub fn firmware(
+    archive: &mut Archive,
+    tree: &Tree,
+    kernel: &str,
+    wanted: &BTreeMap<String, String>,
+) -> Result<Vec<String>, ExtrasError> {
     let mut absent = Vec::new();
-    for (name, module) in wanted {
-        let found = ["lib/firmware/updates", "lib/firmware"].iter().find_map(|dir| {
-            ["", ".xz", ".zst"].iter().find_map(|suffix| {
-                let path = Path::new(dir).join(format!("{name}{suffix}"));
-                resolve(root, &path).ok().filter(|p| p.is_file()).map(|real| (real, *suffix))
-            })
-        });
-        match found {
-            Some((real, suffix)) => {
-                let as_named = PathBuf::from(format!("x{suffix}"));
-                let data = decompress::by_name(&as_named, read(&real)?)
-                    .map_err(|cause| ExtrasError::Read { path: real, cause })?;
-                tree.file(&format!("/lib/firmware/{name}"), data, &format!("firmware of {module}"))?;
-            }
-            None => absent.push(format!("{name} ({module})")),
+    for (pattern, module) in wanted {
+        let names =
+            if pattern.contains(['*', '?', '[']) { matching(tree, kernel, pattern)? } else { vec![pattern.clone()] };
+        let mut any = false;
+        for name in names {
+            let Some((path, ending)) = tree.firmware(kernel, &name, &decompress::ENDINGS) else { continue };
+            let raw = tree.read(&path, tree::BINARY)?;
+            let data = decompress::by_name(Path::new(&format!("x{ending}")), raw)
+                .map_err(|cause| TreeError::Io { path: tree.shown(&path), cause })?;
+            archive.file(&format!("/lib/firmware/{name}"), data, &format!("firmware of {module}"))?;
+            any = true;
+        }
+        if !any {
+            absent.push(format!("{pattern} ({module})"));
         }
     }
     Ok(absent)
 }
 
+/// Names of firmware files that a pattern means; `*` stands for part of a file's name.
+fn matching(tree: &Tree, kernel: &str, pattern: &str) -> Result<Vec<String>, ExtrasError> {
+    let (below, last) = pattern.rsplit_once('/').unwrap_or(("", pattern));
+    let mut names = Vec::new();
+    for dir in tree.firmware_directories(kernel) {
+        let found = tree.list(dir.join(below))?;
+        let found = found.iter().map(|name| decompress::strip_suffix(name));
+        names.extend(found.filter(|name| glob(last.as_bytes(), name.as_bytes())).map(|name| match below {
+            "" => name.to_owned(),
+            below => format!("{below}/{name}"),
+        }));
+    }
+    names.sort();
+    names.dedup();
+    Ok(names)
+}
+
 /// The early archive with microcode, which the kernel reads before anything is unpacked; `None` if the tree has none.
-/// `vendor` narrows it to one processor maker (`GenuineIntel` or `AuthenticAMD`).
-pub fn microcode(root: &Path, vendor: Option<&str>) -> Result<Option<Tree>, ExtrasError> {
-    let mut early = Tree::default();
+/// Of one processor if it is known, else of all.
+pub fn microcode(tree: &Tree, processor: Option<&Processor>) -> Result<Option<Archive>, ExtrasError> {
+    let mut early = Archive::default();
     let mut any = false;
-    for (maker, dir) in [("GenuineIntel", "lib/firmware/intel-ucode"), ("AuthenticAMD", "lib/firmware/amd-ucode")] {
-        if vendor.is_some_and(|v| v != maker) {
+    for (maker, dir) in [("GenuineIntel", "intel-ucode"), ("AuthenticAMD", "amd-ucode")] {
+        if processor.is_some_and(|processor| processor.vendor != maker) {
             continue;
         }
-        let Ok(dir) = resolve(root, Path::new(dir)) else { continue };
-        let mut files: Vec<PathBuf> = fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()).collect();
-        // README and signature files lie beside the data.
-        files.retain(|p| {
-            p.is_file() && !p.file_name().is_some_and(|n| n.as_bytes().ends_with(b".asc") || n == "README")
-        });
-        files.sort();
         let mut data = Vec::new();
-        for file in files {
-            let raw = read(&file)?;
-            data.extend(decompress::by_name(&file, raw).map_err(|cause| ExtrasError::Read { path: file, cause })?);
+        // Links within the directory have been seen in none; files lie in the first that has any.
+        for dir in tree.firmware_directories("").iter().map(|parent| parent.join(dir)) {
+            // README and signature files lie beside the data.
+            let names = tree.list(&dir)?.into_iter().filter(|name| {
+                Path::new(name).extension().is_none_or(|end| end != "asc") && !name.starts_with("README")
+            });
+            let names = names.filter(|name| processor.is_none_or(|processor| processor.has_microcode(name)));
+            for path in names.map(|name| dir.join(name)).filter(|path| tree.file(path).is_some()) {
+                let raw = tree.read(&path, tree::BINARY)?;
+                let unpacked = decompress::by_name(&path, raw);
+                data.extend(unpacked.map_err(|cause| TreeError::Io { path: tree.shown(&path), cause })?);
+            }
+            if !data.is_empty() {
+                break;
+            }
         }
         if !data.is_empty() {
             any = true;
@@ -180,6 +183,7 @@ pub fn microcode(root: &Path, vendor: Option<&str>) -> Result<Option<Tree>, Extr
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn firmware_is_found_compressed_or_reported() {
@@ -188,10 +192,29 @@ mod tests {
         fs::create_dir_all(&fw).unwrap();
         fs::write(fw.join("b.bin.zst"), zstd::encode_all(&b"code"[..], 1).unwrap()).unwrap();
         let wanted = [("a/b.bin".to_owned(), "m".to_owned()), ("none.bin".to_owned(), "m".to_owned())].into();
-        let mut tree = Tree::default();
-        assert_eq!(firmware(&mut tree, dir.path(), &wanted).unwrap(), ["none.bin (m)"]);
-        let node = tree.iter().find(|(p, _)| *p == "/lib/firmware/a/b.bin").unwrap().1;
+        let (tree, mut archive) = (Tree::open(dir.path()).unwrap(), Archive::default());
+        assert_eq!(firmware(&mut archive, &tree, "6.1", &wanted).unwrap(), ["none.bin (m)"]);
+        let node = archive.iter().find(|(p, _)| *p == "/lib/firmware/a/b.bin").unwrap().1;
         assert_eq!(node.content, Content::File(b"code".to_vec()));
+    }
+
+    #[test]
+    fn firmware_by_patterns_and_of_a_kernel() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = dir.path().join("usr/lib/firmware").join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        for name in ["q/a1.bin", "q/a2.bin", "q/b.bin", "6.1/q/a1.bin"] {
+            write(name, name);
+        }
+        let wanted = [("q/a*.bin".to_owned(), "m".to_owned()), ("q/c*".to_owned(), "m".to_owned())].into();
+        let mut archive = Archive::default();
+        assert_eq!(firmware(&mut archive, &Tree::open(dir.path()).unwrap(), "6.1", &wanted).unwrap(), ["q/c* (m)"]);
+        let files: Vec<_> = archive.iter().filter(|(_, node)| node.content != Content::Directory).collect();
+        assert_eq!(files.len(), 2);
+        assert_eq!(files[0].1.content, Content::File(b"6.1/q/a1.bin".to_vec()));
     }
 
     #[test]
@@ -200,7 +223,7 @@ mod tests {
         fs::create_dir_all(dir.path().join("lib/firmware")).unwrap();
         fs::write(dir.path().join("secret"), "x").unwrap();
         let wanted = [("../../secret".to_owned(), "m".to_owned())].into();
-        assert!(firmware(&mut Tree::default(), dir.path(), &wanted).is_err());
+        assert!(firmware(&mut Archive::default(), &Tree::open(dir.path()).unwrap(), "6.1", &wanted).is_err());
     }
 
     #[test]
@@ -212,7 +235,8 @@ mod tests {
             fs::create_dir_all(dir.path().join("lib/firmware").join(sub)).unwrap();
             fs::write(dir.path().join("lib/firmware").join(sub).join(name), name).unwrap();
         }
-        let early = microcode(dir.path(), None).unwrap().unwrap();
+        let tree = Tree::open(dir.path()).unwrap();
+        let early = microcode(&tree, None).unwrap().unwrap();
         let files: Vec<_> = early
             .iter()
             .filter_map(|(p, n)| match &n.content {
@@ -222,6 +246,12 @@ mod tests {
             .collect();
         assert_eq!(files[0].1, "fam.bin");
         assert_eq!(files[1].1, "06-0006-01");
-        assert!(microcode(Path::new("/nonexistent"), None).unwrap().is_none());
+        let intel = Processor { vendor: "GenuineIntel".into(), family: 6, model: 1, stepping: 0 };
+        assert!(microcode(&tree, Some(&intel)).unwrap().is_none(), "none of this processor");
+        fs::write(dir.path().join("lib/firmware/intel-ucode/06-01-00"), "mine").unwrap();
+        let early = microcode(&tree, Some(&intel)).unwrap().unwrap();
+        assert_eq!(early.file_bytes(), 4);
+        let none = tempfile::tempdir().unwrap();
+        assert!(microcode(&Tree::open(none.path()).unwrap(), None).unwrap().is_none());
     }
 }

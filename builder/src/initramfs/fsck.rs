@@ -1,12 +1,11 @@
 //! Programs that check a plain root, or `/usr`, before it is mounted.
 
-use super::archive::{Content, Tree};
-use super::extras::{self, ExtrasError, find_program};
+use super::archive::{Archive, Content};
+use super::extras::{self, ExtrasError};
 use super::root::Mounted;
+use super::tree::{self, Tree};
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::str::FromStr;
-use taproot_init::sys::beneath::resolve_here as resolve;
 
 /// Which programs are packed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -71,8 +70,8 @@ const READ_ONLY: [&str; 4] = ["squashfs", "erofs", "iso9660", "overlay"];
 
 /// Packs them; returns what people should know.
 pub fn pack(
-    tree: &mut Tree,
-    root: &Path,
+    archive: &mut Archive,
+    tree: &Tree,
     wanted: &Fsck,
     generic: bool,
     mounted: &[Mounted],
@@ -82,20 +81,20 @@ pub fn pack(
         Fsck::None => {}
         Fsck::Types(types) => {
             for fstype in types {
-                one(tree, root, fstype)?;
+                one(archive, tree, fstype)?;
             }
         }
         Fsck::Auto => {
             for Mounted { fstype, what } in mounted.iter().filter(|mounted| checked_at_boot(&mounted.fstype)) {
-                match one(tree, root, fstype) {
+                match one(archive, tree, fstype) {
                     Err(missing @ ExtrasError::Missing { .. }) => {
                         notes.push(format!("{what} is {fstype} and will be mounted unchecked: {missing}"));
                     }
                     other => other?,
                 }
             }
-            if generic && find_program(root, "e2fsck").is_some() {
-                one(tree, root, "ext4")?;
+            if generic && tree.program("e2fsck").is_some() {
+                one(archive, tree, "ext4")?;
             }
         }
     }
@@ -107,7 +106,7 @@ fn checked_at_boot(fstype: &str) -> bool {
     !READ_ONLY.contains(&fstype) && known.is_none_or(|checker| checker.at_boot)
 }
 
-fn one(tree: &mut Tree, root: &Path, fstype: &str) -> Result<(), ExtrasError> {
+fn one(archive: &mut Archive, tree: &Tree, fstype: &str) -> Result<(), ExtrasError> {
     if READ_ONLY.contains(&fstype) {
         return Ok(());
     }
@@ -115,21 +114,26 @@ fn one(tree: &mut Tree, root: &Path, fstype: &str) -> Result<(), ExtrasError> {
     let checker = CHECKERS.iter().find(|checker| checker.types.contains(&fstype)).unwrap_or(&other);
     let own = format!("fsck.{fstype}");
     let name = if checker.program.is_empty() { own.as_str() } else { checker.program };
-    let Some(source) = find_program(root, name) else {
+    let Some(source) = tree.program(name) else {
         return Err(ExtrasError::Missing {
             program: name.to_owned(),
-            root: root.to_owned(),
+            root: tree.to_string(),
             advice: format!("install {}, or choose other types with --fsck", checker.package),
         });
     };
-    extras::program(tree, root, &source, &format!("/sbin/{name}"), &format!("checks {fstype} file systems"))?;
+    extras::program(archive, tree, &source, &format!("/sbin/{name}"), &format!("checks {fstype} file systems"))?;
     for link in checker.names {
-        tree.add(&format!("/sbin/{link}"), Content::Link(name.to_owned()), 0o777, "name of a program that checks")?;
+        archive.add(
+            &format!("/sbin/{link}"),
+            Content::Link(name.to_owned()),
+            0o777,
+            "name of a program that checks",
+        )?;
     }
     if name == "e2fsck"
-        && let Some(config) = resolve(root, Path::new("etc/e2fsck.conf")).ok().filter(|path| path.is_file())
+        && let Some(config) = tree.read_if_there("/etc/e2fsck.conf", tree::TEXT)?
     {
-        tree.file("/etc/e2fsck.conf", extras::read(&config)?, "how this system wants its file systems checked")?;
+        archive.file("/etc/e2fsck.conf", config, "how this system wants its file systems checked")?;
     }
     Ok(())
 }
@@ -160,10 +164,10 @@ mod tests {
         let dir = root(programs);
         let mounted: Vec<Mounted> =
             mounted.iter().map(|t| Mounted { fstype: (*t).to_owned(), what: "the root" }).collect();
-        let mut tree = Tree::default();
-        let notes =
-            pack(&mut tree, dir.path(), &wanted.parse().unwrap(), generic, &mounted).map_err(|e| e.to_string())?;
-        let paths = tree.iter().map(|(path, _)| path.to_owned()).filter(|path| path != "/sbin").collect();
+        let mut archive = Archive::default();
+        let notes = pack(&mut archive, &Tree::open(dir.path()).unwrap(), &wanted.parse().unwrap(), generic, &mounted)
+            .map_err(|e| e.to_string())?;
+        let paths = archive.iter().map(|(path, _)| path.to_owned()).filter(|path| path != "/sbin").collect();
         Ok((paths, notes))
     }
 
@@ -209,7 +213,9 @@ mod tests {
         let dir = root(&[]);
         fs::write(dir.path().join("usr/sbin/fsck.odd"), "#!/bin/sh\nexit 0\n").unwrap();
         let error =
-            pack(&mut Tree::default(), dir.path(), &"odd".parse().unwrap(), false, &[]).unwrap_err().to_string();
+            pack(&mut Archive::default(), &Tree::open(dir.path()).unwrap(), &"odd".parse().unwrap(), false, &[])
+                .unwrap_err()
+                .to_string();
         assert!(error.contains("not an ELF file"), "{error}");
     }
 
@@ -217,8 +223,8 @@ mod tests {
     fn the_systems_own_settings_come_along() {
         let dir = root(&["e2fsck"]);
         fs::write(dir.path().join("etc/e2fsck.conf"), "[options]\n").unwrap();
-        let mut tree = Tree::default();
-        pack(&mut tree, dir.path(), &"ext4".parse().unwrap(), false, &[]).unwrap();
-        assert!(tree.contains("/etc/e2fsck.conf"));
+        let mut archive = Archive::default();
+        pack(&mut archive, &Tree::open(dir.path()).unwrap(), &"ext4".parse().unwrap(), false, &[]).unwrap();
+        assert!(archive.contains("/etc/e2fsck.conf"));
     }
 }

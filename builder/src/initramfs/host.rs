@@ -1,16 +1,11 @@
-//! The machine we run on: what drives its disks, and what its root pool lies on.
+//! The machine we run on: what drives its disks and keyboards, and its processor.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::Path;
 
 use taproot_init::devices::block;
 use taproot_init::devices::table::canonical_name;
-use taproot_init::image::ExpectedPool;
-use taproot_init::sys::linux::Linux;
-use taproot_init::zfs::ioctl::Zfs;
-use taproot_init::zfs::label::{PoolState, read_labels};
 
 /// What stands between a disk and the processor.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,11 +34,19 @@ pub fn chain(sys: &Path, name: &str) -> Chain {
             let below = fs::read_dir(slaves).into_iter().flatten().flatten();
             queue.extend(below.filter_map(|e| e.file_name().into_string().ok()));
         }
-        for dir in disk.ancestors().take_while(|dir| dir.starts_with(sys)) {
+        chain.climb(sys, disk);
+    }
+    chain
+}
+
+impl Chain {
+    /// Takes what drives a device and those above it.
+    fn climb(&mut self, sys: &Path, device: &Path) {
+        for dir in device.ancestors().take_while(|dir| dir.starts_with(sys)) {
             if let Ok(modalias) = fs::read_to_string(dir.join("modalias"))
                 && !modalias.trim().is_empty()
             {
-                chain.modaliases.insert(modalias.trim().to_owned());
+                self.modaliases.insert(modalias.trim().to_owned());
             }
             // Kernels show this link for built-in drivers too, some of which (pcieport's) modules.builtin does not name
             // because they can never be modules. Only what was loaded has a state.
@@ -51,18 +54,89 @@ pub fn chain(sys: &Path, name: &str) -> Chain {
                 && module.join("initstate").exists()
                 && let Some(module) = module.file_name().and_then(|n| n.to_str())
             {
-                chain.modules.insert(canonical_name(module));
+                self.modules.insert(canonical_name(module));
             }
         }
     }
-    chain
 }
 
-/// The vendor string of the processor, e.g. `GenuineIntel`.
-pub fn cpu_vendor() -> Option<String> {
-    let text = fs::read_to_string("/proc/cpuinfo").ok()?;
-    let line = text.lines().find(|l| l.starts_with("vendor_id"))?;
-    Some(line.split_once(':')?.1.trim().to_owned())
+/// What drives this machine's keyboards: everything that sends keys or could (`class/input`), with the buses it hangs on.
+pub fn inputs(sys: &Path) -> Vec<Chain> {
+    let sys = &sys.canonicalize().unwrap_or_else(|_| sys.to_owned());
+    let mut chains = Vec::new();
+    for entry in fs::read_dir(sys.join("class/input")).into_iter().flatten().flatten() {
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        let Ok(device) = entry.path().canonicalize() else { continue };
+        // Its handlers (event0, mouse0) lie below it.
+        if name.starts_with("input") && !device.starts_with(sys.join("devices/virtual")) && has_keys(&device) {
+            let mut chain = Chain { disk: name, ..Chain::default() };
+            chain.climb(sys, &device);
+            chains.push(chain);
+        }
+    }
+    chains.sort_by(|a, b| a.disk.cmp(&b.disk));
+    chains
+}
+
+/// Whether an input device has a letter: `KEY_A` is 30 (`input-event-codes.h`), a bit of the last word that is shown.
+fn has_keys(device: &Path) -> bool {
+    let text = fs::read_to_string(device.join("capabilities/key")).unwrap_or_default();
+    let last = text.split_whitespace().last().and_then(|word| u64::from_str_radix(word, 16).ok());
+    last.is_some_and(|word| word & (1 << 30) != 0)
+}
+
+/// The release of the running kernel.
+pub fn kernel() -> std::io::Result<String> {
+    fs::read_to_string("/proc/sys/kernel/osrelease").map(|release| release.trim().to_owned())
+}
+
+/// A processor, as its microcode is found by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Processor {
+    /// `GenuineIntel`, `AuthenticAMD`.
+    pub vendor: String,
+    /// Family.
+    pub family: u32,
+    /// Model.
+    pub model: u32,
+    /// Stepping.
+    pub stepping: u32,
+}
+
+impl Processor {
+    /// The one that this runs on.
+    pub fn of_this_machine() -> Option<Self> {
+        Self::parse(&fs::read_to_string("/proc/cpuinfo").ok()?)
+    }
+
+    /// From the text of /proc/cpuinfo.
+    fn parse(text: &str) -> Option<Self> {
+        let field = |name: &str| {
+            let fields = text.lines().filter_map(|line| line.split_once(':'));
+            fields.map(|(key, value)| (key.trim(), value.trim())).find(|(key, _)| *key == name).map(|(_, value)| value)
+        };
+        let number = |name: &str| field(name)?.parse().ok();
+        Some(Self {
+            vendor: field("vendor_id")?.to_owned(),
+            family: number("cpu family")?,
+            model: number("model")?,
+            stepping: number("stepping")?,
+        })
+    }
+
+    /// Whether a file of its maker's directory is for it (`intel.c`, `amd.c` in `arch/x86/kernel/cpu/microcode`).
+    pub fn has_microcode(&self, name: &str) -> bool {
+        let name = super::decompress::strip_suffix(name);
+        let Self { family, model, stepping, .. } = self;
+        match self.vendor.as_str() {
+            "GenuineIntel" => {
+                let own = format!("{family:02x}-{model:02x}-{stepping:02x}");
+                name == own || name.strip_suffix(".initramfs") == Some(&own)
+            }
+            _ if *family < 0x15 => name == "microcode_amd.bin",
+            _ => name == format!("microcode_amd_fam{family:02x}h.bin"),
+        }
+    }
 }
 
 /// The chains of all disks, in order of their names.
@@ -76,85 +150,10 @@ fn is_virtual(sys: &Path, name: &str) -> bool {
     target.map_or(true, |target| target.starts_with(sys.join("devices/virtual")) || target.join("partition").exists())
 }
 
-/// The guid by which the kernel knows an imported pool.
-pub fn imported_guid(name: &str) -> Option<u64> {
-    let system = Linux::new();
-    let pools = Zfs::new(&system).imported_pools().ok()?;
-    pools.into_iter().find(|(known, guid)| known == name && *guid != 0).map(|(_, guid)| guid)
-}
-
-/// A disk or partition with the label of a pool in use.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
-    /// The kernel's name.
-    pub device: String,
-    /// A path that stays.
-    pub path: String,
-    /// Guid of the pool.
-    pub pool: u64,
-}
-
-/// The disks and partitions whose labels say that they belong to a pool in use that has this name.
-pub fn members(sys: &Path, dev: &Path, name: &str) -> Vec<Member> {
-    let mut members = Vec::new();
-    for device in block::enumerate(sys, dev).devices {
-        let Ok(file) = File::open(&device.node) else { continue };
-        let mut read = |offset: u64, buffer: &mut [u8]| file.read_exact_at(buffer, offset);
-        let Ok(label) = read_labels(&mut read, device.size_bytes) else { continue };
-        if label.state() == PoolState::Active && label.pool_name().as_deref() == Some(name) {
-            let path = stable_path(dev, &device.node).to_string_lossy().into_owned();
-            members.push(Member { device: device.name, path, pool: label.pool_guid().unwrap_or(0) });
-        }
-    }
-    members
-}
-
-/// The pool as an image expects it, and its disks. `imported`: its guid, if the kernel told it; without, disks of two pools
-/// of one name (another machine's disk is attached) give none, because an image takes what it expects for its own.
-pub fn expected(name: &str, members: &[Member], imported: Option<u64>) -> Result<(ExpectedPool, Vec<String>), String> {
-    let guids: BTreeSet<u64> = members.iter().map(|member| member.pool).collect();
-    let guid = match (imported, guids.len()) {
-        (Some(guid), _) if guids.contains(&guid) => guid,
-        (None, 1) => guids.first().copied().unwrap_or(0),
-        (None, 2..) => {
-            let list: Vec<String> = guids.iter().map(ToString::to_string).collect();
-            return Err(format!("several pools on the disks are called {name} (guids {})", list.join(", ")));
-        }
-        _ => return Err("no label of it could be read (are you root?)".to_owned()),
-    };
-    let (vdevs, devices) = members
-        .iter()
-        .filter(|member| member.pool == guid)
-        .map(|member| (member.path.clone(), member.device.clone()))
-        .unzip();
-    Ok((ExpectedPool { name: name.to_owned(), guid, vdevs }, devices))
-}
-
-/// A name of a device that survives another order of disks: the first below `by-id`, else its node.
-fn stable_path(dev: &Path, node: &Path) -> PathBuf {
-    let entries = fs::read_dir(dev.join("disk/by-id")).into_iter().flatten().flatten();
-    let mut links: Vec<PathBuf> = entries.map(|e| e.path()).collect();
-    links.sort();
-    links.into_iter().find(|link| link.canonicalize().is_ok_and(|to| to == node)).unwrap_or_else(|| node.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
-
-    #[test]
-    fn another_machines_disk_with_a_pool_of_the_same_name_is_not_expected() {
-        let member = |device: &str, pool| Member { device: device.into(), path: format!("/dev/{device}"), pool };
-        let disks = [member("sda3", 7), member("sdb3", 9), member("sdc3", 9)];
-        let (pool, devices) = expected("rpool", &disks, Some(9)).unwrap();
-        assert_eq!((pool.guid, devices), (9, vec!["sdb3".to_owned(), "sdc3".to_owned()]));
-        assert_eq!(pool.vdevs, ["/dev/sdb3", "/dev/sdc3"]);
-        assert!(expected("rpool", &disks, None).unwrap_err().contains("guids 7, 9"));
-        assert_eq!(expected("rpool", &disks[1..], None).unwrap().0.guid, 9);
-        assert!(expected("rpool", &disks, Some(8)).unwrap_err().contains("no label"));
-        assert!(expected("rpool", &[], None).is_err());
-    }
 
     #[test]
     fn chain_of_a_partition() {
@@ -187,5 +186,37 @@ mod tests {
         assert_eq!(found.modaliases.into_iter().collect::<Vec<_>>(), ["pci:v1AF4", "virtio:d2v1"]);
         assert_eq!(disks(&sys).iter().map(|c| c.disk.as_str()).collect::<Vec<_>>(), ["vda"]);
         assert!(chain(&sys, "absent").modules.is_empty());
+    }
+
+    #[test]
+    fn keyboards_and_what_they_hang_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let sys = dir.path().canonicalize().unwrap();
+        fs::create_dir_all(sys.join("class/input")).unwrap();
+        for (name, at, keys) in [
+            ("input3", "devices/pci0/i2c-1/0018:04F3.0001/input/input3", "10000 3 fffffffffffffffe"),
+            ("input4", "devices/platform/mouse/input/input4", "1f0000 0 0 0 0"),
+            ("input5", "devices/virtual/input/input5", "fffffffffffffffe"),
+        ] {
+            let device = sys.join(at);
+            fs::create_dir_all(device.join("capabilities")).unwrap();
+            fs::write(device.join("capabilities/key"), format!("{keys}\n")).unwrap();
+            symlink(&device, sys.join("class/input").join(name)).unwrap();
+        }
+        fs::write(sys.join("devices/pci0/i2c-1/0018:04F3.0001/modalias"), "hid:b0018g0001\n").unwrap();
+        let found = inputs(&sys);
+        assert_eq!(found.iter().map(|c| c.disk.as_str()).collect::<Vec<_>>(), ["input3"]);
+        assert_eq!(found[0].modaliases.iter().collect::<Vec<_>>(), ["hid:b0018g0001"]);
+    }
+
+    #[test]
+    fn microcode_is_of_one_processor() {
+        let text = "processor\t: 0\nvendor_id\t: GenuineIntel\ncpu family\t: 6\nmodel\t\t: 158\nmodel name\t: x\nstepping\t: 10\n";
+        let intel = Processor::parse(text).unwrap();
+        assert!(intel.has_microcode("06-9e-0a") && intel.has_microcode("06-9e-0a.xz"));
+        assert!(!intel.has_microcode("06-9e-0b") && !intel.has_microcode("06-9e"));
+        let amd = |family| Processor { vendor: "AuthenticAMD".into(), family, model: 1, stepping: 1 };
+        assert!(amd(0x17).has_microcode("microcode_amd_fam17h.bin") && amd(0x10).has_microcode("microcode_amd.bin"));
+        assert!(!amd(0x19).has_microcode("microcode_amd.bin"));
     }
 }

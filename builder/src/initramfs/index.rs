@@ -1,8 +1,8 @@
 //! What depmod wrote about a kernel's modules: `modules.dep`, `modules.alias`, `modules.softdep`, `modules.builtin`.
 
+use super::tree::{self, Tree, TreeError};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use taproot_init::devices::aliases::glob;
 use taproot_init::devices::table::canonical_name;
 
@@ -27,7 +27,7 @@ pub struct Soft {
 /// The index of one module directory.
 #[derive(Debug, Clone, Default)]
 pub struct Index {
-    /// `lib/modules/VERSION` of the tree.
+    /// The directory in the tree.
     pub dir: PathBuf,
     /// By canonical name.
     pub modules: BTreeMap<String, Entry>,
@@ -37,6 +37,8 @@ pub struct Index {
     pub soft: BTreeMap<String, Soft>,
     /// Canonical names of what is built into the kernel.
     pub builtin: BTreeSet<String>,
+    /// Files beside `modules.dep` that are missing or cannot be read, and why: without them devices have no drivers.
+    pub lacking: Vec<String>,
 }
 
 /// Canonical module name of a file such as `kernel/fs/ext4/ext4.ko.xz`.
@@ -59,22 +61,40 @@ fn possible(name: &str) -> bool {
 
 /// Why a module directory cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("{path}: {cause}; expected the module index that depmod writes (run: depmod -b ROOT {version})")]
+#[error("{cause}; expected the module index that depmod writes (run: depmod -b ROOT {version}); {there}")]
 pub struct IndexError {
-    path: PathBuf,
     version: String,
-    cause: std::io::Error,
+    there: String,
+    cause: TreeError,
+}
+
+/// Which kernels a tree has, in words.
+pub fn kernels_there(tree: &Tree) -> String {
+    match tree.kernels() {
+        Ok(list) if list.is_empty() => format!("{tree} has no kernel with a modules.dep"),
+        Ok(list) => format!("kernels in {tree}: {}", list.join(", ")),
+        Err(error) => error.to_string(),
+    }
 }
 
 impl Index {
     /// Reads the index of one kernel. Only `modules.dep` must be there.
-    pub fn read(dir: &Path, version: &str) -> Result<Self, IndexError> {
-        let path = dir.join("modules.dep");
-        let dep = fs::read(&path).map_err(|cause| IndexError { path, version: version.to_owned(), cause })?;
-        let optional = |name: &str| fs::read(dir.join(name)).unwrap_or_default();
-        let index =
-            Self::parse([&dep, &optional("modules.alias"), &optional("modules.softdep"), &optional("modules.builtin")]);
-        Ok(Self { dir: dir.to_owned(), ..index })
+    pub fn read(tree: &Tree, version: &str) -> Result<Self, IndexError> {
+        let dir = tree.modules(version);
+        let read = |name: &str| tree.read(dir.join(name), tree::TEXT);
+        let failed = |cause| IndexError { version: version.to_owned(), there: kernels_there(tree), cause };
+        let dep = read("modules.dep").map_err(failed)?;
+        let mut lacking = Vec::new();
+        let mut beside = |name: &str| {
+            read(name).unwrap_or_else(|error| {
+                lacking.push(format!(
+                    "{error}; expected what depmod and the kernel's package write (run: depmod -b ROOT {version})"
+                ));
+                Vec::new()
+            })
+        };
+        let (alias, soft, builtin) = (beside("modules.alias"), beside("modules.softdep"), beside("modules.builtin"));
+        Ok(Self { dir, lacking, ..Self::parse([&dep, &alias, &soft, &builtin]) })
     }
 
     /// From the contents of `modules.dep`, `modules.alias`, `modules.softdep` and `modules.builtin`; total over any bytes.
@@ -82,6 +102,7 @@ impl Index {
         let [dep, alias, softdep, builtin] = files.map(String::from_utf8_lossy);
         Self {
             dir: PathBuf::new(),
+            lacking: Vec::new(),
             modules: parse_dep(&dep),
             aliases: parse_alias(&alias),
             soft: parse_softdep(&softdep),

@@ -8,6 +8,7 @@ pub mod extras;
 pub mod fsck;
 pub mod host;
 pub mod index;
+pub mod members;
 pub mod modinfo;
 pub mod modprobe_d;
 pub mod modules;
@@ -15,27 +16,28 @@ pub mod password;
 pub mod preflight;
 pub mod root;
 pub mod sets;
+pub mod tree;
 
-use crate::output::write_private;
+use crate::output::Cleanup;
 use crate::progress::{Progress, megabytes};
 use crate::settings::{ModuleSet, Settings};
 use anyhow::{Context, Result, bail};
-use archive::{Content, Tree};
+use archive::{Archive, Content};
 use compress::Compression;
 use index::Index;
 use modprobe_d::ModprobeConfig;
 use modules::{Chosen, Packed, Wanted};
+use preflight::Remarks;
 use root::Known;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use taproot_init::devices::filesystems;
 use taproot_init::devices::table::{TABLE_PATH, canonical_name};
 use taproot_init::image::{CONFIG_PATH, ImageConfig, MANIFEST_PATH};
-use taproot_init::sys::beneath::resolve_here as resolve;
+use tree::Tree;
 
 /// Directories that init mounts on, or that programs expect.
 const DIRECTORIES: [&str; 6] = ["/dev", "/proc", "/sys", "/run", "/tmp", "/newroot"];
@@ -43,6 +45,8 @@ const DIRECTORIES: [&str; 6] = ["/dev", "/proc", "/sys", "/run", "/tmp", "/newro
 /// What was built, for people and for `--json`.
 #[derive(Debug, Clone, Serialize)]
 pub struct Summary {
+    /// Of this object; grows when what is there changes its meaning.
+    pub format: u32,
     /// The image.
     pub output: PathBuf,
     /// Its size.
@@ -59,6 +63,10 @@ pub struct Summary {
     pub absent_firmware: Vec<String>,
     /// Lines of modprobe.d that have no effect at boot.
     pub ignored_modprobe_lines: Vec<String>,
+    /// Why it may not boot: what `--no-preflight` let pass.
+    pub problems: Vec<String>,
+    /// What people should know.
+    pub notes: Vec<String>,
     /// Seconds by phase.
     pub seconds: BTreeMap<&'static str, f64>,
 }
@@ -68,23 +76,14 @@ pub fn kernel_version(settings: &Settings) -> Result<String> {
     if let Some(version) = &settings.kernel {
         return Ok(version.clone());
     }
-    if settings.root == Path::new("/") {
-        let running =
-            fs::read_to_string("/proc/sys/kernel/osrelease").context("reading the running kernel's release")?;
-        return Ok(running.trim().to_owned());
+    let tree = &settings.tree;
+    if tree.is_running() {
+        return host::kernel().context("reading the running kernel's release");
     }
-    let dir = resolve(&settings.root, Path::new("lib/modules"))?;
-    let mut found: Vec<String> = fs::read_dir(&dir)
-        .with_context(|| format!("{}: expected the kernel modules of the system to pack", dir.display()))?
-        .flatten()
-        .filter(|e| e.path().join("modules.dep").exists())
-        .map(|e| e.file_name().to_string_lossy().into_owned())
-        .collect();
-    found.sort();
-    match found.as_slice() {
+    match tree.kernels()?.as_slice() {
         [one] => Ok(one.clone()),
-        [] => bail!("{} has no kernel with a modules.dep; install a kernel there or run depmod", dir.display()),
-        several => bail!("{} has several kernels: {}; choose one with --kernel", dir.display(), several.join(", ")),
+        [] => bail!("{tree} has no kernel with a modules.dep; install a kernel there or run depmod"),
+        several => bail!("{tree} has several kernels: {}; choose one with --kernel", several.join(", ")),
     }
 }
 
@@ -104,13 +103,18 @@ fn wanted(settings: &Settings, root: &Known) -> Wanted {
     };
     add(&sets::ZFS);
     sets::ALWAYS.iter().for_each(&mut add);
-    let mut disks = root.disks.clone();
+    let (mut disks, mut inputs) = (root.disks.clone(), Vec::new());
     match settings.modules {
         ModuleSet::Generic => sets::GENERIC.iter().for_each(&mut add),
-        ModuleSet::Host => disks.extend(host::disks(Path::new("/sys"))),
+        ModuleSet::Host => {
+            sets::HOST.iter().for_each(&mut add);
+            disks.extend(host::disks(Path::new("/sys")));
+            inputs = host::inputs(Path::new("/sys"));
+        }
     }
-    for chain in disks {
-        let why = format!("driver of disk {}", chain.disk);
+    let disks = disks.into_iter().map(|chain| (format!("driver of disk {}", chain.disk), chain));
+    let inputs = inputs.into_iter().map(|chain| (format!("driver of keyboard {}", chain.disk), chain));
+    for (why, chain) in disks.chain(inputs) {
         // By name, and by alias for a kernel that calls the driver otherwise or has made a module of it.
         wanted.names.extend(chain.modules.into_iter().map(|module| (module, why.clone())));
         wanted.modaliases.extend(chain.modaliases.into_iter().map(|modalias| (modalias, why.clone())));
@@ -123,7 +127,7 @@ fn wanted(settings: &Settings, root: &Known) -> Wanted {
 }
 
 /// Builds the image and writes it.
-pub fn build(settings: &Settings, progress: &Progress) -> Result<Summary> {
+pub fn build(settings: &Settings, progress: &Progress, cleanup: &Cleanup) -> Result<Summary> {
     let mut seconds = BTreeMap::new();
     let mut clock = Instant::now();
     let mut lap = |name: &'static str| {
@@ -137,7 +141,15 @@ pub fn build(settings: &Settings, progress: &Progress) -> Result<Summary> {
     selection.read(settings)?;
     lap("modules");
 
-    let (init, hostid) = check(settings, &selection)?;
+    // Modules that are compressed already are most of an image, and grow no smaller.
+    settings.target.has_room(selection.compressed_bytes())?;
+    let (init, hostid, remarks) = check(settings, &selection)?;
+    for note in &remarks.notes {
+        progress.note(note);
+    }
+    for problem in &remarks.problems {
+        progress.note(&format!("this image may not boot: {problem}"));
+    }
     lap("preflight");
 
     progress.step("collecting files");
@@ -145,28 +157,30 @@ pub fn build(settings: &Settings, progress: &Progress) -> Result<Summary> {
     let (version, ignored_modprobe_lines) = (version.clone(), modprobe.ignored.clone());
     let zfs = selection.packed.get("zfs").and_then(|m| m.info.version.clone());
     let modules = selection.packed.len();
-    let mut tree = skeleton(init, hostid)?;
-    let absent_firmware = collect(&mut tree, settings, selection, progress)?;
-    let vendor = if settings.modules == ModuleSet::Host { host::cpu_vendor() } else { None };
-    let early = if settings.microcode { extras::microcode(&settings.root, vendor.as_deref())? } else { None };
+    let mut archive = skeleton(init, hostid)?;
+    let absent_firmware = collect(&mut archive, settings, selection, progress)?;
+    let processor = if settings.modules == ModuleSet::Host { host::Processor::of_this_machine() } else { None };
+    let early = if settings.microcode { extras::microcode(&settings.tree, processor.as_ref())? } else { None };
     lap("files");
 
     let mut bytes = early.map_or(Ok(Vec::new()), |early| early.to_cpio(settings.mtime))?;
     let before = bytes.len();
     if settings.compress != Compression::None {
         // The kernel's pass over them would change nothing and take its time.
-        bytes.extend(tree.take_compressed().to_cpio(settings.mtime)?);
+        bytes.extend(archive.take_compressed().to_cpio(settings.mtime)?);
     }
-    let archive = tree.to_cpio(settings.mtime)?;
+    let archive = archive.to_cpio(settings.mtime)?;
     let uncompressed_bytes = (bytes.len() - before + archive.len()) as u64;
     progress.step(&format!("compressing {}", megabytes(archive.len() as u64)));
     bytes.extend(settings.compress.apply(archive).context("compressing the archive")?);
     lap("compress");
 
     progress.step(&format!("writing {}", settings.output.display()));
-    write_private(&settings.output, &bytes)?;
+    settings.target.has_room(bytes.len() as u64)?;
+    settings.target.write(&bytes, cleanup)?;
     lap("write");
     Ok(Summary {
+        format: 1,
         output: settings.output.clone(),
         bytes: bytes.len() as u64,
         uncompressed_bytes,
@@ -175,6 +189,8 @@ pub fn build(settings: &Settings, progress: &Progress) -> Result<Summary> {
         zfs,
         absent_firmware,
         ignored_modprobe_lines,
+        problems: remarks.problems,
+        notes: remarks.notes,
         seconds,
     })
 }
@@ -194,10 +210,9 @@ impl Selection {
     fn new(settings: &Settings, progress: &Progress) -> Result<Self> {
         let version = kernel_version(settings)?;
         progress.step(&format!("kernel {version}: choosing modules"));
-        let dir = resolve(&settings.root, &Path::new("lib/modules").join(&version))?;
-        let index = Index::read(&dir, &version)?;
-        let modprobe = ModprobeConfig::read(&settings.root);
-        let root = Known::find(&settings.root, progress);
+        let index = Index::read(&settings.tree, &version)?;
+        let modprobe = ModprobeConfig::read(&settings.tree)?;
+        let root = Known::find(&settings.tree)?;
         for name in &settings.add_modules {
             if index.resolve(name).is_empty() && !index.builtin.contains(&canonical_name(name)) {
                 bail!("module {name} was asked for, but kernel {version} has none of that name");
@@ -209,47 +224,67 @@ impl Selection {
 
     /// Reads them.
     fn read(&mut self, settings: &Settings) -> Result<()> {
-        self.packed = modules::read(&self.index, &self.version, &self.chosen, settings.compress_modules.level())?;
+        self.packed =
+            modules::read(&settings.tree, &self.index, &self.version, &self.chosen, settings.compress_modules.level())?;
         Ok(())
+    }
+
+    fn compressed_bytes(&self) -> u64 {
+        let compressed =
+            self.packed.values().filter(|module| Path::new(&module.path).extension().is_some_and(|end| end == "zst"));
+        compressed.map(|module| module.data.len() as u64).sum()
     }
 }
 
-/// Refuses an image that could not boot; gives its `/init` and hostid.
-fn check(settings: &Settings, selection: &Selection) -> Result<(Vec<u8>, Option<Vec<u8>>)> {
-    let Selection { version, index, root, chosen, packed, .. } = selection;
-    let mut problems = preflight::Problems::default();
-    preflight::modules(version, index, chosen, packed, root, &mut problems);
-    let init = fs::read(&settings.init).with_context(|| {
-        format!("{}: expected the static taproot-init; name it with --init", settings.init.display())
-    })?;
-    preflight::init(&settings.init.display().to_string(), &init, &mut problems);
-    let hostid = hostid(&settings.root)?;
-    preflight::hostid(hostid.as_deref(), &mut problems);
-    let config = fs::read_to_string(settings.root.join(format!("boot/config-{version}"))).ok();
-    preflight::compression(config.as_deref(), settings.compress, &mut problems);
-    if !problems.0.is_empty() && settings.preflight {
-        return Err(problems.into());
+/// Refuses an image that could not boot; gives its `/init`, its hostid, and what is to be said of it.
+fn check(settings: &Settings, selection: &Selection) -> Result<(Vec<u8>, Option<Vec<u8>>, Remarks)> {
+    let Selection { version, index, root, chosen, packed, modprobe } = selection;
+    let tree = &settings.tree;
+    let mut remarks = Remarks { problems: root.problems.clone(), notes: root.notes.clone() };
+    let problems = &mut remarks.problems;
+    problems.extend(index.lacking.iter().cloned());
+    preflight::modules(tree, version, index, chosen, root, problems);
+    preflight::kernels(version, packed, problems);
+    preflight::options(modprobe, packed, problems);
+    let shown = settings.init.shown(tree);
+    let init = settings.init.read(tree, tree::BINARY);
+    let init = init.context("expected the static taproot-init; name it with --init")?;
+    preflight::init(&shown.display().to_string(), &init, problems);
+    let hostid = tree.read_if_there("/etc/hostid", tree::TEXT).context("reading the hostid")?;
+    preflight::hostid(hostid.as_deref(), problems);
+    preflight::compression(tree.kernel_config(version)?.as_deref(), settings.compress, problems);
+    if let Some(key) = &root.key {
+        let packed = |path: &str| settings.add_files.iter().any(|(_, target)| target == path);
+        preflight::key(key, packed, &settings.cmdline, &mut remarks);
     }
-    Ok((init, hostid))
+    if !remarks.problems.is_empty() && settings.preflight {
+        return Err(remarks.into());
+    }
+    Ok((init, hostid, remarks))
 }
 
 /// What every image has.
-fn skeleton(init: Vec<u8>, hostid: Option<Vec<u8>>) -> Result<Tree> {
-    let mut tree = Tree::default();
-    tree.program("/init", init, "taproot-init")?;
+fn skeleton(init: Vec<u8>, hostid: Option<Vec<u8>>) -> Result<Archive> {
+    let mut archive = Archive::default();
+    archive.program("/init", init, "taproot-init")?;
     for path in DIRECTORIES {
-        tree.add(path, Content::Directory, 0o755, "mount point")?;
+        archive.add(path, Content::Directory, 0o755, "mount point")?;
     }
-    tree.add("/dev/console", Content::Device(5, 1), 0o600, "console before devtmpfs")?;
-    tree.add("/dev/null", Content::Device(1, 3), 0o666, "standard streams without a console")?;
+    archive.add("/dev/console", Content::Device(5, 1), 0o600, "console before devtmpfs")?;
+    archive.add("/dev/null", Content::Device(1, 3), 0o666, "standard streams without a console")?;
     if let Some(hostid) = hostid {
-        tree.file("/etc/hostid", hostid, "this system's hostid, which the import writes into the pool")?;
+        archive.file("/etc/hostid", hostid, "this system's hostid, which the import writes into the pool")?;
     }
-    Ok(tree)
+    Ok(archive)
 }
 
 /// Adds modules, firmware, programs and what was known; returns the firmware that the tree does not have.
-fn collect(tree: &mut Tree, settings: &Settings, selection: Selection, progress: &Progress) -> Result<Vec<String>> {
+fn collect(
+    archive: &mut Archive,
+    settings: &Settings,
+    selection: Selection,
+    progress: &Progress,
+) -> Result<Vec<String>> {
     let Selection { version, index, modprobe, root, chosen, packed } = selection;
     let table = modules::table(&index, &modprobe, &chosen, &packed);
     let mut firmware = BTreeMap::new();
@@ -257,63 +292,56 @@ fn collect(tree: &mut Tree, settings: &Settings, selection: Selection, progress:
         for file in module.info.firmware {
             firmware.entry(file).or_insert_with(|| name.clone());
         }
-        tree.file(&module.path, module.data, &module.why)?;
+        archive.file(&module.path, module.data, &module.why)?;
     }
-    let absent_firmware = extras::firmware(tree, &settings.root, &firmware)?;
-    extras::rescue(tree, &settings.root, settings.rescue)?;
+    let absent_firmware = extras::firmware(archive, &settings.tree, &version, &firmware)?;
+    extras::rescue(archive, &settings.tree, settings.rescue)?;
     let generic = settings.modules == ModuleSet::Generic;
-    for note in fsck::pack(tree, &settings.root, &settings.fsck, generic, &root.types)? {
+    for note in fsck::pack(archive, &settings.tree, &settings.fsck, generic, &root.types)? {
         progress.note(&note);
     }
     for (source, target) in &settings.add_files {
-        add_file(tree, &settings.root, source, target)?;
+        add_file(archive, &settings.tree, source, target)?;
     }
     let image = ImageConfig {
         kernel: version,
         packer: format!("taproot {}", env!("CARGO_PKG_VERSION")),
-        cmdline: settings.cmdline.clone(),
+        cmdline: words(settings.modules, !root.pools.is_empty(), &settings.cmdline),
         rescue_password: settings.rescue_password.clone(),
         pools: root.pools,
         root: root.plain,
     };
-    tree.file(TABLE_PATH, table.render().into_bytes(), "modules, their order and the devices they drive")?;
-    tree.file(CONFIG_PATH, image.render().into_bytes(), "what was known when packing")?;
-    let manifest = manifest(tree);
-    tree.file(MANIFEST_PATH, manifest.into_bytes(), "why each file is here")?;
+    archive.file(TABLE_PATH, table.render().into_bytes(), "modules, their order and the devices they drive")?;
+    archive.file(CONFIG_PATH, image.render().into_bytes(), "what was known when packing")?;
+    let manifest = manifest(archive);
+    archive.file(MANIFEST_PATH, manifest.into_bytes(), "why each file is here")?;
     Ok(absent_firmware)
 }
 
-/// This system's hostid; a file that is there and cannot be read is not taken for none, or the pool would count as another
-/// system's.
-fn hostid(root: &Path) -> Result<Option<Vec<u8>>> {
-    let path = root.join("etc/hostid");
-    match fs::read(&path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(e).with_context(|| format!("{}: reading the hostid", path.display())),
-    }
+/// Words for the image. One that is for this machine only does not boot another pool by itself; the configured words, and the
+/// kernel's, come behind and win.
+fn words(modules: ModuleSet, expects: bool, configured: &str) -> String {
+    let own = (modules == ModuleSet::Host && expects).then_some("taproot.auto=expected");
+    let words = own.into_iter().chain(Some(configured).filter(|words| !words.is_empty()));
+    words.collect::<Vec<_>>().join(" ")
 }
 
-fn add_file(tree: &mut Tree, root: &Path, source: &Path, target: &str) -> Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    let real = resolve(root, source.strip_prefix("/").unwrap_or(source))?;
-    let meta =
-        fs::metadata(&real).with_context(|| format!("--add-file {}: not in {}", source.display(), root.display()))?;
-    if !meta.is_file() {
-        bail!("--add-file {}: expected a regular file", source.display());
-    }
+fn add_file(archive: &mut Archive, tree: &Tree, source: &Path, target: &str) -> Result<()> {
+    let file = tree.load(source, tree::BINARY).map_err(|error| match error {
+        error if error.is_absence() => anyhow::anyhow!("--add-file {}: not in {tree}", source.display()),
+        error => anyhow::Error::from(error).context(format!("--add-file {}", source.display())),
+    })?;
     let why = "asked for by the configuration";
-    let data = fs::read(&real).with_context(|| real.display().to_string())?;
     // Dynamic programs bring their libraries.
-    if data.starts_with(b"\x7fELF") && meta.permissions().mode() & 0o111 != 0 {
-        return Ok(extras::program(tree, root, &real, target, why)?);
+    if file.bytes.starts_with(b"\x7fELF") && file.mode & 0o111 != 0 {
+        return Ok(extras::program(archive, tree, source, target, why)?);
     }
-    Ok(tree.add(target, Content::File(data), meta.permissions().mode() & 0o777, why)?)
+    Ok(archive.add(target, Content::File(file.bytes), file.mode & 0o777, why)?)
 }
 
-fn manifest(tree: &Tree) -> String {
+fn manifest(archive: &Archive) -> String {
     let mut out = String::new();
-    for (path, node) in tree.iter() {
+    for (path, node) in archive.iter() {
         if node.content != Content::Directory {
             let _ = writeln!(out, "{path}\t{}", node.why);
         }
@@ -326,10 +354,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hostid_that_cannot_be_read_is_not_none() {
-        let dir = tempfile::tempdir().unwrap();
-        assert_eq!(hostid(dir.path()).unwrap(), None);
-        fs::create_dir_all(dir.path().join("etc/hostid")).unwrap();
-        assert!(format!("{:#}", hostid(dir.path()).unwrap_err()).contains("reading the hostid"));
+    fn an_image_for_one_machine_boots_no_other_pool_by_itself() {
+        assert_eq!(words(ModuleSet::Host, true, "quiet"), "taproot.auto=expected quiet");
+        assert_eq!(words(ModuleSet::Host, true, ""), "taproot.auto=expected");
+        assert_eq!(words(ModuleSet::Host, false, "quiet"), "quiet");
+        assert_eq!(words(ModuleSet::Generic, true, ""), "");
     }
 }

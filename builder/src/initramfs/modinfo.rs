@@ -2,6 +2,7 @@
 
 use goblin::container::Ctx;
 use goblin::elf::{Elf, SectionHeader};
+use std::collections::BTreeMap;
 
 /// What we use of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -12,6 +13,10 @@ pub struct ModInfo {
     pub firmware: Vec<String>,
     /// Module's own version.
     pub version: Option<String>,
+    /// Types of its parameters (`parmtype`), by name.
+    pub parameters: BTreeMap<String, String>,
+    /// Checksums of the kernel's symbols that it uses, if it has any.
+    pub crcs: Option<BTreeMap<String, u64>>,
 }
 
 impl ModInfo {
@@ -19,12 +24,22 @@ impl ModInfo {
     pub fn kernel(&self) -> Option<&str> {
         self.vermagic.as_deref().and_then(|v| v.split_whitespace().next())
     }
+
+    /// How the kernel was built that it is for: the rest of the vermagic.
+    pub fn flags(&self) -> &str {
+        let magic = self.vermagic.as_deref().unwrap_or_default();
+        magic.split_once(' ').map_or("", |(_, flags)| flags.trim())
+    }
 }
 
 /// Reads a module file; total over any bytes, in memory in proportion to them. Symbols and relocations are not looked at.
 pub fn parse(module: &[u8]) -> Result<ModInfo, String> {
-    let mut info = ModInfo::default();
-    for text in section(module)?.split(|b| *b == 0) {
+    let sections = Sections::parse(module)?;
+    let mut info = ModInfo { crcs: sections.find("__versions").map(crcs), ..ModInfo::default() };
+    if sections.find("__version_ext_crcs").is_some() {
+        info.crcs.get_or_insert_default();
+    }
+    for text in sections.find(".modinfo").ok_or("it has no .modinfo section")?.split(|b| *b == 0) {
         let mut parts = text.splitn(2, |b| *b == b'=');
         let (key, Some(value)) = (parts.next(), parts.next()) else { continue };
         let value = || String::from_utf8_lossy(value).into_owned();
@@ -32,28 +47,56 @@ pub fn parse(module: &[u8]) -> Result<ModInfo, String> {
             Some(b"vermagic") => info.vermagic = Some(value()),
             Some(b"version") => info.version = Some(value()),
             Some(b"firmware") => info.firmware.push(value()),
+            Some(b"parmtype") => {
+                info.parameters.extend(value().split_once(':').map(|(name, kind)| (name.to_owned(), kind.to_owned())));
+            }
             _ => {}
         }
     }
     Ok(info)
 }
 
-/// The bytes of `.modinfo`.
-fn section(module: &[u8]) -> Result<&[u8], String> {
-    let bad = |e: goblin::error::Error| e.to_string();
-    let header = Elf::parse_header(module).map_err(bad)?;
-    let context = Ctx::new(header.container().map_err(bad)?, header.endianness().map_err(bad)?);
-    let start = usize::try_from(header.e_shoff).map_err(|_| "its sections are out of bounds")?;
-    let sections = SectionHeader::parse(module, start, header.e_shnum.into(), context).map_err(bad)?;
-    let bytes = |section: &SectionHeader| section.file_range().and_then(|range| module.get(range));
-    // With 65280 sections or more the index stands in the first one.
-    let names = match header.e_shstrndx {
-        0xffff => sections.first().and_then(|first| sections.get(usize::try_from(first.sh_link).ok()?)),
-        index => sections.get(usize::from(index)),
+/// `struct modversion_info` of the kernel: a checksum, then a name, in 64 bytes each.
+fn crcs(section: &[u8]) -> BTreeMap<String, u64> {
+    let one = |entry: &[u8]| {
+        let (crc, name) = entry.split_first_chunk::<8>()?;
+        let name = name.split(|b| *b == 0).next()?;
+        Some((String::from_utf8_lossy(name).into_owned(), u64::from_le_bytes(*crc)))
     };
-    let names = names.and_then(bytes).ok_or("the names of its sections are out of bounds")?;
-    let is_modinfo = |s: &&SectionHeader| names.get(s.sh_name..).is_some_and(|name| name.starts_with(b".modinfo\0"));
-    sections.iter().find(is_modinfo).and_then(bytes).ok_or_else(|| "it has no .modinfo section".to_owned())
+    section.chunks_exact(64).filter_map(one).collect()
+}
+
+/// The sections of a module.
+struct Sections<'a> {
+    module: &'a [u8],
+    list: Vec<SectionHeader>,
+    names: &'a [u8],
+}
+
+impl<'a> Sections<'a> {
+    fn parse(module: &'a [u8]) -> Result<Self, String> {
+        let bad = |e: goblin::error::Error| e.to_string();
+        let header = Elf::parse_header(module).map_err(bad)?;
+        let context = Ctx::new(header.container().map_err(bad)?, header.endianness().map_err(bad)?);
+        let start = usize::try_from(header.e_shoff).map_err(|_| "its sections are out of bounds")?;
+        let list = SectionHeader::parse(module, start, header.e_shnum.into(), context).map_err(bad)?;
+        // With 65280 sections or more the index stands in the first one.
+        let names = match header.e_shstrndx {
+            0xffff => list.first().and_then(|first| list.get(usize::try_from(first.sh_link).ok()?)),
+            index => list.get(usize::from(index)),
+        };
+        let names = names.and_then(|section| module.get(section.file_range()?));
+        Ok(Self { module, names: names.ok_or("the names of its sections are out of bounds")?, list })
+    }
+
+    /// The bytes of the first section of that name.
+    fn find(&self, name: &str) -> Option<&'a [u8]> {
+        let called = |section: &&SectionHeader| {
+            let rest = self.names.get(section.sh_name..).and_then(|rest| rest.strip_prefix(name.as_bytes()));
+            rest.is_some_and(|rest| rest.starts_with(&[0]))
+        };
+        self.list.iter().find(called).and_then(|section| self.module.get(section.file_range()?))
+    }
 }
 
 #[cfg(test)]
@@ -84,6 +127,14 @@ mod tests {
         let found = parse(&module(&[(1, b"text"), (7, info)], b"\0.text\0.modinfo\0")).unwrap();
         assert_eq!((found.kernel(), found.version.as_deref()), (Some("6.1"), Some("2")));
         assert_eq!(found.firmware, ["a", "b"]);
+        assert_eq!((found.flags(), &found.crcs), ("SMP", &None));
+        let mut versions = [0; 128];
+        versions[..13].copy_from_slice(b"\x05\0\0\0\0\0\0\0_prin");
+        versions[64] = 7;
+        let info = b"vermagic=6.1\0parmtype=a:int\0parmtype=odd\0";
+        let found = parse(&module(&[(10, &versions), (1, info)], b"\0.modinfo\0__versions\0")).unwrap();
+        assert_eq!(found.crcs.unwrap(), [("_prin".to_owned(), 5), (String::new(), 7)].into());
+        assert_eq!((found.parameters.len(), found.parameters["a"].as_str()), (1, "int"));
         assert!(parse(&module(&[(1, info)], b"\0.modinfo.x\0")).unwrap_err().contains("no .modinfo"));
     }
 

@@ -2,8 +2,8 @@
 //! boot, so they are reported and ignored. `alias` lines are honoured.
 
 use super::index::{Soft, parse_softdep};
+use super::tree::{self, Tree, TreeError};
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 use taproot_init::devices::table::canonical_name;
 
@@ -24,26 +24,26 @@ pub struct ModprobeConfig {
 
 impl ModprobeConfig {
     /// Reads a tree's files as modprobe does: a name in an earlier directory hides the same name in a later one.
-    pub fn read(root: &Path) -> Self {
+    pub fn read(tree: &Tree) -> Result<Self, TreeError> {
         let mut files = BTreeMap::new();
-        for dir in
-            ["etc/modprobe.d", "run/modprobe.d", "usr/local/lib/modprobe.d", "usr/lib/modprobe.d", "lib/modprobe.d"]
-        {
-            for entry in fs::read_dir(root.join(dir)).into_iter().flatten().flatten() {
-                let name = entry.file_name();
-                if Path::new(&name).extension().is_some_and(|e| e == "conf") {
-                    files.entry(name).or_insert_with(|| entry.path());
-                }
+        for dir in ["/etc", "/run", "/usr/local/lib", "/usr/lib", "/lib"].map(|dir| Path::new(dir).join("modprobe.d")) {
+            for name in
+                tree.list(&dir)?.into_iter().filter(|name| Path::new(name).extension().is_some_and(|e| e == "conf"))
+            {
+                let path = dir.join(&name);
+                files.entry(name).or_insert(path);
             }
         }
         let mut config = Self::default();
-        for path in files.values() {
-            // A dangling link is how a packaged file is switched off.
-            if let Ok(bytes) = fs::read(path) {
-                config.parse(&String::from_utf8_lossy(&bytes));
+        for path in files.values().filter(|path| !tree.is_masked(path)) {
+            match tree.read(path, tree::TEXT) {
+                Ok(bytes) => config.parse(&String::from_utf8_lossy(&bytes)),
+                // modprobe warns of a link to nothing, and goes on.
+                Err(TreeError::Dangling { .. }) => {}
+                Err(error) => return Err(error),
             }
         }
-        config
+        Ok(config)
     }
 
     /// Adds the lines of one file.
@@ -87,6 +87,8 @@ impl ModprobeConfig {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
 
     #[test]
     fn lines() {
@@ -106,7 +108,29 @@ mod tests {
             fs::create_dir_all(dir.path().join(sub)).unwrap();
             fs::write(dir.path().join(sub).join("a.conf"), text).unwrap();
         }
-        assert_eq!(ModprobeConfig::read(dir.path()).options["a"], "x=1");
+        assert_eq!(ModprobeConfig::read(&Tree::open(dir.path()).unwrap()).unwrap().options["a"], "x=1");
+    }
+
+    #[test]
+    fn links_stay_in_the_tree_and_what_cannot_be_read_is_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let (real, own) = (dir.path().join("store"), dir.path().join("etc"));
+        for made in [&real, &own, &dir.path().join("usr/lib/modprobe.d")] {
+            fs::create_dir_all(made).unwrap();
+        }
+        fs::write(real.join("a.conf"), "options a x=1").unwrap();
+        symlink("/dev/null", real.join("off.conf")).unwrap();
+        symlink("/nowhere/x", real.join("gone.conf")).unwrap();
+        fs::write(dir.path().join("usr/lib/modprobe.d/off.conf"), "options b x=1").unwrap();
+        symlink("/store", own.join("modprobe.d")).unwrap();
+        let tree = Tree::open(dir.path()).unwrap();
+        let config = ModprobeConfig::read(&tree).unwrap();
+        assert_eq!(config.options.keys().collect::<Vec<_>>(), ["a"]);
+        fs::create_dir(real.join("odd.conf")).unwrap();
+        assert!(ModprobeConfig::read(&tree).unwrap_err().to_string().contains("found a directory"));
+        fs::remove_file(own.join("modprobe.d")).unwrap();
+        symlink("/nowhere", own.join("modprobe.d")).unwrap();
+        assert!(ModprobeConfig::read(&tree).is_err());
     }
 
     proptest! {

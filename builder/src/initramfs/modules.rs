@@ -4,9 +4,9 @@ use super::decompress;
 use super::index::{Entry, Index};
 use super::modinfo::{self, ModInfo};
 use super::modprobe_d::ModprobeConfig;
+use super::tree::{self, Tree, TreeError};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use taproot_init::devices::table::{Module, ModuleTable, When};
 
 /// A module chosen for the image.
@@ -46,18 +46,13 @@ pub struct Wanted {
 #[derive(Debug, thiserror::Error)]
 pub enum ModuleError {
     /// Unreadable file.
-    #[error("{path}: {cause}; modules.dep names it, so run depmod or reinstall the kernel's modules")]
-    Read {
-        /// File.
-        path: PathBuf,
-        /// System error.
-        cause: std::io::Error,
-    },
+    #[error("{0}; modules.dep names it, so run depmod or reinstall the kernel's modules")]
+    Read(#[from] TreeError),
     /// Not a module.
     #[error("{path}: not a kernel module: {reason}; reinstall the package it belongs to")]
     Format {
         /// File.
-        path: PathBuf,
+        path: std::path::PathBuf,
         /// What is wrong.
         reason: String,
     },
@@ -127,6 +122,7 @@ impl<'a> Closure<'a> {
 
 /// Reads the chosen modules, several at a time, and compresses each by itself at a level of zstd, if there is one.
 pub fn read(
+    tree: &Tree,
     index: &Index,
     version: &str,
     chosen: &BTreeMap<String, Chosen>,
@@ -134,15 +130,21 @@ pub fn read(
 ) -> Result<BTreeMap<String, Packed>, ModuleError> {
     let one = |(name, choice): (&String, &Chosen)| {
         let entry_path = index.modules.get(name).map_or("", |e| e.path.as_str());
-        let path = index.dir.join(entry_path);
-        let raw = std::fs::read(&path).map_err(|cause| ModuleError::Read { path: path.clone(), cause })?;
-        let data = decompress::by_name(&path, raw).map_err(|cause| ModuleError::Read { path: path.clone(), cause })?;
+        let inside = index.dir.join(entry_path);
+        let path = tree.shown(&inside);
+        let raw = tree.read(&inside, tree::BINARY)?;
+        let failed = |cause| ModuleError::Read(TreeError::Io { path: path.clone(), cause });
+        let data = decompress::by_name(&inside, raw).map_err(failed)?;
         let info = modinfo::parse(&data).map_err(|reason| ModuleError::Format { path: path.clone(), reason })?;
-        let mut image_path = format!("/lib/modules/{version}/{}", decompress::strip_suffix(entry_path));
+        // depmod writes whole paths for what lies elsewhere.
+        let mut image_path = match decompress::strip_suffix(entry_path) {
+            whole if whole.starts_with('/') => whole.to_owned(),
+            relative => format!("/lib/modules/{version}/{relative}"),
+        };
         let mut data = data;
         if let Some(level) = level {
             image_path.push_str(".zst");
-            data = zstd::bulk::compress(&data, level).map_err(|cause| ModuleError::Read { path, cause })?;
+            data = zstd::bulk::compress(&data, level).map_err(failed)?;
         }
         Ok((name.clone(), Packed { path: image_path, data, info, why: choice.why.clone() }))
     };

@@ -1,20 +1,24 @@
 //! The rescue password: hashed when packing, so that the image does not hold it.
 
+use super::tree::Tree;
+use crate::settings::Named;
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::io::Read;
-use std::path::Path;
 use taproot_init::rescue::lock::PasswordHash;
 
 /// A salt of the recommended length (RFC 9106, 3.1).
 const SALT: usize = 16;
 /// Shorter ones are refused: the hash can be tried offline by whoever reads the image.
 const SHORTEST: usize = 8;
+/// Bytes of the file.
+const LONGEST: u64 = 64 << 10;
 
 /// The hash for the image: the one that the file holds, or that of the password in its first line, with a new salt.
-pub fn read(path: &Path) -> Result<String> {
-    let shown = path.display();
-    let text = fs::read(path).with_context(|| format!("--rescue-password-file {shown}"))?;
+pub fn read(path: &Named, tree: &Tree) -> Result<String> {
+    let shown = path.shown(tree);
+    let shown = shown.display();
+    let text = path.read(tree, LONGEST).with_context(|| format!("--rescue-password-file {shown}"))?;
     let line = text.split(|b| *b == b'\n').next().unwrap_or_default();
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     if line.starts_with(b"$argon2") {
@@ -37,6 +41,8 @@ mod tests {
     #[test]
     fn passwords_are_hashed_and_hashes_kept() {
         let dir = tempfile::tempdir().unwrap();
+        let tree = Tree::open(dir.path()).unwrap();
+        let read = |path: &std::path::Path| read(&Named::Here(path.to_owned()), &tree);
         let path = dir.path().join("password");
         fs::write(&path, "correct horse\r\nsecond line").unwrap();
         let (first, second) = (read(&path).unwrap(), read(&path).unwrap());
@@ -50,6 +56,6 @@ mod tests {
             fs::write(&path, wrong).unwrap();
             assert!(read(&path).is_err(), "{wrong:?}");
         }
-        assert!(read(Path::new("/nonexistent")).is_err());
+        assert!(read(std::path::Path::new("/nonexistent")).is_err());
     }
 }

@@ -1,13 +1,16 @@
 //! What the packed system has its root on: a pool or a file system, and which types of file systems its boot mounts.
 
 use super::host::{self, Chain};
-use crate::progress::Progress;
+use super::members;
+use super::tree::{self, Tree, TreeError};
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use taproot_init::image::{ExpectedPool, ExpectedRoot};
 use taproot_init::plan::fstab::{self, FstabEntry};
-use taproot_init::sys::beneath::resolve_here as resolve;
+use taproot_init::sys::linux::Linux;
+use taproot_init::zfs::ioctl::Zfs;
+use taproot_init::zfs::keys::Encryption;
 
 /// A type of file system that the boot mounts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,19 +32,25 @@ pub struct Known {
     pub disks: Vec<Chain>,
     /// Types besides zfs.
     pub types: Vec<Mounted>,
+    /// How the root is encrypted, and its key kept.
+    pub key: Option<Encryption>,
+    /// Why this image could not boot this root.
+    pub problems: Vec<String>,
+    /// What people should know.
+    pub notes: Vec<String>,
 }
 
 impl Known {
     /// Of this machine if `root` is `/`; else what the tree's own fstab says.
-    pub fn find(root: &Path, progress: &Progress) -> Self {
-        let fstab = resolve(root, Path::new("etc/fstab")).and_then(fs::read).unwrap_or_default();
+    pub fn find(tree: &Tree) -> Result<Self, TreeError> {
+        let fstab = tree.read_if_there("/etc/fstab", tree::TEXT)?.unwrap_or_default();
         let fstab = fstab::parse(&fstab);
-        let mut known = if root == Path::new("/") { Self::of_this_machine(progress) } else { Self::default() };
-        if root != Path::new("/") {
+        let mut known = if tree.is_running() { Self::of_this_machine() } else { Self::default() };
+        if !tree.is_running() {
             known.types.extend(in_fstab(&fstab, "/", "the root"));
         }
         known.types.extend(in_fstab(&fstab, "/usr", "/usr"));
-        known
+        Ok(known)
     }
 
     /// Whether a pool is what the image boots from, as far as is known.
@@ -49,40 +58,47 @@ impl Known {
         self.types.iter().all(|mounted| mounted.what != "the root")
     }
 
-    fn of_this_machine(progress: &Progress) -> Self {
+    fn of_this_machine() -> Self {
         let mounts = fs::read("/proc/self/mounts").unwrap_or_default();
         let mounts = fstab::parse(&mounts);
         match of(&mounts) {
-            Some(On::Pool(name)) => Self::pool(&name, progress),
+            Some(On::Dataset(name)) => Self::dataset(name),
             Some(On::Plain(entry)) => match plain(entry, Path::new("/sys"), Path::new("/dev")) {
                 Ok((root, disk)) => Self {
                     types: vec![Mounted { fstype: root.fstype.clone(), what: "the root" }],
                     disks: vec![host::chain(Path::new("/sys"), &disk)],
                     plain: Some(root),
-                    pools: vec![],
+                    ..Self::default()
                 },
-                Err(why) => {
-                    progress.note(&format!("the image does not expect this machine's root: {why}"));
-                    Self::default()
-                }
+                Err(NoDisk::Elsewhere(why)) => Self {
+                    notes: vec![format!("the image does not expect this machine's root: {why}")],
+                    ..Self::default()
+                },
+                Err(NoDisk::MadeUp(why)) => Self { problems: vec![format!("the root {why}")], ..Self::default() },
             },
             None => Self::default(),
         }
     }
 
-    fn pool(name: &str, progress: &Progress) -> Self {
-        let members = host::members(Path::new("/sys"), Path::new("/dev"), name);
-        match host::expected(name, &members, host::imported_guid(name)) {
-            Ok((pool, disks)) => Self {
+    fn dataset(dataset: &str) -> Self {
+        let name = dataset.split(['/', '@']).next().unwrap_or_default();
+        let (sys, dev) = (Path::new("/sys"), Path::new("/dev"));
+        let found = members::members(sys, dev, name);
+        let mut known = match members::expected(name, &found, members::imported_guid(name)) {
+            Ok((pool, own)) => Self {
+                problems: members::trouble(name, &own, members::vdevs(name).as_ref()),
                 pools: vec![pool],
-                disks: disks.iter().map(|disk| host::chain(Path::new("/sys"), disk)).collect(),
+                disks: own.iter().map(|member| host::chain(sys, &member.device)).collect(),
                 ..Self::default()
             },
             Err(why) => {
-                progress.note(&format!("/ is on pool {name}, but the image does not expect it: {why}"));
-                Self::default()
+                let why = format!("/ is on pool {name}, but none of its disks was found: {why}");
+                Self { problems: vec![why], ..Self::default() }
             }
-        }
+        };
+        let system = Linux::new();
+        known.key = Zfs::new(&system).encryption(dataset).ok().flatten();
+        known
     }
 }
 
@@ -97,7 +113,7 @@ fn in_fstab(fstab: &[FstabEntry], target: &str, what: &'static str) -> Option<Mo
 
 #[derive(Debug, PartialEq, Eq)]
 enum On<'a> {
-    Pool(String),
+    Dataset(&'a str),
     Plain(&'a FstabEntry),
 }
 
@@ -109,31 +125,33 @@ fn of(mounts: &[FstabEntry]) -> Option<On<'_>> {
     let last = roots.next()?;
     let dataset = std::iter::once(last).chain(roots).find(|entry| entry.fstype == "zfs");
     Some(match dataset {
-        Some(entry) => On::Pool(entry.source.split(['/', '@']).next().unwrap_or_default().to_owned()),
+        Some(entry) => On::Dataset(&entry.source),
         None => On::Plain(last),
     })
 }
 
+/// Why a root that is no dataset is on no disk that a boot finds.
+#[derive(Debug, PartialEq, Eq)]
+enum NoDisk {
+    /// On no disk of this machine: a container's root, a network's.
+    Elsewhere(String),
+    /// Device mapper or md makes the device up of others.
+    MadeUp(String),
+}
+
 /// The root as an image expects it, and the kernel's name of its device.
-fn plain(entry: &FstabEntry, sys: &Path, dev: &Path) -> Result<(ExpectedRoot, String), String> {
+fn plain(entry: &FstabEntry, sys: &Path, dev: &Path) -> Result<(ExpectedRoot, String), NoDisk> {
     let FstabEntry { source, fstype, .. } = entry;
     let there = |name: &String| sys.join("class/block").join(name).exists();
     let node = Path::new(source).canonicalize().ok();
     let by_node = node.as_deref().and_then(|node| Some(node.strip_prefix(dev).ok()?.to_str()?.replace('/', "!")));
     let Some(name) = by_node.filter(there).or_else(|| by_number(sys)) else {
-        return Err(format!("it is {source} of type {fstype}, which is on no disk of this machine"));
+        return Err(NoDisk::Elsewhere(format!("it is {source} of type {fstype}, which is on no disk of this machine")));
     };
-    let parts: Vec<String> = fs::read_dir(sys.join("class/block").join(&name).join("slaves"))
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .collect();
-    if !parts.is_empty() {
-        return Err(format!(
-            "{source} is made of {} by device mapper or md, which taproot-init does not set up; use another initramfs, or \
-             its hook in one",
-            parts.join(", ")
-        ));
+    if let Some(by) = members::made_by(sys, &name) {
+        return Err(NoDisk::MadeUp(format!(
+            "{source} is made by {by}, which taproot-init does not set up; use another initramfs, or its hook in one"
+        )));
     }
     let node = dev.join(name.replace('!', "/"));
     let named = |dir: &str| {
@@ -165,13 +183,13 @@ mod tests {
     #[test]
     fn what_the_root_is_on() {
         let of = |mounts: &str| match of(&fstab::parse(mounts.as_bytes())) {
-            Some(On::Pool(name)) => name,
+            Some(On::Dataset(name)) => name.to_owned(),
             Some(On::Plain(entry)) => format!("{} {}", entry.source, entry.fstype),
             None => String::new(),
         };
         let pool = "rootfs / rootfs rw 0 0\nrpool/ROOT/debian / zfs rw 0 0\nbpool/b /boot zfs rw 0 0\n";
-        assert_eq!(of(pool), "rpool");
-        assert_eq!(of("a\\040b/x / zfs rw 0 0\noverlay / overlay rw 0 0\n"), "a b");
+        assert_eq!(of(pool), "rpool/ROOT/debian");
+        assert_eq!(of("a\\040b/x / zfs rw 0 0\noverlay / overlay rw 0 0\n"), "a b/x");
         assert_eq!(of("rootfs / rootfs rw 0 0\n/dev/vda1 / ext4 rw 0 0\ntank /t zfs rw 0 0\n"), "/dev/vda1 ext4");
         assert_eq!(of("rootfs / rootfs rw 0 0\n"), "");
     }
@@ -189,10 +207,11 @@ mod tests {
     #[test]
     fn a_tree_whose_fstab_has_a_plain_root_needs_no_zfs() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(Known::find(dir.path(), &Progress::Quiet).needs_zfs());
+        let tree = Tree::open(dir.path()).unwrap();
+        assert!(Known::find(&tree).unwrap().needs_zfs());
         fs::create_dir(dir.path().join("etc")).unwrap();
         fs::write(dir.path().join("etc/fstab"), "UUID=1 / btrfs defaults 0 0\n").unwrap();
-        let known = Known::find(dir.path(), &Progress::Quiet);
+        let known = Known::find(&tree).unwrap();
         assert!(!known.needs_zfs());
         assert_eq!((known.plain, known.types.len()), (None, 1));
     }
@@ -202,12 +221,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (dir, dev) = (dir.path().canonicalize().unwrap(), dir.path().canonicalize().unwrap().join("dev"));
         let sys = dir.join("sys");
-        for made in ["sys/class/block/vda1", "sys/class/block/dm-0/slaves/vda2", "dev/disk/by-uuid", "dev/mapper"] {
+        for made in ["sys/class/block/vda1", "sys/class/block/dm-0/dm", "dev/disk/by-uuid", "dev/mapper"] {
             fs::create_dir_all(dir.join(made)).unwrap();
         }
         for node in ["vda1", "dm-0"] {
             fs::write(dev.join(node), "").unwrap();
         }
+        fs::write(sys.join("class/block/dm-0/dm/uuid"), "LVM-x\n").unwrap();
         symlink(dev.join("vda1"), dev.join("disk/by-uuid/1-2")).unwrap();
         symlink(dev.join("dm-0"), dev.join("mapper/root")).unwrap();
         let plain = |source: &str| {
@@ -216,7 +236,7 @@ mod tests {
         };
         let expected = ExpectedRoot { source: "UUID=1-2".to_owned(), fstype: "ext4".to_owned() };
         assert_eq!(plain("vda1"), Ok((expected, "vda1".to_owned())));
-        assert!(plain("mapper/root").unwrap_err().contains("made of vda2"));
-        assert!(plain("absent").unwrap_err().contains("on no disk"));
+        assert!(matches!(plain("mapper/root"), Err(NoDisk::MadeUp(why)) if why.contains("made by LVM")));
+        assert!(matches!(plain("absent"), Err(NoDisk::Elsewhere(why)) if why.contains("on no disk")));
     }
 }

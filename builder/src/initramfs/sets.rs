@@ -33,6 +33,10 @@ pub const ALWAYS: &[Group] = &[
     },
 ];
 
+/// Wanted beside what this machine has: what is plugged in later.
+pub const HOST: &[Group] =
+    &[Group { why: "USB disks: sticks with keys, and for save-log", names: &["usb_storage", "uas", "sd_mod"] }];
+
 /// Disks of common machines, real and virtual.
 pub const GENERIC: &[Group] = &[
     Group {

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use taproot::initramfs::archive::{Content, Tree};
+use taproot::initramfs::archive::{Archive, Content};
 use taproot::initramfs::compress::Compression;
 use taproot_init::image::{CONFIG_PATH, ExpectedPool, MANIFEST_PATH};
 use taproot_init::plan::facts::{Dataset, Kind, Mountpoint, PoolFact};
@@ -11,11 +11,11 @@ use taproot_init::report::boot::BootReport;
 
 /// Images, and compressed files, behind the byte that says which.
 pub fn archives() -> io::Result<Vec<Vec<u8>>> {
-    let made = |result: Result<(), _>| result.map_err(|e: taproot::initramfs::archive::TreeError| io::Error::other(e));
-    let mut early = Tree::default();
+    let made = |result: Result<(), _>| result.map_err(|e: taproot::initramfs::archive::ArchiveError| io::Error::other(e));
+    let mut early = Archive::default();
     made(early.file("/kernel/x86/microcode/GenuineIntel.bin", vec![1; 20], "microcode"))?;
     let early = early.to_cpio(0)?;
-    let mut tree = Tree::default();
+    let mut tree = Archive::default();
     made(tree.program("/init", vec![7; 50], "init"))?;
     made(tree.add("/dev/null", Content::Device(1, 3), 0o666, "node"))?;
     made(tree.add("/bin/sh", Content::Link("busybox".to_owned()), 0o777, "shell"))?;

@@ -140,11 +140,13 @@ fn main() -> io::Result<()> {
     sets.push(all);
     write(&directory.join("assemble"), &sets)?;
 
-    // Each known word with what may follow it, and the shapes that roots have.
+    // Each known word with what may follow it, the shapes that roots have, and lines of systems that exist.
     let words = taproot_init::cmdline::known::KNOWN.iter().map(|known| format!("{}{}", known.word, known.form));
     let roots =
         ["root=ZFS=p/d@s", "root=zfs:p/d+e", "root=\"ZFS=p/a b\" -- single", "root=p/d boot=zfs", "zfs=p rpool=1"];
-    let lines = words.chain(roots.map(str::to_owned)).map(String::into_bytes).collect::<Vec<_>>();
+    let corpus = include_str!("../../../init-rs/src/cmdline/corpus.txt");
+    let whole = corpus.lines().filter_map(|line| line.strip_prefix("line: ")).map(str::to_owned);
+    let lines = words.chain(roots.map(str::to_owned)).chain(whole).map(String::into_bytes).collect::<Vec<_>>();
     write(&directory.join("cmdline"), &lines)?;
 
     write(&directory.join("scout_message"), &scout::messages(&labels))?;

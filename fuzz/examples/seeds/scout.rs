@@ -13,7 +13,7 @@ use taproot_init::zfs::nvlist::NvList;
 pub fn messages(labels: &[NvList]) -> Vec<Vec<u8>> {
     let members = labels.iter().map(|config| {
         let label = Label { config: config.clone(), index: 1 };
-        Zfs::Member(ZfsLabel { label, good: [Some(false), Some(true), None, None] })
+        Zfs::Member(ZfsLabel { label, good: [false, true, true, false], tail: Some("drbd".to_owned()) })
     });
     let contents = members.chain([Zfs::Nothing, Zfs::Damaged("wrong checksum".into())]).map(|zfs| {
         let superblock = Superblock { kind: "swap".into(), uuid: "1-2".into(), label: "x".into() };

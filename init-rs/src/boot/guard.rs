@@ -23,8 +23,8 @@ pub(super) struct Guard<'a> {
 struct State {
     /// `None`: nothing is declared yet.
     declared: Option<Declared>,
-    /// Guid of the pool that this attempt chose.
-    chosen: Option<u64>,
+    /// Guids of the pool that this attempt chose, and of those it needs beside.
+    chosen: BTreeSet<u64>,
     /// Names of pools that this boot imported, or that were imported at its prompt.
     ours: BTreeSet<String>,
     /// What was refused, a line each.
@@ -45,12 +45,17 @@ impl<'a> Guard<'a> {
     pub(super) fn declare(&self, declared: Declared) {
         let mut state = self.state();
         state.declared = Some(declared);
-        state.chosen = None;
+        state.chosen.clear();
     }
 
     /// A pool was chosen: it may be imported, and no other.
     pub(super) fn choose(&self, guid: u64) {
-        self.state().chosen = Some(guid);
+        self.state().chosen = BTreeSet::from([guid]);
+    }
+
+    /// So may this one, which is needed beside it.
+    pub(super) fn choose_beside(&self, guid: u64) {
+        self.state().chosen.insert(guid);
     }
 
     /// A pool was imported at the prompt: it may be exported.
@@ -81,7 +86,7 @@ impl<'a> Guard<'a> {
         if call.number != calls::POOL_IMPORT {
             return None;
         }
-        if state.chosen != Some(call.guid) {
+        if !state.chosen.contains(&call.guid) {
             return Some(format!("POOL_IMPORT of {name}, which was not chosen"));
         }
         let read_only = || NvList::decode(call.src).is_ok_and(|properties| properties.u64("readonly") == Some(1));

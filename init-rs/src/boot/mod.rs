@@ -243,6 +243,8 @@ impl<'a> Boot<'a> {
             Step::Take(found) => self.take(*found),
             Step::Export { pool, guid } => self.export(&pool, guid),
             Step::Import(choice) => self.import(&choice)?,
+            Step::ImportOther { wanted, found } => self.import_other(wanted, *found),
+            Step::DoWithout { wanted, why, warn } => self.do_without(wanted, why, warn),
             Step::AskBootfs { pool } => self.ask_bootfs(&pool)?,
             Step::AskRoot { dataset } => self.ask_root(&dataset)?,
             Step::LoadKey { dataset, key, ask } => self.load_key(&dataset, &key, ask)?,

@@ -112,7 +112,7 @@ impl Boot<'_> {
             // One that waits for its disks would keep the question, and us.
             let read_only = pools::waits(self.system, &pool).is_none() && zfs.is_read_only(&pool);
             self.guard.own(&pool);
-            self.facts.ours.entry(guid).or_insert(Import { pool, read_only, by_hand: true });
+            self.facts.ours.entry(guid).or_insert(Import { pool, read_only, beside: true });
         }
     }
 

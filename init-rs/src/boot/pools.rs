@@ -9,9 +9,10 @@ use crate::plan::next::FRESH;
 use crate::plan::next::facts::{Found, Import, Watched, ZfsModule};
 use crate::plan::refusal_of;
 use crate::plan::select::Choice;
-use crate::pools::{self, ImportRequest, Pools};
+use crate::pools::{self, ImportError, ImportRequest, Pools};
 use crate::zfs::assemble::{assemble, aux_devices};
 use crate::zfs::ioctl::Zfs;
+use crate::zfs::nvlist::NvList;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
@@ -20,12 +21,15 @@ use std::time::Duration;
 const UNDRIVEN_PATIENCE: Duration = Duration::from_secs(2);
 
 impl Boot<'_> {
-    /// What is done with pools, without the disks that do not answer: opening one would hold up the kernel, and us.
+    /// What is done with pools, without the disks that do not answer: opening one would hold up the kernel, and us. Nor may it
+    /// come upon a disk with a label that is left over: it would write all of them anew.
     fn with_pools<T>(&self, work: impl FnOnce(Pools<'_>) -> T) -> T {
         let now = self.system.now();
         let devices = self.scout.hardware.devices.values().filter(|d| d.content == Reading::Waiting);
         let silent = devices.filter(|d| now.saturating_sub(d.since) >= FRESH);
-        let silent: Vec<String> = silent.map(|d| d.node.clone()).collect();
+        let silent = silent.map(|d| d.node.clone());
+        let left = candidates::leftovers(&self.facts.disks.labels).map(str::to_owned);
+        let silent: Vec<String> = silent.chain(left).collect();
         work(Pools::new(self.system, self.log, self.phases).without(&silent))
     }
 
@@ -118,6 +122,10 @@ impl Boot<'_> {
 
     pub(super) fn open(&mut self, guid: u64) {
         let Some(mut candidate) = self.facts.disks.candidates.iter().find(|c| c.guid == guid).cloned() else { return };
+        // Such as the other paths to a disk, and outdated labels.
+        for problem in &candidate.problems {
+            self.log.info(format!("pool {}: {problem}", candidate.name));
+        }
         let aux = aux_devices(&self.facts.disks.labels);
         let opened = self.with_pools(|pools| pools.open(&mut candidate, &aux));
         let now = self.system.now();
@@ -151,27 +159,59 @@ impl Boot<'_> {
         pools
     }
 
-    /// Imports what was chosen, under its own name and with the paths its labels record.
+    /// Imports what was chosen.
     pub(super) fn import(&mut self, choice: &Choice) -> Result<(), Failure> {
-        let Choice { pool, guid, health, .. } = choice;
         let config = self.facts.attempt.found.as_ref().and_then(|found| found.config.clone());
         let Some(config) = config else { return Ok(()) };
-        if *health == Health::Degraded {
-            self.log.warn(format!("importing pool {pool} degraded: not all of its disks are there"));
-        }
-        let read_only = self.request.import.read_only.value;
-        let missing_log = self.request.import.missing_log.value;
-        let asked = ImportRequest { pool, guid: *guid, config: &config, read_only, missing_log, rewind: false };
-        self.with_pools(|pools| pools.import(&asked)).map_err(|e| {
+        self.import_as(choice, &config, false).map_err(|e| {
             Failure::refused(
                 Code::Import,
                 refusal_of(&e, "a pool that this kernel can import", e.detail.clone(), e.advice.clone()),
             )
         })?;
-        self.facts.ours.insert(*guid, Import { pool: pool.clone(), read_only, by_hand: false });
         self.facts.attempt.imported = true;
+        Ok(())
+    }
+
+    /// Imports a pool under its own name and with the paths its labels record.
+    fn import_as(&mut self, choice: &Choice, config: &NvList, beside: bool) -> Result<(), ImportError> {
+        let Choice { pool, guid, health, .. } = choice;
+        if *health == Health::Degraded {
+            self.log.warn(format!("importing pool {pool} degraded: not all of its disks are there"));
+        }
+        let read_only = self.request.import.read_only.value;
+        let missing_log = self.request.import.missing_log.value;
+        let asked = ImportRequest { pool, guid: *guid, config, read_only, missing_log, rewind: false };
+        self.with_pools(|pools| pools.import(&asked))?;
+        self.facts.ours.insert(*guid, Import { pool: pool.clone(), read_only, beside });
         self.facts.imported = None;
         Ok(())
+    }
+
+    /// Imports a pool beside the root's; without it the boot goes on as far as it can.
+    pub(super) fn import_other(&mut self, wanted: String, found: Found) {
+        let Found { choice, config, .. } = found;
+        let Choice { pool, guid, why, warnings, .. } = &choice;
+        self.log.info(format!("pool {pool}: {why}"));
+        for warning in warnings {
+            self.log.warn(warning);
+        }
+        self.guard.choose_beside(*guid);
+        let result = self.import_as(&choice, &config.unwrap_or_default(), true);
+        if let Err(e) = &result {
+            self.trouble(format!("{e}; the boot goes on without it"));
+        }
+        self.facts.attempt.others.insert(wanted, result.map(|()| choice.guid).map_err(|e| e.to_string()));
+    }
+
+    /// Goes on without a pool beside the root's.
+    pub(super) fn do_without(&mut self, wanted: String, why: String, warn: bool) {
+        if warn {
+            self.trouble(format!("{why}; the boot goes on without it"));
+        } else {
+            self.log.info(&why);
+        }
+        self.facts.attempt.others.insert(wanted, Err(why));
     }
 
     /// Gives a pool back, so that the booted system does not find it imported.

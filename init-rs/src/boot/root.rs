@@ -2,11 +2,13 @@
 
 use super::Boot;
 use crate::devices::probe::Wanted;
+use crate::plan::facts::Dataset;
 use crate::plan::failure::{Code, Failure};
 use crate::plan::from_zfs;
 use crate::plan::next::Mount;
 use crate::plan::next::{no_dataset, not_mountable, not_mounted};
 use crate::plan::root::Root;
+use crate::plan::roots;
 use crate::report::boot::MountDone;
 use crate::report::slow;
 use crate::sys::switch_root::SwitchError;
@@ -28,6 +30,11 @@ impl Boot<'_> {
         // The record was made when it was not known yet.
         for fact in self.report.pools.iter_mut().filter(|fact| fact.name == pool) {
             fact.bootfs.clone_from(&bootfs);
+        }
+        if bootfs.is_none() {
+            let all = Zfs::new(self.system).datasets(pool).unwrap_or_default();
+            let all: Vec<Dataset> = all.iter().map(|o| from_zfs::dataset(o, self.relatime_default())).collect();
+            self.facts.attempt.candidates = roots::names(&all).into_iter().take(SHOWN).collect();
         }
         self.facts.attempt.bootfs = Some(bootfs);
         Ok(())

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    Decided, Fsck, FsckSettings, HostidPolicy, ImportSettings, KeySettings, MountSettings, OnFailure, Repair, Request,
-    RescueSettings, ResumeSettings, Selector, SnapshotSettings, Which,
+    Automatic, Decided, Fsck, FsckSettings, HostidPolicy, ImportSettings, KeySettings, MountSettings, OnFailure,
+    Repair, Request, RescueSettings, ResumeSettings, Selector, SnapshotSettings, Which,
 };
 
 /// Default of `taproot.wait`, seconds.
@@ -57,6 +57,8 @@ pub(super) fn request() -> Request {
             dirs: Vec::new(),
             missing_log: Decided::new(false, OFF),
             skip: Vec::new(),
+            also: Vec::new(),
+            automatic: Decided::new(Automatic::Any, "default (any)"),
         },
         keys: KeySettings {
             files: Vec::new(),

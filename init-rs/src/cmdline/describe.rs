@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Decided, Fsck, HostidPolicy, OnFailure, Repair, Request, Selector, Stage, Which};
+use super::{Automatic, Decided, Fsck, HostidPolicy, OnFailure, Repair, Request, Selector, Stage, Which};
 
 /// One setting in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +68,11 @@ fn import(request: &Request, list: &mut List) {
     list.add("import", &import.read_only, |ro| pick(*ro, "read-only", "read-write"));
     list.each("look for disks in", &import.dirs, Clone::clone);
     list.add("import without a log device", &import.missing_log, yes_no);
+    list.each("pools imported as well", &import.also, Clone::clone);
+    list.add("an unnamed root may be in", &import.automatic, |automatic| match automatic {
+        Automatic::Any => "any pool".to_owned(),
+        Automatic::Expected => "a pool that the image expects".to_owned(),
+    });
     list.plain("pools to leave alone", &import.skip, "taproot.skip_pools=");
 }
 

@@ -94,6 +94,12 @@ pub const KNOWN: &[Known] = &[
     known("taproot.import_dir", "=/DIR[:/DIR...]", "directories or devices to look at instead of every disk"),
     known("zfs_import_dir", "=/DIR[:/DIR...]", "directories or devices to look at instead of every disk"),
     known("taproot.missing_log", SWITCH, "import a pool whose log device is missing, losing what only the log holds"),
+    known(
+        "taproot.auto",
+        "=any|expected",
+        "which pools an unnamed root may come from: any, or those the image expects",
+    ),
+    known("taproot.also_pools", "=POOL,...", "pools that are imported beside the root's"),
     known("taproot.skip_pools", "=POOL,...", "pools that an unnamed root must not come from"),
     known("dozfs", "[=force|cache,...]", "with force: a pool last used by another system is imported all the same"),
     known("zfs_boot_only", SWITCH, ALWAYS),

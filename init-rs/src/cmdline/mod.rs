@@ -23,8 +23,8 @@ pub use describe::{Setting, settings};
 pub use parse::parse;
 pub use root::is_block_device;
 pub use settings::{
-    Also, Fsck, FsckSettings, HostidPolicy, ImportSettings, KeyFile, KeySettings, MountSettings, OnFailure, Repair,
-    RescueSettings, ResumeSettings, SnapshotSettings, Stage, Which,
+    Also, Automatic, Fsck, FsckSettings, HostidPolicy, ImportSettings, KeyFile, KeySettings, MountSettings, OnFailure,
+    Repair, RescueSettings, ResumeSettings, SnapshotSettings, Stage, Which,
 };
 pub use words::{Word, tokenize};
 

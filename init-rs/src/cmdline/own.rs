@@ -8,7 +8,7 @@ use super::parse::{RESTART_DELAY, expected};
 use super::root::{self, spaces};
 use super::state::State;
 use super::values::{boolean, hostid, is_off, key_file, list, number, seconds, seconds_or_forever};
-use super::{Also, Decided, HostidPolicy, KeyFile, OnFailure, Which, Word};
+use super::{Also, Automatic, Decided, HostidPolicy, KeyFile, OnFailure, Which, Word};
 use crate::plan::names;
 
 impl State {
@@ -34,6 +34,12 @@ impl State {
                 self.request.import.skip.extend(pools);
                 true
             }
+            ("also_pools", Some(v)) => {
+                let pools = self.names(word, v);
+                self.request.import.also.extend(pools.into_iter().map(|pool| Decided::new(pool, why)));
+                true
+            }
+            ("auto", Some(v)) => put(&mut self.request.import.automatic, automatic(v), why),
             ("fallback", Some(v)) => {
                 for root in list(v) {
                     match root::fallback(root) {
@@ -247,6 +253,14 @@ fn read_only(value: &str) -> Option<bool> {
     match value {
         "ro" => Some(true),
         "rw" => Some(false),
+        _ => None,
+    }
+}
+
+fn automatic(value: &str) -> Option<Automatic> {
+    match value {
+        "any" => Some(Automatic::Any),
+        "expected" => Some(Automatic::Expected),
         _ => None,
     }
 }

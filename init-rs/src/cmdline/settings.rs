@@ -17,6 +17,15 @@ pub enum HostidPolicy {
     Force,
 }
 
+/// Which pools an unnamed root may come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Automatic {
+    /// Any, the expected ones first. The default.
+    Any,
+    /// Only those that the image expects, if it expects any.
+    Expected,
+}
+
 /// How pools are found and imported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImportSettings {
@@ -33,6 +42,10 @@ pub struct ImportSettings {
     pub missing_log: Decided<bool>,
     /// `taproot.skip_pools=a,b`: pools (names or guids) that an unnamed root must not come from.
     pub skip: Vec<String>,
+    /// `taproot.also_pools=a,b`: pools (names or guids) that are imported beside the root's.
+    pub also: Vec<Decided<String>>,
+    /// `taproot.auto=any|expected`: which pools an unnamed root may come from.
+    pub automatic: Decided<Automatic>,
 }
 
 /// A file with a key.

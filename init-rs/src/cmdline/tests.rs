@@ -222,6 +222,11 @@ const OWN_WORDS: &[(&str, Check)] = &[
         let pool = Selector::Pool("q".into());
         r.fallback.iter().map(|f| f.value.clone()).eq([dataset("p/a"), Selector::Device("UUID=1-2".into()), pool])
     }),
+    ("taproot.also_pools=a,7 taproot.also_pools=b", |r| {
+        r.import.also.iter().map(|also| also.value.as_str()).eq(["a", "7", "b"])
+    }),
+    ("taproot.auto=expected", |r| r.import.automatic == Decided::new(Automatic::Expected, "taproot.auto=expected")),
+    ("taproot.auto=expected taproot.auto=any", |r| r.import.automatic.value == Automatic::Any),
     ("taproot.log=error debug", |r| r.console_level.as_ref().unwrap().value == 4),
     ("quiet taproot.log=warn", |r| r.console_level.as_ref().unwrap().value == 5),
     ("taproot.log=info", |r| !r.quiet() && r.console_level.as_ref().unwrap().value == 7),

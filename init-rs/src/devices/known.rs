@@ -124,8 +124,10 @@ pub enum Zfs {
 pub struct ZfsLabel {
     /// The best of the four.
     pub label: Label,
-    /// Which of the four are good; `None`: not read, because the first two are good and agree.
-    pub good: [Option<bool>; 4],
+    /// Which of the four are good copies of it.
+    pub good: [bool; 4],
+    /// What a superblock at the device's end says that it is part of (`linux_raid_member`).
+    pub tail: Option<String>,
 }
 
 /// A module that was asked for.
@@ -220,11 +222,16 @@ impl Hardware {
 }
 
 impl Device {
+    /// The place on a disk that it is, the same by every path to that disk; `None` where the disk has no identifier.
+    pub fn place(&self) -> Option<String> {
+        let wwid = self.wwid.as_deref()?;
+        let (number, start) = self.partition.as_ref().map_or((0, 0), |part| (part.number, part.start));
+        Some(format!("{wwid} {number} {start} {}", self.size))
+    }
+
     /// Whether this is the same place on the same disk, reached in another way.
     fn is_another_path_of(&self, other: &Self) -> bool {
-        let place = |device: &Self| device.partition.as_ref().map(|partition| (partition.number, partition.start));
-        let same_disk = self.wwid.is_some() && self.wwid == other.wwid;
-        self.name == other.name || (same_disk && self.size == other.size && place(self) == place(other))
+        self.name == other.name || (self.wwid.is_some() && self.place() == other.place())
     }
 
     /// Whether this device is meant.

@@ -8,11 +8,13 @@ mod fat;
 mod partition;
 mod stacked;
 mod superblock;
+mod tail;
 #[cfg(test)]
 mod tests;
 
 pub use partition::PartitionTable;
 pub use superblock::{Superblock, superblock};
+pub use tail::tail;
 
 use std::fmt;
 use std::path::PathBuf;

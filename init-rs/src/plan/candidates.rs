@@ -1,10 +1,11 @@
 //! Pools as the labels on the disks and the kernel's answer to TRYIMPORT show them: what is decided from, and what is told.
 
 use super::facts::{Health, PoolFact};
-use crate::devices::known::{Hardware, Reading, Zfs};
-use crate::zfs::assemble::{Candidate, Leaf, Seen};
+use super::standing::standing;
+use crate::devices::known::{Device, Hardware, Reading, Zfs, ZfsLabel};
+use crate::zfs::assemble::{Candidate, Doubt, Leaf, Seen, Standing};
 use crate::zfs::judge::Judgement;
-use crate::zfs::label::PoolState;
+use crate::zfs::label::{PoolState, printable};
 use crate::zfs::nvlist::NvList;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -42,10 +43,20 @@ pub fn labels(hardware: &Hardware, only: Option<&BTreeSet<String>>) -> Vec<Seen>
     let allowed = |node: &str| only.is_none_or(|only| only.contains(node));
     let devices = hardware.devices.values().filter(|d| d.left_out.is_none() && allowed(&d.node));
     let seen = devices.filter_map(|device| match &device.content()?.zfs {
-        Zfs::Member(member) => Some(Seen { device: device.node.clone(), label: member.label.clone() }),
+        Zfs::Member(member) => Some(Seen {
+            device: device.node.clone(),
+            label: member.label.clone(),
+            place: device.place(),
+            standing: standing(hardware, device, member),
+        }),
         Zfs::Nothing | Zfs::Damaged(_) => None,
     });
     seen.collect()
+}
+
+/// Nodes that the kernel must not come upon when it opens a pool, because what their labels say is over.
+pub fn leftovers(labels: &[Seen]) -> impl Iterator<Item = &str> {
+    labels.iter().filter(|seen| matches!(seen.standing, Standing::Leftover(_))).map(|seen| seen.device.as_str())
 }
 
 /// What the plan decides from: a candidate, and what the kernel said of it if it was opened.
@@ -56,7 +67,7 @@ pub fn fact(candidate: &Candidate, judgement: Option<&Judgement>, own_hostid: u3
         _ if candidate.is_ambiguous() => Some(problems(candidate)),
         None => Some(missing_text(candidate)),
         Some(j) if j.health == Health::Unavailable => {
-            let missing: Vec<String> = candidate.missing().map(leaf_text).collect();
+            let missing: Vec<String> = candidate.missing().map(leaf_text).chain(tops_text(candidate)).collect();
             let list = if missing.is_empty() { String::new() } else { format!("; missing: {}", missing.join(", ")) };
             Some(format!("{}{list}", j.reason))
         }
@@ -68,6 +79,8 @@ pub fn fact(candidate: &Candidate, judgement: Option<&Judgement>, own_hostid: u3
         bootfs: judgement.and_then(|j| j.bootfs.clone()),
         health: judgement.map_or(Health::Unavailable, |j| j.health),
         problem,
+        hopeless: candidate.is_ambiguous()
+            || judgement.is_some_and(|j| j.health == Health::Unavailable && !j.wait_helps),
         exported: candidate.state == PoolState::Exported,
         hostid: candidate.hostid.and_then(|h| u32::try_from(h).ok()).unwrap_or(0),
         hostname: candidate.hostname.clone(),
@@ -75,7 +88,16 @@ pub fn fact(candidate: &Candidate, judgement: Option<&Judgement>, own_hostid: u3
         foreign: foreign(candidate, own_hostid),
         missing_log: judgement.and_then(|j| (!j.missing_logs.is_empty()).then(|| j.missing_logs.join(", "))),
         unwritable: judgement.and_then(|j| j.unwritable.clone()),
+        devices: devices(candidate),
+        doubt: doubt(&candidate.doubts),
     }
+}
+
+/// All doubts as one.
+fn doubt(doubts: &[Doubt]) -> Option<Doubt> {
+    let texts: Vec<&str> = doubts.iter().map(|doubt| doubt.text.as_str()).collect();
+    let grave = doubts.iter().any(|doubt| doubt.grave);
+    (!texts.is_empty()).then(|| Doubt { text: texts.join("; "), grave })
 }
 
 /// Whose pool it is, if another system may still be using it. The kernel does not look at the hostid, so this is the only
@@ -100,13 +122,17 @@ pub fn leaf_text(leaf: &Leaf) -> String {
     format!("{} (guid {})", leaf.recorded_path.as_deref().unwrap_or("a vdev without a path"), leaf.guid)
 }
 
+/// Whole top-level vdevs that are not there.
+fn tops_text(candidate: &Candidate) -> Option<String> {
+    match candidate.missing_tops() {
+        0 => None,
+        n => Some(format!("{n} top-level vdev(s) of which no disk was seen")),
+    }
+}
+
 /// What a candidate still lacks.
 pub fn missing_text(candidate: &Candidate) -> String {
-    let mut parts: Vec<String> = candidate.missing().map(leaf_text).collect();
-    match candidate.missing_tops() {
-        0 => {}
-        n => parts.push(format!("{n} top-level vdev(s) of which no disk was seen")),
-    }
+    let parts: Vec<String> = candidate.missing().map(leaf_text).chain(tops_text(candidate)).collect();
     if parts.is_empty() { NOT_OPENED.to_owned() } else { format!("missing: {}", parts.join(", ")) }
 }
 
@@ -119,8 +145,8 @@ pub fn awaited(candidate: &Candidate, judgement: Option<&Judgement>) -> Option<S
     let mut missing: Vec<String> = candidate.missing().map(leaf_text).collect();
     missing.extend(judgement.missing_logs.iter().map(|log| format!("log device {log}")));
     // The kernel did not get as far as the pool's own word on which of its vdevs were removed.
-    if judgement.unwritable.is_some() && candidate.missing_tops() > 0 {
-        missing.push(format!("{} top-level vdev(s) of which no disk was seen", candidate.missing_tops()));
+    if judgement.unwritable.is_some() || judgement.health == Health::Unavailable {
+        missing.extend(tops_text(candidate));
     }
     match missing.as_slice() {
         [] => None,
@@ -137,6 +163,9 @@ pub fn lines(candidate: &Candidate, judgement: Option<&Judgement>) -> Vec<String
     };
     let mut lines = vec![format!("pool {} (guid {}): {state}", candidate.name, candidate.guid)];
     lines.extend(candidate.missing().map(|leaf| format!("  missing {}", leaf_text(leaf))));
+    if judgement.is_some_and(|j| j.health == Health::Unavailable) {
+        lines.extend(tops_text(candidate).map(|tops| format!("  missing {tops}")));
+    }
     // What the kernel could not use, though its label was found.
     let bad = judgement.map(|j| j.bad.as_slice()).unwrap_or_default();
     for vdev in bad.iter().filter(|vdev| candidate.missing().all(|leaf| leaf.guid != vdev.guid)) {
@@ -144,6 +173,7 @@ pub fn lines(candidate: &Candidate, judgement: Option<&Judgement>) -> Vec<String
         lines.push(format!("  {name} (guid {}): {}", vdev.guid, vdev.state));
     }
     lines.extend(candidate.problems.iter().map(|p| format!("  {p}")));
+    lines.extend(candidate.doubts.iter().map(|doubt| format!("  {}", doubt.text)));
     let found = candidate.leaves.iter().filter_map(|leaf| Some((leaf.device.as_ref()?, leaf)));
     lines.extend(found.map(|(device, leaf)| format!("  {device} is {}", leaf_text(leaf))));
     lines
@@ -166,7 +196,7 @@ pub fn device_lines(hardware: &Hardware, only: Option<&BTreeSet<String>>, now: D
             Reading::Failed(why) => lines.push(format!("{}: it cannot be read: {why}", device.node)),
             Reading::Never => blank.push(device.name.as_str()),
             Reading::Done(content) => match &content.zfs {
-                Zfs::Member(_) => {}
+                Zfs::Member(member) => lines.extend(leftover_line(hardware, device, member)),
                 Zfs::Nothing => blank.push(device.name.as_str()),
                 Zfs::Damaged(why) => lines.push(format!("{}: {why}", device.node)),
             },
@@ -183,6 +213,15 @@ pub fn device_lines(hardware: &Hardware, only: Option<&BTreeSet<String>>, now: D
         lines.push(format!("only these were looked at, as the command line says: {}", only.join(" ")));
     }
     lines
+}
+
+/// What is told of a label that does not count.
+pub fn leftover_line(hardware: &Hardware, device: &Device, member: &ZfsLabel) -> Option<String> {
+    let Standing::Leftover(why) = standing(hardware, device, member) else { return None };
+    let label = &member.label;
+    let pool = label.pool_name().map_or_else(|| "a pool".to_owned(), |name| format!("pool {}", printable(&name)));
+    let guid = label.pool_guid().map(|guid| format!(" (guid {guid})")).unwrap_or_default();
+    Some(format!("{}: a label of {pool}{guid} is left over and does not count: {why}", device.node))
 }
 
 /// Lines on the devices that look like disks or their controllers, and have no driver in the image. Most other devices need
@@ -217,6 +256,7 @@ fn brings_disks(modalias: &str) -> bool {
 mod tests {
     use super::*;
     use crate::zfs::assemble::Problem;
+    use crate::zfs::nvlist::Value;
 
     fn candidate(state: PoolState, hostid: Option<u64>) -> Candidate {
         Candidate {
@@ -229,6 +269,7 @@ mod tests {
             config: NvList::new(),
             leaves: vec![],
             problems: vec![],
+            doubts: vec![],
         }
     }
 
@@ -262,6 +303,20 @@ mod tests {
         let fact = fact(&twice, None, 1);
         assert!(fact.problem.unwrap().contains("/dev/a and /dev/b carry the same label"));
         assert!(fact.exported);
+    }
+
+    /// Also after the kernel has said that it cannot open the pool.
+    #[test]
+    fn whole_vdevs_that_are_not_there_are_told_of() {
+        let mut half = candidate(PoolState::Exported, None);
+        let missing: NvList = [("type", Value::text("missing"))].into_iter().collect();
+        let tree: NvList = [("children", Value::ListArray(vec![missing]))].into_iter().collect();
+        half.config.set("vdev_tree", Value::List(tree));
+        let verdict = Judgement::failed("too many vdevs are missing".to_owned());
+        let told = "1 top-level vdev(s) of which no disk was seen";
+        assert!(fact(&half, Some(&verdict), 1).problem.unwrap().contains(told));
+        assert!(awaited(&half, Some(&verdict)).unwrap().contains(told));
+        assert!(lines(&half, Some(&verdict)).iter().any(|line| line.contains(told)));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What was seen of the pools and datasets, as plain data.
 
+pub use crate::zfs::assemble::Doubt;
 pub use crate::zfs::ioctl::ObjsetKind as Kind;
 pub use crate::zfs::judge::Health;
 
@@ -16,6 +17,8 @@ pub struct PoolFact {
     pub health: Health,
     /// Why it cannot be imported now (missing members, unsupported features, several copies of a disk); `None` if it can.
     pub problem: Option<String>,
+    /// Whether no disk that may still come changes that problem.
+    pub hopeless: bool,
     /// Whether it was exported cleanly.
     pub exported: bool,
     /// Hostid of the system that used it last, 0 if none is recorded.
@@ -30,6 +33,10 @@ pub struct PoolFact {
     pub missing_log: Option<String>,
     /// Why it can be imported read-only, and not otherwise.
     pub unwritable: Option<String>,
+    /// Nodes of its devices, as far as they were found; none are known of one that was imported before.
+    pub devices: Vec<String>,
+    /// Why its labels may be left over, or belong to something else: then it is not written to without a word.
+    pub doubt: Option<Doubt>,
 }
 
 impl PoolFact {
@@ -41,6 +48,7 @@ impl PoolFact {
             bootfs: None,
             health: Health::Online,
             problem: None,
+            hopeless: false,
             exported: false,
             hostid: 0,
             hostname: None,
@@ -48,6 +56,8 @@ impl PoolFact {
             foreign: None,
             missing_log: None,
             unwritable: None,
+            devices: Vec::new(),
+            doubt: None,
         }
     }
 }

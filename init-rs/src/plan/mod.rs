@@ -21,6 +21,7 @@ pub mod roots;
 mod sample;
 pub mod select;
 pub mod snapshots;
+pub mod standing;
 
 /// Why something that was asked for is not done: expected, found, what to do.
 #[derive(Debug, Clone, Default, PartialEq, Eq, thiserror::Error)]

@@ -1,7 +1,7 @@
 //! The datasets of a pool that look like roots, for a person to choose from.
 
 use super::environments::Environments;
-use super::facts::{CanMount, Dataset, Kind};
+use super::facts::{CanMount, Dataset, Kind, Mountpoint};
 use super::names;
 use crate::cmdline::{Decided, Request, Selector, is_block_device};
 use crate::image::ExpectedRoot;
@@ -15,6 +15,20 @@ pub struct RootCandidate {
     pub why: String,
     /// Whether its key has to be entered first.
     pub locked: bool,
+    /// Whether it was looked into, and there is no init.
+    pub no_init: bool,
+}
+
+impl RootCandidate {
+    fn new(dataset: &Dataset, why: String) -> Self {
+        let locked = dataset.key_available == Some(false);
+        Self { dataset: dataset.name.clone(), why, locked, no_init: false }
+    }
+}
+
+fn legacy(dataset: &Dataset) -> Option<RootCandidate> {
+    let mountable = dataset.kind == Kind::Filesystem && dataset.canmount != CanMount::Off;
+    mountable.then(|| RootCandidate::new(dataset, "mountpoint=legacy".to_owned()))
 }
 
 /// The roots of one pool, by name; `all` are its datasets. What counts as one depends on a root that is known to be one:
@@ -24,7 +38,8 @@ pub fn candidates(all: &[Dataset], bootfs: Option<&str>, current: Option<&str>) 
     let on_slash = || all.iter().find(|d| d.path() == Some("/") && d.canmount != CanMount::Off);
     let in_container = || all.iter().find(|d| names::parent(&d.name).is_some_and(|p| names::base(p) == "ROOT"));
     let Some(known) = named(current).or_else(|| named(bootfs)).or_else(on_slash).or_else(in_container) else {
-        return Vec::new();
+        // Nothing shows a root: what an fstab mounts may be one.
+        return all.iter().filter(|d| d.mountpoint == Mountpoint::Legacy).filter_map(legacy).collect();
     };
     let environments = Environments::new(known, all);
     let candidate = |dataset: &Dataset| {
@@ -35,9 +50,14 @@ pub fn candidates(all: &[Dataset], bootfs: Option<&str>, current: Option<&str>) 
         } else {
             environments.sign(&dataset.name)?.to_owned()
         };
-        Some(RootCandidate { dataset: dataset.name.clone(), why, locked: dataset.key_available == Some(false) })
+        Some(RootCandidate::new(dataset, why))
     };
     all.iter().filter(|d| d.kind == Kind::Filesystem).filter_map(candidate).collect()
+}
+
+/// Names of [`candidates`] of a pool without `bootfs`.
+pub fn names(all: &[Dataset]) -> Vec<String> {
+    candidates(all, None, None).into_iter().map(|root| root.dataset).collect()
 }
 
 /// Makes `name` (`pool/dataset`, `pool/dataset@snapshot`, or a block device such as `UUID=...`) the wanted root.
@@ -121,7 +141,19 @@ mod tests {
             dataset("s/home", On, "/home"),
         ];
         assert_eq!(names_of(&all, Some("s/default"), None), ["s/default", "s/mini"]);
-        assert_eq!(names_of(&all, None, None), [""; 0]);
+        assert_eq!(names_of(&all, None, None), ["s/default", "s/mini"]);
+    }
+
+    #[test]
+    fn without_any_sign_what_fstab_mounts_may_be_a_root() {
+        let all = [
+            dataset("n", On, "none"),
+            dataset("n/nixos", NoAuto, "legacy"),
+            dataset("n/home", On, "/home"),
+            dataset("n/off", Off, "legacy"),
+        ];
+        assert_eq!(names_of(&all, None, None), ["n/nixos"]);
+        assert_eq!(names(&all), ["n/nixos"]);
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! Which pool and which dataset.
 
+mod auto;
 mod obstacle;
 
 use super::facts::{Health, PoolFact};
 use crate::cmdline::{Request, Selector};
 use crate::image::ExpectedPool;
-use obstacle::{Obstacle, obstacle, skipped, warnings};
+use obstacle::{Obstacle, is_guid, obstacle, warnings};
 
 pub use obstacle::{names, untouched};
 
@@ -18,7 +19,7 @@ pub struct Choice {
     pub guid: u64,
     /// State of the pool; if [`Health::Degraded`], waiting for its missing members may help.
     pub health: Health,
-    /// Root dataset, or a snapshot of it if that is the pool's `bootfs`; `None`: read `bootfs` from the imported pool (see [`no_bootfs`] if it has none).
+    /// Root dataset, or a snapshot of it if that is the pool's `bootfs`; `None`: read `bootfs` from the imported pool.
     pub dataset: Option<String>,
     /// Why these, in a sentence.
     pub why: String,
@@ -26,6 +27,9 @@ pub struct Choice {
     pub warnings: Vec<String>,
     /// Set when a better choice may still appear, and says which: wait for it until the deadline, then take this one.
     pub better: Option<String>,
+    /// Set when it may be the wrong one: a disk that is on its way may show the right one, so that the machine is to come to rest
+    /// before it is taken.
+    pub unsure: bool,
 }
 
 /// Nothing can be booted (yet).
@@ -56,14 +60,6 @@ pub fn choose(request: &Request, pools: &[PoolFact], expected: &[ExpectedPool]) 
     }
 }
 
-/// The explanation for a pool that was chosen for its `bootfs`, but has none.
-pub fn no_bootfs(pool: &str) -> String {
-    format!(
-        "pool {pool} has no bootfs, so there is no root to boot; set one with `zpool set bootfs={pool}/DATASET {pool}`, \
-         or name the root on the kernel command line: zfs={pool}/DATASET"
-    )
-}
-
 /// Place of a pool among the expected ones: twice the index of the entry with its guid, one more if only the name agrees
 /// (made anew, or a copy), and twice their number if neither does. Lower ones win.
 pub fn rank(expected: &[ExpectedPool], name: &str, guid: u64) -> usize {
@@ -90,14 +86,25 @@ impl Scene<'_> {
         untouched(self.request, pool, self.expected).is_some()
     }
 
-    fn choice(&self, pool: &PoolFact, dataset: Option<String>, why: String, better: Option<String>) -> Choice {
-        let warnings = warnings(self.request, pool, self.expected);
-        Choice { pool: pool.name.clone(), guid: pool.guid, health: pool.health, dataset, why, warnings, better }
+    fn choice(&self, pick: Pick<'_>, dataset: Option<String>) -> Choice {
+        let Pick { pool, why, better, warnings: mut more } = pick;
+        let mut warnings = warnings(self.request, pool, self.expected);
+        warnings.append(&mut more);
+        let sure = self.expects(pool) || is_guid(self.request, pool.guid);
+        let unsure = pool.doubt.is_some() && !sure;
+        let PoolFact { name, guid, health, .. } = pool;
+        Choice { pool: name.clone(), guid: *guid, health: *health, dataset, why, warnings, better, unsure }
+    }
+
+    /// Whether the image was packed for this very pool.
+    fn expects(&self, pool: &PoolFact) -> bool {
+        self.expected.iter().any(|e| e.guid == pool.guid)
     }
 
     /// The pool called `wanted` (name, or guid in decimal).
     fn named(&self, wanted: &str, dataset: Option<&str>) -> Result<Choice, NoChoice> {
-        let (pool, mut why, better) = self.find(wanted)?;
+        let mut pick = self.find(wanted)?;
+        let pool = pick.pool;
         if let Some(Obstacle { text, wait }) = self.obstacle(pool) {
             let message = format!("{} asks for pool {wanted}, but it cannot be imported: {text}", self.asked);
             return Err(NoChoice::new(message, wait));
@@ -107,138 +114,90 @@ impl Scene<'_> {
             Some(full) => Some(format!("{}{}", pool.name, full.strip_prefix(wanted).unwrap_or_default())),
             None => pool.bootfs.clone(),
         };
-        why.insert_str(0, if pool.bootfs == dataset { "bootfs of " } else { "dataset of " });
-        Ok(self.choice(pool, dataset, why, better))
+        pick.why.insert_str(0, if pool.bootfs == dataset { "bootfs of " } else { "dataset of " });
+        Ok(self.choice(pick, dataset))
     }
 
-    /// Finds the pool called `wanted`: it, why it is the one, and what would be better.
-    fn find(&self, wanted: &str) -> Result<(&PoolFact, String, Option<String>), NoChoice> {
-        let mut by_name: Vec<_> = self.pools.iter().filter(|p| p.name == wanted).collect();
-        // A pool that is left alone anyway (destroyed, another system's) is no rival.
-        if by_name.iter().any(|p| !self.untouched(p)) {
-            by_name.retain(|p| !self.untouched(p));
-        }
+    /// Finds the pool called `wanted`.
+    fn find(&self, wanted: &str) -> Result<Pick<'_>, NoChoice> {
+        let mut namesakes: Vec<_> = self.pools.iter().filter(|p| p.name == wanted).collect();
+        // A pool that is left alone anyway (destroyed, another system's) is no rival, nor one that may be left over where
+        // another one surely is not.
+        keep(&mut namesakes, |p| !self.untouched(p));
+        keep(&mut namesakes, |p| p.doubt.as_ref().is_none_or(|doubt| !doubt.grave && self.expects(p)));
         let why = format!("pool {wanted}, named by {}", self.asked);
+        if namesakes.is_empty() {
+            return self.by_guid(wanted);
+        }
         let hint = self.expected.iter().find(|e| e.name == wanted && e.guid != 0);
-        if let Some(hint) = hint
-            && let Some(pool) = by_name.iter().find(|p| p.guid == hint.guid)
-        {
-            let note = if by_name.len() > 1 { ", the one of that name with the guid the image expects" } else { "" };
-            return Ok((pool, why + note, None));
-        }
-        match by_name.as_slice() {
-            [pool] => {
-                let better = hint.map(|hint| {
-                    format!(
-                        "pool {wanted} with guid {}, which the image expects (found: guid {})",
-                        hint.guid, pool.guid
-                    )
-                });
-                Ok((pool, why, better))
-            }
-            [] => match self.pools.iter().find(|p| wanted.parse() == Ok(p.guid)) {
-                Some(pool) => Ok((pool, format!("pool {}, guid named by {}", pool.name, self.asked), None)),
-                None => Err(NoChoice::new(
-                    format!(
-                        "{} asks for pool {wanted}, which was not found; {}; check that its disks are attached and that \
-                         the image holds their drivers",
-                        self.asked,
-                        self.found()
-                    ),
-                    true,
-                )),
-            },
-            several => Err(NoChoice::new(ambiguous(wanted, several), hint.is_some())),
-        }
-    }
-
-    /// Any pool with a `bootfs`.
-    fn auto(&self) -> Result<Choice, NoChoice> {
-        let mut usable: Vec<(usize, &PoolFact, &String)> = self
-            .pools
-            .iter()
-            .filter(|pool| self.obstacle(pool).is_none())
-            .filter_map(|pool| Some((self.rank(pool), pool, pool.bootfs.as_ref()?)))
-            .collect();
-        usable.sort_by(|(a, x, _), (b, y, _)| (a, &x.name, x.guid).cmp(&(b, &y.name, y.guid)));
-        let Some(&(rank, pool, bootfs)) = usable.first() else { return Err(self.nothing_bootable()) };
-
-        let namesakes: Vec<_> = self.pools.iter().filter(|p| p.name == pool.name && !self.untouched(p)).collect();
-        let sure = self.expected.iter().any(|e| e.guid == pool.guid);
-        if namesakes.len() > 1 && !sure {
-            return Err(NoChoice::new(ambiguous(&pool.name, &namesakes), self.may_improve(rank).is_some()));
-        }
-        let others: Vec<_> = usable.iter().skip(1).map(|(_, p, _)| p.name.as_str()).collect();
-        let others = others.join(", ");
-        let expected = rank < self.unexpected();
-        let why = match (others.is_empty(), expected) {
-            // Others were not even opened.
-            (true, true) => format!("bootfs of pool {}, which the image expects", pool.name),
-            (true, false) => format!("bootfs of pool {}, the only usable pool that has one", pool.name),
-            (false, true) => {
-                format!("bootfs of pool {}, which the image expects; also with bootfs: {others}", pool.name)
-            }
-            (false, false) => {
-                format!("bootfs of pool {}, first by name of those with one; others: {others}", pool.name)
-            }
+        let is_hinted = |p: &&&PoolFact| hint.is_some_and(|hint| p.guid == hint.guid);
+        let usable: Vec<_> = namesakes.iter().filter(|p| self.obstacle(p).is_none()).copied().collect();
+        let expected = usable.iter().find(is_hinted).copied();
+        let pool: &PoolFact = match (expected, usable.as_slice(), namesakes.as_slice()) {
+            (Some(pool), ..) | (None, &[pool], _) | (None, [], &[pool]) => pool,
+            (None, [], several) => return Err(self.none_of(wanted, several, hint.is_some())),
+            (None, several, _) => return Err(NoChoice::new(ambiguous(wanted, several), hint.is_some())),
         };
-        let mut choice = self.choice(pool, Some(bootfs.clone()), why, self.may_improve(rank));
-        if !others.is_empty() && !expected {
-            let name = &pool.name;
-            choice.warnings.push(format!(
-                "several pools have a bootfs: {name} is booted, being first by name, and passed over: {others}; name the \
-                 one that is meant, e.g. zfs={name}"
-            ));
+        let hinted = namesakes.iter().any(|p| is_hinted(&p));
+        let others: Vec<_> = namesakes.into_iter().filter(|p| p.guid != pool.guid).collect();
+        if self.expects(pool) {
+            let note = if others.is_empty() { "" } else { ", the one of that name with the guid the image expects" };
+            return Ok(Pick { pool, why: why + note, better: None, warnings: self.hindered(&others) });
         }
-        Ok(choice)
-    }
-
-    fn rank(&self, pool: &PoolFact) -> usize {
-        rank(self.expected, &pool.name, pool.guid)
-    }
-
-    fn unexpected(&self) -> usize {
-        2 * self.expected.len()
-    }
-
-    /// An expected pool that would come before `rank` and may still appear or become complete.
-    fn may_improve(&self, rank: usize) -> Option<String> {
-        self.expected.iter().enumerate().take_while(|(at, _)| 2 * at < rank).find_map(|(at, expected)| {
-            let name = &expected.name;
-            if skipped(self.request, name, expected.guid) {
-                return None;
+        let mut pick = Pick { pool, why, better: self.may_work(&others), warnings: self.hindered(&others) };
+        if let Some(hint) = hint {
+            pick.warnings.push(other_guid(pool, hint));
+            if !hinted {
+                let (guid, found) = (hint.guid, pool.guid);
+                let better = format!("pool {wanted} with guid {guid}, which the image expects (found: guid {found})");
+                pick.better.get_or_insert(better);
             }
-            match self.pools.iter().find(|p| self.rank(p) == 2 * at) {
-                None if expected.guid == 0 => Some(format!("pool {name}, which the image expects, was not found yet")),
-                None => {
-                    Some(format!("pool {name} (guid {}), which the image expects, was not found yet", expected.guid))
-                }
-                Some(p) if (p.health == Health::Unavailable || p.missing_log.is_some()) && !self.untouched(p) => {
-                    Some(format!("pool {name}, which the image expects, is not complete yet"))
-                }
-                Some(_) => None,
-            }
-        })
-    }
-
-    fn nothing_bootable(&self) -> NoChoice {
-        // One that was destroyed is as good as none: another may still come.
-        let gone = self.pools.iter().any(|pool| pool.destroyed && self.rank(pool) < self.unexpected());
-        let complete = !self.expected.is_empty() && !gone && self.may_improve(self.unexpected()).is_none();
-        let mut message =
-            format!("no root to boot ({}): a pool with bootfs was expected; {}", self.asked, self.found());
-        if let Some(pool) = self.pools.iter().find(|p| self.obstacle(p).is_none()) {
-            let name = &pool.name;
-            message = format!(
-                "{message}; set one with `zpool set bootfs={name}/DATASET {name}`, or name the root on the kernel command \
-                 line: zfs={name}/DATASET"
-            );
-        } else if self.pools.is_empty() {
-            message.push_str("; check that the disks are attached and that the image holds their drivers");
         }
-        // One that nobody expects would do as well, once it is complete, or its missing disks were waited for.
-        let hopeful = self.pools.iter().any(|pool| self.obstacle(pool).is_some_and(|obstacle| obstacle.wait));
-        NoChoice::new(message, !complete || hopeful)
+        Ok(pick)
+    }
+
+    /// The pool with the guid `wanted`, where none is called so.
+    fn by_guid(&self, wanted: &str) -> Result<Pick<'_>, NoChoice> {
+        if let Some(pool) = self.pools.iter().find(|p| wanted.parse() == Ok(p.guid)) {
+            let why = format!("pool {}, guid named by {}", pool.name, self.asked);
+            return Ok(Pick { pool, why, better: None, warnings: Vec::new() });
+        }
+        let (asked, found) = (self.asked, self.found());
+        let message = format!(
+            "{asked} asks for pool {wanted}, which was not found; {found}; check that its disks are attached and that the image \
+             holds their drivers"
+        );
+        Err(NoChoice::new(message, true))
+    }
+
+    /// Pools of the chosen one's name that cannot be imported are no rivals, but they are told of.
+    fn hindered(&self, namesakes: &[&PoolFact]) -> Vec<String> {
+        let hindered = namesakes.iter().filter_map(|other| Some((other, self.obstacle(other)?)));
+        let line = |(other, obstacle): (&&PoolFact, Obstacle)| {
+            let PoolFact { name, guid, .. } = other;
+            format!("another pool is called {name}: guid {guid}{}; it cannot be imported: {}", on(other), obstacle.text)
+        };
+        hindered.map(line).collect()
+    }
+
+    /// One of these that waiting may help, so that it is not passed over before the time.
+    fn may_work(&self, namesakes: &[&PoolFact]) -> Option<String> {
+        let other = namesakes.iter().find(|other| self.obstacle(other).is_some_and(|obstacle| obstacle.wait))?;
+        Some(format!("the other pool called {} (guid {}) may still become complete", other.name, other.guid))
+    }
+
+    /// Several pools of one name, none of which can be imported.
+    fn none_of(&self, wanted: &str, pools: &[&PoolFact], retry: bool) -> NoChoice {
+        let obstacles: Vec<_> = pools.iter().filter_map(|p| Some((p, self.obstacle(p)?))).collect();
+        let wait = obstacles.iter().any(|(_, obstacle)| obstacle.wait);
+        let line = |(p, o): &(&&PoolFact, Obstacle)| format!("guid {}{}: {}", p.guid, on(p), o.text);
+        let mut lines: Vec<String> = obstacles.iter().map(line).collect();
+        lines.sort();
+        let (asked, count, lines) = (self.asked, pools.len(), lines.join("; "));
+        let message = format!(
+            "{asked} asks for pool {wanted}; {count} pools are called so, and none of them can be imported: {lines}"
+        );
+        NoChoice::new(message, wait || retry)
     }
 
     /// What was seen, and what of the expectation was not.
@@ -287,16 +246,44 @@ impl Scene<'_> {
     }
 }
 
+/// A pool that was found, and why it is the one.
+struct Pick<'a> {
+    pool: &'a PoolFact,
+    why: String,
+    better: Option<String>,
+    warnings: Vec<String>,
+}
+
+/// Leaves out what does not fit, unless nothing does.
+fn keep(pools: &mut Vec<&PoolFact>, fits: impl Fn(&PoolFact) -> bool) {
+    if pools.iter().any(|pool| fits(pool)) {
+        pools.retain(|pool| fits(pool));
+    }
+}
+
+/// Where a pool is, for people.
+fn on(pool: &PoolFact) -> String {
+    if pool.devices.is_empty() { String::new() } else { format!(" on {}", pool.devices.join(" ")) }
+}
+
+fn other_guid(pool: &PoolFact, hint: &ExpectedPool) -> String {
+    format!(
+        "pool {} has guid {}, but the image expects guid {}: it was made anew since the image was packed, or is a copy",
+        pool.name, pool.guid, hint.guid
+    )
+}
+
+/// All of them can be imported.
 fn ambiguous(name: &str, pools: &[&PoolFact]) -> String {
-    let mut guids: Vec<_> = pools.iter().map(|p| p.guid).collect();
-    guids.sort_unstable();
-    let list: Vec<_> = guids.iter().map(ToString::to_string).collect();
-    let first = guids.first().copied().unwrap_or_default();
+    let mut list: Vec<_> = pools.iter().map(|p| (p.guid, format!("{}{}", p.guid, on(p)))).collect();
+    list.sort();
+    let first = list.first().map(|(guid, _)| *guid).unwrap_or_default();
+    let guids: Vec<_> = list.into_iter().map(|(_, text)| text).collect();
     format!(
         "{} pools are called {name} (guids {}), so it is not clear which one is meant; detach the disks of the others, or \
-         name one by its guid: zfs={first}/DATASET",
+         name one by its guid: boot {first}/DATASET here, zfs={first}/DATASET on the kernel command line",
         guids.len(),
-        list.join(", ")
+        guids.join(", ")
     )
 }
 

@@ -1,4 +1,5 @@
-//! Keeping the kernel from disks that do not answer.
+//! Keeping the kernel from disks that do not answer, and from those whose labels are left over: of these it would write all
+//! labels anew.
 //!
 //! To open a pool the kernel opens the recorded path of each vdev (`vdev_disk_open`), whether or not we found the vdev there.
 //! If the path leads to a disk that does not answer, that open, or the read of the label behind it, does not come back, and
@@ -24,8 +25,8 @@ pub(super) struct Hidden<'a> {
 }
 
 impl<'a> Pools<'a> {
-    /// Takes the silent disks out of the way that the kernel would come upon when it opens the pool of this configuration.
-    /// `None`: there are none. If one stays where it is the pool must not be opened: nothing would come back from that.
+    /// Takes the disks out of the way that the kernel would come upon when it opens the pool of this configuration, and must not.
+    /// `None`: there are none. If one stays where it is the pool is not opened: nothing might come back from that.
     pub(super) fn hide(&self, config: &NvList) -> Result<Option<Hidden<'a>>, String> {
         let nodes = in_the_way(self.system, self.silent, config, self.system.is_init());
         if nodes.is_empty() {
@@ -36,14 +37,12 @@ impl<'a> Pools<'a> {
         hidden.put_back();
         for node in &nodes {
             match move_away(self.system, node) {
-                Ok(()) => self.log.info(format!("{node} does not answer: the pool is opened without it")),
+                Ok(()) => self.log.info(format!("{node} is kept from the kernel: the pool is opened without it")),
                 // It has gone by itself.
                 Err(_) if matches!(self.system.stat(Path::new(node)), Err(e) if e.kind() == io::ErrorKind::NotFound) => {
                 }
                 Err(e) => {
-                    return Err(format!(
-                        "{node} does not answer and could not be kept from the kernel, which would wait for it: {e}"
-                    ));
+                    return Err(format!("{node} could not be kept from the kernel, which would open it: {e}"));
                 }
             }
         }

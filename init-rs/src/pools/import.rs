@@ -96,7 +96,10 @@ pub(super) fn explain(pool: &str, errno: i32, info: Option<&NvList>) -> ImportEr
             &["export the other pool (zpool export), then retry"],
         ),
         libc::EBUSY => ("one of its devices is in use".into(), &["free the device (swap, md, dm), then retry"]),
-        libc::EROFS => ("one of its devices can only be read".into(), &["boot it read-only: taproot.import=ro"]),
+        libc::EROFS | libc::EACCES => (
+            "one of its devices can only be read (write-protected)".into(),
+            &["import it read-only: import POOL ro here, taproot.import=ro on the kernel command line"],
+        ),
         libc::ENOENT => ("none of its devices could be opened".into(), &["attach its disks, then retry"]),
         _ => (describe(errno), &["look at the log (log), attach what is missing, then retry"]),
     };
@@ -144,7 +147,10 @@ mod tests {
         says(libc::ENOTSUP, &readable, "unsupported feature: org.example:new");
         says(libc::EEXIST, &none, "of that name");
         says(libc::EBUSY, &none, "in use");
-        says(libc::EROFS, &none, "taproot.import=ro");
+        for errno in [libc::EROFS, libc::EACCES] {
+            says(errno, &none, "write-protected");
+            says(errno, &none, "taproot.import=ro");
+        }
         says(libc::EIO, &none, "Input/output error");
     }
 }

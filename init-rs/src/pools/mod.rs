@@ -27,7 +27,7 @@ pub struct Pools<'a> {
     system: &'a dyn System,
     log: &'a Log,
     phases: &'a Phases,
-    /// Nodes of devices that do not answer.
+    /// Nodes of devices that do not answer, or must not be written to.
     silent: &'a [String],
 }
 

@@ -141,6 +141,7 @@ mod tests {
             config: [("vdev_tree", Value::List(root)), ("hostid", Value::U64(9))].into_iter().collect(),
             leaves: vec![leaf],
             problems: vec![],
+            doubts: vec![],
         };
         let aux = |guid, device: &str, path: Option<&str>| Aux {
             guid,

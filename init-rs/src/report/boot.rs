@@ -10,7 +10,7 @@ use super::phases::Phase;
 use crate::cmdline::{Request, settings};
 use crate::image::{ExpectedPool, ExpectedRoot};
 use crate::plan::declared::Declared;
-use crate::plan::facts::{Dataset, Health, PoolFact};
+use crate::plan::facts::{Dataset, Doubt, Health, PoolFact};
 use crate::plan::fstab::FstabEntry;
 use crate::plan::mounts::{MountStep, Origin, Skipped};
 use crate::plan::select::Choice;
@@ -154,7 +154,13 @@ fn pool(pool: &PoolFact) -> Json {
         ("foreign", pool.foreign.as_deref().into()),
         ("missing_log", pool.missing_log.as_deref().into()),
         ("unwritable", pool.unwritable.as_deref().into()),
+        ("devices", Json::list(&pool.devices, |node| node.as_str().into())),
+        ("doubt", pool.doubt.as_ref().map_or(Json::Null, doubt)),
     ])
+}
+
+fn doubt(doubt: &Doubt) -> Json {
+    Json::line(vec![("text", doubt.text.as_str().into()), ("grave", doubt.grave.into())])
 }
 
 fn health(health: Health) -> Json {
@@ -251,6 +257,7 @@ mod tests {
                 why: "asked for".into(),
                 warnings: vec!["b passed over".into()],
                 better: None,
+                unsure: false,
             }),
             root: Some("tank/ROOT/a".into()),
             mounts: vec![MountDone { step, took: Duration::from_micros(1234), error: None }],

@@ -3,15 +3,24 @@
 use super::Scene;
 use super::talk::Talk;
 use crate::cmdline::is_block_device;
-use crate::plan::facts::{Dataset, PoolFact};
+use crate::plan::facts::{Dataset, Health, PoolFact};
+use crate::plan::options;
 use crate::plan::roots::{RootCandidate, candidates};
 use crate::plan::{from_zfs, names};
 use crate::pools::waits;
+use crate::sys::beneath::resolve;
 use crate::sys::{System, Terminals};
 use crate::zfs::ioctl::Zfs;
 use std::fmt::Write as _;
+use std::path::Path;
 use std::time::Duration;
 
+/// Where a root is mounted to be looked into.
+const LOOK_AT: &str = "/run/taproot/look";
+/// How many roots are looked into.
+const LOOKED_INTO: usize = 30;
+/// What one of has to be there.
+const INITS: [&str; 3] = ["/sbin/init", "/etc/init", "/bin/init"];
 /// How many snapshots of a root are listed.
 const SNAPSHOTS: usize = 15;
 
@@ -31,6 +40,7 @@ pub(super) fn roots(system: &dyn System, seen: &[PoolFact], current: Option<&str
                 dataset: bootfs.clone(),
                 why: "bootfs, not imported yet".into(),
                 locked: false,
+                no_init: false,
             });
         }
     }
@@ -43,10 +53,43 @@ fn list(roots: &[RootCandidate], mark: Option<&str>) -> String {
     for (at, root) in roots.iter().enumerate() {
         let star = if Some(root.dataset.as_str()) == mark { '*' } else { ' ' };
         let locked = if root.locked { ", key not loaded" } else { "" };
-        let _ = writeln!(text, " {star}{:>2}  {}  ({}{locked})", at + 1, root.dataset, root.why);
+        let init = if root.no_init { ", has no init" } else { "" };
+        let _ = writeln!(text, " {star}{:>2}  {}  ({}{locked}{init})", at + 1, root.dataset, root.why);
     }
     text.push('\n');
     text
+}
+
+/// Pools that were seen, can be imported and tell no root by themselves.
+pub(super) fn silent(system: &dyn System, seen: &[PoolFact]) -> Vec<String> {
+    let imported = Zfs::new(system).imported_pools().unwrap_or_default();
+    let silent = |p: &&PoolFact| {
+        let there = p.problem.is_none() && p.health != Health::Unavailable && !p.destroyed;
+        there && p.bootfs.is_none() && imported.iter().all(|(_, guid)| *guid != p.guid)
+    };
+    seen.iter().filter(silent).map(|p| p.name.clone()).collect()
+}
+
+/// Looks into those that can be mounted, read-only and for a moment, for an init.
+fn look_into(system: &dyn System, roots: &mut [RootCandidate]) {
+    let dir = Path::new(LOOK_AT);
+    if system.make_dirs(dir).is_err() {
+        return;
+    }
+    for root in roots.iter_mut().filter(|root| !root.locked).take(LOOKED_INTO) {
+        let Ok(objset) = Zfs::new(system).objset(&root.dataset) else { continue };
+        let options = options::mount_options(&from_zfs::dataset(&objset, true), Some(true), LOOK_AT, &[]);
+        if system.mount(&root.dataset, dir, "zfs", options.flags, &options.data).is_err() {
+            continue;
+        }
+        // A link to an absolute path leads into that tree.
+        let there = |init: &&str| resolve(system, dir, Path::new(init)).is_ok_and(|path| system.exists(&path));
+        // NixOS has it in its store, and names it by a word.
+        let store = resolve(system, dir, Path::new("/nix/store")).is_ok_and(|path| system.exists(&path));
+        root.no_init = !store && !INITS.iter().any(there);
+        let _ = system.unmount(dir, true);
+    }
+    let _ = system.remove(dir);
 }
 
 /// Whether this can be the name of a root, or of a snapshot of one. Asked before the boot begins again: by then nobody is
@@ -66,10 +109,11 @@ pub(super) fn check(name: &str) -> Result<(), String> {
 }
 
 /// The root or snapshot that was typed: a number of the list or a name.
-fn typed(answer: &str, roots: &[RootCandidate]) -> Result<String, String> {
+pub(super) fn typed(answer: &str, roots: &[RootCandidate]) -> Result<String, String> {
     match answer.parse::<usize>() {
         Ok(number) => match number.checked_sub(1).and_then(|at| roots.get(at)) {
             Some(root) => Ok(root.dataset.clone()),
+            None if roots.is_empty() => Err(format!("{number}: no root is listed; name one: boot POOL/DATASET")),
             None => Err(format!("{number}: expected a number from 1 to {}", roots.len())),
         },
         Err(_) => check(answer).map(|()| answer.to_owned()),
@@ -77,11 +121,22 @@ fn typed(answer: &str, roots: &[RootCandidate]) -> Result<String, String> {
 }
 
 /// Lets a person choose; `None` if nothing was chosen.
-pub(super) fn ask(system: &dyn System, talk: &mut Talk, roots: &[RootCandidate]) -> Option<String> {
+pub(super) fn ask(system: &dyn System, talk: &mut Talk, seen: &[PoolFact]) -> Option<String> {
+    let mut roots = roots(system, seen, None);
+    let silent = silent(system, seen);
+    if let Some(first) = silent.first() {
+        let pools = silent.join(", ");
+        talk.say(&format!(
+            "without bootfs, and not imported: {pools}. `boot {first}/DATASET` boots one of its datasets; \
+             `import {first} ro`, then `datasets {first}`, lists them.\n"
+        ));
+    }
     if roots.is_empty() {
         talk.say("no root was found in the imported pools; `pools` lists what is on the disks\n");
         return None;
     }
+    look_into(system, &mut roots);
+    let roots = &roots;
     talk.page(&list(roots, None));
     let answer = talk.ask("Which one? Number, or name, or name@snapshot; Enter for none: ")?;
     if answer.is_empty() {
@@ -128,7 +183,8 @@ fn snapshot_of(system: &dyn System, talk: &mut Talk, name: String) -> Option<Str
 /// was chosen.
 pub fn offer(scene: &Scene<'_>, current: &str, countdown: Option<Duration>) -> Option<String> {
     let mut talk = Talk::on(scene.system, Terminals::All);
-    let roots = roots(scene.system, scene.pools, Some(current));
+    let mut roots = roots(scene.system, scene.pools, Some(current));
+    look_into(scene.system, &mut roots);
     talk.say("\ntaproot: which root is to be booted?\n");
     talk.say(&list(&roots, Some(current)));
     let when = countdown.map_or_else(String::new, |time| format!(", also after {} s", time.as_secs()));
@@ -152,13 +208,20 @@ mod tests {
 
     #[test]
     fn numbers_and_names() {
-        let root = |name: &str| RootCandidate { dataset: name.into(), why: "a root".into(), locked: false };
+        let root = |name: &str| RootCandidate {
+            dataset: name.into(),
+            why: "a root".into(),
+            locked: false,
+            no_init: name == "t/a",
+        };
         let roots = [root("t/a"), root("t/b")];
+        assert!(list(&roots, None).contains("1  t/a  (a root, has no init)"), "{}", list(&roots, None));
         assert_eq!(typed("2", &roots), Ok("t/b".into()));
         assert_eq!(typed("t/c@s", &roots), Ok("t/c@s".into()));
         for wrong in ["3", "0", "t/c@", "t/c@a@b", "t//c", "what?"] {
             assert!(typed(wrong, &roots).is_err(), "{wrong}");
         }
+        assert!(typed("1", &[]).unwrap_err().contains("boot POOL/DATASET"));
         assert!(list(&roots, Some("t/b")).contains(" * 2  t/b"));
     }
 }

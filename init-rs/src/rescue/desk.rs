@@ -158,14 +158,17 @@ impl Desk<'_> {
 
     fn boot(&mut self, name: &str) -> Outcome {
         let chosen = if name.is_empty() {
-            let roots = choose::roots(self.system, self.pools, None);
-            choose::ask(self.system, &mut self.talk, &roots)
+            choose::ask(self.system, &mut self.talk, self.pools).map(Ok)
+        } else if name.bytes().all(|b| b.is_ascii_digit()) {
+            // A number of the list: no dataset is called so, and whoever means a pool can name what is in it.
+            Some(choose::typed(name, &choose::roots(self.system, self.pools, None)))
         } else {
-            Some(name.to_owned())
+            Some(Ok(name.to_owned()))
         };
         let Some(chosen) = chosen else { return Outcome::Done };
-        match choose::check(&chosen) {
-            Ok(()) => Outcome::Decided(Decision::Boot(chosen)),
+        let chosen = chosen.and_then(|name| choose::check(&name).map(|()| name));
+        match chosen {
+            Ok(chosen) => Outcome::Decided(Decision::Boot(chosen)),
             Err(e) => {
                 self.talk.say(&format!("boot: {e}\n"));
                 Outcome::Failed

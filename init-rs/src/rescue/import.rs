@@ -3,7 +3,7 @@
 use super::desk::Desk;
 use super::{hands, status};
 use crate::devices::known::Hardware;
-use crate::plan::candidates::{fact, labels};
+use crate::plan::candidates::{fact, labels, leftovers};
 use crate::plan::facts::{Health, PoolFact};
 use crate::pools::{ImportRequest, Pools, own_hostid};
 use crate::sys::System;
@@ -56,6 +56,9 @@ impl Ways {
         }
         if let Some(whose) = &pool.foreign {
             dangers.push(format!("Pool {name} was {whose}. If that system runs, importing it here destroys the pool."));
+        }
+        if let Some(doubt) = &pool.doubt {
+            dangers.push(format!("{}. Writing to pool {name} may destroy what is there now.", doubt.text));
         }
         if self.rewind {
             dangers.push(format!("All that was written to pool {name} since its checkpoint will be lost."));
@@ -137,7 +140,8 @@ fn await_module(desk: &Desk<'_>, patience: Duration) -> Result<(), String> {
 }
 
 fn import(desk: &mut Desk<'_>, candidate: &mut Candidate, seen: &[Seen], ways: Ways) -> Result<(), String> {
-    let silent = hands::silent(desk.system, desk.hands.borrow().hardware());
+    let mut silent = hands::silent(desk.system, desk.hands.borrow().hardware());
+    silent.extend(leftovers(seen).map(str::to_owned));
     let pools = Pools::new(desk.system, desk.log, desk.phases).without(&silent);
     let tried = pools.open(candidate, &aux_devices(seen));
     let pool = fact(candidate, Some(&tried.judgement), own_hostid(desk.system));

@@ -140,7 +140,10 @@ impl<'a> Menu<'a> {
                 self.desk.talk.say(&format!("{why}\n"));
             }
             let answers = answers.is_ok();
-            if answers && !choose::roots(self.desk.system, self.desk.pools, None).is_empty() {
+            let (system, pools) = (self.desk.system, self.desk.pools);
+            let bootable =
+                || !choose::roots(system, pools, None).is_empty() || !choose::silent(system, pools).is_empty();
+            if answers && bootable() {
                 choices.push(("boot", "boot another environment or snapshot"));
             }
             hands::catch_up(self.desk.hands);

@@ -1,7 +1,7 @@
 //! The pools on the disks, as their labels tell: that works without the zfs module.
 
 use crate::devices::known::{Hardware, Reading, Zfs};
-use crate::plan::candidates::labels;
+use crate::plan::candidates::{labels, leftover_line};
 use crate::zfs::assemble::assemble;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -20,7 +20,7 @@ fn problems(hardware: &Hardware, now: Duration) -> Vec<String> {
                 lines.push(format!("{node}: it has not answered for {seconds} s, so its label is not known"));
             }
             Reading::Done(content) => match &content.zfs {
-                Zfs::Member(_) => {}
+                Zfs::Member(member) => lines.extend(leftover_line(hardware, device, member)),
                 Zfs::Damaged(why) => lines.push(format!("{node}: {why}")),
                 Zfs::Nothing => blank.push(device.name.as_str()),
             },

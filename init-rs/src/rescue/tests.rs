@@ -75,6 +75,9 @@ fn words_that_need_nothing_or_cannot_be() {
     assert_eq!(plain(Tree::new(), "wait 0").0, Outcome::Failed);
     let words = Decision::Cmdline("root=ZFS=t/a ro".into());
     assert_eq!(plain(Tree::new(), "cmdline root=ZFS=t/a ro").0, Outcome::Decided(words));
+    assert_eq!(plain(Tree::new(), "boot t/a").0, Outcome::Decided(Decision::Boot("t/a".into())));
+    let (outcome, text) = plain(Tree::new(), "boot 2");
+    assert!(outcome == Outcome::Failed && text.contains("2: no root is listed"), "{text}");
     let shown = plain(Tree::new().with("/proc/cmdline", "zfs=t quiet\n"), "cmdline");
     assert_eq!(shown, (Outcome::Done, "zfs=t quiet\n".to_owned()));
     let (outcome, text) = plain(Tree::new(), "continue");

@@ -73,14 +73,14 @@ pub fn apply(hardware: &mut Hardware, message: Message, now: Duration) -> bool {
             if let Some(before) = hardware.devices.get(&device.name).filter(waits).filter(|_| waits(&&device)) {
                 device.since = device.since.min(before.since);
             }
-            labels = device.is_member();
+            labels = device.is_member() || on_member(hardware, &device);
             let before = hardware.devices.insert(device.name.clone(), device);
             labels |= before.is_some_and(|before| before.is_member());
             true
         }
         Message::Gone(name) => {
             let before = hardware.devices.remove(&name);
-            labels = before.as_ref().is_some_and(Device::is_member);
+            labels = before.as_ref().is_some_and(|before| before.is_member() || on_member(hardware, before));
             before.is_some()
         }
         Message::Module { name, state, .. } => {
@@ -101,6 +101,12 @@ pub fn apply(hardware: &mut Hardware, message: Message, now: Duration) -> bool {
         changed(hardware, labels, now);
     }
     of_devices
+}
+
+/// Whether this is a partition of a disk that carries a label of its own: what that is worth depends on the partitions.
+fn on_member(hardware: &Hardware, device: &Device) -> bool {
+    let disk = device.disk.as_ref().and_then(|disk| hardware.devices.get(disk));
+    disk.is_some_and(Device::is_member)
 }
 
 /// Something is known of devices that was not before, or no longer.

@@ -1,9 +1,9 @@
 //! Reading a device, once, by a thread of its own: nobody waits for it but those who want to know.
 
 use crate::devices::known::{Content, Zfs, ZfsLabel};
-use crate::devices::probe::{PartitionTable, superblock};
+use crate::devices::probe::{PartitionTable, superblock, tail};
 use crate::devices::swap::Header;
-use crate::zfs::label::{LabelProblem, read_first_labels};
+use crate::zfs::label::{LabelProblem, read_copies};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -69,8 +69,8 @@ fn content(look: &Look, read: &mut ReadAt, page: usize) -> io::Result<Content> {
 }
 
 fn labels(size: u64, read: &mut ReadAt) -> io::Result<Zfs> {
-    Ok(match read_first_labels(&mut |offset, buf| read(offset, buf), size) {
-        Ok((label, good)) => Zfs::Member(ZfsLabel { label, good }),
+    Ok(match read_copies(&mut |offset, buf| read(offset, buf), size) {
+        Ok((label, good)) => Zfs::Member(ZfsLabel { label, good, tail: tail(read, size).map(str::to_owned) }),
         Err(LabelProblem::NoLabel | LabelProblem::TooSmall { .. }) => Zfs::Nothing,
         Err(problem) if problem.is_partition_tail() => Zfs::Nothing,
         Err(LabelProblem::Io(e)) => return Err(e),
@@ -133,7 +133,11 @@ mod tests {
     fn a_member_of_a_pool() {
         let content = content_of(look(vec![sealed(0), sealed(1)], true, None));
         let Zfs::Member(found) = content.zfs else { panic!() };
-        assert_eq!((found.label.guid(), found.good), (Some(9), [Some(true), Some(true), None, None]));
+        assert_eq!((found.label.guid(), found.good), (Some(9), [true, true, false, false]));
+        assert_eq!(found.tail, None);
+        let leg = (SIZE - 1024, b"Intel Raid ISM Cfg Sig. ".to_vec());
+        let Zfs::Member(found) = content_of(look(vec![sealed(0), sealed(1), leg], true, None)).zfs else { panic!() };
+        assert_eq!(found.tail.as_deref(), Some("isw_raid_member"));
         // Where none may lie, none is looked for.
         assert_eq!(content_of(look(vec![sealed(0)], false, None)).zfs, Zfs::Nothing);
         let (at, mut broken) = sealed(0);

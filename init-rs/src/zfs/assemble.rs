@@ -25,14 +25,61 @@ pub struct Seen {
     pub device: String,
     /// Its label.
     pub label: Label,
+    /// The place on a disk that it is, the same by every path to that disk; `None` where the disk has no identifier.
+    pub place: Option<String>,
+    /// How far the label is to be believed.
+    pub standing: Standing,
 }
 
-/// A device's node and its label, where they are.
-pub type Sight<'a> = (&'a str, &'a Label);
+/// How far the label on a device is to be believed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// As far as can be seen the device is what the label says.
+    #[default]
+    Sound,
+    /// It may be left over, or the device a leg of something else.
+    Doubtful(Doubt),
+    /// It is left over from what the device was before, and why: the device is no part of the pool any more.
+    Leftover(String),
+}
+
+/// Why a pool may not be what its labels say: writing to it could destroy something else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Doubt {
+    /// In a sentence.
+    pub text: String,
+    /// Whether something else is known to be there.
+    pub grave: bool,
+}
+
+/// What is known of a device's label, where it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Sight<'a> {
+    /// See [`Seen`].
+    pub device: &'a str,
+    /// See [`Seen`].
+    pub label: &'a Label,
+    /// See [`Seen`].
+    pub place: Option<&'a str>,
+    /// See [`Seen`].
+    pub standing: &'a Standing,
+}
 
 impl Seen {
+    /// A device that is what its label says.
+    pub fn sound(device: String, label: Label) -> Self {
+        Self { device, label, place: None, standing: Standing::Sound }
+    }
+
     fn sight(&self) -> Sight<'_> {
-        (&self.device, &self.label)
+        let Self { device, label, place, standing } = self;
+        Sight { device, label, place: place.as_deref(), standing }
+    }
+}
+
+impl Sight<'_> {
+    fn is_leftover(&self) -> bool {
+        matches!(self.standing, Standing::Leftover(_))
     }
 }
 
@@ -79,6 +126,16 @@ pub enum Problem {
         devices: Vec<String>,
         /// True when one of them is at the path that the pool records and was taken.
         decided: bool,
+    },
+    /// Several paths lead to the same place of one disk.
+    #[error("{} are one disk (vdev {guid}), reached by several paths; {taken} is used", devices.join(" and "))]
+    Paths {
+        /// The vdev's guid.
+        guid: u64,
+        /// The devices, sorted.
+        devices: Vec<String>,
+        /// The one that is used.
+        taken: String,
     },
     /// A device names this pool, but the pool's newest configuration does not know it, or knows a newer copy of it.
     #[error("{device} carries an outdated label of this pool and is left out (detached, replaced or an old copy)")]
@@ -129,6 +186,8 @@ pub struct Candidate {
     pub leaves: Vec<Leaf>,
     /// What people should know.
     pub problems: Vec<Problem>,
+    /// Why it may not be what it seems.
+    pub doubts: Vec<Doubt>,
 }
 
 impl Candidate {
@@ -149,6 +208,17 @@ impl Candidate {
         self.problems.iter().any(|p| matches!(p, Problem::Duplicate { decided: false, .. }))
     }
 
+    /// A disk that is given to something else since still stands in the pool: should the kernel find it at the path that the pool
+    /// records, it would write to it.
+    fn doubt_without(&mut self, leftovers: &[Sight<'_>]) {
+        for left in leftovers.iter().filter(|left| left.label.pool_guid() == Some(self.guid)) {
+            if self.missing().any(|leaf| Some(leaf.guid) == left.label.guid()) {
+                let text = format!("{} was a disk of it and is something else now", left.device);
+                self.doubts.push(Doubt { text, grave: true });
+            }
+        }
+    }
+
     /// Has vdevs, by their guids, opened at these paths. When that changes a path, the strings that described the old place
     /// go.
     pub fn set_paths(&mut self, paths: &BTreeMap<u64, String>) {
@@ -165,13 +235,14 @@ pub fn aux_devices(seen: &[Seen]) -> Vec<Aux> {
 
 /// Spares and caches among the devices, sorted.
 pub fn aux_labels<'a>(seen: impl Iterator<Item = Sight<'a>>) -> Vec<Aux> {
-    let aux = |(device, label): Sight<'_>| {
+    let aux = |Sight { device, label, .. }: Sight<'_>| {
         // One that would steer a terminal is not kept.
         let recorded_path = label.config.text("path").filter(|path| !path.contains(char::is_control));
         let recorded_path = recorded_path.map(std::borrow::Cow::into_owned);
         Some(Aux { guid: label.guid()?, device: device.to_owned(), recorded_path })
     };
-    let mut found: Vec<Aux> = seen.filter(|(_, label)| label.is_aux()).filter_map(aux).collect();
+    let mut found: Vec<Aux> =
+        seen.filter(|sight| sight.label.is_aux() && !sight.is_leftover()).filter_map(aux).collect();
     found.sort();
     found.dedup();
     found
@@ -186,13 +257,22 @@ pub fn assemble(seen: &[Seen]) -> Vec<Candidate> {
 /// size of all labels together, each of which is looked at once; only one tree of each top-level vdev is copied.
 pub fn assemble_labels<'a>(seen: impl Iterator<Item = Sight<'a>>) -> Vec<Candidate> {
     let mut pools: BTreeMap<u64, Vec<Sight<'_>>> = BTreeMap::new();
-    for (device, label) in seen.filter(|(_, label)| !label.is_aux()) {
-        if let Some(guid) = label.pool_guid().filter(|guid| *guid != 0) {
-            pools.entry(guid).or_default().push((device, label));
+    let mut leftovers: Vec<Sight<'_>> = Vec::new();
+    for sight in seen.filter(|sight| !sight.label.is_aux()) {
+        if sight.is_leftover() {
+            leftovers.push(sight);
+        } else if let Some(guid) = sight.label.pool_guid().filter(|guid| *guid != 0) {
+            pools.entry(guid).or_default().push(sight);
         }
     }
     let mut candidates: Vec<Candidate> =
         pools.into_iter().filter_map(|(guid, devices)| assemble_pool(guid, devices)).collect();
+    let key = |left: &Sight<'_>| (left.label.pool_guid(), left.label.guid(), left.device.to_owned());
+    leftovers.sort_by_key(key);
+    leftovers.dedup_by_key(|left| key(left));
+    for candidate in &mut candidates {
+        candidate.doubt_without(&leftovers);
+    }
     candidates.sort_by(|a, b| (&a.name, a.guid).cmp(&(&b.name, b.guid)));
     candidates
 }
@@ -201,6 +281,8 @@ pub fn assemble_labels<'a>(seen: impl Iterator<Item = Sight<'a>>) -> Vec<Candida
 struct Member<'a> {
     device: &'a str,
     label: &'a Label,
+    place: Option<&'a str>,
+    standing: &'a Standing,
     guid: u64,
     txg: u64,
     top_guid: u64,
@@ -210,7 +292,8 @@ struct Member<'a> {
 
 impl<'a> Member<'a> {
     /// `known`: guids of top-level vdevs of which a newer tree was found good, so that this one's is not used.
-    fn of((device, label): Sight<'a>, known: &BTreeSet<u64>) -> Result<Self, &'static str> {
+    fn of(sight: Sight<'a>, known: &BTreeSet<u64>) -> Result<Self, &'static str> {
+        let Sight { device, label, .. } = sight;
         let top = label.config.list("vdev_tree").ok_or("no vdev tree")?;
         // The kernel would refuse it too, but it is shown to people before.
         if label.pool_name().is_none_or(|name| name.is_empty() || name.contains(char::is_control)) {
@@ -227,6 +310,8 @@ impl<'a> Member<'a> {
         Ok(Member {
             device,
             label,
+            place: sight.place,
+            standing: sight.standing,
             guid: label.guid().ok_or("no vdev guid")?,
             txg: label.txg().ok_or("no transaction group")?,
             top_guid,
@@ -238,21 +323,21 @@ impl<'a> Member<'a> {
 
 fn assemble_pool(guid: u64, mut devices: Vec<Sight<'_>>) -> Option<Candidate> {
     // Newest first; the rest of the key makes the result independent of the order given.
-    devices.sort_by(|(device_a, a), (device_b, b)| {
-        let newer = b.txg().cmp(&a.txg()).then_with(|| device_a.cmp(device_b));
-        newer.then_with(|| a.config.encode_xdr().cmp(&b.config.encode_xdr()))
+    devices.sort_by(|a, b| {
+        let newer = b.label.txg().cmp(&a.label.txg()).then_with(|| a.device.cmp(b.device));
+        newer.then_with(|| a.label.config.encode_xdr().cmp(&b.label.config.encode_xdr()))
     });
-    devices.dedup_by(|(device_a, a), (device_b, b)| device_a == device_b && a.config == b.config);
+    devices.dedup_by(|a, b| a.device == b.device && a.label.config == b.label.config);
     let mut problems = Vec::new();
     let mut members = Vec::new();
     let mut known = BTreeSet::new();
-    for (device, label) in devices {
-        match Member::of((device, label), &known) {
+    for sight in devices {
+        match Member::of(sight, &known) {
             Ok(member) => {
                 known.insert(member.top_guid);
                 members.push(member);
             }
-            Err(what) => problems.push(Problem::Malformed { device: device.to_owned(), what }),
+            Err(what) => problems.push(Problem::Malformed { device: sight.device.to_owned(), what }),
         }
     }
     let newest = members.first()?;
@@ -262,6 +347,12 @@ fn assemble_pool(guid: u64, mut devices: Vec<Sight<'_>>) -> Option<Candidate> {
 
     let mut leaves: Vec<Leaf> = children.iter().flat_map(tree::leaves).collect();
     assign_devices(&mut leaves, &members, &mut problems);
+    let used = |member: &&Member<'_>| leaves.iter().any(|leaf| leaf.device.as_deref() == Some(member.device));
+    let doubt = |member: &Member<'_>| match member.standing {
+        Standing::Doubtful(doubt) => Some(doubt.clone()),
+        Standing::Sound | Standing::Leftover(_) => None,
+    };
+    let doubts = members.iter().filter(used).filter_map(doubt).collect();
     Some(Candidate {
         guid,
         name: newest.label.pool_name()?.into_owned(),
@@ -272,6 +363,7 @@ fn assemble_pool(guid: u64, mut devices: Vec<Sight<'_>>) -> Option<Candidate> {
         config: pool_config(newest.label, guid, children),
         leaves,
         problems,
+        doubts,
     })
 }
 
@@ -356,10 +448,14 @@ fn assign_devices(leaves: &mut [Leaf], members: &[Member<'_>], problems: &mut Ve
         let recorded = found.iter().find(|m| Some(m.device) == leaf.recorded_path.as_deref());
         leaf.device = recorded.or(found.first()).map(|m| m.device.to_owned());
         let devices: BTreeSet<String> = found.iter().map(|m| m.device.to_owned()).collect();
-        if devices.len() > 1 {
-            let decided = recorded.is_some();
-            problems.push(Problem::Duplicate { guid: leaf.guid, devices: devices.into_iter().collect(), decided });
-        }
+        let devices: Vec<String> = devices.into_iter().collect();
+        let Some(taken) = leaf.device.clone().filter(|_| devices.len() > 1) else { continue };
+        let place = found.first().and_then(|m| m.place);
+        problems.push(if place.is_some() && found.iter().all(|m| m.place == place) {
+            Problem::Paths { guid: leaf.guid, devices, taken }
+        } else {
+            Problem::Duplicate { guid: leaf.guid, devices, decided: recorded.is_some() }
+        });
     }
     for member in by_guid.values().flatten() {
         problems.push(Problem::Outdated { device: member.device.to_owned() });

@@ -20,6 +20,8 @@ const VERSION_NEWER: u64 = 7;
 const UNSUP_FEAT: u64 = 9;
 const BAD_LOG: u64 = 13;
 const ACTIVE: u64 = 18;
+/// `VDEV_STATE_FAULTED` in words.
+const FAULTED_WORD: &str = "faulted";
 /// `mmp_state_t`.
 const MMP_NO_HOSTID: u64 = 2;
 
@@ -115,7 +117,7 @@ fn state_words(state: u64) -> &'static str {
         2 => "offline",
         3 => "removed",
         4 => "cannot open",
-        5 => "faulted",
+        5 => FAULTED_WORD,
         6 => "degraded",
         7 => "online",
         _ => "unknown",
@@ -173,6 +175,26 @@ pub fn multihost(info: &NvList) -> String {
 /// Whether an imported pool waits for its disks, from its configuration. The value is its `failmode`, 0 is `wait`.
 pub fn suspended(stats: &NvList) -> bool {
     stats.get("suspended").is_some()
+}
+
+/// Why there is not enough of the pool, and whether waiting helps: not where the kernel has given vdevs up that are there.
+fn lacking(bad: &[BadVdev]) -> (Health, String, bool) {
+    let faulted: Vec<&str> = bad
+        .iter()
+        .filter(|vdev| vdev.state == FAULTED_WORD)
+        .map(|vdev| vdev.path.as_deref().unwrap_or(vdev.kind.as_str()))
+        .collect();
+    if faulted.is_empty() {
+        return (Health::Unavailable, "too many vdevs are missing".to_owned(), true);
+    }
+    let missing = faulted.len() < bad.len();
+    let begin = if missing { "too many vdevs are missing or" } else { "its vdevs are there, but too many are" };
+    let reason = format!(
+        "{begin} given up after errors (faulted): {}; look at their cables and controllers, and clear the errors \
+         in a system that can import the pool (zpool clear)",
+        faulted.join(", ")
+    );
+    (Health::Unavailable, reason, missing)
 }
 
 /// A slot without devices: a removed vdev.
@@ -243,7 +265,7 @@ pub fn judge(reply: &NvList) -> Judgement {
         (_, CORRUPT_DATA) => {
             (Health::Unavailable, "its data cannot be read with the vdevs that are there".to_owned(), true)
         }
-        _ => (Health::Unavailable, "too many vdevs are missing".to_owned(), true),
+        _ => lacking(&bad),
     };
     let bootfs = reply.text("bootfs").map(std::borrow::Cow::into_owned).filter(|b| !b.is_empty());
     Judgement { health, reason, bootfs, bad, missing_logs, unwritable, wait_helps }
@@ -287,6 +309,22 @@ mod tests {
         assert_eq!(j.health, Health::Degraded);
         assert_eq!(j.bad.len(), 1);
         assert_eq!(j.bad[0].state, "cannot open");
+    }
+
+    #[test]
+    fn what_was_given_up_is_not_missing() {
+        let root = |states: [u64; 2]| {
+            let leaves = states.into_iter().map(|state| vdev("disk", state, 1, vec![])).collect();
+            judge(&reply(vdev("root", 4, 3, vec![vdev("mirror", 4, 3, leaves)])))
+        };
+        let gone = root([4, 4]);
+        assert_eq!((gone.reason.as_str(), gone.wait_helps), ("too many vdevs are missing", true));
+        let faulted = root([5, 5]);
+        let begin = "its vdevs are there, but too many are given up after errors (faulted): /dev/x, /dev/x; look at";
+        assert!(faulted.reason.starts_with(begin) && !faulted.wait_helps, "{}", faulted.reason);
+        let both = root([4, 5]);
+        let begin = "too many vdevs are missing or given up after errors (faulted): /dev/x; look at";
+        assert!(both.reason.starts_with(begin) && both.wait_helps, "{}", both.reason);
     }
 
     #[test]

@@ -120,7 +120,7 @@ impl Label {
 }
 
 /// Text of a foreign disk for people: what would steer a terminal becomes `?`.
-pub(super) fn printable(text: &str) -> String {
+pub fn printable(text: &str) -> String {
     text.replace(char::is_control, "?")
 }
 
@@ -294,24 +294,16 @@ pub fn read_labels(
     read: &mut dyn FnMut(u64, &mut [u8]) -> io::Result<()>,
     device_size: u64,
 ) -> Result<Label, LabelProblem> {
-    read_copies(read, device_size, false).map(|(label, _)| label)
+    read_copies(read, device_size).map(|(label, _)| label)
 }
 
-/// The label that [`read_labels`] would return, and which of the four are good. The last two are not read (`None`) if the
-/// first two are good and agree: the four are written in two rounds, each with one of the first two in it, so there is
-/// nothing newer then. It spares a disk two seeks to its end.
-pub fn read_first_labels(
+/// The label that [`read_labels`] would return, and which of the four are good copies of that vdev's. A vdev that is in use has
+/// all of them, at the ends of its own device: where some lack, the others may be left over from what was there before, or
+/// belong to something larger or smaller than this device.
+pub fn read_copies(
     read: &mut dyn FnMut(u64, &mut [u8]) -> io::Result<()>,
     device_size: u64,
-) -> Result<(Label, [Option<bool>; 4]), LabelProblem> {
-    read_copies(read, device_size, true)
-}
-
-fn read_copies(
-    read: &mut dyn FnMut(u64, &mut [u8]) -> io::Result<()>,
-    device_size: u64,
-    sparing: bool,
-) -> Result<(Label, [Option<bool>; 4]), LabelProblem> {
+) -> Result<(Label, [bool; 4]), LabelProblem> {
     let offsets = label_offsets(device_size).ok_or(LabelProblem::TooSmall { size: device_size })?;
     let mut region = vec![0; REGION_SIZE];
     let mut unreadable = Vec::new();
@@ -325,22 +317,17 @@ fn read_copies(
         let config = parse_label(&region, offset)?;
         judge(&config).map(|()| config)
     };
-    let [first, second, third, fourth] = offsets;
-    let (first, second) = (copy(first), copy(second));
-    if sparing
-        && let (Ok(one), Ok(other)) = (&first, &second)
-        && ["guid", "pool_guid", "txg", "state"].into_iter().all(|name| one.u64(name) == other.u64(name))
-    {
-        return Ok((Label { config: one.clone(), index: 0 }, [Some(true), Some(true), None, None]));
-    }
-    let copies = [first, second, copy(third), copy(fourth)];
+    let copies = offsets.map(&mut copy);
     if unreadable.len() == copies.len()
         && let Some(error) = unreadable.pop()
     {
         return Err(LabelProblem::Io(error));
     }
-    let good = [&copies[0], &copies[1], &copies[2], &copies[3]].map(|copy| Some(copy.is_ok()));
-    Ok((choose(copies)?, good))
+    let whose = |config: &NvList| ["guid", "pool_guid"].map(|name| config.u64(name));
+    let found = copies.each_ref().map(|copy| copy.as_ref().ok().map(whose));
+    let label = choose(copies)?;
+    let own = Some(whose(&label.config));
+    Ok((label, found.map(|found| found == own)))
 }
 
 fn choose(copies: [Result<NvList, LabelError>; 4]) -> Result<Label, LabelProblem> {

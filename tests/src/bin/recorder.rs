@@ -17,7 +17,7 @@ fn main() {
         let Ok(file) = std::fs::File::open(&device) else { continue };
         let mut read = |offset: u64, buf: &mut [u8]| std::os::unix::fs::FileExt::read_exact_at(&file, buf, offset);
         if let Ok(label) = read_labels(&mut read, size) {
-            seen.push(Seen { device: device.display().to_string(), label });
+            seen.push(Seen::sound(device.display().to_string(), label));
         }
     }
     // Paths that the labels record need not be there.

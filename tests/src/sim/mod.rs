@@ -17,6 +17,8 @@ mod mounting;
 pub mod oracle;
 mod people;
 pub mod prng;
+#[cfg(test)]
+mod rivals;
 mod scout;
 pub mod seed;
 mod system;

@@ -7,6 +7,7 @@ mod pages;
 mod rooms;
 mod seam;
 mod source;
+mod tree;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -19,7 +19,7 @@ const NAMES: [&str; 3] = ["Instant", "SystemTime", "OpenOptions"];
 const CALLS: [&str; 4] = ["File::open", "File::create", "File::options", "Command::new"];
 
 /// Paths that begin with one of these roots, groups in braces taken apart, with where they stand.
-fn paths(code: &str, root: &str) -> Vec<(usize, String)> {
+pub(super) fn paths(code: &str, root: &str) -> Vec<(usize, String)> {
     let mut list = Vec::new();
     for at in words(code, root) {
         if let Some(rest) = code[at + root.len()..].strip_prefix("::") {

@@ -32,6 +32,31 @@ pub fn module_params(module: &Module, cmdline: &[ModuleOption]) -> String {
     params
 }
 
+/// Words of parameters, as the kernel's parser splits them.
+fn words(params: &str) -> Vec<&str> {
+    let mut quoted = false;
+    let blank = |c: char| {
+        quoted ^= c == '"';
+        c.is_whitespace() && !quoted
+    };
+    params.split(blank).filter(|word| !word.is_empty()).collect()
+}
+
+/// The parameters that a module is inserted with after it has refused all of them: this system's hostid, which the pool is
+/// marked with, and nothing else.
+pub(super) fn needed(params: &str) -> String {
+    words(params).into_iter().filter(|word| word.starts_with("spl_hostid=")).collect::<Vec<_>>().join(" ")
+}
+
+/// Each of a module's parameters but the [`needed`] ones, and where it comes from; `packed`: those of the table, which stand first.
+pub(super) fn origins(params: &str, packed: &str) -> String {
+    let packed = words(packed).len();
+    let from =
+        |at: usize| if at < packed { "modprobe.d, when the image was packed" } else { "the kernel command line" };
+    let all = words(params).into_iter().enumerate().filter(|(_, word)| !word.starts_with("spl_hostid="));
+    all.map(|(at, word)| format!("{word} (from {})", from(at))).collect::<Vec<_>>().join(", ")
+}
+
 /// Modules that drive no device, by name, and those by the beginning of their name.
 const WITHOUT_DEVICE: [&str; 45] = [
     "autofs4",
@@ -98,6 +123,16 @@ pub fn insertion(module: &Module, params: &str) -> String {
 mod tests {
     use super::*;
     use crate::devices::table::When;
+
+    #[test]
+    fn parameters_that_are_left_out_and_where_they_come_from() {
+        let params = "zfs_arc_max=4G spl_hostid=0x11 name=\"a b\" spl_hostid=0x12";
+        assert_eq!(needed(params), "spl_hostid=0x11 spl_hostid=0x12");
+        assert_eq!(needed("zfs_arc_max=4G"), "");
+        let origins = origins(params, "zfs_arc_max=4G spl_hostid=0x11");
+        let packed = "zfs_arc_max=4G (from modprobe.d, when the image was packed)";
+        assert_eq!(origins, format!("{packed}, name=\"a b\" (from the kernel command line)"));
+    }
 
     #[test]
     fn only_what_drives_no_device_is_told_not_to_wait() {

@@ -276,6 +276,38 @@ fn parameters_in_order_and_blacklist() {
 }
 
 #[test]
+fn parameters_that_are_refused_do_not_keep_a_module_away() {
+    let mut spl = module("spl", When::Boot, &[], &[]);
+    spl.params = "spl_hostid=0x11 spl_panic_halt=often".into();
+    let options = [("spl".to_owned(), "spl_kmem_cache_reclaim".to_owned(), Some("4G".to_owned()))];
+    let (tried, told) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
+    let (note, log) = (Arc::clone(&tried), Arc::clone(&told));
+    let insert = move |_: &Module, params: &str| {
+        note.lock().unwrap().push(params.to_owned());
+        if params == "spl_hostid=0x11" { Ok(()) } else { Err(io::Error::from(Errno::EINVAL)) }
+    };
+    let log = move |level: Level, text: String| {
+        if level == Level::Warning {
+            log.lock().unwrap().push(text);
+        }
+    };
+    let loader = Loader::with_loaded(table(vec![spl]), &options, &[], &[], insert, log);
+    loader.start_boot();
+    loader.wait("spl", soon()).unwrap();
+    let tried = tried.lock().unwrap().clone();
+    assert_eq!(tried, ["spl_hostid=0x11 spl_panic_halt=often spl_kmem_cache_reclaim=4G", "spl_hostid=0x11"]);
+    let told = told.lock().unwrap().clone();
+    assert_eq!(told.len(), 1, "{told:?}");
+    for part in [
+        "module spl",
+        "spl_panic_halt=often (from modprobe.d",
+        "spl_kmem_cache_reclaim=4G (from the kernel command line)",
+    ] {
+        assert!(told[0].contains(part), "{part} is not in {}", told[0]);
+    }
+}
+
+#[test]
 fn circles_end() {
     let warnings = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&warnings);

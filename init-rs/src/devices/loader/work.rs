@@ -1,9 +1,10 @@
 //! What the loader's threads do, and how one module's end is another one's beginning.
 
-use super::{Inner, Insertion, LoadError, Loaded, Loader, Shared, State, When};
+use super::{Inner, Insertion, LoadError, Loaded, Loader, Shared, State, When, names};
 use crate::devices::known;
 use crate::devices::loader::Level;
 use crate::sys::entry;
+use nix::errno::Errno;
 use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
@@ -212,14 +213,26 @@ impl Inner {
         let (Some(module), Some(insertion)) = (self.table.modules.get(index), insertion) else { return Ok(()) };
         let params = self.params.get(index).map_or("", String::as_str);
         let begun = Instant::now();
-        let result = insertion.and_then(|insert| insert(params)).map_err(|err| {
+        let mut result = insertion.and_then(|insert| insert(params));
+        let kept = names::needed(params);
+        if matches!(&result, Err(e) if e.raw_os_error() == Some(Errno::EINVAL as i32)) && kept != params {
+            // A root must not stay away for a tunable. The kernel does not say which one it means.
+            let origins = names::origins(params, &module.params);
+            let again = (self.prepare)(module).and_then(|insert| insert(&kept));
+            if again.is_ok() {
+                let text = "does not take its parameters, and is loaded without them; numbers have no unit here (4294967296, not 4G)";
+                (self.log)(Level::Warning, format!("module {} {text}: {origins}", module.name));
+                result = again;
+            }
+        }
+        let result = result.map_err(|err| {
             LoadError::insert(&module.name, &err, self.graph.unpacked.get(index).map_or(&[], Vec::as_slice))
         });
         match &result {
             Ok(()) => (self.log)(Level::Debug, format!("module {} loaded in {:.1?}", module.name, begun.elapsed())),
             Err(err) => {
                 // A driver that finds no device of its own is no fault.
-                let absent = matches!(err.errno(), Some(nix::errno::Errno::ENODEV)) && module.when == When::Device;
+                let absent = matches!(err.errno(), Some(Errno::ENODEV)) && module.when == When::Device;
                 (self.log)(if absent { Level::Debug } else { Level::Warning }, err.to_string());
             }
         }

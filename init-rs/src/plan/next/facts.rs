@@ -98,8 +98,9 @@ pub struct Import {
     pub pool: String,
     /// Whether read-only.
     pub read_only: bool,
-    /// Whether a person did it, at the prompt.
-    pub by_hand: bool,
+    /// Whether it was for itself: by a person at the prompt, or because something beside the root is in it. Then it stays as long
+    /// as it may be used.
+    pub beside: bool,
 }
 
 /// The pools that the labels on the disks make up.
@@ -165,8 +166,12 @@ pub struct Attempt {
     pub imported: bool,
     /// `bootfs` of the imported pool, once asked.
     pub bootfs: Option<Option<String>>,
+    /// Where it has none, its datasets that look like roots.
+    pub candidates: Vec<String>,
     /// The root as it is to be mounted.
     pub root: Option<Root>,
+    /// Pools beside the root's that were looked for, by what they are called there: imported, with this guid, or why not.
+    pub others: BTreeMap<String, Result<u64, String>>,
     /// What was done about snapshots.
     pub stand_ins: Option<StandIns>,
     /// How the check of each device ended: what is to be told, or why it must not be mounted.

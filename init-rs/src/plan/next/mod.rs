@@ -6,6 +6,7 @@ pub mod facts;
 mod init;
 mod keys;
 mod mounts;
+mod others;
 mod plain;
 mod pool;
 mod recovery;

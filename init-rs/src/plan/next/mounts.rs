@@ -36,6 +36,7 @@ impl Moment<'_> {
         if named.is_none() && fstab.is_none() {
             return Err(Next::Do(Step::ReadFstab { below: 0 }));
         }
+        self.other_pools(root, attempt.fstab.as_ref().map_or(&[], |fstab| fstab.entries.as_slice()))?;
         if let Some(named) = named
             && attempt.datasets.as_ref().is_none_or(|datasets| datasets.fstab != fstab)
         {

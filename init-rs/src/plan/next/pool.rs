@@ -1,7 +1,7 @@
 //! Which pool: labels are read by the scout while the zfs module, which takes longest, still starts; what is complete is
 //! opened, what is not is waited for.
 
-use super::facts::{Found, Watched, ZfsModule};
+use super::facts::{Found, Import, Watched, ZfsModule};
 use super::{Candidate, Code, FRESH, Failure, Moment, Next, Root, Settled, Step, Wait, ZFS_LIMIT, end_of, fail};
 use crate::cmdline::{Decided, Selector};
 use crate::devices::known::Reading;
@@ -21,7 +21,7 @@ const SLOW: Duration = Duration::from_millis(1500);
 const DEAD: Duration = Duration::from_secs(60);
 
 /// The search for a pool at one moment.
-struct Search<'a> {
+pub(super) struct Search<'a> {
     moment: Moment<'a>,
     /// Pools that are not imported, the ones that can win first.
     candidates: Vec<&'a Candidate>,
@@ -41,17 +41,21 @@ impl<'a> Moment<'a> {
         }
         let zfs = self.zfs()?;
         let Some(imported) = &self.facts.imported else { return Err(Next::Do(Step::AskImported)) };
-        let mut search = Search::new(self, zfs, imported);
+        // The time to wait is for disks: what the module's own start took does not count.
+        let began = self.facts.attempt.began.max(zfs.ready);
+        let mut search = Search::new(self, zfs, imported, end_of(began, self.request.wait.value));
         search.open_next()?;
         match choose(self.request, &search.facts, &self.facts.expected) {
-            Ok(choice) if search.late() || search.enough(&choice) => Err(search.take(choice)),
+            Ok(choice) if search.late() || search.enough(&choice) => {
+                Err(Next::Do(Step::Take(Box::new(search.found(choice)))))
+            }
             Err(no) if search.is_final(&no) => Err(Next::Fail(search.nothing(no))),
             _ => Err(Next::Wait(search.wait())),
         }
     }
 
     /// The zfs module, ready to be asked.
-    fn zfs(self) -> Settled<&'a ZfsModule> {
+    pub(super) fn zfs(self) -> Settled<&'a ZfsModule> {
         if let Some(zfs) = &self.facts.zfs {
             return Ok(zfs);
         }
@@ -70,7 +74,7 @@ impl<'a> Moment<'a> {
             // Imported before this attempt, and in another way than the request says.
             let otherwise = found.config.is_none() && import.read_only && !self.request.import.read_only.value;
             // What a person imported may be what the root's fstab is about.
-            let left = !same && !import.by_hand;
+            let left = !same && !import.beside;
             if left || (same && otherwise) {
                 return Err(Next::Do(Step::Export { pool: import.pool.clone(), guid: *guid }));
             }
@@ -78,12 +82,19 @@ impl<'a> Moment<'a> {
         Ok(())
     }
 
-    /// Pools that were imported at the prompt, and of which nothing was mounted with the root, are given back now.
+    /// Pools that were imported for themselves, and of which nothing was mounted with the root, are given back now, but for those
+    /// that a word names.
     pub(super) fn give_back(self, root: &Root) -> Settled<()> {
         let datasets = self.facts.attempt.made.values().map(|made| made.dataset.as_str());
         let used: BTreeSet<&str> =
             datasets.chain(root.dataset().map(|dataset| dataset.name.as_str())).map(names::pool_of).collect();
-        match self.facts.ours.iter().find(|(_, import)| import.by_hand && !used.contains(import.pool.as_str())) {
+        let named = |guid: u64, pool: &str| {
+            self.request.import.also.iter().any(|also| also.value == pool || also.value.parse() == Ok(guid))
+        };
+        let left = |(guid, import): &(&u64, &Import)| {
+            import.beside && !used.contains(import.pool.as_str()) && !named(**guid, &import.pool)
+        };
+        match self.facts.ours.iter().find(left) {
             None => Ok(()),
             Some((guid, import)) => Err(Next::Do(Step::Export { pool: import.pool.clone(), guid: *guid })),
         }
@@ -107,7 +118,7 @@ impl<'a> Moment<'a> {
             None => match &self.facts.attempt.bootfs {
                 None => return Err(Next::Do(Step::AskBootfs { pool: pool.clone() })),
                 Some(Some(name)) => name.clone(),
-                Some(None) => return fail(no_bootfs(pool)),
+                Some(None) => return fail(no_bootfs(pool, &self.facts.attempt.candidates)),
             },
         };
         let dataset = name.split_once('@').map_or(name.as_str(), |(dataset, _)| dataset).to_owned();
@@ -127,38 +138,47 @@ impl<'a> Moment<'a> {
     }
 }
 
-/// A pool that was chosen for its `bootfs`, but has none.
-fn no_bootfs(pool: &str) -> Failure {
-    let advice = ["name the root on the kernel command line: root=ZFS=pool/dataset"];
+/// A pool that was chosen for its `bootfs`, but has none; `roots`: datasets of it that look like roots.
+fn no_bootfs(pool: &str, roots: &[String]) -> Failure {
+    let placeholder = format!("{pool}/DATASET");
+    let root = roots.first().unwrap_or(&placeholder);
+    let found = roots.iter().map(|root| format!("{root} looks like a root")).collect();
     Failure::new(
         Code::NoBootfs,
-        select::no_bootfs(pool),
+        format!("pool {pool} has no bootfs, so there is no root to boot; name one: boot {root} here"),
         "a root dataset named on the command line or by bootfs",
-        vec![],
-        &advice,
+        found,
+        &[
+            &format!("boot {root} (`boot` alone lists what looks like a root, `datasets` everything)"),
+            &format!("name the root on the kernel command line: root=ZFS={root}"),
+            &format!("in the booted system, for good: zpool set bootfs={root} {pool}"),
+        ],
     )
 }
 
 impl<'a> Search<'a> {
-    fn new(moment: Moment<'a>, zfs: &ZfsModule, imported: &[PoolFact]) -> Self {
+    /// `deadline`: the end of the patience, if there is one.
+    pub(super) fn new(moment: Moment<'a>, zfs: &ZfsModule, imported: &[PoolFact], deadline: Option<Duration>) -> Self {
         let Moment { hardware, facts, now, .. } = moment;
         let is_imported = |guid: u64| imported.iter().any(|pool| pool.guid == guid);
         let mut candidates: Vec<&Candidate> = facts.disks.candidates.iter().filter(|c| !is_imported(c.guid)).collect();
         candidates.sort_by_key(|c| (select::rank(&facts.expected, &c.name, c.guid), &c.name, c.guid));
         let of = |c: &&Candidate| candidates::fact(c, judgement(moment, c), zfs.hostid);
         let facts_of = imported.iter().cloned().chain(candidates.iter().map(of)).collect();
-        // The time to wait is for disks: what the module's own start took does not count.
-        let began = facts.attempt.began.max(zfs.ready);
         let holds_up = |device: &crate::devices::known::Device| {
             device.content == Reading::Waiting && now.saturating_sub(device.since) < SLOW
         };
         let unread = hardware.devices.values().any(holds_up);
         let quiet = now.saturating_sub(hardware.last_change) >= QUIET && hardware.settled && !unread;
-        let deadline = end_of(began, moment.request.wait.value);
         Self { moment, candidates, facts: facts_of, deadline, quiet }
     }
 
-    fn late(&self) -> bool {
+    /// What is decided from.
+    pub(super) fn facts(&self) -> &[PoolFact] {
+        &self.facts
+    }
+
+    pub(super) fn late(&self) -> bool {
         self.deadline.is_some_and(|deadline| self.moment.now >= deadline)
     }
 
@@ -189,7 +209,7 @@ impl<'a> Search<'a> {
 
     /// TRYIMPORT where there is anything new to learn from it: all leaves are there, or the grace time for them is over. What
     /// the boot leaves alone anyway is not opened, nor what could not be better than what can be had already.
-    fn open_next(&mut self) -> Settled<()> {
+    pub(super) fn open_next(&mut self) -> Settled<()> {
         let Moment { request, facts, .. } = self.moment;
         for candidate in &self.candidates {
             let fact = self.facts.iter().find(|f| f.guid == candidate.guid);
@@ -226,13 +246,14 @@ impl<'a> Search<'a> {
 
     /// Whether to stop waiting and take the choice: every vdev there, or the grace time for the missing ones over. A choice
     /// that a later pool could better is taken only at the deadline.
-    fn enough(&self, choice: &Choice) -> bool {
+    pub(super) fn enough(&self, choice: &Choice) -> bool {
         // A pool that nobody named, neither the user nor the packer, may not be the only one: which of several boots must
         // not depend on the order in which disks wake up.
         let expected = &self.moment.facts.expected;
         let named = !self.automatic() || expected.iter().any(|p| p.guid == choice.guid || p.name == choice.pool);
         let grace_over = self.watched(choice.guid).is_none() || self.grace_over(choice.guid);
-        if choice.better.is_some() || !(named || self.quiet || grace_over) {
+        let hasty = choice.unsure && !self.quiet;
+        if choice.better.is_some() || hasty || !(named || self.quiet || grace_over) {
             return false;
         }
         let Some(candidate) = self.candidates.iter().find(|c| c.guid == choice.guid) else { return true };
@@ -246,34 +267,20 @@ impl<'a> Search<'a> {
     }
 
     /// Whether waiting longer changes nothing.
-    fn is_final(&self, no: &NoChoice) -> bool {
+    pub(super) fn is_final(&self, no: &NoChoice) -> bool {
         // Disks that come and go without ever answering do not prolong this for ever.
         let spinning_up = self.spinning_up() && self.prolonged().is_none_or(|end| self.moment.now < end);
         let over = self.late() && !(no.retry && spinning_up);
-        over || (self.quiet && (!no.retry || self.hopeless()))
+        over || (self.quiet && !no.retry)
     }
 
-    /// Whether the named pool is there, and is in a state that no further disk changes (unsupported features, in use by
-    /// another host, two copies of a disk).
-    fn hopeless(&self) -> bool {
-        let request = self.moment.request;
-        if self.automatic() {
-            return false;
-        }
-        let mut named = self.candidates.iter().filter(|c| select::names(request, &c.name, c.guid)).peekable();
-        let final_word = |c: &&Candidate| {
-            let verdict = judgement(self.moment, c);
-            c.is_ambiguous() || verdict.is_some_and(|j| j.health == Health::Unavailable && !j.wait_helps)
-        };
-        named.peek().is_some() && named.all(final_word)
-    }
-
-    fn take(&self, choice: Choice) -> Next {
+    /// The choice, with what to import it with.
+    pub(super) fn found(&self, choice: Choice) -> Found {
         let opened = self.watched(choice.guid).and_then(|w| w.opened.as_ref());
         let imported = !self.candidates.iter().any(|c| c.guid == choice.guid);
         let config = opened.filter(|_| !imported).and_then(|opened| opened.reply.clone());
         let bootfs = self.facts.iter().find(|f| f.guid == choice.guid).and_then(|f| f.bootfs.clone());
-        Next::Do(Step::Take(Box::new(Found { choice, config, bootfs })))
+        Found { choice, config, bootfs }
     }
 
     /// No pool to boot from, with everything that is on the disks.
@@ -291,20 +298,30 @@ impl<'a> Search<'a> {
             no.message,
             "a pool with all its disks, and a root dataset named on the command line or by the pool's bootfs",
             found,
-            &[
-                "attach the missing disks and type retry; taproot.wait=SECONDS waits longer",
-                "name the root on the kernel command line: root=ZFS=pool/dataset",
-            ],
+            &[self.remedy(), "name the root: boot POOL/DATASET here, root=ZFS=POOL/DATASET on the kernel command line"],
         )
     }
 
-    fn wait(&self) -> Wait {
+    /// What helps: disks only where some are missing.
+    fn remedy(&self) -> &'static str {
+        let lacks = |c: &&Candidate| awaited(c, judgement(self.moment, c)).is_some();
+        if self.candidates.is_empty() || self.candidates.iter().any(lacks) || self.spinning_up() {
+            "attach the missing disks and type retry; `wait SECONDS` waits longer, as does taproot.wait=SECONDS"
+        } else {
+            "look at what is said of each pool; `pools` lists them again, `import` imports one by hand"
+        }
+    }
+
+    pub(super) fn wait(&self) -> Wait {
         let Moment { request, hardware, now, .. } = self.moment;
         let wanted = |c: &&&Candidate| self.automatic() || select::names(request, &c.name, c.guid);
         let lacks = |c: &&Candidate| Some(format!("pool {}: {}", c.name, awaited(c, judgement(self.moment, c))?));
         let mut what: Vec<String> = self.candidates.iter().filter(wanted).filter_map(lacks).collect();
         if what.is_empty() {
-            what.push("a pool to boot from".to_owned());
+            what.push(match &request.root.value {
+                Selector::Pool(pool) | Selector::Dataset { pool, .. } => format!("pool {pool}"),
+                _ => "a pool to boot from".to_owned(),
+            });
         }
         let silent = hardware.devices.values().filter(|d| d.content == Reading::Waiting);
         let silent: Vec<&str> =

@@ -41,9 +41,9 @@ pub struct Wait {
 }
 
 impl Wait {
-    /// Until a time, if there is one.
+    /// Until a time, if there is one; [`Duration::MAX`] is none.
     pub fn until(what: impl Into<String>, until: impl Into<Option<Duration>>) -> Self {
-        Self { what: what.into(), until: until.into(), again: None }
+        Self { what: what.into(), until: until.into().filter(|until| *until != Duration::MAX), again: None }
     }
 }
 
@@ -114,6 +114,22 @@ pub enum Step {
     },
     /// Import the chosen pool.
     Import(Box<Choice>),
+    /// Import a pool beside the root's.
+    ImportOther {
+        /// As it is called where it is wanted: its name or guid.
+        wanted: String,
+        /// The pool.
+        found: Box<Found>,
+    },
+    /// A pool beside the root's cannot be had: go on without it.
+    DoWithout {
+        /// As it is called where it is wanted.
+        wanted: String,
+        /// Why.
+        why: String,
+        /// Whether as a warning.
+        warn: bool,
+    },
     /// Ask an imported pool for its `bootfs`.
     AskBootfs {
         /// Pool name.

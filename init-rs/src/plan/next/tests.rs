@@ -1,6 +1,7 @@
 //! Whole boots, as rehearsals: a command line and what is known, with what happens meanwhile, and the steps that come of it.
 
 mod again;
+mod layouts;
 mod names;
 mod order;
 mod plain;
@@ -133,6 +134,7 @@ fn labels(name: &str, guid: u64, devices: u64, missing: u64) -> Candidate {
         config: NvList::new(),
         leaves: (0..devices).map(leaf).collect(),
         problems: vec![],
+        doubts: vec![],
     }
 }
 

@@ -11,6 +11,8 @@ use crate::plan::names;
 use crate::plan::next::facts::{Found, Import, Note, ZfsModule};
 use crate::plan::next::{Mount, Step, no_dataset, not_mountable};
 use crate::plan::root::Root;
+use crate::plan::roots;
+use crate::plan::select::Choice;
 use crate::zfs::judge::Judgement;
 use crate::zfs::nvlist::NvList;
 use std::collections::BTreeSet;
@@ -51,9 +53,11 @@ impl Play<'_> {
             Step::Export { guid, .. } => self.export(guid),
             Step::Import(choice) => {
                 let read_only = self.request.import.read_only.value;
-                self.facts.ours.insert(choice.guid, Import { pool: choice.pool, read_only, by_hand: false });
+                self.facts.ours.insert(choice.guid, Import { pool: choice.pool, read_only, beside: false });
                 self.facts.attempt.imported = true;
             }
+            Step::ImportOther { wanted, found } => self.import_other(wanted, found.choice),
+            Step::DoWithout { wanted, why, warn } => self.do_without(wanted, why, warn),
             Step::AskBootfs { pool } => return Ok(self.ask_bootfs(&pool)),
             Step::AskRoot { dataset } => return self.ask_root(&dataset),
             Step::LoadKey { key, .. } => self.load_key(key),
@@ -104,7 +108,7 @@ impl Play<'_> {
                 bootfs: pool.bootfs.clone(),
                 missing_logs: pool.missing_log.iter().cloned().collect(),
                 unwritable: pool.unwritable.clone(),
-                wait_helps: pool.health == Health::Unavailable,
+                wait_helps: pool.health == Health::Unavailable && !pool.hopeless,
                 bad: Vec::new(),
             },
         };
@@ -123,6 +127,23 @@ impl Play<'_> {
         self.told.choice = Some(found.choice.clone());
         self.facts.attempt.imported = found.config.is_none();
         self.facts.attempt.found = Some(found);
+    }
+
+    fn import_other(&mut self, wanted: String, choice: Choice) {
+        for warning in choice.warnings {
+            self.remark(warning);
+        }
+        let read_only = self.request.import.read_only.value;
+        self.facts.ours.insert(choice.guid, Import { pool: choice.pool, read_only, beside: true });
+        self.facts.attempt.others.insert(wanted, Ok(choice.guid));
+        self.facts.imported = None;
+    }
+
+    fn do_without(&mut self, wanted: String, why: String, warn: bool) {
+        if warn {
+            self.remark(why.clone());
+        }
+        self.facts.attempt.others.insert(wanted, Err(why));
     }
 
     fn export(&mut self, guid: u64) {
@@ -144,6 +165,9 @@ impl Play<'_> {
             return false;
         }
         self.facts.attempt.bootfs = Some(known.and_then(|pool| pool.bootfs.clone()));
+        let of_pool: Vec<Dataset> =
+            self.known.datasets.iter().filter(|d| names::is_within(&d.name, pool)).cloned().collect();
+        self.facts.attempt.candidates = roots::names(&of_pool);
         true
     }
 

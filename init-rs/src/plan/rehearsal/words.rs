@@ -18,6 +18,8 @@ pub(in crate::plan) fn name(step: &Step) -> &'static str {
         Step::Take(_) => "take",
         Step::Export { .. } => "export",
         Step::Import(_) => "import",
+        Step::ImportOther { .. } => "import-other",
+        Step::DoWithout { .. } => "do-without",
         Step::AskBootfs { .. } => "ask-bootfs",
         Step::AskRoot { .. } => "ask-root",
         Step::LoadKey { .. } => "load-key",
@@ -55,11 +57,11 @@ pub(super) fn text(step: &Step, request: &Request) -> String {
         Step::Open { guid } => format!("have the kernel open the pool with guid {guid}, to see whether it is complete"),
         Step::Take(found) => format!("take pool {}: {}", found.choice.pool, found.choice.why),
         Step::Export { pool, .. } => format!("export pool {pool}: it is not the one to boot from, or not in this way"),
-        Step::Import(choice) => {
-            let import = &request.import.read_only;
-            let how = if import.value { format!(" read-only ({})", import.why) } else { String::new() };
-            format!("import pool {}{how}", choice.pool)
+        Step::Import(choice) => format!("import pool {}{}", choice.pool, read_only(request)),
+        Step::ImportOther { found, .. } => {
+            format!("import pool {} as well{}: {}", found.choice.pool, read_only(request), found.choice.why)
         }
+        Step::DoWithout { why, .. } => why.clone(),
         Step::AskBootfs { pool } => format!("ask for the bootfs of pool {pool}"),
         Step::AskRoot { dataset } => format!("ask for the properties of {dataset}"),
         Step::LoadKey { dataset, key, ask } => {
@@ -98,4 +100,9 @@ pub(super) fn text(step: &Step, request: &Request) -> String {
         }
         Step::GetReady => "write the record of this boot".to_owned(),
     }
+}
+
+fn read_only(request: &Request) -> String {
+    let import = &request.import.read_only;
+    if import.value { format!(" read-only ({})", import.why) } else { String::new() }
 }

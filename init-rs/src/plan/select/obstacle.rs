@@ -20,7 +20,15 @@ pub fn names(request: &Request, name: &str, guid: u64) -> bool {
     }
 }
 
-/// Why a pool is not even opened, if so: nobody asks for it, it was destroyed, or it may be another system's.
+/// Whether the request names a pool by this guid.
+pub(super) fn is_guid(request: &Request, guid: u64) -> bool {
+    match &request.root.value {
+        Selector::Pool(pool) | Selector::Dataset { pool, .. } => pool.parse() == Ok(guid),
+        Selector::Auto | Selector::Device(_) | Selector::Unusable(_) => false,
+    }
+}
+
+/// Why a pool is not even opened, if so: nobody asks for it, it was destroyed, it may be another system's, or left over.
 pub fn untouched(request: &Request, pool: &PoolFact, expected: &[ExpectedPool]) -> Option<String> {
     let named = names(request, &pool.name, pool.guid);
     match &request.root.value {
@@ -33,8 +41,26 @@ pub fn untouched(request: &Request, pool: &PoolFact, expected: &[ExpectedPool]) 
             Some(format!("{} asks for pool {wanted}", request.root.why))
         }
         Selector::Auto if skipped(request, &pool.name, pool.guid) => Some("left out by taproot.skip_pools".to_owned()),
-        _ => foreign(request, pool, expected).err(),
+        _ => foreign(request, pool, expected).err().or_else(|| doubted(request, pool, expected).err()),
     }
+}
+
+/// Whether a pool that may be left over, or belong to something else, may be written to: yes, with a warning, or why not.
+fn doubted(request: &Request, pool: &PoolFact, expected: &[ExpectedPool]) -> Result<Option<String>, String> {
+    let PoolFact { name, guid, doubt: Some(doubt), .. } = pool else { return Ok(None) };
+    let text = &doubt.text;
+    let because = if names(request, name, *guid) {
+        format!("it is named by {}", request.root.why)
+    } else if request.import.read_only.value {
+        format!("{} writes nothing to it", request.import.read_only.why)
+    } else if !doubt.grave && expected.iter().any(|e| e.guid == *guid) {
+        "the image expects it".to_owned()
+    } else {
+        return Err(format!(
+            "{text}; if it is meant all the same, name it: zfs={guid}, or look at it read-only with taproot.import=ro"
+        ));
+    };
+    Ok(Some(format!("pool {name}: {text}; it is imported because {because}")))
 }
 
 /// Whether the setting takes this pool out of the choice.
@@ -79,7 +105,7 @@ pub(super) fn obstacle(request: &Request, pool: &PoolFact, expected: &[ExpectedP
     let (text, wait) = if let Some(text) = untouched(request, pool, expected) {
         (text, false)
     } else if let Some(problem) = &pool.problem {
-        (problem.clone(), pool.health == Health::Unavailable)
+        (problem.clone(), pool.health == Health::Unavailable && !pool.hopeless)
     } else if pool.health == Health::Unavailable {
         ("too many of its disks are missing or damaged".to_owned(), true)
     } else if let Some(why) = pool.unwritable.as_ref().filter(|_| !import.read_only.value) {
@@ -99,10 +125,11 @@ pub(super) fn obstacle(request: &Request, pool: &PoolFact, expected: &[ExpectedP
 pub(super) fn warnings(request: &Request, pool: &PoolFact, expected: &[ExpectedPool]) -> Vec<String> {
     let name = &pool.name;
     let whose = foreign(request, pool, expected).ok().flatten();
+    let doubt = doubted(request, pool, expected).ok().flatten();
     let log = pool.missing_log.as_ref().map(|log| {
         let why = &request.import.missing_log.why;
         format!("pool {name} is imported without its log device {log} ({why}): what only the log holds is lost")
     });
     let unwritable = pool.unwritable.as_ref().map(|why| format!("pool {name} is imported read-only: {why}"));
-    [whose, log, unwritable].into_iter().flatten().collect()
+    [whose, doubt, log, unwritable].into_iter().flatten().collect()
 }

@@ -127,13 +127,21 @@ fn only_members_of_pools_count_for_labels() {
     let member = || {
         let Reading::Done(mut content) = read() else { panic!() };
         let label = Label { config: NvList::new(), index: 0 };
-        content.zfs = Zfs::Member(ZfsLabel { label, good: [Some(true); 4] });
+        content.zfs = Zfs::Member(ZfsLabel { label, good: [true; 4], tail: None });
         Reading::Done(content)
     };
     for (content, labels) in [(Reading::Waiting, 0), (member(), 1), (member(), 2), (read(), 3), (read(), 3)] {
         apply(&mut hardware, device("vda", content), Duration::ZERO);
         assert_eq!(hardware.label_generation, labels);
     }
+    // What a label on a whole disk is worth depends on the disk's partitions.
+    apply(&mut hardware, device("vda", member()), Duration::ZERO);
+    let before = hardware.label_generation;
+    let Message::Device(mut part) = device("vda1", Reading::Waiting) else { panic!() };
+    part.disk = Some("vda".to_owned());
+    apply(&mut hardware, Message::Device(part), Duration::ZERO);
+    apply(&mut hardware, Message::Gone("vda1".to_owned()), Duration::ZERO);
+    assert_eq!(hardware.label_generation, before + 2);
 }
 
 #[test]

@@ -302,12 +302,9 @@ fn put_content(w: &mut Writer, content: &Content) {
             w.u8(1);
             w.u8(member.label.index);
             for good in member.good {
-                w.u8(match good {
-                    None => 0,
-                    Some(false) => 1,
-                    Some(true) => 2,
-                });
+                w.flag(good);
             }
+            w.option(member.tail.as_deref(), |w, tail| w.text(tail, TEXT_MAX / 16));
             w.bytes(&packed);
         }
         Zfs::Damaged(why) => {
@@ -328,16 +325,9 @@ fn content(r: &mut Reader<'_>) -> Result<Content, Malformed> {
                 if index > 3 {
                     return Err(Malformed::Value("number of a label", index));
                 }
-                let mut good = [None; 4];
-                for copy in &mut good {
-                    *copy = match r.u8()? {
-                        0 => None,
-                        1 => Some(false),
-                        2 => Some(true),
-                        other => return Err(Malformed::Value("state of a label", other)),
-                    };
-                }
-                Zfs::Member(ZfsLabel { label: Label { config: NvList::decode(r.slice()?)?, index }, good })
+                let good = [r.flag()?, r.flag()?, r.flag()?, r.flag()?];
+                let tail = r.option(Reader::text)?;
+                Zfs::Member(ZfsLabel { label: Label { config: NvList::decode(r.slice()?)?, index }, good, tail })
             }
             2 => Zfs::Damaged(r.text()?),
             other => return Err(Malformed::Value("kind of label", other)),

@@ -49,7 +49,7 @@ fn config(guid: u64, txg: u64, slots: u64, top: NvList) -> NvList {
 }
 
 fn seen(device: &str, config: NvList) -> Seen {
-    Seen { device: device.to_owned(), label: Label { config, index: 0 } }
+    Seen::sound(device.to_owned(), Label { config, index: 0 })
 }
 
 fn with(mut seen: Seen, name: &str, value: Value) -> Seen {
@@ -313,6 +313,45 @@ fn hostile_label() -> impl Strategy<Value = Seen> {
             seen(&format!("/dev/sd{device}"), config)
         },
     )
+}
+
+#[test]
+fn several_paths_to_one_disk_are_one_disk() {
+    let at = |device: &str, place: Option<&str>| Seen {
+        place: place.map(str::to_owned),
+        ..seen(device, config(101, 4, 1, mirror(0, 1)))
+    };
+    let pool = one(&[at("/dev/sdb1", Some("w")), at("/dev/sda1", Some("w"))]);
+    let (devices, taken) = (vec!["/dev/sda1".to_owned(), "/dev/sdb1".to_owned()], "/dev/sda1".to_owned());
+    assert_eq!(pool.problems, [Problem::Paths { guid: 101, devices, taken }]);
+    assert!(!pool.is_ambiguous() && pool.leaves[0].device.as_deref() == Some("/dev/sda1"));
+    // The path that the pool records is kept.
+    let recorded = "/dev/disk/by-id/d101-part1";
+    let pool = one(&[at("/dev/sda1", Some("w")), at(recorded, Some("w"))]);
+    assert_eq!(pool.leaves[0].device.as_deref(), Some(recorded));
+    for other in [Some("v"), None] {
+        assert!(one(&[at("/dev/sda1", Some("w")), at("/dev/sdb1", other)]).is_ambiguous(), "{other:?}");
+    }
+    assert!(one(&[at("/dev/sda1", None), at("/dev/sdb1", None)]).is_ambiguous());
+}
+
+#[test]
+fn what_is_left_over_is_no_member_and_a_doubt_where_it_is_missed() {
+    let left = |device: &str, guid| Seen {
+        standing: Standing::Leftover("x".to_owned()),
+        ..seen(device, config(guid, 4, 1, mirror(0, 2)))
+    };
+    let half = seen("/dev/sda1", config(101, 4, 1, mirror(0, 2)));
+    assert!(assemble(&[left("/dev/sdb", 102)]).is_empty());
+    let pool = one(&[left("/dev/sdb", 102), half.clone(), left("/dev/sdb", 102)]);
+    assert_eq!(devices(&pool), [(101, Some("/dev/sda1")), (102, None)]);
+    let text = "/dev/sdb was a disk of it and is something else now".to_owned();
+    assert_eq!(pool.doubts, [Doubt { text, grave: true }]);
+    // Of the disk that is there, there may be an old label as well.
+    assert_eq!(one(&[left("/dev/sdb", 101), half.clone()]).doubts, []);
+    let doubt = Doubt { text: "y".to_owned(), grave: false };
+    let doubtful = Seen { standing: Standing::Doubtful(doubt.clone()), ..half };
+    assert_eq!(one(&[doubtful]).doubts, [doubt]);
 }
 
 proptest! {

@@ -74,30 +74,30 @@ fn a_good_device_reads_back() {
 }
 
 #[test]
-fn two_that_agree_are_enough() {
+fn which_copies_are_good() {
     let (old, new) = (config(4), config(5));
     let look = |configs: [&NvList; 4]| {
         let device = Device::of(configs);
         let offsets = label_offsets(SIZE).unwrap();
-        let mut reads = 0;
         let mut read = |offset: u64, buffer: &mut [u8]| {
-            reads += 1;
             let at = offsets.iter().position(|o| o + REGION_START == offset).unwrap();
             buffer.copy_from_slice(&device.0[at]);
             Ok(())
         };
-        let (label, good) = read_first_labels(&mut read, SIZE).unwrap();
-        (label.txg().unwrap(), label.index, good, reads)
+        let (label, good) = read_copies(&mut read, SIZE).unwrap();
+        (label.txg().unwrap(), label.index, good)
     };
-    assert_eq!(look([&new; 4]), (5, 0, [Some(true), Some(true), None, None], 2));
+    assert_eq!(look([&new; 4]), (5, 0, [true; 4]));
     // The first round of a write was the last that came.
-    assert_eq!(look([&new, &old, &new, &old]), (5, 0, [Some(true); 4], 4));
-    assert_eq!(look([&old, &new, &old, &new]), (5, 1, [Some(true); 4], 4));
-    // One is another pool's, or bad.
-    let other = with(new.clone(), "guid", Value::U64(99));
-    assert_eq!(look([&new, &other, &new, &new]).3, 4);
+    assert_eq!(look([&new, &old, &new, &old]), (5, 0, [true; 4]));
+    assert_eq!(look([&old, &new, &old, &new]), (5, 1, [true; 4]));
+    // Another vdev's, another pool's, or bad.
+    let other = with(old.clone(), "guid", Value::U64(99));
+    assert_eq!(look([&new, &new, &new, &other]), (5, 0, [true, true, true, false]));
+    let before = with(old.clone(), "pool_guid", Value::U64(99));
+    assert_eq!(look([&new, &new, &before, &before]), (5, 0, [true, true, false, false]));
     let bad = with(new.clone(), "guid", Value::U64(0));
-    assert_eq!(look([&bad, &new, &bad, &new]), (5, 1, [Some(false), Some(true), Some(false), Some(true)], 4));
+    assert_eq!(look([&bad, &new, &bad, &new]), (5, 1, [false, true, false, true]));
 }
 
 /// Label 0 as OpenZFS wrote it: the packed list, zeros left out, then the checksum's 32 bytes.

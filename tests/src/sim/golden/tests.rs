@@ -116,9 +116,9 @@ fn model(version: ZfsVersion) -> Vec<(String, i32, BTreeSet<String>)> {
     let leaves = pools.iter().flat_map(|pool| pool.devices().into_iter().map(move |leaf| (pool, leaf)));
     let seen: Vec<Seen> = leaves
         .filter(|(_, leaf)| world.stat(Path::new(&leaf.path)).is_ok())
-        .map(|(pool, leaf)| Seen {
-            label: Label { config: pool.label(leaf.guid, version).unwrap(), index: 0 },
-            device: leaf.path,
+        .map(|(pool, leaf)| {
+            let config = pool.label(leaf.guid, version).unwrap();
+            Seen::sound(leaf.path, Label { config, index: 0 })
         })
         .collect();
     let mut all = Vec::new();

@@ -336,7 +336,7 @@ mod tests {
 
     fn seen(pool: &Pool) -> Vec<Seen> {
         let label = |leaf: &Leaf| Label { config: pool.label(leaf.guid, ZfsVersion::V2_3).unwrap(), index: 0 };
-        pool.devices().iter().map(|leaf| Seen { device: leaf.path.clone(), label: label(leaf) }).collect()
+        pool.devices().iter().map(|leaf| Seen::sound(leaf.path.clone(), label(leaf))).collect()
     }
 
     #[test]

@@ -70,9 +70,9 @@ fn candidate(world: &World) -> Candidate {
         .devices()
         .iter()
         .filter(|leaf| there(&leaf.path))
-        .map(|leaf| Seen {
-            device: leaf.path.clone(),
-            label: Label { config: pool.label(leaf.guid, machine.zfs).unwrap(), index: 0 },
+        .map(|leaf| {
+            let config = pool.label(leaf.guid, machine.zfs).unwrap();
+            Seen::sound(leaf.path.clone(), Label { config, index: 0 })
         })
         .collect();
     assemble(&seen).remove(0)

@@ -121,7 +121,7 @@ fn a_pool_that_is_left_is_exported() {
 #[test]
 fn a_pool_imported_by_hand_stays_for_the_fstab() {
     let by_hand = |play: &mut Play<'_>| {
-        play.facts.ours.insert(8, Import { pool: "usb".into(), read_only: false, by_hand: true });
+        play.facts.ours.insert(8, Import { pool: "usb".into(), read_only: false, beside: true });
     };
     let with_fstab = |line: &str| {
         let root = KnownRoot { fstab: Some(fstab::parse(line.as_bytes())), ..KnownRoot::default() };

@@ -139,7 +139,7 @@ fn what_follows_a_kernel_that_comes_back() {
     let by_hand = |play: &mut Play<'_>| {
         with_image(play);
         play.facts.imported = Some(play.known_pools());
-        play.facts.ours.insert(7, Import { pool: "tank".into(), read_only: false, by_hand: true });
+        play.facts.ours.insert(7, Import { pool: "tank".into(), read_only: false, beside: true });
     };
     let told = run(LINE, &known(), &[(100, &by_hand)]);
     assert_eq!((told.code(), told.place("resume-image")), (Some(Code::Resume), None));

@@ -1,0 +1,419 @@
+//! The tree to pack, and the only way to its files: every link is followed inside it, only regular files are read, and none
+//! without end. No other part of the packer learns where the tree is (a test of the sources keeps it so), so none can forget it.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Component, Path, PathBuf};
+use taproot_init::sys::beneath::resolve_here;
+
+/// No text that is read is longer: `modules.alias` takes 1.4 MB.
+pub const TEXT: u64 = 32 << 20;
+/// No program, module or firmware file is longer.
+pub const BINARY: u64 = 512 << 20;
+/// No directory that is listed has more entries.
+const MAX_ENTRIES: usize = 100_000;
+/// `PATH_MAX`; an index can name anything.
+const MAX_PATH: usize = 4096;
+
+/// Where distributions keep the modules of their kernels: those with and without merged `/usr`, and NixOS running or not.
+const MODULES: [&str; 4] = [
+    "/lib/modules",
+    "/usr/lib/modules",
+    "/run/booted-system/kernel-modules/lib/modules",
+    "/nix/var/nix/profiles/system/kernel-modules/lib/modules",
+];
+/// Where they keep firmware.
+const FIRMWARE: [&str; 4] =
+    ["/lib/firmware", "/usr/lib/firmware", "/run/current-system/firmware", "/nix/var/nix/profiles/system/firmware"];
+/// Where they keep programs.
+const PROGRAMS: [&str; 9] = [
+    "/usr/local/sbin",
+    "/usr/local/bin",
+    "/usr/sbin",
+    "/usr/bin",
+    "/sbin",
+    "/bin",
+    "/run/current-system/sw/bin",
+    "/nix/var/nix/profiles/system/sw/bin",
+    "/usr/lib/initcpio",
+];
+
+/// The tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tree {
+    root: PathBuf,
+}
+
+/// A file that was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loaded {
+    /// Its content.
+    pub bytes: Vec<u8>,
+    /// Its permission bits.
+    pub mode: u32,
+}
+
+/// What of a tree cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum TreeError {
+    /// Another kind of file.
+    #[error("{path}: expected a regular file, found {found}")]
+    Kind {
+        /// As a person finds it.
+        path: PathBuf,
+        /// What is there.
+        found: &'static str,
+    },
+    /// Too long.
+    #[error("{path}: {bytes} bytes, expected at most {limit}")]
+    Size {
+        /// As a person finds it.
+        path: PathBuf,
+        /// How long it is, at least.
+        bytes: u64,
+        /// What is read.
+        limit: u64,
+    },
+    /// A link out of the tree, or to nothing.
+    #[error("{path}: a link to {target}, which the tree does not have (links are followed inside the tree)")]
+    Dangling {
+        /// As a person finds it.
+        path: PathBuf,
+        /// What the link says.
+        target: PathBuf,
+    },
+    /// The system's word.
+    #[error("{path}: {cause}")]
+    Io {
+        /// As a person finds it.
+        path: PathBuf,
+        /// Why.
+        cause: io::Error,
+    },
+}
+
+impl TreeError {
+    /// Whether nothing is there.
+    pub fn is_absence(&self) -> bool {
+        matches!(self, Self::Io { cause, .. } if absent(cause))
+    }
+}
+
+fn absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+impl fmt::Display for Tree {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.root.display().fmt(f)
+    }
+}
+
+impl Tree {
+    /// The tree at a directory of this machine.
+    pub fn open(root: &Path) -> io::Result<Self> {
+        let root = root.canonicalize()?;
+        if root.is_dir() { Ok(Self { root }) } else { Err(io::Error::from(io::ErrorKind::NotADirectory)) }
+    }
+
+    /// Whether it is this machine's own.
+    pub fn is_running(&self) -> bool {
+        self.root == Path::new("/")
+    }
+
+    /// How a person on this machine finds a path of the tree; links are not followed.
+    pub fn shown(&self, path: impl AsRef<Path>) -> PathBuf {
+        let path = path.as_ref();
+        self.root.join(path.strip_prefix("/").unwrap_or(path))
+    }
+
+    /// The place of this machine where something of the tree is to be written.
+    pub fn place(&self, path: impl AsRef<Path>) -> Result<PathBuf, TreeError> {
+        let path = path.as_ref();
+        self.real(path).map_err(|cause| self.error(path, cause))
+    }
+
+    fn error(&self, path: &Path, cause: io::Error) -> TreeError {
+        TreeError::Io { path: self.shown(path), cause }
+    }
+
+    fn real(&self, path: &Path) -> io::Result<PathBuf> {
+        if path.as_os_str().len() > MAX_PATH {
+            return Err(io::Error::from(io::ErrorKind::InvalidFilename));
+        }
+        resolve_here(&self.root, path)
+    }
+
+    /// The regular file that a path leads to, as a path in the tree without links; `None` for anything else.
+    pub fn file(&self, path: impl AsRef<Path>) -> Option<PathBuf> {
+        let real = self.real(path.as_ref()).ok()?;
+        let inside = Path::new("/").join(real.strip_prefix(&self.root).ok()?);
+        real.symlink_metadata().is_ok_and(|meta| meta.is_file()).then_some(inside)
+    }
+
+    /// A program by its name.
+    pub fn program(&self, name: &str) -> Option<PathBuf> {
+        PROGRAMS.iter().find_map(|dir| self.file(Path::new(dir).join(name)))
+    }
+
+    /// A firmware file by its name, that of a kernel and of updates first, with any of these endings; and the ending.
+    pub fn firmware(&self, kernel: &str, name: &str, endings: &[&'static str]) -> Option<(PathBuf, &'static str)> {
+        self.firmware_directories(kernel)
+            .iter()
+            .find_map(|dir| endings.iter().find_map(|end| Some((self.file(dir.join(format!("{name}{end}")))?, *end))))
+    }
+
+    /// Where the kernel looks for firmware, in its order (`fw_path` in `drivers/base/firmware_loader/main.c`).
+    pub fn firmware_directories(&self, kernel: &str) -> Vec<PathBuf> {
+        let updates = Path::new("updates");
+        let below = [updates.join(kernel), updates.to_owned(), PathBuf::from(kernel), PathBuf::new()];
+        below.iter().flat_map(|below| FIRMWARE.iter().map(move |dir| Path::new(dir).join(below))).collect()
+    }
+
+    /// Releases of the kernels that have a `modules.dep`, sorted.
+    pub fn kernels(&self) -> Result<Vec<String>, TreeError> {
+        let mut found = Vec::new();
+        for dir in MODULES {
+            let names = self.list(dir)?;
+            found.extend(names.into_iter().filter(|name| self.file(format!("{dir}/{name}/modules.dep")).is_some()));
+        }
+        found.sort();
+        found.dedup();
+        Ok(found)
+    }
+
+    /// The directory of a kernel's modules; where it would be expected if there is none.
+    pub fn modules(&self, kernel: &str) -> PathBuf {
+        let mut places = MODULES.iter().map(|dir| Path::new(dir).join(kernel));
+        let with_index = places.find(|dir| self.file(dir.join("modules.dep")).is_some());
+        with_index.unwrap_or_else(|| Path::new("/lib/modules").join(kernel))
+    }
+
+    /// The build configuration of a kernel, where its package left it.
+    pub fn kernel_config(&self, kernel: &str) -> Result<Option<String>, TreeError> {
+        let modules = self.modules(kernel);
+        let places =
+            [PathBuf::from(format!("/boot/config-{kernel}")), modules.join("config"), modules.join("build/.config")];
+        let found = places.iter().find(|path| self.file(path).is_some());
+        found.map(|path| Ok(String::from_utf8_lossy(&self.read(path, TEXT)?).into_owned())).transpose()
+    }
+
+    /// Reads a file.
+    pub fn read(&self, path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>, TreeError> {
+        self.load(path, limit).map(|file| file.bytes)
+    }
+
+    /// Reads a file that may be absent. A link to nothing is not absent: something was meant to be there.
+    pub fn read_if_there(&self, path: impl AsRef<Path>, limit: u64) -> Result<Option<Vec<u8>>, TreeError> {
+        match self.read(path, limit) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.is_absence() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads a file and its permissions.
+    pub fn load(&self, path: impl AsRef<Path>, limit: u64) -> Result<Loaded, TreeError> {
+        let path = path.as_ref();
+        let real = self.real(path).map_err(|cause| self.error(path, cause))?;
+        match load(&real, limit) {
+            Err(error) if error.is_absence() => Err(self.dangling(path).unwrap_or_else(|| match error {
+                TreeError::Io { cause, .. } => self.error(path, cause),
+                other => other,
+            })),
+            other => other,
+        }
+    }
+
+    /// The first link on the way to `path` that leads to nothing.
+    fn dangling(&self, path: &Path) -> Option<TreeError> {
+        let mut ancestors: Vec<&Path> = path.ancestors().collect();
+        ancestors.reverse();
+        let first =
+            ancestors.into_iter().find(|at| self.real(at).is_ok_and(|real| real.symlink_metadata().is_err()))?;
+        let link = self.real(first.parent()?).ok()?.join(first.file_name()?);
+        let target = fs::read_link(link).ok()?;
+        Some(TreeError::Dangling { path: self.shown(first), target })
+    }
+
+    /// Whether a path is a link to /dev/null, by which packaged files are switched off.
+    pub fn is_masked(&self, path: impl AsRef<Path>) -> bool {
+        self.real(path.as_ref()).is_ok_and(|real| real == self.root.join("dev/null"))
+    }
+
+    /// The names in a directory, sorted; none if it is absent. Names that are no text are left out.
+    pub fn list(&self, path: impl AsRef<Path>) -> Result<Vec<String>, TreeError> {
+        let path = path.as_ref();
+        let error = |cause| self.error(path, cause);
+        let real = self.real(path).map_err(error)?;
+        let entries = match fs::read_dir(&real) {
+            Ok(entries) => entries,
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
+                return self.dangling(path).map_or(Ok(Vec::new()), Err);
+            }
+            Err(cause) => return Err(error(cause)),
+        };
+        let mut names = Vec::new();
+        for entry in entries.take(MAX_ENTRIES) {
+            names.extend(entry.map_err(error)?.file_name().into_string().ok());
+        }
+        names.sort();
+        Ok(names)
+    }
+}
+
+/// Reads a file that a person named, which may lie anywhere on this machine; also what a shell gives as `/dev/fd/N`.
+pub fn named(path: &Path, limit: u64) -> Result<Vec<u8>, TreeError> {
+    let given = ["/dev/fd", "/dev/stdin", "/proc/self/fd"].iter().any(|dir| path.starts_with(dir));
+    if !given {
+        return load(path, limit).map(|file| file.bytes);
+    }
+    let error = |cause| TreeError::Io { path: path.to_owned(), cause };
+    bounded(File::open(path).map_err(error)?, path, limit)
+}
+
+/// Looks before it opens: that alone does something to a FIFO and to some devices.
+fn load(path: &Path, limit: u64) -> Result<Loaded, TreeError> {
+    let error = |cause| TreeError::Io { path: path.to_owned(), cause };
+    let look = |meta: &fs::Metadata| match kind(meta) {
+        None if meta.len() <= limit => Ok(()),
+        None => Err(TreeError::Size { path: path.to_owned(), bytes: meta.len(), limit }),
+        Some(found) => Err(TreeError::Kind { path: path.to_owned(), found }),
+    };
+    look(&fs::metadata(path).map_err(error)?)?;
+    let flags = nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(error)?;
+    let meta = file.metadata().map_err(error)?;
+    look(&meta)?;
+    Ok(Loaded { bytes: bounded(file, path, limit)?, mode: meta.mode() & 0o7777 })
+}
+
+fn bounded(file: File, path: &Path, limit: u64) -> Result<Vec<u8>, TreeError> {
+    let mut bytes = Vec::new();
+    let taken = file.take(limit + 1).read_to_end(&mut bytes);
+    taken.map_err(|cause| TreeError::Io { path: path.to_owned(), cause })?;
+    if bytes.len() as u64 > limit {
+        return Err(TreeError::Size { path: path.to_owned(), bytes: bytes.len() as u64, limit });
+    }
+    Ok(bytes)
+}
+
+/// What it is, if it is no regular file.
+fn kind(meta: &fs::Metadata) -> Option<&'static str> {
+    let kind = meta.file_type();
+    Some(match () {
+        () if kind.is_file() => return None,
+        () if kind.is_dir() => "a directory",
+        () if kind.is_symlink() => "a link",
+        () if kind.is_fifo() => "a FIFO",
+        () if kind.is_socket() => "a socket",
+        () => "a device",
+    })
+}
+
+/// A path as a person gave it for the tree, absolute in it.
+pub fn absolute(path: &Path) -> PathBuf {
+    Path::new("/").join(path.components().filter(|part| *part != Component::CurDir).collect::<PathBuf>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn tree() -> (tempfile::TempDir, Tree) {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("root/real/etc")).unwrap();
+        fs::write(dir.path().join("outside"), "outside").unwrap();
+        fs::write(dir.path().join("root/real/etc/hostid"), "1234").unwrap();
+        let tree = Tree::open(&dir.path().join("root")).unwrap();
+        (dir, tree)
+    }
+
+    #[test]
+    fn links_lead_nowhere_but_inside() {
+        let (dir, tree) = tree();
+        let root = dir.path().join("root");
+        symlink("/real/etc", root.join("etc")).unwrap();
+        symlink("../../outside", root.join("real/etc/up")).unwrap();
+        symlink(dir.path().join("outside"), root.join("real/etc/out")).unwrap();
+        assert_eq!(tree.read("/etc/hostid", 10).unwrap(), b"1234");
+        assert_eq!(tree.read("etc/hostid", 10).unwrap(), b"1234");
+        assert_eq!(tree.file("/etc/hostid"), Some("/real/etc/hostid".into()));
+        for out in ["/etc/up", "/etc/out", "/../outside"] {
+            assert_eq!(tree.file(out), None, "{out}");
+            assert!(tree.read(out, 10).is_err(), "{out}");
+        }
+        let error = tree.read_if_there("/etc/out", 10).unwrap_err().to_string();
+        assert!(error.contains("a link to") && error.contains("inside the tree"), "{error}");
+        assert_eq!(tree.read_if_there("/etc/none/x", 10).unwrap(), None);
+        assert_eq!(tree.place("/etc/new").unwrap(), tree.shown("real/etc/new"));
+        symlink("/absent", root.join("conf.d")).unwrap();
+        assert!(tree.list("/conf.d").unwrap_err().to_string().contains("a link to /absent"));
+        assert!(tree.read_if_there("/conf.d/x", 10).is_err());
+        assert_eq!(tree.list("/none").unwrap(), [""; 0]);
+        assert_eq!(tree.list("/etc").unwrap(), ["hostid", "out", "up"]);
+    }
+
+    #[test]
+    fn what_is_no_file_of_a_decent_length_is_refused_at_once() {
+        let (dir, tree) = tree();
+        let root = dir.path().join("root");
+        nix::unistd::mkfifo(&root.join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(root.join("socket")).unwrap();
+        File::create(root.join("endless")).unwrap().set_len(1 << 40).unwrap();
+        fs::create_dir(root.join("dir")).unwrap();
+        for (path, why) in
+            [("fifo", "a FIFO"), ("socket", "a socket"), ("dir", "a directory"), ("endless", "at most 100")]
+        {
+            let error = tree.read(path, 100).unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+            assert!(tree.read_if_there(path, 100).is_err(), "{path} is not absent");
+        }
+        assert!(tree.read("x/".repeat(100_000), 10).is_err());
+        assert!(named(Path::new("/dev/zero"), 10).unwrap_err().to_string().contains("a device"));
+        assert!(named(&root.join("fifo"), 10).unwrap_err().to_string().contains("a FIFO"));
+    }
+
+    #[test]
+    fn masked_files() {
+        let (dir, tree) = tree();
+        symlink("/dev/null", dir.path().join("root/off.conf")).unwrap();
+        symlink("/real/etc/hostid", dir.path().join("root/on.conf")).unwrap();
+        assert!(tree.is_masked("off.conf") && !tree.is_masked("on.conf") && !tree.is_masked("none"));
+    }
+
+    #[test]
+    fn where_distributions_keep_things() {
+        let (dir, tree) = tree();
+        let root = dir.path().join("root");
+        for made in
+            ["usr/lib/modules/6.1-arch", "nix/store/k/lib/modules/6.2", "usr/lib/modules/without", "nix/store/fw"]
+        {
+            fs::create_dir_all(root.join(made)).unwrap();
+        }
+        for made in
+            ["usr/lib/modules/6.1-arch/modules.dep", "nix/store/k/lib/modules/6.2/modules.dep", "nix/store/fw/a.bin.xz"]
+        {
+            fs::write(root.join(made), "").unwrap();
+        }
+        fs::create_dir_all(root.join("nix/var/nix/profiles")).unwrap();
+        fs::create_dir_all(root.join("nix/store/system")).unwrap();
+        symlink("/nix/store/system", root.join("nix/var/nix/profiles/system")).unwrap();
+        symlink("/nix/store/k", root.join("nix/store/system/kernel-modules")).unwrap();
+        symlink("/nix/store/fw", root.join("nix/store/system/firmware")).unwrap();
+        assert_eq!(tree.kernels().unwrap(), ["6.1-arch", "6.2"]);
+        assert_eq!(tree.modules("6.1-arch"), Path::new("/usr/lib/modules/6.1-arch"));
+        assert!(tree.modules("6.2").starts_with("/nix"));
+        assert_eq!(tree.modules("7"), Path::new("/lib/modules/7"));
+        let found = tree.firmware("6.2", "a.bin", &["", ".xz"]).unwrap();
+        assert_eq!(found, ("/nix/store/fw/a.bin.xz".into(), ".xz"));
+        fs::create_dir_all(root.join("usr/lib/firmware/6.2")).unwrap();
+        fs::write(root.join("usr/lib/firmware/6.2/a.bin"), "").unwrap();
+        assert_eq!(tree.firmware("6.2", "a.bin", &["", ".xz"]).unwrap().0, Path::new("/usr/lib/firmware/6.2/a.bin"));
+        fs::write(root.join("usr/lib/modules/6.1-arch/config"), "CONFIG_X=y").unwrap();
+        assert_eq!(tree.kernel_config("6.1-arch").unwrap().as_deref(), Some("CONFIG_X=y"));
+    }
+}
