@@ -115,7 +115,7 @@ fn wanted(settings: &Settings, index: &Index, root: &Known) -> Wanted {
         }
     }
     let disks = disks.into_iter().map(|chain| (format!("driver of disk {}", chain.disk), chain));
-    let inputs = inputs.into_iter().map(|chain| (format!("driver of keyboard {}", chain.disk), chain));
+    let inputs = inputs.into_iter().map(|chain| (format!("driver of {}, for keyboards", chain.disk), chain));
     for (why, chain) in disks.chain(inputs) {
         // By name, and by alias for a kernel that calls the driver otherwise or has made a module of it.
         wanted.names.extend(chain.modules.into_iter().map(|module| (module, why.clone())));

@@ -17,15 +17,8 @@ pub const ZFS: Group = Group { why: "root file system", names: &["zfs"] };
 
 /// Wanted in every image, whatever the machine.
 pub const ALWAYS: &[Group] = &[
-    Group { why: "layers and images: loop, squashfs, overlay", names: &["loop", "squashfs", "overlay"] },
-    Group {
-        why: "keyboard for the rescue shell",
-        names: &["atkbd", "i8042", "usbhid", "hid_generic", "hyperv_keyboard", "hid_hyperv", "virtio_input"],
-    },
-    Group {
-        why: "USB controllers, for keyboards and disks",
-        names: &["xhci_pci", "xhci_pci_renesas", "ehci_pci", "ohci_pci", "uhci_hcd"],
-    },
+    Group { why: "keyboard for the rescue shell", names: &["atkbd", "i8042", "usbhid", "hid_generic"] },
+    Group { why: "USB controllers, for keyboards and disks", names: &["xhci_pci", "xhci_pci_renesas"] },
     Group {
         why: "variables of UEFI firmware: where a hibernated system is, how often a boot failed",
         names: &["efivarfs"],
@@ -43,6 +36,8 @@ pub const GENERIC: &[Group] = &[
         why: "virtio disks",
         names: &["virtio_pci", "virtio_mmio", "virtio_blk", "virtio_scsi", "virtio_console", "virtio_rng"],
     },
+    Group { why: "older USB controllers", names: &["ehci_pci", "ohci_pci", "uhci_hcd"] },
+    Group { why: "keyboards of virtual machines", names: &["hyperv_keyboard", "hid_hyperv", "virtio_input"] },
     Group { why: "NVMe", names: &["nvme", "vmd"] },
     Group { why: "optical drives", names: &["sr_mod"] },
     Group {
@@ -95,7 +90,8 @@ pub const GENERIC: &[Group] = &[
             "surface_aggregator_hub",
         ],
     },
-    Group { why: "plain roots: erofs, iso9660", names: &["erofs", "isofs"] },
+    Group { why: "layers and images", names: &["loop", "overlay"] },
+    Group { why: "plain roots: squashfs, erofs, iso9660", names: &["squashfs", "erofs", "isofs"] },
 ];
 
 /// A directory below `kernel/` whose modules are wanted, whatever they are called, and why.
