@@ -80,8 +80,7 @@ pub struct InitramfsArgs {
     /// Lock the rescue prompt with a password: FILE holds it in its first line, or its argon2id hash ($argon2id$...)
     #[arg(long, value_name = "FILE")]
     pub rescue_password_file: Option<PathBuf>,
-    /// Programs that check a plain root and /usr before they are mounted: of the types that they have (and of ext4 in a generic
-    /// image), none, or of these types [default: auto]
+    /// Programs that check a plain root and /usr before they are mounted: of the types that they have, none, or of these types [default: auto]
     #[arg(long, value_name = "auto|none|TYPE,...")]
     pub fsck: Option<Fsck>,
     /// Configuration file (TOML); what is given here goes before it, lists are joined [default: etc/taproot/initramfs.toml of the tree, if it exists]

@@ -28,9 +28,15 @@ pub fn pack_command(system: &System, options: &[&str], output: &Path) -> Command
     command
 }
 
-/// The image for the boot scenarios: generic modules, small rescue set.
+/// The image for the boot scenarios: generic modules, small rescue set, and what checks an ext4.
 pub fn standard(system: &System) -> Result<PathBuf> {
-    cached(system, &["--modules", "generic", "--rescue", "small"])
+    cached(system, &["--modules", "generic", "--rescue", "small", "--fsck", "ext4"])
+}
+
+/// The image for plain roots: with file systems too whose programs the test systems do not have.
+pub fn plain(system: &System) -> Result<PathBuf> {
+    let added = ["--add-module", "xfs", "--add-module", "btrfs", "--add-module", "f2fs"];
+    cached(system, &[&["--modules", "generic", "--rescue", "small", "--fsck", "ext4"][..], &added].concat())
 }
 
 /// An image packed with these options, from the cache if it was packed before from the same things.

@@ -8,14 +8,20 @@
     reason = "a test fails by panicking"
 )]
 
+use taproot_tests::image;
 use taproot_tests::kit::System;
 use taproot_tests::plain::{
     self, ALL, BTRFS, EROFS, EXT4, F2FS, ISO9660, Plain, SQUASHFS, VFAT, XFS, damaged, is_clean,
 };
-use taproot_tests::scenario::{dataset_at, explained_failure, vm};
+use taproot_tests::scenario::{dataset_at, explained_failure};
 use taproot_tests::scenarios;
 use taproot_tests::vm::{Bus, Disk, Mount, Report, Scratch, Vm};
 use taproot_tests::words::PROMPT;
+
+/// A machine with the image that has every file system.
+fn vm(name: &str, system: &System, cmdline: &str) -> anyhow::Result<Vm> {
+    Ok(Vm::new(name, system, &image::plain(system)?).append(cmdline).warm())
+}
 
 /// Boots with these disks; gives the report.
 fn boot(name: &str, system: &System, disks: Vec<Disk>, cmdline: &str) -> Report {

@@ -10,7 +10,7 @@ use std::str::FromStr;
 /// Which programs are packed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Fsck {
-    /// Of the types that the root and `/usr` have; for generic drivers also ext4's, if it is there.
+    /// Of the types that the root and `/usr` have.
     #[default]
     Auto,
     /// None.
@@ -73,7 +73,6 @@ pub fn pack(
     archive: &mut Archive,
     tree: &Tree,
     wanted: &Fsck,
-    generic: bool,
     mounted: &[Mounted],
 ) -> Result<Vec<String>, ExtrasError> {
     let mut notes = Vec::new();
@@ -92,9 +91,6 @@ pub fn pack(
                     }
                     other => other?,
                 }
-            }
-            if generic && tree.program("e2fsck").is_some() {
-                one(archive, tree, "ext4")?;
             }
         }
     }
@@ -155,17 +151,12 @@ mod tests {
         dir
     }
 
-    fn packed(
-        programs: &[&str],
-        wanted: &str,
-        generic: bool,
-        mounted: &[&str],
-    ) -> Result<(Vec<String>, Vec<String>), String> {
+    fn packed(programs: &[&str], wanted: &str, mounted: &[&str]) -> Result<(Vec<String>, Vec<String>), String> {
         let dir = root(programs);
         let mounted: Vec<Mounted> =
             mounted.iter().map(|t| Mounted { fstype: (*t).to_owned(), what: "the root" }).collect();
         let mut archive = Archive::default();
-        let notes = pack(&mut archive, &Tree::open(dir.path()).unwrap(), &wanted.parse().unwrap(), generic, &mounted)
+        let notes = pack(&mut archive, &Tree::open(dir.path()).unwrap(), &wanted.parse().unwrap(), &mounted)
             .map_err(|e| e.to_string())?;
         let paths = archive.iter().map(|(path, _)| path.to_owned()).filter(|path| path != "/sbin").collect();
         Ok((paths, notes))
@@ -184,12 +175,12 @@ mod tests {
     #[test]
     fn by_the_types_that_are_mounted() {
         let e2fsck = ["/sbin/e2fsck", "/sbin/fsck.ext2", "/sbin/fsck.ext3", "/sbin/fsck.ext4"];
-        assert_eq!(packed(&["e2fsck"], "auto", false, &["ext4"]).unwrap().0, e2fsck);
-        assert_eq!(packed(&["e2fsck"], "auto", true, &[]).unwrap().0, e2fsck, "generic");
-        assert_eq!(packed(&["e2fsck"], "auto", false, &["xfs"]).unwrap(), (vec![], vec![]), "nothing to run");
-        assert_eq!(packed(&[], "auto", true, &["squashfs"]).unwrap(), (vec![], vec![]));
-        assert_eq!(packed(&["e2fsck"], "none", true, &["ext4"]).unwrap().0, [""; 0]);
-        let (paths, notes) = packed(&[], "auto", false, &["vfat"]).unwrap();
+        assert_eq!(packed(&["e2fsck"], "auto", &["ext4"]).unwrap().0, e2fsck);
+        assert_eq!(packed(&["e2fsck"], "auto", &[]).unwrap().0, [""; 0], "the root is a dataset");
+        assert_eq!(packed(&["e2fsck"], "auto", &["xfs"]).unwrap(), (vec![], vec![]), "nothing to run");
+        assert_eq!(packed(&[], "auto", &["squashfs"]).unwrap(), (vec![], vec![]));
+        assert_eq!(packed(&["e2fsck"], "none", &["ext4"]).unwrap().0, [""; 0]);
+        let (paths, notes) = packed(&[], "auto", &["vfat"]).unwrap();
         assert!(
             paths.is_empty() && notes[0].contains("mounted unchecked") && notes[0].contains("dosfstools"),
             "{notes:?}"
@@ -199,12 +190,12 @@ mod tests {
     #[test]
     fn by_name() {
         assert_eq!(
-            packed(&["fsck.fat"], "vfat", false, &[]).unwrap().0,
+            packed(&["fsck.fat"], "vfat", &[]).unwrap().0,
             ["/sbin/fsck.fat", "/sbin/fsck.msdos", "/sbin/fsck.vfat"]
         );
-        assert_eq!(packed(&["xfs_repair"], "xfs", false, &[]).unwrap().0, ["/sbin/xfs_repair"]);
-        assert_eq!(packed(&["fsck.odd"], "odd", false, &[]).unwrap().0, ["/sbin/fsck.odd"]);
-        let error = packed(&[], "f2fs", true, &[]).unwrap_err();
+        assert_eq!(packed(&["xfs_repair"], "xfs", &[]).unwrap().0, ["/sbin/xfs_repair"]);
+        assert_eq!(packed(&["fsck.odd"], "odd", &[]).unwrap().0, ["/sbin/fsck.odd"]);
+        let error = packed(&[], "f2fs", &[]).unwrap_err();
         assert!(error.contains("fsck.f2fs is not in") && error.contains("f2fs-tools"), "{error}");
     }
 
@@ -212,10 +203,9 @@ mod tests {
     fn a_script_is_refused() {
         let dir = root(&[]);
         fs::write(dir.path().join("usr/sbin/fsck.odd"), "#!/bin/sh\nexit 0\n").unwrap();
-        let error =
-            pack(&mut Archive::default(), &Tree::open(dir.path()).unwrap(), &"odd".parse().unwrap(), false, &[])
-                .unwrap_err()
-                .to_string();
+        let error = pack(&mut Archive::default(), &Tree::open(dir.path()).unwrap(), &"odd".parse().unwrap(), &[])
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("not an ELF file"), "{error}");
     }
 
@@ -224,7 +214,7 @@ mod tests {
         let dir = root(&["e2fsck"]);
         fs::write(dir.path().join("etc/e2fsck.conf"), "[options]\n").unwrap();
         let mut archive = Archive::default();
-        pack(&mut archive, &Tree::open(dir.path()).unwrap(), &"ext4".parse().unwrap(), false, &[]).unwrap();
+        pack(&mut archive, &Tree::open(dir.path()).unwrap(), &"ext4".parse().unwrap(), &[]).unwrap();
         assert!(archive.contains("/etc/e2fsck.conf"));
     }
 }

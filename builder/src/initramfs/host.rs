@@ -60,7 +60,8 @@ impl Chain {
     }
 }
 
-/// What drives this machine's keyboards: everything that sends keys or could (`class/input`), with the buses it hangs on.
+/// What drives this machine's keyboards: everything that sends letters (`class/input`), with the buses it hangs on, and the USB
+/// controllers (`usb1` and so on).
 pub fn inputs(sys: &Path) -> Vec<Chain> {
     let sys = &sys.canonicalize().unwrap_or_else(|_| sys.to_owned());
     let mut chains = Vec::new();
@@ -69,6 +70,16 @@ pub fn inputs(sys: &Path) -> Vec<Chain> {
         let Ok(device) = entry.path().canonicalize() else { continue };
         // Its handlers (event0, mouse0) lie below it.
         if name.starts_with("input") && !device.starts_with(sys.join("devices/virtual")) && has_keys(&device) {
+            let mut chain = Chain { disk: name, ..Chain::default() };
+            chain.climb(sys, &device);
+            chains.push(chain);
+        }
+    }
+    // A keyboard may be plugged in later, wherever there is a socket.
+    for entry in fs::read_dir(sys.join("bus/usb/devices")).into_iter().flatten().flatten() {
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        let Ok(device) = entry.path().canonicalize() else { continue };
+        if name.starts_with("usb") {
             let mut chain = Chain { disk: name, ..Chain::default() };
             chain.climb(sys, &device);
             chains.push(chain);
@@ -204,8 +215,13 @@ mod tests {
             symlink(&device, sys.join("class/input").join(name)).unwrap();
         }
         fs::write(sys.join("devices/pci0/i2c-1/0018:04F3.0001/modalias"), "hid:b0018g0001\n").unwrap();
+        fs::create_dir_all(sys.join("devices/pci1/usb1")).unwrap();
+        fs::create_dir_all(sys.join("bus/usb/devices")).unwrap();
+        fs::write(sys.join("devices/pci1/modalias"), "pci:ehci\n").unwrap();
+        symlink(sys.join("devices/pci1/usb1"), sys.join("bus/usb/devices/usb1")).unwrap();
         let found = inputs(&sys);
-        assert_eq!(found.iter().map(|c| c.disk.as_str()).collect::<Vec<_>>(), ["input3"]);
+        assert_eq!(found.iter().map(|c| c.disk.as_str()).collect::<Vec<_>>(), ["input3", "usb1"]);
+        assert_eq!(found[1].modaliases.iter().collect::<Vec<_>>(), ["pci:ehci"]);
         assert_eq!(found[0].modaliases.iter().collect::<Vec<_>>(), ["hid:b0018g0001"]);
     }
 

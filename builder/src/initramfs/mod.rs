@@ -88,7 +88,7 @@ pub fn kernel_version(settings: &Settings) -> Result<String> {
 }
 
 /// What the settings ask for, before closure.
-fn wanted(settings: &Settings, root: &Known) -> Wanted {
+fn wanted(settings: &Settings, index: &Index, root: &Known) -> Wanted {
     let mut wanted = Wanted::default();
     // It takes seconds to initialise, so it begins at once, unless the root is known to be elsewhere.
     if root.needs_zfs() {
@@ -105,15 +105,17 @@ fn wanted(settings: &Settings, root: &Known) -> Wanted {
     sets::ALWAYS.iter().for_each(&mut add);
     let (mut disks, mut inputs) = (root.disks.clone(), Vec::new());
     match settings.modules {
-        ModuleSet::Generic => sets::GENERIC.iter().for_each(&mut add),
+        ModuleSet::Generic => {
+            sets::GENERIC.iter().for_each(&mut add);
+            wanted.names.extend(generic(&settings.tree, index));
+        }
         ModuleSet::Host => {
-            sets::HOST.iter().for_each(&mut add);
             disks.extend(host::disks(Path::new("/sys")));
             inputs = host::inputs(Path::new("/sys"));
         }
     }
     let disks = disks.into_iter().map(|chain| (format!("driver of disk {}", chain.disk), chain));
-    let inputs = inputs.into_iter().map(|chain| (format!("driver of keyboard {}", chain.disk), chain));
+    let inputs = inputs.into_iter().map(|chain| (format!("driver of {}, for keyboards", chain.disk), chain));
     for (why, chain) in disks.chain(inputs) {
         // By name, and by alias for a kernel that calls the driver otherwise or has made a module of it.
         wanted.names.extend(chain.modules.into_iter().map(|module| (module, why.clone())));
@@ -124,6 +126,26 @@ fn wanted(settings: &Settings, root: &Known) -> Wanted {
         wanted.boot.push(name.clone());
     }
     wanted
+}
+
+/// What a generic image has by directories of the kernel, and of the file systems those that the tree's programs are for; all of
+/// them if it has no ZFS.
+fn generic(tree: &Tree, index: &Index) -> Vec<(String, String)> {
+    let mut names = Vec::new();
+    for (directory, why) in sets::GENERIC_DIRECTORIES {
+        let inside = index.modules.iter().filter(|(name, entry)| {
+            let below = entry.path.split_once("kernel/").map_or("", |(_, below)| below);
+            below.starts_with(directory) && !sets::NOT_WANTED.contains(&name.as_str())
+        });
+        names.extend(inside.map(|(name, _)| (name.clone(), (*why).to_owned())));
+    }
+    let all = !index.modules.contains_key("zfs") && !index.builtin.contains("zfs");
+    for (name, programs) in sets::FILE_SYSTEMS {
+        if all || programs.iter().any(|program| tree.program(program).is_some()) {
+            names.push(((*name).to_owned(), "plain roots: its programs are in the tree".to_owned()));
+        }
+    }
+    names
 }
 
 /// Builds the image and writes it.
@@ -218,7 +240,7 @@ impl Selection {
                 bail!("module {name} was asked for, but kernel {version} has none of that name");
             }
         }
-        let chosen = modules::close(&index, &modprobe, &wanted(settings, &root));
+        let chosen = modules::close(&index, &modprobe, &wanted(settings, &index, &root));
         Ok(Self { version, index, modprobe, root, chosen, packed: BTreeMap::new() })
     }
 
@@ -241,6 +263,9 @@ fn check(settings: &Settings, selection: &Selection) -> Result<(Vec<u8>, Option<
     let Selection { version, index, root, chosen, packed, modprobe } = selection;
     let tree = &settings.tree;
     let mut remarks = Remarks { problems: root.problems.clone(), notes: root.notes.clone() };
+    for name in modprobe.blocked.iter().filter(|name| index.modules.contains_key(*name)) {
+        remarks.notes.push(format!("module {name} is kept out, as modprobe.d says (install {name} /bin/false)"));
+    }
     let problems = &mut remarks.problems;
     problems.extend(index.lacking.iter().cloned());
     preflight::modules(tree, version, index, chosen, root, problems);
@@ -296,8 +321,7 @@ fn collect(
     }
     let absent_firmware = extras::firmware(archive, &settings.tree, &version, &firmware)?;
     extras::rescue(archive, &settings.tree, settings.rescue)?;
-    let generic = settings.modules == ModuleSet::Generic;
-    for note in fsck::pack(archive, &settings.tree, &settings.fsck, generic, &root.types)? {
+    for note in fsck::pack(archive, &settings.tree, &settings.fsck, &root.types)? {
         progress.note(&note);
     }
     for (source, target) in &settings.add_files {

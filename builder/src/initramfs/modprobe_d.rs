@@ -3,7 +3,7 @@
 
 use super::index::{Soft, parse_softdep};
 use super::tree::{self, Tree, TreeError};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use taproot_init::devices::table::canonical_name;
 
@@ -14,6 +14,8 @@ pub struct ModprobeConfig {
     pub options: BTreeMap<String, String>,
     /// Canonical names.
     pub blacklist: Vec<String>,
+    /// Canonical names of what is never to be loaded: `install NAME /bin/false`.
+    pub blocked: BTreeSet<String>,
     /// Pattern and canonical name.
     pub aliases: Vec<(String, String)>,
     /// By canonical name.
@@ -77,10 +79,19 @@ impl ModprobeConfig {
                         all.post.extend(soft.post);
                     }
                 }
+                "install" if blocks(rest) => {
+                    self.blocked.extend(rest.split_whitespace().next().map(canonical_name));
+                }
                 _ => self.ignored.push(line.to_owned()),
             }
         }
     }
+}
+
+/// Whether the command of `install NAME COMMAND` does nothing.
+fn blocks(rest: &str) -> bool {
+    let command = rest.split_once(char::is_whitespace).map_or("", |(_, command)| command.trim());
+    matches!(command.rsplit('/').next(), Some("false" | "true" | ":"))
 }
 
 #[cfg(test)]
@@ -93,12 +104,13 @@ mod tests {
     #[test]
     fn lines() {
         let mut config = ModprobeConfig::default();
-        config.parse("# c\noptions zfs zfs_arc_max=1 \\\n  b=2\noptions zfs c=3\nblacklist pc-spkr\nalias x-y zfs\nsoftdep a pre: b\ninstall nfs /bin/true\n");
+        config.parse("# c\noptions zfs zfs_arc_max=1 \\\n  b=2\noptions zfs c=3\nblacklist pc-spkr\nalias x-y zfs\nsoftdep a pre: b\ninstall nfs /bin/true\ninstall x modprobe y\n");
         assert_eq!(config.options["zfs"], "zfs_arc_max=1    b=2 c=3");
         assert_eq!(config.blacklist, ["pc_spkr"]);
         assert_eq!(config.aliases, [("x-y".to_owned(), "zfs".to_owned())]);
         assert_eq!(config.soft["a"].pre, ["b"]);
-        assert_eq!(config.ignored, ["install nfs /bin/true"]);
+        assert_eq!(config.ignored, ["install x modprobe y"]);
+        assert_eq!(config.blocked, ["nfs".to_owned()].into());
     }
 
     #[test]

@@ -111,8 +111,11 @@ impl<'a> Closure<'a> {
     }
 
     fn choose(&mut self, name: String, why: &str, work: &mut Vec<(String, &'a Entry)>) {
+        let blocked = |name: &String| self.config.blocked.contains(name);
         if let Some(entry) = self.index.modules.get(&name)
             && !self.chosen.contains_key(&name)
+            && !blocked(&name)
+            && !entry.deps.iter().any(blocked)
         {
             self.chosen.insert(name.clone(), Chosen { why: why.to_owned(), boot: false });
             work.push((name, entry));
@@ -313,6 +316,15 @@ mod tests {
         let all = chosen(&index, "m0");
         assert_eq!(all.len(), index.resolve("all").len());
         assert!(ordered(&index, &all, &ModprobeConfig::default()).modules.iter().all(|m| m.soft.len() < all.len()));
+    }
+
+    #[test]
+    fn what_is_blocked_stays_out_with_what_needs_it() {
+        let index = Index::parse([b"a.ko: b.ko\nb.ko:\nc.ko:\n", b"alias x:* a\nalias x:* c\n", b"", b""]);
+        let mut config = ModprobeConfig::default();
+        config.parse("install b /bin/false\ninstall c /sbin/modprobe --ignore-install c\n");
+        let wanted = Wanted { modaliases: vec![("x:1".into(), "test".into())], ..Wanted::default() };
+        assert_eq!(close(&index, &config, &wanted).into_keys().collect::<Vec<_>>(), ["c"]);
     }
 
     #[test]
