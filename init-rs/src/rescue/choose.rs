@@ -8,6 +8,8 @@ use crate::plan::options;
 use crate::plan::roots::{RootCandidate, candidates};
 use crate::plan::{from_zfs, names};
 use crate::pools::waits;
+use crate::report::log::Log;
+use crate::report::slow;
 use crate::sys::beneath::resolve;
 use crate::sys::{System, Terminals};
 use crate::zfs::ioctl::Zfs;
@@ -71,7 +73,7 @@ pub(super) fn silent(system: &dyn System, seen: &[PoolFact]) -> Vec<String> {
 }
 
 /// Looks into those that can be mounted, read-only and for a moment, for an init.
-fn look_into(system: &dyn System, roots: &mut [RootCandidate]) {
+fn look_into(system: &dyn System, log: &Log, roots: &mut [RootCandidate]) {
     let dir = Path::new(LOOK_AT);
     if system.make_dirs(dir).is_err() {
         return;
@@ -79,7 +81,7 @@ fn look_into(system: &dyn System, roots: &mut [RootCandidate]) {
     for root in roots.iter_mut().filter(|root| !root.locked).take(LOOKED_INTO) {
         let Ok(objset) = Zfs::new(system).objset(&root.dataset) else { continue };
         let options = options::mount_options(&from_zfs::dataset(&objset, true), Some(true), LOOK_AT, &[]);
-        if system.mount(&root.dataset, dir, "zfs", options.flags, &options.data).is_err() {
+        if slow::mount(system, log, (&root.dataset, dir, "zfs"), options.flags, &options.data).is_err() {
             continue;
         }
         // A link to an absolute path leads into that tree.
@@ -121,7 +123,7 @@ pub(super) fn typed(answer: &str, roots: &[RootCandidate]) -> Result<String, Str
 }
 
 /// Lets a person choose; `None` if nothing was chosen.
-pub(super) fn ask(system: &dyn System, talk: &mut Talk, seen: &[PoolFact]) -> Option<String> {
+pub(super) fn ask(system: &dyn System, log: &Log, talk: &mut Talk, seen: &[PoolFact]) -> Option<String> {
     let mut roots = roots(system, seen, None);
     let silent = silent(system, seen);
     if let Some(first) = silent.first() {
@@ -135,7 +137,7 @@ pub(super) fn ask(system: &dyn System, talk: &mut Talk, seen: &[PoolFact]) -> Op
         talk.say("no root was found in the imported pools; `pools` lists what is on the disks\n");
         return None;
     }
-    look_into(system, &mut roots);
+    look_into(system, log, &mut roots);
     let roots = &roots;
     talk.page(&list(roots, None));
     let answer = talk.ask("Which one? Number, or name, or name@snapshot; Enter for none: ")?;
@@ -184,7 +186,7 @@ fn snapshot_of(system: &dyn System, talk: &mut Talk, name: String) -> Option<Str
 pub fn offer(scene: &Scene<'_>, current: &str, countdown: Option<Duration>) -> Option<String> {
     let mut talk = Talk::on(scene.system, Terminals::All);
     let mut roots = roots(scene.system, scene.pools, Some(current));
-    look_into(scene.system, &mut roots);
+    look_into(scene.system, scene.log, &mut roots);
     talk.say("\ntaproot: which root is to be booted?\n");
     talk.say(&list(&roots, Some(current)));
     let when = countdown.map_or_else(String::new, |time| format!(", also after {} s", time.as_secs()));

@@ -158,7 +158,7 @@ impl Desk<'_> {
 
     fn boot(&mut self, name: &str) -> Outcome {
         let chosen = if name.is_empty() {
-            choose::ask(self.system, &mut self.talk, self.pools).map(Ok)
+            choose::ask(self.system, self.log, &mut self.talk, self.pools).map(Ok)
         } else if name.bytes().all(|b| b.is_ascii_digit()) {
             // A number of the list: no dataset is called so, and whoever means a pool can name what is in it.
             Some(choose::typed(name, &choose::roots(self.system, self.pools, None)))
