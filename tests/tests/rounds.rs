@@ -11,6 +11,7 @@ use taproot_tests::kit::System;
 use taproot_tests::scenario::{dataset_at, explained_failure, vm};
 use taproot_tests::scenarios;
 use taproot_tests::vm::{Report, Running, Scratch};
+use taproot_tests::words::PROMPT;
 
 const FIRST: &str = "taproot-hippo-lantern-52";
 const SECOND: &str = "taproot-walrus-candle-77";
@@ -104,6 +105,7 @@ scenarios! {
         vm.expect("Passphrase for pask/FILE (Enter skips it): ", 60).unwrap();
         vm.type_line(FIRST).unwrap();
         vm.expect("the key of pask/FILE is loaded", 60).unwrap();
+        vm.expect(PROMPT, 20).unwrap();
         vm.type_line("retry").unwrap();
         let report = vm.report(90).unwrap();
         assert_eq!(report.hostname(), "filed");
