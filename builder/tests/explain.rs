@@ -164,7 +164,7 @@ fn other_lines_lead_elsewhere() {
     assert!(doc["boot"]["failure"].as_str().unwrap().contains("asks for pool gone, which was not found"));
     assert_eq!(doc["boot"]["failure_code"], "no-pool");
     // A boot waits for it first.
-    assert!(doc["boot"]["steps"].to_string().contains("wait up to 30 s for a pool to boot from"), "{doc}");
+    assert!(doc["boot"]["steps"].to_string().contains("wait up to 30 s for pool gone"), "{doc}");
 }
 
 /// Devices are not in the record; what is asked for is taken to be there.
