@@ -118,7 +118,7 @@ fn modules_firmware_and_configuration_below_usr_alone() {
     tree.write("usr/lib/firmware/q/a.bin", b"firmware");
     tree.program("usr/lib/initcpio/busybox");
     let files = tree.packed(&[]);
-    for path in [&format!("/lib/modules/{VERSION}/updates/zfs.ko"), "/lib/firmware/q/a.bin", "/bin/busybox"] {
+    for path in [&format!("/lib/modules/{VERSION}/updates/zfs.ko.zst"), "/lib/firmware/q/a.bin", "/bin/busybox"] {
         assert!(files.iter().any(|file| file == path), "{path}: {files:?}");
     }
     fs::remove_file(tree.path("out.img")).unwrap();
@@ -160,7 +160,7 @@ fn modules_of_weak_updates_are_links_inside_the_tree() {
     tree.link("/lib/modules/6.0/extra/zfs.ko", &format!("{at}/weak-updates/zfs.ko"));
     tree.write(&format!("{at}/modules.dep"), b"weak-updates/zfs.ko:\n");
     let files = tree.packed(&["--rescue", "none", "--kernel", VERSION]);
-    assert!(files.contains(&format!("/lib/modules/{VERSION}/weak-updates/zfs.ko")), "{files:?}");
+    assert!(files.contains(&format!("/lib/modules/{VERSION}/weak-updates/zfs.ko.zst")), "{files:?}");
 }
 
 /// Each would be read from this machine, or never end.
