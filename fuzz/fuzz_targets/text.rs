@@ -21,7 +21,7 @@ fuzz_target!(|bytes: &[u8]| {
             assert!(entries.len() <= lines);
             assert!(entries.iter().all(|e| e.line >= 1 && e.line <= lines));
         }
-        1 => assert!(listcache::mounted(&text, "tank").len() <= text.lines().count()),
+        1 => assert!(listcache::to_look_at(&text, "tank").len() <= text.lines().count()),
         2 => {
             if let Some(event) = Uevent::parse(data) {
                 let _ = (event.is_block(), event.sysname());
