@@ -48,8 +48,8 @@ fn with_a_leftover(scratch: &Scratch, system: &System) -> Disk {
     let new = system.pool_disk("choosea0");
     let (start, size) = partition(&new, 1);
     kit::run(Command::new("sgdisk").arg("--zap-all").arg(&disk.path)).unwrap();
-    let second = format!("--new=2:{}:+{}", 65 * 2048, size / 512 - 1);
-    kit::run(Command::new("sgdisk").args(["--new=1:2048:+131071", &second]).arg(&disk.path)).unwrap();
+    let second = format!("--new=2:{}:{}", 65 * 2048, 65 * 2048 + size / 512 - 1);
+    kit::run(Command::new("sgdisk").args(["--new=1:2048:133119", &second]).arg(&disk.path)).unwrap();
     assert_eq!(partition(&disk.path, 1).0, FIRST);
     let (place, len) = partition(&disk.path, 2);
     assert_eq!(len, size, "labels lie at the end of a device");
