@@ -250,7 +250,7 @@ impl Search<'_> {
                 Some((real, _)) => {
                     let loader = self.tree.read(&real, tree::BINARY)?;
                     self.found.files.insert(interpreter.to_owned(), real);
-                    let built_in = |directory: &&str| contains(&loader, &format!("{directory}/\0"));
+                    let built_in = |directory: &&str| is_string(&loader, &format!("{directory}/"));
                     let known: Vec<&str> = DEFAULT_DIRECTORIES.into_iter().filter(built_in).collect();
                     if !known.is_empty() {
                         own = known;
@@ -334,6 +334,11 @@ pub(super) fn contains(mut bytes: &[u8], wanted: &str) -> bool {
         }
     }
     false
+}
+
+/// Whether `wanted` is one of the NUL-terminated strings in there, as a whole: `/lib/` is not where `/usr/lib/` stands.
+fn is_string(bytes: &[u8], wanted: &str) -> bool {
+    bytes.split_inclusive(|byte| *byte == 0).any(|text| text.strip_suffix(&[0]) == Some(wanted.as_bytes()))
 }
 
 #[cfg(test)]

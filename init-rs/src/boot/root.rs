@@ -12,7 +12,7 @@ use crate::plan::roots;
 use crate::report::boot::MountDone;
 use crate::report::slow;
 use crate::sys::switch_root::SwitchError;
-use crate::sys::{Ended, Program};
+use crate::sys::{Ended, Finished, Program};
 use crate::zfs::ioctl::{ObjsetKind, Zfs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -92,6 +92,15 @@ impl Boot<'_> {
                 self.trouble(format!(
                     "{} could not be run ({e}), so {node} is mounted unchecked",
                     program.path.display()
+                ));
+                Ok(())
+            }
+            // Its loader, or a library, is not there: no fsck ends so.
+            Ok(Finished { ended: Ended::Exit(126 | 127), output }) => {
+                self.trouble(format!(
+                    "{} cannot be executed ({}), so {node} is mounted unchecked",
+                    program.path.display(),
+                    String::from_utf8_lossy(&output).trim()
                 ));
                 Ok(())
             }

@@ -1,7 +1,7 @@
 //! Boots that are written out: what we decide, with a kernel that does as it is modelled.
 
 use super::files::Tree;
-use super::machine::{Machine, ModuleSpec};
+use super::machine::{Holds, Machine, ModuleSpec, ProgramSpec};
 use super::run;
 use super::world::{End, World};
 use super::zfs::dataset::Key;
@@ -94,5 +94,21 @@ fn a_slow_machine_forgets_the_note_too() {
         let removed =
             world.events().iter().any(|event| event.text.starts_with("remove ") && event.text.ends_with(note));
         assert!(removed, "{}", world.story());
+    }
+}
+
+/// What a loader ends with that lacks a library says nothing of a file system; what fsck(8) ends with does.
+#[test]
+fn a_check_that_cannot_be_executed_keeps_nobody_from_booting() {
+    for (status, boots) in [(0, true), (4, false), (126, true), (127, true)] {
+        let mut machine = Machine::new("root=/dev/vda taproot.wait=5 taproot.rescue=poweroff:1");
+        let tree = Tree::system("");
+        machine.add("vda", Holds::Filesystem { kind: "ext4".into(), uuid: "u".into(), label: "l".into(), tree });
+        let takes = Some(std::time::Duration::from_secs(1));
+        let fsck = ProgramSpec { takes, output: "libext2fs.so.2: cannot open".into(), status };
+        machine.programs.insert("/sbin/fsck.ext4".into(), fsck);
+        let (world, end) = boot(machine);
+        assert_eq!(matches!(end, Some(End::HandOver { .. })), boots, "{status}: {}", world.printed());
+        assert_eq!(world.story().contains("is mounted unchecked"), status > 100, "{status}");
     }
 }

@@ -75,6 +75,14 @@ fn a_path_among_bytes() {
     assert!(!contains(b"/li/lic", "/lib") && !contains(b"", "/lib") && !contains(b"lib", "/lib"));
 }
 
+#[test]
+fn a_whole_string_among_bytes() {
+    let loader = b"\x7fELF\0\0/lib/x86_64-linux-gnu/\0/usr/lib/\0/lib64/\0";
+    assert!(is_string(loader, "/usr/lib/") && is_string(loader, "/lib64/"));
+    // Arch's loader searches /usr/lib alone, and that ends alike.
+    assert!(!is_string(loader, "/lib/") && !is_string(b"/lib/", "/lib/") && !is_string(b"", "/lib/"));
+}
+
 /// A tree of made-up programs and libraries; each names what it needs and where that is looked for.
 struct Made(tempfile::TempDir);
 
