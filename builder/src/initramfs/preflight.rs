@@ -176,12 +176,12 @@ pub fn key(key: &Encryption, packed: impl Fn(&str) -> bool, words: &str, remarks
              another place: zfs change-key -o keylocation=prompt -o keyformat=passphrase {root}"
         )),
         Some(path) if !named && !packed(path) => remarks.notes.push(format!(
-            "the key of {root} is {path}, which is not in the image: it will be asked for, unless taproot.key= names a file; \
-             --add-file {path} packs it"
+            "the key of {root} is {path}, which is not in the image: the boot stops for want of it, unless the boot loader adds \
+             taproot.key=DEVICE:/path; --add-file {path} packs it"
         )),
         None if location.contains("://") && !named => remarks.notes.push(format!(
-            "the key of {root} is at {location}, and nothing is fetched this early: it will be asked for, unless taproot.key= names \
-             a file"
+            "the key of {root} is at {location}, and nothing is fetched this early: the boot stops for want of it, unless the boot \
+             loader adds taproot.key=DEVICE:/path"
         )),
         _ => {}
     }
