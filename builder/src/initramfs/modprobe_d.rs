@@ -1,5 +1,5 @@
 //! modprobe.d: `options`, `blacklist` and `softdep` lines. `install` and `remove` name commands to run; nothing is run at
-//! boot, so they are reported and ignored. `alias` lines are honoured.
+//! boot, so they are reported and ignored, but for commands that do nothing: they keep a module out. `alias` lines are honoured.
 
 use super::index::{Soft, parse_softdep};
 use super::tree::{self, Tree, TreeError};
@@ -88,10 +88,10 @@ impl ModprobeConfig {
     }
 }
 
-/// Whether the command of `install NAME COMMAND` does nothing.
+/// Whether the command of `install NAME COMMAND` does nothing: it is one word. `modprobe -i NAME; /bin/true` loads the module.
 fn blocks(rest: &str) -> bool {
-    let command = rest.split_once(char::is_whitespace).map_or("", |(_, command)| command.trim());
-    matches!(command.rsplit('/').next(), Some("false" | "true" | ":"))
+    let words: Vec<&str> = rest.split_whitespace().skip(1).collect();
+    matches!(words.as_slice(), [command] if matches!(command.rsplit('/').next(), Some("false" | "true" | ":")))
 }
 
 #[cfg(test)]
@@ -100,6 +100,16 @@ mod tests {
     use proptest::prelude::*;
     use std::fs;
     use std::os::unix::fs::symlink;
+
+    #[test]
+    fn what_does_nothing_blocks() {
+        for rest in ["x /bin/false", "x true", "x  /usr/bin/true ", "x :"] {
+            assert!(blocks(rest), "{rest}");
+        }
+        for rest in ["x", "x modprobe -i x; /bin/true", "x modprobe -i x || /bin/true", "x logger /bin/false"] {
+            assert!(!blocks(rest), "{rest}");
+        }
+    }
 
     #[test]
     fn lines() {
