@@ -1,15 +1,19 @@
-# Everything a developer or a CI machine calls. Needs Debian 12 or 13, root or sudo, and Rust; `make kit` installs the rest.
+# Everything a developer or a CI machine calls. `make build` and `make install` need Rust and a C compiler with a static C library; what
+# runs virtual machines needs Debian 12 or 13 with root or sudo, and installs the rest.
 TARGET := x86_64-unknown-linux-gnu
 PREFIX ?= /usr
 
 RUNS ?= 20000
 
-.PHONY: help build guest-init host kit lint test unit sim golden demo bench fuzz install clean
+.PHONY: help build guest-init host kit lint notices test unit sim golden demo bench fuzz install uninstall clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
-build: host ## both binaries: out/taproot and out/taproot-init
+build: ## both binaries: out/taproot and out/taproot-init
+	@command -v cargo >/dev/null || { echo "cargo is not there: install Rust (rustup, or your distribution's package)" >&2; exit 1; }
+	@command -v cc >/dev/null || { echo "cc is not there: install gcc or clang" >&2; exit 1; }
+	@echo 'int main(void){return 0;}' | cc -static -x c -o /dev/null - || { echo "no static C library: install libc6-dev (Debian), glibc-static (Fedora); Arch has it in glibc" >&2; exit 1; }
 	cargo build --locked --profile boot -p taproot-init
 	cargo build --locked --release -p taproot
 	install -D -m 755 target/$(TARGET)/boot/taproot-init out/taproot-init
@@ -30,41 +34,55 @@ lint: ## rustfmt and clippy, warnings are errors
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 
+notices: ## THIRD-PARTY.md: licences of the crates that the binaries are linked with
+	cargo run --locked --quiet -p taproot-tests --bin notices
+
 unit: ## the tests that need no virtual machine
 	cargo test --locked --workspace --lib
 
 sim: ## simulated boots: RUNS=20000 of them, or the whole story of one with SEED= (NARROW=)
 	cargo run --locked --quiet --release -p taproot-tests --bin sim -- $(if $(NARROW),--narrow $(NARROW),$(if $(SEED),--seed $(SEED),$(RUNS)))
 
-golden: build kit ## what the kit's kernels answer, asked anew for tests/golden (what simulated machines go by)
+golden: host build kit ## what the kit's kernels answer, asked anew for tests/golden (what simulated machines go by)
 	cargo build --locked --release -p taproot-tests --bin record --bin recorder
 	target/$(TARGET)/release/record target/$(TARGET)/release/recorder
 
-test: build kit ## everything: lint, unit tests, scenarios in virtual machines on both kit systems
+test: host build kit ## everything: lint, unit tests, scenarios in virtual machines on both kit systems
 	@tests/run.sh
 
-demo: build kit ## an installed Debian on ZFS boots, changes its boot environment and boots again
+demo: host build kit ## an installed Debian on ZFS boots, changes its boot environment and boots again
 	cargo run --locked --quiet --release -p taproot-tests --bin demo
 
-bench: build kit ## boot phases, image build time and size, against the floor; 10 000 datasets against none, 60 disks against 2
+bench: host build kit ## boot phases, image build time and size, against the floor; 10 000 datasets against none, 60 disks against 2
 	@tests/kit/pools.sh debian12-zfs2.3 large many
 	cargo run --locked --quiet --release -p taproot-tests --bin bench
 
 fuzz: ## ten minutes for each parser of foreign bytes (FUZZ_SECONDS=600)
 	fuzz/run.sh $(FUZZ_SECONDS)
 
-install: ## what `make build` left in out/, with man pages, completions and the mkinitcpio hook, to $(DESTDIR)$(PREFIX)
+DOCS := README.md CHANGELOG.md SECURITY.md THIRD-PARTY.md LICENSE LICENSE-APACHE LICENSE-MIT $(wildcard docs/*.md)
+SHARE := $(DESTDIR)$(PREFIX)/share
+
+install: ## what `make build` left in out/, with man pages, docs, completions and the mkinitcpio hook, to $(DESTDIR)$(PREFIX)
 	@test -x out/taproot || { echo "out/taproot is not there: run make build first" >&2; exit 1; }
 	install -D -m 755 out/taproot $(DESTDIR)$(PREFIX)/bin/taproot
 	install -D -m 755 out/taproot-init $(DESTDIR)$(PREFIX)/lib/taproot/taproot-init
 	install -D -m 644 mkinitcpio-hook/install/taproot $(DESTDIR)$(PREFIX)/lib/initcpio/install/taproot
 	install -D -m 644 mkinitcpio-hook/hooks/taproot $(DESTDIR)$(PREFIX)/lib/initcpio/hooks/taproot
-	install -d $(DESTDIR)$(PREFIX)/share/man/man1
-	out/taproot man $(DESTDIR)$(PREFIX)/share/man/man1
-	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/vendor-completions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
-	out/taproot completions bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/taproot
-	out/taproot completions zsh >$(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_taproot
-	out/taproot completions fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/taproot.fish
+	install -d $(SHARE)/doc/taproot && install -m 644 $(DOCS) $(SHARE)/doc/taproot
+	rm -rf out/man && mkdir -p out/man && out/taproot man out/man
+	for page in out/man/*; do install -D -m 644 $$page $(SHARE)/man/man$${page##*.}/$${page##*/}; done
+	install -d $(SHARE)/bash-completion/completions $(SHARE)/zsh/vendor-completions $(SHARE)/fish/vendor_completions.d
+	out/taproot completions bash >$(SHARE)/bash-completion/completions/taproot
+	out/taproot completions zsh >$(SHARE)/zsh/vendor-completions/_taproot
+	out/taproot completions fish >$(SHARE)/fish/vendor_completions.d/taproot.fish
+
+uninstall: ## takes away what `make install` put below $(DESTDIR)$(PREFIX); configuration and images stay
+	rm -f $(DESTDIR)$(PREFIX)/bin/taproot
+	rm -rf $(DESTDIR)$(PREFIX)/lib/taproot $(SHARE)/doc/taproot
+	rm -f $(DESTDIR)$(PREFIX)/lib/initcpio/install/taproot $(DESTDIR)$(PREFIX)/lib/initcpio/hooks/taproot
+	rm -f $(SHARE)/man/man?/taproot.? $(SHARE)/man/man?/taproot-*.? $(SHARE)/man/man5/taproot.toml.5
+	rm -f $(SHARE)/bash-completion/completions/taproot $(SHARE)/zsh/vendor-completions/_taproot $(SHARE)/fish/vendor_completions.d/taproot.fish
 
 clean: ## build results; the kit in ~/.cache/taproot-kit stays
 	cargo clean

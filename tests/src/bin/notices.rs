@@ -1,0 +1,5 @@
+//! Writes `THIRD-PARTY.md` anew (`make notices`).
+
+fn main() -> anyhow::Result<()> {
+    taproot_tests::notices::write()
+}

@@ -1,0 +1,43 @@
+//! `make install` and `make uninstall`: what comes is what goes.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn make(target: &str, destdir: &Path) {
+    let mut make = Command::new("make");
+    make.args(["--no-print-directory", target, "PREFIX=/usr"]).arg(format!("DESTDIR={}", destdir.display()));
+    let output = make.current_dir(taproot_tests::checkout()).output().unwrap();
+    assert!(output.status.success(), "make {target}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn files(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && !path.is_symlink() {
+            files(&path, found);
+        } else {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn what_is_installed_is_uninstalled() {
+    let dir = tempfile::tempdir().unwrap();
+    make("install", dir.path());
+    let has = |path: &str| assert!(dir.path().join(path).exists(), "{path} was not installed");
+    for path in ["usr/bin/taproot", "usr/lib/taproot/taproot-init", "usr/share/doc/taproot/README.md"] {
+        has(path);
+    }
+    for page in ["man1/taproot.1", "man7/taproot.7", "man8/taproot-init.8", "man5/taproot.toml.5"] {
+        has(&format!("usr/share/man/{page}"));
+    }
+    // What a person put there stays.
+    let own = dir.path().join("etc/taproot/initramfs.toml");
+    std::fs::create_dir_all(own.parent().unwrap()).unwrap();
+    std::fs::write(&own, "rescue = \"full\"\n").unwrap();
+    make("uninstall", dir.path());
+    let mut left = Vec::new();
+    files(dir.path(), &mut left);
+    assert_eq!(left, [own]);
+}
