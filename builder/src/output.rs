@@ -35,10 +35,13 @@ impl Target {
             );
             return Ok(Self::Standard);
         }
+        // Opened as it is named: the link of a descriptor (/dev/fd/63) leads to no path.
+        if fs::metadata(path).is_ok_and(|meta| meta.file_type().is_fifo()) {
+            return Ok(Self::Pipe(path.to_owned()));
+        }
         let file = follow(path)?;
         match fs::symlink_metadata(&file) {
             Ok(meta) if meta.is_file() => {}
-            Ok(meta) if meta.file_type().is_fifo() => return Ok(Self::Pipe(file)),
             Ok(meta) => {
                 let found = if meta.is_dir() { "a directory" } else { "a device or socket" };
                 bail!("{shown}: expected a file to write, a pipe, or - for standard output, found {found}");
@@ -120,59 +123,92 @@ fn temporary(path: &Path) -> PathBuf {
     directory(path).join(name)
 }
 
-/// Opens the temporary file and locks it, for nobody but us to write.
-fn locked(path: &Path) -> io::Result<File> {
-    let refused = |why: &str| Err(io::Error::other(format!("{why}; remove it")));
+/// Opens the temporary file and locks it, for nobody but us to write. From then on a signal removes it.
+fn locked(path: &Path, cleanup: &Cleanup) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK);
     loop {
-        let mut options = OpenOptions::new();
-        options
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK);
-        let file = options.open(path)?;
-        let meta = file.metadata()?;
-        if !meta.is_file() || meta.nlink() > 1 || meta.uid() != nix::unistd::geteuid().as_raw() {
-            return refused("it is there, and no file that an interrupted run of ours left");
-        }
+        let made = cleanup.guarded(|slot| {
+            let made = options.clone().create_new(true).open(path);
+            *slot = made.is_ok().then(|| path.to_owned());
+            made
+        });
+        let file = match made {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => match options.open(path) {
+                Ok(file) if left_by_us(&file, path)? => file,
+                Ok(_) => {
+                    return Err(io::Error::other(
+                        "it is there, and no file that an interrupted run of ours left; remove it",
+                    ));
+                }
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                Err(e) => return Err(e),
+            },
+            Err(e) => return Err(e),
+        };
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 eprintln!("note: waiting for another taproot that writes {}", path.display());
                 file.lock()?;
             }
-            Err(TryLockError::Error(error)) => return Err(error),
+            // A file system without locks (some of FUSE's, of networks) has none for others either.
+            Err(TryLockError::Error(e)) if e.kind() == io::ErrorKind::Unsupported => {}
+            Err(TryLockError::Error(e)) => return Err(e),
         }
         // The other one may have given it its name, or removed it.
-        if fs::symlink_metadata(path).is_ok_and(|now| (now.dev(), now.ino()) == (meta.dev(), meta.ino())) {
+        let meta = file.metadata()?;
+        let same = |now: fs::Metadata| (now.dev(), now.ino()) == (meta.dev(), meta.ino());
+        if fs::symlink_metadata(path).is_ok_and(same) {
+            cleanup.guarded(|slot| *slot = Some(path.to_owned()));
             return Ok(file);
         }
     }
 }
 
+/// Whether a file at the temporary name is one that a run of ours left. On file systems without owners (FAT) all files have the
+/// mount's.
+fn left_by_us(file: &File, path: &Path) -> io::Result<bool> {
+    const WITHOUT_OWNERS: [i64; 2] = [0x4d44, 0x2011_bab0]; // vfat, exfat
+    let meta = file.metadata()?;
+    let owned = meta.uid() == nix::unistd::geteuid().as_raw();
+    let without = || {
+        let kind = nix::sys::statfs::statfs(directory(path)).map(|stat| stat.filesystem_type().0);
+        kind.is_ok_and(|kind| WITHOUT_OWNERS.contains(&kind))
+    };
+    Ok(meta.is_file() && meta.nlink() <= 1 && (owned || without()))
+}
+
 fn write_private(path: &Path, bytes: &[u8], cleanup: &Cleanup) -> Result<()> {
     let (shown, new) = (path.display(), temporary(path));
-    let file = locked(&new).with_context(|| format!("{shown}: cannot create {}", new.display()))?;
-    cleanup.set(Some(new.clone()));
+    let file = locked(&new, cleanup).with_context(|| format!("{shown}: cannot create {}", new.display()))?;
     let written = (|| {
         file.set_len(0)?;
         file.set_permissions(Permissions::from_mode(0o600))?;
         (&file).write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&new, path)
+        file.sync_all()
     })();
-    if written.is_err() {
-        let _ = fs::remove_file(&new);
-    }
-    cleanup.set(None);
+    // Together, or a signal between the two would remove what another run writes by now.
+    let written = cleanup.guarded(|slot| {
+        *slot = None;
+        let named = written.and_then(|()| fs::rename(&new, path));
+        if named.is_err() {
+            let _ = fs::remove_file(&new);
+        }
+        named
+    });
     match written {
         Err(e) if e.kind() == io::ErrorKind::StorageFull => {
             bail!(no_room(path, bytes.len() as u64, free(directory(path)).unwrap_or(0)))
         }
         other => other.with_context(|| format!("{shown}: writing"))?,
     }
-    File::open(directory(path)).and_then(|d| d.sync_all()).with_context(|| format!("{shown}: syncing the directory"))
+    match File::open(directory(path)).and_then(|dir| dir.sync_all()) {
+        // Some of FUSE's cannot; the file itself is synced.
+        Err(e) if e.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        other => other.with_context(|| format!("{shown}: syncing the directory")),
+    }
 }
 
 /// Removes what is half written when the program is told to end.
@@ -209,8 +245,9 @@ impl Cleanup {
         }
     }
 
-    fn set(&self, path: Option<PathBuf>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = path;
+    /// Does something that the answer to a signal must not come between. What stands in the slot is what it removes.
+    fn guarded<T>(&self, act: impl FnOnce(&mut Option<PathBuf>) -> T) -> T {
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -278,6 +315,12 @@ mod tests {
             let error = write(path, b"x").unwrap_err().to_string();
             assert!(error.contains("expected a file to write, a pipe"), "{error}");
         }
+        // What a shell makes of `>(program)`.
+        let (reader, writer) = io::pipe().unwrap();
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&writer);
+        write(Path::new(&format!("/dev/fd/{fd}")), b"piped").unwrap();
+        drop(writer);
+        assert_eq!(io::read_to_string(reader).unwrap(), "piped");
         let pipe = dir.path().join("pipe");
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
         let reader = std::thread::spawn({
@@ -319,7 +362,7 @@ mod tests {
         fs::write(&half, "x").unwrap();
         cleanup.clone().remove();
         assert!(half.exists());
-        cleanup.set(Some(half.clone()));
+        cleanup.guarded(|slot| *slot = Some(half.clone()));
         cleanup.clone().remove();
         assert!(!half.exists());
     }

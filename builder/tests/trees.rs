@@ -40,7 +40,7 @@ impl Tree {
         tree.write(&format!("{at}/updates/zfs.ko"), &module(&format!("vermagic={VERSION} SMP\0version=2.9.9\0")));
         tree.write(&format!("{at}/modules.dep"), b"updates/zfs.ko:\n");
         for file in ["modules.alias", "modules.softdep", "modules.builtin"] {
-            tree.write(&format!("{at}/{file}"), b"");
+            tree.write(&format!("{at}/{file}"), b"# as depmod begins\n");
         }
         tree
     }

@@ -55,7 +55,9 @@ fn linked(metadata: &Value) -> BTreeSet<&str> {
     let nodes = list(&metadata["resolve"], "nodes");
     let of_name = |name: &str| {
         let mut packages = list(metadata, "packages").iter();
-        packages.find(|package| package["source"].is_null() && package["name"] == name).map(|package| text(package, "id"))
+        packages
+            .find(|package| package["source"].is_null() && package["name"] == name)
+            .map(|package| text(package, "id"))
     };
     let mut open: Vec<&str> = ["taproot", "taproot-init"].into_iter().filter_map(of_name).collect();
     let mut linked = BTreeSet::new();
@@ -65,16 +67,22 @@ fn linked(metadata: &Value) -> BTreeSet<&str> {
         }
         let deps = nodes.iter().filter(|node| node["id"] == id).flat_map(|node| list(node, "deps"));
         // A dependency of a build script or a test has a kind.
-        open.extend(deps.filter(|dep| list(dep, "dep_kinds").iter().any(|kind| kind["kind"].is_null())).map(|dep| text(dep, "pkg")));
+        open.extend(
+            deps.filter(|dep| list(dep, "dep_kinds").iter().any(|kind| kind["kind"].is_null()))
+                .map(|dep| text(dep, "pkg")),
+        );
     }
     linked
 }
 
 /// The texts of the files in a crate that are called as licences are.
 fn licences(dir: &Path) -> Result<Vec<String>> {
-    let mut files: Vec<_> = fs::read_dir(dir).with_context(|| format!("{}", dir.display()))?.collect::<Result<_, _>>()?;
+    let mut files: Vec<_> =
+        fs::read_dir(dir).with_context(|| format!("{}", dir.display()))?.collect::<Result<_, _>>()?;
     files.sort_by_key(fs::DirEntry::file_name);
-    let is_licence = |name: &str| ["license", "licence", "copying", "notice"].iter().any(|word| name.to_lowercase().starts_with(word));
+    let is_licence = |name: &str| {
+        ["license", "licence", "copying", "notice"].iter().any(|word| name.to_lowercase().starts_with(word))
+    };
     let mut texts = Vec::new();
     for file in files.iter().filter(|file| file.file_name().to_str().is_some_and(is_licence) && file.path().is_file()) {
         let bytes = fs::read(file.path())?;

@@ -1,5 +1,7 @@
 //! `make install` and `make uninstall`: what comes is what goes.
 
+#![allow(clippy::unwrap_used)] // a test says by its panic what went wrong
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

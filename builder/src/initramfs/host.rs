@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use taproot_init::devices::block;
 use taproot_init::devices::table::canonical_name;
@@ -35,8 +35,24 @@ pub fn chain(sys: &Path, name: &str) -> Chain {
             queue.extend(below.filter_map(|e| e.file_name().into_string().ok()));
         }
         chain.climb(sys, disk);
+        for controller in controllers(disk) {
+            chain.climb(sys, &controller);
+        }
     }
     chain
+}
+
+/// The controllers of an NVMe disk of several paths, which itself lies below `devices/virtual/nvme-subsystem`.
+fn controllers(disk: &Path) -> Vec<PathBuf> {
+    let Some(subsystem) = disk.parent().filter(|dir| dir.parent().is_some_and(|dir| dir.ends_with("nvme-subsystem")))
+    else {
+        return Vec::new();
+    };
+    let links = fs::read_dir(subsystem).into_iter().flatten().flatten().filter(|entry| entry.path().is_symlink());
+    links
+        .filter(|link| link.file_name().to_string_lossy().starts_with("nvme"))
+        .filter_map(|l| l.path().canonicalize().ok())
+        .collect()
 }
 
 impl Chain {
@@ -197,6 +213,15 @@ mod tests {
         assert_eq!(found.modaliases.into_iter().collect::<Vec<_>>(), ["pci:v1AF4", "virtio:d2v1"]);
         assert_eq!(disks(&sys).iter().map(|c| c.disk.as_str()).collect::<Vec<_>>(), ["vda"]);
         assert!(chain(&sys, "absent").modules.is_empty());
+        // NVMe with several paths: the disk hangs on no controller, its subsystem does.
+        let subsystem = sys.join("devices/virtual/nvme-subsystem/nvme-subsys0");
+        let controller = sys.join("devices/pci0000:00/0000:00:05.0/nvme/nvme0");
+        fs::create_dir_all(subsystem.join("nvme0n1")).unwrap();
+        fs::create_dir_all(&controller).unwrap();
+        fs::write(sys.join("devices/pci0000:00/0000:00:05.0/modalias"), "pci:nvme\n").unwrap();
+        symlink(&controller, subsystem.join("nvme0")).unwrap();
+        symlink(subsystem.join("nvme0n1"), sys.join("class/block/nvme0n1")).unwrap();
+        assert!(chain(&sys, "nvme0n1").modaliases.contains("pci:nvme"));
     }
 
     #[test]

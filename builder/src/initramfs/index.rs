@@ -86,12 +86,18 @@ impl Index {
         let dep = read("modules.dep").map_err(failed)?;
         let mut lacking = Vec::new();
         let mut beside = |name: &str| {
-            read(name).unwrap_or_else(|error| {
-                lacking.push(format!(
-                    "{error}; expected what depmod and the kernel's package write (run: depmod -b ROOT {version})"
-                ));
-                Vec::new()
-            })
+            // depmod begins its files with a line about itself; nothing at all is what a power cut or a full disk leaves.
+            let found = match read(name) {
+                Ok(bytes) if bytes.is_empty() && name != "modules.builtin" => {
+                    format!("{}: it is empty", tree.shown(dir.join(name)).display())
+                }
+                Ok(bytes) => return bytes,
+                Err(error) => error.to_string(),
+            };
+            lacking.push(format!(
+                "{found}; expected what depmod and the kernel's package write (run: depmod -b ROOT {version})"
+            ));
+            Vec::new()
         };
         let (alias, soft, builtin) = (beside("modules.alias"), beside("modules.softdep"), beside("modules.builtin"));
         Ok(Self { dir, lacking, ..Self::parse([&dep, &alias, &soft, &builtin]) })
@@ -108,6 +114,15 @@ impl Index {
             soft: parse_softdep(&softdep),
             builtin: builtin.lines().map(name_of).collect(),
         }
+    }
+
+    /// What modules need by `modules.dep`, though it has no line for that, and it is not built in: a file that was cut off.
+    pub fn torn<'a>(&'a self, names: impl Iterator<Item = &'a String>) -> Vec<String> {
+        let entries = names.filter_map(|name| Some((name, self.modules.get(name)?)));
+        let missing = |dep: &&String| !self.modules.contains_key(*dep) && !self.builtin.contains(*dep);
+        let torn = entries.filter_map(|(name, entry)| Some((name, entry.deps.iter().find(missing)?)));
+        torn.map(|(name, dep)| format!("module {name} needs {dep}, for which modules.dep has no line (run: depmod)"))
+            .collect()
     }
 
     /// Modules that a name means: itself, or those with a matching alias (`crypto-crc32c`, `fs-ext4`).
@@ -221,6 +236,26 @@ mod tests {
         let index = Index { aliases: parse_alias(&lines), ..Index::default() };
         assert_eq!(index.resolve("x").len(), MAX_MEANT);
         assert_eq!(index.matching("x").len(), 1000);
+    }
+
+    #[test]
+    fn files_that_were_cut_off() {
+        let dir = tempfile::tempdir().unwrap();
+        let modules = dir.path().join("lib/modules/1");
+        std::fs::create_dir_all(&modules).unwrap();
+        let texts = [("dep", "zfs.ko: spl.ko\n"), ("alias", ""), ("softdep", "# by depmod\n"), ("builtin", "")];
+        for (name, text) in texts {
+            std::fs::write(modules.join(format!("modules.{name}")), text).unwrap();
+        }
+        let index = Index::read(&Tree::open(dir.path()).unwrap(), "1").unwrap();
+        assert_eq!(index.lacking.len(), 1, "{:?}", index.lacking);
+        assert!(index.lacking[0].contains("modules.alias: it is empty"), "{:?}", index.lacking);
+        assert_eq!(
+            index.torn(index.modules.keys()),
+            ["module zfs needs spl, for which modules.dep has no line (run: depmod)"]
+        );
+        let whole = Index::parse([b"zfs.ko: spl.ko\nx.ko: y.ko\nspl.ko:\n", b"", b"", b"kernel/y.ko\n"]);
+        assert!(whole.torn(whole.modules.keys()).is_empty());
     }
 
     #[test]

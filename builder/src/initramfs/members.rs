@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
+use super::preflight::Remarks;
 use taproot_init::devices::block;
 use taproot_init::image::ExpectedPool;
 use taproot_init::sys::linux::Linux;
@@ -67,7 +68,7 @@ pub fn made_by(sys: &Path, name: &str) -> Option<&'static str> {
     if disk.join("md").exists() {
         return Some("md (software RAID)");
     }
-    let uuid = fs::read_to_string(disk.join("dm/uuid")).ok()?;
+    let Ok(uuid) = fs::read_to_string(disk.join("dm/uuid")) else { return elsewhere(sys, disk) };
     // A partition of such a device is one itself: part1-mpath-...
     let kind = uuid.trim().trim_start_matches("part").trim_start_matches(|c: char| c.is_ascii_digit());
     let kind = kind.trim_start_matches('-');
@@ -81,6 +82,29 @@ pub fn made_by(sys: &Path, name: &str) -> Option<&'static str> {
     })
 }
 
+/// Devices without device mapper that are no disk of this machine. NVMe disks of several paths lie below
+/// `devices/virtual/nvme-subsystem`, and are none of these.
+fn elsewhere(sys: &Path, disk: &Path) -> Option<&'static str> {
+    let sys = sys.canonicalize().ok()?;
+    let below = disk.strip_prefix(sys.join("devices")).ok()?;
+    let parts: Vec<&str> = below.iter().filter_map(|part| part.to_str()).collect();
+    match parts.as_slice() {
+        ["virtual", "block", name] => Some(match name.trim_end_matches(|c: char| c.is_ascii_digit()) {
+            "loop" => "a file (loop)",
+            "bcache" => "bcache",
+            "drbd" => "DRBD",
+            "nbd" | "rbd" => "a network",
+            "zd" => "a zvol",
+            _ => "the kernel, out of something else",
+        }),
+        ["virtual", "nvme-fabrics", ..] => Some("NVMe over a network"),
+        parts => {
+            let session = |part: &&str| part.strip_prefix("session").is_some_and(|n| n.parse::<u32>().is_ok());
+            parts.iter().any(session).then_some("iSCSI")
+        }
+    }
+}
+
 /// The pool as an image expects it, and its disks. `imported`: its guid, if the kernel told it; without, disks of two pools
 /// of one name (another machine's disk is attached) give none, because an image takes what it expects for its own.
 pub fn expected(name: &str, members: &[Member], imported: Option<u64>) -> Result<(ExpectedPool, Vec<Member>), String> {
@@ -92,37 +116,47 @@ pub fn expected(name: &str, members: &[Member], imported: Option<u64>) -> Result
             let list: Vec<String> = guids.iter().map(ToString::to_string).collect();
             return Err(format!("several pools on the disks are called {name} (guids {})", list.join(", ")));
         }
-        _ => return Err("no label of it could be read (are you root?)".to_owned()),
+        _ => {
+            let needed = "no label of it could be read; run as root, in a chroot with the machine's /dev and /sys";
+            return Err(needed.to_owned());
+        }
     };
     let own: Vec<Member> = members.iter().filter(|member| member.pool == guid).cloned().collect();
     let vdevs = own.iter().map(|member| member.path.clone()).collect();
     Ok((ExpectedPool { name: name.to_owned(), guid, vdevs }, own))
 }
 
-/// What a boot would not get of a pool whose vdevs are `tree`.
-pub fn trouble(name: &str, own: &[Member], tree: Option<&NvList>) -> Vec<String> {
-    let mut problems: Vec<String> = own
-        .iter()
-        .filter_map(|member| {
-            let by = member.made_by?;
-            Some(format!(
-                "vdev {} of the root pool {name} is made by {by}, which taproot-init does not set up; use another initramfs \
-                 with taproot-init as its hook, or move the pool to a disk",
-                member.device
-            ))
-        })
-        .collect();
-    let found: BTreeSet<u64> = own.iter().map(|member| member.vdev).collect();
-    for top in tree.and_then(|tree| tree.lists("children")).unwrap_or_default() {
-        if top.u64("is_log").is_none_or(|log| log == 0) && !readable(top, &found) {
-            let paths = leaves(top).into_iter().filter(|(guid, _)| !found.contains(guid)).map(|(_, path)| path);
+/// What a boot would not get of a pool whose vdevs are `tree`: why it could not boot, and what it would go without.
+pub fn trouble(name: &str, own: &[Member], tree: Option<&NvList>) -> Remarks {
+    let found: BTreeSet<u64> = own.iter().filter(|member| member.made_by.is_none()).map(|member| member.vdev).collect();
+    let tops = tree.and_then(|tree| tree.lists("children")).unwrap_or_default();
+    let data = tops.iter().filter(|top| top.u64("is_log").is_none_or(|log| log == 0));
+    let lacking: Vec<_> = data.filter(|top| !readable(top, &found)).collect();
+    let made = own.iter().filter_map(|member| {
+        let by = member.made_by?;
+        Some(format!(
+            "vdev {} of the root pool {name} is made by {by}, which taproot-init does not set up",
+            member.device
+        ))
+    });
+    if tree.is_some() && lacking.is_empty() {
+        let notes = made.map(|made| format!("{made}: the pool is imported without it"));
+        return Remarks { notes: notes.collect(), ..Remarks::default() };
+    }
+    let advice = "use another initramfs with taproot-init as its hook, or move the pool to a disk";
+    let mut problems: Vec<String> = made.map(|made| format!("{made}; {advice}")).collect();
+    let made: BTreeSet<u64> = own.iter().filter(|member| member.made_by.is_some()).map(|member| member.vdev).collect();
+    for top in lacking {
+        let missing = leaves(top).into_iter().filter(|(guid, _)| !found.contains(guid) && !made.contains(guid));
+        let paths: Vec<String> = missing.map(|(_, path)| path).collect();
+        if !paths.is_empty() {
             problems.push(format!(
                 "too few disks of the root pool {name} were found: expected the labels of {} on this machine's disks",
-                paths.collect::<Vec<_>>().join(", ")
+                paths.join(", ")
             ));
         }
     }
-    problems
+    Remarks { problems, ..Remarks::default() }
 }
 
 /// Whether a vdev can be read from the leaves that were found.
@@ -204,13 +238,24 @@ mod tests {
         let root = vdev("root", 0, vec![mirror, raid, vdev("indirect", 30, vec![])]);
         let trouble = |found: &[u64]| {
             let own: Vec<Member> = found.iter().map(|vdev| Member { vdev: *vdev, ..Member::default() }).collect();
-            super::trouble("rpool", &own, Some(&root)).join("\n")
+            super::trouble("rpool", &own, Some(&root)).problems.join("\n")
         };
         for enough in [&[1, 2, 3, 4, 5, 6][..], &[1, 3, 4], &[6, 4, 5]] {
             assert_eq!(trouble(enough), "", "{enough:?}");
         }
         assert!(trouble(&[3, 4, 5]).contains("too few disks of the root pool rpool"));
         assert!(trouble(&[1, 3]).contains("expected the labels of /dev/v4, /dev/v5 on"));
+        // A leg that something else sets up is no reason where the pool can do without it.
+        let made = |found: &[u64], made: u64| {
+            let by = |vdev| (vdev == made).then_some("LUKS");
+            let own: Vec<Member> =
+                found.iter().map(|vdev| Member { vdev: *vdev, made_by: by(*vdev), ..Member::default() }).collect();
+            super::trouble("rpool", &own, Some(&root))
+        };
+        let without = made(&[1, 2, 3, 4, 5], 5);
+        assert!(without.problems.is_empty() && without.notes[0].contains("imported without it"), "{without:?}");
+        let stopped = made(&[1, 2, 3, 4], 4);
+        assert!(stopped.problems[0].contains("made by LUKS") && stopped.problems[1].contains("/dev/v5"), "{stopped:?}");
     }
 
     #[test]
@@ -233,11 +278,21 @@ mod tests {
         fs::create_dir_all(sys.join("devices/md0/md0p1")).unwrap();
         fs::write(sys.join("devices/md0/md0p1/partition"), "1\n").unwrap();
         symlink(sys.join("devices/md0/md0p1"), sys.join("class/block/md0p1")).unwrap();
+        let virtual_device = |path: &str, name: &str| {
+            fs::create_dir_all(sys.join("devices").join(path)).unwrap();
+            symlink(sys.join("devices").join(path), sys.join("class/block").join(name)).unwrap();
+        };
+        virtual_device("virtual/block/bcache0", "bcache0");
+        virtual_device("platform/host2/session1/target2:0:0/2:0:0:1/block/sdq", "sdq");
+        virtual_device("virtual/nvme-subsystem/nvme-subsys0/nvme0n1", "nvme0n1");
         let by = |name: &str| made_by(sys, name);
+        assert_eq!([by("bcache0"), by("sdq"), by("nvme0n1")], [Some("bcache"), Some("iSCSI"), None]);
         assert!(by("dm-0").unwrap().contains("LUKS") && by("dm-1") == Some("LVM"));
         assert!(by("md0").is_some() && by("md0p1").is_some());
         assert_eq!([by("dm-2"), by("sda"), by("none")], [None; 3]);
         let member = Member { device: "dm-0".into(), made_by: by("dm-0"), ..Member::default() };
-        assert!(trouble("rpool", &[member], None)[0].contains("vdev dm-0 of the root pool rpool is made by LUKS"));
+        assert!(
+            trouble("rpool", &[member], None).problems[0].contains("vdev dm-0 of the root pool rpool is made by LUKS")
+        );
     }
 }

@@ -18,7 +18,7 @@ pub mod root;
 pub mod sets;
 pub mod tree;
 
-use crate::output::Cleanup;
+use crate::output::{Cleanup, Target};
 use crate::progress::{Progress, megabytes};
 use crate::settings::{ModuleSet, Settings};
 use anyhow::{Context, Result, bail};
@@ -266,11 +266,16 @@ fn check(settings: &Settings, selection: &Selection) -> Result<(Vec<u8>, Option<
     for name in modprobe.blocked.iter().filter(|name| index.modules.contains_key(*name)) {
         remarks.notes.push(format!("module {name} is kept out, as modprobe.d says (install {name} /bin/false)"));
     }
+    let needed = preflight::needed(index, root);
+    remarks.problems.extend(index.lacking.iter().cloned());
+    remarks.problems.extend(index.torn(chosen.keys()));
+    preflight::modules(tree, version, (index, modprobe), chosen, root, &mut remarks.problems);
+    preflight::judge(preflight::kernels(version, packed), &needed, &mut remarks);
+    preflight::judge(preflight::options(modprobe, packed), &needed, &mut remarks);
+    if let Target::File(path) = &settings.target {
+        remarks.notes.extend(root::not_mounted(tree, path)?);
+    }
     let problems = &mut remarks.problems;
-    problems.extend(index.lacking.iter().cloned());
-    preflight::modules(tree, version, index, chosen, root, problems);
-    preflight::kernels(version, packed, problems);
-    preflight::options(modprobe, packed, problems);
     let shown = settings.init.shown(tree);
     let init = settings.init.read(tree, tree::BINARY);
     let init = init.context("expected the static taproot-init; name it with --init")?;

@@ -36,8 +36,8 @@ impl ModInfo {
 pub fn parse(module: &[u8]) -> Result<ModInfo, String> {
     let sections = Sections::parse(module)?;
     let mut info = ModInfo { crcs: sections.find("__versions").map(crcs), ..ModInfo::default() };
-    if sections.find("__version_ext_crcs").is_some() {
-        info.crcs.get_or_insert_default();
+    if let (Some(sums), Some(names)) = (sections.find("__version_ext_crcs"), sections.find("__version_ext_names")) {
+        info.crcs.get_or_insert_default().extend(extended_crcs(sums, names));
     }
     for text in sections.find(".modinfo").ok_or("it has no .modinfo section")?.split(|b| *b == 0) {
         let mut parts = text.splitn(2, |b| *b == b'=');
@@ -64,6 +64,13 @@ fn crcs(section: &[u8]) -> BTreeMap<String, u64> {
         Some((String::from_utf8_lossy(name).into_owned(), u64::from_le_bytes(*crc)))
     };
     section.chunks_exact(64).filter_map(one).collect()
+}
+
+/// The form for names of any length (Linux 6.14): checksums of 4 bytes, and the names in the same order, each with a NUL.
+fn extended_crcs<'a>(sums: &'a [u8], names: &'a [u8]) -> impl Iterator<Item = (String, u64)> + 'a {
+    let sums = sums.chunks_exact(4).filter_map(|sum| Some(u64::from(u32::from_le_bytes(sum.try_into().ok()?))));
+    let names = names.split(|b| *b == 0).map(|name| String::from_utf8_lossy(name).into_owned());
+    names.zip(sums).filter(|(name, _)| !name.is_empty())
 }
 
 /// The sections of a module.
@@ -135,6 +142,10 @@ mod tests {
         let found = parse(&module(&[(10, &versions), (1, info)], b"\0.modinfo\0__versions\0")).unwrap();
         assert_eq!(found.crcs.unwrap(), [("_prin".to_owned(), 5), (String::new(), 7)].into());
         assert_eq!((found.parameters.len(), found.parameters["a"].as_str()), (1, "int"));
+        let (sums, symbols) = (b"\x05\0\0\0\x07\0\0\0\x09\0", b"_printk\0a_long_name\0");
+        let names = b"\0.modinfo\0__version_ext_crcs\0__version_ext_names\0";
+        let found = parse(&module(&[(1, info), (10, sums), (29, symbols)], names)).unwrap();
+        assert_eq!(found.crcs.unwrap(), [("_printk".to_owned(), 5), ("a_long_name".to_owned(), 7)].into());
         assert!(parse(&module(&[(1, info)], b"\0.modinfo.x\0")).unwrap_err().contains("no .modinfo"));
     }
 

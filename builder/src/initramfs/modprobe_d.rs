@@ -1,5 +1,5 @@
 //! modprobe.d: `options`, `blacklist` and `softdep` lines. `install` and `remove` name commands to run; nothing is run at
-//! boot, so they are reported and ignored, but for commands that do nothing: they keep a module out. `alias` lines are honoured.
+//! boot, so they are reported and ignored, but for commands that do nothing: those keep a module out. `alias` lines are honoured.
 
 use super::index::{Soft, parse_softdep};
 use super::tree::{self, Tree, TreeError};

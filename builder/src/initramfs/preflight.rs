@@ -8,7 +8,7 @@ use super::modprobe_d::ModprobeConfig;
 use super::modules::{Chosen, Packed};
 use super::root::Known;
 use super::tree::Tree;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use taproot_init::devices::filesystems;
 use taproot_init::image::CONFIG_PATH;
@@ -33,17 +33,57 @@ impl fmt::Display for Remarks {
 
 impl std::error::Error for Remarks {}
 
+/// What is wrong with a module: its name, and in words.
+pub type OfModule = (String, String);
+
+/// The modules that this root cannot do without, with all that they need.
+pub fn needed(index: &Index, root: &Known) -> BTreeSet<String> {
+    let mut names: Vec<String> = if root.needs_zfs() { vec!["zfs".to_owned()] } else { Vec::new() };
+    for mounted in &root.types {
+        names.extend(filesystems::modules(&mounted.fstype).into_iter().map(str::to_owned));
+        names.extend(index.resolve(&format!("fs-{}", mounted.fstype)));
+    }
+    for disk in &root.disks {
+        names.extend(disk.modules.iter().cloned());
+        names.extend(disk.modaliases.iter().flat_map(|modalias| index.matching(modalias)));
+    }
+    let deps: Vec<String> =
+        names.iter().filter_map(|name| index.modules.get(name)).flat_map(|entry| entry.deps.clone()).collect();
+    names.into_iter().chain(deps).collect()
+}
+
+/// What is wrong with a module that is needed is a problem. The machine boots without the others, such as that of a sound card.
+pub fn judge(found: Vec<OfModule>, needed: &BTreeSet<String>, remarks: &mut Remarks) {
+    for (module, text) in found {
+        if needed.contains(&module) {
+            remarks.problems.push(text);
+        } else {
+            remarks.notes.push(format!("{text}; the boot goes on without {module}"));
+        }
+    }
+}
+
 /// Checks modules: zfs and the root's file system there, the drivers of the root's disks packed.
 pub fn modules(
     tree: &Tree,
     version: &str,
-    index: &Index,
+    (index, modprobe): (&Index, &ModprobeConfig),
     chosen: &BTreeMap<String, Chosen>,
     root: &Known,
     problems: &mut Vec<String>,
 ) {
     let there = |name: &str| chosen.contains_key(name) || index.builtin.contains(name);
-    if root.needs_zfs() && !there("zfs") {
+    // The module is there, and a file says that it is never to be loaded.
+    let blocked = |name: &str| {
+        let needs = index.modules.get(name).into_iter().flat_map(|entry| entry.deps.iter().map(String::as_str));
+        let by = std::iter::once(name).chain(needs).find(|name| modprobe.blocked.contains(*name))?;
+        Some(format!("{name} is kept out, because modprobe.d says: install {by} /bin/false; take that line out"))
+    };
+    if root.needs_zfs()
+        && let Some(why) = blocked("zfs")
+    {
+        problems.push(format!("the root is in a pool, and {why}"));
+    } else if root.needs_zfs() && !there("zfs") {
         problems.push(format!(
             "no zfs module for kernel {version}: expected zfs.ko below {} (install zfs-dkms or the distribution's zfs modules for this kernel; {})",
             tree.shown(&index.dir).display(),
@@ -63,31 +103,35 @@ pub fn modules(
     }
     for disk in &root.disks {
         for module in disk.modules.iter().filter(|module| !there(module)) {
-            problems.push(format!(
-                "disk {} of the root needs driver {module}, which kernel {version} does not have; choose a kernel that has it",
-                disk.disk
-            ));
+            let why = blocked(module).map_or_else(
+                || format!("which kernel {version} does not have; choose a kernel that has it"),
+                |why| format!("but {why}"),
+            );
+            problems.push(format!("disk {} of the root needs driver {module}, {why}", disk.disk));
         }
     }
 }
 
 /// Checks that the kernel will take each module. One with checksums may be built for another release, as distributions with a
 /// stable kernel interface do: the kernel compares the checksums and how both were built (`same_magic`, `check_version`).
-pub fn kernels(version: &str, packed: &BTreeMap<String, Packed>, problems: &mut Vec<String>) {
+pub fn kernels(version: &str, packed: &BTreeMap<String, Packed>) -> Vec<OfModule> {
     let (own, others): (Vec<_>, Vec<_>) = packed.iter().partition(|(_, module)| module.info.kernel() == Some(version));
     let flags = own.first().map(|(_, module)| module.info.flags());
     let mut known: BTreeMap<&str, u64> = BTreeMap::new();
     for (_, module) in &own {
         known.extend(module.info.crcs.iter().flatten().map(|(symbol, crc)| (symbol.as_str(), *crc)));
     }
+    let mut found = Vec::new();
     for (name, module) in others {
         if let Some(why) = refused(&module.info, flags, &known) {
-            problems.push(format!(
-                "module {name} was built for kernel {}, expected {version}{why}; rebuild it (for DKMS: dkms autoinstall -k {version})",
-                module.info.kernel().unwrap_or("unknown")
-            ));
+            let built = module.info.kernel().unwrap_or("unknown");
+            let text = format!(
+                "module {name} was built for kernel {built}, expected {version}{why}; rebuild it (for DKMS: dkms autoinstall -k {version})"
+            );
+            found.push((name.clone(), text));
         }
     }
+    found
 }
 
 /// Why the kernel would not take a module of another release.
@@ -102,7 +146,8 @@ fn refused(module: &ModInfo, flags: Option<&str>, known: &BTreeMap<&str, u64>) -
 }
 
 /// Checks the options of packed modules: a number that is none makes the kernel refuse the module.
-pub fn options(config: &ModprobeConfig, packed: &BTreeMap<String, Packed>, problems: &mut Vec<String>) {
+pub fn options(config: &ModprobeConfig, packed: &BTreeMap<String, Packed>) -> Vec<OfModule> {
+    let mut found = Vec::new();
     for (module, options) in &config.options {
         let Some(info) = packed.get(module).map(|packed| &packed.info) else { continue };
         for option in options.split_whitespace() {
@@ -115,12 +160,14 @@ pub fn options(config: &ModprobeConfig, packed: &BTreeMap<String, Packed>, probl
                     .then_some("a number without a unit"),
             };
             if let Some(expected) = expected {
-                problems.push(format!(
+                let text = format!(
                     "modprobe.d: options {module} {option}: expected {expected}, and the kernel would not load {module}; correct it in /etc/modprobe.d"
-                ));
+                );
+                found.push((module.clone(), text));
             }
         }
     }
+    found
 }
 
 /// What is expected of a value of this type, if it is something else (`kernel/params.c`).
@@ -250,8 +297,10 @@ mod tests {
         let usr = Mounted { fstype: "xfs".into(), what: "/usr" };
         let root = Known { disks: vec![disk], types: vec![usr], ..Known::default() };
         let mut problems = Vec::new();
-        modules(&tree, "6.1", &index, &BTreeMap::new(), &root, &mut problems);
-        kernels("6.1", &[("x".to_owned(), packed("5.0 SMP", None, &[]))].into(), &mut problems);
+        modules(&tree, "6.1", (&index, &ModprobeConfig::default()), &BTreeMap::new(), &root, &mut problems);
+        problems.extend(
+            kernels("6.1", &[("x".to_owned(), packed("5.0 SMP", None, &[]))].into()).into_iter().map(|(_, text)| text),
+        );
         hostid(Some(&[1]), &mut problems);
         compression(Some("CONFIG_RD_XZ=y\n# CONFIG_RD_ZSTD is not set\n"), Compression::Zstd(3), &mut problems);
         compression(Some("CONFIG_RD_XZ=y\n"), Compression::Xz(3), &mut problems);
@@ -283,7 +332,14 @@ mod tests {
             let chosen = Chosen { why: String::new(), boot: false };
             let root = Known { types: vec![Mounted { fstype: fstype.into(), what: "the root" }], ..Known::default() };
             let mut problems = Vec::new();
-            modules(&tree, "6.1", &index, &[("ext4".to_owned(), chosen)].into(), &root, &mut problems);
+            modules(
+                &tree,
+                "6.1",
+                (&index, &ModprobeConfig::default()),
+                &[("ext4".to_owned(), chosen)].into(),
+                &root,
+                &mut problems,
+            );
             problems.concat()
         };
         assert_eq!([text("ext3"), text("vfat"), text("odd")], [""; 3]);
@@ -295,15 +351,50 @@ mod tests {
     fn modules_of_another_release_with_checksums() {
         let problems = |other: Packed| {
             let own = packed("5.14.0-2 SMP modversions", Some(&[("module_layout", 7), ("_printk", 8)]), &[]);
-            let mut problems = Vec::new();
-            kernels("5.14.0-2", &[("ext4".to_owned(), own), ("zfs".to_owned(), other)].into(), &mut problems);
-            problems.concat()
+            let found = kernels("5.14.0-2", &[("ext4".to_owned(), own), ("zfs".to_owned(), other)].into());
+            found.into_iter().map(|(_, text)| text).collect::<String>()
         };
         let crcs: &[(&str, u64)] = &[("module_layout", 7), ("spl_x", 3)];
         assert_eq!(problems(packed("5.14.0-1 SMP modversions", Some(crcs), &[])), "");
         assert!(problems(packed("5.14.0-1 SMP modversions", Some(&[("_printk", 9)]), &[])).contains("another _printk"));
         assert!(problems(packed("5.14.0-1 SMP preempt modversions", Some(crcs), &[])).contains("and otherwise"));
         assert!(problems(packed("5.14.0-1 SMP modversions", None, &[])).contains("zfs was built for kernel 5.14.0-1"));
+    }
+
+    #[test]
+    fn what_the_boot_does_not_need_refuses_no_image() {
+        let index = Index::parse([
+            b"updates/zfs.ko: spl.ko\nspl.ko:\nnvme.ko: nvme_core.ko\nnvme_core.ko:\nsnd.ko:\n",
+            b"alias pci:nvme* nvme\n",
+            b"",
+            b"",
+        ]);
+        let disk = Chain { modaliases: ["pci:nvme1".to_owned()].into(), ..Chain::default() };
+        let needed = needed(&index, &Known { disks: vec![disk], ..Known::default() });
+        assert_eq!(needed.iter().collect::<Vec<_>>(), ["nvme", "nvme_core", "spl", "zfs"]);
+        let mut remarks = Remarks::default();
+        let found = ["spl", "snd"].map(|name| (name.to_owned(), format!("{name} is wrong")));
+        judge(found.into(), &needed, &mut remarks);
+        assert_eq!(remarks.problems, ["spl is wrong"]);
+        assert_eq!(remarks.notes, ["snd is wrong; the boot goes on without snd"]);
+    }
+
+    #[test]
+    fn what_modprobe_d_keeps_out_is_said_to_be_kept_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = Tree::open(dir.path()).unwrap();
+        let index = Index::parse([b"zfs.ko: spl.ko\nspl.ko:\nnvme.ko:\n", b"", b"", b""]);
+        let mut config = ModprobeConfig::default();
+        config.parse("install spl /bin/false\ninstall nvme /bin/true\n");
+        let disk = Chain { disk: "nvme0n1".into(), modules: ["nvme".to_owned()].into(), ..Chain::default() };
+        let root = Known { disks: vec![disk], ..Known::default() };
+        let mut problems = Vec::new();
+        modules(&tree, "6.1", (&index, &config), &BTreeMap::new(), &root, &mut problems);
+        assert!(problems[0].contains("zfs is kept out, because modprobe.d says: install spl"), "{problems:?}");
+        assert!(
+            problems[1].contains("disk nvme0n1 of the root needs driver nvme, but nvme is kept out"),
+            "{problems:?}"
+        );
     }
 
     #[test]
@@ -315,9 +406,7 @@ mod tests {
         let problems = |options: &str| {
             let mut config = ModprobeConfig::default();
             config.parse(options);
-            let mut problems = Vec::new();
-            super::options(&config, &modules, &mut problems);
-            problems.len()
+            super::options(&config, &modules).len()
         };
         for good in [
             "options zfs zfs_a=0x10 zfs_i=-1 zfs_b=N zfs_b list=1,010 s=4G unknown=x",

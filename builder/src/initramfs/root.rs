@@ -2,6 +2,7 @@
 
 use super::host::{self, Chain};
 use super::members;
+use super::preflight::Remarks;
 use super::tree::{self, Tree, TreeError};
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -46,8 +47,10 @@ impl Known {
         let fstab = tree.read_if_there("/etc/fstab", tree::TEXT)?.unwrap_or_default();
         let fstab = fstab::parse(&fstab);
         let mut known = if tree.is_running() { Self::of_this_machine() } else { Self::default() };
-        if !tree.is_running() {
-            known.types.extend(in_fstab(&fstab, "/", "the root"));
+        if !tree.is_running()
+            && let Some(root) = in_fstab(&fstab, "/", "the root")
+        {
+            known.of_fstab(tree, root);
         }
         known.types.extend(in_fstab(&fstab, "/usr", "/usr"));
         Ok(known)
@@ -56,6 +59,24 @@ impl Known {
     /// Whether a pool is what the image boots from, as far as is known.
     pub fn needs_zfs(&self) -> bool {
         self.types.iter().all(|mounted| mounted.what != "the root")
+    }
+
+    /// Takes what the fstab of another tree says of its root, unless that is over: many systems on ZFS keep the line of the file
+    /// system that they were installed on.
+    fn of_fstab(&mut self, tree: &Tree, root: Mounted) {
+        let fstype = &root.fstype;
+        if tree.is_on_zfs() {
+            self.notes.push(format!(
+                "fstab of {tree} says that / is {fstype}, but the tree lies on ZFS: packed for a root in a pool"
+            ));
+            return;
+        }
+        if tree.program("zpool").is_some() {
+            self.notes.push(format!(
+                "fstab of {tree} says that / is {fstype}, so this image needs no ZFS; if its root is in a pool, take that line out"
+            ));
+        }
+        self.types.push(root);
     }
 
     fn of_this_machine() -> Self {
@@ -85,12 +106,11 @@ impl Known {
         let (sys, dev) = (Path::new("/sys"), Path::new("/dev"));
         let found = members::members(sys, dev, name);
         let mut known = match members::expected(name, &found, members::imported_guid(name)) {
-            Ok((pool, own)) => Self {
-                problems: members::trouble(name, &own, members::vdevs(name).as_ref()),
-                pools: vec![pool],
-                disks: own.iter().map(|member| host::chain(sys, &member.device)).collect(),
-                ..Self::default()
-            },
+            Ok((pool, own)) => {
+                let Remarks { problems, notes } = members::trouble(name, &own, members::vdevs(name).as_ref());
+                let disks = own.iter().map(|member| host::chain(sys, &member.device)).collect();
+                Self { problems, notes, pools: vec![pool], disks, ..Self::default() }
+            }
             Err(why) => {
                 let why = format!("/ is on pool {name}, but none of its disks was found: {why}");
                 Self { problems: vec![why], ..Self::default() }
@@ -100,6 +120,24 @@ impl Known {
         known.key = Zfs::new(&system).encryption(dataset).ok().flatten();
         known
     }
+}
+
+/// An image below `/boot` is for the boot loader, which looks at the file system that fstab has there.
+pub fn not_mounted(tree: &Tree, image: &Path) -> Result<Option<String>, TreeError> {
+    if !tree.is_running() {
+        return Ok(None);
+    }
+    let fstab = tree.read_if_there("/etc/fstab", tree::TEXT)?.unwrap_or_default();
+    let mounts = fs::read("/proc/self/mounts").unwrap_or_default();
+    Ok(absent(&fstab::parse(&fstab), &fstab::parse(&mounts), image).map(|place| {
+        let image = image.display();
+        format!("{place} is not mounted, though fstab names it: the boot loader will not see {image}; mount {place}, and pack again")
+    }))
+}
+
+fn absent(fstab: &[FstabEntry], mounts: &[FstabEntry], image: &Path) -> Option<String> {
+    let mut wanted = fstab.iter().filter(|entry| entry.target.starts_with("/boot") && image.starts_with(&entry.target));
+    wanted.find(|entry| mounts.iter().all(|mount| mount.target != entry.target)).map(|entry| entry.target.clone())
 }
 
 /// The type of what an fstab has at `target`, if it is a file system of a device other than zfs.
@@ -205,6 +243,15 @@ mod tests {
     }
 
     #[test]
+    fn boot_that_is_not_mounted() {
+        let fstab = fstab::parse(b"UUID=1 /boot ext4 noauto 0 0\nUUID=2 /boot/efi vfat x 0 0\nUUID=3 /bootx ext4 x\n");
+        let absent = |mounts: &[u8], image: &str| absent(&fstab, &fstab::parse(mounts), Path::new(image));
+        assert_eq!(absent(b"", "/boot/a.img").as_deref(), Some("/boot"));
+        assert_eq!(absent(b"/dev/a /boot ext4 rw\n", "/boot/efi/a.img").as_deref(), Some("/boot/efi"));
+        assert_eq!([absent(b"/dev/a /boot ext4 rw\n", "/boot/a.img"), absent(b"", "/var/a.img")], [None, None]);
+    }
+
+    #[test]
     fn a_tree_whose_fstab_has_a_plain_root_needs_no_zfs() {
         let dir = tempfile::tempdir().unwrap();
         let tree = Tree::open(dir.path()).unwrap();
@@ -212,8 +259,12 @@ mod tests {
         fs::create_dir(dir.path().join("etc")).unwrap();
         fs::write(dir.path().join("etc/fstab"), "UUID=1 / btrfs defaults 0 0\n").unwrap();
         let known = Known::find(&tree).unwrap();
-        assert!(!known.needs_zfs());
+        assert!(!known.needs_zfs() && known.notes.is_empty());
         assert_eq!((known.plain, known.types.len()), (None, 1));
+        // Left from the file system before, it may be.
+        fs::create_dir(dir.path().join("sbin")).unwrap();
+        fs::write(dir.path().join("sbin/zpool"), "").unwrap();
+        assert!(Known::find(&tree).unwrap().notes[0].contains("if its root is in a pool, take that line out"));
     }
 
     #[test]

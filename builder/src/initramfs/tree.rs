@@ -123,6 +123,14 @@ impl Tree {
         self.root == Path::new("/")
     }
 
+    /// Whether it is a dataset of its own, mounted there, and not just a directory of a machine that has ZFS.
+    pub fn is_on_zfs(&self) -> bool {
+        const ZFS: i64 = 0x2fc1_2fc1;
+        let kind = nix::sys::statfs::statfs(&self.root).map(|stat| stat.filesystem_type().0);
+        let device = |path: &Path| fs::metadata(path).map(|meta| meta.dev()).ok();
+        kind.is_ok_and(|kind| kind == ZFS) && self.root.parent().and_then(device) != device(&self.root)
+    }
+
     /// How a person on this machine finds a path of the tree; links are not followed.
     pub fn shown(&self, path: impl AsRef<Path>) -> PathBuf {
         let path = path.as_ref();

@@ -96,14 +96,19 @@ pub fn run(directory: &Path) -> Result<()> {
     let failed = || format!("{}: writing man pages", directory.display());
     let program = Cli::command();
     clap_mangen::generate_to(program.clone(), directory).with_context(failed)?;
-    let names: Vec<String> = program.get_subcommands().map(|command| format!("taproot-{}", command.get_name())).collect();
+    let names: Vec<String> =
+        program.get_subcommands().map(|command| format!("taproot-{}", command.get_name())).collect();
     for name in names.iter().map(String::as_str).chain(["taproot"]) {
         let path = directory.join(format!("{name}.1"));
         let mut text = with_whole_examples(&fs::read_to_string(&path).with_context(failed)?);
         text.push_str(&page::body(COMMANDS));
         let others = names.iter().map(String::as_str).chain(["taproot"]).filter(|other| *other != name);
         let others: Vec<String> = others.map(|other| format!("{other}(1)")).collect();
-        text.push_str(&see_also(others.iter().map(String::as_str).chain(["taproot(7)", "taproot-init(8)", "taproot.toml(5)"])));
+        text.push_str(&see_also(others.iter().map(String::as_str).chain([
+            "taproot(7)",
+            "taproot-init(8)",
+            "taproot.toml(5)",
+        ])));
         fs::write(&path, text).with_context(failed)?;
     }
     for page in &PAGES {

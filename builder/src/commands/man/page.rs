@@ -28,16 +28,30 @@ pub(super) fn body(markdown: &str) -> String {
     writer.text
 }
 
+#[derive(Default, PartialEq, Eq, Clone, Copy)]
+enum Style {
+    #[default]
+    Plain,
+    Emphasis,
+    Strong,
+}
+
+#[derive(Default, PartialEq, Eq, Clone, Copy)]
+enum Place {
+    #[default]
+    Text,
+    Code,
+    TableHead,
+}
+
 #[derive(Default)]
 struct Writer {
     text: String,
     line: Vec<roff::Inline>,
     headings: Vec<String>,
     cells: usize,
-    emphasis: bool,
-    strong: bool,
-    verbatim: bool,
-    in_table_head: bool,
+    style: Style,
+    place: Place,
     in_item: usize,
 }
 
@@ -46,12 +60,12 @@ impl Writer {
         match event {
             Event::Start(tag) => self.start(&tag),
             Event::End(tag) => self.end(tag),
-            Event::Text(text) if self.verbatim => self.push_verbatim(&text),
+            Event::Text(text) if self.place == Place::Code => self.push_verbatim(&text),
             Event::Text(text) => {
-                self.line.push(match (self.strong, self.emphasis) {
-                    (true, _) => bold(&*text),
-                    (_, true) => italic(&*text),
-                    _ => roman(&*text),
+                self.line.push(match self.style {
+                    Style::Strong => bold(&*text),
+                    Style::Emphasis => italic(&*text),
+                    Style::Plain => roman(&*text),
                 });
             }
             Event::Code(code) => self.line.push(bold(&*code)),
@@ -78,22 +92,22 @@ impl Writer {
             }
             Tag::CodeBlock(_) => {
                 self.flush();
-                self.verbatim = true;
+                self.place = Place::Code;
                 self.text.push_str(".PP\n.RS 4\n.nf\n");
             }
             Tag::Table(_) => self.headings.clear(),
-            Tag::TableHead => self.in_table_head = true,
+            Tag::TableHead => self.place = Place::TableHead,
             Tag::TableRow => self.cells = 0,
-            Tag::TableCell if !self.in_table_head && self.cells == 0 => self.control("TP", &[]),
-            Tag::TableCell if !self.in_table_head && self.cells > 1 => {
+            Tag::TableCell if self.place != Place::TableHead && self.cells == 0 => self.control("TP", &[]),
+            Tag::TableCell if self.place != Place::TableHead && self.cells > 1 => {
                 // The first two cells are term and meaning; what follows says what it is.
                 let heading = self.headings.get(self.cells).cloned().unwrap_or_default();
                 if !heading.is_empty() {
                     self.line.push(roman(format!("{heading}: ")));
                 }
             }
-            Tag::Emphasis => self.emphasis = true,
-            Tag::Strong => self.strong = true,
+            Tag::Emphasis => self.style = Style::Emphasis,
+            Tag::Strong => self.style = Style::Strong,
             _ => {}
         }
     }
@@ -116,19 +130,18 @@ impl Writer {
             }
             TagEnd::List(_) if self.in_item > 0 => self.control("RE", &[]),
             TagEnd::CodeBlock => {
-                self.verbatim = false;
+                self.place = Place::Text;
                 self.text.push_str(".fi\n.RE\n");
             }
-            TagEnd::TableHead => self.in_table_head = false,
+            TagEnd::TableHead => self.place = Place::Text,
             TagEnd::TableCell => self.cell(),
-            TagEnd::Emphasis => self.emphasis = false,
-            TagEnd::Strong => self.strong = false,
+            TagEnd::Emphasis | TagEnd::Strong => self.style = Style::Plain,
             _ => {}
         }
     }
 
     fn cell(&mut self) {
-        if self.in_table_head {
+        if self.place == Place::TableHead {
             self.headings.push(plain(&self.line));
             self.line.clear();
             return;
@@ -187,8 +200,11 @@ mod tests {
 
     #[test]
     fn a_table_is_a_list_of_terms() {
-        let page = body("# T\n\n## Words\n\n| word | meaning | default |\n|---|---|---|\n| `a=1` | *one* | 3 |\n| `b` | two | |\n");
-        let expected = ".SH DESCRIPTION\n.SH WORDS\n.TP\n\\fBa=1\\fR\n\\fIone\\fR\n.br\ndefault: 3\n.TP\n\\fBb\\fR\ntwo\n";
+        let page = body(
+            "# T\n\n## Words\n\n| word | meaning | default |\n|---|---|---|\n| `a=1` | *one* | 3 |\n| `b` | two | |\n",
+        );
+        let expected =
+            ".SH DESCRIPTION\n.SH WORDS\n.TP\n\\fBa=1\\fR\n\\fIone\\fR\n.br\ndefault: 3\n.TP\n\\fBb\\fR\ntwo\n";
         assert_eq!(page, expected);
     }
 
@@ -196,6 +212,9 @@ mod tests {
     fn code_is_kept_and_no_request() {
         let page = body("Text.\n\n    .dot 'q' \\x\n    a - b\n\n- one\n- two\n");
         assert!(page.contains(".nf\n\\&.dot 'q' \\ex\na \\- b\n.fi\n"), "{page}");
-        assert!(page.contains(".IP \\- 2\none\n.IP \\- 2\ntwo\n") || page.contains(".IP - 2\none\n.IP - 2\ntwo\n"), "{page}");
+        assert!(
+            page.contains(".IP \\- 2\none\n.IP \\- 2\ntwo\n") || page.contains(".IP - 2\none\n.IP - 2\ntwo\n"),
+            "{page}"
+        );
     }
 }
