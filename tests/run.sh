@@ -34,6 +34,14 @@ if cargo clippy --version >/dev/null 2>&1; then
 else
     echo "cargo clippy: clippy is not installed, nothing is linted" >>"$TAPROOT_SKIPPED"
 fi
+# The fuzz targets are no members of the workspace, and must not rot.
+step cargo check --locked --quiet --manifest-path fuzz/Cargo.toml --target-dir target/fuzz
+if cargo deny --version >/dev/null 2>&1; then
+    # Advisories come over the network: `cargo deny check` by hand has them.
+    step cargo deny --offline --log-level error check licenses bans sources
+else
+    echo "cargo deny: cargo-deny is not installed (cargo install cargo-deny), licences and sources are not checked" >>"$TAPROOT_SKIPPED"
+fi
 # In release, whose libraries `make build` has made: unoptimized, the same would take longer than its build.
 step make --no-print-directory sim RUNS=20000
 steps_skipped=$(wc -l <"$TAPROOT_SKIPPED")

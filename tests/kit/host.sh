@@ -5,7 +5,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 . "$here/lib.sh"
 
 commands=(mmdebstrap:mmdebstrap sgdisk:gdisk mksquashfs:squashfs-tools cpio:cpio zstd:zstd xz:xz-utils lz4:lz4 file:file
-    strings:binutils strace:strace gcc:gcc busybox:busybox-static mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs
+    strings:binutils strace:strace gcc:gcc g++:g++ busybox:busybox-static mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs
     sload.f2fs:f2fs-tools mkfs.vfat:dosfstools mcopy:mtools mkfs.erofs:erofs-utils xorriso:xorriso)
 missing=()
 for pair in "${commands[@]}"; do
