@@ -292,13 +292,17 @@ impl<'a> Search<'a> {
         }
         found.extend(device_lines(hardware, facts.only.as_ref(), now));
         found.extend(missing_drivers(&hardware.undriven));
-        let code = if matches!(request.root.value, Selector::Unusable(_)) { Code::UnusableRoot } else { Code::NoPool };
+        let by_name = "name the root: boot POOL/DATASET here, root=ZFS=POOL/DATASET on the kernel command line";
+        if matches!(request.root.value, Selector::Unusable(_)) {
+            let expected = "a word that names a root: a dataset, or a block device";
+            return Failure::new(Code::UnusableRoot, no.message, expected, found, &[by_name]);
+        }
         Failure::new(
-            code,
+            Code::NoPool,
             no.message,
             "a pool with all its disks, and a root dataset named on the command line or by the pool's bootfs",
             found,
-            &[self.remedy(), "name the root: boot POOL/DATASET here, root=ZFS=POOL/DATASET on the kernel command line"],
+            &[self.remedy(), by_name],
         )
     }
 
