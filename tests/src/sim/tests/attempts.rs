@@ -1,6 +1,7 @@
 //! What lasts longer than a step: times that begin anew, what each attempt does again, what is given back.
 
 use super::{Dataset, Effect, End, Fault, Holds, Machine, ModuleSpec, Pool, Tree, Typed, World, run, seconds};
+use crate::sim::zfs::dataset::Key;
 use std::collections::BTreeMap;
 use std::path::Path;
 use taproot_init::sys::System;
@@ -20,6 +21,19 @@ fn with_pool(cmdline: &str) -> Machine {
     machine
 }
 
+const KEY: &[u8] = b"0123456789abcdef0123456789abcdef";
+
+/// A pool whose root has a raw key.
+fn locked() -> Pool {
+    let (format, location, bytes) = (1, "prompt".to_owned(), KEY.to_vec());
+    let key = Key { format, location, salt: 0, iterations: 0, bytes, loaded: false };
+    let root = |dataset: &mut Dataset| {
+        (dataset.key, dataset.encryption_root) = (Some(key), Some("r".into()));
+        dataset.tree = Tree::system("");
+    };
+    Pool::new("tank", 7).disk("/dev/vda").dataset("r", root).bootfs("r")
+}
+
 fn plain(label: &str, tree: Tree) -> Holds {
     Holds::Filesystem { kind: "ext4".into(), uuid: label.into(), label: label.into(), tree }
 }
@@ -30,23 +44,32 @@ fn is_booted(end: Option<&End>) -> bool {
 
 #[test]
 fn what_people_take_at_a_stop_is_not_taken_from_the_wait() {
-    let mut machine = with_pool("root=ZFS=tank/r taproot.break=start taproot.wait=5");
-    machine.device("vda").unwrap().arrives = seconds(63);
+    let words = "zfs=tank taproot.break=mount taproot.key=/dev/stick:/key taproot.key_wait=5 taproot.key_prompt=no";
+    let mut machine = Machine::new(words);
+    let stick = machine.add("stick", plain("stick", Tree::of(&[("key", KEY)])));
+    stick.arrives = seconds(63);
+    machine.add_pool(locked());
     machine.person = vec![Typed { after: seconds(60), ..Typed::line("(taproot) #", "continue") }];
     let (end, world) = booted(machine, vec![]);
     assert!(is_booted(end.as_ref()), "{end:?}: {}", world.printed());
 }
 
-/// Whenever it dies: a root that is mounted is not looked for again among devices that nobody knows any more.
+/// A root that is mounted is not looked for again among devices that nobody knows any more.
 #[test]
 fn a_plain_root_survives_the_end_of_the_scout() {
+    let mut mounted = 0;
     for at in 0..40 {
         let mut machine = Machine::new("root=LABEL=root panic=1");
         machine.add("vda", plain("root", Tree::system("LABEL=usr /usr ext4 defaults 0 0\n")));
         machine.add("vdb", plain("usr", Tree::default())).arrives = seconds(3);
-        let (end, world) = booted(machine, vec![Fault::at("hear_scout", at, Effect::NoScout)]);
-        assert!(is_booted(end.as_ref()), "at {at}: {end:?}: {}", world.story());
+        let gone = Fault::at("hear_scout", at, Effect::Gone("vda".into()));
+        let (end, world) = booted(machine, vec![gone, Fault::at("hear_scout", at + 1, Effect::NoScout)]);
+        if world.story().contains("mounted LABEL=root on /") {
+            mounted += 1;
+            assert!(is_booted(end.as_ref()), "at {at}: {end:?}: {}", world.story());
+        }
     }
+    assert!(mounted > 3, "the device went away after the mount {mounted} times");
 }
 
 #[test]
@@ -65,9 +88,9 @@ fn noresume_discards_an_image_in_each_attempt() {
 /// A boot can fail before the driver of the firmware's variables is there; a failure that is not counted would be repeated for ever.
 #[test]
 fn a_failure_is_counted_however_early_it_is() {
-    let mut machine = Machine::new("root=nothing noresume taproot.rescue=reboot:1");
+    let mut machine = Machine::new("root=ZFS=tank/r noresume taproot.wait=1 taproot.rescue=reboot:1");
     machine.firmware = Some(BTreeMap::new());
-    machine.modules.insert("efivarfs".into(), ModuleSpec { at_boot: true, ..ModuleSpec::takes(3000) });
+    machine.modules.insert("efivarfs".into(), ModuleSpec { at_boot: true, ..ModuleSpec::takes(6000) });
     let (end, world) = booted(machine, vec![]);
     assert_eq!(end, Some(End::Restart), "{}", world.printed());
     let written = "write /sys/firmware/efi/efivars/TaprootFailedBoots-";
@@ -76,16 +99,9 @@ fn a_failure_is_counted_however_early_it_is() {
 
 #[test]
 fn a_device_with_a_key_is_waited_for_until_it_is_read() {
-    let bytes = b"0123456789abcdef0123456789abcdef".to_vec();
     let mut machine = Machine::new("zfs=tank taproot.key=/dev/stick:/key taproot.rescue=poweroff:1");
-    machine.add("stick", plain("stick", Tree::of(&[("key", &bytes)]))).answers = Some(seconds(4));
-    let (format, location) = (1, "prompt".to_owned());
-    let key = super::super::zfs::dataset::Key { format, location, salt: 0, iterations: 0, bytes, loaded: false };
-    let root = |dataset: &mut Dataset| {
-        (dataset.key, dataset.encryption_root) = (Some(key), Some("r".into()));
-        dataset.tree = Tree::system("");
-    };
-    machine.add_pool(Pool::new("tank", 7).disk("/dev/vda").dataset("r", root).bootfs("r"));
+    machine.add("stick", plain("stick", Tree::of(&[("key", KEY)]))).answers = Some(seconds(4));
+    machine.add_pool(locked());
     let (end, world) = booted(machine, vec![]);
     assert!(is_booted(end.as_ref()), "{end:?}: {}", world.printed());
 }
