@@ -197,6 +197,10 @@ impl System for Linux {
         files::remove(path)
     }
 
+    fn keep_program(&self, place: &Path) -> io::Result<()> {
+        files::keep_program(place)
+    }
+
     fn noexec(&self, path: &Path) -> bool {
         files::noexec(path)
     }

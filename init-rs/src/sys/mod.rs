@@ -208,6 +208,8 @@ pub trait System: Send + Sync {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file, a link or an empty directory.
     fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Copies this program to a place where others can execute it.
+    fn keep_program(&self, place: &Path) -> io::Result<()>;
     /// Whether nothing on the file system of `path` may be executed, however it is mounted.
     fn noexec(&self, path: &Path) -> bool;
     /// Takes the immutable flag that efivarfs gives variables which the kernel does not know.
