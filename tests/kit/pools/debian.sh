@@ -1,7 +1,6 @@
 # Pool tank: an installed Debian in two boot environments (be1, be2) with datasets that must and must not be mounted, also not
-# by the booted system, whose zfs-mount.service is enabled. be2 has zfs-mount-generator's list of the pool. Pool more: data, and
-# another system with its environment.
-# disks: tank0=3G more0=64M
+# by the booted system, whose zfs-mount.service is enabled. be2 has zfs-mount-generator's list of the pool.
+# disks: tank0=3G
 
 make_pool tank $id-tank0-part1
 zfs create -o mountpoint=none tank/ROOT
@@ -48,13 +47,6 @@ done
 zfs create -p -o mountpoint=none tank/archive/old/ROOT
 zfs create -o mountpoint=/ -o canmount=noauto tank/archive/old/ROOT/debian
 zfs create -u -o mountpoint=/photos tank/archive/old/photos
-make_pool more $id-more0-part1
-zfs create -u -o mountpoint=/data/more more/data
-zfs create -p -o mountpoint=none more/old/ROOT
-zfs create -o mountpoint=/ -o canmount=noauto more/old/ROOT/debian
-zfs create -u -o mountpoint=/var more/old/ROOT/debian/var
-zfs create -u -o mountpoint=/home more/old/home
-zpool export more
 # As ZED writes it, without the altroot.
 mount -t zfs -o zfsutil tank/ROOT/be2 /tmp/be2
 mkdir -p /tmp/be2/etc/zfs/zfs-list.cache
