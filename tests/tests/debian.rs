@@ -74,7 +74,7 @@ fn check_json(report: &Report, root: &str) {
     let json = report.json.as_ref().expect("/run/taproot/boot.json");
     assert_eq!(json["root"], root);
     assert_eq!(json["kernel"], report.one("KERNEL"));
-    assert_eq!(json["pools"][0]["name"], "tank");
+    assert_eq!(json["choice"]["pool"], "tank");
     assert!(!json["choice"]["why"].as_str().unwrap().is_empty());
     assert!(json["problems"].as_array().unwrap().is_empty(), "{}", json["problems"]);
     let mounts = json["mounts"].as_array().unwrap();

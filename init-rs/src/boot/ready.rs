@@ -35,6 +35,7 @@ impl Boot<'_> {
         if self.report.choice.is_none() {
             return;
         }
+        let _phase = self.phases.start("after");
         // Another tool's init looks for the program itself.
         let found = self.facts.attempt.init.as_deref().or(self.request.init.as_ref().map(|init| init.value.as_str()));
         match after::prepare(self.system, &self.new_root, found.unwrap_or("/sbin/init")) {

@@ -1,7 +1,7 @@
 //! What is left to mount in the booted system: all that `zfs mount -a` would, but nothing of another boot environment, and
 //! nothing over what is mounted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::nearness::Nearness;
 use super::{MountStep, Origin, Skipped, parts, target_path};
@@ -25,10 +25,10 @@ pub fn rest(root: &Dataset, datasets: &[Dataset], mounted: &[(String, String)]) 
     let all: BTreeMap<&str, &Dataset> = datasets.iter().map(|d| (d.name.as_str(), d)).collect();
     let mut taken: BTreeMap<String, String> =
         mounted.iter().map(|(dataset, target)| (target.clone(), dataset.clone())).collect();
-    let is_mounted = |d: &Dataset| d.name == root.name || mounted.iter().any(|(source, _)| *source == d.name);
+    let done: BTreeSet<&str> = mounted.iter().map(|(dataset, _)| dataset.as_str()).chain([root.name.as_str()]).collect();
     let mut wanted: Vec<(Nearness, &Dataset, String)> = datasets
         .iter()
-        .filter(|d| !is_mounted(d))
+        .filter(|d| !done.contains(d.name.as_str()))
         .filter_map(|d| Some((Nearness::of(d, &root.name, &all), d, automatic(d)?)))
         .collect();
     wanted.sort_by(|a, b| a.0.cmp(&b.0));
