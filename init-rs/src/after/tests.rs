@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::sys::fake::{Machine, Tree};
-use crate::sys::{Ended, FileKind, ZfsCall, ZfsReply};
+use crate::sys::{FileKind, ZfsCall, ZfsReply};
 use crate::zfs::calls::{DATASET_LIST_NEXT, OBJSET_STATS, POOL_CONFIGS};
 use crate::zfs::nvlist::{NvList, Value};
 use std::path::Path;
@@ -138,33 +138,31 @@ fn where_nothing_is_left_out_the_systems_own_program_mounts() {
 }
 
 #[test]
-fn the_generators_units_of_other_environments_go() {
-    let list = "r\tnone\toff\nr/ROOT/a\t/\tnoauto\nr/ROOT/a/log\t/log\ton\nr/ROOT/b\t/\tnoauto\nr/ROOT/b/only\t/only\ton\n";
-    let unit = |dataset: &str| format!("[Unit]\nSourcePath=/etc/zfs/zfs-list.cache/r\n[Mount]\nWhat={dataset}\n");
-    let tree = Tree::new()
-        .with("/proc/self/mounts", "r/ROOT/a / zfs rw 0 0\n")
-        .with("/etc/zfs/zfs-list.cache/r", list)
-        .with("/usr/lib/systemd/system-generators/zfs-mount-generator", "");
-    let mut machine = Machine::new(tree);
-    machine.programs = Box::new(move |machine, program| {
-        let dir = &program.args[0];
-        for (name, text) in [
-            ("only.mount", unit("r/ROOT/b/only")),
-            ("log.mount", unit("r/ROOT/a/log")),
-            // Of another generator.
-            ("srv.mount", "[Mount]\nWhat=r/ROOT/b/only\n".to_owned()),
-        ] {
-            let link = format!("{dir}/local-fs.target.requires/{name}");
-            machine.make_dirs(Path::new(&link).parent().unwrap()).unwrap();
-            machine.write(Path::new(&format!("{dir}/{name}")), text.as_bytes()).unwrap();
-            machine.symlink(Path::new(&format!("../{name}")), Path::new(&link)).unwrap();
-        }
-        Ended::Exit(0)
-    });
-    assert_eq!(generate(&machine, &words(&["/gen", "/early", "/late"])), 0);
-    assert_eq!(machine.calls(), ["run /usr/lib/systemd/system-generators/zfs-mount-generator /gen /early /late"]);
-    assert_eq!(machine.list(Path::new("/gen")).unwrap(), ["local-fs.target.requires", "log.mount", "srv.mount"]);
-    assert_eq!(machine.list(Path::new("/gen/local-fs.target.requires")).unwrap(), ["log.mount", "srv.mount"]);
+fn the_generator_sees_no_other_environment() {
+    let own = "r\tnone\toff\nr/ROOT/a\t/\tnoauto\nr/ROOT/a/log\t/log\ton\n";
+    let list = format!("{own}r/ROOT/b\t/\tnoauto\nr/ROOT/b/only\t/only\ton\n");
+    let cache = "/etc/zfs/zfs-list.cache/r";
+    let real = "/usr/lib/systemd/system-generators/zfs-mount-generator";
+    let machine = |text: &str| {
+        let mounts = "r/ROOT/a / zfs rw 0 0\n";
+        Machine::new(Tree::new().with("/proc/self/mounts", mounts).with(cache, text).with(real, ""))
+    };
+    let become_it = format!("become {real} /gen /early /late");
+    let alone = machine(&list);
+    generate(&alone, &words(&["/gen", "/early", "/late"]));
+    let tmpfs = "mount tmpfs /etc/zfs/zfs-list.cache tmpfs 0x6 mode=0755";
+    assert_eq!(alone.calls(), ["own mounts", tmpfs, &become_it]);
+    assert_eq!(alone.tree.text(cache), own.trim());
+
+    // With nothing to leave out, and where it cannot be left out, the list is as it was.
+    let all = machine(own);
+    generate(&all, &words(&["/gen", "/early", "/late"]));
+    assert_eq!(all.calls(), [become_it.as_str()]);
+    let mut refused = machine(&list);
+    refused.refusals = Box::new(|call| (call == "own mounts").then_some(libc::EPERM));
+    generate(&refused, &words(&["/gen", "/early", "/late"]));
+    assert_eq!(refused.calls(), ["own mounts", &become_it]);
+    assert_eq!(refused.tree.text(cache), list.trim());
 }
 
 #[test]

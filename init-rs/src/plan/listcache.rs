@@ -53,11 +53,8 @@ mod tests {
     fn a_list_as_datasets() {
         let all = datasets("t\tnone\toff\ton\nt/ROOT/a b\t/\tnoauto\nt/l\tlegacy\ton\nbroken\n");
         let facts: Vec<_> = all.iter().map(|d| (d.name.as_str(), d.canmount, d.path())).collect();
-        let expected = [
-            ("t", CanMount::Off, None),
-            ("t/ROOT/a b", CanMount::NoAuto, Some("/")),
-            ("t/l", CanMount::On, None),
-        ];
+        let expected =
+            [("t", CanMount::Off, None), ("t/ROOT/a b", CanMount::NoAuto, Some("/")), ("t/l", CanMount::On, None)];
         assert_eq!(facts, expected);
         assert_eq!(all.last().unwrap().mountpoint, Mountpoint::Legacy);
     }

@@ -263,6 +263,10 @@ pub trait System: Send + Sync {
         let _ = program;
         io::ErrorKind::Unsupported.into()
     }
+    /// From now on mounts of this process are seen by it alone, and by the program that it becomes. A simulated machine has none.
+    fn own_mounts(&self) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Ends the shell that called us, by a hang-up. A simulated machine has none.
     fn hang_up_caller(&self) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())

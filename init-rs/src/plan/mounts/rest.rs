@@ -25,7 +25,8 @@ pub fn rest(root: &Dataset, datasets: &[Dataset], mounted: &[(String, String)]) 
     let all: BTreeMap<&str, &Dataset> = datasets.iter().map(|d| (d.name.as_str(), d)).collect();
     let mut taken: BTreeMap<String, String> =
         mounted.iter().map(|(dataset, target)| (target.clone(), dataset.clone())).collect();
-    let done: BTreeSet<&str> = mounted.iter().map(|(dataset, _)| dataset.as_str()).chain([root.name.as_str()]).collect();
+    let done: BTreeSet<&str> =
+        mounted.iter().map(|(dataset, _)| dataset.as_str()).chain([root.name.as_str()]).collect();
     let mut wanted: Vec<(Nearness, &Dataset, String)> = datasets
         .iter()
         .filter(|d| !done.contains(d.name.as_str()))
