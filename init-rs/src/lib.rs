@@ -3,6 +3,7 @@
 //! The builder depends on it for everything both sides must agree on: the module table, the image configuration,
 //! nvlists and labels.
 
+pub mod after;
 pub mod boot;
 pub mod cmdline;
 pub mod devices;

@@ -1,4 +1,5 @@
-//! `taproot-init`: PID 1 of the initramfs, a hook in another tool's, or an applet of the rescue shell by name.
+//! `taproot-init`: PID 1 of the initramfs, a hook in another tool's, an applet of the rescue shell by name, or what mounts the
+//! rest in the booted system.
 //!
 //! Rust's own start-up aborts when fds 0 to 2 are closed and `/dev/null` is missing, which is how the kernel starts an
 //! init without a console; so `main` is the C one.
@@ -6,7 +7,7 @@
 
 use std::sync::Arc;
 use taproot_init::sys::{System, linux::Linux};
-use taproot_init::{boot, rescue, scout};
+use taproot_init::{after, boot, rescue, scout};
 
 fn system() -> Arc<dyn System> {
     Arc::new(Linux::new())
@@ -20,7 +21,11 @@ pub extern "C" fn main() -> i32 {
         boot::run(&system(), std::env::args_os().skip(1).collect());
     }
     let args: Vec<String> = std::env::args().collect();
+    if args.first().is_some_and(|name| name.rsplit('/').next() == Some(after::GENERATOR)) {
+        return after::generate(&*system(), args.get(1..).unwrap_or_default());
+    }
     match args.get(1).map(String::as_str) {
+        Some(after::MOUNT_ALL) => after::mount_all(&*system(), args.get(2..).unwrap_or_default()),
         Some("hook") => boot::hook(&system(), args.get(2..).unwrap_or_default()),
         Some("scout") => scout::run::run(args.get(2..).unwrap_or_default()),
         _ => rescue::applet(&system(), &args),

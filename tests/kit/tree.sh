@@ -79,9 +79,8 @@ install -D -m 644 "$here/guest/taproot-report.service" "$root/etc/systemd/system
 mkdir -p "$root/etc/systemd/system/multi-user.target.wants"
 ln -sf ../taproot-report.service "$root/etc/systemd/system/multi-user.target.wants/taproot-report.service"
 install -D -m 755 "$here/guest/taproot-early-mounts" "$root/etc/systemd/system-generators/taproot-early-mounts"
-# `zfs mount -a` knows nothing of boot environments and would mount the other one's children over this one's; the early
-# boot has to have mounted everything without it.
-ln -sf /dev/null "$root/etc/systemd/system/zfs-mount.service"
+# Enabled, as in every installed system; trees from before masked it.
+rm -f "$root/etc/systemd/system/zfs-mount.service"
 # Timers and housekeeping that only cost time under emulation.
 for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer fstrim.timer e2scrub_all.timer e2scrub_reap.service systemd-pcrphase.service systemd-pcrphase-sysinit.service; do
     ln -sf /dev/null "$root/etc/systemd/system/$unit"

@@ -1,6 +1,7 @@
 //! What is done when nothing but the hand-over is left, and the record of the boot.
 
 use super::{Boot, start};
+use crate::after;
 use crate::pools;
 use crate::report::boot::REPORT_PATH;
 use crate::report::log::LOG_PATH;
@@ -19,6 +20,7 @@ impl Boot<'_> {
         if let Some(init) = self.facts.attempt.init.clone() {
             self.told_hand_over(&init);
         }
+        self.look_ahead();
         self.save_report();
         // Killed, and not waited for: it can sit in a read of a disk that does not answer.
         self.scout.stop();
@@ -26,6 +28,28 @@ impl Boot<'_> {
             start::restore_console_level(self.system, self.console_level.as_deref());
         }
         self.facts.attempt.ready = true;
+    }
+
+    /// Leaves what keeps other environments' datasets unmounted in the booted system, if its root is a dataset.
+    fn look_ahead(&mut self) {
+        if self.report.choice.is_none() {
+            return;
+        }
+        let _phase = self.phases.start("after");
+        // Another tool's init looks for the program itself.
+        let found = self.facts.attempt.init.as_deref().or(self.request.init.as_ref().map(|init| init.value.as_str()));
+        match after::prepare(self.system, &self.new_root, found.unwrap_or("/sbin/init")) {
+            Ok(prepared) => {
+                if let Some(left) = prepared.left {
+                    self.log.info(left);
+                }
+                for file in &prepared.files {
+                    self.log.debug(format!("{file}: the booted system mounts nothing of other boot environments"));
+                }
+                self.report.after = prepared.files;
+            }
+            Err(why) => self.trouble(format!("the booted system may mount datasets of other boot environments: {why}")),
+        }
     }
 
     /// Leaves the record for the booted system, or for the rescue.

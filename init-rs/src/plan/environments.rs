@@ -1,7 +1,7 @@
 //! Which datasets belong to another boot environment than the selected one.
 //!
-//! No property says so, so layout has to. The rule errs on the side of leaving a dataset out: the booted system's
-//! `zfs mount -a` mounts it a moment later, while a foreign `/var` mounted too early would shadow the right one.
+//! No property says so, so layout has to. The rule errs on the side of leaving a dataset out: a foreign `/var` would shadow
+//! the right one. The early boot and what mounts the rest in the booted system go by it alike.
 
 use std::collections::BTreeMap;
 
@@ -104,9 +104,10 @@ impl<'a> Environments<'a> {
     }
 }
 
-/// The top of the subtree that holds `name` and not `root`: the first of its lineage in which `root` does not lie.
+/// The top of the subtree that holds `name` and not `root`: the first of its lineage in which `root` does not lie. Another
+/// pool's own dataset is not that: data and a copy of a system can lie in it side by side.
 fn top<'a>(name: &'a str, root: &str) -> Option<&'a str> {
-    names::lineage(name).find(|part| !names::is_within(root, part))
+    names::lineage(name).skip(1).find(|part| !names::is_within(root, part))
 }
 
 /// The directory a dataset is mounted in, if it is mounted there under its own name.

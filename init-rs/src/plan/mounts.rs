@@ -7,6 +7,7 @@ mod foreign;
 mod nearness;
 mod planner;
 mod remount;
+mod rest;
 mod span;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +21,7 @@ use super::root::Root;
 use crate::cmdline::{Request, Which};
 pub(crate) use claims::in_init_tree;
 use planner::Planner;
+pub use rest::{Rest, foreign, rest};
 
 /// How many left-out datasets are named for one reason; the others are counted.
 const NAMED: usize = 8;

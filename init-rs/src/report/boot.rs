@@ -63,6 +63,8 @@ pub struct BootReport {
     pub places: BTreeMap<String, String>,
     /// The root's fstab.
     pub fstab: Vec<FstabEntry>,
+    /// Files below `/run` by which the booted system mounts nothing of other boot environments.
+    pub after: Vec<String>,
     /// Kernel modules, in the order they ended.
     pub modules: Vec<ModuleDone>,
     /// Phase timings.
@@ -99,6 +101,7 @@ impl BootReport {
             ("datasets_left_out", left_out),
             ("places", places(&self.places)),
             ("fstab", fstab(&self.fstab)),
+            ("after", Json::list(&self.after, |file| file.as_str().into())),
             ("modules", Json::list(&self.modules, module)),
             ("phases", Json::list(&self.phases, phase)),
             ("problems", Json::list(&self.problems, |p| p.as_str().into())),

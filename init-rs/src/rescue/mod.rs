@@ -13,7 +13,7 @@ mod import;
 mod key;
 pub mod lock;
 mod menu;
-mod mounted;
+pub(crate) mod mounted;
 mod pools;
 mod save;
 mod shell;

@@ -11,10 +11,10 @@ const LONGEST: usize = 16 << 20;
 
 /// One mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Mounted {
-    pub(super) source: String,
-    pub(super) target: PathBuf,
-    pub(super) kind: String,
+pub(crate) struct Mounted {
+    pub(crate) source: String,
+    pub(crate) target: PathBuf,
+    pub(crate) kind: String,
 }
 
 impl Mounted {
@@ -25,7 +25,7 @@ impl Mounted {
 }
 
 /// All mounts, in the order in which they were made.
-pub(super) fn all(system: &dyn System) -> Vec<Mounted> {
+pub(crate) fn all(system: &dyn System) -> Vec<Mounted> {
     parse(&system.read(Path::new(MOUNTS), LONGEST).unwrap_or_default())
 }
 

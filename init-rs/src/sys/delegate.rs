@@ -48,6 +48,9 @@ macro_rules! delegate_files {
         fn remove(&self, path: &std::path::Path) -> std::io::Result<()> {
             self.$field.remove(path)
         }
+        fn keep_program(&self, place: &std::path::Path) -> std::io::Result<()> {
+            self.$field.keep_program(place)
+        }
         fn noexec(&self, path: &std::path::Path) -> bool {
             self.$field.noexec(path)
         }

@@ -102,6 +102,11 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
     if fs::symlink_metadata(path)?.is_dir() { fs::remove_dir(path) } else { fs::remove_file(path) }
 }
 
+/// With the permissions of the original.
+pub(super) fn keep_program(place: &Path) -> io::Result<()> {
+    fs::copy("/proc/self/exe", place).map(drop)
+}
+
 pub(super) fn noexec(path: &Path) -> bool {
     statvfs(path).is_ok_and(|fs| fs.flags().contains(FsFlags::ST_NOEXEC))
 }

@@ -197,6 +197,10 @@ impl System for Linux {
         files::remove(path)
     }
 
+    fn keep_program(&self, place: &Path) -> io::Result<()> {
+        files::keep_program(place)
+    }
+
     fn noexec(&self, path: &Path) -> bool {
         files::noexec(path)
     }
@@ -290,6 +294,10 @@ impl System for Linux {
 
     fn become_program(&self, program: &Program) -> io::Error {
         programs::command(program).exec()
+    }
+
+    fn own_mounts(&self) -> io::Result<()> {
+        super::mounting::own_mounts()
     }
 
     fn hang_up_caller(&self) -> io::Result<()> {

@@ -208,6 +208,8 @@ pub trait System: Send + Sync {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file, a link or an empty directory.
     fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Copies this program to a place where others can execute it.
+    fn keep_program(&self, place: &Path) -> io::Result<()>;
     /// Whether nothing on the file system of `path` may be executed, however it is mounted.
     fn noexec(&self, path: &Path) -> bool;
     /// Takes the immutable flag that efivarfs gives variables which the kernel does not know.
@@ -260,6 +262,10 @@ pub trait System: Send + Sync {
     fn become_program(&self, program: &Program) -> io::Error {
         let _ = program;
         io::ErrorKind::Unsupported.into()
+    }
+    /// From now on mounts of this process are seen by it alone, and by the program that it becomes. A simulated machine has none.
+    fn own_mounts(&self) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
     }
     /// Ends the shell that called us, by a hang-up. A simulated machine has none.
     fn hang_up_caller(&self) -> io::Result<()> {

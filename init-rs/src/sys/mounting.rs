@@ -36,6 +36,16 @@ impl nix::NixPath for Options {
     }
 }
 
+/// A mount namespace of our own, from which nothing gets out (mount_namespaces(7)).
+#[allow(unsafe_code)]
+pub(super) fn own_mounts() -> io::Result<()> {
+    // SAFETY: no memory is passed.
+    if unsafe { libc::unshare(libc::CLONE_NEWNS) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    mount_with("none", Path::new("/"), "", libc::MS_REC | libc::MS_PRIVATE, "")
+}
+
 /// Mounts. Without options the kernel is given none: even of an empty text it would copy a page.
 pub(super) fn mount_with(source: &str, target: &Path, fstype: &str, flags: u64, options: &str) -> io::Result<()> {
     if options.is_empty() {

@@ -24,8 +24,9 @@ const LOADED: &str = "ZFS: Loaded module";
 /// Seconds (of KVM) up to the prompt.
 const LIMIT: u64 = 60;
 /// Words that are settled before the prompt: when the kernel or its modules start, by the kernel's own command line, or because
-/// they forbid every prompt.
-const EARLY: [&str; 15] = [
+/// they forbid every prompt; or that the booted system asks the kernel for.
+const EARLY: [&str; 16] = [
+    "systemd.",
     "spl_hostid=",
     "spl.",
     "zfs.",

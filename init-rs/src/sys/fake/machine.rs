@@ -166,6 +166,9 @@ impl System for Machine {
     fn become_program(&self, program: &Program) -> io::Error {
         self.called(format!("become {}", words(program))).err().unwrap_or(io::ErrorKind::NotFound.into())
     }
+    fn own_mounts(&self) -> io::Result<()> {
+        self.called("own mounts".to_owned())
+    }
     fn hang_up_caller(&self) -> io::Result<()> {
         self.called("hang up".to_owned())
     }

@@ -130,6 +130,9 @@ impl System for Tree {
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.linux.remove(&self.place(path)?)
     }
+    fn keep_program(&self, place: &Path) -> io::Result<()> {
+        self.linux.keep_program(&self.followed(place)?)
+    }
     fn noexec(&self, path: &Path) -> bool {
         self.followed(path).is_ok_and(|path| self.linux.noexec(&path))
     }

@@ -1,0 +1,55 @@
+//! After the hand-over: what keeps the datasets of other boot environments unmounted in the booted system.
+//!
+//! `zfs mount -a` of its `zfs-mount.service`, and the units that `zfs-mount-generator` makes, know nothing of environments. So
+//! the early boot leaves in `/run`, which moves to the booted system, a copy of this program and what makes systemd call it in
+//! their place: as [`mount_all`], and as [`generate`]. Nothing of it is in the root, and nothing of it is left after the next
+//! boot.
+
+mod generator;
+mod mount_all;
+mod prepare;
+
+use crate::plan::facts::Dataset;
+use crate::rescue::mounted;
+use crate::sys::System;
+use std::path::PathBuf;
+
+pub use generator::run as generate;
+pub use mount_all::run as mount_all;
+pub use prepare::prepare;
+
+/// The word of `taproot-init` for [`mount_all`].
+pub const MOUNT_ALL: &str = "mount-all";
+/// The name of OpenZFS's generator, and ours for [`generate`].
+pub const GENERATOR: &str = "zfs-mount-generator";
+
+/// Where the copy of this program is.
+const PROGRAM: &str = "/run/taproot/taproot-init";
+/// Where systemd looks for generators, the first of a name wins; it looks in [`RUN_GENERATORS`] before all of them.
+const GENERATORS: [&str; 4] = [
+    "/etc/systemd/system-generators",
+    "/usr/local/lib/systemd/system-generators",
+    "/usr/lib/systemd/system-generators",
+    "/lib/systemd/system-generators",
+];
+const RUN_GENERATORS: &str = "/run/systemd/system-generators";
+
+/// The datasets that are mounted now, and where; a later mount on the same directory comes later.
+fn zfs_mounts(system: &dyn System) -> Vec<(String, PathBuf)> {
+    let mounts = mounted::all(system).into_iter().filter(|mount| mount.kind == "zfs");
+    mounts.map(|mount| (mount.source, mount.target)).collect()
+}
+
+/// The dataset that is `/`, or whose snapshot is.
+fn root_name(mounts: &[(String, PathBuf)]) -> Option<String> {
+    let root = mounts.iter().rev().find(|(_, target)| target.as_os_str() == "/")?;
+    root.0.split('@').next().map(str::to_owned)
+}
+
+/// A dataset of this name; with nothing but the name, if it is not among those that are known.
+fn of_name(name: &str, known: &[Dataset]) -> Dataset {
+    known.iter().find(|d| d.name == name).cloned().unwrap_or_else(|| Dataset::with_defaults(name))
+}
+
+#[cfg(test)]
+mod tests;
