@@ -8,6 +8,7 @@ pub mod extras;
 pub mod fsck;
 pub mod host;
 pub mod index;
+pub mod keymap;
 pub mod members;
 pub mod modinfo;
 pub mod modprobe_d;
@@ -37,6 +38,7 @@ use std::time::Instant;
 use taproot_init::devices::filesystems;
 use taproot_init::devices::table::{TABLE_PATH, canonical_name};
 use taproot_init::image::{CONFIG_PATH, ImageConfig, MANIFEST_PATH};
+use taproot_init::keyboard::KEYMAP_PATH;
 use tree::Tree;
 
 /// Directories that init mounts on, or that programs expect.
@@ -59,6 +61,8 @@ pub struct Summary {
     pub modules: usize,
     /// Version of the packed zfs module.
     pub zfs: Option<String>,
+    /// The keyboard layout of the prompt.
+    pub keyboard: String,
     /// Firmware that packed modules may ask for and the tree does not have.
     pub absent_firmware: Vec<String>,
     /// Lines of modprobe.d that have no effect at boot.
@@ -165,7 +169,9 @@ pub fn build(settings: &Settings, progress: &Progress, cleanup: &Cleanup) -> Res
 
     // Modules that are compressed already are most of an image, and grow no smaller.
     settings.target.has_room(selection.compressed_bytes())?;
-    let (init, hostid, remarks) = check(settings, &selection)?;
+    let (init, hostid, mut remarks) = check(settings, &selection)?;
+    let keyboard = keymap::find(&settings.tree, &settings.keymap)?;
+    remarks.notes.extend(keyboard.notes);
     for note in &remarks.notes {
         progress.note(note);
     }
@@ -180,6 +186,15 @@ pub fn build(settings: &Settings, progress: &Progress, cleanup: &Cleanup) -> Res
     let zfs = selection.packed.get("zfs").and_then(|m| m.info.version.clone());
     let modules = selection.packed.len();
     let mut archive = skeleton(init, hostid)?;
+    let mut layout = "us".to_owned();
+    if let Some((packed, from)) = keyboard.layout {
+        archive.file(
+            KEYMAP_PATH,
+            packed.render().into_bytes(),
+            &format!("keyboard layout {}, from {from}", packed.name),
+        )?;
+        layout = packed.name;
+    }
     let absent_firmware = collect(&mut archive, settings, selection, progress)?;
     let processor = if settings.modules == ModuleSet::Host { host::Processor::of_this_machine() } else { None };
     let early = if settings.microcode { extras::microcode(&settings.tree, processor.as_ref())? } else { None };
@@ -209,6 +224,7 @@ pub fn build(settings: &Settings, progress: &Progress, cleanup: &Cleanup) -> Res
         kernel: version,
         modules,
         zfs,
+        keyboard: layout,
         absent_firmware,
         ignored_modprobe_lines,
         problems: remarks.problems,

@@ -49,6 +49,7 @@ impl<'a> Menu<'a> {
 
     /// Answers until something is decided.
     pub(super) fn run(mut self) -> Decision {
+        self.announce_keyboard();
         if self.shell_first
             && self.lock.is_none()
             && let Some(decision) = self.shell()
@@ -65,6 +66,10 @@ impl<'a> Menu<'a> {
                 return decision;
             }
         }
+    }
+
+    fn announce_keyboard(&self) {
+        self.desk.talk.announce_keyboard(self.desk.system, self.desk.log);
     }
 
     fn go_on(&self) -> Decision {
@@ -174,14 +179,14 @@ impl<'a> Menu<'a> {
 
     /// Asks for the password; right, it opens the rest.
     fn unlock(&mut self) -> Option<Decision> {
-        let lock = self.lock.as_mut()?;
-        if !lock.has_password() {
+        if !self.lock.as_ref()?.has_password() {
             self.desk.talk.say("unlock: no rescue password is packed in this image\n");
             return None;
         }
+        self.announce_keyboard();
         let typed = self.desk.talk.ask_secret("Rescue password: ")?;
         self.desk.talk.say("checking...\n");
-        match lock.check(&typed) {
+        match self.lock.as_mut()?.check(&typed) {
             Verdict::Right => {
                 self.lock = None;
                 if self.shell_first
