@@ -49,7 +49,6 @@ impl<'a> Menu<'a> {
 
     /// Answers until something is decided.
     pub(super) fn run(mut self) -> Decision {
-        self.announce_keyboard();
         if self.shell_first
             && self.lock.is_none()
             && let Some(decision) = self.shell()
@@ -174,6 +173,7 @@ impl<'a> Menu<'a> {
         }
         text.push('\n');
         self.desk.talk.say(&text);
+        self.announce_keyboard();
         self.choices = choices.into_iter().map(|(name, _)| name).collect();
     }
 
@@ -219,6 +219,7 @@ impl<'a> Menu<'a> {
             "The shell is on {}; `help` lists our words in it, `exit` comes back here.\n",
             terminal.display()
         ));
+        self.announce_keyboard();
         let ended = shell::run(self.desk.system, &terminal);
         self.desk.talk.reopen(self.desk.system);
         match ended {

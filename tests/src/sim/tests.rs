@@ -1,5 +1,6 @@
 //! The machine itself: its clock, its scout, its people, and what goes wrong.
 
+mod keyboard;
 mod mounts;
 
 use super::faults::{Effect, Fault, When};

@@ -8,6 +8,8 @@ use taproot_init::sys::keymap::{COMPOSE_MAX, Keymap};
 const DEEPEST: usize = 16;
 /// Bytes of all files together; those of kbd have some 20 KB, compiled ones of console-setup 400.
 pub const LONGEST: u64 = 4 << 20;
+/// The weight of alt.
+const ALT: u8 = 8;
 /// What a binary keymap begins with.
 const BINARY: &[u8] = b"bkeymap";
 /// Tables that a binary keymap can have, and keys in each.
@@ -108,8 +110,8 @@ struct Compiler {
     out: Compiled,
     /// Tables that a line `keymaps` names: columns of the lines are theirs.
     columns: Option<BTreeSet<u8>>,
-    /// Keys with one action for all tables, which are not all known before the end.
-    constant: BTreeMap<u8, u16>,
+    /// Keys with one action for all tables, which are not all known before the end; by then it may be another one.
+    constant: BTreeSet<u8>,
     charset: Charset,
     alt_is_meta: bool,
     read: u64,
@@ -258,7 +260,8 @@ impl Compiler {
     fn keymaps(&mut self, ranges: &[Token]) -> Option<()> {
         let words = ranges.iter().map(|token| if let Token::Word(word) = token { Some(word.as_str()) } else { None });
         let list = words.collect::<Option<String>>()?;
-        let columns = self.columns.get_or_insert_default();
+        // What was defined before has columns, too.
+        let columns = self.columns.get_or_insert_with(|| self.out.keymap.tables.keys().copied().collect());
         for range in list.split(',').filter(|range| !range.is_empty()) {
             let (from, to) = range.split_once('-').unwrap_or((range, range));
             let (from, to) = (symbols::number(from)?, symbols::number(to)?);
@@ -309,7 +312,8 @@ impl Compiler {
             }
             codes.push(code.unwrap_or(HOLE));
         }
-        let first = *codes.first().ok_or(form)?;
+        // Nothing at all is nothing everywhere.
+        let first = codes.first().copied().unwrap_or(HOLE);
         // Key 0 is none, and beyond 255 the kernel has no room.
         let Some(key) = u8::try_from(key).ok().filter(|key| *key != 0) else { return Ok(()) };
         let tables = &mut self.out.keymap.tables;
@@ -323,13 +327,13 @@ impl Compiler {
                 for keys in tables.values_mut() {
                     keys.remove(&key);
                 }
-                self.constant.insert(key, first);
-                tables.entry(0).or_default();
+                self.constant.insert(key);
+                tables.entry(0).or_default().insert(key, first);
             }
             None => {
-                self.constant.remove(&key);
                 let columns: Vec<u8> = match &self.columns {
                     Some(columns) => columns.iter().copied().collect(),
+                    None if codes.is_empty() => tables.keys().copied().collect(),
                     None => (0..=u8::MAX).take(codes.len()).collect(),
                 };
                 let codes = codes.into_iter().chain(std::iter::repeat(HOLE));
@@ -347,18 +351,24 @@ impl Compiler {
         for table in self.columns.into_iter().flatten() {
             tables.entry(table).or_default();
         }
+        let plain = tables.get(&0).cloned().unwrap_or_default();
         for (table, keys) in tables.iter_mut() {
-            for (key, code) in &self.constant {
-                keys.entry(*key).or_insert_with(|| symbols::letter_with(*code, *table).unwrap_or(*code));
+            let meta = |code| symbols::meta(code).filter(|_| self.alt_is_meta && table & ALT != 0);
+            for (key, code) in plain.iter().filter(|(key, _)| self.constant.contains(key)) {
+                let letter = symbols::letter_with(*code, *table);
+                let code = letter.or_else(|| meta(*code)).unwrap_or(*code);
+                if *table == 0 {
+                    keys.insert(*key, code);
+                } else {
+                    keys.entry(*key).or_insert(code);
+                }
             }
         }
-        if self.alt_is_meta
-            && let Some(plain) = tables.get(&0).cloned()
-            && let Some(alt) = tables.get_mut(&8)
-        {
-            for (key, code) in plain {
-                if let Some(meta) = symbols::meta(code).filter(|_| alt.get(&key).is_none_or(|code| *code == HOLE)) {
-                    alt.insert(key, meta);
+        for (table, keys) in tables.clone().iter().filter(|(table, _)| self.alt_is_meta && *table & ALT == 0) {
+            let Some(alt) = tables.get_mut(&(table | ALT)) else { continue };
+            for (key, code) in keys {
+                if let Some(meta) = symbols::meta(*code).filter(|_| alt.get(key).is_none_or(|code| *code == HOLE)) {
+                    alt.insert(*key, meta);
                 }
             }
         }

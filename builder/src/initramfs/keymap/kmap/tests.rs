@@ -48,7 +48,18 @@ fn without_a_line_of_tables_there_are_as_many_as_columns() {
     let found = compiled("keycode 30 = a A at\nkeycode 31 = b\nkeycode 31 = q Q\nplain keycode 31 = U+00e9\n");
     assert!(!found.keymap.complete);
     assert_eq!(table(&found, 0), [(30, 0x61), (31, 0xf0e9)]);
-    assert_eq!(table(&found, 2), [(30, 0x40)]);
+    assert_eq!(
+        table(&found, 2),
+        [(30, 0x40), (31, 0xf0e9)],
+        "one action was for all tables, and it is another one now"
+    );
+}
+
+#[test]
+fn a_key_without_actions_does_nothing_and_earlier_tables_keep_their_columns() {
+    let found = compiled("plain keycode 30 = a\nkeymaps 1\nkeycode 31 = x y\nkeycode 30 =\nkeycode 32 =\n");
+    assert_eq!(table(&found, 0), [(30, HOLE), (31, 0x78), (32, HOLE)]);
+    assert_eq!(table(&found, 1), [(30, HOLE), (31, 0x79), (32, HOLE)]);
 }
 
 #[test]
@@ -90,7 +101,6 @@ fn what_is_no_keymap() {
         ("shift keycode 1 = a\n", "x.map: no key is defined"),
         ("keycode 1 = a\nkeycode 2 a\n", "x.map, line 2: expected keycode NUMBER = ACTION..."),
         ("keycode x = a\n", "x.map, line 1: expected keycode NUMBER"),
-        ("keycode 1 =\n", "x.map, line 1: expected keycode NUMBER"),
         ("hyper keycode 1 = a\n", "x.map, line 1: expected keycode, modifiers"),
         ("\x7fELF\n", "x.map, line 1: expected keycode, modifiers"),
         ("\"text\"\n", "x.map, line 1: expected keycode"),
