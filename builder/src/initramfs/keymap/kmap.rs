@@ -336,9 +336,13 @@ impl Compiler {
                     None if codes.is_empty() => tables.keys().copied().collect(),
                     None => (0..=u8::MAX).take(codes.len()).collect(),
                 };
-                let codes = codes.into_iter().chain(std::iter::repeat(HOLE));
+                let rest = if codes.is_empty() { Some(HOLE) } else { None };
+                let codes = codes.into_iter().map(Some).chain(std::iter::repeat(rest));
                 for (table, code) in columns.into_iter().zip(codes) {
-                    tables.entry(table).or_default().insert(key, code);
+                    let keys = tables.entry(table).or_default();
+                    // Columns that are left off do nothing, or what an earlier line said.
+                    let action = keys.entry(key).or_insert(HOLE);
+                    *action = code.unwrap_or(*action);
                 }
             }
         }

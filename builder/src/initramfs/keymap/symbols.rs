@@ -194,6 +194,8 @@ mod tests {
             ("F1", 0x100),
             ("F20", 0x113),
             ("F21", 0x11e),
+            ("Backtab", 0x1ff),
+            ("F246", 0x1ff),
             ("Find", 0x114),
             ("Console_12", 0x50b),
             ("AltGr", 0x701),

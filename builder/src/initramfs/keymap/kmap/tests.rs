@@ -56,10 +56,13 @@ fn without_a_line_of_tables_there_are_as_many_as_columns() {
 }
 
 #[test]
-fn a_key_without_actions_does_nothing_and_earlier_tables_keep_their_columns() {
-    let found = compiled("plain keycode 30 = a\nkeymaps 1\nkeycode 31 = x y\nkeycode 30 =\nkeycode 32 =\n");
-    assert_eq!(table(&found, 0), [(30, HOLE), (31, 0x78), (32, HOLE)]);
+fn columns_that_are_left_off_keep_what_an_earlier_line_said() {
+    let found = compiled(
+        "plain keycode 30 = a\nkeymaps 1-2\naltgr keycode 31 = at\nkeycode 31 = x y\nkeycode 30 =\nkeycode 32 =\n",
+    );
+    assert_eq!(table(&found, 0), [(30, HOLE), (31, 0x78), (32, HOLE)], "defined before the line of tables");
     assert_eq!(table(&found, 1), [(30, HOLE), (31, 0x79), (32, HOLE)]);
+    assert_eq!(table(&found, 2), [(30, HOLE), (31, 0x40), (32, HOLE)]);
 }
 
 #[test]
