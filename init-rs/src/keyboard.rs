@@ -19,8 +19,8 @@ const FILE_MAX: usize = 1 << 20;
 const NAME_MAX: usize = 60;
 /// First line of the file.
 const FORMAT: &str = "taproot-keymap 1";
-/// What the kernel has.
-const KERNELS: &str = "us";
+/// The layout that the kernel has built in.
+pub const KERNELS: &str = "us";
 
 /// A keymap and how people call it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

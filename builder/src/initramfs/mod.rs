@@ -38,7 +38,7 @@ use std::time::Instant;
 use taproot_init::devices::filesystems;
 use taproot_init::devices::table::{TABLE_PATH, canonical_name};
 use taproot_init::image::{CONFIG_PATH, ImageConfig, MANIFEST_PATH};
-use taproot_init::keyboard::KEYMAP_PATH;
+use taproot_init::keyboard::{KERNELS, KEYMAP_PATH, Layout};
 use tree::Tree;
 
 /// Directories that init mounts on, or that programs expect.
@@ -170,8 +170,7 @@ pub fn build(settings: &Settings, progress: &Progress, cleanup: &Cleanup) -> Res
     // Modules that are compressed already are most of an image, and grow no smaller.
     settings.target.has_room(selection.compressed_bytes())?;
     let (init, hostid, mut remarks) = check(settings, &selection)?;
-    let keyboard = keymap::find(&settings.tree, &settings.keymap)?;
-    remarks.notes.extend(keyboard.notes);
+    let layout = keymap::find(&settings.tree, &settings.keymap)?.noted(&mut remarks.notes);
     for note in &remarks.notes {
         progress.note(note);
     }
@@ -186,15 +185,7 @@ pub fn build(settings: &Settings, progress: &Progress, cleanup: &Cleanup) -> Res
     let zfs = selection.packed.get("zfs").and_then(|m| m.info.version.clone());
     let modules = selection.packed.len();
     let mut archive = skeleton(init, hostid)?;
-    let mut layout = "us".to_owned();
-    if let Some((packed, from)) = keyboard.layout {
-        archive.file(
-            KEYMAP_PATH,
-            packed.render().into_bytes(),
-            &format!("keyboard layout {}, from {from}", packed.name),
-        )?;
-        layout = packed.name;
-    }
+    let keyboard = add_layout(&mut archive, layout)?;
     let absent_firmware = collect(&mut archive, settings, selection, progress)?;
     let processor = if settings.modules == ModuleSet::Host { host::Processor::of_this_machine() } else { None };
     let early = if settings.microcode { extras::microcode(&settings.tree, processor.as_ref())? } else { None };
@@ -224,7 +215,7 @@ pub fn build(settings: &Settings, progress: &Progress, cleanup: &Cleanup) -> Res
         kernel: version,
         modules,
         zfs,
-        keyboard: layout,
+        keyboard,
         absent_firmware,
         ignored_modprobe_lines,
         problems: remarks.problems,
@@ -317,6 +308,14 @@ fn skeleton(init: Vec<u8>, hostid: Option<Vec<u8>>) -> Result<Archive> {
         archive.file("/etc/hostid", hostid, "this system's hostid, which the import writes into the pool")?;
     }
     Ok(archive)
+}
+
+/// Adds the keyboard's layout, if it is not the kernel's own; gives its name.
+fn add_layout(archive: &mut Archive, layout: Option<(Layout, String)>) -> Result<String> {
+    let Some((layout, from)) = layout else { return Ok(KERNELS.to_owned()) };
+    let why = format!("keyboard layout {}, from {from}", layout.name);
+    archive.file(KEYMAP_PATH, layout.render().into_bytes(), &why)?;
+    Ok(layout.name)
 }
 
 /// Adds modules, firmware, programs and what was known; returns the firmware that the tree does not have.

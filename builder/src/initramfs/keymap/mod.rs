@@ -75,6 +75,14 @@ pub struct Keyboard {
     pub notes: Vec<String>,
 }
 
+impl Keyboard {
+    /// Adds the notes to others.
+    pub fn noted(self, notes: &mut Vec<String>) -> Option<(Layout, String)> {
+        notes.extend(self.notes);
+        self.layout
+    }
+}
+
 /// Finds and compiles the keymap. What was asked for by name must be there; what the tree names may be missing, which is told.
 pub fn find(tree: &Tree, choice: &Choice) -> Result<Keyboard> {
     match choice {
