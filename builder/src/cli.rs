@@ -49,7 +49,7 @@ pub enum Command {
     after_help = "The image is written under a temporary name, synced and renamed, readable by its owner only. The same input \
     gives the same bytes. An image that could not boot is refused with the reasons, and no file is left behind. Nothing is read \
     from outside the tree: links are followed inside it, and paths in its own configuration file lie in it.\n\n\
-    The configuration file takes kernel, output, modules, compress, compress-modules, rescue, rescue-password-file, fsck, init and cmdline as texts, \
+    The configuration file takes kernel, output, modules, compress, compress-modules, rescue, rescue-password-file, fsck, keymap, init and cmdline as texts, \
     add-modules and add-files as lists (add-modules = [\"xfs\"]), and microcode as true or false.\n\n\
     Examples:\n  taproot initramfs\n  taproot initramfs --modules generic --rescue full --compress zstd:19\n  \
     taproot initramfs --root /mnt/tree --kernel 6.12.9-amd64 --output /mnt/esp/initramfs.img\n  \
@@ -83,6 +83,9 @@ pub struct InitramfsArgs {
     /// Programs that check a plain root and /usr before they are mounted: of the types that they have, none, or of these types [default: auto]
     #[arg(long, value_name = "auto|none|TYPE,...")]
     pub fsck: Option<Fsck>,
+    /// Keyboard layout of the prompt: a keymap of the tree by its name, a file (with a slash; as for loadkeys, or busybox's bkeymap), or none for the kernel's US layout [default: what the tree's vconsole.conf or default/keyboard says]
+    #[arg(long, value_name = "NAME|FILE|none")]
+    pub keymap: Option<String>,
     /// Configuration file (TOML); what is given here goes before it, lists are joined [default: etc/taproot/initramfs.toml of the tree, if it exists]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,

@@ -4,6 +4,7 @@ use crate::cli::InitramfsArgs;
 use crate::initramfs::compress::{Compression, ModuleCompression};
 use crate::initramfs::extras::Rescue;
 use crate::initramfs::fsck::Fsck;
+use crate::initramfs::keymap::Choice;
 use crate::initramfs::tree::{self, Tree};
 use crate::initramfs::{kernel_version, password};
 use crate::output::Target;
@@ -39,6 +40,7 @@ struct File {
     rescue: Option<Rescue>,
     rescue_password_file: Option<PathBuf>,
     fsck: Option<String>,
+    keymap: Option<String>,
     init: Option<PathBuf>,
     add_modules: Vec<String>,
     add_files: Vec<String>,
@@ -69,6 +71,8 @@ pub struct Settings {
     pub rescue_password: Option<String>,
     /// Programs that check file systems.
     pub fsck: Fsck,
+    /// The keyboard layout of the prompt.
+    pub keymap: Choice,
     /// The program that becomes `/init`.
     pub init: Named,
     /// Modules asked for by name.
@@ -153,6 +157,11 @@ impl Settings {
             (None, Some(text)) => text.parse().map_err(|e| anyhow::anyhow!("fsck = {text:?}: {e}"))?,
             (None, None) => Fsck::default(),
         };
+        let keymap = match (&args.keymap, &file.keymap) {
+            (Some(keymap), _) => Choice::new(keymap, Named::Here),
+            (None, Some(keymap)) => Choice::new(keymap, named),
+            (None, None) => Choice::Configured,
+        };
         let cmdline = args.cmdline.clone().or(file.cmdline).unwrap_or_default();
         if cmdline.contains('\n') {
             bail!("the words for the command line must stand on one line");
@@ -170,6 +179,7 @@ impl Settings {
                 .map(|path| password::read(&path, &tree))
                 .transpose()?,
             fsck,
+            keymap,
             init: given(&args.init, file.init).unwrap_or_else(|| Named::Here(default_init())),
             add_modules: file.add_modules.into_iter().chain(args.add_modules.iter().cloned()).collect(),
             add_files: files,

@@ -207,6 +207,36 @@ fn an_index_that_lacks_files_is_not_taken_for_empty() {
 }
 
 #[test]
+fn the_keyboard_layout_of_the_tree_is_packed() {
+    let tree = Tree::new();
+    let keymap = "/etc/taproot/keymap".to_owned();
+    let note =
+        |output: &Output| stderr(output).contains("keyboard layout de (KEYMAP in /etc/vconsole.conf): no such keymap");
+    let layout = |options: &[&str]| {
+        let output = tree.pack(&[&["--rescue", "none", "--json"][..], options].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        let packed = inspect::list(&fs::read(tree.path("out.img")).unwrap()).unwrap();
+        let found = packed.files.iter().any(|file| file.path == keymap);
+        let json = String::from_utf8(output.stdout).unwrap();
+        let name = json.split("\"keyboard\": \"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+        (found, name)
+    };
+    assert_eq!(layout(&[]), (false, "us".to_owned()));
+    tree.write("etc/vconsole.conf", b"KEYMAP=de\n");
+    assert!(note(&tree.pack(&["--rescue", "none"])));
+    tree.write("usr/share/kbd/keymaps/i386/qwertz/de.map", b"keymaps 0-1\nkeycode 21 = z\n");
+    assert!(!note(&tree.pack(&["--rescue", "none"])));
+    assert_eq!(layout(&[]), (true, "de".to_owned()));
+    assert_eq!(layout(&["--keymap", "none"]), (false, "us".to_owned()));
+    tree.write("etc/taproot/initramfs.toml", b"keymap = \"/maps/own.map\"\n");
+    fs::remove_file(tree.path("out.img")).unwrap();
+    tree.refused(&["--rescue", "none"], "/maps/own.map: No such file");
+    tree.write("maps/own.map", b"keycode 21 = z\n");
+    assert_eq!(layout(&[]), (true, "own".to_owned()));
+    assert_eq!(layout(&["--keymap", "de"]), (true, "de".to_owned()));
+}
+
+#[test]
 fn messages_about_kernels_name_those_that_are_there() {
     let tree = Tree::new();
     tree.refused(&["--kernel", "6.9"], &format!(": {VERSION}"));

@@ -8,6 +8,7 @@ use taproot_init::devices::probe::Wanted;
 use taproot_init::devices::table::ModuleTable;
 use taproot_init::devices::uevent::Uevent;
 use taproot_init::image::ImageConfig;
+use taproot_init::keyboard::Layout;
 use taproot_init::plan::{fstab, listcache};
 use taproot_init::rescue::lock::PasswordHash;
 
@@ -15,7 +16,7 @@ fuzz_target!(|bytes: &[u8]| {
     let [control, data @ ..] = bytes else { return };
     let text = String::from_utf8_lossy(data);
     let lines = data.split(|b| *b == b'\n').count();
-    match control % 7 {
+    match control % 8 {
         0 => {
             let entries = fstab::parse(data);
             assert!(entries.len() <= lines);
@@ -39,6 +40,11 @@ fuzz_target!(|bytes: &[u8]| {
         5 => {
             if let Some(wanted) = Wanted::parse(&text) {
                 assert!(!wanted.to_string().is_empty());
+            }
+        }
+        6 => {
+            if let Ok(layout) = Layout::parse(&text) {
+                assert_eq!(Layout::parse(&layout.render()), Ok(layout));
             }
         }
         _ => {

@@ -9,6 +9,7 @@ pub mod cmdline;
 pub mod devices;
 pub mod firmware;
 pub mod image;
+pub mod keyboard;
 pub mod plan;
 pub mod pools;
 pub mod report;

@@ -8,6 +8,7 @@ pub mod extras;
 pub mod fsck;
 pub mod host;
 pub mod index;
+pub mod keymap;
 pub mod members;
 pub mod modinfo;
 pub mod modprobe_d;
@@ -37,6 +38,7 @@ use std::time::Instant;
 use taproot_init::devices::filesystems;
 use taproot_init::devices::table::{TABLE_PATH, canonical_name};
 use taproot_init::image::{CONFIG_PATH, ImageConfig, MANIFEST_PATH};
+use taproot_init::keyboard::{KERNELS, KEYMAP_PATH, Layout};
 use tree::Tree;
 
 /// Directories that init mounts on, or that programs expect.
@@ -59,6 +61,8 @@ pub struct Summary {
     pub modules: usize,
     /// Version of the packed zfs module.
     pub zfs: Option<String>,
+    /// The keyboard layout of the prompt.
+    pub keyboard: String,
     /// Firmware that packed modules may ask for and the tree does not have.
     pub absent_firmware: Vec<String>,
     /// Lines of modprobe.d that have no effect at boot.
@@ -165,7 +169,8 @@ pub fn build(settings: &Settings, progress: &Progress, cleanup: &Cleanup) -> Res
 
     // Modules that are compressed already are most of an image, and grow no smaller.
     settings.target.has_room(selection.compressed_bytes())?;
-    let (init, hostid, remarks) = check(settings, &selection)?;
+    let (init, hostid, mut remarks) = check(settings, &selection)?;
+    let layout = keymap::find(&settings.tree, &settings.keymap)?.noted(&mut remarks.notes);
     for note in &remarks.notes {
         progress.note(note);
     }
@@ -180,6 +185,7 @@ pub fn build(settings: &Settings, progress: &Progress, cleanup: &Cleanup) -> Res
     let zfs = selection.packed.get("zfs").and_then(|m| m.info.version.clone());
     let modules = selection.packed.len();
     let mut archive = skeleton(init, hostid)?;
+    let keyboard = add_layout(&mut archive, layout)?;
     let absent_firmware = collect(&mut archive, settings, selection, progress)?;
     let processor = if settings.modules == ModuleSet::Host { host::Processor::of_this_machine() } else { None };
     let early = if settings.microcode { extras::microcode(&settings.tree, processor.as_ref())? } else { None };
@@ -209,6 +215,7 @@ pub fn build(settings: &Settings, progress: &Progress, cleanup: &Cleanup) -> Res
         kernel: version,
         modules,
         zfs,
+        keyboard,
         absent_firmware,
         ignored_modprobe_lines,
         problems: remarks.problems,
@@ -306,6 +313,14 @@ fn skeleton(init: Vec<u8>, hostid: Option<Vec<u8>>) -> Result<Archive> {
         archive.file("/etc/hostid", hostid, "this system's hostid, which the import writes into the pool")?;
     }
     Ok(archive)
+}
+
+/// Adds the keyboard's layout, if it is not the kernel's own; gives its name.
+fn add_layout(archive: &mut Archive, layout: Option<(Layout, String)>) -> Result<String> {
+    let Some((layout, from)) = layout else { return Ok(KERNELS.to_owned()) };
+    let why = format!("keyboard layout {}, from {from}", layout.name);
+    archive.file(KEYMAP_PATH, layout.render().into_bytes(), &why)?;
+    Ok(layout.name)
 }
 
 /// Adds modules, firmware, programs and what was known; returns the firmware that the tree does not have.

@@ -251,6 +251,12 @@ impl Tree {
         self.real(path.as_ref()).is_ok_and(|real| real == self.root.join("dev/null"))
     }
 
+    /// Whether a file was written before another one; no if that cannot be told.
+    pub fn is_older(&self, path: impl AsRef<Path>, than: impl AsRef<Path>) -> bool {
+        let written = |path: &Path| self.real(path).and_then(|real| real.symlink_metadata()?.modified()).ok();
+        written(path.as_ref()).zip(written(than.as_ref())).is_some_and(|(this, other)| this < other)
+    }
+
     /// The names in a directory, sorted; none if it is absent. Names that are no text are left out.
     pub fn list(&self, path: impl AsRef<Path>) -> Result<Vec<String>, TreeError> {
         let path = path.as_ref();

@@ -114,6 +114,18 @@ pub fn indexes() -> Vec<Vec<u8>> {
     vec![files.join(&0), b"b.ko: c.ko\nc.ko: b.ko\nd.ko: b.ko c.ko\n\0\0softdep b pre: d\n".to_vec()]
 }
 
+/// A keymap that includes another, the two separated by a NUL, and a binary one.
+pub fn keymaps() -> Vec<Vec<u8>> {
+    let german = b"keymaps 0-2,4-6,8\nalt_is_meta\ncharset \"iso-8859-15\"\ninclude \"base\"\nkeycode 21 = z\n\
+        control altgr keycode 0x10 = U+20ac +0xe4 Meta_a\\\n F12\nstring F1 = \"x\"\nstrings as usual\n\
+        compose as usual for \"iso-8859-1\"\ncompose '\\'' 'a' to 0341\ncompose 'e' U+0065 to eacute\n";
+    let base = b"keycode 30 = a A # letter\nkeycode 31 = +s ! another\nkeycode 56 = Alt\nplain keycode 12 = ssharp\n";
+    let mut binary = b"bkeymap\x01".to_vec();
+    binary.resize(7 + 256, 0);
+    binary.resize(7 + 256 + 256, 2);
+    vec![[&german[..], &base[..]].join(&0), binary]
+}
+
 /// A boot's record behind a command line.
 pub fn facts() -> Vec<Vec<u8>> {
     let mut datasets = ["tank", "tank/ROOT", "tank/ROOT/a", "tank/home", "tank/vol"].map(Dataset::with_defaults);

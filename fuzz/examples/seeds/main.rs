@@ -156,6 +156,7 @@ fn main() -> io::Result<()> {
     write(&directory.join("archive"), &builder::archives()?)?;
     write(&directory.join("elf"), &builder::programs())?;
     write(&directory.join("modules"), &builder::indexes())?;
+    write(&directory.join("keymap"), &builder::keymaps())?;
     write(&directory.join("facts"), &builder::facts())
 }
 
@@ -201,13 +202,14 @@ fn devices() -> Vec<Vec<u8>> {
 
 /// One text of each kind, behind the byte that chooses the kind.
 fn texts() -> Vec<Vec<u8>> {
-    let texts: [&[u8]; 7] = [
+    let texts: [&[u8]; 8] = [
         b"tank/usr /usr zfs x-initrd.mount,zfsutil 0 0\nLABEL=a\\040b /home ext4 nofail 0 2\n# c\n",
         b"tank\t/tank\ton\ton\ton\ton\ton\toff\ton\toff\t-\tnone\t-\t-\t-\t-\t-\t-\t-\t-\n",
         b"add@/devices/virtio0/block/vda\0SUBSYSTEM=block\0DEVNAME=vda\0MODALIAS=virtio:d2v1\0",
         b"kernel=6.1\npacker=x\ncmdline=quiet\npool=tank\t7\t/dev/vda\n",
         b"$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4",
         b"/dev/disk/by-label/a\\x20b",
+        b"taproot-keymap 1\nname de\ncomplete\ntable 0 21=b7a 44=b79\ntable 1\ncompose 60 61 e0\n",
         b"taproot-modules 1\nmodule\tzfs\t/z.ko\tboot\tspl\t-\ta=1\nalias\tpci:v*[0-9]?\tzfs\nblacklist\tx\n",
     ];
     (0_u8..).zip(texts).map(|(kind, text)| [&[kind], text].concat()).collect()

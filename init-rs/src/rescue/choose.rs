@@ -189,6 +189,7 @@ pub fn offer(scene: &Scene<'_>, current: &str, countdown: Option<Duration>) -> O
     look_into(scene.system, scene.log, &mut roots);
     talk.say("\ntaproot: which root is to be booted?\n");
     talk.say(&list(&roots, Some(current)));
+    talk.announce_keyboard(scene.system, scene.log);
     let when = countdown.map_or_else(String::new, |time| format!(", also after {} s", time.as_secs()));
     let question = format!("Number or name[@snapshot]; Enter boots {current}{when}: ");
     loop {

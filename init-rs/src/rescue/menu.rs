@@ -67,6 +67,10 @@ impl<'a> Menu<'a> {
         }
     }
 
+    fn announce_keyboard(&self) {
+        self.desk.talk.announce_keyboard(self.desk.system, self.desk.log);
+    }
+
     fn go_on(&self) -> Decision {
         if self.occasion == Occasion::Stopped { Decision::Continue } else { Decision::Retry }
     }
@@ -169,19 +173,20 @@ impl<'a> Menu<'a> {
         }
         text.push('\n');
         self.desk.talk.say(&text);
+        self.announce_keyboard();
         self.choices = choices.into_iter().map(|(name, _)| name).collect();
     }
 
     /// Asks for the password; right, it opens the rest.
     fn unlock(&mut self) -> Option<Decision> {
-        let lock = self.lock.as_mut()?;
-        if !lock.has_password() {
+        if !self.lock.as_ref()?.has_password() {
             self.desk.talk.say("unlock: no rescue password is packed in this image\n");
             return None;
         }
+        self.announce_keyboard();
         let typed = self.desk.talk.ask_secret("Rescue password: ")?;
         self.desk.talk.say("checking...\n");
-        match lock.check(&typed) {
+        match self.lock.as_mut()?.check(&typed) {
             Verdict::Right => {
                 self.lock = None;
                 if self.shell_first
@@ -214,6 +219,7 @@ impl<'a> Menu<'a> {
             "The shell is on {}; `help` lists our words in it, `exit` comes back here.\n",
             terminal.display()
         ));
+        self.announce_keyboard();
         let ended = shell::run(self.desk.system, &terminal);
         self.desk.talk.reopen(self.desk.system);
         match ended {

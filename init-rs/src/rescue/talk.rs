@@ -1,5 +1,7 @@
 //! Where a person is talked to: on every console as PID 1, on the terminal of the shell as an applet.
 
+use crate::keyboard;
+use crate::report::log::Log;
 use crate::sys::consoles::{Answer, Consoles, Secret};
 use crate::sys::{System, Terminals};
 use std::path::PathBuf;
@@ -37,6 +39,11 @@ impl Talk {
     /// Where people are talked to.
     pub(super) fn terminals(&self) -> Terminals {
         self.terminals
+    }
+
+    /// Says which layout the keyboard has, if it is ours to say; called before people type something new.
+    pub(super) fn announce_keyboard(&self, system: &dyn System, log: &Log) {
+        keyboard::announce(system, log, &*self.consoles);
     }
 
     /// Shows a text. A console that is gone is no reason to stop.

@@ -3,13 +3,14 @@
 //! Lines are edited by the kernel's line discipline (canonical mode). With echo off it also clears its own buffer after
 //! the read, so that a passphrase does not stay in kernel memory (`zero_buffer` in `drivers/tty/n_tty.c`).
 
+use super::keymap::{self, Keymap};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::termios::{
     FlushArg, InputFlags, LocalFlags, OutputFlags, SetArg, SpecialCharacterIndices, Termios, tcflush, tcgetattr,
     tcsetattr,
 };
 use std::fs::File;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -62,6 +63,12 @@ pub trait Consoles: std::fmt::Debug + Send + Sync {
     fn path(&self, console: usize) -> Option<PathBuf>;
     /// Writes to every console; one that is gone or stuck is no reason to stop.
     fn print(&self, text: &str);
+    /// Whether one of them is a screen of the kernel's, on which people type with this machine's keyboard.
+    fn has_screen(&self) -> bool;
+    /// Writes to the screens alone.
+    fn print_on_screens(&self, text: &str);
+    /// Gives the keyboard of the screens this keymap.
+    fn load_keymap(&self, keymap: &Keymap) -> io::Result<()>;
     /// Asks on every console and returns the first line that is typed. Without `echo` nothing typed is shown, and what was
     /// typed before the question is thrown away. The timeout begins anew while somebody types. `stop` is asked a few times
     /// a second whether the question became needless.
@@ -87,6 +94,17 @@ impl Consoles for OwnTerminal {
         let mut out = std::io::stdout().lock();
         let _ = out.write_all(text.as_bytes());
         let _ = out.flush();
+    }
+
+    // What its keyboard has was said, and is known, where this program was started.
+    fn has_screen(&self) -> bool {
+        false
+    }
+
+    fn print_on_screens(&self, _: &str) {}
+
+    fn load_keymap(&self, _: &Keymap) -> io::Result<()> {
+        Err(ErrorKind::Unsupported.into())
     }
 
     fn ask(&mut self, question: &str, echo: bool, timeout: Option<Duration>, stop: &mut dyn FnMut() -> bool) -> Answer {
@@ -142,6 +160,20 @@ impl Consoles for Tty {
         }
     }
 
+    fn has_screen(&self) -> bool {
+        self.screens().next().is_some()
+    }
+
+    fn print_on_screens(&self, text: &str) {
+        for screen in self.screens() {
+            write_patiently(screen, text.as_bytes());
+        }
+    }
+
+    fn load_keymap(&self, keymap: &Keymap) -> io::Result<()> {
+        keymap::load(&self.screens().collect::<Vec<_>>(), keymap)
+    }
+
     fn ask(&mut self, question: &str, echo: bool, timeout: Option<Duration>, stop: &mut dyn FnMut() -> bool) -> Answer {
         let modes: Vec<Option<Termios>> = self.0.iter().map(|c| line_mode(&c.file, echo)).collect();
         self.print(question);
@@ -167,6 +199,10 @@ impl Consoles for Tty {
 }
 
 impl Tty {
+    fn screens(&self) -> impl Iterator<Item = &File> {
+        self.0.iter().map(|console| &console.file).filter(|file| keymap::is_screen(file))
+    }
+
     fn wait(&mut self, timeout: Option<Duration>, stop: &mut dyn FnMut() -> bool) -> Answer {
         let mut began = Instant::now();
         loop {
@@ -285,7 +321,9 @@ fn write_patiently(mut file: &File, mut bytes: &[u8]) {
 /// Puts a terminal into line mode and returns the mode to go back to. Nothing is waited for: a line whose other end holds
 /// it up would never drain.
 fn line_mode(file: &File, echo: bool) -> Option<Termios> {
-    let before = tcgetattr(file).ok()?;
+    let mut before = tcgetattr(file).ok()?;
+    // On a serial line the kernel would erase bytes, not characters. It stays: a shell's lines are edited, too.
+    before.input_flags.insert(InputFlags::IUTF8);
     let mut mode = before.clone();
     mode.input_flags.insert(InputFlags::ICRNL);
     mode.input_flags.remove(InputFlags::IGNCR | InputFlags::INLCR | InputFlags::ISTRIP);

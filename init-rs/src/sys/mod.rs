@@ -9,6 +9,7 @@ pub mod entry;
 #[cfg(test)]
 pub(crate) mod fake;
 mod files;
+pub mod keymap;
 pub mod kmod;
 pub mod linux;
 mod mounting;

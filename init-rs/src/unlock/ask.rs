@@ -2,6 +2,7 @@
 
 use super::agents::AgentAnswer;
 use super::{Attempt, Effort, UnlockError, Unlocker, Why};
+use crate::keyboard;
 use crate::sys::System;
 use crate::sys::consoles::{Answer, Secret};
 use crate::zfs::ioctl::Zfs;
@@ -106,6 +107,7 @@ impl Unlocker<'_> {
         }
         let terminals = self.terminals;
         let consoles = self.consoles.get_or_insert_with(|| system.consoles(terminals));
+        keyboard::announce(system, self.log, &**consoles);
         match consoles.ask(question, false, timeout, &mut arrived) {
             Answer::Line { console, text } => {
                 let place = consoles.path(console).map_or_else(String::new, |p| p.display().to_string());

@@ -2,9 +2,11 @@
 
 use super::machine::Typed;
 use super::world::{End, World};
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 use taproot_init::sys::consoles::{Answer, Consoles, Secret};
+use taproot_init::sys::keymap::Keymap;
 
 /// How often the caller's condition is looked at while nobody types.
 const TURN: Duration = Duration::from_millis(500);
@@ -50,6 +52,18 @@ impl Consoles for Screen {
         for line in text.lines().filter(|line| !line.trim().is_empty()) {
             state.note(false, &format!("screen: {line}"));
         }
+    }
+
+    fn has_screen(&self) -> bool {
+        true
+    }
+
+    fn print_on_screens(&self, text: &str) {
+        self.print(text);
+    }
+
+    fn load_keymap(&self, keymap: &Keymap) -> io::Result<()> {
+        self.0.enter("load_keymap", &format!("of {} tables", keymap.tables.len()))
     }
 
     fn ask(&mut self, question: &str, echo: bool, timeout: Option<Duration>, stop: &mut dyn FnMut() -> bool) -> Answer {

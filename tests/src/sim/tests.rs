@@ -1,6 +1,7 @@
 //! The machine itself: its clock, its scout, its people, and what goes wrong.
 
 mod attempts;
+mod keyboard;
 mod mounts;
 
 use super::faults::{Effect, Fault, When};

@@ -31,6 +31,30 @@ fn keys(character: char) -> Option<Vec<String>> {
     }
 }
 
+/// The keys that make a character on a German keyboard; those of letters that lie where they do on a US one are [`keys`].
+fn german_keys(character: char) -> Option<Vec<String>> {
+    let with = |held: &str, name: &str| {
+        Some([held, name].iter().filter(|key| !key.is_empty()).map(ToString::to_string).collect())
+    };
+    match character {
+        'y' => with("", "z"),
+        'z' => with("", "y"),
+        'Y' => with("shift", "z"),
+        'Z' => with("shift", "y"),
+        '-' => with("", "slash"),
+        '/' => with("shift", "7"),
+        '>' => with("shift", "less"),
+        'ü' => with("", "bracket_left"),
+        'ö' => with("", "semicolon"),
+        'ä' => with("", "apostrophe"),
+        'Ü' => with("shift", "bracket_left"),
+        'ß' => with("", "minus"),
+        '@' => with("alt_r", "q"),
+        '€' => with("alt_r", "e"),
+        other => keys(other),
+    }
+}
+
 /// What the kernel says last of a keyboard that it begins to use.
 const CONNECTED: &str = "USB HID v1.11 Keyboard";
 /// Reports are let through a moment later (`hid_device_probe`).
@@ -51,6 +75,15 @@ impl Running {
 
     /// Types a line on the keyboard of a machine with a [`SCREEN`].
     pub fn type_on_keyboard(&mut self, line: &str) -> Result<()> {
+        self.press(line, keys)
+    }
+
+    /// The same where the machine takes it for a German keyboard.
+    pub fn type_on_german_keyboard(&mut self, line: &str) -> Result<()> {
+        self.press(line, german_keys)
+    }
+
+    fn press(&mut self, line: &str, keys: fn(char) -> Option<Vec<String>>) -> Result<()> {
         for character in line.chars().chain(['\n']) {
             let keys = keys(character).with_context(|| format!("no key is known for {character:?}"))?;
             let keys: Vec<Value> = keys.iter().map(|key| json!({ "type": "qcode", "data": key })).collect();

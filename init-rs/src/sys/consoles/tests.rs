@@ -105,6 +105,23 @@ fn the_time_runs_out_only_while_nobody_types() {
     assert_eq!(line(&answer).1, "slowly typed");
 }
 
+/// As on a serial line, where nobody but us tells the kernel that it is UTF-8.
+#[test]
+fn characters_are_erased_whole() {
+    let a = Pty::new();
+    let mut consoles = Tty::open_terminals(std::slice::from_ref(&a.path));
+    assert!(!consoles.has_screen() && consoles.load_keymap(&Keymap::default()).is_err());
+    consoles.print_on_screens("not here");
+    let answer = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            assert!(!a.expect("Q: ").contains("not here"));
+            a.types("aü€\x7f\x7fb\r");
+        });
+        consoles.ask("Q: ", false, None, &mut || false)
+    });
+    assert_eq!(line(&answer).1, "ab");
+}
+
 #[test]
 fn a_question_can_become_needless() {
     let a = Pty::new();

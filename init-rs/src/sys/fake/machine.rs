@@ -3,6 +3,7 @@
 
 use super::Tree;
 use crate::sys::consoles::{Answer, Consoles, Secret};
+use crate::sys::keymap::Keymap;
 use crate::sys::switch_root::SwitchError;
 use crate::sys::{Ended, Finished, Heard, Program, System, Terminals, ZfsCall, ZfsReply};
 use std::ffi::OsString;
@@ -19,6 +20,11 @@ type Refusals = Box<dyn Fn(&str) -> Option<i32> + Send + Sync>;
 pub(crate) struct Said {
     text: Arc<Mutex<String>>,
     typed: Arc<Mutex<Vec<&'static str>>>,
+    /// Whether it is a screen, for which keymaps are loaded.
+    screen: bool,
+    loaded: Arc<Mutex<Vec<Keymap>>>,
+    /// Whether no keymap is taken.
+    pub(crate) refuses: bool,
 }
 
 impl Said {
@@ -26,8 +32,16 @@ impl Said {
         Self { typed: Arc::new(Mutex::new(lines.to_vec())), ..Self::default() }
     }
 
+    pub(crate) fn on_screen() -> Self {
+        Self { screen: true, ..Self::default() }
+    }
+
     pub(crate) fn text(&self) -> String {
         self.text.lock().unwrap().clone()
+    }
+
+    pub(crate) fn loaded(&self) -> Vec<Keymap> {
+        self.loaded.lock().unwrap().clone()
     }
 }
 
@@ -37,6 +51,19 @@ impl Consoles for Said {
     }
     fn print(&self, text: &str) {
         self.text.lock().unwrap().push_str(text);
+    }
+    fn has_screen(&self) -> bool {
+        self.screen
+    }
+    fn print_on_screens(&self, text: &str) {
+        self.print(text);
+    }
+    fn load_keymap(&self, keymap: &Keymap) -> io::Result<()> {
+        if self.refuses {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        self.loaded.lock().unwrap().push(keymap.clone());
+        Ok(())
     }
     fn ask(&mut self, question: &str, echo: bool, _: Option<Duration>, _: &mut dyn FnMut() -> bool) -> Answer {
         self.print(question);
