@@ -1,7 +1,7 @@
 //! What the packed system has its root on: a pool or a file system, and which types of file systems its boot mounts.
 
 use super::host::{self, Chain};
-use super::members;
+use super::members::{self, Member};
 use super::tree::{self, Tree, TreeError};
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -26,6 +26,8 @@ pub struct Mounted {
 pub struct Known {
     /// The pool that the root is on.
     pub pools: Vec<ExpectedPool>,
+    /// The disks of that pool.
+    pub members: Vec<Member>,
     /// The file system that the root is, if it is no dataset and this machine's.
     pub plain: Option<ExpectedRoot>,
     /// What the root's disks hang on.
@@ -89,6 +91,7 @@ impl Known {
                 problems: members::trouble(name, &own, members::vdevs(name).as_ref()),
                 pools: vec![pool],
                 disks: own.iter().map(|member| host::chain(sys, &member.device)).collect(),
+                members: own,
                 ..Self::default()
             },
             Err(why) => {
@@ -115,6 +118,14 @@ fn in_fstab(fstab: &[FstabEntry], target: &str, what: &'static str) -> Option<Mo
 enum On<'a> {
     Dataset(&'a str),
     Plain(&'a FstabEntry),
+}
+
+/// The dataset that `/` of these mounts is on.
+pub fn dataset(mounts: &[FstabEntry]) -> Option<&str> {
+    match of(mounts)? {
+        On::Dataset(name) => Some(name),
+        On::Plain(_) => None,
+    }
 }
 
 /// What `/` of these mounts (`/proc/mounts`, which has fstab's form) is on.
