@@ -4,8 +4,10 @@ use crate::initramfs::compress::{Compression, ModuleCompression};
 use crate::initramfs::extras::Rescue;
 use crate::initramfs::fsck::Fsck;
 use crate::settings::ModuleSet;
+use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Packs the installed system and taproot-init into images that boot it from ZFS or a plain file system.
 #[derive(Debug, Parser)]
@@ -13,7 +15,9 @@ use std::path::PathBuf;
 #[command(
     after_help = "Examples:\n  taproot initramfs                      image for the running system and kernel\n  \
     taproot inspect IMAGE                  what is in an image, and why\n  \
-    taproot explain --cmdline WORDS        what a kernel command line would boot, and why"
+    taproot explain --cmdline WORDS        what a kernel command line would boot, and why\n  \
+    taproot status                         which kernel has which image, and what boots next\n  \
+    taproot doctor                         what would stop the next boot"
 )]
 pub struct Cli {
     /// What to do.
@@ -30,6 +34,11 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Say what a kernel command line asks for, and what it would boot.
     Explain(ExplainArgs),
+    /// Say which kernels have which image, whether it is up to date, and what boots next.
+    Status(StatusArgs),
+    /// Say what would stop the next boot, and what to do about it.
+    #[command(after_help = DOCTOR_HELP)]
+    Doctor(StatusArgs),
     /// Print a completion script for a shell.
     Completions {
         /// Shell.
@@ -155,6 +164,48 @@ pub struct ExplainArgs {
     pub json: bool,
 }
 
+const STATUS_HELP: &str = "An image is stale if a new one would differ: modules, the installed taproot-init, /etc/hostid, \
+    /etc/taproot/initramfs.toml, modprobe.d, files that were asked for, or the root's pool have changed since. What boots next \
+    is read from the boot loader's files (GRUB, systemd-boot, unified kernel images) and the firmware's variables. Nothing is changed. A pool \
+    that does not answer stops nothing: what cannot be looked at is said. Reading images and disks takes root.\n\n\
+    The exit code is 0 if each kernel has an image that is up to date, 3 if one is stale, damaged or missing, 1 if that failed.\n\n\
+    Examples:\n  taproot status\n  taproot status --json | jq -r '.images[] | select(.state == \"stale\") | .image'\n  \
+    taproot status --root /mnt              of another system, mounted here";
+const DOCTOR_HELP: &str = "Looks at the kernel that boots next, its image and its command line, at the newest kernel, and at what packing would \
+    come to. Each finding has a lasting name (docs/status.md), what it comes to, and what to do. Nothing is changed, and a pool \
+    that does not answer stops nothing. Takes root.\n\n\
+    The exit code is for monitoring: 0 nothing was found, or notes; 1 something may stop the next boot; 2 something stops it; 3 it \
+    could not be told.\n\n\
+    Examples:\n  taproot doctor\n  taproot doctor --json | jq -r '.findings[] | .severity + \" \" + .code'\n  \
+    taproot doctor --wait 5 || mail -s 'next boot' root    from cron\n  taproot doctor --root /mnt              of another system, mounted here";
+
+/// Arguments of `taproot status` and `taproot doctor`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = STATUS_HELP)]
+pub struct StatusArgs {
+    /// Look at the system in this directory, and at what it shows of this machine (proc, sys, run)
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub root: PathBuf,
+    /// How long each thing that is looked at may take, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..))]
+    pub wait: u16,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl StatusArgs {
+    /// The directory without links.
+    pub fn root(&self) -> Result<PathBuf> {
+        self.root.canonicalize().with_context(|| format!("--root {}: expected a directory", self.root.display()))
+    }
+
+    /// How long each thing may take.
+    pub fn patience(&self) -> Duration {
+        Duration::from_secs(self.wait.into())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,7 +218,7 @@ mod tests {
 
     #[test]
     fn every_command_with_choices_has_examples() {
-        for name in ["initramfs", "inspect", "explain"] {
+        for name in ["initramfs", "inspect", "explain", "status", "doctor"] {
             let mut command = Cli::command();
             let help = command.find_subcommand_mut(name).unwrap().render_help().to_string();
             assert!(help.contains("Examples:"), "{name}");

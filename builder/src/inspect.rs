@@ -2,11 +2,13 @@
 
 use crate::initramfs::compress::LegacyLz4;
 use crate::initramfs::decompress;
+use crate::initramfs::sources::{self, SOURCES_PATH, Source};
+use crate::uki;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::{self, Cursor, Read};
-use taproot_init::image::{CONFIG_PATH, MANIFEST_PATH};
+use taproot_init::image::{CONFIG_PATH, ImageConfig, MANIFEST_PATH};
 
 /// More than this is no initramfs.
 pub const LIMIT: u64 = 1 << 30;
@@ -48,8 +50,42 @@ pub struct Listing {
     pub compression: &'static str,
     /// Size of what is unpacked.
     pub uncompressed_bytes: u64,
+    /// What the packer noted; `null` if another tool made the image.
+    pub packed: Option<Packed>,
     /// Entries in archive order.
     pub files: Vec<File>,
+}
+
+/// What the packer noted in an image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Packed {
+    /// Kernel release.
+    pub kernel: String,
+    /// Program and version.
+    pub packer: String,
+    /// Words before the kernel's.
+    pub cmdline: String,
+    /// Pools that are expected: name and guid.
+    pub pools: Vec<(String, String)>,
+    /// The file system that is expected as root, if that is no dataset.
+    pub root: Option<String>,
+    /// What went in; `null` if an older version packed it.
+    pub sources: Option<Vec<Source>>,
+}
+
+impl Packed {
+    /// From the texts of the configuration and the list of sources.
+    fn of(config: &str, sources: Option<&Vec<u8>>) -> Self {
+        let config = ImageConfig::parse(config);
+        Self {
+            pools: config.pools.into_iter().map(|pool| (pool.name, pool.guid.to_string())).collect(),
+            root: config.root.map(|root| root.source),
+            sources: sources.map(|text| sources::parse(&String::from_utf8_lossy(text))),
+            kernel: config.kernel,
+            packer: config.packer,
+            cmdline: config.cmdline,
+        }
+    }
 }
 
 fn compression_of(bytes: &[u8]) -> Option<&'static str> {
@@ -107,12 +143,17 @@ impl Read for Unpacked<'_> {
 #[derive(Default)]
 struct Entries {
     files: Vec<File>,
-    /// The text of the file that was looked for.
-    content: Option<String>,
+    /// The contents of the files that were looked for, by path.
+    contents: Contents,
 }
 
-/// Reads one archive and the text of its file `wanted`; `archive` stands behind it then.
-fn entries(archive: &mut impl Read, wanted: &str) -> Result<Entries> {
+/// Contents of files by path.
+pub type Contents = BTreeMap<String, Vec<u8>>;
+/// Which files' contents are wanted: the most bytes that are taken of one.
+type Wanted<'a> = &'a dyn Fn(&str) -> Option<u64>;
+
+/// Reads one archive and the contents of its files that are `wanted`; `archive` stands behind it then.
+fn entries(archive: &mut impl Read, wanted: Wanted<'_>) -> Result<Entries> {
     let damaged = "the archive is damaged or cut off";
     let mut found = Entries::default();
     let mut room = ENTRIES_LIMIT;
@@ -139,13 +180,13 @@ fn entries(archive: &mut impl Read, wanted: &str) -> Result<Entries> {
         };
         let early = false;
         let file = File { kind, size: entry.file_size().into(), mode: entry.mode(), why: None, early, path };
-        if file.path == wanted {
-            if file.size > TEXT_LIMIT {
-                bail!("{wanted} has {} bytes, expected at most {TEXT_LIMIT}", file.size);
+        if let Some(limit) = wanted(&file.path) {
+            if file.size > limit {
+                bail!("{} has {} bytes, expected at most {limit}", file.path, file.size);
             }
-            let mut text = Vec::new();
-            reader.read_to_end(&mut text).with_context(|| format!("{wanted} is cut off"))?;
-            found.content = Some(String::from_utf8_lossy(&text).into_owned());
+            let mut content = Vec::new();
+            reader.read_to_end(&mut content).with_context(|| format!("{} is cut off", file.path))?;
+            found.contents.insert(file.path.clone(), content);
         }
         found.files.push(file);
         reader.finish().context(damaged)?;
@@ -160,7 +201,9 @@ fn name_size(header: &[u8; HEADER]) -> usize {
 
 /// Lists an image.
 pub fn list(image: &[u8]) -> Result<Listing> {
-    let (mut listing, manifest) = walk(image, MANIFEST_PATH)?;
+    let texts = [MANIFEST_PATH, CONFIG_PATH, SOURCES_PATH];
+    let (mut listing, contents) = read(image, &|path| texts.contains(&path).then_some(TEXT_LIMIT))?;
+    let manifest = contents.get(MANIFEST_PATH).map(|text| String::from_utf8_lossy(text));
     let mut why: BTreeMap<&str, &str> =
         manifest.iter().flat_map(|m| m.lines()).filter_map(|l| l.split_once('\t')).collect();
     for file in listing.files.iter_mut().filter(|f| !f.early) {
@@ -172,12 +215,19 @@ pub fn list(image: &[u8]) -> Result<Listing> {
 
 /// The text of the image configuration; `None` if another tool made the image.
 pub fn config(image: &[u8]) -> Result<Option<String>> {
-    walk(image, CONFIG_PATH).map(|(_, config)| config)
+    let (_, contents) = read(image, &|path| (path == CONFIG_PATH).then_some(TEXT_LIMIT))?;
+    Ok(contents.get(CONFIG_PATH).map(|text| String::from_utf8_lossy(text).into_owned()))
 }
 
-/// Every entry, and the text of the main archive's file `wanted`.
-fn walk(image: &[u8], wanted: &str) -> Result<(Listing, Option<String>)> {
-    let mut files = Vec::new();
+/// Every entry, and the contents of the files that are wanted, each up to so many bytes; of several of one path the last, as
+/// the kernel unpacks them. Of a unified kernel image, those of its initramfs.
+pub fn read(image: &[u8], wanted: Wanted<'_>) -> Result<(Listing, Contents)> {
+    let image = match uki::section(image, ".initrd") {
+        Some(initramfs) => initramfs,
+        None if uki::is_program(image) => bail!("an EFI program without an initramfs in it (a section .initrd)"),
+        None => image,
+    };
+    let (mut files, mut contents) = (Vec::new(), Contents::new());
     let mut rest = image;
     let mut before = 0;
     let (compression, main, unpacked) = loop {
@@ -191,6 +241,7 @@ fn walk(image: &[u8], wanted: &str) -> Result<(Listing, Option<String>)> {
         }
         let mut archive = Cursor::new(rest);
         let mut found = entries(&mut archive, wanted)?;
+        contents.append(&mut found.contents);
         let after = rest.get(usize::try_from(archive.position())?..).unwrap_or_default();
         let zeros = after.iter().take_while(|b| **b == 0).count();
         let next = after.get(zeros..).unwrap_or_default();
@@ -207,8 +258,11 @@ fn walk(image: &[u8], wanted: &str) -> Result<(Listing, Option<String>)> {
         rest = next;
     };
     files.extend(main.files);
-    let listing = Listing { format: 1, bytes: image.len() as u64, compression, uncompressed_bytes: unpacked, files };
-    Ok((listing, main.content))
+    contents.extend(main.contents);
+    let config = contents.get(CONFIG_PATH).map(|text| String::from_utf8_lossy(text));
+    let packed = config.map(|config| Packed::of(&config, contents.get(SOURCES_PATH)));
+    let bytes = image.len() as u64;
+    Ok((Listing { format: 1, bytes, compression, uncompressed_bytes: unpacked, packed, files }, contents))
 }
 
 #[cfg(test)]
@@ -285,6 +339,15 @@ mod tests {
         let text = vec![b'x'; usize::try_from(TEXT_LIMIT).unwrap() + 1];
         let manifest = entry(&MANIFEST_PATH[1..], MANIFEST_PATH.len(), &text);
         assert!(refused(&[manifest, trailer].concat()).contains("expected at most 8388608"));
+    }
+
+    #[test]
+    fn a_unified_kernel_image_is_listed_by_its_initramfs() {
+        let initramfs = image("zstd");
+        let uki = uki::tests::program(&[(".linux", b"kernel"), (".initrd", &initramfs)]);
+        assert_eq!(list(&uki).unwrap(), list(&initramfs).unwrap());
+        assert_eq!(config(&uki).unwrap().as_deref(), Some("cmdline=quiet\n"));
+        assert!(list(&uki::tests::program(&[(".linux", b"kernel")])).is_err());
     }
 
     #[test]

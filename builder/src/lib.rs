@@ -2,9 +2,13 @@
 
 pub mod cli;
 pub mod commands;
+pub mod doctor;
 pub mod explain;
 pub mod initramfs;
 pub mod inspect;
+pub mod loader;
 pub mod output;
 pub mod progress;
 pub mod settings;
+pub mod status;
+pub mod uki;

@@ -3,32 +3,56 @@
 use clap::Parser;
 use std::process::ExitCode;
 use taproot::cli::{Cli, Command};
-use taproot::commands::{completions, explain, initramfs, inspect, man};
+use taproot::commands::{completions, doctor, explain, initramfs, inspect, man, status};
+use taproot::status::look;
 
 /// Exit code of a command that did its work and whose answer is no; 1: it failed, 2: it was not understood.
 const NO: u8 = 3;
 
 fn main() -> ExitCode {
-    // Devices are read by a process of their own, which is this program anew; without the socket that it was given it ends.
-    if let [_, word, args @ ..] = std::env::args().collect::<Vec<_>>().as_slice()
-        && word == "scout"
-    {
-        return ExitCode::from(u8::try_from(taproot_init::scout::run::run(args)).unwrap_or(1));
-    }
-    let result = match Cli::parse().command {
-        Command::Initramfs(args) => initramfs::run(&args).map(|()| true),
-        Command::Inspect(args) => inspect::run(&args).map(|()| true),
-        Command::Explain(args) => explain::run(&args),
-        Command::Completions { shell } => completions::run(shell).map(|()| true),
-        Command::Man { directory } => man::run(&directory).map(|()| true),
+    let args: Vec<String> = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let result = match args.as_slice() {
+        // Devices are read by a process of their own, which is this program anew; without the socket that it was given it ends.
+        [_, word, args @ ..] if word == "scout" => {
+            return ExitCode::from(u8::try_from(taproot_init::scout::run::run(args)).unwrap_or(1));
+        }
+        // So is what may never answer.
+        [_, word, args @ ..] if word == look::WORD => look::look(args).map(|()| 0),
+        _ => run(args.get(1).is_some_and(|word| word == "doctor")),
     };
-    match result {
-        Ok(true) => ExitCode::SUCCESS,
-        // The answer is no, and was said.
-        Ok(false) => ExitCode::from(NO),
-        Err(error) => {
+    result.map_or_else(
+        |error| {
             eprintln!("taproot: {error:#}");
             ExitCode::FAILURE
+        },
+        ExitCode::from,
+    )
+}
+
+/// Does what the command line says; the exit code. `monitored`: it is a check, whose 1 and 2 mean something else than that it
+/// failed or was not understood.
+fn run(monitored: bool) -> anyhow::Result<u8> {
+    let cli = match Cli::try_parse() {
+        Err(error) if monitored && error.use_stderr() => {
+            let _ = error.print();
+            return Ok(doctor::UNKNOWN);
         }
+        Err(error) => error.exit(),
+        Ok(cli) => cli,
+    };
+    let done = |()| 0;
+    // The answer is no, and was said.
+    let answered = |yes: bool| if yes { 0 } else { NO };
+    match cli.command {
+        Command::Initramfs(args) => initramfs::run(&args).map(done),
+        Command::Inspect(args) => inspect::run(&args).map(done),
+        Command::Explain(args) => explain::run(&args).map(answered),
+        Command::Status(args) => status::run(&args).map(answered),
+        Command::Doctor(args) => doctor::run(&args).or_else(|error| {
+            eprintln!("taproot: {error:#}");
+            Ok(doctor::UNKNOWN)
+        }),
+        Command::Completions { shell } => completions::run(shell).map(done),
+        Command::Man { directory } => man::run(&directory).map(done),
     }
 }

@@ -97,7 +97,7 @@ fn follow(path: &Path) -> Result<PathBuf> {
 }
 
 /// Bytes that may still be written; root may use what is kept for it.
-fn free(dir: &Path) -> Result<u64> {
+pub(crate) fn free(dir: &Path) -> Result<u64> {
     let stat = statvfs(dir).with_context(|| format!("{}: asking for free space", dir.display()))?;
     let root = nix::unistd::geteuid().is_root();
     let blocks = if root { stat.blocks_free() } else { stat.blocks_available() };

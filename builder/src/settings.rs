@@ -5,15 +5,19 @@ use crate::initramfs::compress::{Compression, ModuleCompression};
 use crate::initramfs::extras::Rescue;
 use crate::initramfs::fsck::Fsck;
 use crate::initramfs::keymap::Choice;
+use crate::initramfs::sources::{Kind, Source};
 use crate::initramfs::tree::{self, Tree};
 use crate::initramfs::{kernel_version, password};
 use crate::output::Target;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 /// Read when `--config` is not given.
 pub const DEFAULT_CONFIG: &str = "/etc/taproot/initramfs.toml";
+/// Where an image goes if nothing says otherwise.
+pub const DEFAULT_OUTPUT: &str = "/boot/initramfs-taproot-%v.img";
 const INSTALLED_INIT: &str = "/usr/lib/taproot/taproot-init";
 
 /// Which drivers.
@@ -53,6 +57,8 @@ struct File {
 pub struct Settings {
     /// Tree to pack.
     pub tree: Tree,
+    /// The configuration file, if there is one.
+    pub source: Option<Source>,
     /// Kernel release; `None` to find it.
     pub kernel: Option<String>,
     /// Image to write, as it was named.
@@ -138,7 +144,7 @@ impl Settings {
     pub fn new(args: &InitramfsArgs) -> Result<Self> {
         let root = args.root.clone().unwrap_or_else(|| PathBuf::from("/"));
         let tree = Tree::open(&root).with_context(|| format!("--root {}: expected a directory", root.display()))?;
-        let file = read(args.config.as_deref(), &tree)?;
+        let (file, source) = read(args.config.as_deref(), &tree)?;
         // What a tree's own file names lies in the tree.
         let named = |path: PathBuf| if args.config.is_some() { Named::Here(path) } else { Named::InTree(path) };
         let given = |arg: &Option<PathBuf>, own: Option<PathBuf>| arg.clone().map(Named::Here).or(own.map(named));
@@ -187,6 +193,7 @@ impl Settings {
             microcode: !args.no_microcode && file.microcode.unwrap_or(true),
             preflight: !args.no_preflight,
             mtime: source_date_epoch()?,
+            source,
             tree,
         };
         let version = kernel_version(&settings)?;
@@ -194,7 +201,7 @@ impl Settings {
             bail!("{version:?} is no release of a kernel: expected what uname -r prints, such as 6.12.9-amd64");
         }
         let output = given(&args.output, file.output);
-        let output = output.unwrap_or_else(|| Named::InTree(PathBuf::from("/boot/initramfs-taproot-%v.img")));
+        let output = output.unwrap_or_else(|| Named::InTree(PathBuf::from(DEFAULT_OUTPUT)));
         settings.output = output.of_kernel(&version).place(&settings.tree)?;
         settings.target = Target::find(&settings.output)?;
         settings.kernel = Some(version);
@@ -202,16 +209,49 @@ impl Settings {
     }
 }
 
+/// What a tree's own configuration says of images, without what one image takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// The program that becomes `/init`.
+    pub init: Named,
+    /// Where images go, in the tree; `%v` stands for the kernel's release.
+    pub output: PathBuf,
+    /// The file, if there is one.
+    pub source: Option<Source>,
+}
+
+impl Default for Standing {
+    fn default() -> Self {
+        Self { init: Named::Here(default_init()), output: PathBuf::from(DEFAULT_OUTPUT), source: None }
+    }
+}
+
+impl Standing {
+    /// Reads it.
+    pub fn of(tree: &Tree) -> Result<Self> {
+        let (file, source) = read(None, tree)?;
+        let usual = Self::default();
+        Ok(Self {
+            init: file.init.map_or(usual.init, Named::InTree),
+            output: file.output.unwrap_or(usual.output),
+            source,
+        })
+    }
+}
+
 /// The configuration that was named, else the tree's own: this machine's says nothing about another tree.
-fn read(path: Option<&Path>, tree: &Tree) -> Result<File> {
+fn read(path: Option<&Path>, tree: &Tree) -> Result<(File, Option<Source>)> {
     let (shown, bytes) = match path {
         Some(path) => (path.to_owned(), Some(tree::named(path, tree::TEXT)?)),
         None => (tree.shown(DEFAULT_CONFIG), tree.read_if_there(DEFAULT_CONFIG, tree::TEXT)?),
     };
-    let Some(bytes) = bytes else { return Ok(File::default()) };
+    let Some(bytes) = bytes else { return Ok((File::default(), None)) };
+    let name = path.map_or(Cow::Borrowed(DEFAULT_CONFIG), Path::to_string_lossy);
+    let source = Source::of(Kind::Configuration, name, &bytes);
     let text = String::from_utf8(bytes).with_context(|| format!("{}: expected text", shown.display()))?;
     // toml's errors show the line and what was expected.
-    toml::from_str(&text).map_err(|e| anyhow::anyhow!("{}: {e}", shown.display()))
+    let file = toml::from_str(&text).map_err(|e| anyhow::anyhow!("{}: {e}", shown.display()))?;
+    Ok((file, Some(source)))
 }
 
 fn default_init() -> PathBuf {

@@ -1,8 +1,9 @@
 //! `taproot inspect`.
 
 use crate::cli::InspectArgs;
+use crate::initramfs::sources::Kind;
 use crate::initramfs::tree::named;
-use crate::inspect::{LIMIT, Listing, list};
+use crate::inspect::{LIMIT, Listing, Packed, list};
 use crate::output::print;
 use crate::progress::megabytes;
 use anyhow::{Context, Result};
@@ -16,9 +17,31 @@ pub fn run(args: &InspectArgs) -> Result<()> {
     print(&if args.json { format!("{}\n", serde_json::to_string_pretty(&listing)?) } else { table(&listing) })
 }
 
+/// What the packer noted: whom the image is for, and what it was made of.
+fn heading(packed: &Packed) -> String {
+    let mut out = format!("kernel {}, packed by {}\n", packed.kernel, packed.packer);
+    for (name, guid) in &packed.pools {
+        let _ = writeln!(out, "expects pool {name} (guid {guid})");
+    }
+    if let Some(root) = &packed.root {
+        let _ = writeln!(out, "expects root {root}");
+    }
+    if !packed.cmdline.is_empty() {
+        let _ = writeln!(out, "words before the kernel's: {}", packed.cmdline);
+    }
+    let Some(sources) = &packed.sources else {
+        return out + "an older version packed it: what it was made of is not noted (taproot status)\n\n";
+    };
+    for source in sources.iter().filter(|source| source.kind != Kind::Module) {
+        let mark = source.mark.get(..source.mark.len().min(20)).unwrap_or_default();
+        let _ = writeln!(out, "made of {} {} ({mark})", source.kind.word(), source.name);
+    }
+    out + "\n"
+}
+
 /// One line an entry, totals at the end.
 fn table(listing: &Listing) -> String {
-    let mut out = String::new();
+    let mut out = listing.packed.as_ref().map(heading).unwrap_or_default();
     for file in &listing.files {
         let kind = match file.kind {
             "directory" => 'd',

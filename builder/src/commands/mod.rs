@@ -1,7 +1,9 @@
 //! One file a subcommand.
 
 pub mod completions;
+pub mod doctor;
 pub mod explain;
 pub mod initramfs;
 pub mod inspect;
 pub mod man;
+pub mod status;

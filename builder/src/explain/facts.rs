@@ -277,18 +277,7 @@ impl Facts {
         if self.known.hardware.is_some() || !is_root() {
             return;
         }
-        let log = Log::new(system.clone());
-        let mut scout = Scout::start(system.as_ref(), false, &log);
-        let end = system.now() + DEVICES_PATIENCE;
-        while system.now() < end {
-            scout.hear(Duration::from_millis(50));
-            let Hardware { devices, settled, .. } = &scout.hardware;
-            if *settled && devices.values().all(|device| device.content != Reading::Waiting) {
-                break;
-            }
-        }
-        let mut hardware = scout.hardware.clone();
-        scout.stop();
+        let mut hardware = block_devices(system);
         // A rehearsal begins at 0, with everything that is there.
         (hardware.settled, hardware.last_change) = (true, Duration::ZERO);
         for device in hardware.devices.values_mut() {
@@ -305,8 +294,25 @@ impl Facts {
     }
 }
 
+/// The block devices of this machine, and what is on those that answer in time.
+pub fn block_devices(system: &Arc<Linux>) -> Hardware {
+    let log = Log::new(system.clone());
+    let mut scout = Scout::start(system.as_ref(), false, &log);
+    let end = system.now() + DEVICES_PATIENCE;
+    while system.now() < end {
+        scout.hear(Duration::from_millis(50));
+        let Hardware { devices, settled, .. } = &scout.hardware;
+        if *settled && devices.values().all(|device| device.content != Reading::Waiting) {
+            break;
+        }
+    }
+    let hardware = scout.hardware.clone();
+    scout.stop();
+    hardware
+}
+
 /// Whether disks may be read.
-fn is_root() -> bool {
+pub fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
 

@@ -17,6 +17,7 @@ pub mod password;
 pub mod preflight;
 pub mod root;
 pub mod sets;
+pub mod sources;
 pub mod tree;
 
 use crate::output::{Cleanup, Target};
@@ -26,11 +27,13 @@ use anyhow::{Context, Result, bail};
 use archive::{Archive, Content};
 use compress::Compression;
 use index::Index;
+use members::Member;
 use modprobe_d::ModprobeConfig;
 use modules::{Chosen, Packed, Wanted};
 use preflight::Remarks;
 use root::Known;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use sources::{Kind, SOURCES_PATH, Source};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -224,6 +227,57 @@ pub fn build(settings: &Settings, progress: &Progress, cleanup: &Cleanup) -> Res
     })
 }
 
+/// What an image for a kernel would be, were it packed now.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trial {
+    /// Kernel release.
+    pub kernel: String,
+    /// Why it would be refused.
+    pub problems: Vec<String>,
+    /// What is to be said of this machine's root.
+    pub notes: Vec<String>,
+    /// Modules without which the root is not found and mounted, and why each is needed.
+    pub needed: BTreeMap<String, String>,
+    /// The key file of the root, if it has one: its path in the booted system.
+    pub key: Option<String>,
+}
+
+/// Chooses and checks as [`build`] does, and packs nothing.
+pub fn trial(settings: &Settings) -> Result<Trial> {
+    let mut selection = Selection::new(settings, &Progress::Quiet)?;
+    let Selection { index, version, chosen, .. } = &selection;
+    selection.packed = modules::read(&settings.tree, index, version, chosen, None)?;
+    let settings = Settings { preflight: false, ..settings.clone() };
+    let (_, _, remarks) = check(&settings, &selection)?;
+    let location = selection.root.key.as_ref().map(|key| key.location.as_str());
+    Ok(Trial {
+        problems: remarks.problems,
+        needed: needed(&selection),
+        key: location.and_then(|location| location.strip_prefix("file://")).map(str::to_owned),
+        notes: selection.root.notes,
+        kernel: selection.version,
+    })
+}
+
+/// Of the chosen modules those that the root's own disks and file system need.
+fn needed(selection: &Selection) -> BTreeMap<String, String> {
+    let Selection { root, index, chosen, .. } = selection;
+    let mut wanted: Vec<(String, String)> = Vec::new();
+    if root.needs_zfs() {
+        wanted.push(("zfs".to_owned(), "root file system".to_owned()));
+    }
+    for mounted in &root.types {
+        let names = filesystems::modules(&mounted.fstype).into_iter();
+        wanted.extend(names.map(|name| (name.to_owned(), format!("file system of {}", mounted.what))));
+    }
+    for chain in &root.disks {
+        let by_alias = chain.modaliases.iter().flat_map(|modalias| index.matching(modalias));
+        let names = chain.modules.iter().cloned().chain(by_alias);
+        wanted.extend(names.map(|name| (name, format!("driver of disk {}", chain.disk))));
+    }
+    wanted.into_iter().filter(|(name, _)| chosen.contains_key(name)).collect()
+}
+
 /// What is packed for one kernel.
 struct Selection {
     version: String,
@@ -332,6 +386,12 @@ fn collect(
 ) -> Result<Vec<String>> {
     let Selection { version, index, modprobe, root, chosen, packed } = selection;
     let table = modules::table(&index, &modprobe, &chosen, &packed);
+    let module = |(name, module): (&String, &Packed)| Source {
+        kind: Kind::Module,
+        name: name.clone(),
+        mark: module.hash.clone(),
+    };
+    let modules: Vec<Source> = packed.iter().map(module).collect();
     let mut firmware = BTreeMap::new();
     for (name, module) in packed {
         for file in module.info.firmware {
@@ -344,9 +404,15 @@ fn collect(
     for note in fsck::pack(archive, &settings.tree, &settings.fsck, &root.types)? {
         progress.note(&note);
     }
+    let mut sources = modprobe.sources;
+    sources.extend(settings.source.clone());
+    sources.extend(modules);
+    let member = |member: Member| Source { kind: Kind::Member, name: member.path, mark: member.vdev.to_string() };
+    sources.extend(root.members.into_iter().map(member));
     for (source, target) in &settings.add_files {
-        add_file(archive, &settings.tree, source, target)?;
+        sources.push(add_file(archive, &settings.tree, source, target)?);
     }
+    archive.file(SOURCES_PATH, sources::render(&sources).into_bytes(), "what went in, by its content")?;
     let image = ImageConfig {
         kernel: version,
         packer: format!("taproot {}", env!("CARGO_PKG_VERSION")),
@@ -370,17 +436,20 @@ fn words(modules: ModuleSet, expects: bool, configured: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-fn add_file(archive: &mut Archive, tree: &Tree, source: &Path, target: &str) -> Result<()> {
+fn add_file(archive: &mut Archive, tree: &Tree, source: &Path, target: &str) -> Result<Source> {
     let file = tree.load(source, tree::BINARY).map_err(|error| match error {
         error if error.is_absence() => anyhow::anyhow!("--add-file {}: not in {tree}", source.display()),
         error => anyhow::Error::from(error).context(format!("--add-file {}", source.display())),
     })?;
     let why = "asked for by the configuration";
+    let noted = Source::of(Kind::File, source.to_string_lossy(), &file.bytes);
     // Dynamic programs bring their libraries.
     if file.bytes.starts_with(b"\x7fELF") && file.mode & 0o111 != 0 {
-        return Ok(extras::program(archive, tree, source, target, why)?);
+        extras::program(archive, tree, source, target, why)?;
+    } else {
+        archive.add(target, Content::File(file.bytes), file.mode & 0o777, why)?;
     }
-    Ok(archive.add(target, Content::File(file.bytes), file.mode & 0o777, why)?)
+    Ok(noted)
 }
 
 fn manifest(archive: &Archive) -> String {

@@ -2,6 +2,7 @@
 //! boot, so they are reported and ignored, but for commands that do nothing: those keep a module out. `alias` lines are honoured.
 
 use super::index::{Soft, parse_softdep};
+use super::sources::{Kind, Source};
 use super::tree::{self, Tree, TreeError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -22,6 +23,8 @@ pub struct ModprobeConfig {
     pub soft: BTreeMap<String, Soft>,
     /// Lines that are not honoured, for the user to know.
     pub ignored: Vec<String>,
+    /// The files that were read.
+    pub sources: Vec<Source>,
 }
 
 impl ModprobeConfig {
@@ -39,7 +42,10 @@ impl ModprobeConfig {
         let mut config = Self::default();
         for path in files.values().filter(|path| !tree.is_masked(path)) {
             match tree.read(path, tree::TEXT) {
-                Ok(bytes) => config.parse(&String::from_utf8_lossy(&bytes)),
+                Ok(bytes) => {
+                    config.parse(&String::from_utf8_lossy(&bytes));
+                    config.sources.push(Source::of(Kind::Modprobe, path.to_string_lossy(), &bytes));
+                }
                 // modprobe warns of a link to nothing, and goes on.
                 Err(TreeError::Dangling { .. }) => {}
                 Err(error) => return Err(error),

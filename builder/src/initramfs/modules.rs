@@ -4,6 +4,7 @@ use super::decompress;
 use super::index::{Entry, Index};
 use super::modinfo::{self, ModInfo};
 use super::modprobe_d::ModprobeConfig;
+use super::sources;
 use super::tree::{self, Tree, TreeError};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +26,8 @@ pub struct Packed {
     pub path: String,
     /// As it is packed.
     pub data: Vec<u8>,
+    /// Hash of its file in the tree.
+    pub hash: String,
     /// What `.modinfo` says.
     pub info: ModInfo,
     /// Why it is packed.
@@ -136,6 +139,7 @@ pub fn read(
         let inside = index.dir.join(entry_path);
         let path = tree.shown(&inside);
         let raw = tree.read(&inside, tree::BINARY)?;
+        let hash = sources::hash(&raw);
         let failed = |cause| ModuleError::Read(TreeError::Io { path: path.clone(), cause });
         let data = decompress::by_name(&inside, raw).map_err(failed)?;
         let info = modinfo::parse(&data).map_err(|reason| ModuleError::Format { path: path.clone(), reason })?;
@@ -149,7 +153,7 @@ pub fn read(
             image_path.push_str(".zst");
             data = zstd::bulk::compress(&data, level).map_err(failed)?;
         }
-        Ok((name.clone(), Packed { path: image_path, data, info, why: choice.why.clone() }))
+        Ok((name.clone(), Packed { path: image_path, data, hash, info, why: choice.why.clone() }))
     };
     let list: Vec<(&String, &Chosen)> = chosen.iter().collect();
     list.into_par_iter().map(one).collect()
@@ -275,7 +279,10 @@ mod tests {
     fn ordered(index: &Index, chosen: &BTreeMap<String, Chosen>, config: &ModprobeConfig) -> ModuleTable {
         let one = |name: &String| {
             let path = format!("/{name}.ko");
-            (name.clone(), Packed { path, data: vec![], info: ModInfo::default(), why: String::new() })
+            (
+                name.clone(),
+                Packed { path, data: vec![], hash: String::new(), info: ModInfo::default(), why: String::new() },
+            )
         };
         table(index, config, chosen, &chosen.keys().map(one).collect())
     }

@@ -281,7 +281,7 @@ mod tests {
         let crcs = crcs.map(|list| list.iter().map(|(symbol, crc)| ((*symbol).to_owned(), *crc)).collect());
         let parameters = parameters.iter().map(|(name, kind)| ((*name).to_owned(), (*kind).to_owned())).collect();
         let info = ModInfo { vermagic: Some(vermagic.into()), crcs, parameters, ..ModInfo::default() };
-        Packed { path: "/x".into(), data: vec![], info, why: String::new() }
+        Packed { path: "/x".into(), data: vec![], hash: String::new(), info, why: String::new() }
     }
 
     #[test]

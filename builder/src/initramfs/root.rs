@@ -1,7 +1,7 @@
 //! What the packed system has its root on: a pool or a file system, and which types of file systems its boot mounts.
 
 use super::host::{self, Chain};
-use super::members;
+use super::members::{self, Member};
 use super::preflight::Remarks;
 use super::tree::{self, Tree, TreeError};
 use std::fs;
@@ -27,6 +27,8 @@ pub struct Mounted {
 pub struct Known {
     /// The pool that the root is on.
     pub pools: Vec<ExpectedPool>,
+    /// The disks of that pool.
+    pub members: Vec<Member>,
     /// The file system that the root is, if it is no dataset and this machine's.
     pub plain: Option<ExpectedRoot>,
     /// What the root's disks hang on.
@@ -109,7 +111,7 @@ impl Known {
             Ok((pool, own)) => {
                 let Remarks { problems, notes } = members::trouble(name, &own, members::vdevs(name).as_ref());
                 let disks = own.iter().map(|member| host::chain(sys, &member.device)).collect();
-                Self { problems, notes, pools: vec![pool], disks, ..Self::default() }
+                Self { problems, notes, pools: vec![pool], disks, members: own, ..Self::default() }
             }
             Err(why) => {
                 let why = format!("/ is on pool {name}, but none of its disks was found: {why}");
@@ -153,6 +155,14 @@ fn in_fstab(fstab: &[FstabEntry], target: &str, what: &'static str) -> Option<Mo
 enum On<'a> {
     Dataset(&'a str),
     Plain(&'a FstabEntry),
+}
+
+/// The dataset that `/` of these mounts is on.
+pub fn dataset(mounts: &[FstabEntry]) -> Option<&str> {
+    match of(mounts)? {
+        On::Dataset(name) => Some(name),
+        On::Plain(_) => None,
+    }
 }
 
 /// What `/` of these mounts (`/proc/mounts`, which has fstab's form) is on.

@@ -161,6 +161,17 @@ impl Tree {
         real.symlink_metadata().is_ok_and(|meta| meta.is_file()).then_some(inside)
     }
 
+    /// Size in bytes and time of the last change, in seconds since 1970, of the regular file that a path leads to.
+    pub fn stamp(&self, path: impl AsRef<Path>) -> Option<(u64, u64)> {
+        let meta = self.real(path.as_ref()).ok()?.symlink_metadata().ok().filter(fs::Metadata::is_file)?;
+        Some((meta.len(), u64::try_from(meta.mtime()).unwrap_or(0)))
+    }
+
+    /// Whether a path leads to something, of whatever kind.
+    pub fn is_there(&self, path: impl AsRef<Path>) -> bool {
+        self.real(path.as_ref()).is_ok_and(|real| real.symlink_metadata().is_ok())
+    }
+
     /// A program by its name.
     pub fn program(&self, name: &str) -> Option<PathBuf> {
         PROGRAMS.iter().find_map(|dir| self.file(Path::new(dir).join(name)))
