@@ -4,7 +4,7 @@ PREFIX ?= /usr
 
 RUNS ?= 20000
 
-.PHONY: help build guest-init host kit lint test unit sim golden demo bench fuzz install clean
+.PHONY: help build guest-init host kit lint test test-all unit sim golden demo bench fuzz install clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -40,14 +40,18 @@ golden: build kit ## what the kit's kernels answer, asked anew for tests/golden 
 	cargo build --locked --release -p taproot-tests --bin record --bin recorder
 	target/$(TARGET)/release/record target/$(TARGET)/release/recorder
 
-test: build kit ## everything: lint, unit tests, scenarios in virtual machines on both kit systems
+test: build kit ## everything: lint, unit tests, scenarios in virtual machines on both kit systems (Debian 13, OpenZFS 2.4; Debian 12, OpenZFS 2.1)
 	@tests/run.sh
+
+test-all: build guest-init ## the same on all three kit systems: Debian 12 with OpenZFS 2.3 too
+	@tests/kit/all.sh debian12-zfs2.3
+	@tests/run.sh --all
 
 demo: build kit ## an installed Debian on ZFS boots, changes its boot environment and boots again
 	cargo run --locked --quiet --release -p taproot-tests --bin demo
 
 bench: build kit ## boot phases, image build time and size, against the floor; 10 000 datasets against none, 60 disks against 2
-	@tests/kit/pools.sh debian12-zfs2.3 large many
+	@tests/kit/pools.sh debian13-zfs2.4 large many
 	cargo run --locked --quiet --release -p taproot-tests --bin bench
 
 fuzz: ## ten minutes for each parser of foreign bytes (FUZZ_SECONDS=600)
