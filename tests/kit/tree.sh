@@ -21,7 +21,8 @@ base=systemd-sysv,udev,kmod,dbus,login,passwd,procps,util-linux,iproute2,zstd,xz
 build=linux-image-amd64,linux-headers-amd64,zfs-dkms
 zfs_packages="zfs* libzfs* libnvpair* libuutil* libzpool*"
 case $name in
-    debian13-zfs2.4) suite=trixie pin=trixie-backports pinned=$zfs_packages ;;
+    # e2fsprogs is not essential any more, but every Debian is installed with it.
+    debian13-zfs2.4) suite=trixie pin=trixie-backports pinned=$zfs_packages base+=,e2fsprogs ;;
     debian12-zfs2.3) suite=bookworm pin=bookworm-backports pinned="linux-* $zfs_packages" ;;
     debian12-zfs2.1) suite=bookworm pin= ;;
     *) die "unknown kit system '$name'; expected debian13-zfs2.4, debian12-zfs2.3 or debian12-zfs2.1" ;;

@@ -12,7 +12,7 @@ mkdir /mnt/etc/large
 (cd /mnt/etc/large && seq 4000 | xargs touch)
 touch "/mnt/etc/$(printf 'x%.0s' {1..300})"
 head -c 2M /dev/urandom >/mnt/home/original
-cp /mnt/home/original /mnt/data/twice
+head -c 1M /dev/urandom >/mnt/data/once
 zpool sync pnewest
 cp --reflink=always /mnt/home/original /mnt/home/clone
 zfs rewrite -P /mnt/home/original
