@@ -5,7 +5,7 @@ PREFIX ?= /usr
 
 RUNS ?= 20000
 
-.PHONY: help build guest-init host kit lint notices test unit sim golden demo bench fuzz install uninstall clean
+.PHONY: help build guest-init host kit lint notices test test-all unit sim golden demo bench fuzz install uninstall clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -47,14 +47,18 @@ golden: host build kit ## what the kit's kernels answer, asked anew for tests/go
 	cargo build --locked --release -p taproot-tests --bin record --bin recorder
 	target/$(TARGET)/release/record target/$(TARGET)/release/recorder
 
-test: host build kit ## everything: lint, unit tests, scenarios in virtual machines on both kit systems
+test: host build kit ## everything: lint, unit tests, scenarios in virtual machines on both kit systems (Debian 13, OpenZFS 2.4; Debian 12, OpenZFS 2.1)
 	@tests/run.sh
+
+test-all: host build guest-init ## the same on all three kit systems: Debian 12 with OpenZFS 2.3 too
+	@tests/kit/all.sh debian12-zfs2.3
+	@tests/run.sh --all
 
 demo: host build kit ## an installed Debian on ZFS boots, changes its boot environment and boots again
 	cargo run --locked --quiet --release -p taproot-tests --bin demo
 
 bench: host build kit ## boot phases, image build time and size, against the floor; 10 000 datasets against none, 60 disks against 2
-	@tests/kit/pools.sh debian12-zfs2.3 large many
+	@tests/kit/pools.sh debian13-zfs2.4 large many
 	cargo run --locked --quiet --release -p taproot-tests --bin bench
 
 fuzz: ## ten minutes for each parser of foreign bytes (FUZZ_SECONDS=600)

@@ -1,10 +1,16 @@
 #!/usr/bin/env bash
 # Runs lint and all tests; the last line is "N passed, N failed, N skipped". Needs the kit and the binaries (make kit build).
+#   run.sh [--all] [WORDS-FOR-THE-HARNESS...]     --all: also on the kit system that is made on demand (make test-all)
 #
 # Before it stand the tests that were skipped, each with its reason, and the virtual machines that were run again because
 # the emulator failed. More than AGAIN_LIMIT of those fail the run: what passes on such an emulator proves little.
 set -uo pipefail
 cd "$(dirname "$0")/.."
+all_nextest=() all_cargo=()
+if [ "${1-}" = --all ]; then
+    shift
+    all_nextest=(--run-ignored all) all_cargo=(--include-ignored)
+fi
 . tests/kit/lib.sh
 readonly AGAIN_LIMIT=3
 work=$(mktemp -d)
@@ -49,7 +55,7 @@ steps_skipped=$(wc -l <"$TAPROOT_SKIPPED")
 # A backtrace through the harness says nothing; the guest's console is shown instead.
 export RUST_BACKTRACE=${TAPROOT_BACKTRACE:-0}
 if cargo nextest --version >/dev/null 2>&1; then
-    cargo nextest run --locked --workspace "$@" 2>&1 | tee "$log"
+    cargo nextest run --locked --workspace "${all_nextest[@]}" "$@" 2>&1 | tee "$log"
     status=$?
     summary=$(grep -E '^ +Summary \[' "$log" | tail -n 1)
     # A test binary that does not build leaves no summary.
@@ -57,7 +63,7 @@ if cargo nextest --version >/dev/null 2>&1; then
     tests=$(number passed)
     count=$(($(number failed) + $(number 'timed out')))
 else
-    cargo test --locked --workspace --no-fail-fast -- --test-threads=2 "$@" 2>&1 | tee "$log"
+    cargo test --locked --workspace --no-fail-fast -- --test-threads=2 "${all_cargo[@]}" "$@" 2>&1 | tee "$log"
     status=$?
     sum() { sed -n "s/^test result:.* \([0-9]\+\) $1;.*/\1/p" "$log" | paste -sd+ | grep . || echo 0; }
     tests=$(($(sum passed)))

@@ -11,7 +11,8 @@ missing=()
 for pair in "${commands[@]}"; do
     command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
 done
-[ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || missing+=(debian-archive-keyring)
+# Debian 12 has had Debian 13's keys since its eleventh update.
+[ -e /usr/share/keyrings/debian-archive-trixie-stable.gpg ] || missing+=(debian-archive-keyring)
 [ -e /usr/lib/x86_64-linux-gnu/libc.a ] || missing+=(libc6-dev)
 # UEFI firmware: tests/src/vm/firmware.rs knows both names.
 [ -e /usr/share/OVMF/OVMF_CODE_4M.fd ] || [ -e /usr/share/OVMF/OVMF_CODE.fd ] || missing+=(ovmf)
@@ -34,11 +35,12 @@ if ! have_qemu; then
     if ! apt-get install -y --no-remove --no-install-recommends qemu-system-x86 qemu-utils >"$KIT_CACHE/log/apt-qemu.log" 2>&1; then
         private=$KIT_CACHE/apt-host
         mkdir -p "$private/lists/partial"
-        debian12_sources >"$private/sources.list"
+        suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
+        debian_sources "$suite" >"$private/sources.list"
         opts=(-o "Dir::Etc::sourcelist=$private/sources.list" -o Dir::Etc::sourceparts=- -o "Dir::State::lists=$private/lists")
         logged "$KIT_CACHE/log/apt-qemu.log" "apt-get update for backports" apt-get "${opts[@]}" update
         logged "$KIT_CACHE/log/apt-qemu.log" "installing qemu-system-x86 from backports" \
-            apt-get "${opts[@]}" install -y --no-install-recommends -t bookworm-backports qemu-system-x86 qemu-utils
+            apt-get "${opts[@]}" install -y --no-install-recommends -t "$suite-backports" qemu-system-x86 qemu-utils
     fi
 fi
 say "host packages ready"

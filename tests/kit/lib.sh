@@ -37,15 +37,15 @@ mirror_of() {
         awk -F'|' -v l="$1" '$1 == l && $2 == "Debian" { print $3; exit }'
 }
 
-# A private apt list for Debian 12 with contrib and backports.
-debian12_sources() {
-    local main security key=/usr/share/keyrings/debian-archive-keyring.gpg
+# A private apt list for the Debian release $1 (bookworm, trixie) with contrib and backports.
+debian_sources() { # SUITE
+    local main security suite key=/usr/share/keyrings/debian-archive-keyring.gpg
     main=$(mirror_of Debian)
     security=$(mirror_of Debian-Security)
     [ -n "$main" ] || die "apt knows no Debian archive; expected at least one Debian source in /etc/apt (then run: apt-get update)"
     [ -e "$key" ] || die "$key is missing; install debian-archive-keyring"
-    echo "deb [signed-by=$key] $main bookworm main contrib"
-    echo "deb [signed-by=$key] $main bookworm-updates main contrib"
-    echo "deb [signed-by=$key] $main bookworm-backports main contrib"
-    [ -z "$security" ] || echo "deb [signed-by=$key] $security bookworm-security main contrib"
+    for suite in "$1" "$1-updates" "$1-backports"; do
+        echo "deb [signed-by=$key] $main $suite main contrib"
+    done
+    [ -z "$security" ] || echo "deb [signed-by=$key] $security $1-security main contrib"
 }

@@ -21,7 +21,7 @@ fi
 lib=usr/lib/initcpio
 if [ ! -e "$dest/$lib/busybox" ]; then
     mkdir -p "$KIT_CACHE/log" "$dest/$lib"
-    debian12_sources >"$dest/etc/apt/sources.list"
+    debian_sources "$(. "$dest/etc/os-release" && echo "$VERSION_CODENAME")" >"$dest/etc/apt/sources.list"
     cp /etc/resolv.conf "$dest/etc/resolv.conf"
     logged "$KIT_CACHE/log/mkinitcpio-tree.log" "installing bsdtar and gawk" \
         chroot "$dest" sh -c 'apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends libarchive-tools gawk && cd /tmp && apt-get download busybox'

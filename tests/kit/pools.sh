@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes the pool sets of one kit system, with its own stock zpool and zfs; each set in its own run of the helper VM.
-#   pools.sh debian12-zfs2.3              all sets (pools/*.sh) but those made on demand
-#   pools.sh debian12-zfs2.3 base debian  these
+#   pools.sh debian13-zfs2.4              all sets (pools/*.sh) but those made on demand
+#   pools.sh debian13-zfs2.4 base debian  these
 # pools/lib says what a set is made of; a line "# on-demand: WHO" in a set keeps it out of "all sets".
 # Result in $KIT_CACHE/pools/NAME/SET: DISK.img (raw, sparse), log, console.log, stamp.
 # Tests put copy-on-write overlays over the disks. Only what changed is made again; several runs at a time do not disturb

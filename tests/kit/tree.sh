@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# Builds one kit system: a Debian 12 tree with kernel, the matching OpenZFS modules (DKMS, built inside the tree) and systemd.
-#   tree.sh debian12-zfs2.3      kernel and OpenZFS from backports
-#   tree.sh debian12-zfs2.1      kernel 6.1, OpenZFS 2.1
+# Builds one kit system: a Debian tree with kernel, the matching OpenZFS modules (DKMS, built inside the tree) and systemd.
+#   tree.sh debian13-zfs2.4      Debian 13, kernel 6.12, OpenZFS from backports
+#   tree.sh debian12-zfs2.3      Debian 12, kernel and OpenZFS from backports
+#   tree.sh debian12-zfs2.1      Debian 12, kernel 6.1, OpenZFS 2.1
 # Result in $KIT_CACHE/trees/NAME: root/ (the tree), system.squashfs (the same, for VMs), facts (KERNEL=, ZFS=), stamp.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/lib.sh"
 
-name=${1:?usage: tree.sh debian12-zfs2.3|debian12-zfs2.1}
+name=${1:?usage: tree.sh KIT-SYSTEM}
 [ "$(id -u)" = 0 ] || exec sudo --preserve-env=TAPROOT_KIT,KIT_START,XDG_CACHE_HOME "$0" "$@"
 dir=$KIT_CACHE/trees/$name
 stamp=$(cat "$here/tree.sh" "$here/guest/"* | sha256sum | cut -c1-16)
@@ -18,10 +19,13 @@ fi
 
 base=systemd-sysv,udev,kmod,dbus,login,passwd,procps,util-linux,iproute2,zstd,xz-utils,busybox-static,less,zfsutils-linux
 build=linux-image-amd64,linux-headers-amd64,zfs-dkms
+zfs_packages="zfs* libzfs* libnvpair* libuutil* libzpool*"
 case $name in
-    debian12-zfs2.3) pin=bookworm-backports ;;
-    debian12-zfs2.1) pin= ;;
-    *) die "unknown kit system '$name'; expected debian12-zfs2.3 or debian12-zfs2.1" ;;
+    # e2fsprogs is not essential any more, but every Debian is installed with it.
+    debian13-zfs2.4) suite=trixie pin=trixie-backports pinned=$zfs_packages base+=,e2fsprogs ;;
+    debian12-zfs2.3) suite=bookworm pin=bookworm-backports pinned="linux-* $zfs_packages" ;;
+    debian12-zfs2.1) suite=bookworm pin= ;;
+    *) die "unknown kit system '$name'; expected debian13-zfs2.4, debian12-zfs2.3 or debian12-zfs2.1" ;;
 esac
 
 mkdir -p "$dir" "$KIT_CACHE/log"
@@ -33,14 +37,14 @@ packages_stamp=$(echo "$base $build $pin 1" | sha256sum | cut -c1-16)
 if [ "$(cat "$dir/packages.stamp" 2>/dev/null)" != "$packages_stamp" ]; then
     if [ "$(cat "$dir/built.stamp" 2>/dev/null)" != "$packages_stamp" ]; then
         rm -rf "$dir/root" "$dir/root.new" "$dir/root.built" "$dir/updates.keep"
-        debian12_sources >"$dir/sources.list"
+        debian_sources "$suite" >"$dir/sources.list"
         hooks=(--essential-hook='mkdir -p "$1/etc/initramfs-tools" && echo "update_initramfs=no" >"$1/etc/initramfs-tools/update-initramfs.conf"')
         if [ -n "$pin" ]; then
-            hooks+=(--setup-hook='mkdir -p "$1/etc/apt/preferences.d" && printf "Package: linux-* zfs* libzfs* libnvpair* libuutil* libzpool*\nPin: release n=bookworm-backports\nPin-Priority: 600\n" >"$1/etc/apt/preferences.d/kit"')
+            hooks+=(--setup-hook='mkdir -p "$1/etc/apt/preferences.d" && printf "Package: %s\nPin: release n=%s\nPin-Priority: 600\n" "'"$pinned"'" '"$pin"' >"$1/etc/apt/preferences.d/kit"')
         fi
         logged "$log.packages.log" "$name: packages and DKMS build (about 7 minutes)" \
             env DEBIAN_FRONTEND=noninteractive mmdebstrap --mode=root --variant=minbase --include="$base,$build" \
-            --dpkgopt=force-confold --aptopt='Acquire::Retries "3"' "${hooks[@]}" bookworm "$dir/root.new" "$dir/sources.list"
+            --dpkgopt=force-confold --aptopt='Acquire::Retries "3"' "${hooks[@]}" "$suite" "$dir/root.new" "$dir/sources.list"
         mv "$dir/root.new" "$dir/root.built"
         echo "$packages_stamp" >"$dir/built.stamp"
     fi

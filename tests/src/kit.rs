@@ -5,8 +5,10 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-/// The kit systems, default first.
-pub const SYSTEMS: [&str; 2] = ["debian12-zfs2.3", "debian12-zfs2.1"];
+/// The kit systems of `make kit`, the ends of what is run here; default first.
+pub const SYSTEMS: [&str; 2] = ["debian13-zfs2.4", "debian12-zfs2.1"];
+/// The one between them: made and run on demand (`make test-all`).
+pub const ON_DEMAND: &str = "debian12-zfs2.3";
 
 /// The kit's cache directory: `$TAPROOT_KIT`, else `$XDG_CACHE_HOME/taproot-kit`, else `~/.cache/taproot-kit`.
 pub fn cache() -> Result<PathBuf> {
@@ -23,7 +25,7 @@ pub fn cache() -> Result<PathBuf> {
 /// One kit system: a Debian tree with its kernel and pools.
 #[derive(Debug, Clone)]
 pub struct System {
-    /// `debian12-zfs2.3` or `debian12-zfs2.1`.
+    /// One of [`SYSTEMS`], or [`ON_DEMAND`].
     pub name: String,
     /// Kernel release.
     pub kernel: String,
@@ -60,6 +62,14 @@ impl System {
     /// The system of this test run: `$TAPROOT_SYSTEM`, else the default one.
     pub fn current() -> Result<Self> {
         Self::open(&std::env::var("TAPROOT_SYSTEM").unwrap_or_else(|_| SYSTEMS[0].to_owned()))
+    }
+
+    /// What its Debian calls itself.
+    pub fn debian(&self) -> Result<String> {
+        let path = self.tree().join("usr/lib/os-release");
+        let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        let name = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
+        Ok(name.with_context(|| format!("no PRETTY_NAME in {}", path.display()))?.trim_matches('"').to_owned())
     }
 
     /// The directory tree of the system.

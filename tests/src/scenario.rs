@@ -10,16 +10,22 @@ use crate::kit::System;
 use crate::vm::{Accel, Report, Running, Vm, accel};
 use crate::{account, checkout, image, words};
 
-/// Makes a test of each function for each kit system: `zfs2_3::name` and `zfs2_1::name`.
+/// Makes a test of each function for each kit system: `zfs2_4::name`, `zfs2_1::name` and, ignored until it is asked for,
+/// `zfs2_3::name`.
 #[macro_export]
 macro_rules! scenarios {
     ($($(#[$attribute:meta])* fn $name:ident($system:ident) $body:block)*) => {
         $($(#[$attribute])* fn $name($system: &$crate::kit::System) $body)*
-        mod zfs2_3 {
+        mod zfs2_4 {
             $(#[test] fn $name() { $crate::scenario::run($crate::kit::SYSTEMS[0], super::$name); })*
         }
         mod zfs2_1 {
             $(#[test] fn $name() { $crate::scenario::run($crate::kit::SYSTEMS[1], super::$name); })*
+        }
+        mod zfs2_3 {
+            $(#[test] #[ignore = "on demand: make test-all"] fn $name() {
+                $crate::scenario::run($crate::kit::ON_DEMAND, super::$name);
+            })*
         }
     };
 }

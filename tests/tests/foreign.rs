@@ -1,7 +1,7 @@
 //! Pools that are another system's, or that this system may read but not write.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
-use taproot_tests::kit::System;
+use taproot_tests::kit::{SYSTEMS, System};
 use taproot_tests::scenario::{dataset_at, explained_failure, vm};
 use taproot_tests::scenarios;
 use taproot_tests::vm::{Disk, Report, Running, Scratch, Vm};
@@ -166,12 +166,12 @@ mod only {
 
     /// A pool with a feature in use that this OpenZFS can read but not write: refused by name, and booted read-only.
     #[test]
-    fn zfs2_1_features_of_2_3() {
-        taproot_tests::scenario::run(taproot_tests::kit::SYSTEMS[1], features);
+    fn zfs2_1_writable_features_of_2_4() {
+        taproot_tests::scenario::run(SYSTEMS[1], writable_features);
     }
 
-    fn features(system: &System) {
-        let newer = System::open(taproot_tests::kit::SYSTEMS[0]).unwrap();
+    fn writable_features(system: &System) {
+        let newer = System::open(SYSTEMS[0]).unwrap();
         let scratch = Scratch::new().unwrap();
         let disks = scratch.overlays(&newer, &["feature0"]).unwrap();
         let vm = vm("features", system, "zfs=pfeature").unwrap().disks(disks.clone()).start().unwrap();
@@ -182,5 +182,27 @@ mod only {
         let report =
             read_only_boot("features-ro", system, &scratch, &disks, "zfs=pfeature taproot.import=ro", "pfeature");
         warned(&report, "block_cloning");
+    }
+
+    /// A pool with features in use without which it cannot even be read: refused by name, and nothing is offered that would
+    /// not help either.
+    #[test]
+    fn zfs2_1_features_of_2_4() {
+        taproot_tests::scenario::run(SYSTEMS[1], features);
+    }
+
+    fn features(system: &System) {
+        let newer = System::open(SYSTEMS[0]).unwrap();
+        let scratch = Scratch::new().unwrap();
+        let disks = scratch.overlays(&newer, &["newest0", "newest1", "newest2", "newest3"]).unwrap();
+        let vm = vm("features-unreadable", system, "zfs=pnewest").unwrap().disks(disks.clone()).start().unwrap();
+        let text = explained_failure(&vm, 40).unwrap();
+        says(&text, &["features this OpenZFS does not have", "longname", "dynamic_gang_header", "newer OpenZFS"]);
+        assert!(!text.contains("taproot.import=ro"), "{text}");
+        says(&answer(&vm, "import pnewest ro", PROMPT), &["features this OpenZFS does not have", "longname"]);
+        vm.kill().unwrap();
+        for disk in &disks {
+            assert!(scratch.untouched(disk).unwrap(), "{} was written to", disk.serial);
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Every kind of pool boots, whatever the disks are attached to and in whatever order.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
-use taproot_tests::kit::System;
+use taproot_tests::kit::{SYSTEMS, System};
 use taproot_tests::scenario::{dataset_at, vm};
 use taproot_tests::vm::{Bus, Disk, Report, Scratch, Vm};
 use taproot_tests::{image, scenarios};
@@ -122,5 +122,39 @@ scenarios! {
         let scratch = Scratch::new().unwrap();
         let [a, b] = ["stripe0", "stripe1"].map(|serial| scratch.overlay(system, serial).unwrap());
         boots("stripe-sata-usb", system, "pstripe", vec![a.on(Bus::Ahci), b.on(Bus::Usb)]);
+    }
+}
+
+mod only {
+    use super::*;
+
+    /// Everything that the newest OpenZFS can do to a pool, in use.
+    #[test]
+    fn zfs2_4_every_feature() {
+        taproot_tests::scenario::run(SYSTEMS[0], |system| {
+            let scratch = Scratch::new().unwrap();
+            let disks = scratch.overlays(system, &["newest3", "newest1", "newest0", "newest2"]).unwrap();
+            boots("every-feature", system, "pnewest", disks);
+        });
+    }
+
+    /// Made by 2.1, left active, and upgraded.
+    #[test]
+    fn zfs2_4_upgraded_from_2_1() {
+        taproot_tests::scenario::run(SYSTEMS[0], upgraded);
+    }
+
+    fn upgraded(system: &System) {
+        let older = System::open(SYSTEMS[1]).unwrap();
+        let scratch = Scratch::new().unwrap();
+        let disks = scratch.overlays(&older, &["raidz0", "raidz1", "raidz2"]).unwrap();
+        let script = "zpool import -N praidz && zpool upgrade praidz && \
+            zpool get -H -o property,value feature@block_cloning_endian,feature@head_errlog praidz && zpool export praidz";
+        let said = Vm::helper("upgrading", system, script).disks(disks.clone()).start().unwrap().script(60).unwrap();
+        let words: Vec<&str> = said.split_whitespace().collect();
+        for pair in [["feature@block_cloning_endian", "enabled"], ["feature@head_errlog", "active"]] {
+            assert!(words.windows(2).any(|two| two == pair), "{pair:?} is not in:\n{said}");
+        }
+        boots("upgraded", system, "praidz", disks);
     }
 }

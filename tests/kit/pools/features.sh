@@ -1,5 +1,5 @@
 # A pool that OpenZFS 2.1 can read but not write: all it does not know is block_cloning, which is in use.
-# systems: debian12-zfs2.3
+# systems: debian13-zfs2.4
 # disks: feature0=128M
 
 make_pool -o compatibility=openzfs-2.1-linux pfeature $id-feature0-part1

@@ -2,7 +2,7 @@
 # is not mounted at boot (containers, users' homes, another boot environment) and a snapshot of each. The root keeps the list
 # that ZED writes for the booted system. Making them takes about twelve minutes without KVM.
 # disks: empty0=256M large0=8G
-# systems: debian12-zfs2.3
+# systems: debian13-zfs2.4
 # memory: 3072
 # on-demand: bench
 

@@ -1,7 +1,7 @@
 # A pool of 60 leaves for the benchmark, each a partition; the benchmark makes a disk of each. Beside it the pool `few` of two.
 # disks: many0=3904M few0=130M
 # parts: many0=60 few0=2
-# systems: debian12-zfs2.3
+# systems: debian13-zfs2.4
 # on-demand: bench
 
 groups=()

@@ -14,8 +14,11 @@ fn main() -> Result<()> {
     let accel = accel()?;
     heading("What is booted");
     println!(
-        "  {}: Debian 12 with kernel {} and OpenZFS {}, installed on the pool tank:",
-        system.name, system.kernel, system.zfs
+        "  {}: {} with kernel {} and OpenZFS {}, installed on the pool tank:",
+        system.name,
+        system.debian()?,
+        system.kernel,
+        system.zfs
     );
     println!("  two boot environments (tank/ROOT/be1, be2), /home with canmount=on, a legacy /srv in fstab.");
     println!("  QEMU with {}; the pool's image stays as it is (copy-on-write).", accel.argument());

@@ -7,15 +7,19 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 use taproot_tests::image;
-use taproot_tests::kit::{self, SYSTEMS, System};
+use taproot_tests::kit::{self, ON_DEMAND, SYSTEMS, System};
 use taproot_tests::vm::{Scratch, Vm};
 use taproot_tests::words::{PROMPT, SHELL_PROMPT};
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [recorder] = args.as_slice() else { bail!("expected: record RECORDER") };
-    for system in SYSTEMS {
-        let system = System::open(system)?;
+    for name in SYSTEMS.into_iter().chain([ON_DEMAND]) {
+        if name == ON_DEMAND && !kit::cache()?.join("trees").join(name).join("stamp").exists() {
+            println!("{name} is not there, its recording stays as it is");
+            continue;
+        }
+        let system = System::open(name)?;
         record(&system, &image::standard(&system)?, Path::new(recorder))?;
     }
     Ok(())

@@ -50,6 +50,8 @@ pub enum ZfsVersion {
     V2_1,
     /// 2.3.2.
     V2_3,
+    /// 2.4.4.
+    V2_4,
 }
 
 impl ZfsVersion {
@@ -58,6 +60,7 @@ impl ZfsVersion {
         match self {
             Self::V2_1 => "2.1.11-1+deb12u1",
             Self::V2_3 => "2.3.2-2~bpo12+2",
+            Self::V2_4 => "2.4.4-1~bpo13+1",
         }
     }
 }
@@ -182,7 +185,7 @@ impl Machine {
             image: ImageConfig { kernel: "6.12.1".to_owned(), ..ImageConfig::default() },
             hostid: 0x00c0_ffee,
             files: Tree::default(),
-            zfs: ZfsVersion::V2_3,
+            zfs: ZfsVersion::V2_4,
             devices: Vec::new(),
             pools: Vec::new(),
             modules,

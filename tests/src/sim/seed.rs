@@ -88,7 +88,7 @@ pub fn case(seed: u64) -> Case {
 pub fn narrow(seed: u64) -> Case {
     let mut prng = Prng::new(seed);
     let mut machine = Machine::new("");
-    machine.zfs = prng.pick(ZfsVersion::V2_3, &[ZfsVersion::V2_1]);
+    machine.zfs = prng.pick(ZfsVersion::V2_4, &[ZfsVersion::V2_1]);
     let pools = 1 + prng.below(3);
     for number in 0..pools {
         pool(&mut prng, &mut machine, number);

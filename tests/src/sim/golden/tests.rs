@@ -169,6 +169,7 @@ fn compare(version: ZfsVersion, text: &str) {
 
 #[test]
 fn the_model_answers_as_the_kernels_did() {
+    compare(ZfsVersion::V2_4, include_str!("../../../golden/zfs2.4/replies"));
     compare(ZfsVersion::V2_3, include_str!("../../../golden/zfs2.3/replies"));
     compare(ZfsVersion::V2_1, include_str!("../../../golden/zfs2.1/replies"));
 }

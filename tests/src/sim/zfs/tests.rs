@@ -159,7 +159,7 @@ fn a_missing_log_needs_leave() {
         machine.device("log").unwrap().arrives = Duration::from_secs(60);
         world(machine)
     };
-    let world = without_log(ZfsVersion::V2_3);
+    let world = without_log(ZfsVersion::V2_4);
     let judgement = tried(&world).1;
     assert_eq!((judgement.health, judgement.missing_logs), (Health::Degraded, vec!["/dev/log".to_owned()]));
     let refused = import(&world, ImportFlags::default(), &[]).unwrap_err();
