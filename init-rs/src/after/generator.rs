@@ -38,10 +38,10 @@ fn real(system: &dyn System) -> Option<String> {
 /// Puts lists without other environments over ZED's, for this process alone.
 fn show_own(system: &dyn System, root: &str) -> io::Result<()> {
     let lists = lists(system);
-    let datasets: Vec<Dataset> = lists.iter().flat_map(|(_, text)| listcache::datasets(text)).collect();
+    let datasets: Vec<Dataset> = lists.values().flat_map(|text| listcache::datasets(text)).collect();
     let foreign = mounts::foreign(&of_name(root, &datasets), &datasets);
     let is_own = |line: &&str| !line.split('\t').next().is_some_and(|name| foreign.contains_key(name));
-    if lists.iter().all(|(_, text)| text.lines().all(|line| is_own(&line))) {
+    if lists.values().all(|text| text.lines().all(|line| is_own(&line))) {
         return Ok(());
     }
     system.own_mounts()?;

@@ -36,7 +36,7 @@ impl nix::NixPath for Options {
     }
 }
 
-/// A mount namespace of our own, from which nothing gets out (mount_namespaces(7)).
+/// A mount namespace of our own, from which nothing gets out (`mount_namespaces(7)`).
 #[allow(unsafe_code)]
 pub(super) fn own_mounts() -> io::Result<()> {
     // SAFETY: no memory is passed.

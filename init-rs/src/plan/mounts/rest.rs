@@ -148,17 +148,15 @@ mod tests {
     #[test]
     fn what_zfs_mount_would_not_mount_is_not_mounted() {
         let mut all = vec![dataset("r/ROOT/a", NoAuto, "/"), dataset("r/ROOT/b", NoAuto, "/")];
-        let changes: [(&str, fn(&mut Dataset)); 4] = [
-            ("r/locked", |d| d.key_available = Some(false)),
-            ("r/zoned", |d| d.zoned = true),
-            ("r/volume", |d| d.kind = Kind::Volume),
-            ("r/dots", |d| d.mountpoint = crate::plan::facts::Mountpoint::Path("/a/../b".into())),
-        ];
-        for (name, change) in changes {
+        let mut add = |name: &str, change: fn(&mut Dataset)| {
             let mut one = dataset(name, On, "/x");
             change(&mut one);
             all.push(one);
-        }
+        };
+        add("r/locked", |d| d.key_available = Some(false));
+        add("r/zoned", |d| d.zoned = true);
+        add("r/volume", |d| d.kind = Kind::Volume);
+        add("r/dots", |d| d.mountpoint = crate::plan::facts::Mountpoint::Path("/a/../b".into()));
         assert_eq!(planned(&all, &[("r/ROOT/a", "/")]), (vec![], vec![]));
         let unlocked = all.iter_mut().find(|d| d.name == "r/locked").unwrap();
         unlocked.key_available = Some(true);
