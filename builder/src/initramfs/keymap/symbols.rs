@@ -88,6 +88,29 @@ impl Charset {
     }
 }
 
+/// Accents, the letters they go with, and what these make: the usual ones, which a kernel has until it gets others.
+const ACCENTS: [(char, &str, &str); 9] = [
+    ('`', "AEIOUaeiou", "ÀÈÌÒÙàèìòù"),
+    ('\'', "AEIOUYaeiouy", "ÁÉÍÓÚÝáéíóúý"),
+    ('^', "AEIOUaeiou", "ÂÊÎÔÛâêîôû"),
+    ('~', "ANOano", "ÃÑÕãñõ"),
+    ('"', "AEIOUaeiouy", "ÄËÏÖÜäëïöüÿ"),
+    (',', "Cc", "Çç"),
+    ('/', "Oo", "Øø"),
+    ('-', "Dd", "Ðð"),
+    ('*', "Aa", "Åå"),
+];
+
+/// The usual accents: accent, letter, what they make.
+pub fn usual_accents() -> impl Iterator<Item = [char; 3]> {
+    let pairs = ["AAÅ", "aaå", "OAÅ", "oaå", "AEÆ", "aeæ", "THÞ", "thþ", "ssß", "szß", "ijÿ"];
+    let pairs = pairs.into_iter().filter_map(|chars| chars.chars().collect::<Vec<_>>().try_into().ok());
+    let with = |(accent, letters, made): (char, &'static str, &'static str)| {
+        letters.chars().zip(made.chars()).map(move |(letter, made)| [accent, letter, made])
+    };
+    ACCENTS.into_iter().flat_map(with).chain(pairs)
+}
+
 /// Names to numbers.
 fn names() -> &'static BTreeMap<&'static str, u16> {
     static NAMES: OnceLock<BTreeMap<&'static str, u16>> = OnceLock::new();
@@ -245,6 +268,16 @@ mod tests {
         for line in include_str!("charsets.txt").lines().filter(|line| !line.starts_with('#')) {
             assert_eq!(line.split_once(' ').unwrap().1.chars().count(), 96, "{line}");
         }
+    }
+
+    #[test]
+    fn the_usual_accents_are_whole() {
+        assert_eq!(usual_accents().count(), 10 + 12 + 10 + 6 + 11 + 4 * 2 + 11);
+        assert!(ACCENTS.iter().all(|(_, letters, made)| letters.chars().count() == made.chars().count()));
+        assert!(
+            usual_accents().any(|chars| chars == ['\'', 'e', 'é'])
+                && usual_accents().any(|chars| chars == ['s', 's', 'ß'])
+        );
     }
 
     #[test]
