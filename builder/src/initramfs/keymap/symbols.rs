@@ -169,7 +169,8 @@ fn plain(word: &str, charset: Charset) -> Option<u16> {
         return Some(*code);
     }
     if let Some(name) = word.strip_prefix("Meta_") {
-        return plain(name, charset).and_then(typed).filter(|c| u32::from(*c) < 0x100).map(|c| META | c as u16);
+        let c = plain(name, charset).and_then(typed).filter(|c| u32::from(*c) < 0x100)?;
+        return Some(META | u16::try_from(u32::from(c)).ok()?);
     }
     if let Some(n) = word.strip_prefix("Console_").and_then(|n| n.parse::<u16>().ok()) {
         return (1..=63).contains(&n).then(|| CONSOLE + n - 1);
