@@ -217,7 +217,7 @@ mod tests {
 
     /// What is said before each of two questions, how often a keymap was loaded, and whether it is warned of.
     fn asked(tree: Tree, said: Said) -> (String, usize, bool) {
-        let machine = Arc::new(Machine { said: said.clone(), ..Machine::new(tree) });
+        let machine = Arc::new(Machine { said: said.clone(), ..Machine::new(tree.with("/run/taproot/why", "")) });
         let log = Log::new(Arc::<Machine>::clone(&machine));
         for _ in 0..2 {
             announce(&*machine, &log, &*machine.consoles(crate::sys::Terminals::All));
@@ -235,7 +235,7 @@ mod tests {
         assert_eq!(asked(tree(), Said::default()), (String::new(), 0, false));
         let (said, loaded, warned) = asked(Tree::new().with(KEYMAP_PATH, "junk"), Said::on_screen());
         assert_eq!((said, loaded, warned), (twice("us (the packed one could not be loaded)"), 0, true));
-        let (said, _, warned) = asked(tree(), Said { refuses: true, ..Said::on_screen() });
+        let (said, _, warned) = asked(tree(), Said::refusing_keymaps());
         assert_eq!((said, warned), (twice("us (the packed one could not be loaded)"), true));
     }
 

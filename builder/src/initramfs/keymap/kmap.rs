@@ -1,7 +1,7 @@
 //! Keymaps as people write them, for `loadkeys` (keymaps(5)), and the binary ones of busybox's `loadkmap`, into what the kernel takes.
 
 use super::symbols::{self, Charset, HOLE};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use taproot_init::sys::keymap::{COMPOSE_MAX, Keymap};
 
 /// Files that include each other are read this deep.
@@ -236,9 +236,12 @@ impl Compiler {
                 self.alt_is_meta = true;
                 Ok(())
             }
-            // What function keys send is no matter of a layout; the usual accents are those that the kernel has.
+            // What function keys send is no matter of a layout.
             ("string" | "strings", _) => Ok(()),
-            ("compose", [Token::Word(usual), ..]) if usual == "as" => Ok(()),
+            ("compose", [Token::Word(usual), ..]) if usual == "as" => {
+                symbols::usual_accents().for_each(|chars| self.accent(chars));
+                Ok(())
+            }
             ("compose", [accent, letter, Token::Word(to), result]) if to == "to" => {
                 self.compose([accent, letter, result]).ok_or("compose 'accent' 'letter' to 'result'")
             }
@@ -275,10 +278,16 @@ impl Compiler {
         for (c, part) in chars.iter_mut().zip(parts) {
             *c = self.character(part)?;
         }
-        if self.out.keymap.compose.len() < COMPOSE_MAX {
-            self.out.keymap.compose.push(chars);
-        }
+        self.accent(chars);
         Some(())
+    }
+
+    /// Adds a combination, as long as the kernel has room.
+    fn accent(&mut self, chars: [char; 3]) {
+        let compose = &mut self.out.keymap.compose;
+        if compose.len() < COMPOSE_MAX && !compose.contains(&chars) {
+            compose.push(chars);
+        }
     }
 
     /// The character that a part of a compose line means: files are in UTF-8, or older than that.

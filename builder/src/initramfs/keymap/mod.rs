@@ -23,7 +23,7 @@ const DIRECTORIES: [&str; 8] = [
     "/run/current-system/sw/share/keymaps",
     "/nix/var/nix/profiles/system/sw/share/keymaps",
 ];
-/// Where the console's keymap is named: systemd, OpenRC, Alpine, Void.
+/// Where the console's keymap is named: systemd, `OpenRC`, Alpine, Void.
 const CONFIGURED: [(&str, &str); 4] = [
     ("/etc/vconsole.conf", "KEYMAP"),
     ("/etc/conf.d/keymaps", "keymap"),

@@ -88,6 +88,29 @@ impl Charset {
     }
 }
 
+/// Accents, the letters they go with, and what these make: the usual ones, which a kernel has until it gets others.
+const ACCENTS: [(char, &str, &str); 9] = [
+    ('`', "AEIOUaeiou", "ÀÈÌÒÙàèìòù"),
+    ('\'', "AEIOUYaeiouy", "ÁÉÍÓÚÝáéíóúý"),
+    ('^', "AEIOUaeiou", "ÂÊÎÔÛâêîôû"),
+    ('~', "ANOano", "ÃÑÕãñõ"),
+    ('"', "AEIOUaeiouy", "ÄËÏÖÜäëïöüÿ"),
+    (',', "Cc", "Çç"),
+    ('/', "Oo", "Øø"),
+    ('-', "Dd", "Ðð"),
+    ('*', "Aa", "Åå"),
+];
+
+/// The usual accents: accent, letter, what they make.
+pub fn usual_accents() -> impl Iterator<Item = [char; 3]> {
+    let pairs = ["AAÅ", "aaå", "OAÅ", "oaå", "AEÆ", "aeæ", "THÞ", "thþ", "ssß", "szß", "ijÿ"];
+    let pairs = pairs.into_iter().filter_map(|chars| chars.chars().collect::<Vec<_>>().try_into().ok());
+    let with = |(accent, letters, made): (char, &'static str, &'static str)| {
+        letters.chars().zip(made.chars()).map(move |(letter, made)| [accent, letter, made])
+    };
+    ACCENTS.into_iter().flat_map(with).chain(pairs)
+}
+
 /// Names to numbers.
 fn names() -> &'static BTreeMap<&'static str, u16> {
     static NAMES: OnceLock<BTreeMap<&'static str, u16>> = OnceLock::new();
@@ -146,7 +169,8 @@ fn plain(word: &str, charset: Charset) -> Option<u16> {
         return Some(*code);
     }
     if let Some(name) = word.strip_prefix("Meta_") {
-        return plain(name, charset).and_then(typed).filter(|c| u32::from(*c) < 0x100).map(|c| META | c as u16);
+        let c = plain(name, charset).and_then(typed).filter(|c| u32::from(*c) < 0x100)?;
+        return Some(META | u16::try_from(u32::from(c)).ok()?);
     }
     if let Some(n) = word.strip_prefix("Console_").and_then(|n| n.parse::<u16>().ok()) {
         return (1..=63).contains(&n).then(|| CONSOLE + n - 1);
@@ -245,6 +269,16 @@ mod tests {
         for line in include_str!("charsets.txt").lines().filter(|line| !line.starts_with('#')) {
             assert_eq!(line.split_once(' ').unwrap().1.chars().count(), 96, "{line}");
         }
+    }
+
+    #[test]
+    fn the_usual_accents_are_whole() {
+        assert_eq!(usual_accents().count(), 10 + 12 + 10 + 6 + 11 + 4 * 2 + 11);
+        assert!(ACCENTS.iter().all(|(_, letters, made)| letters.chars().count() == made.chars().count()));
+        assert!(
+            usual_accents().any(|chars| chars == ['\'', 'e', 'é'])
+                && usual_accents().any(|chars| chars == ['s', 's', 'ß'])
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Layouts as X and Debian name them, and the console's keymaps for them.
 
 use super::{Keyboard, by_name, compile, text, value};
+use crate::initramfs::decompress::strip_suffix;
 use crate::initramfs::tree::Tree;
 use crate::settings::Named;
 use std::path::{Path, PathBuf};
@@ -96,7 +97,7 @@ pub(super) fn find(tree: &Tree) -> Option<Keyboard> {
 /// What console-setup made, that for UTF-8 first.
 fn cached(tree: &Tree) -> Option<PathBuf> {
     let mut names = tree.list(CACHE).unwrap_or_default();
-    names.retain(|name| name.starts_with("cached_") && (name.ends_with(".kmap.gz") || name.ends_with(".kmap")));
+    names.retain(|name| name.starts_with("cached_") && strip_suffix(name).strip_suffix(".kmap").is_some());
     names.sort_by_key(|name| !name.contains("UTF-8"));
     names.first().map(|name| Path::new(CACHE).join(name))
 }

@@ -24,7 +24,7 @@ pub(crate) struct Said {
     screen: bool,
     loaded: Arc<Mutex<Vec<Keymap>>>,
     /// Whether no keymap is taken.
-    pub(crate) refuses: bool,
+    refuses: bool,
 }
 
 impl Said {
@@ -34,6 +34,10 @@ impl Said {
 
     pub(crate) fn on_screen() -> Self {
         Self { screen: true, ..Self::default() }
+    }
+
+    pub(crate) fn refusing_keymaps() -> Self {
+        Self { refuses: true, ..Self::on_screen() }
     }
 
     pub(crate) fn text(&self) -> String {
