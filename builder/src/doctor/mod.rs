@@ -2,6 +2,8 @@
 
 mod checks;
 mod code;
+#[cfg(test)]
+mod tests;
 
 pub use code::{Code, Severity};
 

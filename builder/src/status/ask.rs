@@ -27,6 +27,13 @@ pub struct Answer {
     pub end: End,
 }
 
+impl Answer {
+    /// Why there is no answer, as it says.
+    pub fn reason(&self) -> String {
+        self.error.trim_start_matches("taproot: ").to_owned()
+    }
+}
+
 /// How a process ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum End {

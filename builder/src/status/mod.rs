@@ -94,11 +94,13 @@ pub fn survey(root: &Path, patience: Duration, packing: bool) -> Survey {
     });
     survey.hear("the root's pool", pool, patience);
     for (kernel, answer) in trials {
-        let told = survey.trials.len();
-        survey.hear(&format!("what packing for kernel {kernel} would come to"), answer.clone(), patience);
-        if survey.trials.len() == told && answer.end != End::Late {
-            let why = answer.error.trim_start_matches("taproot: ").to_owned();
-            survey.trials.push((kernel, Err(why)));
+        survey.take(&answer.lines);
+        match answer.end {
+            End::Code(0) => {}
+            End::Late => {
+                survey.unknown.push(format!("what packing for kernel {kernel} would come to: {}", late(patience)))
+            }
+            End::Code(_) | End::Killed => survey.trials.push((kernel, Err(answer.reason()))),
         }
     }
     match verdict {
@@ -146,7 +148,7 @@ fn verdict(answer: Answer, patience: Duration) -> Result<Option<Verdict>, String
             Verdict { facts, root, failure, failure_code }
         })),
         Err(_) if answer.end == End::Late => Err(late(patience)),
-        Err(_) => Err(answer.error.trim_start_matches("taproot: ").to_owned()),
+        Err(_) => Err(answer.reason()),
     }
 }
 
@@ -160,12 +162,26 @@ fn late(patience: Duration) -> String {
 impl Survey {
     /// Takes the facts of an answer; what is missing of them is not known.
     fn hear(&mut self, about: &str, answer: Answer, patience: Duration) {
-        for line in &answer.lines {
+        self.take(&answer.lines);
+        match answer.end {
+            End::Code(0) => {}
+            End::Late => self.unknown.push(format!("{about}: {}", late(patience))),
+            End::Code(_) | End::Killed => self.unknown.push(format!("{about}: {}", answer.reason())),
+        }
+    }
+
+    fn take(&mut self, lines: &[String]) {
+        for line in lines {
             match serde_json::from_str(line) {
                 Ok(Fact::System(system)) => self.system = system,
                 Ok(Fact::Next(next)) => self.next = next,
                 Ok(Fact::Kernel(kernel)) => self.kernels.push(kernel),
-                Ok(Fact::Image(image)) => self.images.push(*image),
+                Ok(Fact::Image(image)) => {
+                    if let Content::Unreadable(why) = &image.content {
+                        self.unknown.push(why.clone());
+                    }
+                    self.images.push(*image);
+                }
                 Ok(Fact::Pool(pool)) => self.pool = Some(pool),
                 Ok(Fact::Device(name, there)) => self.devices.push((name, there)),
                 Ok(Fact::Trial(trial)) => self.trials.push((trial.kernel.clone(), Ok(trial))),
@@ -173,13 +189,6 @@ impl Survey {
                 // Cut off, because it was left.
                 Err(_) => {}
             }
-        }
-        match answer.end {
-            End::Late => self.unknown.push(format!("{about}: {}", late(patience))),
-            End::Code(0) => {}
-            // What cannot be packed is a finding, not something unknown.
-            End::Code(_) if about.starts_with("what packing") => {}
-            End::Code(_) | End::Killed => self.unknown.push(format!("{about}: {}", answer.error)),
         }
     }
 
@@ -279,4 +288,33 @@ impl Image {
 pub fn is_fallback(path: &Path) -> bool {
     let name = path.to_string_lossy();
     name.ends_with(".old") || name.ends_with(".old.img")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn answer(lines: &[&str], end: End) -> Answer {
+        Answer { lines: lines.iter().map(|line| (*line).to_owned()).collect(), error: "taproot: no".to_owned(), end }
+    }
+
+    #[test]
+    fn what_was_found_before_the_end_is_kept() {
+        let kernel = serde_json::to_string(&Fact::Kernel(Kernel { release: "6.1".into(), zfs: true })).unwrap();
+        let content = Content::Unreadable("/i: Permission denied".to_owned());
+        let image = Image { path: "/boot/initrd.img-6.1".into(), bytes: 1, made: 1, content };
+        let image = serde_json::to_string(&Fact::Image(Box::new(image))).unwrap();
+        let mut survey = Survey::default();
+        survey.hear("files", answer(&[&kernel, &image, &kernel[..9]], End::Late), PATIENCE);
+        assert_eq!((survey.kernels.len(), survey.images[0].kernel()), (1, Some("6.1")));
+        assert_eq!(survey.unknown[0], "/i: Permission denied");
+        assert!(survey.unknown[1].starts_with("files: no answer within 30 s"), "{:?}", survey.unknown);
+        survey.hear("pool", answer(&[], End::Code(1)), PATIENCE);
+        assert_eq!(survey.unknown[2], "pool: no");
+        assert_eq!(verdict(answer(&["{\"boot\": null}"], End::Code(0)), PATIENCE), Ok(None));
+        assert!(verdict(answer(&["{"], End::Late), PATIENCE).unwrap_err().contains("30 s"));
+        assert_eq!(verdict(answer(&[], End::Code(1)), PATIENCE).unwrap_err(), "no");
+    }
 }
