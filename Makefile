@@ -59,6 +59,8 @@ demo: host build kit ## an installed Debian on ZFS boots, changes its boot envir
 
 bench: host build kit ## boot phases, image build time and size, against the floor; 10 000 datasets against none, 60 disks against 2
 	@tests/kit/pools.sh debian13-zfs2.4 large many
+	cargo build --locked --profile boot -p taproot-tests --bin minimal-init
+	install -D -m 755 target/$(TARGET)/boot/minimal-init out/minimal-init
 	cargo run --locked --quiet --release -p taproot-tests --bin bench
 
 fuzz: ## ten minutes for each parser of foreign bytes (FUZZ_SECONDS=600)

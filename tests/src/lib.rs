@@ -5,6 +5,7 @@ pub mod agreement;
 pub mod hibernation;
 pub mod image;
 pub mod kit;
+pub mod minimal;
 pub mod notices;
 pub mod plain;
 pub mod scenario;
