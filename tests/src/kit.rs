@@ -132,3 +132,22 @@ pub fn run(command: &mut Command) -> Result<String> {
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_made_is_what_the_tests_run_on() {
+        let text = |path: &str| std::fs::read_to_string(crate::checkout().join(path)).unwrap();
+        let made = format!("set -- {} \"$@\"", SYSTEMS.join(" "));
+        assert!(text("tests/kit/all.sh").contains(&made), "all.sh: no {made}");
+        assert!(
+            text("Makefile").contains(&format!("@tests/kit/all.sh {ON_DEMAND}")),
+            "make test-all does not make {ON_DEMAND}"
+        );
+        for system in SYSTEMS.into_iter().chain([ON_DEMAND]) {
+            assert!(text("tests/kit/tree.sh").contains(&format!("\n    {system}) ")), "tree.sh does not know {system}");
+        }
+    }
+}

@@ -46,7 +46,7 @@ fn main() -> Result<()> {
     heading("Changing the boot environment, typed on the console");
     vm.type_line("root")?;
     screen.until(&vm, ":~#", 30)?;
-    vm.type_line("zpool set bootfs=tank/ROOT/be2 tank && zpool get -H -o property,value bootfs tank")?;
+    vm.type_line("zpool set bootfs=tank/ROOT/be2 tank && zpool get -H bootfs tank")?;
     screen.all = true;
     screen.until(&vm, ":~#", 30)?;
     screen.all = false;
