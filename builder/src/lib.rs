@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod commands;
 pub mod explain;
+pub mod hooks;
 pub mod initramfs;
 pub mod inspect;
 pub mod output;
