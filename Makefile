@@ -53,12 +53,17 @@ bench: build kit ## boot phases, image build time and size, against the floor; 1
 fuzz: ## ten minutes for each parser of foreign bytes (FUZZ_SECONDS=600)
 	fuzz/run.sh $(FUZZ_SECONDS)
 
-install: ## what `make build` left in out/, with man pages, completions and the mkinitcpio hook, to $(DESTDIR)$(PREFIX)
+install: ## what `make build` left in out/, with man pages, completions and hooks of package managers, to $(DESTDIR)$(PREFIX)
 	@test -x out/taproot || { echo "out/taproot is not there: run make build first" >&2; exit 1; }
 	install -D -m 755 out/taproot $(DESTDIR)$(PREFIX)/bin/taproot
 	install -D -m 755 out/taproot-init $(DESTDIR)$(PREFIX)/lib/taproot/taproot-init
 	install -D -m 644 mkinitcpio-hook/install/taproot $(DESTDIR)$(PREFIX)/lib/initcpio/install/taproot
 	install -D -m 644 mkinitcpio-hook/hooks/taproot $(DESTDIR)$(PREFIX)/lib/initcpio/hooks/taproot
+	install -D -m 755 builder/hooks/update-initramfs $(DESTDIR)$(PREFIX)/lib/taproot/update-initramfs
+	for when in postinst.d postrm.d header_postinst.d; do install -D -m 755 builder/hooks/kernel/$$when/taproot $(DESTDIR)/etc/kernel/$$when/taproot || exit; done
+	install -D -m 755 -t $(DESTDIR)/usr/lib/kernel/install.d builder/hooks/kernel-install/50-taproot.install builder/hooks/kernel-install/95-taproot.install
+	install -D -m 644 -t $(DESTDIR)/usr/share/libalpm/hooks builder/hooks/pacman/90-taproot-install.hook builder/hooks/pacman/60-taproot-remove.hook
+	install -D -m 755 builder/hooks/pacman/taproot $(DESTDIR)/usr/share/libalpm/scripts/taproot
 	install -d $(DESTDIR)$(PREFIX)/share/man/man1
 	out/taproot man $(DESTDIR)$(PREFIX)/share/man/man1
 	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/vendor-completions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d

@@ -3,7 +3,7 @@
 use clap::Parser;
 use std::process::ExitCode;
 use taproot::cli::{Cli, Command};
-use taproot::commands::{completions, explain, initramfs, inspect, man};
+use taproot::commands::{completions, explain, hooks, initramfs, inspect, man};
 
 /// Exit code of a command that did its work and whose answer is no; 1: it failed, 2: it was not understood.
 const NO: u8 = 3;
@@ -17,6 +17,7 @@ fn main() -> ExitCode {
     }
     let result = match Cli::parse().command {
         Command::Initramfs(args) => initramfs::run(&args).map(|()| true),
+        Command::Hooks { action } => hooks::run(&action).map(|()| true),
         Command::Inspect(args) => inspect::run(&args).map(|()| true),
         Command::Explain(args) => explain::run(&args),
         Command::Completions { shell } => completions::run(shell).map(|()| true),

@@ -11,8 +11,13 @@ pub fn run(directory: &Path) -> Result<()> {
     let failed = || format!("{}: writing man pages", directory.display());
     let program = Cli::command();
     clap_mangen::generate_to(program.clone(), directory).with_context(failed)?;
-    let pages = program.get_subcommands().map(|command| format!("taproot-{}.1", command.get_name()));
-    for page in pages.chain(["taproot.1".to_owned()]) {
+    let mut pages = vec!["taproot".to_owned()];
+    for command in program.get_subcommands() {
+        let name = format!("taproot-{}", command.get_name());
+        pages.extend(command.get_subcommands().map(|action| format!("{name}-{}", action.get_name())));
+        pages.push(name);
+    }
+    for page in pages.iter().map(|name| format!("{name}.1")) {
         let path = directory.join(page);
         let text = fs::read_to_string(&path).with_context(failed)?;
         fs::write(&path, with_whole_examples(&text)).with_context(failed)?;
@@ -33,7 +38,12 @@ mod tests {
     fn examples_are_not_filled() {
         let dir = tempfile::tempdir().unwrap();
         run(dir.path()).unwrap();
-        for (page, example) in [("taproot.1", "taproot initramfs "), ("taproot-explain.1", "taproot explain ")] {
+        let pages = [
+            ("taproot.1", "taproot initramfs "),
+            ("taproot-explain.1", "taproot explain "),
+            ("taproot-hooks-enable.1", "taproot hooks enable"),
+        ];
+        for (page, example) in pages {
             let text = fs::read_to_string(dir.path().join(page)).unwrap();
             let examples = text.split("\n.nf\nExamples:\n").nth(1).unwrap();
             assert!(examples.trim_start().starts_with(example), "{text}");

@@ -2,6 +2,7 @@
 
 pub mod completions;
 pub mod explain;
+pub mod hooks;
 pub mod initramfs;
 pub mod inspect;
 pub mod man;

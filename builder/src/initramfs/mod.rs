@@ -30,6 +30,7 @@ use modules::{Chosen, Packed, Wanted};
 use preflight::Remarks;
 use root::Known;
 use serde::Serialize;
+use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -55,6 +56,8 @@ pub struct Summary {
     pub uncompressed_bytes: u64,
     /// Kernel release.
     pub kernel: String,
+    /// What tells the image from others; the same files give the same.
+    pub id: String,
     /// Number of modules.
     pub modules: usize,
     /// Version of the packed zfs module.
@@ -148,8 +151,13 @@ fn generic(tree: &Tree, index: &Index) -> Vec<(String, String)> {
     names
 }
 
-/// Builds the image and writes it.
-pub fn build(settings: &Settings, progress: &Progress, cleanup: &Cleanup) -> Result<Summary> {
+/// Builds the image and writes it; `ready` is called with its id when all is done but the writing.
+pub fn build(
+    settings: &Settings,
+    progress: &Progress,
+    cleanup: &Cleanup,
+    ready: impl FnOnce(&str) -> Result<()>,
+) -> Result<Summary> {
     let mut seconds = BTreeMap::new();
     let mut clock = Instant::now();
     let mut lap = |name: &'static str| {
@@ -180,11 +188,43 @@ pub fn build(settings: &Settings, progress: &Progress, cleanup: &Cleanup) -> Res
     let zfs = selection.packed.get("zfs").and_then(|m| m.info.version.clone());
     let modules = selection.packed.len();
     let mut archive = skeleton(init, hostid)?;
-    let absent_firmware = collect(&mut archive, settings, selection, progress)?;
+    let (id, absent_firmware) = collect(&mut archive, settings, selection, progress)?;
     let processor = if settings.modules == ModuleSet::Host { host::Processor::of_this_machine() } else { None };
     let early = if settings.microcode { extras::microcode(&settings.tree, processor.as_ref())? } else { None };
     lap("files");
 
+    let (bytes, uncompressed_bytes) = join(early, archive, settings, progress)?;
+    lap("compress");
+
+    progress.step(&format!("writing {}", settings.output.display()));
+    ready(&id)?;
+    settings.target.has_room(bytes.len() as u64)?;
+    settings.target.write(&bytes, cleanup)?;
+    lap("write");
+    Ok(Summary {
+        format: 1,
+        output: settings.output.clone(),
+        bytes: bytes.len() as u64,
+        uncompressed_bytes,
+        kernel: version,
+        id,
+        modules,
+        zfs,
+        absent_firmware,
+        ignored_modprobe_lines,
+        problems: remarks.problems,
+        notes: remarks.notes,
+        seconds,
+    })
+}
+
+/// The archives of an image in one file, and the size of what is unpacked.
+fn join(
+    early: Option<Archive>,
+    mut archive: Archive,
+    settings: &Settings,
+    progress: &Progress,
+) -> Result<(Vec<u8>, u64)> {
     let mut bytes = early.map_or(Ok(Vec::new()), |early| early.to_cpio(settings.mtime))?;
     let before = bytes.len();
     if settings.compress != Compression::None {
@@ -195,26 +235,7 @@ pub fn build(settings: &Settings, progress: &Progress, cleanup: &Cleanup) -> Res
     let uncompressed_bytes = (bytes.len() - before + archive.len()) as u64;
     progress.step(&format!("compressing {}", megabytes(archive.len() as u64)));
     bytes.extend(settings.compress.apply(archive).context("compressing the archive")?);
-    lap("compress");
-
-    progress.step(&format!("writing {}", settings.output.display()));
-    settings.target.has_room(bytes.len() as u64)?;
-    settings.target.write(&bytes, cleanup)?;
-    lap("write");
-    Ok(Summary {
-        format: 1,
-        output: settings.output.clone(),
-        bytes: bytes.len() as u64,
-        uncompressed_bytes,
-        kernel: version,
-        modules,
-        zfs,
-        absent_firmware,
-        ignored_modprobe_lines,
-        problems: remarks.problems,
-        notes: remarks.notes,
-        seconds,
-    })
+    Ok((bytes, uncompressed_bytes))
 }
 
 /// What is packed for one kernel.
@@ -303,13 +324,13 @@ fn skeleton(init: Vec<u8>, hostid: Option<Vec<u8>>) -> Result<Archive> {
     Ok(archive)
 }
 
-/// Adds modules, firmware, programs and what was known; returns the firmware that the tree does not have.
+/// Adds modules, firmware, programs and what was known; returns the image's id, and the firmware that the tree does not have.
 fn collect(
     archive: &mut Archive,
     settings: &Settings,
     selection: Selection,
     progress: &Progress,
-) -> Result<Vec<String>> {
+) -> Result<(String, Vec<String>)> {
     let Selection { version, index, modprobe, root, chosen, packed } = selection;
     let table = modules::table(&index, &modprobe, &chosen, &packed);
     let mut firmware = BTreeMap::new();
@@ -327,7 +348,9 @@ fn collect(
     for (source, target) in &settings.add_files {
         add_file(archive, &settings.tree, source, target)?;
     }
-    let image = ImageConfig {
+    archive.file(TABLE_PATH, table.render().into_bytes(), "modules, their order and the devices they drive")?;
+    let mut image = ImageConfig {
+        id: String::new(),
         kernel: version,
         packer: format!("taproot {}", env!("CARGO_PKG_VERSION")),
         cmdline: words(settings.modules, !root.pools.is_empty(), &settings.cmdline),
@@ -335,11 +358,22 @@ fn collect(
         pools: root.pools,
         root: root.plain,
     };
-    archive.file(TABLE_PATH, table.render().into_bytes(), "modules, their order and the devices they drive")?;
+    image.id = id(archive, &image);
     archive.file(CONFIG_PATH, image.render().into_bytes(), "what was known when packing")?;
     let manifest = manifest(archive);
     archive.file(MANIFEST_PATH, manifest.into_bytes(), "why each file is here")?;
-    Ok(absent_firmware)
+    Ok((image.id, absent_firmware))
+}
+
+/// Half of a hash of everything that the boot sees.
+fn id(archive: &Archive, image: &ImageConfig) -> String {
+    let mut hash = Sha256::new();
+    archive.digest(&mut hash);
+    hash.update(image.render());
+    hash.finalize().iter().take(16).fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// Words for the image. One that is for this machine only does not boot another pool by itself; the configured words, and the
