@@ -148,7 +148,7 @@ pub enum Hooks {
     )]
     Add {
         /// Release of the kernel, as `uname -r` prints it
-        version: String,
+        release: String,
         /// Tree that has it [default: /]
         #[arg(long, value_name = "DIR")]
         root: Option<PathBuf>,
@@ -163,7 +163,7 @@ pub enum Hooks {
     #[command(after_help = "Examples:\n  taproot hooks remove 6.12.9-amd64")]
     Remove {
         /// Release of the kernel
-        version: String,
+        release: String,
         /// Tree that had it [default: /]
         #[arg(long, value_name = "DIR")]
         root: Option<PathBuf>,

@@ -20,14 +20,14 @@ pub fn run(action: &Hooks) -> Result<()> {
         }
         Hooks::Disable => takeover::disable(),
         Hooks::Update => report(&update(&tree(None)?, false, &cleanup)?),
-        Hooks::Add { version, root, staging, entry } => {
+        Hooks::Add { release, root, staging, entry } => {
             let staged = staging.clone().zip(entry.clone()).map(|(staging, entry)| Staged { staging, entry });
             // With a place for it kernel-install has asked, and its configuration names us.
             let tree = if staged.is_some() { open(root.as_ref())? } else { tree(root.as_ref())? };
-            report(&[add(&tree, version, staged.as_ref(), &cleanup)?])
+            report(&[add(&tree, release, staged.as_ref(), &cleanup)?])
         }
-        Hooks::Remove { version, root } => {
-            let removed = remove(&tree(root.as_ref())?, version)?;
+        Hooks::Remove { release, root } => {
+            let removed = remove(&tree(root.as_ref())?, release)?;
             removed.iter().try_for_each(|path| print(&format!("taproot: {}: removed\n", path.display())))
         }
     }

@@ -90,7 +90,7 @@ fn take_over(tree: &Tree, way: Way) -> Result<String> {
             let _ = writeln!(changes, "diverted={UPDATE}");
         }
         Way::Pacman => {
-            let theirs = |name: &String| name.ends_with(".hook") && OTHERS.iter().any(|other| name.contains(other));
+            let theirs = |name: &String| OTHERS.iter().any(|other| name.contains(other));
             fs::create_dir_all(ALPM_MASKS).with_context(|| format!("{ALPM_MASKS}: making it"))?;
             for name in tree.list(ALPM_HOOKS)?.into_iter().filter(theirs) {
                 let mask = Path::new(ALPM_MASKS).join(name);
