@@ -14,6 +14,7 @@ use std::time::Duration;
 #[command(name = "taproot", version, max_term_width = 100, propagate_version = true)]
 #[command(
     after_help = "Examples:\n  taproot initramfs                      image for the running system and kernel\n  \
+    taproot hooks enable                   images for every kernel that is installed from now on\n  \
     taproot inspect IMAGE                  what is in an image, and why\n  \
     taproot explain --cmdline WORDS        what a kernel command line would boot, and why\n  \
     taproot status                         which kernel has which image, and what boots next\n  \
@@ -30,6 +31,12 @@ pub struct Cli {
 pub enum Command {
     /// Build an initramfs image.
     Initramfs(InitramfsArgs),
+    /// Keep the images of installed kernels up to date.
+    Hooks {
+        /// What to do.
+        #[command(subcommand)]
+        action: Hooks,
+    },
     /// List what is in an image and why each file is there.
     Inspect(InspectArgs),
     /// Say what a kernel command line asks for, and what it would boot.
@@ -122,6 +129,57 @@ pub struct InitramfsArgs {
     /// No progress
     #[arg(long, short)]
     pub quiet: bool,
+}
+
+/// What `taproot hooks` does.
+#[derive(Debug, Subcommand)]
+pub enum Hooks {
+    /// Make the images of all installed kernels, and from now on of every kernel that is installed.
+    #[command(
+        after_help = "The images get the names that the boot loader has in its entries (initrd.img-RELEASE in /boot on Debian). Images \
+        of the program that made them so far stay as RELEASE.old until the new ones have booted once. That program is set aside: on \
+        Debian update-initramfs is diverted, so that whatever asks for it gets taproot; on Arch the hooks of mkinitcpio are masked; \
+        elsewhere kernel-install is told. Fails, and changes nothing, if the newest or the running kernel's image cannot be made.\n\n\
+        Examples:\n  taproot hooks enable\n  taproot hooks disable    the way back"
+    )]
+    Enable,
+    /// Give the images back to the program that made them before, which makes them anew.
+    #[command(after_help = "Examples:\n  taproot hooks disable")]
+    Disable,
+    /// Make the images anew, after a change of the configuration or of modules.
+    #[command(
+        after_help = "Packages do this by themselves. An image that cannot be made stays as it was, and that is an error for the newest and \
+        the running kernel and a note for others.\n\nExamples:\n  taproot hooks update"
+    )]
+    Update,
+    /// Make the image of one kernel; hooks of package managers call this.
+    #[command(
+        after_help = "The image in place stays as a fallback (its name with .old) until the new one has booted once. If the new one cannot \
+        be made, nothing changes, the exit code is 1 and the reasons are given.\n\n\
+        Examples:\n  taproot hooks add 6.12.9-amd64\n  taproot hooks add --root /mnt 6.12.9-amd64"
+    )]
+    Add {
+        /// Release of the kernel, as `uname -r` prints it
+        release: String,
+        /// Tree that has it [default: /]
+        #[arg(long, value_name = "DIR")]
+        root: Option<PathBuf>,
+        /// For kernel-install: leave the image in this directory, as initrd
+        #[arg(long, value_name = "DIR", requires = "entry")]
+        staging: Option<PathBuf>,
+        /// For kernel-install: directory of the boot entry, whose initrd stays as initrd.old
+        #[arg(long, value_name = "DIR", requires = "staging")]
+        entry: Option<PathBuf>,
+    },
+    /// Remove the images of a kernel that is gone; hooks of package managers call this.
+    #[command(after_help = "Examples:\n  taproot hooks remove 6.12.9-amd64")]
+    Remove {
+        /// Release of the kernel
+        release: String,
+        /// Tree that had it [default: /]
+        #[arg(long, value_name = "DIR")]
+        root: Option<PathBuf>,
+    },
 }
 
 /// Arguments of `taproot inspect`.
@@ -222,6 +280,9 @@ mod tests {
             let mut command = Cli::command();
             let help = command.find_subcommand_mut(name).unwrap().render_help().to_string();
             assert!(help.contains("Examples:"), "{name}");
+        }
+        for action in Cli::command().find_subcommand("hooks").unwrap().get_subcommands() {
+            assert!(action.clone().render_help().to_string().contains("Examples:"), "{action}");
         }
     }
 }

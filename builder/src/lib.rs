@@ -4,6 +4,7 @@ pub mod cli;
 pub mod commands;
 pub mod doctor;
 pub mod explain;
+pub mod hooks;
 pub mod initramfs;
 pub mod inspect;
 pub mod loader;

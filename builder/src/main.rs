@@ -3,7 +3,7 @@
 use clap::Parser;
 use std::process::ExitCode;
 use taproot::cli::{Cli, Command};
-use taproot::commands::{completions, doctor, explain, initramfs, inspect, man, status};
+use taproot::commands::{completions, doctor, explain, hooks, initramfs, inspect, man, status};
 use taproot::status::look;
 
 /// Exit code of a command that did its work and whose answer is no; 1: it failed, 2: it was not understood.
@@ -45,6 +45,7 @@ fn run(monitored: bool) -> anyhow::Result<u8> {
     let answered = |yes: bool| if yes { 0 } else { NO };
     match cli.command {
         Command::Initramfs(args) => initramfs::run(&args).map(done),
+        Command::Hooks { action } => hooks::run(&action).map(done),
         Command::Inspect(args) => inspect::run(&args).map(done),
         Command::Explain(args) => explain::run(&args).map(answered),
         Command::Status(args) => status::run(&args).map(answered),

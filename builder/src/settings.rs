@@ -18,7 +18,8 @@ use std::path::{Path, PathBuf};
 pub const DEFAULT_CONFIG: &str = "/etc/taproot/initramfs.toml";
 /// Where an image goes if nothing says otherwise.
 pub const DEFAULT_OUTPUT: &str = "/boot/initramfs-taproot-%v.img";
-const INSTALLED_INIT: &str = "/usr/lib/taproot/taproot-init";
+/// Where a package leaves what belongs to this program.
+const INSTALLED: &str = "/usr/lib/taproot";
 
 /// Which drivers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum, Deserialize)]
@@ -186,7 +187,7 @@ impl Settings {
                 .transpose()?,
             fsck,
             keymap,
-            init: given(&args.init, file.init).unwrap_or_else(|| Named::Here(default_init())),
+            init: given(&args.init, file.init).unwrap_or_else(|| Named::Here(beside("taproot-init"))),
             add_modules: file.add_modules.into_iter().chain(args.add_modules.iter().cloned()).collect(),
             add_files: files,
             cmdline,
@@ -197,9 +198,7 @@ impl Settings {
             tree,
         };
         let version = kernel_version(&settings)?;
-        if version.is_empty() || version.starts_with('.') || version.contains('/') {
-            bail!("{version:?} is no release of a kernel: expected what uname -r prints, such as 6.12.9-amd64");
-        }
+        check_release(&version)?;
         let output = given(&args.output, file.output);
         let output = output.unwrap_or_else(|| Named::InTree(PathBuf::from(DEFAULT_OUTPUT)));
         settings.output = output.of_kernel(&version).place(&settings.tree)?;
@@ -222,7 +221,7 @@ pub struct Standing {
 
 impl Default for Standing {
     fn default() -> Self {
-        Self { init: Named::Here(default_init()), output: PathBuf::from(DEFAULT_OUTPUT), source: None }
+        Self { init: Named::Here(beside("taproot-init")), output: PathBuf::from(DEFAULT_OUTPUT), source: None }
     }
 }
 
@@ -237,6 +236,19 @@ impl Standing {
             source,
         })
     }
+}
+
+/// Refuses what is no release of a kernel: it becomes a part of paths.
+pub fn check_release(version: &str) -> Result<()> {
+    if version.is_empty() || version.starts_with('.') || version.contains('/') {
+        bail!("{version:?} is no release of a kernel: expected what uname -r prints, such as 6.12.9-amd64");
+    }
+    Ok(())
+}
+
+/// The `output` of the tree's own configuration, as it stands there.
+pub fn configured_output(tree: &Tree) -> Result<Option<String>> {
+    Ok(read(None, tree)?.0.output.map(|output| output.to_string_lossy().into_owned()))
 }
 
 /// The configuration that was named, else the tree's own: this machine's says nothing about another tree.
@@ -254,12 +266,13 @@ fn read(path: Option<&Path>, tree: &Tree) -> Result<(File, Option<Source>)> {
     Ok((file, Some(source)))
 }
 
-fn default_init() -> PathBuf {
+/// A file that belongs to this program, by its name.
+pub fn beside(name: &str) -> PathBuf {
     let own = std::env::current_exe().unwrap_or_default();
     let dir = own.parent().unwrap_or(Path::new("/"));
     // out/taproot beside out/taproot-init; PREFIX/bin/taproot and PREFIX/lib/taproot/taproot-init.
-    let places = [dir.join("taproot-init"), dir.join("../lib/taproot/taproot-init")];
-    places.into_iter().find(|p| p.exists()).unwrap_or_else(|| PathBuf::from(INSTALLED_INIT))
+    let places = [dir.join(name), dir.join("../lib/taproot").join(name)];
+    places.into_iter().find(|p| p.exists()).unwrap_or_else(|| Path::new(INSTALLED).join(name))
 }
 
 fn split_file(text: &str) -> Result<(PathBuf, String)> {

@@ -37,6 +37,8 @@ pub struct ImageConfig {
     pub kernel: String,
     /// Version of the packer.
     pub packer: String,
+    /// What tells this image from every other one, in hexadecimal; empty if the packer gave none.
+    pub id: String,
     /// Words put before the kernel command line; the command line wins.
     pub cmdline: String,
     /// Hash of the password that opens the rescue prompt, in PHC form; `None`: it needs none.
@@ -53,6 +55,9 @@ impl ImageConfig {
         let mut out = String::from("# written by taproot initramfs\n");
         let _ = writeln!(out, "kernel={}", self.kernel);
         let _ = writeln!(out, "packer={}", self.packer);
+        if !self.id.is_empty() {
+            let _ = writeln!(out, "id={}", self.id);
+        }
         if !self.cmdline.is_empty() {
             let _ = writeln!(out, "cmdline={}", self.cmdline);
         }
@@ -76,6 +81,7 @@ impl ImageConfig {
             match key {
                 "kernel" => value.clone_into(&mut config.kernel),
                 "packer" => value.clone_into(&mut config.packer),
+                "id" => value.clone_into(&mut config.id),
                 "cmdline" => value.clone_into(&mut config.cmdline),
                 "rescue_password" => config.rescue_password = Some(value.to_owned()),
                 "pool" => {
@@ -107,6 +113,7 @@ mod tests {
         let config = ImageConfig {
             kernel: "6.12".into(),
             packer: "taproot 0.1.0".into(),
+            id: "0123456789abcdef".into(),
             cmdline: "quiet".into(),
             rescue_password: Some("$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaA".into()),
             pools: vec![ExpectedPool {

@@ -2,6 +2,7 @@
 
 pub mod account;
 pub mod agreement;
+pub mod chroot;
 pub mod hibernation;
 pub mod image;
 pub mod kit;

@@ -17,7 +17,7 @@ pub fn run(args: &InitramfsArgs) -> Result<()> {
         "--output - and --json both want standard output; choose one"
     );
     let progress = Progress::new(args.quiet || args.json);
-    let result = build(&settings, &progress, &cleanup);
+    let result = build(&settings, &progress, &cleanup, |_| Ok(()));
     progress.finish();
     let summary = result?;
     if args.json {

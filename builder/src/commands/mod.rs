@@ -3,6 +3,7 @@
 pub mod completions;
 pub mod doctor;
 pub mod explain;
+pub mod hooks;
 pub mod initramfs;
 pub mod inspect;
 pub mod man;

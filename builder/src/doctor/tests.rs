@@ -1,7 +1,7 @@
 //! Each finding by what was found out; that nothing is found where all is well.
 
 use super::{Code, Diagnosis, Severity};
-use crate::initramfs::Trial;
+use crate::initramfs::trial::Trial;
 use crate::loader::{Entry, Named, NextBoot};
 use crate::status::facts::{Change, Content, Image, Inside, Kernel, Pool, System, What};
 use crate::status::{State, Status, Survey, Verdict};

@@ -117,6 +117,20 @@ impl Archive {
         self.nodes.iter().map(|(path, node)| (path.as_str(), node))
     }
 
+    /// Feeds a hash with all that the archive is made of.
+    pub fn digest(&self, hash: &mut impl sha2::Digest) {
+        for (path, node) in &self.nodes {
+            let (kind, data): (_, &[u8]) = match &node.content {
+                Content::Directory => ("directory".to_owned(), &[]),
+                Content::File(data) => ("file".to_owned(), data),
+                Content::Link(target) => ("link".to_owned(), target.as_bytes()),
+                Content::Device(major, minor) => (format!("device {major} {minor}"), &[]),
+            };
+            hash.update(format!("{path}\0{kind}\0{:o}\0{}\0", node.mode, data.len()));
+            hash.update(data);
+        }
+    }
+
     /// Bytes of all regular files.
     pub fn file_bytes(&self) -> u64 {
         let size = |node: &Node| match &node.content {

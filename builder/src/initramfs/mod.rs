@@ -19,6 +19,7 @@ pub mod root;
 pub mod sets;
 pub mod sources;
 pub mod tree;
+pub mod trial;
 
 use crate::output::{Cleanup, Target};
 use crate::progress::{Progress, megabytes};
@@ -32,8 +33,9 @@ use modprobe_d::ModprobeConfig;
 use modules::{Chosen, Packed, Wanted};
 use preflight::Remarks;
 use root::Known;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use sources::{Kind, SOURCES_PATH, Source};
+use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -60,6 +62,8 @@ pub struct Summary {
     pub uncompressed_bytes: u64,
     /// Kernel release.
     pub kernel: String,
+    /// What tells the image from others; the same files give the same.
+    pub id: String,
     /// Number of modules.
     pub modules: usize,
     /// Version of the packed zfs module.
@@ -155,8 +159,13 @@ fn generic(tree: &Tree, index: &Index) -> Vec<(String, String)> {
     names
 }
 
-/// Builds the image and writes it.
-pub fn build(settings: &Settings, progress: &Progress, cleanup: &Cleanup) -> Result<Summary> {
+/// Builds the image and writes it; `ready` is called with its id when all is done but the writing.
+pub fn build(
+    settings: &Settings,
+    progress: &Progress,
+    cleanup: &Cleanup,
+    ready: impl FnOnce(&str) -> Result<()>,
+) -> Result<Summary> {
     let mut seconds = BTreeMap::new();
     let mut clock = Instant::now();
     let mut lap = |name: &'static str| {
@@ -189,24 +198,16 @@ pub fn build(settings: &Settings, progress: &Progress, cleanup: &Cleanup) -> Res
     let modules = selection.packed.len();
     let mut archive = skeleton(init, hostid)?;
     let keyboard = add_layout(&mut archive, layout)?;
-    let absent_firmware = collect(&mut archive, settings, selection, progress)?;
+    let (id, absent_firmware) = collect(&mut archive, settings, selection, progress)?;
     let processor = if settings.modules == ModuleSet::Host { host::Processor::of_this_machine() } else { None };
     let early = if settings.microcode { extras::microcode(&settings.tree, processor.as_ref())? } else { None };
     lap("files");
 
-    let mut bytes = early.map_or(Ok(Vec::new()), |early| early.to_cpio(settings.mtime))?;
-    let before = bytes.len();
-    if settings.compress != Compression::None {
-        // The kernel's pass over them would change nothing and take its time.
-        bytes.extend(archive.take_compressed().to_cpio(settings.mtime)?);
-    }
-    let archive = archive.to_cpio(settings.mtime)?;
-    let uncompressed_bytes = (bytes.len() - before + archive.len()) as u64;
-    progress.step(&format!("compressing {}", megabytes(archive.len() as u64)));
-    bytes.extend(settings.compress.apply(archive).context("compressing the archive")?);
+    let (bytes, uncompressed_bytes) = join(early, archive, settings, progress)?;
     lap("compress");
 
     progress.step(&format!("writing {}", settings.output.display()));
+    ready(&id)?;
     settings.target.has_room(bytes.len() as u64)?;
     settings.target.write(&bytes, cleanup)?;
     lap("write");
@@ -216,6 +217,7 @@ pub fn build(settings: &Settings, progress: &Progress, cleanup: &Cleanup) -> Res
         bytes: bytes.len() as u64,
         uncompressed_bytes,
         kernel: version,
+        id,
         modules,
         zfs,
         keyboard,
@@ -227,55 +229,24 @@ pub fn build(settings: &Settings, progress: &Progress, cleanup: &Cleanup) -> Res
     })
 }
 
-/// What an image for a kernel would be, were it packed now.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Trial {
-    /// Kernel release.
-    pub kernel: String,
-    /// Why it would be refused.
-    pub problems: Vec<String>,
-    /// What is to be said of this machine's root.
-    pub notes: Vec<String>,
-    /// Modules without which the root is not found and mounted, and why each is needed.
-    pub needed: BTreeMap<String, String>,
-    /// The key file of the root, if it has one: its path in the booted system.
-    pub key: Option<String>,
-}
-
-/// Chooses and checks as [`build`] does, and packs nothing.
-pub fn trial(settings: &Settings) -> Result<Trial> {
-    let mut selection = Selection::new(settings, &Progress::Quiet)?;
-    let Selection { index, version, chosen, .. } = &selection;
-    selection.packed = modules::read(&settings.tree, index, version, chosen, None)?;
-    let settings = Settings { preflight: false, ..settings.clone() };
-    let (_, _, remarks) = check(&settings, &selection)?;
-    let location = selection.root.key.as_ref().map(|key| key.location.as_str());
-    Ok(Trial {
-        problems: remarks.problems,
-        needed: needed(&selection),
-        key: location.and_then(|location| location.strip_prefix("file://")).map(str::to_owned),
-        notes: selection.root.notes,
-        kernel: selection.version,
-    })
-}
-
-/// Of the chosen modules those that the root's own disks and file system need.
-fn needed(selection: &Selection) -> BTreeMap<String, String> {
-    let Selection { root, index, chosen, .. } = selection;
-    let mut wanted: Vec<(String, String)> = Vec::new();
-    if root.needs_zfs() {
-        wanted.push(("zfs".to_owned(), "root file system".to_owned()));
+/// The archives of an image in one file, and the size of what is unpacked.
+fn join(
+    early: Option<Archive>,
+    mut archive: Archive,
+    settings: &Settings,
+    progress: &Progress,
+) -> Result<(Vec<u8>, u64)> {
+    let mut bytes = early.map_or(Ok(Vec::new()), |early| early.to_cpio(settings.mtime))?;
+    let before = bytes.len();
+    if settings.compress != Compression::None {
+        // The kernel's pass over them would change nothing and take its time.
+        bytes.extend(archive.take_compressed().to_cpio(settings.mtime)?);
     }
-    for mounted in &root.types {
-        let names = filesystems::modules(&mounted.fstype).into_iter();
-        wanted.extend(names.map(|name| (name.to_owned(), format!("file system of {}", mounted.what))));
-    }
-    for chain in &root.disks {
-        let by_alias = chain.modaliases.iter().flat_map(|modalias| index.matching(modalias));
-        let names = chain.modules.iter().cloned().chain(by_alias);
-        wanted.extend(names.map(|name| (name, format!("driver of disk {}", chain.disk))));
-    }
-    wanted.into_iter().filter(|(name, _)| chosen.contains_key(name)).collect()
+    let archive = archive.to_cpio(settings.mtime)?;
+    let uncompressed_bytes = (bytes.len() - before + archive.len()) as u64;
+    progress.step(&format!("compressing {}", megabytes(archive.len() as u64)));
+    bytes.extend(settings.compress.apply(archive).context("compressing the archive")?);
+    Ok((bytes, uncompressed_bytes))
 }
 
 /// What is packed for one kernel.
@@ -377,13 +348,13 @@ fn add_layout(archive: &mut Archive, layout: Option<(Layout, String)>) -> Result
     Ok(layout.name)
 }
 
-/// Adds modules, firmware, programs and what was known; returns the firmware that the tree does not have.
+/// Adds modules, firmware, programs and what was known; returns the image's id, and the firmware that the tree does not have.
 fn collect(
     archive: &mut Archive,
     settings: &Settings,
     selection: Selection,
     progress: &Progress,
-) -> Result<Vec<String>> {
+) -> Result<(String, Vec<String>)> {
     let Selection { version, index, modprobe, root, chosen, packed } = selection;
     let table = modules::table(&index, &modprobe, &chosen, &packed);
     let module = |(name, module): (&String, &Packed)| Source {
@@ -413,7 +384,9 @@ fn collect(
         sources.push(add_file(archive, &settings.tree, source, target)?);
     }
     archive.file(SOURCES_PATH, sources::render(&sources).into_bytes(), "what went in, by its content")?;
-    let image = ImageConfig {
+    archive.file(TABLE_PATH, table.render().into_bytes(), "modules, their order and the devices they drive")?;
+    let mut image = ImageConfig {
+        id: String::new(),
         kernel: version,
         packer: format!("taproot {}", env!("CARGO_PKG_VERSION")),
         cmdline: words(settings.modules, !root.pools.is_empty(), &settings.cmdline),
@@ -421,11 +394,22 @@ fn collect(
         pools: root.pools,
         root: root.plain,
     };
-    archive.file(TABLE_PATH, table.render().into_bytes(), "modules, their order and the devices they drive")?;
+    image.id = id(archive, &image);
     archive.file(CONFIG_PATH, image.render().into_bytes(), "what was known when packing")?;
     let manifest = manifest(archive);
     archive.file(MANIFEST_PATH, manifest.into_bytes(), "why each file is here")?;
-    Ok(absent_firmware)
+    Ok((image.id, absent_firmware))
+}
+
+/// Half of a hash of everything that the boot sees.
+fn id(archive: &Archive, image: &ImageConfig) -> String {
+    let mut hash = Sha256::new();
+    archive.digest(&mut hash);
+    hash.update(image.render());
+    hash.finalize().iter().take(16).fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// Words for the image. One that is for this machine only does not boot another pool by itself; the configured words, and the

@@ -36,19 +36,30 @@ impl std::error::Error for Remarks {}
 /// What is wrong with a module: its name, and in words.
 pub type OfModule = (String, String);
 
-/// The modules that this root cannot do without, with all that they need.
-pub fn needed(index: &Index, root: &Known) -> BTreeSet<String> {
-    let mut names: Vec<String> = if root.needs_zfs() { vec!["zfs".to_owned()] } else { Vec::new() };
+/// The modules that find and mount this root, and why each is needed.
+pub fn wanted(index: &Index, root: &Known) -> Vec<(String, String)> {
+    let mut wanted: Vec<(String, String)> = Vec::new();
+    if root.needs_zfs() {
+        wanted.push(("zfs".to_owned(), "root file system".to_owned()));
+    }
     for mounted in &root.types {
-        names.extend(filesystems::modules(&mounted.fstype).into_iter().map(str::to_owned));
-        names.extend(index.resolve(&format!("fs-{}", mounted.fstype)));
+        let names = filesystems::modules(&mounted.fstype).into_iter().map(str::to_owned);
+        let names = names.chain(index.resolve(&format!("fs-{}", mounted.fstype)));
+        wanted.extend(names.map(|name| (name, format!("file system of {}", mounted.what))));
     }
     for disk in &root.disks {
-        names.extend(disk.modules.iter().cloned());
-        names.extend(disk.modaliases.iter().flat_map(|modalias| index.matching(modalias)));
+        let by_alias = disk.modaliases.iter().flat_map(|modalias| index.matching(modalias));
+        let names = disk.modules.iter().cloned().chain(by_alias);
+        wanted.extend(names.map(|name| (name, format!("driver of disk {}", disk.disk))));
     }
-    let deps: Vec<String> =
-        names.iter().filter_map(|name| index.modules.get(name)).flat_map(|entry| entry.deps.clone()).collect();
+    wanted
+}
+
+/// The modules that this root cannot do without, with all that they need.
+pub fn needed(index: &Index, root: &Known) -> BTreeSet<String> {
+    let names: Vec<String> = wanted(index, root).into_iter().map(|(name, _)| name).collect();
+    let entries = names.iter().filter_map(|name| index.modules.get(name));
+    let deps: Vec<String> = entries.flat_map(|entry| entry.deps.clone()).collect();
     names.into_iter().chain(deps).collect()
 }
 

@@ -1,6 +1,6 @@
 //! What was found out, as plain data. Each fact is a line of JSON between the process that looks and the one that waits for it.
 
-use crate::initramfs::Trial;
+use crate::initramfs::trial::Trial;
 use crate::loader::NextBoot;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;

@@ -8,7 +8,7 @@ pub mod look;
 mod report;
 mod text;
 
-use crate::initramfs::Trial;
+use crate::initramfs::trial::Trial;
 use crate::loader::NextBoot;
 use ask::{Answer, End, ask};
 use facts::{Change, Content, Fact, Image, Inside, Kernel, Pool, System, What};

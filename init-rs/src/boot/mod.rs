@@ -154,6 +154,7 @@ impl<'a> Boot<'a> {
         let report = BootReport {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             kernel: kernel.release.clone(),
+            image: image.id.clone(),
             request: Some(request.clone()),
             expected: image.pools.clone(),
             expected_root: image.root.clone(),

@@ -37,6 +37,8 @@ pub struct BootReport {
     pub version: String,
     /// Kernel release.
     pub kernel: String,
+    /// What tells the booted image from others; empty if it has no such mark.
+    pub image: String,
     /// Version of the zfs module.
     pub zfs: Option<String>,
     /// What the command line asked for.
@@ -87,6 +89,7 @@ impl BootReport {
             ("format", Json::Int(1)),
             ("version", self.version.as_str().into()),
             ("kernel", self.kernel.as_str().into()),
+            ("image", Some(self.image.as_str()).filter(|id| !id.is_empty()).into()),
             ("zfs", self.zfs.as_deref().into()),
             ("request", self.request.as_ref().map(request).into()),
             ("pools", Json::list(&self.pools, pool)),

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Packs a kernel package of another release from the one that is installed in a Debian tree, for tests of what follows an upgrade:
+#   kernel-package.sh TREE RELEASE NEW_RELEASE DEB
+# Its control file, maintainer scripts and kernel are Debian's own, with the release written over; of the modules those of a few
+# drivers are in it, so that it is small. Both releases have the same length, because modules have them inside.
+set -euo pipefail
+
+tree=$1 old=$2 new=$3 deb=$4
+[ ${#old} = ${#new} ] || { echo "$old and $new: expected releases of one length" >&2; exit 1; }
+info=$tree/var/lib/dpkg/info/linux-image-$old
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+chmod 755 "$work"
+renamed() { LC_ALL=C sed "s/${old//./\\.}/$new/g" "$@"; }
+
+mkdir -p "$work/DEBIAN" "$work/boot" "$work/lib/modules/$new"
+for script in preinst postinst prerm postrm; do
+    renamed "$info.$script" >"$work/DEBIAN/$script"
+    chmod 755 "$work/DEBIAN/$script"
+done
+# The paragraph of the installed package, without what dpkg adds to it.
+awk -v package="linux-image-$old" '$1 == "Package:" { on = $2 == package } on && NF && $1 != "Status:"' "$tree/var/lib/dpkg/status" |
+    renamed >"$work/DEBIAN/control"
+cp "$tree/boot/vmlinuz-$old" "$work/boot/vmlinuz-$new"
+cp "$tree/boot/config-$old" "$work/boot/config-$new"
+cp "$tree/lib/modules/$old"/modules.{builtin,builtin.modinfo,order} "$work/lib/modules/$new/"
+for dir in drivers/virtio drivers/nvme fs/ext4 fs/jbd2 fs/fat fs/nls; do
+    [ -d "$tree/lib/modules/$old/kernel/$dir" ] || continue
+    mkdir -p "$work/lib/modules/$new/kernel/$dir"
+    cp -r "$tree/lib/modules/$old/kernel/$dir/." "$work/lib/modules/$new/kernel/$dir/"
+done
+find "$work/lib" -name '*.ko.xz' -exec xz -d {} +
+find "$work/lib" -name '*.ko.zst' -exec zstd -q -d --rm {} +
+find "$work/lib" -name '*.ko' -exec env LC_ALL=C sed -i "s/${old//./\\.}/$new/g" {} +
+dpkg-deb --root-owner-group -Znone -b "$work" "$deb" >/dev/null
