@@ -77,7 +77,9 @@ pub(crate) mod tests {
             out.extend(entry);
             at += data.len();
         }
-        sections.iter().for_each(|(_, data)| out.extend(*data));
+        for (_, data) in sections {
+            out.extend(*data);
+        }
         out
     }
 

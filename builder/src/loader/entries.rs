@@ -163,8 +163,12 @@ fn programs(tree: &Tree) -> Vec<Snippet> {
     let mut all = Vec::new();
     for at in PARTITIONS {
         let dir = Path::new(at).join("EFI/Linux");
-        for name in
-            tree.list(&dir).unwrap_or_default().into_iter().filter(|name| name.ends_with(".efi")).take(MAX_ENTRIES)
+        for name in tree
+            .list(&dir)
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|name| name.strip_suffix(".efi").is_some())
+            .take(MAX_ENTRIES)
         {
             all.extend(program(tree, &dir.join(name)));
         }

@@ -291,7 +291,6 @@ fn split(line: &str) -> Vec<String> {
         match (quote, letter) {
             (Some(open), letter) if letter == open => quote = None,
             (None | Some('"'), '\\') => word.extend(letters.next()),
-            (Some(_), letter) => word.push(letter),
             (None, '\'' | '"') => (quote, any) = (Some(letter), true),
             (None, '#') if word.is_empty() && !any => break,
             (None, letter) if letter.is_whitespace() || letter == ';' => {
@@ -300,7 +299,7 @@ fn split(line: &str) -> Vec<String> {
                 }
                 any = false;
             }
-            (None, letter) => word.push(letter),
+            (_, letter) => word.push(letter),
         }
     }
     if any || !word.is_empty() {

@@ -82,7 +82,7 @@ pub fn next(tree: &Tree) -> NextBoot {
         match PARTITIONS.iter().find_map(|at| tree.file(Path::new(at).join(&file))) {
             Some(path) => next.entry = entries::unified(tree, &path),
             None => {
-                next.unknown = Some(format!("the firmware starts {file}, which is on no partition that is mounted"))
+                next.unknown = Some(format!("the firmware starts {file}, which is on no partition that is mounted"));
             }
         }
         if next.entry.is_none() && next.unknown.is_none() {
@@ -115,7 +115,7 @@ pub fn next(tree: &Tree) -> NextBoot {
 fn unified(start: &Start) -> Option<String> {
     let file = start.file.as_ref()?;
     let lower = file.to_ascii_lowercase();
-    (lower.starts_with("efi/linux/") && lower.ends_with(".efi")).then(|| file.clone())
+    (lower.starts_with("efi/linux/") && lower.strip_suffix(".efi").is_some()).then(|| file.clone())
 }
 
 /// Which boot loader: the one that the firmware starts, else the one that started the present boot, else the one whose files are

@@ -56,11 +56,11 @@ enum Part {
 pub fn ask<S: AsRef<OsStr>>(args: &[S], patience: Duration) -> Answer {
     let mut command = Command::new("/proc/self/exe");
     command.args(args);
-    run(command, patience)
+    run(&mut command, patience)
 }
 
 /// Runs a program for at most so long.
-fn run(mut command: Command, patience: Duration) -> Answer {
+fn run(command: &mut Command, patience: Duration) -> Answer {
     let end = Instant::now() + patience;
     let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut child = match spawned {
@@ -136,7 +136,7 @@ mod tests {
     fn shell(script: &str, patience: Duration) -> Answer {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", script]);
-        run(command, patience)
+        run(&mut command, patience)
     }
 
     const LONG: Duration = Duration::from_secs(60);

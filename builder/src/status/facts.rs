@@ -12,7 +12,7 @@ pub enum Fact {
     /// The system that is looked at.
     System(System),
     /// What the boot loader boots.
-    Next(NextBoot),
+    Next(Box<NextBoot>),
     /// A kernel with modules.
     Kernel(Kernel),
     /// An image.

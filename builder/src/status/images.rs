@@ -51,10 +51,11 @@ impl<'a> Now<'a> {
             unknown.push(error.to_string());
             None
         });
-        let modprobe = ModprobeConfig::read(tree).map(|config| config.sources).unwrap_or_else(|error| {
+        let modprobe = ModprobeConfig::read(tree).unwrap_or_else(|error| {
             unknown.push(error.to_string());
-            Vec::new()
+            ModprobeConfig::default()
         });
+        let modprobe = modprobe.sources;
         let init = standing.init.read(tree, tree::BINARY).ok().map(|bytes| hash(&bytes));
         Self { tree, standing, init, hostid, modprobe, indexes: BTreeMap::new(), hashes: BTreeMap::new(), unknown }
     }
@@ -96,13 +97,16 @@ impl<'a> Now<'a> {
         for dir in &dirs {
             let names = self.list(dir);
             let is_image = |name: &&String| {
-                let whole = !name.starts_with('.') && !name.ends_with(".efi");
+                let whole = !name.starts_with('.') && name.strip_suffix(".efi").is_none();
                 whole && (name.starts_with("initr") || name.contains("taproot"))
             };
             found.extend(names.iter().filter(is_image).map(|name| dir.join(name)));
             let programs = dir.join("EFI/Linux");
             found.extend(
-                self.list(&programs).iter().filter(|name| name.ends_with(".efi")).map(|name| programs.join(name)),
+                self.list(&programs)
+                    .iter()
+                    .filter(|name| name.strip_suffix(".efi").is_some())
+                    .map(|name| programs.join(name)),
             );
         }
         // Each once, whatever links lead to it; what is no file is told of when it is read.
@@ -277,20 +281,21 @@ fn inside(listing: &Listing, contents: &Contents, config: ImageConfig) -> Inside
 /// Names of the features that the zfs module in an image knows: they stand in it as texts, `com.delphix:hole_birth`.
 fn features(contents: &Contents) -> Vec<String> {
     let Some((path, module)) = contents.iter().find(|(path, _)| path.contains("/zfs.ko")) else { return Vec::new() };
-    let unpacked = match path.ends_with(".zst") {
-        true => zstd::stream::read::Decoder::new(module.as_slice()).map(|reader| {
-            let mut out = Vec::new();
-            reader.take(MODULE).read_to_end(&mut out).map(|_| out).unwrap_or_default()
-        }),
-        false => Ok(module.clone()),
-    };
-    let unpacked = unpacked.unwrap_or_default();
+    let mut unpacked = Vec::new();
+    if path.strip_suffix(".zst").is_some() {
+        // What is damaged names none, as far as it goes.
+        if let Ok(reader) = zstd::stream::read::Decoder::new(module.as_slice()) {
+            let _ = reader.take(MODULE).read_to_end(&mut unpacked);
+        }
+    } else {
+        unpacked.clone_from(module);
+    }
     let texts = unpacked.split(|b| !(b.is_ascii_alphanumeric() || matches!(b, b'.' | b':' | b'_' | b'-')));
     let named = texts.filter(|text| {
         text.len() < 100 && (text.starts_with(b"com.") || text.starts_with(b"org.")) && text.contains(&b':')
     });
-    let names: BTreeSet<String> = named.map(|text| String::from_utf8_lossy(text).into_owned()).collect();
-    names.into_iter().collect()
+    let sorted: BTreeSet<String> = named.map(|text| String::from_utf8_lossy(text).into_owned()).collect();
+    sorted.into_iter().collect()
 }
 
 /// As `hostid` prints it.

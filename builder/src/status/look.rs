@@ -18,6 +18,7 @@ use taproot_init::devices::probe::Wanted;
 use taproot_init::plan::fstab::{self, FstabEntry};
 use taproot_init::sys::linux::Linux;
 use taproot_init::zfs::label::PoolState;
+use taproot_init::zfs::nvlist::NvList;
 
 /// The word that this process is started with.
 pub const WORD: &str = "look";
@@ -49,7 +50,7 @@ fn tell(fact: &Fact) -> Result<()> {
 /// Everything that files tell: what is most needed comes first.
 fn files(tree: &Tree) -> Result<()> {
     let next = loader::next(tree);
-    tell(&Fact::Next(next.clone()))?;
+    tell(&Fact::Next(Box::new(next.clone())))?;
     let mut now = Now::read(tree);
     for kernel in now.kernels() {
         tell(&Fact::Kernel(kernel))?;
@@ -121,7 +122,7 @@ fn of_labels(hardware: &Hardware, name: &str) -> Pool {
     if own.iter().any(|(_, label)| label.pool_guid() != newest.pool_guid()) {
         return Pool::default();
     }
-    let features = newest.config.list("features_for_read").into_iter().flat_map(|list| list.iter());
+    let features = newest.config.list("features_for_read").into_iter().flat_map(NvList::iter);
     Pool {
         guid: newest.pool_guid().map(|guid| guid.to_string()),
         members: own.iter().filter_map(|(node, label)| Some((label.guid()?.to_string(), node.clone()))).collect(),
@@ -156,7 +157,7 @@ mod tests {
     use taproot_init::devices::known::{Content, Reading};
     use taproot_init::devices::swap;
     use taproot_init::zfs::label::Label;
-    use taproot_init::zfs::nvlist::{NvList, Value};
+    use taproot_init::zfs::nvlist::Value;
 
     fn member(node: &str, pool: &str, guid: u64, vdev: u64) -> Device {
         let mut config = NvList::new();

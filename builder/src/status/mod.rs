@@ -74,7 +74,7 @@ pub fn survey(root: &Path, patience: Duration, packing: bool) -> Survey {
     let mut survey = Survey::default();
     let root_text = root.to_string_lossy().into_owned();
     let word = look::WORD;
-    survey.hear("kernels and images", ask(&[word, "files", &root_text], patience), patience);
+    survey.hear("kernels and images", &ask(&[word, "files", &root_text], patience), patience);
     let Target { words, kernel, image } = survey.target();
     let image = image.filter(|image| matches!(image.content, Content::Taproot(_) | Content::Other(Some(_))));
     let (image, request) = (image.map(|image| image.path.clone()), parse(words.as_bytes()));
@@ -92,13 +92,13 @@ pub fn survey(root: &Path, patience: Duration, packing: bool) -> Survey {
         let trials: Vec<(String, Answer)> = kernels.iter().map(trial).collect();
         (pool.join().unwrap_or_default(), verdict.join().unwrap_or_default(), trials)
     });
-    survey.hear("the root's pool", pool, patience);
+    survey.hear("the root's pool", &pool, patience);
     for (kernel, answer) in trials {
         survey.take(&answer.lines);
         match answer.end {
             End::Code(0) => {}
             End::Late => {
-                survey.unknown.push(format!("what packing for kernel {kernel} would come to: {}", late(patience)))
+                survey.unknown.push(format!("what packing for kernel {kernel} would come to: {}", late(patience)));
             }
             End::Code(_) | End::Killed => survey.trials.push((kernel, Err(answer.reason()))),
         }
@@ -118,7 +118,7 @@ fn explain(root: &Path, image: &Path, words: &str, patience: Duration) -> Result
     let image = here(image);
     let on = |facts: &str| {
         let args = ["explain", "--json", "--cmdline", words, "--image", &image, "--facts", facts];
-        verdict(ask(&args, patience), patience)
+        verdict(&ask(&args, patience), patience)
     };
     let recorded = Path::new(&record).is_file();
     match (root == Path::new("/"), recorded) {
@@ -129,7 +129,7 @@ fn explain(root: &Path, image: &Path, words: &str, patience: Duration) -> Result
     }
 }
 
-fn verdict(answer: Answer, patience: Duration) -> Result<Option<Verdict>, String> {
+fn verdict(answer: &Answer, patience: Duration) -> Result<Option<Verdict>, String> {
     #[derive(Deserialize)]
     struct Boot {
         facts: String,
@@ -161,7 +161,7 @@ fn late(patience: Duration) -> String {
 
 impl Survey {
     /// Takes the facts of an answer; what is missing of them is not known.
-    fn hear(&mut self, about: &str, answer: Answer, patience: Duration) {
+    fn hear(&mut self, about: &str, answer: &Answer, patience: Duration) {
         self.take(&answer.lines);
         match answer.end {
             End::Code(0) => {}
@@ -174,7 +174,7 @@ impl Survey {
         for line in lines {
             match serde_json::from_str(line) {
                 Ok(Fact::System(system)) => self.system = system,
-                Ok(Fact::Next(next)) => self.next = next,
+                Ok(Fact::Next(next)) => self.next = *next,
                 Ok(Fact::Kernel(kernel)) => self.kernels.push(kernel),
                 Ok(Fact::Image(image)) => {
                     if let Content::Unreadable(why) = &image.content {
@@ -287,7 +287,7 @@ impl Image {
 /// Whether an image is the one before, which the hooks keep until the newer one has booted.
 pub fn is_fallback(path: &Path) -> bool {
     let name = path.to_string_lossy();
-    name.ends_with(".old") || name.ends_with(".old.img")
+    name.strip_suffix(".img").unwrap_or(&name).strip_suffix(".old").is_some()
 }
 
 #[cfg(test)]
@@ -307,14 +307,14 @@ mod tests {
         let image = Image { path: "/boot/initrd.img-6.1".into(), bytes: 1, made: 1, content };
         let image = serde_json::to_string(&Fact::Image(Box::new(image))).unwrap();
         let mut survey = Survey::default();
-        survey.hear("files", answer(&[&kernel, &image, &kernel[..9]], End::Late), PATIENCE);
+        survey.hear("files", &answer(&[&kernel, &image, &kernel[..9]], End::Late), PATIENCE);
         assert_eq!((survey.kernels.len(), survey.images[0].kernel()), (1, Some("6.1")));
         assert_eq!(survey.unknown[0], "/i: Permission denied");
         assert!(survey.unknown[1].starts_with("files: no answer within 30 s"), "{:?}", survey.unknown);
-        survey.hear("pool", answer(&[], End::Code(1)), PATIENCE);
+        survey.hear("pool", &answer(&[], End::Code(1)), PATIENCE);
         assert_eq!(survey.unknown[2], "pool: no");
-        assert_eq!(verdict(answer(&["{\"boot\": null}"], End::Code(0)), PATIENCE), Ok(None));
-        assert!(verdict(answer(&["{"], End::Late), PATIENCE).unwrap_err().contains("30 s"));
-        assert_eq!(verdict(answer(&[], End::Code(1)), PATIENCE).unwrap_err(), "no");
+        assert_eq!(verdict(&answer(&["{\"boot\": null}"], End::Code(0)), PATIENCE), Ok(None));
+        assert!(verdict(&answer(&["{"], End::Late), PATIENCE).unwrap_err().contains("30 s"));
+        assert_eq!(verdict(&answer(&[], End::Code(1)), PATIENCE).unwrap_err(), "no");
     }
 }

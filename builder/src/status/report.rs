@@ -217,9 +217,8 @@ fn root_from(survey: &Survey, request: &Request, root: Option<&str>) -> String {
         (false, false) => format!("command line: {word}"),
     };
     match &request.root.value {
-        Selector::Dataset { .. } => by,
         Selector::Device(_) if request.root.is_default() => "image: it was packed for it".to_owned(),
-        Selector::Device(_) => by,
+        Selector::Dataset { .. } | Selector::Device(_) => by,
         Selector::Auto | Selector::Pool(_) => {
             let pool = root.map(|root| format!(" of pool {}", names::pool_of(root))).unwrap_or_default();
             format!("bootfs{pool}; {by}")
