@@ -28,6 +28,33 @@ const STUCK: Duration = Duration::from_secs(2);
 /// Switches a control character off (`_POSIX_VDISABLE`).
 const DISABLED: u8 = 0;
 
+/// How long an answer is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Timeout {
+    /// For ever.
+    Never,
+    /// This long, which begins anew while somebody types.
+    Idle(Duration),
+    /// This long, but for ever once somebody types.
+    Untouched(Duration),
+}
+
+impl Timeout {
+    /// The time.
+    pub fn time(self) -> Option<Duration> {
+        match self {
+            Self::Never => None,
+            Self::Idle(time) | Self::Untouched(time) => Some(time),
+        }
+    }
+}
+
+impl From<Option<Duration>> for Timeout {
+    fn from(time: Option<Duration>) -> Self {
+        time.map_or(Self::Never, Self::Idle)
+    }
+}
+
 /// What became of a question.
 #[derive(Debug)]
 pub enum Answer {
@@ -63,9 +90,8 @@ pub trait Consoles: std::fmt::Debug + Send + Sync {
     /// Writes to every console; one that is gone or stuck is no reason to stop.
     fn print(&self, text: &str);
     /// Asks on every console and returns the first line that is typed. Without `echo` nothing typed is shown, and what was
-    /// typed before the question is thrown away. The timeout begins anew while somebody types. `stop` is asked a few times
-    /// a second whether the question became needless.
-    fn ask(&mut self, question: &str, echo: bool, timeout: Option<Duration>, stop: &mut dyn FnMut() -> bool) -> Answer;
+    /// typed before the question is thrown away. `stop` is asked a few times a second whether the question became needless.
+    fn ask(&mut self, question: &str, echo: bool, timeout: Timeout, stop: &mut dyn FnMut() -> bool) -> Answer;
 }
 
 /// The terminal of the process that called us.
@@ -89,7 +115,7 @@ impl Consoles for OwnTerminal {
         let _ = out.flush();
     }
 
-    fn ask(&mut self, question: &str, echo: bool, timeout: Option<Duration>, stop: &mut dyn FnMut() -> bool) -> Answer {
+    fn ask(&mut self, question: &str, echo: bool, timeout: Timeout, stop: &mut dyn FnMut() -> bool) -> Answer {
         self.0.ask(question, echo, timeout, stop)
     }
 }
@@ -142,7 +168,7 @@ impl Consoles for Tty {
         }
     }
 
-    fn ask(&mut self, question: &str, echo: bool, timeout: Option<Duration>, stop: &mut dyn FnMut() -> bool) -> Answer {
+    fn ask(&mut self, question: &str, echo: bool, timeout: Timeout, stop: &mut dyn FnMut() -> bool) -> Answer {
         let modes: Vec<Option<Termios>> = self.0.iter().map(|c| line_mode(&c.file, echo)).collect();
         self.print(question);
         let answer = self.wait(timeout, stop);
@@ -167,8 +193,9 @@ impl Consoles for Tty {
 }
 
 impl Tty {
-    fn wait(&mut self, timeout: Option<Duration>, stop: &mut dyn FnMut() -> bool) -> Answer {
+    fn wait(&mut self, timeout: Timeout, stop: &mut dyn FnMut() -> bool) -> Answer {
         let mut began = Instant::now();
+        let mut limit = timeout.time();
         loop {
             if self.0.iter().all(|c| c.dead) {
                 return Answer::NoConsole;
@@ -176,12 +203,13 @@ impl Tty {
             if stop() {
                 return Answer::Stopped;
             }
-            let left = timeout.map(|t| t.saturating_sub(began.elapsed()));
+            let left = limit.map(|t| t.saturating_sub(began.elapsed()));
             if left.is_some_and(|left| left.is_zero()) {
                 if !self.someone_types() {
                     return Answer::TimedOut;
                 }
                 began = Instant::now();
+                limit = limit.filter(|_| !matches!(timeout, Timeout::Untouched(_)));
                 continue;
             }
             let turn = left.map_or(TURN, |left| left.min(TURN));

@@ -4,7 +4,7 @@ use super::machine::Typed;
 use super::world::{End, World};
 use std::path::PathBuf;
 use std::time::Duration;
-use taproot_init::sys::consoles::{Answer, Consoles, Secret};
+use taproot_init::sys::consoles::{Answer, Consoles, Secret, Timeout};
 
 /// How often the caller's condition is looked at while nobody types.
 const TURN: Duration = Duration::from_millis(500);
@@ -52,7 +52,8 @@ impl Consoles for Screen {
         }
     }
 
-    fn ask(&mut self, question: &str, echo: bool, timeout: Option<Duration>, stop: &mut dyn FnMut() -> bool) -> Answer {
+    fn ask(&mut self, question: &str, echo: bool, timeout: Timeout, stop: &mut dyn FnMut() -> bool) -> Answer {
+        let timeout = timeout.time();
         self.print(question);
         if self.0.enter("ask", question.trim()).is_err() {
             return Answer::NoConsole;
