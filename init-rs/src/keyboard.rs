@@ -215,6 +215,7 @@ mod tests {
         }
     }
 
+    #[allow(clippy::needless_pass_by_value, reason = "callers make it for this")]
     /// What is said before each of two questions, how often a keymap was loaded, and whether it is warned of.
     fn asked(tree: Tree, said: Said) -> (String, usize, bool) {
         let machine = Arc::new(Machine { said: said.clone(), ..Machine::new(tree.with("/run/taproot/why", "")) });

@@ -109,7 +109,15 @@ pub fn explained_failure(vm: &Running, seconds: u64) -> Result<String> {
     ensure!(seen == 0, "a prompt without an explanation that begins {:?}", words::EXPLANATION);
     let begin = vm.console.cursor();
     vm.expect(words::PROMPT, 10)?;
-    let text = vm.console.unmixed(begin..vm.console.cursor());
+    let mut text = vm.console.unmixed(begin..vm.console.cursor());
+    if text.contains(words::MORE) {
+        let begin = vm.console.cursor();
+        vm.type_line("why")?;
+        while vm.expect_any(&[words::PAGE, words::PROMPT], 10)? == 0 {
+            vm.type_line("")?;
+        }
+        text += &vm.console.unmixed(begin..vm.console.cursor());
+    }
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     Ok(text)
 }

@@ -8,6 +8,14 @@ pub const PROBLEM: &str = "Problem:";
 pub const EXPECTED: &str = "Expected:";
 /// Prompt of the rescue: takes numbers of its menu and words.
 pub const PROMPT: &str = "(taproot) # ";
+/// What an explanation says that a screen does not hold.
+pub const MORE: &str = "more lines: type why";
+/// What a long text stops with.
+pub const PAGE: &str = "-- page ";
+/// Question of the prompt before what cannot be undone.
+pub const CONFIRM: &str = "Type yes to do it: ";
+/// What the log says when words that were typed are taken.
+pub const TAKEN: &str = "the next attempt has these words, typed at the rescue prompt";
 /// Prompt of the packed shell, which the word `shell` starts.
 pub const SHELL_PROMPT: &str = "(shell) # ";
 /// Part of the answer to `help` in either.

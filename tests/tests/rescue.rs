@@ -122,6 +122,84 @@ scenarios! {
         assert_eq!(report.json.unwrap()["root"], "resc/ROOT/other");
     }
 
+    /// A wrong init, and mounts that leave the system without what it needs: both are taken away at the prompt, and what was typed
+    /// stands in the record. A word that could lose something is asked for.
+    fn words_are_changed_at_the_prompt(system) {
+        let scratch = Scratch::new().unwrap();
+        let cmdline = "root=ZFS=resc/ROOT/other init=/sbin/nosuch taproot.mounts=none rootflags=nosuchflag";
+        let vm = vm("rescue-words", system, cmdline).unwrap().disk(scratch.overlay(system, "rescue0").unwrap()).start().unwrap();
+        let text = explained_failure(&vm, 60).unwrap();
+        assert!(text.contains("/sbin/nosuch") || text.contains("nosuchflag"), "{text}");
+        says(&vm, "retry zfs.zfs_arc_max=1", &["module zfs is loaded already"]);
+        says(&vm, "retry taproot.fstab=", &["change nothing"]);
+        vm.type_line("retry zfs_force=1").unwrap();
+        vm.expect("Type yes to do it: ", 20).unwrap();
+        says(&vm, "no", &["nothing was done"]);
+        vm.type_line("retry init=/sbin/nosuch2 rootflags=").unwrap();
+        let text = explained_failure(&vm, 60).unwrap();
+        assert!(text.contains("/sbin/nosuch2") && text.contains("Typed: init=/sbin/nosuch2 rootflags="), "{text}");
+        says(&vm, "cmdline", &["with what was typed:", "init=/sbin/nosuch2"]);
+        vm.type_line("retry init= taproot.mounts=all").unwrap();
+        let report = vm.report(60).unwrap();
+        assert_eq!(report.hostname(), "other");
+        let json = report.json.unwrap();
+        assert_eq!(json["typed"], serde_json::json!(["rootflags=", "taproot.mounts=all", "init="]));
+        let words = json["request"]["words"].to_string();
+        assert!(!words.contains("nosuch") && words.contains("taproot.mounts=all"), "{words}");
+    }
+
+    /// The disk comes while the prompt stands: the boot goes on, unless somebody types.
+    fn what_was_awaited_comes_while_the_prompt_stands(system) {
+        let scratch = Scratch::new().unwrap();
+        let mut vm = fails("rescue-goes-on", system, &STANDARD, "root=ZFS=resc/ROOT/other taproot.wait=2", vec![]);
+        assert!(vm.console.shows("The boot goes on by itself when this comes"), "{}", vm.console.tail(30));
+        vm.plug(&scratch.overlay(system, "rescue0").unwrap()).unwrap();
+        vm.expect("What was awaited is there", 60).unwrap();
+        assert_eq!(vm.report(90).unwrap().hostname(), "other");
+    }
+
+    /// What the kernel says below errors stays off the console while a question stands there, and is in its log; then the level is
+    /// what it was.
+    fn the_console_is_quiet_while_a_prompt_stands(system) {
+        let mut vm = fails("rescue-quiet", system, &STANDARD, "root=ZFS=resc/ROOT/typo taproot.wait=2", vec![]);
+        let scratch = Scratch::new().unwrap();
+        let disk = spare_disk(&scratch, "late", true);
+        let begin = vm.console.cursor();
+        vm.plug(&disk).unwrap();
+        let found = (0..60).any(|_| answer(&vm, PROMPT, "devices").contains("serial late"));
+        assert!(found, "{}", vm.console.tail(30));
+        let shown = vm.console.unmixed(begin..vm.console.cursor());
+        assert!(!shown.contains(taproot_tests::words::DISK), "{shown}");
+        vm.type_line("shell").unwrap();
+        vm.expect(SHELL_PROMPT, 20).unwrap();
+        says_at(&vm, SHELL_PROMPT, "dmesg | grep -c 'byte logical bloc'", &["\n"]);
+        says_at(&vm, SHELL_PROMPT, "cat /proc/sys/kernel/printk", &["\n4\t"]);
+        vm.type_line("exit").unwrap();
+        vm.expect(PROMPT, 20).unwrap();
+        // Words are answered with the level as it was.
+        says(&vm, "cat /proc/sys/kernel/printk", &["\n7\t"]);
+    }
+
+    /// Words that look at disks: a key from a file, a snapshot, read-only, unmounted again.
+    fn keys_and_mounts_by_hand(system) {
+        let scratch = Scratch::new().unwrap();
+        let cmdline = "root=ZFS=resc/ROOT/typo taproot.wait=2";
+        let vm = vm("rescue-mounts", system, cmdline).unwrap().disk(scratch.overlay(system, "rescue0").unwrap()).start().unwrap();
+        explained_failure(&vm, 60).unwrap();
+        says(&vm, "mount resc/ROOT/default@before", &["resc/ROOT/default@before is mounted on /mnt, read-only"]);
+        says(&vm, "ls /mnt", &["sbin"]);
+        says(&vm, "umount /mnt", &["/mnt is unmounted"]);
+        says(&vm, "mount resc/ROOT/default /x ro", &["is mounted on /x, read-only"]);
+        says(&vm, "cat /proc/mounts", &["resc/ROOT/default /x zfs ro"]);
+        says(&vm, "umount resc/ROOT/default", &["/x is unmounted"]);
+        says(&vm, "umount /proc", &["needed here"]);
+        says(&vm, "key resc/secret /nosuch.key", &["/nosuch.key"]);
+        says(&vm, "clear resc", &["the errors of pool resc are cleared"]);
+        vm.type_line("kernel-log").unwrap();
+        vm.expect("-- page 1 of", 20).unwrap();
+        says(&vm, "q", &[]);
+    }
+
     /// Nothing is imported: a pool is imported read-only by hand, the stock tools work on it, it is imported anew, and a
     /// snapshot is chosen from the lists by numbers.
     fn import_by_hand_and_boot_a_snapshot(system) {

@@ -145,6 +145,6 @@ fn kept(device: &str, error: &io::Error) -> Failure {
         format!("the hibernation image on {device} could not be discarded: {error}"),
         "a device that can be written: an image that stayed could be resumed later, over a pool that has changed",
         vec![],
-        &["look at the log (log)", "boot with taproot.import=ro to look at the pool without writing to it"],
+        &["look at the log (log)", "retry taproot.import=ro here to look at the pool without writing to it"],
     )
 }

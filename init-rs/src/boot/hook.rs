@@ -25,7 +25,7 @@ taproot-init hook late        note the hand-over in /run/taproot/boot.log
 pub fn run(system: &Arc<dyn System>, words: &[String]) -> i32 {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["wanted"] => i32::from(!start::request(system.as_ref(), &start::image_config(system.as_ref())).ours),
+        ["wanted"] => i32::from(!wanted(system.as_ref())),
         ["mount", dir] => mount(system, Path::new(dir)),
         ["late"] => late(system.as_ref()),
         _ => {
@@ -92,10 +92,17 @@ fn failed(boot: &mut Boot<'_>, failure: Failure) -> Option<i32> {
     }
     boot.report.problems.push(failure.to_string());
     boot.report.failure = Some((failure.code.code(), failure.to_string()));
-    boot.explain(&failure);
+    let explanation = boot.explain(&failure);
+    person::print(boot.system, &explanation.text());
     boot.scout.stop();
     eprintln!("ERROR: taproot: {failure}");
     Some(1)
+}
+
+/// Whether the words ask for a root in a pool.
+fn wanted(system: &dyn System) -> bool {
+    let image = start::image_config(system);
+    start::request(&image, &start::words(system, &image)).ours
 }
 
 /// The last look: mkinitcpio's init checks and switches the root itself.

@@ -97,7 +97,9 @@ fn no_key(dataset: &str, error: &UnlockError) -> Failure {
         }
         _ => "type retry to be asked again, or to look for the device with the key file again".to_owned(),
     };
-    let second = "name a key file on the kernel command line: taproot.key=LABEL=X:/path or taproot.key=/path/in/image";
-    let advice = vec![first, second.to_owned()];
+    let second = format!(
+        "read it from a file: key {dataset} LABEL=X:/path here, taproot.key=LABEL=X:/path on the kernel command line"
+    );
+    let advice = vec![first, second];
     Failure::refused(Code::NoKey, refusal_of(&problem, &error.expected(), error.found(), advice))
 }

@@ -5,6 +5,7 @@ mod datasets;
 mod guard;
 mod hibernation;
 mod hook;
+mod hope;
 mod init;
 mod keys;
 mod mounts;
@@ -15,6 +16,7 @@ mod ready;
 mod root;
 mod snapshots;
 mod start;
+mod typed;
 
 use crate::cmdline::{OnFailure, Request};
 use crate::devices::known::{Device, Zfs};
@@ -38,6 +40,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use typed::Typed;
 
 /// Where PID 1 mounts the new root until it becomes `/`.
 pub const NEW_ROOT: &str = "/newroot";
@@ -71,6 +74,8 @@ struct Boot<'a> {
     phases: &'a Phases,
     image: ImageConfig,
     request: Request,
+    /// What the words are, and what people have changed about them.
+    typed: Typed,
     facts: Facts,
     scout: Scout<'a>,
     report: BootReport,
@@ -143,7 +148,9 @@ impl<'a> Boot<'a> {
         let (guard, outside) = seam;
         let system: &dyn System = guard;
         let image = start::image_config(system);
-        let mut request = start::request(system, &image);
+        let words = start::words(system, &image);
+        let mut request = start::request(&image, &words);
+        let typed = Typed::new(system, words.ok());
         let kernel = start::kernel(system);
         log.info(format!("taproot-init {}, kernel {}", env!("CARGO_PKG_VERSION"), kernel.release));
         for note in request.problems.iter().chain(&request.notes) {
@@ -176,6 +183,7 @@ impl<'a> Boot<'a> {
             phases,
             image,
             request,
+            typed,
             facts,
             scout,
             report,

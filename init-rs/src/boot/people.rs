@@ -1,17 +1,18 @@
 //! What follows when an attempt fails, or is stopped on purpose, carried out: a fallback root, a person's choice, or - where
 //! nobody is to be asked - another attempt, a restart or the end.
 
+use super::hope::Hope;
 use super::{Boot, End, person};
-use crate::cmdline::{self, Decided, OnFailure, Selector, Stage};
+use crate::cmdline::{Decided, OnFailure, Selector, Stage};
 use crate::devices::known::Module;
 use crate::firmware::{self, Variables};
 use crate::plan::failure::Failure;
-use crate::plan::next::facts::{Asked, Import, Note, Resume};
+use crate::plan::next::facts::Import;
 use crate::plan::next::{Question, Recovery, place_of, recover};
 use crate::plan::roots;
 use crate::pools;
 use crate::rescue::attempts::{self, Counter, Failed, Next};
-use crate::rescue::{Decision, Explanation, Occasion, Scene};
+use crate::rescue::{Awaited, Decision, Explanation, Occasion, Scene};
 use crate::zfs::ioctl::Zfs;
 use std::cell::RefCell;
 use std::time::Duration;
@@ -30,7 +31,7 @@ pub(super) struct Headless {
     forgotten: u32,
 }
 
-impl Boot<'_> {
+impl<'a> Boot<'a> {
     /// Prepares the next attempt after a failed one. Comes back with an end where the machine is one that can end.
     pub(super) fn recover(&mut self, mut failure: Failure) -> Option<End> {
         // A hand-over that failed has ended it.
@@ -45,18 +46,19 @@ impl Boot<'_> {
                 None
             }
             Recovery::Headless { delay, power_off } => {
-                self.explain(&failure);
+                let explanation = self.explain(&failure);
+                person::print(self.system, &explanation.text());
                 self.unattended(delay, power_off)
             }
             Recovery::Ask => {
-                self.explain(&failure);
-                let decision = self.talk(Occasion::Failed);
+                let explanation = self.explain(&failure);
+                let decision = self.talk(Occasion::Failed, Some(&explanation));
                 self.obey(decision)
             }
         }
     }
 
-    pub(super) fn explain(&mut self, failure: &Failure) {
+    pub(super) fn explain(&mut self, failure: &Failure) -> Explanation {
         self.report.pools = self.pool_facts();
         self.save_report();
         let refusal = failure.refusal.clone();
@@ -66,13 +68,16 @@ impl Boot<'_> {
             expected: refusal.expected,
             found: refusal.found,
             advice: refusal.advice,
+            typed: self.report.typed.clone(),
         };
-        person::explain(self.system, &explanation, &self.report, self.log);
+        person::note(self.system, &explanation, &self.report, self.log);
+        explanation
     }
 
     /// Has a person decide, and learns what the words they used have changed.
-    fn talk(&mut self, occasion: Occasion) -> Decision {
-        let decision = self.with_scene(|scene| person::ask(scene, occasion));
+    fn talk(&mut self, occasion: Occasion, explanation: Option<&Explanation>) -> Decision {
+        let hope = explanation.and_then(|_| self.hope()).map(RefCell::new);
+        let decision = self.with_scene(explanation, hope.as_ref(), |scene| person::ask(scene, occasion));
         // Where it ends nothing more is asked: a pool that has stopped to answer must not keep the machine on.
         if !matches!(decision, Decision::Reboot | Decision::PowerOff) {
             self.note_imports();
@@ -81,7 +86,12 @@ impl Boot<'_> {
     }
 
     /// What the rescue knows of the boot.
-    fn with_scene<T>(&mut self, work: impl FnOnce(&Scene<'_>) -> T) -> T {
+    fn with_scene<T>(
+        &mut self,
+        explanation: Option<&Explanation>,
+        hope: Option<&RefCell<Hope<'a>>>,
+        work: impl FnOnce(&Scene<'_>) -> T,
+    ) -> T {
         let pools = self.pool_facts();
         let hands = RefCell::new(&mut self.scout);
         let scene = Scene {
@@ -90,7 +100,11 @@ impl Boot<'_> {
             phases: self.phases,
             hands: &hands,
             report: &self.report,
+            words: self.typed.words.as_deref(),
+            packed: &self.image.cmdline,
             pools: &pools,
+            explanation,
+            awaited: hope.map(|hope| hope as &RefCell<dyn Awaited>),
             policy: self.request.rescue.on_failure.value,
             password: self.image.rescue_password.as_deref(),
         };
@@ -142,40 +156,24 @@ impl Boot<'_> {
     /// What a person decided.
     pub(super) fn obey(&mut self, decision: Decision) -> Option<End> {
         match decision {
-            Decision::Retry | Decision::Continue => self.again(),
-            Decision::Wait(time) => {
-                self.request.wait = Decided::new(time, "typed at the rescue prompt");
+            Decision::Retry { words } => {
+                self.change_words(&words);
                 self.again();
             }
-            Decision::Boot(name) => self.choose(&name, "chosen at the rescue prompt"),
-            Decision::Cmdline(words) => self.take_words(&words),
+            Decision::Continue => self.again(),
+            Decision::Wait(time) => {
+                self.wait_longer(time);
+                self.again();
+            }
+            Decision::Boot { name, words } => {
+                self.change_words(&words);
+                self.choose(&name, "chosen at the rescue prompt");
+            }
+            Decision::Cmdline(words) => self.other_words(&words),
             Decision::Reboot => return self.restart(),
             Decision::PowerOff => return self.power_off(),
         }
         None
-    }
-
-    /// Begins again as if the kernel command line said this. What the words have done already, options of modules that are
-    /// loaded for one, stays.
-    fn take_words(&mut self, words: &str) {
-        self.log.info(format!("the next attempt has these words, typed at the rescue prompt: {words}"));
-        let mut request = cmdline::parse(format!("{} {words}", self.image.cmdline).as_bytes());
-        roots::prefer_packed(&mut request, self.image.root.as_ref());
-        for note in request.problems.iter().chain(&request.notes) {
-            self.log.warn(format!("{}: {}", note.word, note.message));
-        }
-        super::start::hostid(self.system, &mut request, self.log);
-        self.report.request = Some(request.clone());
-        let facts = &mut self.facts;
-        facts.begin = Some(Asked::of(&request));
-        facts.fallbacks_taken = 0;
-        facts.offered = false;
-        facts.stopped.clear();
-        facts.disks.generation = None;
-        // The words decide anew what of these is asked for.
-        (facts.zfs, facts.note, facts.resume) = (None, Note::default(), Resume::default());
-        self.request = request;
-        self.begin_anew();
     }
 
     fn restart(&mut self) -> Option<End> {
@@ -186,18 +184,6 @@ impl Boot<'_> {
     fn power_off(&mut self) -> Option<End> {
         let result = self.system.power_off();
         result.map(|()| End::PoweredOff).map_err(|e| self.log.error(e.to_string())).ok()
-    }
-
-    /// Makes `name` the root of the next attempt and of retries. A person watches: fallbacks are not tried by themselves.
-    fn choose(&mut self, name: &str, why: &str) {
-        if let Err(e) = roots::ask_for(&mut self.request, name, why) {
-            self.log.error(e);
-            return;
-        }
-        self.log.info(format!("root {name}, {why}"));
-        self.facts.begin = Some(Asked::of(&self.request));
-        self.facts.fallbacks_taken = self.request.fallback.len();
-        self.begin_anew();
     }
 
     pub(super) fn ask(&mut self, question: &Question) -> Option<End> {
@@ -222,7 +208,7 @@ impl Boot<'_> {
         self.save_report();
         self.log.warn(format!("stopped {place} ({word})"));
         person::print(self.system, &format!("\ntaproot: stopped {place}, as {word} asks\n\n"));
-        match self.talk(Occasion::Stopped) {
+        match self.talk(Occasion::Stopped, None) {
             Decision::Continue => {
                 // What people take is not taken from the time to wait for devices.
                 self.facts.attempt.began = self.system.now();
@@ -246,7 +232,7 @@ impl Boot<'_> {
         if self.locked() {
             return self.log.warn(format!("{word} is ignored: the rescue is locked"));
         }
-        let chosen = self.with_scene(|scene| person::offer_roots(scene, current, timeout));
+        let chosen = self.with_scene(None, None, |scene| person::offer_roots(scene, current, timeout));
         if let Some(name) = chosen {
             self.choose(&name, "chosen from the menu");
         }
@@ -271,7 +257,7 @@ impl Boot<'_> {
                 let line = format!("attempt {failed} of {limit} failed; the next one in {delay_s} s");
                 self.log.warn(&line);
                 person::print(self.system, &format!("taproot: {line}\n"));
-                attempts::count_down(self.system, "trying again", delay, Decision::Retry);
+                attempts::count_down(self.system, "trying again", delay, Decision::RETRY);
                 self.again();
                 return None;
             }

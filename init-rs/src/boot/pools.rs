@@ -1,15 +1,17 @@
 //! Steps with pools: the module asked, candidates opened, the chosen one imported, others given back.
 
 use super::Boot;
-use crate::devices::known::Reading;
+use crate::cmdline::Request;
+use crate::devices::known::{Hardware, Reading};
 use crate::plan::candidates;
 use crate::plan::facts::{Health, PoolFact};
 use crate::plan::failure::{Code, Failure};
 use crate::plan::next::FRESH;
-use crate::plan::next::facts::{Found, Import, Watched, ZfsModule};
+use crate::plan::next::facts::{Facts, Found, Import, Watched, ZfsModule};
 use crate::plan::refusal_of;
 use crate::plan::select::Choice;
 use crate::pools::{self, ImportError, ImportRequest, Pools};
+use crate::sys::System;
 use crate::zfs::assemble::{assemble, aux_devices};
 use crate::zfs::ioctl::Zfs;
 use crate::zfs::nvlist::NvList;
@@ -35,53 +37,7 @@ impl Boot<'_> {
 
     /// What the labels amount to, made anew where they changed.
     pub(super) fn look_at_labels(&mut self) {
-        let hardware = &self.scout.hardware;
-        // What the directories of the command line lead to can change with any device.
-        let by_name = !self.request.import.dirs.is_empty();
-        let generation = if by_name { hardware.generation } else { hardware.label_generation };
-        if self.facts.disks.generation == Some(generation) {
-            return;
-        }
-        let now = self.system.now();
-        self.facts.only = self.only();
-        let disks = &mut self.facts.disks;
-        disks.generation = Some(generation);
-        let labels = candidates::labels(&self.scout.hardware, self.facts.only.as_ref());
-        if labels != disks.labels {
-            disks.candidates = assemble(&labels);
-            // A pool of which no disk is seen any more is waited for anew when one comes back.
-            let candidates = &disks.candidates;
-            disks.watched.retain(|guid, _| candidates.iter().any(|candidate| candidate.guid == *guid));
-            disks.labels = labels;
-            for candidate in &disks.candidates {
-                disks.watched.entry(candidate.guid).or_insert(Watched { since: now, opened: None });
-            }
-        }
-    }
-
-    /// The nodes that the directories and devices of the command line lead to; `None`: every device. The names below
-    /// `/dev/disk` are made by udev, which may not run here, and lead to every disk anyway.
-    fn only(&self) -> Option<BTreeSet<String>> {
-        let mut nodes = BTreeSet::new();
-        for dir in &self.request.import.dirs {
-            let path = Path::new(&dir.value);
-            if path == Path::new("/dev") || path.starts_with("/dev/disk") {
-                return None;
-            }
-            match self.system.list(path) {
-                Ok(names) => nodes.extend(names.iter().filter_map(|name| self.node(&path.join(name)))),
-                // A device may come later; a directory must be in the image.
-                Err(_) if path.parent() == Some(Path::new("/dev")) || self.system.exists(path) => {
-                    nodes.extend(self.node(path));
-                }
-                Err(_) => return None,
-            }
-        }
-        Some(nodes).filter(|_| !self.request.import.dirs.is_empty())
-    }
-
-    fn node(&self, path: &Path) -> Option<String> {
-        Some(self.system.canonical(path).ok()?.display().to_string())
+        look_at_labels(self.system, &self.request, &self.scout.hardware, &mut self.facts);
     }
 
     /// With the module come this system's hostid and the check that we speak its language.
@@ -246,4 +202,51 @@ impl Boot<'_> {
             failure.refusal.found.extend(lines);
         }
     }
+}
+
+/// Makes of the labels what they amount to, where they changed.
+pub(super) fn look_at_labels(system: &dyn System, request: &Request, hardware: &Hardware, facts: &mut Facts) {
+    // What the directories of the command line lead to can change with any device.
+    let by_name = !request.import.dirs.is_empty();
+    let generation = if by_name { hardware.generation } else { hardware.label_generation };
+    if facts.disks.generation == Some(generation) {
+        return;
+    }
+    let now = system.now();
+    facts.only = only(system, request);
+    let disks = &mut facts.disks;
+    disks.generation = Some(generation);
+    let labels = candidates::labels(hardware, facts.only.as_ref());
+    if labels != disks.labels {
+        disks.candidates = assemble(&labels);
+        // A pool of which no disk is seen any more is waited for anew when one comes back.
+        let candidates = &disks.candidates;
+        disks.watched.retain(|guid, _| candidates.iter().any(|candidate| candidate.guid == *guid));
+        disks.labels = labels;
+        for candidate in &disks.candidates {
+            disks.watched.entry(candidate.guid).or_insert(Watched { since: now, opened: None });
+        }
+    }
+}
+
+/// The nodes that the directories and devices of the command line lead to; `None`: every device. The names below
+/// `/dev/disk` are made by udev, which may not run here, and lead to every disk anyway.
+fn only(system: &dyn System, request: &Request) -> Option<BTreeSet<String>> {
+    let node = |path: &Path| Some(system.canonical(path).ok()?.display().to_string());
+    let mut nodes = BTreeSet::new();
+    for dir in &request.import.dirs {
+        let path = Path::new(&dir.value);
+        if path == Path::new("/dev") || path.starts_with("/dev/disk") {
+            return None;
+        }
+        match system.list(path) {
+            Ok(names) => nodes.extend(names.iter().filter_map(|name| node(&path.join(name)))),
+            // A device may come later; a directory must be in the image.
+            Err(_) if path.parent() == Some(Path::new("/dev")) || system.exists(path) => {
+                nodes.extend(node(path));
+            }
+            Err(_) => return None,
+        }
+    }
+    Some(nodes).filter(|_| !request.import.dirs.is_empty())
 }

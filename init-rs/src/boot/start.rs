@@ -8,6 +8,7 @@ use crate::pools;
 use crate::report::log::{self, Log};
 use crate::sys::System;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::Path;
 
 /// Where the builder puts programs that check file systems.
@@ -57,14 +58,16 @@ pub(super) fn attach_log(system: &dyn System, log: &Log) {
     let _ = system.make_dirs(Path::new("/run/taproot"));
 }
 
-/// The request: words packed into the image first, then the kernel's command line, which wins. Where that cannot be read nothing
-/// is booted: it could say that nothing is to be written.
-pub(crate) fn request(system: &dyn System, image: &ImageConfig) -> Request {
-    let mut line = image.cmdline.clone().into_bytes();
-    line.push(b' ');
-    let words = system.read(Path::new("/proc/cmdline"), TEXT_MAX);
-    line.extend(words.as_deref().unwrap_or_default());
-    let mut request = cmdline::parse(&line);
+/// The words: those packed into the image first, then the kernel's command line, which wins.
+pub(super) fn words(system: &dyn System, image: &ImageConfig) -> io::Result<String> {
+    let line = system.read(Path::new("/proc/cmdline"), TEXT_MAX)?;
+    Ok(format!("{} {}", image.cmdline, String::from_utf8_lossy(&line)))
+}
+
+/// The request that the words make. Where the kernel's command line cannot be read nothing is booted: it could say that nothing is
+/// to be written.
+pub(super) fn request(image: &ImageConfig, words: &io::Result<String>) -> Request {
+    let mut request = cmdline::parse(words.as_ref().unwrap_or(&image.cmdline).as_bytes());
     roots::prefer_packed(&mut request, image.root.as_ref());
     if let Err(e) = words {
         let why = format!("the kernel's command line cannot be read ({e}), so it is not known which root is asked for");
@@ -74,7 +77,7 @@ pub(crate) fn request(system: &dyn System, image: &ImageConfig) -> Request {
 }
 
 /// What the builder knew.
-pub(crate) fn image_config(system: &dyn System) -> ImageConfig {
+pub(super) fn image_config(system: &dyn System) -> ImageConfig {
     ImageConfig::parse(&system.text(CONFIG_PATH))
 }
 

@@ -6,6 +6,7 @@
 
 mod defaults;
 mod describe;
+pub mod edit;
 pub mod known;
 mod own;
 mod parse;

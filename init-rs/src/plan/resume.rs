@@ -106,7 +106,7 @@ pub fn unreadable(why: &str) -> Refusal {
         &format!("{NAME} does not tell where the system was hibernated to: {why}"),
         "JSON with uuid and offset, as systemd writes it".to_owned(),
         vec![],
-        Some("boot with resume=DEVICE, if you know where the image is"),
+        Some("retry resume=DEVICE here, if you know where the image is; later on the kernel command line"),
         true,
     )
 }
@@ -124,7 +124,7 @@ pub fn imported_before(place: &Place, pools: &[String]) -> Refusal {
         found: vec!["the image was left as it is".to_owned()],
         advice: vec![
             "if the pool was imported read-only, nothing was written: reboot, and the system is resumed".to_owned(),
-            "else boot with noresume: the image is discarded, and what was open in the hibernated system is lost"
+            "else retry noresume here, or noresume on the kernel command line: the image is discarded, and what was open in the hibernated system is lost"
                 .to_owned(),
         ],
     }
@@ -162,8 +162,8 @@ fn refusal(problem: &str, expected: String, found: Vec<String>, first: Option<&s
         "if this machine does not hibernate, take resume= off the kernel command line"
     };
     let out = [
-        "boot with noresume: an image is discarded, and what was open in the hibernated system is lost",
-        "boot with taproot.import=ro to look at the pool without writing to it",
+        "retry noresume here, or noresume on the kernel command line: an image is discarded, and what was open in the hibernated system is lost",
+        "retry taproot.import=ro here to look at the pool without writing to it",
         never,
     ];
     Refusal {

@@ -118,7 +118,8 @@ pub fn missing(root: &str, snapshot: &str, why: &str, have: &[Snapshot]) -> Refu
         expected: format!("a snapshot of {root}; {root} as it is now is not booted instead"),
         found,
         advice: vec![
-            "name one of these on the kernel command line, with @ behind the root".to_owned(),
+            "boot ROOT@SNAPSHOT here with one of these, or name it on the kernel command line, with @ behind the root"
+                .to_owned(),
             format!("or boot it as it is now: root=ZFS={root}"),
         ],
     }
@@ -175,7 +176,7 @@ pub fn roll_back(
             found: lines(&newer),
             advice: vec![
                 format!("boot a clone instead, which destroys nothing: root=ZFS={root}@{snapshot}, without a rollback"),
-                "or add taproot.destroy_newer=yes to destroy these and all that was changed since".to_owned(),
+                "or destroy these and all that was changed since: retry taproot.destroy_newer=yes here, or that word on the kernel command line".to_owned(),
             ],
         });
     }

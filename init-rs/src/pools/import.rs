@@ -75,7 +75,7 @@ pub(super) fn explain(pool: &str, errno: i32, info: Option<&NvList>) -> ImportEr
             "its log device is missing; what was written last may be only there".into(),
             &[
                 "attach the log device, then retry",
-                "give up the last seconds of synchronous writes: taproot.missing_log=yes",
+                "give up the last seconds of synchronous writes: retry taproot.missing_log=yes here, or that word on the kernel command line",
             ],
         ),
         libc::ENXIO => (
@@ -85,7 +85,10 @@ pub(super) fn explain(pool: &str, errno: i32, info: Option<&NvList>) -> ImportEr
         libc::EREMOTEIO => (judge::multihost(info), &["do that, then retry"]),
         libc::ENOTSUP if info.flag("can_rdonly") => (
             format!("it uses features this OpenZFS does not have: {}", features.join(", ")),
-            &["boot it read-only: taproot.import=ro", "boot a system with a newer OpenZFS"],
+            &[
+                "boot it read-only: retry taproot.import=ro here, or that word on the kernel command line",
+                "boot a system with a newer OpenZFS",
+            ],
         ),
         libc::ENOTSUP => (
             format!("it uses features this OpenZFS does not have: {}", features.join(", ")),

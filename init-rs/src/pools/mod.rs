@@ -12,7 +12,7 @@ mod progress;
 mod trouble;
 
 pub use export::ExportError;
-pub use hostid::{own as own_hostid, set as set_hostid};
+pub use hostid::{own as own_hostid, packed as packed_hostid, put_back as put_hostid_back, set as set_hostid};
 pub use import::{ImportError, ImportRequest};
 pub use patience::{impatient, patient_again};
 pub use trouble::waits;

@@ -18,6 +18,8 @@ use crate::zfs::calls;
 
 /// Where the report is kept for the booted system.
 pub const REPORT_PATH: &str = "/run/taproot/boot.json";
+/// The words of the attempt under way, the image's own before them, where a person has typed other ones than the kernel's.
+pub const WORDS_PATH: &str = "/run/taproot/words";
 
 /// A mount that was tried.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +45,8 @@ pub struct BootReport {
     pub zfs: Option<String>,
     /// What the command line asked for.
     pub request: Option<Request>,
+    /// The words that were typed at the prompt and hold now.
+    pub typed: Vec<String>,
     /// Pools found.
     pub pools: Vec<PoolFact>,
     /// The choice.
@@ -92,6 +96,7 @@ impl BootReport {
             ("image", Some(self.image.as_str()).filter(|id| !id.is_empty()).into()),
             ("zfs", self.zfs.as_deref().into()),
             ("request", self.request.as_ref().map(request).into()),
+            ("typed", Json::list(&self.typed, |word| word.as_str().into())),
             ("pools", Json::list(&self.pools, pool)),
             ("choice", self.choice.as_ref().map(choice).into()),
             ("root", self.root.as_deref().into()),

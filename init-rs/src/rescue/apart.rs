@@ -13,6 +13,32 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// What the process is called with.
 pub(super) const WORD: &str = "try-pools";
 
+/// What the process is called with that does one of [`TOUCHING`], and the words themselves: they touch what is on a disk.
+pub(super) const DO: &str = "do-word";
+pub(super) const TOUCHING: [&str; 5] = ["ls", "cat", "mount", "umount", "clear"];
+/// As much of what it says is shown.
+const SAID: usize = 128 << 10;
+
+/// Does a word in a process of its own, on whose disk PID 1 might wait for ever; what it says, as a failure if it is one.
+pub(super) fn do_word(system: &dyn System, name: &str, rest: &[&str]) -> Result<String, String> {
+    let args = [DO, name].iter().chain(rest).map(|arg| (*arg).to_owned()).collect();
+    let program =
+        Program { path: "/proc/self/exe".into(), name: Some("taproot-init".to_owned()), args, ..Program::default() };
+    let finished = system.run(&program, Some(PATIENCE), SAID, &mut || false);
+    let finished = finished.map_err(|e| format!("{name}: no process could be started for it: {e}\n"))?;
+    let said = String::from_utf8_lossy(&finished.output).into_owned();
+    match finished.ended {
+        Ended::Exit(0) => Ok(said),
+        Ended::Exit(_) => Err(said),
+        // One that waits for a disk cannot be killed: it is left behind.
+        Ended::Late | Ended::Stopped => Err(format!(
+            "{name}: no answer for {} s: a disk may be dying. It is not waited for any longer; reboot works\n",
+            PATIENCE.as_secs()
+        )),
+        Ended::Signal(signal) => Err(format!("{said}{name}: ended by signal {signal}\n")),
+    }
+}
+
 /// Makes sure that questions to the imported pools come back, but for those that wait for a disk: they are not to be asked. A
 /// program of the shell is a process of its own already.
 pub(super) fn pools_answer(system: &dyn System) -> Result<(), String> {

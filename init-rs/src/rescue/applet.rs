@@ -7,6 +7,7 @@ use super::words::{self, Place};
 use super::{Decision, apart, hands};
 use crate::cmdline;
 use crate::image::{CONFIG_PATH, ImageConfig};
+use crate::report::boot::WORDS_PATH;
 use crate::report::log::Log;
 use crate::report::phases::Phases;
 use crate::sys::{Program, System, Terminals};
@@ -39,6 +40,10 @@ pub fn run(system: &Arc<dyn System>, args: &[String]) -> i32 {
         "--version" | "-V" => println!("taproot-init {}", env!("CARGO_PKG_VERSION")),
         "" | "--help" | "-h" => print!("{USAGE}{}", help()),
         apart::WORD => apart::try_pools(&**system),
+        apart::DO => match rest.split_first() {
+            Some((name, rest)) if apart::TOUCHING.contains(name) => return word(system, name, rest),
+            _ => return 2,
+        },
         "help" => print!("{}\nEverything else is busybox; `busybox` alone lists what it has.\n", help()),
         // Two programs have this name: ours takes a dataset, busybox's everything else.
         "mount" if !is_ours(&**system, &rest) => {
@@ -60,8 +65,9 @@ fn help() -> String {
     words::help(|w| w.place != Place::Prompt)
 }
 
-/// Whether the arguments of `mount` are `DATASET [DIR]`.
+/// Whether the arguments of `mount` are `DATASET [DIR] [ro]`.
 fn is_ours(system: &dyn System, rest: &[&str]) -> bool {
+    let rest = rest.strip_suffix(&["ro"]).unwrap_or(rest);
     let dataset = |name: &str| !name.starts_with(['/', '-']) && !name.contains('=');
     match rest {
         [name] => dataset(name) && !system.exists(Path::new(name)),
@@ -74,21 +80,38 @@ fn word(system: &Arc<dyn System>, name: &str, rest: &[&str]) -> i32 {
     let log = Log::new(Arc::clone(system));
     // What an import or a key tells belongs into the kernel's log, not between the lines here.
     let _ = log.attach();
-    let image = ImageConfig::parse(&system.text(CONFIG_PATH));
-    let mut line = image.cmdline.into_bytes();
-    line.push(b' ');
-    line.extend(system.read(Path::new("/proc/cmdline"), CMDLINE_MAX).unwrap_or_default());
-    let request = cmdline::parse(&line);
+    let packed = ImageConfig::parse(&system.text(CONFIG_PATH)).cmdline;
+    let words = words_now(&**system, &packed);
+    let request = cmdline::parse(words.as_ref().unwrap_or(&packed).as_bytes());
     let talk = Talk::on(&**system, Terminals::Own);
     let hands = RefCell::new(hands::Own::new(&**system, &log));
     let phases = Phases::new(Arc::clone(system));
-    let mut desk =
-        Desk { system: &**system, log: &log, phases: &phases, hands: &hands, talk, request, pools: &[], stopped: true };
+    let mut desk = Desk {
+        system: &**system,
+        log: &log,
+        phases: &phases,
+        hands: &hands,
+        talk,
+        request,
+        words,
+        packed,
+        pools: &[],
+        stopped: true,
+    };
     match desk.answer(name, rest) {
         Outcome::Done => 0,
         Outcome::Failed => 1,
         Outcome::Decided(decision) => leave(&**system, name, &decision),
     }
+}
+
+/// The words that hold: those that were typed, else the image's and the kernel's.
+fn words_now(system: &dyn System, packed: &str) -> Option<String> {
+    let read = |path: &str| {
+        let bytes = system.read(Path::new(path), CMDLINE_MAX).ok()?;
+        Some(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    read(WORDS_PATH).or_else(|| Some(format!("{packed} {}", read("/proc/cmdline")?)))
 }
 
 /// Writes the wish down for PID 1 and ends the shell that called.
@@ -120,13 +143,15 @@ mod tests {
     #[test]
     fn outside_of_an_image_no_shell_is_ended() {
         let tree = Tree::new();
-        assert_eq!(leave(&tree, "retry", &Decision::Retry), 1);
+        assert_eq!(leave(&tree, "retry", &Decision::RETRY), 1);
         assert!(!tree.exists(DECISION_FILE));
     }
 
     #[test]
     fn mount_is_ours_only_with_a_dataset() {
-        for ours in [vec!["tank/home"], vec!["tank", "/mnt"], vec!["tank/a b", "/mnt/x"]] {
+        for ours in
+            [vec!["tank/home"], vec!["tank", "/mnt"], vec!["tank/a b", "/mnt/x"], vec!["tank/a@s", "/mnt", "ro"]]
+        {
             assert!(is_ours(&Tree::new(), &ours), "{ours:?}");
         }
         let not: [&[&str]; 6] = [

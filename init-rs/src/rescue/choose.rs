@@ -123,7 +123,7 @@ pub(super) fn typed(answer: &str, roots: &[RootCandidate]) -> Result<String, Str
 }
 
 /// Lets a person choose; `None` if nothing was chosen.
-pub(super) fn ask(system: &dyn System, log: &Log, talk: &mut Talk, seen: &[PoolFact]) -> Option<String> {
+pub(super) fn ask(system: &dyn System, log: &Log, talk: &mut Talk<'_>, seen: &[PoolFact]) -> Option<String> {
     let mut roots = roots(system, seen, None);
     let silent = silent(system, seen);
     if let Some(first) = silent.first() {
@@ -154,7 +154,7 @@ pub(super) fn ask(system: &dyn System, log: &Log, talk: &mut Talk, seen: &[PoolF
 }
 
 /// Lets a person choose a snapshot of the root, where it has any.
-fn snapshot_of(system: &dyn System, talk: &mut Talk, name: String) -> Option<String> {
+fn snapshot_of(system: &dyn System, talk: &mut Talk<'_>, name: String) -> Option<String> {
     if name.contains('@') {
         return Some(name);
     }

@@ -2,11 +2,12 @@
 
 use super::hands::{self, Hands};
 use super::talk::Talk;
-use super::{Decision, STATUS_FILE, WHY_FILE, apart, choose, devices, export, import, key, pools, save, status};
+use super::{
+    Decision, STATUS_FILE, WHY_FILE, apart, change, choose, devices, export, import, key, mount, pools, save, status,
+};
 use crate::cmdline::Request;
 use crate::plan::facts::PoolFact;
-use crate::plan::{names, options};
-use crate::report::boot::REPORT_PATH;
+use crate::report::boot::{REPORT_PATH, WORDS_PATH};
 use crate::report::log::{LOG_PATH, Log};
 use crate::report::phases::Phases;
 use crate::sys::System;
@@ -18,8 +19,6 @@ use std::time::Duration;
 pub(super) const SHOWN: usize = 64 << 10;
 /// As much of our own records is shown a page at a time.
 const LOGGED: usize = 4 << 20;
-/// Where `mount` mounts without a second word.
-const MOUNT_AT: &str = "/mnt";
 /// Longest wait that can be asked for: a day.
 const LONGEST_WAIT: u64 = 86_400;
 
@@ -37,9 +36,13 @@ pub(super) struct Desk<'a> {
     pub(super) log: &'a Log,
     pub(super) phases: &'a Phases,
     pub(super) hands: &'a RefCell<dyn Hands + 'a>,
-    pub(super) talk: Talk,
+    pub(super) talk: Talk<'a>,
     /// What the command line asks for.
     pub(super) request: Request,
+    /// The words of the attempt; `None`: they are not known.
+    pub(super) words: Option<String>,
+    /// The image's own, which stand before them.
+    pub(super) packed: String,
     /// Pools that the boot saw.
     pub(super) pools: &'a [PoolFact],
     /// Whether there is something to go on with.
@@ -49,22 +52,30 @@ pub(super) struct Desk<'a> {
 impl Desk<'_> {
     /// Answers one word.
     pub(super) fn answer(&mut self, name: &str, rest: &[&str]) -> Outcome {
+        if self.system.is_init() && apart::TOUCHING.contains(&name) {
+            let said = apart::do_word(self.system, name, rest);
+            let (Ok(text) | Err(text)) = &said;
+            self.talk.say(text);
+            return if said.is_ok() { Outcome::Done } else { Outcome::Failed };
+        }
+        if let Some(outcome) = self.decide(name, rest) {
+            return outcome;
+        }
         // Dataset names may have blanks in them.
         let all = rest.join(" ");
         let first = rest.first().copied();
         let answers = match name {
-            "status" | "pools" | "datasets" | "import" | "export" | "key" | "mount" | "boot" => {
-                apart::pools_answer(self.system)
-            }
+            "status" | "pools" | "datasets" | "import" | "export" | "key" => apart::pools_answer(self.system),
             _ => Ok(()),
         };
         let result = match name {
-            "why" => self.file(WHY_FILE, false),
+            "why" => self.file(WHY_FILE, true),
             "status" => {
                 let _ = self.file(STATUS_FILE, false);
                 answers.and_then(|()| self.say(&status::imported(self.system)))
             }
             "log" => self.file(LOG_PATH, true),
+            "kernel-log" => self.paged(&save::kernel_log(self.system)),
             "report" => self.file(REPORT_PATH, true),
             "devices" => {
                 hands::read_all(self.system, self.hands);
@@ -81,18 +92,11 @@ impl Desk<'_> {
             "datasets" => status::datasets(self.system, first).map(|text| self.talk.page(&text)),
             "import" => import::run(self, rest),
             "export" => export::run(self, &all),
-            "key" => key::run(self, &all),
-            "mount" => self.mount(first, rest.get(1).copied()),
-            "boot" => return self.boot(&all),
-            "cmdline" if all.is_empty() => self.file("/proc/cmdline", false),
-            "cmdline" => return Outcome::Decided(Decision::Cmdline(all)),
-            "retry" => return Outcome::Decided(Decision::Retry),
-            "wait" => return self.wait(first),
-            "continue" if self.stopped => return Outcome::Decided(Decision::Continue),
-            "continue" => Err("the boot failed, so there is nothing to go on with; `retry` tries again".to_owned()),
+            "key" => key::run(self, rest),
+            "mount" => mount::mount(self, rest),
+            "umount" => mount::unmount(self, &all),
+            "clear" => export::clear(self, &all),
             "save-log" => save::run(self, first),
-            "reboot" => return Outcome::Decided(Decision::Reboot),
-            "poweroff" => return Outcome::Decided(Decision::PowerOff),
             "ls" => self.list(first.unwrap_or("/")),
             "cat" => match first {
                 Some(path) => self.file(path, false),
@@ -100,13 +104,40 @@ impl Desk<'_> {
             },
             _ => Err("not a word of this prompt; `help` lists them".to_owned()),
         };
-        match result {
-            Ok(()) => Outcome::Done,
-            Err(e) => {
-                self.talk.say(&format!("{name}: {e}\n"));
-                Outcome::Failed
-            }
-        }
+        self.outcome(name, result.map(|()| Outcome::Done))
+    }
+
+    /// Words that end the prompt, if they can.
+    fn decide(&mut self, name: &str, rest: &[&str]) -> Option<Outcome> {
+        let all = rest.join(" ");
+        let decided = match name {
+            "boot" => apart::pools_answer(self.system).and_then(|()| self.boot(rest)),
+            "cmdline" if all.is_empty() => self.words_now().map(|()| Outcome::Done),
+            "cmdline" => change::other_words(self, &all).map(|()| Outcome::Decided(Decision::Cmdline(all))),
+            "retry" => change::agree(self, &all).map(|()| Outcome::Decided(Decision::Retry { words: all })),
+            "wait" => self.wait(rest.first().copied()),
+            "continue" if self.stopped => Ok(Outcome::Decided(Decision::Continue)),
+            "continue" => Err("the boot failed, so there is nothing to go on with; `retry` tries again".to_owned()),
+            "reboot" => Ok(Outcome::Decided(Decision::Reboot)),
+            "poweroff" => Ok(Outcome::Decided(Decision::PowerOff)),
+            _ => return None,
+        };
+        Some(self.outcome(name, decided))
+    }
+
+    /// Says what went wrong with a word.
+    fn outcome(&mut self, name: &str, result: Result<Outcome, String>) -> Outcome {
+        result.unwrap_or_else(|e| {
+            self.talk.say(&format!("{name}: {e}\n"));
+            Outcome::Failed
+        })
+    }
+
+    /// The kernel's words, and those that hold after others were typed.
+    fn words_now(&mut self) -> Result<(), String> {
+        self.file("/proc/cmdline", false)?;
+        let typed = self.system.text(WORDS_PATH);
+        if typed.is_empty() { Ok(()) } else { self.say(&format!("with what was typed: {typed}\n")) }
     }
 
     /// The word by which a hibernated system may wait on a disk.
@@ -156,61 +187,33 @@ impl Desk<'_> {
         Ok(())
     }
 
-    fn boot(&mut self, name: &str) -> Outcome {
+    fn boot(&mut self, rest: &[&str]) -> Result<Outcome, String> {
+        let (name, words) = change::split(rest);
         let chosen = if name.is_empty() {
             choose::ask(self.system, self.log, &mut self.talk, self.pools).map(Ok)
         } else if name.bytes().all(|b| b.is_ascii_digit()) {
             // A number of the list: no dataset is called so, and whoever means a pool can name what is in it.
-            Some(choose::typed(name, &choose::roots(self.system, self.pools, None)))
+            Some(choose::typed(&name, &choose::roots(self.system, self.pools, None)))
         } else {
-            Some(Ok(name.to_owned()))
+            Some(Ok(name))
         };
-        let Some(chosen) = chosen else { return Outcome::Done };
-        let chosen = chosen.and_then(|name| choose::check(&name).map(|()| name));
-        match chosen {
-            Ok(chosen) => Outcome::Decided(Decision::Boot(chosen)),
-            Err(e) => {
-                self.talk.say(&format!("boot: {e}\n"));
-                Outcome::Failed
-            }
-        }
+        let Some(chosen) = chosen else { return Ok(Outcome::Done) };
+        let name = chosen?;
+        choose::check(&name)?;
+        change::agree(self, &words)?;
+        Ok(Outcome::Decided(Decision::Boot { name, words }))
     }
 
-    fn wait(&mut self, seconds: Option<&str>) -> Outcome {
+    fn wait(&mut self, seconds: Option<&str>) -> Result<Outcome, String> {
         let answer = match seconds {
             Some(seconds) => seconds.to_owned(),
             None => self.talk.ask("How many seconds? ").unwrap_or_default(),
         };
         match answer.parse::<u64>() {
             Ok(seconds) if (1..=LONGEST_WAIT).contains(&seconds) => {
-                Outcome::Decided(Decision::Wait(Duration::from_secs(seconds)))
+                Ok(Outcome::Decided(Decision::Wait(Duration::from_secs(seconds))))
             }
-            _ => {
-                self.talk.say(&format!("wait: expected seconds, 1 to {LONGEST_WAIT}, found {answer:?}\n"));
-                Outcome::Failed
-            }
+            _ => Err(format!("expected seconds, 1 to {LONGEST_WAIT}, found {answer:?}")),
         }
-    }
-
-    fn mount(&mut self, dataset: Option<&str>, dir: Option<&str>) -> Result<(), String> {
-        let dataset = dataset.ok_or("expected a dataset, and a directory if not /mnt")?;
-        names::check(dataset).map_err(|e| format!("{dataset}: {e}"))?;
-        let pool = names::pool_of(dataset);
-        if let Some(waits) = crate::pools::waits(self.system, pool) {
-            return Err(format!("pool {pool} {waits}"));
-        }
-        let dir = dir.unwrap_or(MOUNT_AT);
-        self.system.make_dirs(Path::new(dir)).map_err(|e| format!("{dir}: {e}"))?;
-        let objset = crate::zfs::ioctl::Zfs::new(self.system).objset(dataset).map_err(|e| e.to_string())?;
-        let options = options::mount_options(&crate::plan::from_zfs::dataset(&objset, true), None, dir, &[]);
-        let result = self.system.mount(dataset, Path::new(dir), "zfs", options.flags, &options.data);
-        result.map_err(|e| match e.raw_os_error() {
-            Some(libc::EACCES) => {
-                format!("{dataset} is encrypted and its key is not loaded; `key {dataset}` asks for it")
-            }
-            _ => format!("{dataset} on {dir}: {e}"),
-        })?;
-        self.talk.say(&format!("{dataset} is mounted on {dir}\n"));
-        Ok(())
     }
 }

@@ -1,4 +1,5 @@
-//! The word `export`: lets go of a pool that was imported, so that another root can be booted without it.
+//! The word `export`: lets go of a pool that was imported, so that another root can be booted without it. And `clear`: goes on
+//! with one that waits for its disks.
 
 use super::desk::Desk;
 use super::mounted::{self, Mounted};
@@ -35,6 +36,23 @@ pub(super) fn run(desk: &mut Desk<'_>, pool: &str) -> Result<(), String> {
     }
     Pools::new(desk.system, desk.log, desk.phases).export(pool).map_err(|e| e.to_string())?;
     desk.talk.say(&format!("pool {pool} is exported\n"));
+    Ok(())
+}
+
+/// The word `clear`.
+pub(super) fn clear(desk: &mut Desk<'_>, pool: &str) -> Result<(), String> {
+    let imported = Zfs::new(desk.system).imported_pools().map_err(|e| e.to_string())?;
+    if imported.iter().all(|(name, _)| name != pool) {
+        let names: Vec<&str> = imported.iter().map(|(name, _)| name.as_str()).collect();
+        return Err(format!("expected an imported pool, found {pool:?}; imported: {}", names.join(" ")));
+    }
+    Zfs::new(desk.system)
+        .clear(pool)
+        .map_err(|e| format!("{e}; are its disks back? `devices` lists those that are there"))?;
+    if let Some(waits) = waits(desk.system, pool) {
+        return Err(format!("pool {pool} still {waits}"));
+    }
+    desk.talk.say(&format!("the errors of pool {pool} are cleared\n"));
     Ok(())
 }
 

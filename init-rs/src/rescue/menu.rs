@@ -1,17 +1,25 @@
 //! The prompt: numbered choices, or words. It is there on every console; whoever types first is answered.
 
 use super::desk::{Desk, Outcome};
+use super::explanation::{COLUMNS, wrap};
 use super::lock::{Lock, Verdict};
-use super::talk::Talk;
+use super::talk::{Asked, Talk};
 use super::words;
-use super::{Decision, Occasion, Scene, apart, choose, hands, import, key, shell};
+use super::{Awaited, Decision, Explanation, Occasion, Scene, apart, choose, hands, import, key, shell};
 use crate::cmdline::{self, OnFailure};
+use crate::report::calm::Calm;
 use crate::sys::Terminals;
+use crate::sys::consoles::Timeout;
+use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::time::Duration;
 
 /// Seconds until a machine without any console that gives input tries again.
 const NO_CONSOLE_RETRY: Duration = Duration::from_secs(30);
+/// How long a boot that could go on waits for somebody to type.
+const GOES_ON: Duration = Duration::from_secs(10);
+/// What a screen holds at least.
+const ROWS: usize = 24;
 /// Where a line is typed.
 const PROMPT: &str = "(taproot) # ";
 
@@ -24,6 +32,23 @@ pub(super) struct Menu<'a> {
     shell_first: bool,
     /// Words behind the numbers shown last.
     choices: Vec<&'static str>,
+    explanation: Option<&'a Explanation>,
+    /// Until somebody types.
+    awaited: Option<&'a RefCell<dyn Awaited + 'a>>,
+}
+
+/// The choices, numbered, in two columns.
+fn columns(choices: &[(&str, &str)]) -> String {
+    let mut text = String::from("Type a number or a word; `help` lists all words.\n\n");
+    let rows = choices.len().div_ceil(2);
+    let cell = |at: usize| {
+        choices.get(at).map(|(name, help)| format!("  {:>2}  {name:<9} {help}", at + 1)).unwrap_or_default()
+    };
+    for row in 0..rows {
+        let _ = writeln!(text, "{}", format!("{:<40}{}", cell(row), cell(row + rows)).trim_end());
+    }
+    text.push('\n');
+    text
 }
 
 impl<'a> Menu<'a> {
@@ -37,6 +62,8 @@ impl<'a> Menu<'a> {
                 hands: scene.hands,
                 talk: Talk::on(scene.system, Terminals::All),
                 request: scene.report.request.clone().unwrap_or_else(|| cmdline::parse(b"")),
+                words: scene.words.map(str::to_owned),
+                packed: scene.packed.to_owned(),
                 pools: scene.pools,
                 stopped,
             },
@@ -44,23 +71,36 @@ impl<'a> Menu<'a> {
             lock: scene.locked().then(|| Lock::new(scene.password)),
             shell_first: scene.policy == OnFailure::Shell,
             choices: Vec::new(),
+            explanation: scene.explanation,
+            // A shell that somebody had to leave first is somebody.
+            awaited: scene.awaited.filter(|_| scene.policy != OnFailure::Shell),
         }
     }
 
     /// Answers until something is decided.
     pub(super) fn run(mut self) -> Decision {
-        if self.shell_first
-            && self.lock.is_none()
-            && let Some(decision) = self.shell()
-        {
-            return decision;
+        if self.shell_first && self.lock.is_none() {
+            let text = self.explanation.map_or_else(String::new, Explanation::text);
+            self.desk.talk.say(&text);
+            if let Some(decision) = self.shell() {
+                return decision;
+            }
+        } else {
+            self.show_all();
         }
-        self.show();
         loop {
-            let Some(line) = self.desk.talk.ask(PROMPT) else {
+            let asked = match self.awaited.map(|_| self.ask_while_awaiting()) {
+                Some(Ok(asked)) => asked,
+                Some(Err(decision)) => return decision,
+                None => self.desk.talk.ask_until(PROMPT, Timeout::Never, &mut || false),
+            };
+            let Asked::Line(line) = asked else {
                 self.desk.system.sleep(NO_CONSOLE_RETRY);
                 return self.go_on();
             };
+            if self.awaited.take().is_some() {
+                self.desk.talk.say("The boot does not go on by itself any more; retry tries again.\n");
+            }
             if let Some(decision) = self.line(&line) {
                 return decision;
             }
@@ -71,8 +111,33 @@ impl<'a> Menu<'a> {
         self.desk.talk.announce_keyboard(self.desk.system, self.desk.log);
     }
 
+    /// Asks for a word, and goes on when what was awaited has come and nobody types.
+    fn ask_while_awaiting(&mut self) -> Result<Asked, Decision> {
+        let Some(awaited) = self.awaited else { return Ok(Asked::Nobody) };
+        let (system, hands) = (self.desk.system, self.desk.hands);
+        let mut arrived = || {
+            hands.borrow_mut().hear(Duration::ZERO);
+            awaited.borrow_mut().arrived(hands.borrow().hardware(), system.now())
+        };
+        let asked = self.desk.talk.ask_until(PROMPT, Timeout::Never, &mut arrived);
+        if asked != Asked::Over {
+            return Ok(asked);
+        }
+        let seconds = GOES_ON.as_secs();
+        self.desk
+            .talk
+            .say(&format!("\nWhat was awaited is there: the boot goes on in {seconds} s; any key stops it.\n"));
+        match self.desk.talk.ask_until(PROMPT, Timeout::Untouched(GOES_ON), &mut || false) {
+            Asked::Over => {
+                self.desk.log.info("what was awaited is there: another attempt begins");
+                Err(Decision::RETRY)
+            }
+            asked => Ok(asked),
+        }
+    }
+
     fn go_on(&self) -> Decision {
-        if self.occasion == Occasion::Stopped { Decision::Continue } else { Decision::Retry }
+        if self.occasion == Occasion::Stopped { Decision::Continue } else { Decision::RETRY }
     }
 
     fn line(&mut self, line: &str) -> Option<Decision> {
@@ -91,7 +156,9 @@ impl<'a> Menu<'a> {
             *first = name;
         }
         let (name, rest) = parts.split_first().map(|(name, rest)| (*name, rest))?;
-        if self.lock.is_some() && !words::find(name).is_some_and(|w| w.open) {
+        // Other words could open what is locked.
+        let open = words::find(name).is_some_and(|w| w.open) && (name != "retry" || rest.is_empty());
+        if self.lock.is_some() && !open {
             let how = if self.can_unlock() { "; `unlock` asks for the password" } else { "" };
             self.desk.talk.say(&format!("{name}: not available, the prompt is locked{how}\n"));
             return None;
@@ -127,16 +194,16 @@ impl<'a> Menu<'a> {
         self.desk.talk.say(&text);
     }
 
-    /// Shows the choices that make sense now.
-    fn show(&mut self) {
+    /// The choices that make sense now.
+    fn choices(&mut self) -> String {
         let mut choices: Vec<(&'static str, &'static str)> = Vec::new();
         if self.desk.stopped {
             choices.push(("continue", "go on with the boot"));
         }
         choices.push(("retry", "try to boot again"));
-        choices.push(("wait", "wait longer for the disks, then try again"));
+        choices.push(("wait", "wait longer for disks"));
         if self.can_unlock() {
-            choices.push(("unlock", "enter the rescue password"));
+            choices.push(("unlock", "the rescue password"));
         }
         if self.lock.is_none() {
             let answers = apart::pools_answer(self.desk.system);
@@ -148,33 +215,52 @@ impl<'a> Menu<'a> {
             let bootable =
                 || !choose::roots(system, pools, None).is_empty() || !choose::silent(system, pools).is_empty();
             if answers && bootable() {
-                choices.push(("boot", "boot another environment or snapshot"));
+                choices.push(("boot", "boot another environment"));
             }
             hands::catch_up(self.desk.hands);
             if answers && import::possible(self.desk.system, self.desk.hands.borrow().hardware()) {
-                choices.push(("import", "import a pool: read-only, without its log device, rewound"));
+                choices.push(("import", "import a pool by hand"));
             }
             if answers && !key::missing(self.desk.system).is_empty() {
-                choices.push(("key", "enter the key of an encrypted dataset"));
+                choices.push(("key", "of an encrypted dataset"));
             }
             if shell::packed(self.desk.system) {
                 choices.push(("shell", "a shell"));
             }
-            choices.push(("log", "show the log of this boot"));
-            choices.push(("save-log", "save the log to a disk"));
+            choices.push(("log", "the log of this boot"));
+            choices.push(("save-log", "write it to a disk"));
         } else {
-            choices.push(("status", "what was asked, found and chosen"));
+            choices.push(("status", "what was asked, found"));
         }
         choices.push(("reboot", "restart the machine"));
-        choices.push(("poweroff", "switch the machine off"));
-        let mut text = String::from("Type a number or a word; `help` lists all words.\n\n");
-        for (at, (name, help)) in choices.iter().enumerate() {
-            let _ = writeln!(text, "  {:>2}  {name:<10} {help}", at + 1);
+        choices.push(("poweroff", "switch it off"));
+        self.choices = choices.iter().map(|(name, _)| *name).collect();
+        columns(&choices)
+    }
+
+    /// Shows them, below the explanation as far as a screen holds it, and above the problem.
+    fn show_all(&mut self) {
+        let choices = self.choices();
+        let (mut explained, mut last) = (String::new(), String::new());
+        if let Some(awaited) = self.awaited {
+            let what =
+                format!("The boot goes on by itself when this comes: {}; any key stops that.", awaited.borrow().what());
+            last = wrap(&what, COLUMNS).join("\n") + "\n";
         }
-        text.push('\n');
-        self.desk.talk.say(&text);
+        if let Some(explanation) = self.explanation {
+            last += &explanation.last();
+            let others = choices.lines().count() + last.lines().count() + 2;
+            explained = explanation.shortened(ROWS.saturating_sub(others)) + "\n";
+        }
+        self.desk.talk.say(&format!("{explained}{choices}{last}"));
         self.announce_keyboard();
-        self.choices = choices.into_iter().map(|(name, _)| name).collect();
+    }
+
+    /// Shows them again.
+    fn show(&mut self) {
+        let choices = self.choices();
+        let last = self.explanation.map_or_else(String::new, Explanation::last);
+        self.desk.talk.say(&format!("{choices}{last}"));
     }
 
     /// Asks for the password; right, it opens the rest.
@@ -220,8 +306,10 @@ impl<'a> Menu<'a> {
             terminal.display()
         ));
         self.announce_keyboard();
+        let calm = Calm::start(self.desk.system);
         let ended = shell::run(self.desk.system, &terminal);
-        self.desk.talk.reopen(self.desk.system);
+        drop(calm);
+        self.desk.talk.reopen();
         match ended {
             Ok(Some(Decision::Continue)) if !self.desk.stopped => {
                 self.desk

@@ -3,6 +3,7 @@
 mod apart;
 mod applet;
 pub mod attempts;
+mod change;
 mod choose;
 mod desk;
 mod devices;
@@ -13,6 +14,7 @@ mod import;
 mod key;
 pub mod lock;
 mod menu;
+mod mount;
 pub(crate) mod mounted;
 mod pools;
 mod save;
@@ -30,6 +32,7 @@ pub use hands::Hands;
 pub use shell::take_decision;
 
 use crate::cmdline::OnFailure;
+use crate::devices::known::Hardware;
 use crate::plan::facts::PoolFact;
 use crate::report::boot::BootReport;
 use crate::report::log::{LOG_PATH, Log};
@@ -50,11 +53,19 @@ const STATUS_FILE: &str = "/run/taproot/status";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
     /// Try to boot again.
-    Retry,
+    Retry {
+        /// Words that take the place of those that there are; empty: the same ones.
+        words: String,
+    },
     /// Try again, and wait this long for the pool.
     Wait(Duration),
     /// Boot this dataset, or a clone of this snapshot (`dataset@snapshot`).
-    Boot(String),
+    Boot {
+        /// Its name.
+        name: String,
+        /// Words as for `Retry`.
+        words: String,
+    },
     /// Try again with these words instead of those of the kernel command line.
     Cmdline(String),
     /// Go on from where the boot was stopped.
@@ -68,10 +79,18 @@ pub enum Decision {
 /// Why a person is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Occasion {
-    /// The boot failed; the explanation has been shown.
+    /// The boot failed.
     Failed,
     /// It was stopped because the command line says so.
     Stopped,
+}
+
+/// What a failed attempt waited for in vain.
+pub trait Awaited {
+    /// In words.
+    fn what(&self) -> &str;
+    /// Whether it has come.
+    fn arrived(&mut self, hardware: &Hardware, now: Duration) -> bool;
 }
 
 /// What the rescue knows of the boot.
@@ -87,8 +106,16 @@ pub struct Scene<'a> {
     pub hands: &'a RefCell<dyn Hands + 'a>,
     /// What was asked, found and done.
     pub report: &'a BootReport,
+    /// The words of the attempt, the image's own before them; `None`: the kernel's could not be read.
+    pub words: Option<&'a str>,
+    /// The image's own.
+    pub packed: &'a str,
     /// Pools that were seen, with their bootfs.
     pub pools: &'a [PoolFact],
+    /// Why a person is asked, after a failure.
+    pub explanation: Option<&'a Explanation>,
+    /// What the failed attempt waited for in vain, if it did: when it comes the boot goes on.
+    pub awaited: Option<&'a RefCell<dyn Awaited + 'a>>,
     /// What the command line wants to happen.
     pub policy: OnFailure,
     /// The packed hash of the rescue password.
@@ -101,6 +128,11 @@ impl std::fmt::Debug for Scene<'_> {
     }
 }
 
+impl Decision {
+    /// Try again, as it was.
+    pub const RETRY: Self = Self::Retry { words: String::new() };
+}
+
 impl Scene<'_> {
     /// Whether a person has to be let in first.
     pub fn locked(&self) -> bool {
@@ -108,13 +140,11 @@ impl Scene<'_> {
     }
 }
 
-/// Says on every console, and in the log, why the boot cannot go on; leaves it for the words of a shell, too.
-pub fn explain(system: &dyn System, explanation: &Explanation, report: &BootReport, log: &Log) {
+/// Notes why the boot cannot go on, also for the words of a shell.
+pub fn note(system: &dyn System, explanation: &Explanation, report: &BootReport, log: &Log) {
     log.error(&explanation.problem);
     leave(system, STATUS_FILE, &status::text(report));
-    let text = explanation.text();
-    leave(system, WHY_FILE, &text);
-    print(system, &text);
+    leave(system, WHY_FILE, &explanation.text());
 }
 
 /// Asks on every console what to do. Not for a headless policy.
@@ -141,7 +171,9 @@ fn leave(system: &dyn System, path: &str, text: &str) {
 pub fn last_resort(system: &Arc<dyn System>, explanation: &Explanation, policy: OnFailure, password: Option<&str>) {
     let text = explanation.text();
     leave(&**system, WHY_FILE, &text);
-    print(&**system, &text);
+    if policy.headless() {
+        print(&**system, &text);
+    }
     let (log, phases) = (Log::new(Arc::clone(system)), Phases::new(Arc::clone(system)));
     let report = BootReport::default();
     let hands = RefCell::new(hands::Own::new(&**system, &log));
@@ -151,7 +183,11 @@ pub fn last_resort(system: &Arc<dyn System>, explanation: &Explanation, policy: 
         phases: &phases,
         hands: &hands,
         report: &report,
+        words: None,
+        packed: "",
         pools: &[],
+        explanation: Some(explanation),
+        awaited: None,
         policy,
         password,
     };
@@ -196,5 +232,6 @@ fn note_panic(system: &Arc<dyn System>, panic: &Panic) -> Explanation {
             "look at the log, which says where it happened (log), and report it".to_owned(),
             "reboot".to_owned(),
         ],
+        typed: vec![],
     }
 }

@@ -71,12 +71,16 @@ fn write(system: &dyn System, dir: &Path) -> io::Result<String> {
     {
         let _ = writeln!(text, "=== {title}\n{}", text_of(path));
     }
-    let kernel: String = system.kernel_log().iter().map(|record| kernel_line(record)).collect();
-    let _ = writeln!(text, "=== kernel\n{kernel}");
+    let _ = writeln!(text, "=== kernel\n{}", kernel_log(system));
     // Each is there whole or not at all: a disk that is full must not look like one that has the log.
     system.save(&dir.join(format!("{name}.log")), text.as_bytes())?;
     system.save(&dir.join(format!("{name}.json")), &read(REPORT_PATH).unwrap_or_default())?;
     Ok(name)
+}
+
+/// The kernel's log as text.
+pub(super) fn kernel_log(system: &dyn System) -> String {
+    system.kernel_log().iter().map(|record| kernel_line(record)).collect()
 }
 
 /// `prio,seq,microseconds,flags;text` and lines of a dictionary, as dmesg shows it.

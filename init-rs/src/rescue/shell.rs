@@ -86,9 +86,9 @@ pub fn take_decision(system: &dyn System) -> Option<Decision> {
 /// Leaves a decision for PID 1.
 pub(super) fn write_decision(system: &dyn System, decision: &Decision) -> io::Result<()> {
     let text = match decision {
-        Decision::Retry => "retry".to_owned(),
+        Decision::Retry { words } => format!("retry {words}"),
         Decision::Wait(time) => format!("wait {}", time.as_secs()),
-        Decision::Boot(name) => format!("boot {name}"),
+        Decision::Boot { name, words } => format!("boot {name}\n{words}"),
         Decision::Cmdline(words) => format!("cmdline {words}"),
         Decision::Continue => "continue".to_owned(),
         Decision::Reboot => "reboot".to_owned(),
@@ -99,9 +99,12 @@ pub(super) fn write_decision(system: &dyn System, decision: &Decision) -> io::Re
 
 fn read(text: &str) -> Option<Decision> {
     Some(match text.split_once(' ').unwrap_or((text, "")) {
-        ("retry", "") => Decision::Retry,
+        ("retry", words) => Decision::Retry { words: words.to_owned() },
         ("wait", time) => Decision::Wait(Duration::from_secs(time.parse().ok()?)),
-        ("boot", name) if !name.is_empty() => Decision::Boot(name.to_owned()),
+        ("boot", rest) if !rest.is_empty() => {
+            let (name, words) = rest.split_once('\n').unwrap_or((rest, ""));
+            Decision::Boot { name: name.to_owned(), words: words.to_owned() }
+        }
         ("cmdline", words) if !words.is_empty() => Decision::Cmdline(words.to_owned()),
         ("continue", "") => Decision::Continue,
         ("reboot", "") => Decision::Reboot,
@@ -123,7 +126,10 @@ mod tests {
 
     #[test]
     fn decisions_are_read_back() {
-        assert_eq!(read("boot tank/a b@s"), Some(Decision::Boot("tank/a b@s".into())));
+        let boot = |name: &str, words: &str| Some(Decision::Boot { name: name.into(), words: words.into() });
+        assert_eq!(read("boot tank/a b@s"), boot("tank/a b@s", ""));
+        assert_eq!(read("boot tank/a b\nro init="), boot("tank/a b", "ro init="));
+        assert_eq!(read("retry init="), Some(Decision::Retry { words: "init=".into() }));
         assert_eq!(read("wait 90"), Some(Decision::Wait(Duration::from_secs(90))));
         assert_eq!(read("continue"), Some(Decision::Continue));
         assert_eq!(read("cmdline root=x ro"), Some(Decision::Cmdline("root=x ro".into())));

@@ -29,6 +29,9 @@ pub(super) fn text(report: &BootReport) -> String {
     if let Some(request) = &report.request {
         line("asked", &request.root.why);
     }
+    if !report.typed.is_empty() {
+        line("typed", &report.typed.join(" "));
+    }
     for pool in &report.pools {
         let health = match pool.health {
             Health::Online => "online",

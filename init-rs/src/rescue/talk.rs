@@ -1,8 +1,9 @@
 //! Where a person is talked to: on every console as PID 1, on the terminal of the shell as an applet.
 
 use crate::keyboard;
+use crate::report::calm::Calm;
 use crate::report::log::Log;
-use crate::sys::consoles::{Answer, Consoles, Secret};
+use crate::sys::consoles::{Answer, Consoles, Secret, Timeout};
 use crate::sys::{System, Terminals};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,30 +11,42 @@ use std::time::Duration;
 /// Lines between two stops of a long text: a terminal has at least 24.
 const PAGE: usize = 20;
 
+/// What came of a question that may become needless.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// A line.
+    Line(String),
+    /// It became needless, or the time is over.
+    Over,
+    /// Nobody can answer.
+    Nobody,
+}
+
 /// One conversation.
-#[derive(Debug)]
-pub(super) struct Talk {
+pub(super) struct Talk<'a> {
+    system: &'a dyn System,
     consoles: Box<dyn Consoles>,
     terminals: Terminals,
     /// Where the last answer was typed.
     terminal: Option<PathBuf>,
 }
 
-impl Talk {
+impl std::fmt::Debug for Talk<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Talk").field("terminals", &self.terminals).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Talk<'a> {
     /// On all consoles, or as a program of the shell.
-    pub(super) fn on(system: &dyn System, terminals: Terminals) -> Self {
-        Self { consoles: system.consoles(terminals), terminals, terminal: None }
+    pub(super) fn on(system: &'a dyn System, terminals: Terminals) -> Self {
+        Self { system, consoles: system.consoles(terminals), terminals, terminal: None }
     }
 
     /// Opens the consoles anew: the end of a shell hangs up its terminal for everybody who has it open (`disassociate_ctty`
     /// in `drivers/tty/tty_jobctrl.c`).
-    pub(super) fn reopen(&mut self, system: &dyn System) {
-        self.consoles = system.consoles(self.terminals);
-    }
-
-    #[cfg(test)]
-    pub(super) fn with(consoles: Box<dyn Consoles>) -> Self {
-        Self { consoles, terminals: Terminals::All, terminal: None }
+    pub(super) fn reopen(&mut self) {
+        self.consoles = self.system.consoles(self.terminals);
     }
 
     /// Where people are talked to.
@@ -75,6 +88,15 @@ impl Talk {
         self.question(question, true, None).map(|line| String::from_utf8_lossy(&line).trim().to_owned())
     }
 
+    /// Asks for a line until `stop` says that it became needless, or nobody has typed for this long.
+    pub(super) fn ask_until(&mut self, question: &str, timeout: Timeout, stop: &mut dyn FnMut() -> bool) -> Asked {
+        match self.put(question, true, timeout, stop) {
+            Answer::Line { text, .. } => Asked::Line(String::from_utf8_lossy(&text).trim().to_owned()),
+            Answer::Stopped | Answer::TimedOut => Asked::Over,
+            Answer::NoConsole => Asked::Nobody,
+        }
+    }
+
     /// Asks for a line without showing it.
     pub(super) fn ask_secret(&mut self, question: &str) -> Option<Secret> {
         self.question(question, false, None)
@@ -87,13 +109,20 @@ impl Talk {
     }
 
     fn question(&mut self, question: &str, echo: bool, timeout: Option<Duration>) -> Option<Secret> {
-        match self.consoles.ask(question, echo, timeout, &mut || false) {
-            Answer::Line { console, text } => {
-                self.terminal = self.consoles.path(console);
-                Some(text)
-            }
+        match self.put(question, echo, timeout.into(), &mut || false) {
+            Answer::Line { text, .. } => Some(text),
             Answer::TimedOut | Answer::Stopped | Answer::NoConsole => None,
         }
+    }
+
+    fn put(&mut self, question: &str, echo: bool, timeout: Timeout, stop: &mut dyn FnMut() -> bool) -> Answer {
+        // What is on the terminal of a shell is somebody else's matter.
+        let _calm = (self.terminals == Terminals::All).then(|| Calm::start(self.system));
+        let answer = self.consoles.ask(question, echo, timeout, stop);
+        if let Answer::Line { console, .. } = &answer {
+            self.terminal = self.consoles.path(*console);
+        }
+        answer
     }
 
     /// Whether `yes` was typed to something that cannot be undone.
@@ -110,12 +139,13 @@ impl Talk {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::fake::Said;
+    use crate::sys::fake::{Machine, Said, Tree};
 
     #[test]
     fn long_texts_stop_at_each_page_and_the_terminal_is_where_somebody_typed() {
-        let said = Said::typing(&["", "q"]);
-        let mut talk = Talk::with(Box::new(said.clone()));
+        let machine = Machine { said: Said::typing(&["", "q"]), ..Machine::new(Tree::new()) };
+        let mut talk = Talk::on(&machine, Terminals::All);
+        let said = &machine.said;
         assert_eq!(talk.terminal(), Some(PathBuf::from("/dev/ttyS1")), "the preferred one");
         let lines: Vec<String> = (1..=3 * PAGE).map(|n| format!("line {n}\n")).collect();
         talk.page(&lines.concat());

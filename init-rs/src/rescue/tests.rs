@@ -39,13 +39,30 @@ fn word(machine: &Arc<Machine>, hands: Scripted, line: &str) -> (Outcome, String
     let (log, phases) = (Log::new(Arc::clone(&system)), Phases::new(Arc::clone(&system)));
     let hands = RefCell::new(hands);
     let talk = Talk::on(&*system, Terminals::All);
-    let request = cmdline::parse(b"");
-    let mut desk =
-        Desk { system: &*system, log: &log, phases: &phases, hands: &hands, talk, request, pools: &[], stopped: false };
+    let kernel = machine.tree.exists("/proc/cmdline").then(|| machine.tree.text("/proc/cmdline"));
+    let mut desk = Desk {
+        system: &*system,
+        log: &log,
+        phases: &phases,
+        hands: &hands,
+        talk,
+        request: cmdline::parse(kernel.as_deref().unwrap_or_default().as_bytes()),
+        words: kernel,
+        packed: String::new(),
+        pools: &[],
+        stopped: false,
+    };
     let words: Vec<&str> = line.split(' ').collect();
     let outcome = desk.answer(words[0], &words[1..]);
     let loaded = hands.borrow().loaded.clone();
     (outcome, machine.said.text(), loaded)
+}
+
+/// The same in a process that is not PID 1.
+fn apart(tree: Tree, line: &str) -> (Outcome, String) {
+    let machine = Machine { init: false, ..Machine::new(tree) };
+    let (outcome, text, _) = word(&Arc::new(machine), Scripted::default(), line);
+    (outcome, text)
 }
 
 fn plain(tree: Tree, line: &str) -> (Outcome, String) {
@@ -55,15 +72,104 @@ fn plain(tree: Tree, line: &str) -> (Outcome, String) {
 
 #[test]
 fn files_are_shown_up_to_a_limit() {
-    let cat = |text: &str| plain(Tree::new().with("/etc/x", text), "cat /etc/x");
+    let cat = |text: &str| apart(Tree::new().with("/etc/x", text), "cat /etc/x");
     assert_eq!(cat("one\ntwo"), (Outcome::Done, "one\ntwo\n".to_owned()));
     assert_eq!(cat(&"x".repeat(SHOWN)).1.len(), SHOWN + 1);
     let long = cat(&"x".repeat(SHOWN + 1)).1;
     assert!(long.ends_with(&format!("x\n[the first {SHOWN} bytes]\n")), "{}", long.len());
-    let (outcome, text) = plain(Tree::new().with("/etc/x", ""), "cat /etc");
+    let (outcome, text) = apart(Tree::new().with("/etc/x", ""), "cat /etc");
     assert!(outcome == Outcome::Failed && text.starts_with("cat: /etc: expected a file"), "{text}");
-    let listed = plain(Tree::new().with("/etc/b", "").with("/etc/a", ""), "ls /etc");
+    let listed = apart(Tree::new().with("/etc/b", "").with("/etc/a", ""), "ls /etc");
     assert_eq!(listed, (Outcome::Done, "a  b\n".to_owned()));
+}
+
+#[test]
+fn what_touches_a_disk_is_done_by_a_process_that_may_be_left_behind() {
+    let dying = Arc::new(Machine { programs: Box::new(|_, _| Ended::Late), ..Machine::new(imported()) });
+    for line in ["ls /mnt", "cat /mnt/x", "mount t/a@s /mnt ro", "umount /mnt", "clear t"] {
+        let (outcome, text, _) = word(&dying, Scripted::default(), line);
+        assert!(
+            outcome == Outcome::Failed && text.contains("no answer for 20 s: a disk may be dying"),
+            "{line}: {text}"
+        );
+        assert_eq!(dying.calls().last(), Some(&format!("run /proc/self/exe do-word {line}")));
+    }
+    assert_eq!(dying.now(), Duration::from_secs(100), "each had its time");
+    let fails = Arc::new(Machine { programs: Box::new(|_, _| Ended::Exit(1)), ..Machine::new(Tree::new()) });
+    assert_eq!(word(&fails, Scripted::default(), "ls /mnt").0, Outcome::Failed);
+    assert_eq!(plain(Tree::new(), "ls /mnt").0, Outcome::Done);
+}
+
+#[test]
+fn what_is_mounted_is_unmounted_but_for_what_is_needed() {
+    let mounts = "rootfs / rootfs rw 0 0\nproc /proc proc rw 0 0\nt/a b /mnt zfs rw 0 0\nt/c /x zfs rw 0 0\n";
+    let tree = || Tree::new().with("/proc/self/mounts", &mounts.replace("a b", "a\\040b"));
+    assert_eq!(apart(tree(), "umount /x"), (Outcome::Done, "/x is unmounted\n".to_owned()));
+    assert_eq!(apart(tree(), "umount t/a b"), (Outcome::Done, "/mnt is unmounted\n".to_owned()));
+    for (line, says) in
+        [("umount /proc", "needed here"), ("umount t/nosuch", "is not mounted"), ("umount", "expected a directory")]
+    {
+        let (outcome, text) = apart(tree(), line);
+        assert!(outcome == Outcome::Failed && text.contains(says), "{line}: {text}");
+    }
+}
+
+/// A wait in vain that ends when it was looked so often.
+struct After(u32);
+
+impl Awaited for After {
+    fn what(&self) -> &'static str {
+        "pool tank"
+    }
+    fn arrived(&mut self, _: &crate::devices::known::Hardware, _: Duration) -> bool {
+        self.0 = self.0.saturating_sub(1);
+        self.0 == 0
+    }
+}
+
+/// What a prompt decides that stands while something is awaited, and what it says.
+fn awaiting(typed: &[&'static str], looks: u32) -> (Decision, String) {
+    let machine = Arc::new(machine_with(typed));
+    let system: Arc<dyn System> = Arc::clone(&machine) as Arc<dyn System>;
+    let (log, phases) = (Log::new(Arc::clone(&system)), Phases::new(Arc::clone(&system)));
+    let (hands, report) = (RefCell::new(Scripted::default()), BootReport::default());
+    let explanation = Explanation { code: "pool-not-found", problem: "no pool".into(), ..Explanation::default() };
+    let awaited = RefCell::new(After(looks));
+    let scene = Scene {
+        system: &*system,
+        log: &log,
+        phases: &phases,
+        hands: &hands,
+        report: &report,
+        words: None,
+        packed: "",
+        pools: &[],
+        explanation: Some(&explanation),
+        awaited: Some(&awaited),
+        policy: OnFailure::Menu,
+        password: None,
+    };
+    (ask(&scene, Occasion::Failed), machine.said.text())
+}
+
+#[test]
+fn the_boot_goes_on_when_what_was_awaited_is_there_and_nobody_types() {
+    let (decision, text) = awaiting(&[], 3);
+    assert_eq!(decision, Decision::RETRY);
+    assert!(text.contains("goes on by itself when this comes: pool tank; any key stops that."), "{text}");
+    assert!(text.contains("What was awaited is there: the boot goes on in 10 s"), "{text}");
+    // Whoever types decides.
+    let (decision, text) = awaiting(&["help", "poweroff"], 3);
+    assert_eq!(decision, Decision::PowerOff);
+    assert!(text.contains("does not go on by itself any more") && !text.contains("goes on in"), "{text}");
+}
+
+#[test]
+fn a_failure_fits_a_screen_with_the_problem_above_the_prompt() {
+    let (_, text) = awaiting(&["poweroff"], 3);
+    let shown = text.split("(taproot) # ").next().unwrap();
+    assert!(shown.ends_with("  Problem:   no pool\n"), "{shown}");
+    assert!(shown.lines().count() < 24 && shown.lines().all(|line| line.len() <= 80), "{shown}");
 }
 
 #[test]
@@ -73,15 +179,68 @@ fn words_that_need_nothing_or_cannot_be() {
     let minutes = Decision::Wait(Duration::from_secs(90));
     assert_eq!(plain(Tree::new(), "wait 90").0, Outcome::Decided(minutes));
     assert_eq!(plain(Tree::new(), "wait 0").0, Outcome::Failed);
-    let words = Decision::Cmdline("root=ZFS=t/a ro".into());
-    assert_eq!(plain(Tree::new(), "cmdline root=ZFS=t/a ro").0, Outcome::Decided(words));
-    assert_eq!(plain(Tree::new(), "boot t/a").0, Outcome::Decided(Decision::Boot("t/a".into())));
+    let words = Decision::Cmdline("root=ZFS=t/a taproot.import=ro".into());
+    assert_eq!(plain(Tree::new(), "cmdline root=ZFS=t/a taproot.import=ro").0, Outcome::Decided(words));
+    assert_eq!(plain(Tree::new(), "boot t/a").0, Outcome::Decided(boot("t/a", "")));
     let (outcome, text) = plain(Tree::new(), "boot 2");
     assert!(outcome == Outcome::Failed && text.contains("2: no root is listed"), "{text}");
     let shown = plain(Tree::new().with("/proc/cmdline", "zfs=t quiet\n"), "cmdline");
     assert_eq!(shown, (Outcome::Done, "zfs=t quiet\n".to_owned()));
     let (outcome, text) = plain(Tree::new(), "continue");
     assert!(outcome == Outcome::Failed && text.contains("`retry` tries again"), "{text}");
+}
+
+fn boot(name: &str, words: &str) -> Decision {
+    Decision::Boot { name: name.to_owned(), words: words.to_owned() }
+}
+
+/// What becomes of a line that is typed where the kernel has these words.
+fn changed(kernel: &str, typed: &[&'static str]) -> (Outcome, String) {
+    let tree = Tree::new().with("/proc/cmdline", kernel).with("/sys/module/zfs/version", "2.3").with(WHY_FILE, "");
+    let (line, answers) = typed.split_first().unwrap();
+    let machine = Machine { said: Said::typing(answers), ..Machine::new(tree) };
+    let (outcome, text, _) = word(&Arc::new(machine), Scripted::default(), line);
+    (outcome, text)
+}
+
+#[test]
+fn words_of_the_command_line_are_changed_at_the_prompt() {
+    let kernel = "root=ZFS=t/a init=/wrong resume=/dev/old zfs.zfs_arc_max=1 taproot.import=ro";
+    let retry = |words: &str| Outcome::Decided(Decision::Retry { words: words.to_owned() });
+    assert_eq!(changed(kernel, &["retry init="]).0, retry("init="));
+    assert_eq!(changed(kernel, &["retry resume=none rootflags=x"]).0, retry("resume=none rootflags=x"));
+    assert_eq!(changed(kernel, &["boot t/b c init= ro"]).0, Outcome::Decided(boot("t/b c", "init= ro")));
+    for (line, says) in [
+        ("retry taproot.mounts=", "change nothing"),
+        ("retry nonsense", "change nothing"),
+        ("retry taproot.wiat=3", "did you mean taproot.wait?"),
+        ("retry zfs.zfs_arc_max=2", "module zfs is loaded already"),
+        ("retry zfs.zfs_arc_max=", "module zfs is loaded already"),
+        ("retry modprobe.blacklist=ahci,zfs", "cannot be kept out any more"),
+        ("retry -- single", "boot loader alone"),
+        ("boot t/b taproot.mounts=", "change nothing"),
+    ] {
+        let (outcome, text) = changed(kernel, &[line]);
+        assert!(outcome == Outcome::Failed && text.contains(says), "{line}: {text}");
+    }
+    let (outcome, text) = plain(Tree::new(), "retry init=");
+    assert!(outcome == Outcome::Failed && text.contains("`cmdline WORDS` gives all"), "{text}");
+}
+
+#[test]
+fn what_may_be_lost_by_a_word_is_done_after_a_typed_yes() {
+    let (kernel, asks) = ("root=ZFS=t/a resume=/dev/old", "Type yes to do it: ");
+    for line in ["retry resume=", "retry zfs_force=1", "boot t/b noresume", "cmdline root=ZFS=t/a"] {
+        let (outcome, text) = changed(kernel, &[line, "no"]);
+        assert!(outcome == Outcome::Failed && text.contains("nothing was done"), "{line}: {text}");
+        let (outcome, text) = changed(kernel, &[line, "yes"]);
+        assert!(matches!(outcome, Outcome::Decided(_)) && text.matches(asks).count() == 1, "{line}: {text}");
+    }
+    // Each is asked for.
+    let (outcome, text) = changed(kernel, &["retry resume= zfs_force=1", "yes", "no"]);
+    assert!(outcome == Outcome::Failed && text.matches(asks).count() == 2, "{text}");
+    let (_, text) = plain(Tree::new(), "cmdline root=ZFS=t/a");
+    assert!(text.contains("it may say that nothing is to be written"), "{text}");
 }
 
 #[test]
@@ -144,7 +303,7 @@ fn a_shell_of_an_image_has_our_words_and_may_decide() {
     let tree = Tree::new().with(BUSYBOX, "").with(CONFIG_PATH, "").with(DECISION_FILE, "reboot");
     let machine = Machine { programs: Box::new(programs), ..Machine::new(tree) };
     let decided = shell::run(&machine, Path::new("/dev/ttyS0")).unwrap();
-    assert_eq!(decided, Some(Decision::Boot("t/a".into())));
+    assert_eq!(decided, Some(boot("t/a", "")));
     assert_eq!(machine.calls(), ["run /bin/busybox --install -s /bin", "on /dev/ttyS0: /bin/busybox sh -i"]);
     assert!(machine.read_link(Path::new("/bin/retry")).is_ok_and(|to| to == Path::new("/init")));
     assert!(machine.read_link(Path::new("/bin/mount")).is_err(), "scripts want busybox's");
@@ -199,8 +358,10 @@ fn the_last_resort_asks_where_somebody_may_be() {
     assert!(text.contains("Problem:   it broke") && text.contains("(taproot) # "), "{text}");
     // Nothing can be tried again.
     assert_eq!(last(machine_with(&["retry"]), OnFailure::Menu).0.calls().last().unwrap(), "restart");
-    let (machine, text) = last(machine_with(&["cat /etc/shadow", "reboot"]), OnFailure::Locked);
+    let (machine, text) =
+        last(machine_with(&["cat /etc/shadow", "retry taproot.rescue=", "reboot"]), OnFailure::Locked);
     assert!(text.contains("cat: not available, the prompt is locked"), "{text}");
+    assert!(text.contains("retry: not available, the prompt is locked"), "{text}");
     assert_eq!(machine.calls(), ["restart"]);
     // Nobody can answer: after a while that is no reason to stay.
     let (machine, _) = last(machine_with(&[]), OnFailure::Menu);

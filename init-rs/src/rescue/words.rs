@@ -37,21 +37,24 @@ const fn prompt(name: &'static str, args: &'static str, help: &'static str) -> W
 }
 
 /// All of them, in the order in which `help` shows them.
-pub(super) static WORDS: [Word; 26] = [
+pub(super) static WORDS: [Word; 29] = [
     open("why", "", "what went wrong"),
     open("status", "", "what was asked, found, chosen and mounted"),
     word("log", "", "the log of this boot"),
+    word("kernel-log", "", "the kernel's log"),
     word("report", "", "the machine-readable record (boot.json)"),
     word("devices", "", "block devices and what is on them"),
     word("pools", "", "pools on the disks, and imported ones"),
     word("datasets", "[POOL]", "datasets of the imported pools"),
     word("import", "POOL|GUID [ro] [missing-log] [rewind]", "import a pool, mount nothing"),
     Word { place: Place::Named, ..word("export", "POOL", "unmount and export a pool (shell: /init export)") },
-    word("key", "[DATASET]", "enter the key of an encrypted dataset"),
-    word("mount", "DATASET [DIR]", "mount a dataset, on /mnt if no directory is given"),
-    word("boot", "[DATASET[@SNAPSHOT]]", "boot this root instead"),
+    word("clear", "POOL", "go on with a pool whose disks are back"),
+    word("key", "[DATASET [[DEVICE:]/PATH]]", "type a key, or read it from a file"),
+    word("mount", "DATASET[@SNAPSHOT] [DIR] [ro]", "mount it, on /mnt if no directory is given"),
+    prompt("umount", "DIR|DATASET", "unmount what is mounted there"),
+    word("boot", "[DATASET[@SNAPSHOT] [WORDS...]]", "boot this root instead"),
     word("cmdline", "[WORDS...]", "try again with these words, not the kernel's"),
-    open("retry", "", "try to boot again"),
+    open("retry", "[WORDS...]", "try again; WORDS change those of the command line"),
     open("wait", "SECONDS", "try again and wait longer for the disks"),
     open("continue", "", "go on from a stop (break=)"),
     word("save-log", "[DEVICE]", "write log and record to a disk, e.g. a USB stick"),

@@ -377,6 +377,12 @@ impl<'a> Scout<'a> {
         }
     }
 
+    /// Starts another one: options of modules are read when it starts.
+    pub fn renew(&mut self) {
+        self.stop();
+        self.revive();
+    }
+
     /// Ends it, wherever it sits; nobody waits for that.
     pub fn stop(&mut self) {
         self.system.end_scout();

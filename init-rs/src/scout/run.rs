@@ -18,6 +18,7 @@ use crate::devices::loader::{self, Insertion, Level as LoadLevel, Loader};
 use crate::devices::table::{Module, ModuleTable, TABLE_PATH, canonical_name};
 use crate::devices::watch::Devices;
 use crate::image::{CONFIG_PATH, ImageConfig};
+use crate::report::boot::WORDS_PATH;
 use crate::report::log::Level;
 use crate::sys::linux::Linux;
 use crate::sys::scouting::{Socket, leave_session};
@@ -120,6 +121,10 @@ fn attend(socket: &Arc<Socket>, events: &Sender<Event>, to_send: Receiver<Messag
 
 /// What the command line asks for, packed words first.
 fn request() -> Request {
+    // What was typed at the prompt.
+    if let Ok(words) = std::fs::read(WORDS_PATH) {
+        return cmdline::parse(&words);
+    }
     let image = ImageConfig::parse(&std::fs::read_to_string(CONFIG_PATH).unwrap_or_default());
     let mut line = image.cmdline.into_bytes();
     line.push(b' ');

@@ -29,6 +29,33 @@ const STUCK: Duration = Duration::from_secs(2);
 /// Switches a control character off (`_POSIX_VDISABLE`).
 const DISABLED: u8 = 0;
 
+/// How long an answer is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Timeout {
+    /// For ever.
+    Never,
+    /// This long, which begins anew while somebody types.
+    Idle(Duration),
+    /// This long, but for ever once somebody types.
+    Untouched(Duration),
+}
+
+impl Timeout {
+    /// The time.
+    pub fn time(self) -> Option<Duration> {
+        match self {
+            Self::Never => None,
+            Self::Idle(time) | Self::Untouched(time) => Some(time),
+        }
+    }
+}
+
+impl From<Option<Duration>> for Timeout {
+    fn from(time: Option<Duration>) -> Self {
+        time.map_or(Self::Never, Self::Idle)
+    }
+}
+
 /// What became of a question.
 #[derive(Debug)]
 pub enum Answer {
@@ -70,9 +97,8 @@ pub trait Consoles: std::fmt::Debug + Send + Sync {
     /// Gives the keyboard of the screens this keymap.
     fn load_keymap(&self, keymap: &Keymap) -> io::Result<()>;
     /// Asks on every console and returns the first line that is typed. Without `echo` nothing typed is shown, and what was
-    /// typed before the question is thrown away. The timeout begins anew while somebody types. `stop` is asked a few times
-    /// a second whether the question became needless.
-    fn ask(&mut self, question: &str, echo: bool, timeout: Option<Duration>, stop: &mut dyn FnMut() -> bool) -> Answer;
+    /// typed before the question is thrown away. `stop` is asked a few times a second whether the question became needless.
+    fn ask(&mut self, question: &str, echo: bool, timeout: Timeout, stop: &mut dyn FnMut() -> bool) -> Answer;
 }
 
 /// The terminal of the process that called us.
@@ -107,7 +133,7 @@ impl Consoles for OwnTerminal {
         Err(ErrorKind::Unsupported.into())
     }
 
-    fn ask(&mut self, question: &str, echo: bool, timeout: Option<Duration>, stop: &mut dyn FnMut() -> bool) -> Answer {
+    fn ask(&mut self, question: &str, echo: bool, timeout: Timeout, stop: &mut dyn FnMut() -> bool) -> Answer {
         self.0.ask(question, echo, timeout, stop)
     }
 }
@@ -174,7 +200,7 @@ impl Consoles for Tty {
         keymap::load(&self.screens().collect::<Vec<_>>(), keymap)
     }
 
-    fn ask(&mut self, question: &str, echo: bool, timeout: Option<Duration>, stop: &mut dyn FnMut() -> bool) -> Answer {
+    fn ask(&mut self, question: &str, echo: bool, timeout: Timeout, stop: &mut dyn FnMut() -> bool) -> Answer {
         let modes: Vec<Option<Termios>> = self.0.iter().map(|c| line_mode(&c.file, echo)).collect();
         self.print(question);
         let answer = self.wait(timeout, stop);
@@ -203,8 +229,9 @@ impl Tty {
         self.0.iter().map(|console| &console.file).filter(|file| keymap::is_screen(file))
     }
 
-    fn wait(&mut self, timeout: Option<Duration>, stop: &mut dyn FnMut() -> bool) -> Answer {
+    fn wait(&mut self, timeout: Timeout, stop: &mut dyn FnMut() -> bool) -> Answer {
         let mut began = Instant::now();
+        let mut limit = timeout.time();
         loop {
             if self.0.iter().all(|c| c.dead) {
                 return Answer::NoConsole;
@@ -212,12 +239,13 @@ impl Tty {
             if stop() {
                 return Answer::Stopped;
             }
-            let left = timeout.map(|t| t.saturating_sub(began.elapsed()));
+            let left = limit.map(|t| t.saturating_sub(began.elapsed()));
             if left.is_some_and(|left| left.is_zero()) {
                 if !self.someone_types() {
                     return Answer::TimedOut;
                 }
                 began = Instant::now();
+                limit = limit.filter(|_| !matches!(timeout, Timeout::Untouched(_)));
                 continue;
             }
             let turn = left.map_or(TURN, |left| left.min(TURN));

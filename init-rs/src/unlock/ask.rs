@@ -3,17 +3,12 @@
 use super::agents::AgentAnswer;
 use super::{Attempt, Effort, UnlockError, Unlocker, Why};
 use crate::keyboard;
-use crate::sys::System;
+use crate::report::calm::Calm;
 use crate::sys::consoles::{Answer, Secret};
 use crate::zfs::ioctl::Zfs;
 use crate::zfs::keys::{Encryption, KeyFormat};
-use std::path::Path;
 use std::time::Duration;
 
-/// The kernel's level for its consoles.
-const PRINTK: &str = "/proc/sys/kernel/printk";
-/// While somebody types, only errors may scroll the question away.
-const CALM: u8 = 4;
 /// Between two looks at the key while an agent asks: each is a call into the kernel.
 const KEY_POLL: Duration = Duration::from_millis(500);
 
@@ -108,7 +103,7 @@ impl Unlocker<'_> {
         let terminals = self.terminals;
         let consoles = self.consoles.get_or_insert_with(|| system.consoles(terminals));
         keyboard::announce(system, self.log, &**consoles);
-        match consoles.ask(question, false, timeout, &mut arrived) {
+        match consoles.ask(question, false, timeout.into(), &mut arrived) {
             Answer::Line { console, text } => {
                 let place = consoles.path(console).map_or_else(String::new, |p| p.display().to_string());
                 Reply::Typed(text, place)
@@ -125,32 +120,4 @@ impl Unlocker<'_> {
             consoles.print(&format!("taproot: {line}\n"));
         }
     }
-}
-
-/// Keeps the kernel's lesser messages off the consoles while a question stands there; they are in its log all the same.
-/// Not where `debug` asked for all of them.
-struct Calm<'a> {
-    system: &'a dyn System,
-    /// The level to go back to.
-    before: Option<u8>,
-}
-
-impl<'a> Calm<'a> {
-    fn start(system: &'a dyn System) -> Self {
-        let level = system.text(PRINTK).split_whitespace().next().and_then(|level| level.parse::<u8>().ok());
-        let level = level.filter(|level| (CALM + 1..8).contains(level));
-        Self { system, before: level.filter(|_| set_level(system, CALM)) }
-    }
-}
-
-impl Drop for Calm<'_> {
-    fn drop(&mut self) {
-        if let Some(level) = self.before {
-            set_level(self.system, level);
-        }
-    }
-}
-
-fn set_level(system: &dyn System, level: u8) -> bool {
-    system.write(Path::new(PRINTK), level.to_string().as_bytes()).is_ok()
 }

@@ -22,6 +22,8 @@ pub const SET_PROP: u32 = 0x16;
 pub const DESTROY: u32 = 0x18;
 /// `ZFS_IOC_ROLLBACK`: roll a dataset back.
 pub const ROLLBACK: u32 = 0x19;
+/// `ZFS_IOC_CLEAR`: forget the errors of a pool, and go on with one that waits for its disks.
+pub const POOL_CLEAR: u32 = 0x21;
 /// `ZFS_IOC_SNAPSHOT`: take snapshots.
 pub const SNAPSHOT: u32 = 0x23;
 /// `ZFS_IOC_POOL_GET_PROPS`: properties of a pool.
@@ -34,7 +36,7 @@ pub const CLONE: u32 = 0x42;
 pub const LOAD_KEY: u32 = 0x49;
 
 /// All of them, with their names.
-pub const ALL: [(u32, &str); 16] = [
+pub const ALL: [(u32, &str); 17] = [
     (POOL_IMPORT, "POOL_IMPORT"),
     (POOL_EXPORT, "POOL_EXPORT"),
     (POOL_CONFIGS, "POOL_CONFIGS"),
@@ -46,6 +48,7 @@ pub const ALL: [(u32, &str); 16] = [
     (SET_PROP, "SET_PROP"),
     (DESTROY, "DESTROY"),
     (ROLLBACK, "ROLLBACK"),
+    (POOL_CLEAR, "POOL_CLEAR"),
     (SNAPSHOT, "SNAPSHOT"),
     (POOL_GET_PROPS, "POOL_GET_PROPS"),
     (DESTROY_SNAPS, "DESTROY_SNAPS"),

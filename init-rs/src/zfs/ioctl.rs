@@ -1,7 +1,9 @@
 //! The `/dev/zfs` calls that a boot needs, typed. Numbers, argument shapes and traps: reference zfs-ioctl sections 1, 4
 //! and 5; the same from OpenZFS 2.0 to 2.4.
 
-use super::calls::{OBJSET_STATS, POOL_CONFIGS, POOL_EXPORT, POOL_GET_PROPS, POOL_IMPORT, POOL_STATS, POOL_TRYIMPORT};
+use super::calls::{
+    OBJSET_STATS, POOL_CLEAR, POOL_CONFIGS, POOL_EXPORT, POOL_GET_PROPS, POOL_IMPORT, POOL_STATS, POOL_TRYIMPORT,
+};
 use super::nvlist::{NvList, Value};
 use crate::sys::{System, ZfsCall, ZfsReply};
 use std::io;
@@ -229,6 +231,13 @@ impl<'a> Zfs<'a> {
             0 => Ok(()),
             errno => Err(ZfsError { call: "EXPORT", name: name.to_owned(), errno }),
         }
+    }
+
+    /// Forgets the errors of a pool; one that waits for its disks goes on if they are there again.
+    pub fn clear(self, pool: &str) -> Result<(), ZfsError> {
+        // The cookie: no rewind (`ZPOOL_NO_REWIND`).
+        let call = ZfsCall { number: POOL_CLEAR, name: pool.as_bytes(), cookie: 1, ..ZfsCall::default() };
+        self.query("CLEAR", &call).map(drop)
     }
 
     fn is_imported(self, name: &str, guid: u64) -> bool {

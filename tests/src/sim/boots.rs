@@ -1,12 +1,13 @@
 //! Boots that are written out: what we decide, with a kernel that does as it is modelled.
 
 use super::files::Tree;
-use super::machine::{Holds, Machine, ModuleSpec, ProgramSpec};
+use super::machine::{Holds, Machine, ModuleSpec, ProgramSpec, Typed};
 use super::run;
 use super::world::{End, World};
 use super::zfs::dataset::Key;
 use super::zfs::pool::Pool;
 use std::collections::BTreeMap;
+use std::time::Duration;
 use taproot_init::image::ExpectedPool;
 
 /// A pool with one disk and a root, perhaps behind a passphrase.
@@ -94,6 +95,78 @@ fn a_slow_machine_forgets_the_note_too() {
         let removed =
             world.events().iter().any(|event| event.text.starts_with("remove ") && event.text.ends_with(note));
         assert!(removed, "{}", world.story());
+    }
+}
+
+/// A disk that comes while the prompt stands: the machine that nobody sits at goes on, and one that somebody types on does not.
+#[test]
+fn what_comes_while_the_prompt_stands_is_booted() {
+    for (person, boots) in [(vec![], true), (vec![Typed::line(crate::words::PROMPT.trim(), "help")], false)] {
+        let mut machine = Machine::new("root=ZFS=tank/ROOT/default taproot.wait=5");
+        machine.add_pool(bootable("tank", 100, None));
+        for device in &mut machine.devices {
+            device.arrives = Duration::from_secs(90);
+        }
+        machine.person = person;
+        let (world, end) = boot(machine);
+        let printed = world.printed().split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(printed.contains("goes on by itself when this comes: pool tank"), "{printed}");
+        assert_eq!(matches!(end, Some(End::HandOver { .. })), boots, "{end:?}: {printed}");
+        assert_eq!(printed.contains("What was awaited is there: the boot goes on in 10 s"), boots, "{printed}");
+    }
+}
+
+/// Words are changed at the prompt: taken away, put in the place of others, and asked for where something may be lost. The record
+/// has them.
+#[test]
+fn words_typed_at_the_prompt_are_obeyed() {
+    let yes = || Typed::line("Type yes to do it", "yes");
+    let retry = |words: &str| Typed::line(crate::words::PROMPT.trim(), &format!("retry {words}"));
+    for (line, person, typed) in [
+        ("root=ZFS=tank/ROOT/default init=/sbin/wrong", vec![retry("init=")], "[\"init=\"]"),
+        ("zfs=tank/ROOT/wrong", vec![retry("root=ZFS=tank/ROOT/default")], "[\"root=ZFS=tank/ROOT/default\"]"),
+        ("root=ZFS=tank/ROOT/default resume=UUID=gone", vec![retry("resume=none"), yes()], "[\"resume=none\"]"),
+        (
+            "root=ZFS=tank/ROOT/wrong init=/sbin/wrong",
+            vec![Typed::line(crate::words::PROMPT.trim(), "boot tank/ROOT/default"), retry("init=")],
+            "[\"init=\"]",
+        ),
+        (
+            "root=ZFS=tank/ROOT/wrong init=/sbin/wrong",
+            vec![Typed::line(crate::words::PROMPT.trim(), "boot tank/ROOT/default init=/sbin/init")],
+            "[\"init=/sbin/init\"]",
+        ),
+    ] {
+        let mut machine = Machine::new(line);
+        machine.add_pool(bootable("tank", 100, None));
+        machine.person = person;
+        let (world, end) = boot(machine);
+        let Some(End::HandOver { root, .. }) = end else { unreachable!("{line}: {end:?} {}", world.story()) };
+        assert_eq!(root.source, "tank/ROOT/default", "{line}");
+        let json: serde_json::Value =
+            serde_json::from_slice(&world.file("/run/taproot/boot.json").unwrap_or_default()).unwrap_or_default();
+        assert_eq!(json["typed"].to_string(), typed, "{line}");
+        assert!(json["declared"]["refused"].as_array().is_some_and(Vec::is_empty), "{json:#}");
+    }
+}
+
+/// What the words allow is declared anew: what was read-only may be written only after a typed yes, and nothing but that.
+#[test]
+fn words_typed_at_the_prompt_are_declared_anew() {
+    for (answer, boots) in [("yes", true), ("no", false)] {
+        let mut machine = Machine::new("root=ZFS=tank/ROOT/default@clean taproot.import=ro init=/sbin/wrong");
+        let pool = bootable("tank", 100, None).dataset("ROOT/default", |d| {
+            d.set("mountpoint", "/");
+            d.tree = Tree::system("");
+            d.snapshot("clean", 10);
+        });
+        machine.add_pool(pool);
+        let retry = "retry taproot.import=rw init=";
+        machine.person =
+            vec![Typed::line(crate::words::PROMPT.trim(), retry), Typed::line("Type yes to do it", answer)];
+        let (world, end) = boot(machine);
+        assert_eq!(matches!(end, Some(End::HandOver { .. })), boots, "{answer}: {end:?} {}", world.story());
+        assert_eq!(world.story().contains("CLONE"), boots, "{answer}");
     }
 }
 

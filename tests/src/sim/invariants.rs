@@ -1,6 +1,7 @@
 //! What must be true of every run, whatever the machine and whatever went wrong.
 
 use super::Case;
+use super::later::{self, Change};
 use super::machine::Machine;
 use super::oracle::{Outcome, outcomes};
 use super::seed::Policy;
@@ -110,10 +111,10 @@ fn second_choices(case: &Case) -> Vec<Outcome> {
 /// What a person who types at the prompt can bring about.
 fn typed(case: &Case) -> Option<Outcome> {
     let outcome = match case.asked.more.then.as_ref()? {
-        Then::Boot(name) => Outcome::Root(name.clone()),
+        Then::Boot(name) | Then::Words(Change::Root(name)) => Outcome::Root(name.clone()),
         Then::Reboot => Outcome::Restart,
         Then::PowerOff => Outcome::PowerOff,
-        Then::Retry => return None,
+        Then::Retry | Then::Words(_) => return None,
     };
     Some(outcome)
 }
@@ -148,9 +149,11 @@ fn calls(case: &Case, events: &[Event]) -> Vec<String> {
     let forbidden = |event: &&Event| {
         FORBIDDEN.iter().any(|call| event.text.strip_prefix(call).is_some_and(|rest| rest.starts_with(' ')))
     };
+    let changed = later::changed(case);
     let asked = |event: &&Event| {
         let call = event.text.split(' ').nth(1).unwrap_or_default();
-        !case.asked.read_only && case.asked.more.asks_for(call)
+        let asks = |case: &Case| !case.asked.read_only && case.asked.more.asks_for(call);
+        asks(case) || changed.as_ref().is_some_and(asks)
     };
     let mut all: Vec<String> = events
         .iter()
@@ -168,6 +171,9 @@ fn calls(case: &Case, events: &[Event]) -> Vec<String> {
 
 /// Whether the words let a boot write to this pool at all.
 fn may_write(case: &Case, pool: &Pool) -> bool {
+    if later::changed(case).is_some_and(|after| may_write(&after, pool)) {
+        return true;
+    }
     let named = |wish: &super::seed::Wish| match wish {
         super::seed::Wish::Auto => true,
         super::seed::Wish::Pool(name) => *name == pool.name,

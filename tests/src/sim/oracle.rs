@@ -2,6 +2,7 @@
 
 use super::Case;
 use super::files::Tree;
+use super::later;
 use super::machine::{Device, Holds, Machine, ZfsVersion};
 use super::seed::{Asked, Policy, Wish};
 use super::wide::{self, Image, Then};
@@ -32,12 +33,17 @@ pub fn outcomes(case: &Case) -> BTreeSet<Outcome> {
         Image::Resumed if wide::silent(case) => all.extend([Outcome::Resumed]),
         Image::Resumed => return BTreeSet::from([Outcome::Resumed]),
         // A person at the prompt meets the same again.
-        Image::Unsettled | Image::Kept if !case.asked.read_only => return failures(case, false),
+        Image::Unsettled | Image::Kept if !case.asked.read_only => {
+            all.extend(failures(case, false));
+            all.extend(after_words(case));
+            return all;
+        }
         _ => {}
     }
     // The kernel discards the image when it cannot freeze whoever reads a disk that does not answer.
     if image == Image::Resumed && !case.asked.read_only {
         all.extend(failures(case, false));
+        all.extend(after_words(case));
         return all;
     }
     // A person types each line once, whichever pool asks for it; a question that nobody answers is the end.
@@ -54,6 +60,7 @@ pub fn outcomes(case: &Case) -> BTreeSet<Outcome> {
     }
     if open {
         all.extend(failures(case, true));
+        all.extend(after_words(case));
         all.extend(taken_over(case));
     }
     all
@@ -82,12 +89,18 @@ fn failures(case: &Case, another: bool) -> BTreeSet<Outcome> {
         None => BTreeSet::from([failure(&case.asked)]),
         Some(Then::Reboot) => BTreeSet::from([Outcome::Restart]),
         Some(Then::PowerOff) => BTreeSet::from([Outcome::PowerOff]),
-        Some(Then::Retry) => BTreeSet::from([Outcome::Question]),
+        Some(Then::Retry | Then::Words(_)) => BTreeSet::from([Outcome::Question]),
         Some(Then::Boot(name)) => {
             let roots = if another { roots(case, &Wish::Dataset(name.clone()), false).0 } else { BTreeSet::new() };
             roots.into_iter().map(Outcome::Root).chain([Outcome::Question]).collect()
         }
     }
+}
+
+/// What can follow a failure without that a person decides on a root: words that are typed, or a disk that comes.
+fn after_words(case: &Case) -> BTreeSet<Outcome> {
+    let later = [later::changed(case), later::in_the_end(case)];
+    later.iter().flatten().flat_map(outcomes).collect()
 }
 
 /// A pool of another system that the fallback names is ours once that was tried: another attempt, as after any restart, finds

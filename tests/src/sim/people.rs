@@ -5,7 +5,7 @@ use super::world::{End, World};
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
-use taproot_init::sys::consoles::{Answer, Consoles, Secret};
+use taproot_init::sys::consoles::{Answer, Consoles, Secret, Timeout};
 use taproot_init::sys::keymap::Keymap;
 
 /// How often the caller's condition is looked at while nobody types.
@@ -66,7 +66,8 @@ impl Consoles for Screen {
         self.0.enter("load_keymap", &format!("of {} tables", keymap.tables.len()))
     }
 
-    fn ask(&mut self, question: &str, echo: bool, timeout: Option<Duration>, stop: &mut dyn FnMut() -> bool) -> Answer {
+    fn ask(&mut self, question: &str, echo: bool, timeout: Timeout, stop: &mut dyn FnMut() -> bool) -> Answer {
+        let timeout = timeout.time();
         self.print(question);
         if self.0.enter("ask", question.trim()).is_err() {
             return Answer::NoConsole;

@@ -187,7 +187,7 @@ fn people_answer_in_their_time_or_never() {
     let end = run(&world, |system| {
         let mut consoles = system.consoles(Terminals::All);
         let mut ask = |question: &str, timeout: Option<u64>, stop: bool| {
-            format!("{:?}", consoles.ask(question, true, timeout.map(seconds), &mut || stop))
+            format!("{:?}", consoles.ask(question, true, timeout.map(seconds).into(), &mut || stop))
         };
         assert!(ask("the passphrase: ", None, false).starts_with("Line"));
         assert_eq!(ask("quick? ", Some(5), false), "TimedOut");

@@ -7,7 +7,7 @@ use super::machine::{Device, Holds, Machine, ProgramSpec, Typed};
 use super::prng::Prng;
 use super::seed::{Policy, Wish};
 use super::zfs::dataset::Dataset;
-use super::{Case, HOSTID};
+use super::{Case, HOSTID, later};
 use std::time::Duration;
 use taproot_init::devices::known::Partition;
 
@@ -44,6 +44,8 @@ pub enum Then {
     Retry,
     /// `boot` with this name.
     Boot(String),
+    /// `retry` with words.
+    Words(later::Change),
 }
 
 /// What is asked for besides. The default is nothing.
@@ -112,6 +114,7 @@ pub fn widen(case: &mut Case) {
     words.insert(0, std::mem::take(&mut case.machine.cmdline));
     words.retain(|word| !word.is_empty());
     case.machine.cmdline = words.join(" ");
+    later::widen(case);
 }
 
 type Words = Vec<String>;
@@ -388,6 +391,10 @@ pub fn image(case: &Case) -> Image {
 
 /// Whether a hibernated system relies on the pools as they are, and the command line says where it is.
 pub fn relied_on(case: &Case) -> bool {
+    // Whoever types that no system is to be resumed has said yes to what follows.
+    if matches!(case.asked.more.then, Some(Then::Words(later::Change::NoResume | later::Change::Resume))) {
+        return false;
+    }
     let image = |device: &Device| matches!(device.holds, Holds::Swap { image: Some(_), .. });
     let told = case.machine.cmdline.contains("resume=UUID=") || case.machine.cmdline.contains("resume=/dev/swap");
     told && !case.asked.more.noresume && swap(&case.machine).is_some_and(image)

@@ -4,8 +4,19 @@ use super::source::{Source, product, words};
 use super::{none, rust_files};
 
 /// Rooms of which it holds, below `init-rs/src`.
-const ROOMS: [&str; 11] =
-    ["after/", "boot/", "pools/", "unlock/", "rescue/", "plan/", "report/", "cmdline/", "zfs/", "scout/client.rs", "keyboard.rs"];
+const ROOMS: [&str; 11] = [
+    "after/",
+    "boot/",
+    "pools/",
+    "unlock/",
+    "rescue/",
+    "plan/",
+    "report/",
+    "cmdline/",
+    "zfs/",
+    "scout/client.rs",
+    "keyboard.rs",
+];
 /// Modules through which a program reaches the world by itself.
 const MODULES: [&str; 7] =
     ["std::fs", "std::process", "std::thread", "std::env", "std::net", "std::os::unix", "std::time"];

@@ -68,9 +68,13 @@ struct Kept {
 impl Vm {
     /// Goes on from the kept state of such a machine: at the prompt, with the disks plugged in and the words typed.
     pub(super) fn start_warm(self) -> Result<Running> {
-        let words = self.words();
+        let line = self.words();
         let vm = self.start_at_prompt()?;
-        vm.type_line(&format!("cmdline {words}"))?;
+        vm.type_line(&format!("cmdline {line}"))?;
+        // A boot loader's words are meant as they are.
+        while vm.expect_any(&[words::CONFIRM, words::TAKEN], LIMIT)? == 0 {
+            vm.type_line("yes")?;
+        }
         Ok(vm)
     }
 

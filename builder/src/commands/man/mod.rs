@@ -19,7 +19,7 @@ struct Page {
 }
 
 /// What `docs/` has for those who boot with it, so that there is one text of each.
-const PAGES: [Page; 7] = [
+const PAGES: [Page; 9] = [
     Page {
         name: "taproot",
         section: 7,
@@ -63,6 +63,20 @@ const PAGES: [Page; 7] = [
         see: &["taproot(7)", "taproot-init(8)"],
     },
     Page {
+        name: "taproot-kernel-hooks",
+        section: 7,
+        about: "images that follow the installed kernels",
+        text: &[include_str!("../../../../docs/kernel-hooks.md")],
+        see: &["taproot-hooks(1)", "taproot.toml(5)", "taproot-findings(7)"],
+    },
+    Page {
+        name: "taproot-findings",
+        section: 7,
+        about: "what taproot status and taproot doctor say",
+        text: &[include_str!("../../../../docs/status.md")],
+        see: &["taproot-status(1)", "taproot-doctor(1)", "taproot-kernel-hooks(7)"],
+    },
+    Page {
         name: "taproot-keys",
         section: 7,
         about: "keys of encrypted datasets at boot",
@@ -78,7 +92,7 @@ const COMMANDS: &str = "\
 - **0**: done; for `explain`: it would boot, as far as is known.
 - **1**: it failed, or was refused.
 - **2**: the command line was not understood.
-- **3**: done, and the answer is no.
+- **3**: done, and the answer is no. `taproot doctor` has its own, below *EXIT CODES* of taproot-findings(7).
 
 ## Files
 
@@ -96,8 +110,12 @@ pub fn run(directory: &Path) -> Result<()> {
     let failed = || format!("{}: writing man pages", directory.display());
     let program = Cli::command();
     clap_mangen::generate_to(program.clone(), directory).with_context(failed)?;
-    let names: Vec<String> =
-        program.get_subcommands().map(|command| format!("taproot-{}", command.get_name())).collect();
+    let mut names = Vec::new();
+    for command in program.get_subcommands() {
+        let name = format!("taproot-{}", command.get_name());
+        names.extend(command.get_subcommands().map(|action| format!("{name}-{}", action.get_name())));
+        names.push(name);
+    }
     for name in names.iter().map(String::as_str).chain(["taproot"]) {
         let path = directory.join(format!("{name}.1"));
         let mut text = with_whole_examples(&fs::read_to_string(&path).with_context(failed)?);
@@ -148,7 +166,12 @@ mod tests {
     fn examples_are_not_filled() {
         let dir = tempfile::tempdir().unwrap();
         run(dir.path()).unwrap();
-        for (page, example) in [("taproot.1", "taproot initramfs "), ("taproot-explain.1", "taproot explain ")] {
+        let pages = [
+            ("taproot.1", "taproot initramfs "),
+            ("taproot-explain.1", "taproot explain "),
+            ("taproot-hooks-enable.1", "taproot hooks enable"),
+        ];
+        for (page, example) in pages {
             let text = fs::read_to_string(dir.path().join(page)).unwrap();
             let examples = text.split("\n.nf\nExamples:\n").nth(1).unwrap();
             assert!(examples.trim_start().starts_with(example), "{text}");

@@ -139,8 +139,8 @@ fn text(tree: &Tree, path: &str) -> String {
 
 /// The last value of a variable in a file that a shell could read.
 fn value(text: &str, key: &str) -> Option<String> {
-    let lines = text.lines().map(str::trim).filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
-    let value = lines.last()?;
+    let mut lines = text.lines().map(str::trim).filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    let value = lines.next_back()?;
     let end = match value.chars().next() {
         Some(quote @ ('"' | '\'')) => return value.get(1..)?.split(quote).next().map(str::to_owned),
         _ => value.find([' ', '\t', '#', ';']).unwrap_or(value.len()),

@@ -34,7 +34,7 @@ fn empty_covers(search: &Search) -> Vec<Cover> {
 
 fn no_init(root: &str, search: &Search) -> Failure {
     let tried = search.tried.join(", ");
-    let expected = "an executable file, or init=PATH on the kernel command line naming one";
+    let expected = "an executable file, or init=PATH naming one";
     let Some(cover) = search.covers.iter().find(|cover| cover.hides) else {
         return Failure::new(
             Code::NoInit,
@@ -43,7 +43,7 @@ fn no_init(root: &str, search: &Search) -> Failure {
             search.found.clone(),
             &[
                 "choose another root at this prompt (boot), or on the kernel command line: root=ZFS=pool/dataset",
-                "boot with init=/path/to/program",
+                "retry init=/path/to/program here, or that word on the kernel command line; retry init= takes a wrong one away",
             ],
         );
     };
@@ -55,7 +55,7 @@ fn no_init(root: &str, search: &Search) -> Failure {
         Origin::Property | Origin::Root => "taproot.mounts=none",
         Origin::Also => "no taproot.also= that names it",
     };
-    let way_out = format!("boot without it, with {word} on the kernel command line");
+    let way_out = format!("boot without it: retry {word} here, or {word} on the kernel command line");
     let lasting = match made.origin {
         Origin::Fstab => format!("then take the line for {target} out of the root's fstab"),
         _ => format!("then, in the booted system: zfs set canmount=noauto {dataset}"),

@@ -59,7 +59,9 @@ impl Moment<'_> {
         let Some(wanted) = Wanted::parse(spec) else {
             let expected = "UUID=, LABEL=, PARTUUID=, PARTLABEL=, a path below /dev, or MAJOR:MINOR";
             let problem = format!("{} names no device", self.request.root.why);
-            let advice = ["name the root on the kernel command line: root=UUID=..., or root=ZFS=pool/dataset"];
+            let advice = [
+                "name the root: boot UUID=... or boot pool/dataset here, root=UUID=... or root=ZFS=pool/dataset on the kernel command line",
+            ];
             return fail(Failure::new(Code::UnusableRoot, problem, expected, vec![spec.to_owned()], &advice));
         };
         let until = end_of(self.facts.attempt.began, self.request.wait.value);
@@ -110,7 +112,7 @@ impl Moment<'_> {
             found,
             &[
                 "attach it and type retry; taproot.wait=SECONDS or rootwait waits longer",
-                "name another root on the kernel command line: root=UUID=..., or root=ZFS=pool/dataset",
+                "name another root: boot UUID=... or boot pool/dataset here, root=UUID=... or root=ZFS=pool/dataset on the kernel command line",
             ],
         )
     }
@@ -137,7 +139,7 @@ impl Moment<'_> {
             "a file system that the kernel mounts; LUKS, LVM and md need another tool's initramfs",
             vec![describe(device)],
             &[
-                "name another root on the kernel command line",
+                "name another root: boot UUID=... here, root=UUID=... on the kernel command line",
                 "rootfstype=TYPE names the type, if it is not recognised",
             ],
         )
@@ -167,7 +169,7 @@ fn unchecked(spec: &str, why: &str) -> Failure {
         vec![],
         &[
             "repair it in the shell (shell), e.g. fsck.ext4 DEVICE, then retry",
-            "boot with fsck.repair=yes to have everything repaired that can be, or fsck.mode=skip to mount it as it is",
+            "retry fsck.repair=yes here to have everything repaired that can be, or retry fsck.mode=skip to mount it as it is",
         ],
     )
 }

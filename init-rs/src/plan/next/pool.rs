@@ -150,7 +150,7 @@ fn no_bootfs(pool: &str, roots: &[String]) -> Failure {
         found,
         &[
             &format!("boot {root} (`boot` alone lists what looks like a root, `datasets` everything)"),
-            &format!("name the root on the kernel command line: root=ZFS={root}"),
+            &format!("name the root: boot {root} here, root=ZFS={root} on the kernel command line"),
             &format!("in the booted system, for good: zpool set bootfs={root} {pool}"),
         ],
     )
@@ -359,7 +359,10 @@ pub fn no_dataset(dataset: &str, found: Vec<String>) -> Failure {
         format!("root dataset {dataset} does not exist"),
         "a file system of that name",
         found,
-        &["name one of these on the kernel command line: root=ZFS=pool/dataset", "or set bootfs to one of them"],
+        &[
+            "name one of these: boot pool/dataset here, root=ZFS=pool/dataset on the kernel command line",
+            "or set bootfs to one of them",
+        ],
     )
 }
 
@@ -376,6 +379,6 @@ pub fn not_mountable(dataset: &Dataset) -> Option<Failure> {
         format!("{} is a {kind}, which cannot be mounted as the root", dataset.name),
         "a file system of a pool",
         vec![],
-        &["name another one on the kernel command line: root=ZFS=pool/dataset; or set bootfs"],
+        &["name another one: boot pool/dataset here, root=ZFS=pool/dataset on the kernel command line; or set bootfs"],
     ))
 }

@@ -2,6 +2,7 @@
 //! attempt, a restart or the end.
 
 use super::facts::Facts;
+use super::{Moment, Next, next};
 use crate::cmdline::{Decided, OnFailure, Request, Selector};
 use crate::plan::failure::Failure;
 use std::time::Duration;
@@ -20,6 +21,23 @@ pub enum Recovery {
         /// Whether the policy is to switch off.
         power_off: bool,
     },
+}
+
+/// The same request with all the time there is.
+pub fn patient(request: &Request) -> Request {
+    let mut request = request.clone();
+    for wait in [&mut request.wait, &mut request.resume.wait, &mut request.keys.file_wait] {
+        wait.value = Duration::MAX;
+    }
+    request
+}
+
+/// What a patient request still waits for, whatever failed meanwhile; `None`: waiting does not help, or no longer has to.
+pub fn awaited(moment: Moment<'_>) -> Option<String> {
+    match next(moment) {
+        Next::Wait(wait) => Some(wait.what),
+        _ => None,
+    }
 }
 
 /// What follows this failure.

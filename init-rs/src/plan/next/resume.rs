@@ -174,7 +174,7 @@ fn kept(word: &str, ambiguous: &Ambiguous) -> Failure {
         format!("{word}: it is not clear where a hibernation image is to be discarded: {ambiguous}"),
         "one disk of that name: an image that stayed could be resumed later, over a pool that has changed",
         vec![],
-        &["detach the one that is not meant, then retry", "boot with taproot.import=ro to look without writing"],
+        &["detach the one that is not meant, then retry", "retry taproot.import=ro here to look without writing"],
     )
 }
 

@@ -50,7 +50,9 @@ pub fn clone_name(root: &str, snapshot: &str, asked: Option<&str>) -> Result<Str
         problem: format!("{name} cannot be the name of a clone of {root}@{snapshot}: {problem}"),
         expected: format!("a name in pool {pool}, outside of {root}"),
         found: vec![],
-        advice: vec![format!("name the clone on the kernel command line: taproot.clone={pool}/NAME")],
+        advice: vec![format!(
+            "name the clone: retry taproot.clone={pool}/NAME here, or that word on the kernel command line"
+        )],
     };
     names::check(&name).map_err(refuse)?;
     if names::pool_of(&name) != pool || names::parent(&name).is_none() {
@@ -147,7 +149,9 @@ fn taken(from: &str, other: &Existing, pool: &str) -> Refusal {
         expected: format!("no dataset {}, or one that is a clone of {from}", other.name),
         found: vec![format!("{} is {what}; it was left as it is", other.name)],
         advice: vec![
-            format!("give the clone another name on the kernel command line: taproot.clone={pool}/NAME"),
+            format!(
+                "give the clone another name: retry taproot.clone={pool}/NAME here, or that word on the kernel command line"
+            ),
             format!("or rename or destroy {} yourself, if nothing in it is needed", other.name),
         ],
     }

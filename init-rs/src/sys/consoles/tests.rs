@@ -64,7 +64,7 @@ fn the_first_line_on_any_console_answers_and_is_not_shown() {
             // Ctrl-C and Ctrl-D do nothing, backspace and Ctrl-U edit.
             b.types("\x03\x04nonsense\x15se\x7fecret\r");
         });
-        consoles.ask("Passphrase: ", false, None, &mut || false)
+        consoles.ask("Passphrase: ", false, Timeout::Never, &mut || false)
     });
     let (console, text) = line(&answer);
     assert_eq!((console, text.trim_start_matches(['\x03', '\x04'])), (1, "secret"));
@@ -78,7 +78,7 @@ fn the_first_line_on_any_console_answers_and_is_not_shown() {
             a.expect("Name: ");
             a.types("pool\r");
         });
-        consoles.ask("Name: ", true, None, &mut || false)
+        consoles.ask("Name: ", true, Timeout::Never, &mut || false)
     });
     assert_eq!(line(&answer), (0, "pool".to_owned()));
     a.expect("pool\r\n");
@@ -88,10 +88,10 @@ fn the_first_line_on_any_console_answers_and_is_not_shown() {
 fn the_time_runs_out_only_while_nobody_types() {
     let a = Pty::new();
     let mut consoles = Tty::open_terminals(std::slice::from_ref(&a.path));
-    let short = Some(Duration::from_millis(50));
+    let short = Timeout::Idle(Duration::from_millis(50));
     assert!(matches!(consoles.ask("First: ", false, short, &mut || false), Answer::TimedOut));
     // All in all longer than the time that is given; each pause is far shorter, for a busy machine's sake.
-    let time = Some(Duration::from_millis(1500));
+    let time = Timeout::Idle(Duration::from_millis(1500));
     let answer = std::thread::scope(|scope| {
         scope.spawn(|| {
             a.expect("Q: ");
@@ -117,9 +117,29 @@ fn characters_are_erased_whole() {
             assert!(!a.expect("Q: ").contains("not here"));
             a.types("aü€\x7f\x7fb\r");
         });
-        consoles.ask("Q: ", false, None, &mut || false)
+        consoles.ask("Q: ", false, Timeout::Never, &mut || false)
     });
     assert_eq!(line(&answer).1, "ab");
+}
+
+#[test]
+fn whoever_begins_to_type_has_all_the_time() {
+    let a = Pty::new();
+    let mut consoles = Tty::open_terminals(std::slice::from_ref(&a.path));
+    let short = Timeout::Untouched(Duration::from_millis(50));
+    assert!(matches!(consoles.ask("First: ", true, short, &mut || false), Answer::TimedOut));
+    a.types("be");
+    let began = std::time::Instant::now();
+    let mut typed = false;
+    let answer = consoles.ask("Q: ", true, short, &mut || {
+        // Far longer than the time that is given.
+        if !typed && began.elapsed() > Duration::from_secs(1) {
+            a.types("gun\r");
+            typed = true;
+        }
+        false
+    });
+    assert_eq!(line(&answer).1, "begun");
 }
 
 #[test]
@@ -127,7 +147,7 @@ fn a_question_can_become_needless() {
     let a = Pty::new();
     let mut consoles = Tty::open_terminals(std::slice::from_ref(&a.path));
     let mut turns = 0;
-    let answer = consoles.ask("Q: ", false, None, &mut || {
+    let answer = consoles.ask("Q: ", false, Timeout::Never, &mut || {
         turns += 1;
         turns > 2
     });
@@ -139,6 +159,6 @@ fn a_console_that_hangs_up_is_no_console() {
     let a = Pty::new();
     let mut consoles = Tty::open_terminals(std::slice::from_ref(&a.path));
     drop(a);
-    assert!(matches!(consoles.ask("Q: ", false, None, &mut || false), Answer::NoConsole));
-    assert!(matches!(Tty::open_terminals(&[]).ask("Q: ", false, None, &mut || false), Answer::NoConsole));
+    assert!(matches!(consoles.ask("Q: ", false, Timeout::Never, &mut || false), Answer::NoConsole));
+    assert!(matches!(Tty::open_terminals(&[]).ask("Q: ", false, Timeout::Never, &mut || false), Answer::NoConsole));
 }

@@ -2,7 +2,7 @@
 //! every other call.
 
 use super::Tree;
-use crate::sys::consoles::{Answer, Consoles, Secret};
+use crate::sys::consoles::{Answer, Consoles, Secret, Timeout};
 use crate::sys::keymap::Keymap;
 use crate::sys::switch_root::SwitchError;
 use crate::sys::{Ended, Finished, Heard, Program, System, Terminals, ZfsCall, ZfsReply};
@@ -15,7 +15,8 @@ use std::time::Duration;
 type Programs = Box<dyn Fn(&Machine, &Program) -> Ended + Send + Sync>;
 type Refusals = Box<dyn Fn(&str) -> Option<i32> + Send + Sync>;
 
-/// A console that keeps what is said, and on which lines are typed, one for each question; then it is dead.
+/// A console that keeps what is said, and on which lines are typed, one for each question; then it is dead, unless the question
+/// becomes needless.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Said {
     text: Arc<Mutex<String>>,
@@ -69,11 +70,14 @@ impl Consoles for Said {
         self.loaded.lock().unwrap().push(keymap.clone());
         Ok(())
     }
-    fn ask(&mut self, question: &str, echo: bool, _: Option<Duration>, _: &mut dyn FnMut() -> bool) -> Answer {
+    fn ask(&mut self, question: &str, echo: bool, timeout: Timeout, stop: &mut dyn FnMut() -> bool) -> Answer {
         self.print(question);
         let mut typed = self.typed.lock().unwrap();
         if typed.is_empty() {
-            return Answer::NoConsole;
+            if (0..10).any(|_| stop()) {
+                return Answer::Stopped;
+            }
+            return if matches!(timeout, Timeout::Untouched(_)) { Answer::TimedOut } else { Answer::NoConsole };
         }
         let line = typed.remove(0);
         self.print(if echo { line } else { "" });

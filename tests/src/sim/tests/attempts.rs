@@ -4,7 +4,6 @@ use super::{Dataset, Effect, End, Fault, Holds, Machine, ModuleSpec, Pool, Tree,
 use crate::sim::zfs::dataset::Key;
 use std::collections::BTreeMap;
 use std::path::Path;
-use taproot_init::sys::System;
 
 fn booted(machine: Machine, faults: Vec<Fault>) -> (Option<End>, World) {
     let world = World::new(machine, faults);

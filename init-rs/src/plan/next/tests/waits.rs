@@ -5,6 +5,7 @@ use crate::devices::known::Reading;
 use crate::image::ExpectedPool;
 use crate::plan::facts::{Health, PoolFact};
 use crate::plan::failure::Code;
+use crate::plan::next::{Moment, awaited, patient};
 use crate::plan::rehearsal::{End, Known};
 
 fn expecting(name: &str, guid: u64) -> Known {
@@ -120,4 +121,41 @@ fn the_device_of_a_key_is_waited_for() {
     let told = run(line, &known, &[(0, &tank), (3000, &|play| comes(play, "sdk1", holding("vfat")))]);
     assert_eq!(told.at("load-key"), 3000);
     assert!(told.steps.iter().any(|line| line.text.contains("module vfat")), "{:?}", told.steps);
+}
+
+/// After a failure it is known whether waiting longer could have helped, and when that for which it was has come.
+#[test]
+fn what_a_failed_boot_still_waits_for() {
+    let failed = |line: &str, come: &dyn Fn(&mut super::Play<'_>)| {
+        let request = crate::cmdline::parse(line.as_bytes());
+        let known = machine();
+        let mut play = super::Play::new(&request, &known);
+        play.facts.imported = Some(vec![]);
+        while play.turn() {}
+        play.facts.attempt.failure = None;
+        let request = patient(&request);
+        let later = |play: &mut super::Play<'_>| {
+            play.now += std::time::Duration::from_secs(3);
+            awaited(Moment { request: &request, hardware: &play.hardware, facts: &play.facts, now: play.now })
+        };
+        let before = later(&mut play);
+        come(&mut play);
+        (before, later(&mut play))
+    };
+    let tank = |play: &mut super::Play<'_>| seen(play, labels("tank", 7, 1, 0));
+    let device = |play: &mut super::Play<'_>| comes(play, "sda1", holding("ext4"));
+    let swap = |play: &mut super::Play<'_>| comes(play, "sda1", holding("swap"));
+    for (line, come) in [
+        ("zfs=tank", &tank as &dyn Fn(&mut super::Play<'_>)),
+        ("root=LABEL=root", &device),
+        ("zfs=tank resume=UUID=0a-1b", &swap),
+    ] {
+        let (before, after) = failed(line, come);
+        assert!(before.is_some() && after.is_none(), "{line}: {before:?}, then {after:?}");
+    }
+    // What comes is something else.
+    let (before, after) = failed("zfs=tank", &device);
+    assert!(before.as_ref().is_some_and(|what| what.contains("tank")) && after == before, "{before:?}, {after:?}");
+    // Waiting would not have helped.
+    assert_eq!(failed("root=ZFS=/x", &device), (None, None));
 }
