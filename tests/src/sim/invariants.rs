@@ -4,6 +4,7 @@ use super::Case;
 use super::later::{self, Change};
 use super::machine::Machine;
 use super::oracle::{Outcome, outcomes};
+use super::people::UNANSWERED;
 use super::seed::Policy;
 use super::wide::{More, Then, relied_on};
 use super::world::{End, Event, World};
@@ -123,21 +124,28 @@ fn typed(case: &Case) -> Option<Outcome> {
 fn silence(events: &[Event]) -> Option<String> {
     let mut spoke = events.first()?.at;
     let mut asked = false;
+    // Whatever the log tells meanwhile, a question stands until it is answered, or needless.
+    let mut question = false;
     for event in events {
         // A line that the kernel did not take was said all the same.
         let speaks = event.log || event.text == "kmsg" || event.text.starts_with("screen: ");
         // A person who is asked knows what is waited for; so does who was told of a pause.
-        let excused = asked || event.at.saturating_sub(spoke) <= SILENCE;
+        let excused = asked || question || event.at.saturating_sub(spoke) <= SILENCE;
         if !excused {
             let gap = event.at.saturating_sub(spoke).as_secs_f64();
             return Some(format!("no word for {gap:.1} s until {:.1} s ({})", event.at.as_secs_f64(), event.text));
         }
-        if event.text.starts_with("ask ") || event.text.starts_with("sleep ") {
+        if event.text.starts_with("ask ") {
+            question = true;
+        } else if event.text.starts_with("typed") || event.text == UNANSWERED {
+            question = false;
+        }
+        if event.text.starts_with("sleep ") {
             asked = true;
         } else if speaks || event.text.starts_with("typed") {
             asked = false;
         }
-        if speaks || asked {
+        if speaks || asked || question {
             spoke = event.at;
         }
     }

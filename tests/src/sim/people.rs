@@ -13,6 +13,9 @@ const TURN: Duration = Duration::from_millis(500);
 /// How long it is looked at where nobody will ever type: what can still come has come by then.
 const ENOUGH: Duration = Duration::from_secs(600);
 
+/// What the story says of a question that ends without an answer.
+pub(super) const UNANSWERED: &str = "unanswered";
+
 /// The consoles of a simulated machine.
 #[derive(Debug)]
 pub(super) struct Screen(pub(super) World);
@@ -75,14 +78,17 @@ impl Consoles for Screen {
         let typed = self.typed(question).filter(|typed| timeout.is_none_or(|timeout| typed.after < timeout));
         let Some(typed) = typed else {
             if self.wait(timeout.unwrap_or(ENOUGH), stop) {
+                self.0.state().note(false, UNANSWERED);
                 return Answer::Stopped;
             }
             if timeout.is_none() {
                 self.0.finish(End::Question(question.trim().to_owned()));
             }
+            self.0.state().note(false, UNANSWERED);
             return Answer::TimedOut;
         };
         if self.wait(typed.after, stop) {
+            self.0.state().note(false, UNANSWERED);
             return Answer::Stopped;
         }
         self.print(if echo { &typed.line } else { "" });
