@@ -2,7 +2,7 @@
 //!
 //! The image that a new one takes the place of stays as a fallback until the new one has booted once. Each image has an id, which
 //! the boot notes in `/run/taproot/boot.json`; so whoever makes the next image knows which of the two has booted. Nothing has to run
-//! in between (`docs/decisions/0020-kernel-hooks.md`).
+//! in between (`docs/decisions/0016-kernel-hooks.md`).
 
 pub mod files;
 pub mod takeover;
