@@ -156,7 +156,7 @@ pub fn disable() -> Result<()> {
             );
         }
         Some(done) => {
-            done.context("the hooks are off, but not all images were made anew; those that are there stay")?
+            done.context("the hooks are off, but not all images were made anew; those that are there stay")?;
         }
     }
     for files in &kernels {
