@@ -158,9 +158,14 @@ pub fn add(tree: &Tree, version: &str, staged: Option<&Staged>, cleanup: &Cleanu
         if place.current.exists() {
             format!("kernel {version}: NO NEW IMAGE WAS MADE; {current} stays as it was")
         } else {
+            // Of a package that is being configured dpkg has to know too that all is well then.
+            let again = match std::env::var_os("DEB_MAINT_PARAMS") {
+                Some(_) => "dpkg --configure -a".to_owned(),
+                None => format!("taproot hooks add {version}"),
+            };
             format!(
                 "kernel {version} HAS NO IMAGE AND CANNOT BOOT; kernels that have one boot as before. Put right what follows, \
-                 then: taproot hooks add {version}"
+                 then: {again}"
             )
         }
     })?;
