@@ -149,7 +149,7 @@ impl<'a> Boot<'a> {
         if let Some(begin) = self.facts.begin.clone() {
             begin.put_into(&mut self.request);
         }
-        self.facts.fallbacks_taken = 0;
+        self.facts.fallbacks_taken = self.typed.fallbacks_over(&self.request);
         self.begin_anew();
     }
 

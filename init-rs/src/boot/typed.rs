@@ -22,6 +22,14 @@ pub(super) struct Typed {
 }
 
 impl Typed {
+    /// How many fallback roots are behind us as an attempt begins: all, where a person chose the root, for it is not left for
+    /// another one behind their back.
+    pub(super) fn fallbacks_over(&self, request: &cmdline::Request) -> usize {
+        if self.root.is_some() { request.fallback.len() } else { 0 }
+    }
+}
+
+impl Typed {
     /// Nothing is typed yet.
     pub(super) fn new(system: &dyn System, words: Option<String>) -> Self {
         Self { words, root: None, hostid: pools::packed_hostid(system) }
@@ -103,7 +111,7 @@ impl Boot<'_> {
         self.report.request = Some(request.clone());
         let facts = &mut self.facts;
         facts.begin = Some(Asked::of(&request));
-        facts.fallbacks_taken = if self.typed.root.is_some() { request.fallback.len() } else { 0 };
+        facts.fallbacks_taken = self.typed.fallbacks_over(&request);
         facts.disks.generation = None;
         // The words decide anew what of these is asked for.
         facts.zfs = None;

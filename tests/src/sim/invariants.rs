@@ -32,7 +32,15 @@ pub fn broken(case: &Case, world: &World, end: Option<&End>) -> Vec<String> {
     all.extend(silence(&events));
     all.extend(calls(case, &events));
     let after = world.machine();
-    all.extend(pools(case, &after, relied_on(case) && !world.unread("/proc/cmdline")));
+    all.extend(match world.unread("/proc/cmdline") {
+        false => pools(case, &after, relied_on(case)),
+        // Nobody knew the words; what a person says then is all there is.
+        true => {
+            let mut blind = case.clone();
+            blind.asked.read_only &= !matches!(case.asked.more.then, Some(Then::Boot(_)));
+            pools(&blind, &after, false)
+        }
+    });
     if happened.is_empty() {
         all.extend(late(case, world, end));
     }
@@ -138,7 +146,8 @@ fn silence(events: &[Event]) -> Option<String> {
         if event.text.starts_with("ask ") {
             question = true;
         } else if event.text.starts_with("typed") || event.text == UNANSWERED {
-            question = false;
+            // Until then it stood there to be read.
+            (question, spoke) = (false, event.at);
         }
         if event.text.starts_with("sleep ") {
             asked = true;
@@ -247,7 +256,10 @@ fn handed_over(case: &Case, world: &World, after: &Machine, root: &str, whole: b
         Some(Ok(_)) if world.unwritten("/run/taproot/boot.json") => {}
         Some(Ok(report)) => {
             let text = report.to_string();
-            let words = case.machine.cmdline.split_whitespace();
+            // Typed words for another root take the place of those that named one.
+            let replaced = matches!(case.asked.more.then, Some(Then::Words(Change::Root(_))));
+            let kept = |word: &&str| !(replaced && ["zfs=", "root=", "bootfs="].iter().any(|root| word.starts_with(root)));
+            let words = case.machine.cmdline.split_whitespace().filter(kept);
             let left_out: Vec<&str> = words.filter(|word| !text.contains(*word)).collect();
             if !left_out.is_empty() && !world.unread("/proc/cmdline") {
                 all.push(format!("boot.json does not have what was asked: {left_out:?}"));

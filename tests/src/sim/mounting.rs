@@ -144,6 +144,7 @@ fn zfs(state: &mut State, source: &str, flags: u64) -> io::Result<Found> {
         None => dataset.tree.clone(),
         Some(snap) => dataset.snapshots.get(snap).ok_or_else(|| errno(libc::ENOENT))?.tree.clone(),
     };
+    let times = dataset.rolled_back;
     let wanted = read_only || snapshot.is_some() || flags & libc::MS_RDONLY != 0;
     let other = state.names.mounts.iter().any(|mount| mount.source == source && mount.read_only() != wanted);
     if other {
@@ -154,7 +155,7 @@ fn zfs(state: &mut State, source: &str, flags: u64) -> io::Result<Found> {
     if writes && let Some(pool) = state.machine.pools.iter_mut().find(|pool| pool.guid == guid) {
         pool.written = true;
     }
-    let tree = state.disk_tree(&format!("{guid}:{rest}"), &files);
+    let tree = state.disk_tree(&format!("{guid}:{rest}:{times}"), &files);
     Ok(Found::Tree(tree, read_only || snapshot.is_some()))
 }
 

@@ -204,6 +204,7 @@ impl World {
             if let Some(at) = state.shown.take() {
                 state.now = at;
                 state.events.retain(|event| event.at <= at);
+                state.end = None;
             }
             state.end.get_or_insert(end);
         }

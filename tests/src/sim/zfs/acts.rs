@@ -196,6 +196,7 @@ fn roll_back(pool: &mut Pool, name: &str, src: &NvList) -> Changed {
         return fail(libc::EEXIST);
     }
     dataset.tree = snapshot.tree;
+    dataset.rolled_back += 1;
     Ok(())
 }
 

@@ -23,6 +23,8 @@ pub struct Dataset {
     pub snapshots: BTreeMap<String, Snapshot>,
     /// The files in it.
     pub tree: Tree,
+    /// How often it was rolled back: what was mounted before is over.
+    pub rolled_back: u32,
 }
 
 /// A value of a property.
@@ -98,6 +100,7 @@ impl Dataset {
             encryption_root: None,
             snapshots: BTreeMap::new(),
             tree: Tree::default(),
+            rolled_back: 0,
         }
     }
 
