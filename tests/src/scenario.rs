@@ -99,7 +99,12 @@ fn keep_logs(machine: &str) -> bool {
 
 /// A machine that boots the standard image; from the prompt on, where that makes no difference to these words and the disks.
 pub fn vm(name: &str, system: &System, cmdline: &str) -> Result<Vm> {
-    Ok(Vm::new(name, system, &image::standard(system)?).append(cmdline).warm())
+    let vm = Vm::new(name, system, &image::standard(system)?).append(cmdline);
+    // What the kernel says shows what it has come to, also while a prompt keeps it off the console; unless the words are about that.
+    let own = cmdline
+        .split_whitespace()
+        .any(|word| ["quiet", "debug", "loglevel=", "taproot.log="].iter().any(|own| word.starts_with(own)));
+    Ok(if own { vm } else { vm.append("ignore_loglevel") }.warm())
 }
 
 /// Waits for the explanation of a failed boot and the prompt behind it.

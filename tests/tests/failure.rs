@@ -97,7 +97,7 @@ scenarios! {
     fn built_in_prompt_and_retry(system) {
         let image = image::cached(system, &["--modules", "generic", "--rescue", "none", "--compress", "none"]).unwrap();
         let scratch = Scratch::new().unwrap();
-        let mut vm = Vm::new("built-in-prompt", system, &image).append("root=zfs:AUTO taproot.wait=2").start().unwrap();
+        let mut vm = Vm::new("built-in-prompt", system, &image).append("root=zfs:AUTO taproot.wait=2 ignore_loglevel").start().unwrap();
         explained_failure(&vm, 40).unwrap();
         prompt_helps(&vm).unwrap();
         for disk in scratch.overlays(system, &["mirror0", "mirror1"]).unwrap() {

@@ -161,7 +161,7 @@ scenarios! {
     /// What the kernel says below errors stays off the console while a question stands there, and is in its log; then the level is
     /// what it was.
     fn the_console_is_quiet_while_a_prompt_stands(system) {
-        let mut vm = fails("rescue-quiet", system, &STANDARD, "root=ZFS=resc/ROOT/typo taproot.wait=2", vec![]);
+        let mut vm = fails("rescue-quiet", system, &STANDARD, "root=ZFS=resc/ROOT/typo taproot.wait=2 loglevel=7", vec![]);
         let scratch = Scratch::new().unwrap();
         let disk = spare_disk(&scratch, "late", true);
         let begin = vm.console.cursor();

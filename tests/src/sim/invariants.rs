@@ -258,7 +258,8 @@ fn handed_over(case: &Case, world: &World, after: &Machine, root: &str, whole: b
             let text = report.to_string();
             // Typed words for another root take the place of those that named one.
             let replaced = matches!(case.asked.more.then, Some(Then::Words(Change::Root(_))));
-            let kept = |word: &&str| !(replaced && ["zfs=", "root=", "bootfs="].iter().any(|root| word.starts_with(root)));
+            let kept =
+                |word: &&str| !(replaced && ["zfs=", "root=", "bootfs="].iter().any(|root| word.starts_with(root)));
             let words = case.machine.cmdline.split_whitespace().filter(kept);
             let left_out: Vec<&str> = words.filter(|word| !text.contains(*word)).collect();
             if !left_out.is_empty() && !world.unread("/proc/cmdline") {

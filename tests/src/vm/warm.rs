@@ -17,8 +17,9 @@ use super::machine::Vm;
 use super::running::Running;
 use crate::{checkout, kit, words};
 
-/// The words of the machine whose state is kept. The last is for the kit's Debian, which asks the kernel for it.
-const WORDS: &str = "root=zfs:AUTO taproot.break=start taproot-test.report";
+/// The words of the machine whose state is kept. The last but one is for the kit's Debian, which asks the kernel for it; the last
+/// shows what the kernel says while the prompt keeps that off the console.
+const WORDS: &str = "root=zfs:AUTO taproot.break=start taproot-test.report ignore_loglevel";
 /// What the kernel says when the zfs module is through with its start.
 const LOADED: &str = "ZFS: Loaded module";
 /// Seconds (of KVM) up to the prompt.
