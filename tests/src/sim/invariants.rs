@@ -32,14 +32,13 @@ pub fn broken(case: &Case, world: &World, end: Option<&End>) -> Vec<String> {
     all.extend(silence(&events));
     all.extend(calls(case, &events));
     let after = world.machine();
-    all.extend(match world.unread("/proc/cmdline") {
-        false => pools(case, &after, relied_on(case)),
+    all.extend(if world.unread("/proc/cmdline") {
         // Nobody knew the words; what a person says then is all there is.
-        true => {
-            let mut blind = case.clone();
-            blind.asked.read_only &= !matches!(case.asked.more.then, Some(Then::Boot(_)));
-            pools(&blind, &after, false)
-        }
+        let mut blind = case.clone();
+        blind.asked.read_only &= !matches!(case.asked.more.then, Some(Then::Boot(_)));
+        pools(&blind, &after, false)
+    } else {
+        pools(case, &after, relied_on(case))
     });
     if happened.is_empty() {
         all.extend(late(case, world, end));
