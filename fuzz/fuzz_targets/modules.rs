@@ -70,7 +70,7 @@ fn made(files: [&[u8]; 4], modprobe: &str) -> ModuleTable {
         if path.contains(['\t', '\n', '\0']) {
             return ModuleTable::default();
         }
-        packed.insert(name.clone(), Packed { path, data: vec![], info: ModInfo::default(), why: why() });
+        packed.insert(name.clone(), Packed { path, data: vec![], info: ModInfo::default(), why: why(), hash: String::new() });
     }
     let table = table(&index, &config, &chosen, &packed);
     assert_eq!(table.modules.len(), chosen.len());

@@ -76,7 +76,10 @@ const TOO_LATE: u64 = 20;
 fn much_later(case: &mut Case) {
     let mut prng = Prng::new(case.seed.wrapping_mul(0xd6e8_feb8_6659_fd93) ^ 0x0007_a7e3);
     let free = case.asked.policy == Policy::Ask && case.asked.more.then.is_none() && case.faults.is_empty();
-    if !free || !prng.chance(15) {
+    // A disk that does not answer prolongs the wait, so that another one is not too late.
+    let answers =
+        case.machine.devices.iter().all(|device| device.answers.is_some_and(|time| time < Duration::from_secs(5)));
+    if !free || !answers || !prng.chance(15) {
         return;
     }
     let mut disks = case.machine.devices.iter_mut().filter(|device| matches!(device.holds, Holds::Vdev(_)));
