@@ -84,7 +84,7 @@ impl System {
         self.write(&format!("{at}/kernel/ext4.ko"), &module(&format!("vermagic={release} SMP\0")));
         self.write(&format!("{at}/modules.dep"), dep);
         for file in ["modules.alias", "modules.softdep", "modules.builtin"] {
-            self.write(&format!("{at}/{file}"), b"");
+            self.write(&format!("{at}/{file}"), b"# as depmod begins\n");
         }
         self.write(&format!("boot/vmlinuz-{release}"), &kernel(&format!("{release} (x) #1")));
     }
