@@ -159,6 +159,8 @@ scenarios! {
         vm.expect(PROMPT, 20).unwrap();
         vm.plug(&scratch.overlay(system, "rescue0").unwrap()).unwrap();
         vm.expect("What was awaited is there", 60).unwrap();
+        vm.expect(PROMPT, 20).unwrap();
+        vm.expect("another attempt begins", 60).unwrap();
         assert_eq!(vm.report(90).unwrap().hostname(), "other");
     }
 

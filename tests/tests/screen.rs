@@ -84,7 +84,7 @@ scenarios! {
         helper.script(90).unwrap();
         helper.wait_exit(20).unwrap();
 
-        let cmdline = "console=tty0 root=ZFS=pcrypt/ROOT/default taproot.mounts=none taproot.break=import";
+        let cmdline = "console=tty0 root=ZFS=pcrypt/ROOT/default taproot.mounts=none taproot.break=import ignore_loglevel";
         let mut vm = Vm::new("screen-german", system, &image).append(cmdline).disk(disk).extra(&SCREEN).start().unwrap();
         vm.expect(PROMPT, 40).unwrap();
         vm.await_keyboard(20).unwrap();
@@ -114,7 +114,7 @@ scenarios! {
     /// The prompt, the shell and the question for a passphrase; what is typed there is not shown.
     fn prompt_shell_and_passphrase(system) {
         let scratch = Scratch::new().unwrap();
-        let cmdline = "console=tty0 root=ZFS=pcrypt/ROOT/default taproot.mounts=none taproot.break=import";
+        let cmdline = "console=tty0 root=ZFS=pcrypt/ROOT/default taproot.mounts=none taproot.break=import ignore_loglevel";
         let disk = scratch.overlay(system, "keys0").unwrap();
         let mut vm = vm("screen", system, cmdline).unwrap().disk(disk).extra(&SCREEN).start().unwrap();
         // The serial line is a console too, and shows what is said.
