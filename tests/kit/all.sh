@@ -8,6 +8,7 @@ mkdir -p "$KIT_CACHE"/{log,run,images}
 : >"$KIT_CACHE/log/again"
 "$here/host.sh"
 "$here/plain.sh"
+"$here/busybox.sh"
 "$here/tree.sh" debian12-zfs2.3
 # The next tree is mostly downloads and one compiler; the pools of the first are made meanwhile.
 "$here/pools.sh" debian12-zfs2.3 &
