@@ -4,7 +4,7 @@ PREFIX ?= /usr
 
 RUNS ?= 20000
 
-.PHONY: help build guest-init host kit lint test unit sim golden demo bench fuzz install clean
+.PHONY: help build guest-init host kit lint test unit sim golden demo switch bench fuzz install clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -45,6 +45,9 @@ test: build kit ## everything: lint, unit tests, scenarios in virtual machines o
 
 demo: build kit ## an installed Debian on ZFS boots, changes its boot environment and boots again
 	cargo run --locked --quiet --release -p taproot-tests --bin demo
+
+switch: build kit ## a Debian with initramfs-tools is switched to Taproot by README's commands, boots, is switched back, boots
+	@tests/kit/switch.sh
 
 bench: build kit ## boot phases, image build time and size, against the floor; 10 000 datasets against none, 60 disks against 2
 	@tests/kit/pools.sh debian12-zfs2.3 large many
