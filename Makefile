@@ -5,7 +5,7 @@ PREFIX ?= /usr
 
 RUNS ?= 20000
 
-.PHONY: help build guest-init host kit lint notices test test-all unit sim golden demo bench fuzz install uninstall clean
+.PHONY: help build guest-init host kit lint notices test test-all unit sim golden demo switch bench fuzz install uninstall clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -56,6 +56,9 @@ test-all: host build guest-init ## the same on all three kit systems: Debian 12 
 
 demo: host build kit ## an installed Debian on ZFS boots, changes its boot environment and boots again
 	cargo run --locked --quiet --release -p taproot-tests --bin demo
+
+switch: host build kit ## a Debian with initramfs-tools is switched to Taproot by README's commands, boots, is switched back, boots
+	@tests/kit/switch.sh
 
 bench: host build kit ## boot phases, image build time and size, against the floor; 10 000 datasets against none, 60 disks against 2
 	@tests/kit/pools.sh debian13-zfs2.4 large many

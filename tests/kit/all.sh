@@ -9,6 +9,7 @@ mkdir -p "$KIT_CACHE"/{log,run,images}
 : >"$KIT_CACHE/log/again"
 "$here/host.sh"
 "$here/plain.sh"
+"$here/busybox.sh"
 # The default system first, then the other end, then what was asked for.
 set -- debian13-zfs2.4 debian12-zfs2.1 "$@"
 pools='' made=''

@@ -24,6 +24,8 @@ pub enum Bus {
     Ahci,
     /// USB mass storage behind an xHCI controller.
     Usb,
+    /// A SAS disk behind an LSI `MegaRAID` SAS 2108.
+    Sas,
 }
 
 /// One disk image as a VM sees it.

@@ -33,6 +33,7 @@ enum Start {
 
 /// What a virtual machine is made of.
 #[derive(Debug, Clone)]
+#[allow(clippy::struct_excessive_bools)] // one a switch
 pub struct Vm {
     name: String,
     kernel: PathBuf,
@@ -46,6 +47,7 @@ pub struct Vm {
     uefi: bool,
     variables: Option<PathBuf>,
     second_console: bool,
+    pcie: bool,
     extra: Vec<String>,
     start: Start,
 }
@@ -67,6 +69,7 @@ impl Vm {
             uefi: false,
             variables: None,
             second_console: false,
+            pcie: false,
             extra: Vec::new(),
             start: Start::Cold,
         }
@@ -166,6 +169,13 @@ impl Vm {
         self
     }
 
+    /// A machine with PCI Express (q35), each virtio or NVMe disk and each controller of disks behind a root port of its own.
+    #[must_use]
+    pub fn pcie(mut self) -> Self {
+        self.pcie = true;
+        self
+    }
+
     /// Further arguments for QEMU.
     #[must_use]
     pub fn extra(mut self, arguments: &[&str]) -> Self {
@@ -219,7 +229,7 @@ impl Vm {
 
     /// Starts it.
     pub fn start(self) -> Result<Running> {
-        let plain = !self.uefi && !self.reboots && !self.second_console && self.extra.is_empty();
+        let plain = !(self.uefi || self.reboots || self.second_console || self.pcie) && self.extra.is_empty();
         if self.start == Start::Warm && plain && warm::fits(&self.words(), &self.disks) && warm::is_possible() {
             return self.start_warm();
         }
@@ -271,6 +281,9 @@ impl Vm {
         let mut args: Vec<OsString> = Vec::new();
         let mut add = |words: &[&str]| args.extend(words.iter().map(OsString::from));
         add(&["-accel", accel.argument(), "-nodefaults", "-display", "none"]);
+        if self.pcie {
+            add(&["-machine", "q35"]);
+        }
         add(&["-m", &self.memory.to_string(), "-smp", &self.cpus.to_string()]);
         if !self.reboots {
             add(&["-no-reboot"]);
@@ -299,31 +312,48 @@ impl Vm {
             fs::write(&path, content).with_context(|| format!("writing {}", path.display()))?;
             add(&["-fw_cfg", &format!("name={name},file={}", path.display())]);
         }
-        for (bus, device) in
-            [(Bus::Scsi, "virtio-scsi-pci,id=scsi"), (Bus::Ahci, "ahci,id=ahci"), (Bus::Usb, "qemu-xhci,id=xhci")]
-        {
-            if self.disks.iter().any(|d| d.bus == bus) {
-                add(&["-device", device]);
-            }
-        }
-        let mut ahci_port = 0;
-        for disk in &self.disks {
-            let (node, serial) = (disk.node(), &disk.serial);
-            add(&["-blockdev", &disk.blockdev().to_string()]);
-            let device = match disk.bus {
-                Bus::Virtio => format!("virtio-blk-pci,drive={node},serial={serial},id=disk-{serial}"),
-                Bus::Scsi => format!("scsi-hd,bus=scsi.0,drive={node},serial={serial},id=disk-{serial}"),
-                Bus::Nvme => format!("nvme,drive={node},serial={serial},id=disk-{serial}"),
-                Bus::Ahci => {
-                    ahci_port += 1;
-                    format!("ide-hd,bus=ahci.{},drive={node},serial={serial},id=disk-{serial}", ahci_port - 1)
-                }
-                Bus::Usb => format!("usb-storage,bus=xhci.0,drive={node},serial={serial},id=disk-{serial}"),
-            };
-            add(&["-device", &device]);
+        for word in self.disk_arguments() {
+            add(&[&word]);
         }
         args.extend(self.extra.iter().map(OsString::from));
         Ok(args)
+    }
+
+    /// The disks and what they hang on.
+    fn disk_arguments(&self) -> Vec<String> {
+        let controllers = [
+            (Bus::Scsi, "virtio-scsi-pci,id=scsi"),
+            (Bus::Ahci, "ahci,id=ahci"),
+            (Bus::Usb, "qemu-xhci,id=xhci"),
+            (Bus::Sas, "megasas-gen2,id=sas"),
+        ];
+        let there = controllers.into_iter().filter(|(bus, _)| self.disks.iter().any(|disk| disk.bus == *bus));
+        let mut devices: Vec<(bool, String)> = there.map(|(_, device)| (true, device.to_owned())).collect();
+        let mut ahci_ports = 0..;
+        for disk in &self.disks {
+            let device = match disk.bus {
+                Bus::Virtio => "virtio-blk-pci".to_owned(),
+                Bus::Scsi => "scsi-hd,bus=scsi.0".to_owned(),
+                Bus::Nvme => "nvme".to_owned(),
+                Bus::Ahci => format!("ide-hd,bus=ahci.{}", ahci_ports.next().unwrap_or(0)),
+                Bus::Usb => "usb-storage,bus=xhci.0".to_owned(),
+                Bus::Sas => "scsi-hd,bus=sas.0".to_owned(),
+            };
+            let serial = &disk.serial;
+            let device = format!("{device},drive={},serial={serial},id=disk-{serial}", disk.node());
+            devices.push((matches!(disk.bus, Bus::Virtio | Bus::Nvme), device));
+        }
+        let nodes = self.disks.iter().flat_map(|disk| ["-blockdev".to_owned(), disk.blockdev().to_string()]);
+        let mut args: Vec<String> = nodes.collect();
+        for (number, (on_pci, device)) in devices.into_iter().enumerate() {
+            if self.pcie && on_pci {
+                args.extend(["-device".to_owned(), format!("pcie-root-port,id=port{number},chassis={number}")]);
+                args.extend(["-device".to_owned(), format!("{device},bus=port{number}")]);
+            } else {
+                args.extend(["-device".to_owned(), device]);
+            }
+        }
+        args
     }
 }
 
