@@ -344,10 +344,10 @@ mod tests {
     #[test]
     fn a_unified_kernel_image_is_listed_by_its_initramfs() {
         let initramfs = image("zstd");
-        let uki = uki::tests::program(&[(".linux", b"kernel"), (".initrd", &initramfs)]);
+        let uki = crate::made::program(&[(".linux", b"kernel"), (".initrd", &initramfs)]);
         assert_eq!(list(&uki).unwrap(), list(&initramfs).unwrap());
         assert_eq!(config(&uki).unwrap().as_deref(), Some("cmdline=quiet\n"));
-        assert!(list(&uki::tests::program(&[(".linux", b"kernel")])).is_err());
+        assert!(list(&crate::made::program(&[(".linux", b"kernel")])).is_err());
     }
 
     #[test]

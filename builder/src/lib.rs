@@ -8,6 +8,9 @@ pub mod hooks;
 pub mod initramfs;
 pub mod inspect;
 pub mod loader;
+#[cfg(test)]
+#[path = "../tests/made/mod.rs"]
+mod made;
 pub mod output;
 pub mod progress;
 pub mod settings;

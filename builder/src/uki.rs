@@ -53,44 +53,10 @@ pub fn release(kernel: &[u8]) -> Option<String> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
+    use crate::made::{kernel, program};
     use proptest::prelude::*;
-
-    /// A PE program with these sections.
-    pub(crate) fn program(sections: &[(&str, &[u8])]) -> Vec<u8> {
-        let mut out = b"MZ".to_vec();
-        out.resize(0x40, 0);
-        out[0x3c] = 0x40;
-        out.extend(b"PE\0\0");
-        let mut coff = [0; 20];
-        coff[2] = u8::try_from(sections.len()).unwrap();
-        out.extend(coff);
-        let mut at = out.len() + 40 * sections.len();
-        for (name, data) in sections {
-            let mut entry = [0; 40];
-            entry[..name.len()].copy_from_slice(name.as_bytes());
-            let size = u32::try_from(data.len()).unwrap().to_le_bytes();
-            entry[8..12].copy_from_slice(&size);
-            entry[16..20].copy_from_slice(&size);
-            entry[20..24].copy_from_slice(&u32::try_from(at).unwrap().to_le_bytes());
-            out.extend(entry);
-            at += data.len();
-        }
-        for (_, data) in sections {
-            out.extend(*data);
-        }
-        out
-    }
-
-    /// The header of a kernel.
-    pub(crate) fn kernel(release: &str) -> Vec<u8> {
-        let mut out = vec![0; 0x400];
-        out[0x202..0x206].copy_from_slice(b"HdrS");
-        out[0x20e..0x210].copy_from_slice(&0x100_u16.to_le_bytes());
-        out[0x300..0x300 + release.len()].copy_from_slice(release.as_bytes());
-        out
-    }
 
     #[test]
     fn sections_and_releases() {

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::expect_used, clippy::panic)] // a test stops at the first surprise
 
+mod made;
+
+use made::module;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -21,44 +24,6 @@ fn taproot(args: &[&str]) -> Output {
 
 fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-/// A relocatable ELF file with a `.modinfo` section and nothing else.
-fn module(modinfo: &str) -> Vec<u8> {
-    let names = b"\0.modinfo\0.shstrtab\0";
-    let mut out = vec![0_u8; 64];
-    out[..16].copy_from_slice(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
-    out[16..20].copy_from_slice(&[1, 0, 62, 0]); // relocatable, x86-64
-    out[20] = 1;
-    let info = out.len();
-    out.extend(modinfo.as_bytes());
-    let strings = out.len();
-    out.extend(names);
-    while !out.len().is_multiple_of(8) {
-        out.push(0);
-    }
-    let headers = out.len();
-    let mut header = |name: u32, kind: u32, offset: usize, size: usize| {
-        let mut h = Vec::new();
-        h.extend(name.to_le_bytes());
-        h.extend(kind.to_le_bytes());
-        h.extend([0; 16]);
-        h.extend((offset as u64).to_le_bytes());
-        h.extend((size as u64).to_le_bytes());
-        h.extend([0; 8]);
-        h.extend(1_u64.to_le_bytes());
-        h.extend([0; 8]);
-        out.extend(h);
-    };
-    header(0, 0, 0, 0);
-    header(1, 1, info, modinfo.len());
-    header(10, 3, strings, names.len());
-    out[40..48].copy_from_slice(&(headers as u64).to_le_bytes());
-    out[52..54].copy_from_slice(&64_u16.to_le_bytes());
-    out[58..60].copy_from_slice(&64_u16.to_le_bytes());
-    out[60..62].copy_from_slice(&3_u16.to_le_bytes());
-    out[62..64].copy_from_slice(&2_u16.to_le_bytes());
-    out
 }
 
 /// A tree with spl, zfs, `virtio_blk` and a module for a soft dependency.

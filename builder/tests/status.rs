@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::expect_used, clippy::panic)] // a test stops at the first surprise
 
+mod made;
+
+use made::{kernel, module, program};
 use serde_json::Value;
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
@@ -18,39 +21,12 @@ const IMAGE: &str = "boot/initramfs-taproot-6.1.0-test.img";
 const INIT: &str = "usr/lib/taproot/taproot-init";
 const GRUB: &str = "boot/grub/grub.cfg";
 
-/// A relocatable ELF file with a `.modinfo` section.
-fn module(modinfo: &str) -> Vec<u8> {
-    let names = b"\0.modinfo\0.shstrtab\0";
-    let mut out = vec![0_u8; 64];
-    out[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
-    (out[16], out[18], out[20], out[52], out[58], out[60], out[62]) = (1, 62, 1, 64, 64, 3, 2);
-    out.extend(modinfo.as_bytes());
-    out.extend(names);
-    out.resize(out.len().next_multiple_of(8), 0);
-    let headers = out.len() as u64;
-    let info = modinfo.len() as u64;
-    for words in [[0; 5], [1 | 1 << 32, 0, 0, 64, info], [0xa | 3 << 32, 0, 0, 64 + info, names.len() as u64]] {
-        let words = words.into_iter().chain([0, 1, 0]);
-        out.extend(words.flat_map(|word: u64| word.to_le_bytes()));
-    }
-    out[40..48].copy_from_slice(&headers.to_le_bytes());
-    out
-}
-
 /// The beginning of a static program, and what taproot-init is known by.
 fn init(more: &str) -> Vec<u8> {
     let mut header = vec![0; 64];
     header[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
     (header[16], header[18], header[20], header[52], header[54]) = (2, 62, 1, 64, 56);
     [&header, CONFIG_PATH.as_bytes(), more.as_bytes()].concat()
-}
-
-fn kernel(release: &str) -> Vec<u8> {
-    let mut out = vec![0; 0x400];
-    out[0x202..0x206].copy_from_slice(b"HdrS");
-    out[0x20e..0x210].copy_from_slice(&0x100_u16.to_le_bytes());
-    out[0x300..0x300 + release.len()].copy_from_slice(release.as_bytes());
-    out
 }
 
 struct System(tempfile::TempDir);
@@ -354,32 +330,6 @@ fn systemd_boot_and_a_unified_kernel_image() {
         (doc["next"]["kernel"].as_str(), doc["next"]["image"].as_str()),
         (Some(VERSION), Some("/efi/EFI/Linux/u.efi"))
     );
-}
-
-/// A PE program with these sections.
-fn program(sections: &[(&str, &[u8])]) -> Vec<u8> {
-    let mut out = b"MZ".to_vec();
-    out.resize(0x40, 0);
-    out[0x3c] = 0x40;
-    out.extend(b"PE\0\0");
-    let mut coff = [0; 20];
-    coff[2] = u8::try_from(sections.len()).unwrap();
-    out.extend(coff);
-    let mut at = out.len() + 40 * sections.len();
-    for (name, data) in sections {
-        let mut entry = [0; 40];
-        entry[..name.len()].copy_from_slice(name.as_bytes());
-        let size = u32::try_from(data.len()).unwrap().to_le_bytes();
-        entry[8..12].copy_from_slice(&size);
-        entry[16..20].copy_from_slice(&size);
-        entry[20..24].copy_from_slice(&u32::try_from(at).unwrap().to_le_bytes());
-        out.extend(entry);
-        at += data.len();
-    }
-    for (_, data) in sections {
-        out.extend(*data);
-    }
-    out
 }
 
 #[test]

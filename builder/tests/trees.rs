@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::expect_used, clippy::panic)] // a test stops at the first surprise
 
+mod made;
+
+use made::module;
 use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::process::ExitStatusExt as _;
@@ -11,25 +14,6 @@ use std::time::Duration;
 use taproot::inspect;
 
 const VERSION: &str = "6.1.0-test";
-
-/// A relocatable ELF file with a `.modinfo` section.
-fn module(modinfo: &str) -> Vec<u8> {
-    let names = b"\0.modinfo\0.shstrtab\0";
-    let mut out = vec![0_u8; 64];
-    out[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
-    (out[16], out[18], out[20], out[52], out[58], out[60], out[62]) = (1, 62, 1, 64, 64, 3, 2);
-    out.extend(modinfo.as_bytes());
-    out.extend(names);
-    out.resize(out.len().next_multiple_of(8), 0);
-    let headers = out.len() as u64;
-    let info = modinfo.len() as u64;
-    for words in [[0; 5], [1 | 1 << 32, 0, 0, 64, info], [0xa | 3 << 32, 0, 0, 64 + info, names.len() as u64]] {
-        let words = words.into_iter().chain([0, 1, 0]);
-        out.extend(words.flat_map(|word: u64| word.to_le_bytes()));
-    }
-    out[40..48].copy_from_slice(&headers.to_le_bytes());
-    out
-}
 
 struct Tree(tempfile::TempDir);
 

@@ -1,8 +1,9 @@
 //! The checks. Each looks at what was found out, and at nothing else.
 
 use super::Code;
+use crate::hooks::files::is_fallback;
 use crate::status::facts::{Content, Image, Inside, What};
-use crate::status::{Survey, Target, is_fallback, some};
+use crate::status::{Survey, Target, some};
 use taproot_init::cmdline::Request;
 
 /// A new image should find this many times the room that the largest one takes.

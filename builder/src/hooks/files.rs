@@ -112,6 +112,12 @@ fn before(path: &Path) -> PathBuf {
     })
 }
 
+/// Whether an image is the one before, which the hooks keep until the newer one has booted.
+pub fn is_fallback(path: &Path) -> bool {
+    let name = path.to_string_lossy();
+    name.strip_suffix(".img").unwrap_or(&name).strip_suffix(".old").is_some()
+}
+
 /// The name of the package that a kernel belongs to, where its files in `/boot` are named by it.
 fn pkgbase(tree: &Tree, version: &str) -> Result<Option<String>, TreeError> {
     let text = tree.read_if_there(tree.modules(version).join("pkgbase"), TEXT)?;

@@ -406,10 +406,7 @@ fn id(archive: &Archive, image: &ImageConfig) -> String {
     let mut hash = Sha256::new();
     archive.digest(&mut hash);
     hash.update(image.render());
-    hash.finalize().iter().take(16).fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    sources::hex(hash.finalize().get(..16).unwrap_or_default())
 }
 
 /// Words for the image. One that is for this machine only does not boot another pool by itself; the configured words, and the

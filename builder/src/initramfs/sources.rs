@@ -61,7 +61,12 @@ impl Source {
 
 /// SHA-256 in hexadecimal digits.
 pub fn hash(content: &[u8]) -> String {
-    Sha256::digest(content).iter().fold(String::with_capacity(64), |mut out, byte| {
+    hex(&Sha256::digest(content))
+}
+
+/// Bytes in hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut out, byte| {
         let _ = write!(out, "{byte:02x}");
         out
     })

@@ -288,7 +288,7 @@ mod tests {
         write("efi/loader/entries/b.conf", b"title B\nversion 6.10.0\nlinux /k/6.10.0\n");
         write("efi/loader/entries/c+0-3.conf", b"version 7.0\nlinux /k/7\n");
         write("efi/i/two", b"");
-        let uki = uki::tests::program(&[
+        let uki = crate::made::program(&[
             (".linux", b"k"),
             (".osrel", b"ID=debian\nPRETTY_NAME=\"Debian\"\n"),
             (".uname", b"6.12"),

@@ -8,6 +8,7 @@ pub mod look;
 mod report;
 mod text;
 
+use crate::hooks::files::is_fallback;
 use crate::initramfs::trial::Trial;
 use crate::loader::NextBoot;
 use ask::{Answer, End, ask};
@@ -282,12 +283,6 @@ impl Image {
         let name = name.strip_suffix(".old").unwrap_or(name);
         ["initramfs-taproot-", "initrd.img-", "initramfs-", "initrd-"].iter().find_map(|begin| name.strip_prefix(begin))
     }
-}
-
-/// Whether an image is the one before, which the hooks keep until the newer one has booted.
-pub fn is_fallback(path: &Path) -> bool {
-    let name = path.to_string_lossy();
-    name.strip_suffix(".img").unwrap_or(&name).strip_suffix(".old").is_some()
 }
 
 #[cfg(test)]

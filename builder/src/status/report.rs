@@ -1,7 +1,8 @@
 //! What `taproot status` tells, made of what was found out.
 
 use super::facts::{Content, Image};
-use super::{Survey, Verdict, is_fallback};
+use super::{Survey, Verdict};
+use crate::hooks::files::is_fallback;
 use serde::Serialize;
 use std::path::PathBuf;
 use taproot_init::cmdline::{Request, Selector};
