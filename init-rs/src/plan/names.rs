@@ -26,6 +26,32 @@ pub fn check(name: &str) -> Result<(), String> {
     }
 }
 
+/// Longest name of a layer, bytes: its image's name gets a suffix, and temporary names a prefix.
+const MAX_LAYER: usize = 100;
+/// What a layer cannot be called: the upper of an earlier boot goes by it where it is a lower.
+const RESERVED_LAYER: &str = "upper";
+
+/// Checks that `name` can be the name of a layer; the error says what is wrong. What could separate or end something in a list of
+/// layers, in mount options or in a path is in no name.
+pub fn check_layer(name: &str) -> Result<(), String> {
+    if name.is_empty() {
+        return Err("it is empty".to_owned());
+    }
+    if name.len() > MAX_LAYER {
+        return Err(format!("{} bytes long, at most {MAX_LAYER} are possible", name.len()));
+    }
+    if name == RESERVED_LAYER {
+        return Err(format!("`{RESERVED_LAYER}` is what the writable layer is called"));
+    }
+    if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+        return Err("expected a letter or digit at its beginning".to_owned());
+    }
+    match name.chars().find(|c| !(c.is_ascii_alphanumeric() || "-_.+@".contains(*c))) {
+        Some(bad) => Err(format!("{bad:?} cannot be in a name; letters, digits and - _ . + @ can")),
+        None => Ok(()),
+    }
+}
+
 /// The pool a dataset lies in: everything before the first `/`.
 pub fn pool_of(name: &str) -> &str {
     name.split_once('/').map_or(name, |(pool, _)| pool)
@@ -49,4 +75,19 @@ pub fn is_within(name: &str, ancestor: &str) -> bool {
 /// `name` and its ancestors, the pool's dataset first.
 pub fn lineage(name: &str) -> impl Iterator<Item = &str> {
     name.match_indices('/').filter_map(|(at, _)| name.get(..at)).chain(std::iter::once(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_layer;
+
+    #[test]
+    fn what_a_layer_can_be_called() {
+        for name in ["base", "20-site", "debian_13.1+deb@2026", "x", &"a".repeat(100)] {
+            assert_eq!(check_layer(name), Ok(()), "{name}");
+        }
+        for name in ["", "upper", "a:b", "a,b", "a b", "../a", ".a", "-a", "a/b", "a=b", "a\\b", "ä", &"a".repeat(101)] {
+            assert!(check_layer(name).is_err(), "{name}");
+        }
+    }
 }
