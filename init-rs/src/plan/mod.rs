@@ -13,6 +13,7 @@ pub mod mounts;
 pub mod names;
 pub mod next;
 pub mod options;
+pub mod persistence;
 pub mod rehearsal;
 pub mod resume;
 pub mod root;
