@@ -215,7 +215,7 @@ scenarios! {
         let options = ["--modules", "generic", "--rescue", "full"];
         let vm = fails("rescue-import", system, &options, "root=ZFS=nosuch/root taproot.wait=2", disks);
         says(&vm, "import nosuch", &["import: pool nosuch was not found", "resc (guid"]);
-        says(&vm, "import resc rw", &["expected ro, missing-log or rewind"]);
+        says(&vm, "import resc rw", &["expected ro, missing-log, checkpoint or rewind"]);
         says(&vm, "import resc ro", &["imported  pool resc", "online"]);
         vm.type_line("shell").unwrap();
         vm.expect(SHELL_PROMPT, 20).unwrap();
@@ -259,7 +259,7 @@ scenarios! {
             vm.type_line("exit").unwrap();
             vm.expect(PROMPT, 20).unwrap();
         };
-        says(&vm, "import pcheck rewind ro", &["imported  pool pcheck"]);
+        says(&vm, "import pcheck checkpoint ro", &["imported  pool pcheck"]);
         let now = answer(&vm, PROMPT, "datasets pcheck");
         assert!(now.contains("pcheck/ROOT/default") && !now.contains("pcheck/later"), "{now}");
         forget(&vm);
@@ -267,13 +267,13 @@ scenarios! {
         says(&vm, "import pcheck", &["imported  pool pcheck"]);
         says(&vm, "datasets pcheck", &["pcheck/later"]);
         forget(&vm);
-        let question = answer(&vm, "Type yes to do it: ", "import pcheck rewind");
+        let question = answer(&vm, "Type yes to do it: ", "import pcheck checkpoint");
         assert!(question.contains("written to pool pcheck since its checkpoint will be lost"), "{question}");
         says(&vm, "no", &["nothing was done"]);
-        vm.type_line("import resc rewind").unwrap();
+        vm.type_line("import resc checkpoint").unwrap();
         vm.expect("Type yes to do it: ", 20).unwrap();
         says(&vm, "yes", &["pool resc could not be imported: it has no checkpoint"]);
-        vm.type_line("import pcheck rewind").unwrap();
+        vm.type_line("import pcheck checkpoint").unwrap();
         vm.expect("Type yes to do it: ", 20).unwrap();
         says(&vm, "yes", &["imported  pool pcheck"]);
         vm.type_line("boot pcheck/ROOT/default").unwrap();

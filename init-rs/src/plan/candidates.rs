@@ -77,6 +77,7 @@ pub fn fact(candidate: &Candidate, judgement: Option<&Judgement>, own_hostid: u3
         name: candidate.name.clone(),
         guid: candidate.guid,
         bootfs: judgement.and_then(|j| j.bootfs.clone()),
+        bootfs_unknown: judgement.is_none_or(|j| j.bootfs_unknown),
         health: judgement.map_or(Health::Unavailable, |j| j.health),
         problem,
         hopeless: candidate.is_ambiguous()

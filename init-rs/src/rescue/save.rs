@@ -90,6 +90,13 @@ fn kernel_line(record: &str) -> String {
     format!("[{:>5}.{:06}] {}\n", time / 1_000_000, time % 1_000_000, text.lines().next().unwrap_or(""))
 }
 
+/// `2026-11-21 07:45:12 UTC`.
+pub(super) fn moment(seconds: u64) -> String {
+    let (days, time) = (seconds / 86_400, seconds % 86_400);
+    let (year, month, day) = date(days);
+    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC", time / 3600, time / 60 % 60, time % 60)
+}
+
 /// `taproot-20261121-074512`: date and time, UTC, by the machine's clock.
 fn file_name(seconds: u64) -> String {
     let (days, time) = (seconds / 86_400, seconds % 86_400);
@@ -99,7 +106,7 @@ fn file_name(seconds: u64) -> String {
 
 /// Gregorian date of a day since 1970-01-01 (years begin in March, so that the leap day is the last).
 fn date(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468;
+    let days = days.saturating_add(719_468);
     let (era, of_era) = (days / 146_097, days % 146_097);
     let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
     let of_year = of_era - (365 * year + year / 4 - year / 100);
