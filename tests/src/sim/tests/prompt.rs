@@ -1,6 +1,6 @@
 //! Words of the prompt that a disk, or a person, can spoil.
 
-use super::{Dataset, End, Machine, Pool, Tree, Typed, World, run};
+use super::{Dataset, End, Machine, Pool, ProgramSpec, Tree, Typed, World, run, seconds};
 use crate::sim::zfs::pool::Damage;
 
 const PROMPT: &str = "(taproot) #";
@@ -92,4 +92,37 @@ fn no_boot_takes_a_pool_back_by_itself() {
         let pool = &world.machine().pools[0];
         assert!(!pool.written && pool.imported.is_none() && pool.damaged == BROKEN, "{words}");
     }
+}
+
+/// What the processes of a machine do that PID 1 starts instead of touching a disk itself.
+fn apart(cmdline: &str, takes: Option<u64>, output: &str) -> Machine {
+    let mut machine = Machine::new(cmdline);
+    machine.add_pool(tank());
+    let spec = ProgramSpec { takes: takes.map(seconds), status: 0, output: output.to_owned() };
+    machine.programs.insert("/proc/self/exe".to_owned(), spec);
+    machine
+}
+
+#[test]
+fn a_disk_that_dies_while_roots_are_looked_into_holds_up_no_prompt() {
+    for (takes, output, marked) in [(Some(1), "tank/r\n", true), (Some(1), "", false), (None, "", false)] {
+        let mut machine = apart("zfs=tank taproot.menu=5", takes, output);
+        machine.person = vec![Typed::line("Enter boots", "")];
+        let (end, world) = booted(machine);
+        assert!(matches!(end, Some(End::HandOver { .. })), "{takes:?} {end:?}: {}", world.printed());
+        assert_eq!(world.printed().contains("tank/r  (bootfs, has no init)"), marked, "{takes:?}: {}", world.printed());
+        assert!(!world.story().contains("/run/taproot/look "), "PID 1 mounts none of them");
+        let told = world.story().contains("which roots have an init is not known: no answer for 20 s");
+        assert_eq!(told, takes.is_none(), "{}", world.story());
+    }
+}
+
+#[test]
+fn the_list_of_roots_comes_though_none_can_be_looked_into() {
+    let mut machine = apart("zfs=tank taproot.break=mount", None, "");
+    machine.person = vec![Typed::line(PROMPT, "boot"), Typed::line("Which one?", "1")];
+    let (end, world) = booted(machine);
+    // What asks the pools has had its time, too.
+    assert!(world.printed().contains("no pool has answered for 20 s"), "{end:?}: {}", world.printed());
+    assert!(!world.story().contains("/run/taproot/look "));
 }
