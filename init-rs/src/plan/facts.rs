@@ -6,6 +6,7 @@ pub use crate::zfs::judge::Health;
 
 /// A pool that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "what was seen of a pool, each for itself")]
 pub struct PoolFact {
     /// Pool name.
     pub name: String,

@@ -39,7 +39,7 @@ pub struct ImportError {
     /// What helps, a line each.
     pub advice: Vec<String>,
     /// An older state that could be loaded.
-    pub earlier: Option<Earlier>,
+    pub earlier: Option<Box<Earlier>>,
 }
 
 impl Pools<'_> {
@@ -118,8 +118,8 @@ pub(super) fn explain(pool: &str, errno: i32, info: Option<&NvList>) -> ImportEr
         libc::ENOENT => ("none of its devices could be opened".into(), &["attach its disks, then retry"]),
         _ => (describe(errno), &["look at the log (log), attach what is missing, then retry"]),
     };
-    let earlier = Earlier::of(info);
-    let back = earlier.map(|_| {
+    let earlier = Earlier::of(info).map(Box::new);
+    let back = earlier.as_ref().map(|_| {
         format!("an older state of it can be loaded: `import {pool} rewind` here says what would be lost, and asks")
     });
     let advice = back.into_iter().chain(advice.iter().map(|line| (*line).to_owned())).collect();

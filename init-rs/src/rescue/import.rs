@@ -27,8 +27,16 @@ const STATUS_EVERY: Duration = Duration::from_secs(5);
 struct Ways {
     read_only: bool,
     missing_log: bool,
-    checkpoint: bool,
-    rewind: bool,
+    back: Option<Back>,
+}
+
+/// To which older state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Back {
+    /// The checkpoint.
+    Checkpoint,
+    /// The newest that can be loaded.
+    Loadable,
 }
 
 impl Ways {
@@ -38,13 +46,13 @@ impl Ways {
             match word {
                 "ro" => ways.read_only = true,
                 "missing-log" => ways.missing_log = true,
-                "checkpoint" => ways.checkpoint = true,
-                "rewind" => ways.rewind = true,
+                "checkpoint" | "rewind" if ways.back.is_some() => {
+                    return Err("expected one of checkpoint and rewind, found two".to_owned());
+                }
+                "checkpoint" => ways.back = Some(Back::Checkpoint),
+                "rewind" => ways.back = Some(Back::Loadable),
                 _ => return Err(format!("{word}: expected ro, missing-log, checkpoint or rewind")),
             }
-        }
-        if ways.checkpoint && ways.rewind {
-            return Err("expected checkpoint or rewind, found both".to_owned());
         }
         Ok(ways)
     }
@@ -66,7 +74,7 @@ impl Ways {
         if let Some(doubt) = &pool.doubt {
             dangers.push(format!("{}. Writing to pool {name} may destroy what is there now.", doubt.text));
         }
-        if self.checkpoint {
+        if self.back == Some(Back::Checkpoint) {
             dangers.push(format!("All that was written to pool {name} since its checkpoint will be lost."));
         }
         if self.missing_log {
@@ -173,7 +181,8 @@ fn import(desk: &mut Desk<'_>, candidate: &mut Candidate, seen: &[Seen], ways: W
     if let (Some(log), false) = (&pool.missing_log, ways.missing_log) {
         return Err(format!("its log device is missing ({log}); to do without: import {} missing-log", pool.name));
     }
-    let Ways { read_only, missing_log, checkpoint, rewind } = ways;
+    let Ways { read_only, missing_log, back } = ways;
+    let (checkpoint, rewind) = (back == Some(Back::Checkpoint), back == Some(Back::Loadable));
     let (name, guid) = (&pool.name, pool.guid);
     let request = ImportRequest { pool: name, guid, config: &config, read_only, missing_log, checkpoint, rewind: None };
     let (resume, forbidden) = (desk.may_resume(), &desk.request.import.read_only);
@@ -212,17 +221,17 @@ fn told(error: &ImportError) -> String {
 /// TRYIMPORT does not look so far.
 fn look_back(pools: Pools<'_>, request: ImportRequest<'_>) -> Result<Earlier, String> {
     let name = request.pool;
-    match pools.import(&ImportRequest { read_only: true, rewind: Some(Rewind::Try), ..request }) {
-        Err(e) => e.earlier.ok_or_else(|| {
-            let e = ImportError { advice: vec!["an older state of it cannot be loaded either".to_owned()], ..e };
-            told(&e)
-        }),
-        Ok(()) => {
-            let left =
-                pools.export(name).map_or_else(|e| format!("; it is imported read-only now ({e})"), |()| String::new());
-            Err(format!(
-                "pool {name} can be imported as it is (tried read-only), so it is not taken back: import {name}{left}"
-            ))
+    let Err(e) = pools.import(&ImportRequest { read_only: true, rewind: Some(Rewind::Try), ..request }) else {
+        let left =
+            pools.export(name).map_or_else(|e| format!("; it is imported read-only now ({e})"), |()| String::new());
+        return Err(format!(
+            "pool {name} can be imported as it is (tried read-only), so it is not taken back: import {name}{left}"
+        ));
+    };
+    match &e.earlier {
+        Some(earlier) => Ok(**earlier),
+        None => {
+            Err(told(&ImportError { advice: vec!["an older state of it cannot be loaded either".to_owned()], ..e }))
         }
     }
 }
@@ -230,6 +239,7 @@ fn look_back(pools: Pools<'_>, request: ImportRequest<'_>) -> Result<Earlier, St
 /// What going back means.
 fn lost(name: &str, earlier: &Earlier) -> String {
     let later = match earlier.loss {
+        Some(loss) if loss.is_zero() => "in the second after that".to_owned(),
         Some(loss) if loss < Duration::from_secs(120) => format!("in the {} s after that", loss.as_secs()),
         Some(loss) => format!("in the {} minutes after that", loss.as_secs().div_ceil(60)),
         None => "after that".to_owned(),

@@ -78,26 +78,22 @@ impl Unlocker<'_> {
         let node = &found.node;
         let kind = found.kind.as_ref().map_or_else(String::new, |kind| format!(" ({kind})"));
         self.log.info(format!("{device} is {node}{kind}"));
-        match self.apart {
-            Some(apart) => apart.read_on(&found, &file.path),
-            None => {
-                let nothing = |_: &str| {};
-                let load: &dyn Fn(&str) = self.load_module.unwrap_or(&nothing);
-                read_on(self.system, self.log, load, &found, &file.path)
-            }
+        if let Some(apart) = self.apart {
+            return apart.read_on(&found, &file.path);
         }
+        let nothing = |_: &str| {};
+        let load: &dyn Fn(&str) = self.load_module.unwrap_or(&nothing);
+        read_on(self.system, self.log, load, &found, &file.path)
     }
 
     /// A file of the tree at `root`: where it is, and what is in it.
     fn read(&self, root: &Path, path: &str) -> (PathBuf, io::Result<Secret>) {
-        match self.apart {
-            Some(apart) => (root.join(path.trim_start_matches('/')), apart.read(root, path)),
-            None => {
-                let path = beneath(self.system, root, path);
-                let content = self.system.read_secret(&path, FILE_MAX);
-                (path, content)
-            }
+        if let Some(apart) = self.apart {
+            return (root.join(path.trim_start_matches('/')), apart.read(root, path));
         }
+        let path = beneath(self.system, root, path);
+        let content = self.system.read_secret(&path, FILE_MAX);
+        (path, content)
     }
 }
 

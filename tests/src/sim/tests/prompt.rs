@@ -54,7 +54,7 @@ fn nothing_is_written_before_the_yes_nor_read_only() {
     for (lines, answer, says) in [
         (vec!["import tank rewind"], "no", "nothing was done"),
         (vec!["import tank rewind ro"], "no", "Read-only nothing is lost: this shows what would be left."),
-        (vec!["import tank rewind checkpoint"], "yes", "expected checkpoint or rewind"),
+        (vec!["import tank rewind checkpoint"], "yes", "expected one of checkpoint and rewind, found two"),
     ] {
         let (end, world) = rewound(BROKEN, words, &lines, answer);
         assert!(
