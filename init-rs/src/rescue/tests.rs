@@ -135,20 +135,8 @@ fn awaiting(typed: &[&'static str], looks: u32) -> (Decision, String) {
     let (hands, report) = (RefCell::new(Scripted::default()), BootReport::default());
     let explanation = Explanation { code: "pool-not-found", problem: "no pool".into(), ..Explanation::default() };
     let awaited = RefCell::new(After(looks));
-    let scene = Scene {
-        system: &*system,
-        log: &log,
-        phases: &phases,
-        hands: &hands,
-        report: &report,
-        words: None,
-        packed: "",
-        pools: &[],
-        explanation: Some(&explanation),
-        awaited: Some(&awaited),
-        policy: OnFailure::Menu,
-        password: None,
-    };
+    let bare = Scene::bare(&*system, &log, &phases, &hands, &report);
+    let scene = Scene { explanation: Some(&explanation), awaited: Some(&awaited), ..bare };
     (ask(&scene, Occasion::Failed), machine.said.text())
 }
 

@@ -35,6 +35,14 @@ impl Unlocker<'_> {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.to_string()),
             Err(_) => {}
         }
+        // Ubuntu: a LUKS container in a zvol of the pool, opened by its initramfs.
+        if path.starts_with("/run/keystore/") {
+            return Err(
+                "it lies on an encrypted volume of the pool (a keystore), which nothing here opens: boot by the \
+                        initramfs that opens it, or give a copy of the key by taproot.key=LABEL=X:/path"
+                    .to_owned(),
+            );
+        }
         let Some(root) = &self.new_root else {
             return Err(format!(
                 "the image has no {path}; pack it (taproot initramfs --add-file), or name its device: taproot.key=LABEL=X:/path"
@@ -207,6 +215,16 @@ mod tests {
         assert_eq!(waits, [Duration::ZERO, WAIT]);
         let mounted = "mount /dev/sdb1 /run/taproot/key ext4 0xf noload";
         assert_eq!(machine.calls(), [mounted, "unmount /run/taproot/key"]);
+    }
+
+    #[test]
+    fn a_keystore_is_told_of_by_its_name() {
+        let log = Log::new(Arc::new(Linux::new()));
+        let machine = Machine::new(Tree::new());
+        let mut unlocker = Unlocker::new(&machine, &log, &settings());
+        let says = unlocker.location_file("/run/keystore/rpool/system.key").unwrap_err();
+        assert!(says.contains("encrypted volume of the pool") && !says.contains("--add-file"), "{says}");
+        assert!(unlocker.location_file("/etc/k").unwrap_err().contains("--add-file"));
     }
 
     #[test]

@@ -322,6 +322,11 @@ impl<'a> Search<'a> {
                 "attach the missing disks and type retry; `wait SECONDS` waits longer, as does taproot.wait=SECONDS";
             advice.push(text.to_owned());
         }
+        if !advice.is_empty() && self.moment.hardware.devices.values().any(|d| candidates::closed(d).is_some()) {
+            let text = "a pool inside LUKS, LVM or md is seen only where something else opens it: boot by that initramfs \
+                        (as a hook of mkinitcpio, taproot-init works in it)";
+            advice.push(text.to_owned());
+        }
         let damaged = |c: &&&Candidate| !lacks(c) && judged(c).is_some_and(|judgement| judgement.damaged);
         for candidate in self.candidates.iter().filter(damaged) {
             let alone = self.facts.iter().filter(|fact| fact.name == candidate.name).count() == 1;

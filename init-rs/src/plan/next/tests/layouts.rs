@@ -7,7 +7,7 @@ mod read;
 use super::super::facts::Watched;
 use super::super::{Next, Step, next};
 use crate::cmdline::parse;
-use crate::devices::known::{Content, Device, Hardware, Partition, Reading, Zfs, ZfsLabel};
+use crate::devices::known::{Content, Device, Hardware, Partition, Reading, Superblock, Zfs, ZfsLabel};
 use crate::devices::swap;
 use crate::plan::candidates::{self, Opened};
 use crate::plan::facts::{CanMount, Dataset, Health, PoolFact};
@@ -87,7 +87,9 @@ impl Layout {
             let label = Label { config: self.label(pool, vdev), index: 0 };
             Zfs::Member(ZfsLabel { label, good: disk.good, tail: disk.tail.clone() })
         });
-        let content = Content { superblock: None, swap: swap::Header::default(), zfs };
+        let held = disk.holds.as_ref();
+        let superblock = held.map(|kind| Superblock { kind: kind.clone(), uuid: String::new(), label: String::new() });
+        let content = Content { superblock, swap: swap::Header::default(), zfs };
         let partition = disk.of.as_ref().map(|_| Partition { number: disk.number, ..Partition::default() });
         Device {
             name: disk.name.clone(),

@@ -40,6 +40,8 @@ pub(super) struct Disk {
     pub(super) comes: Duration,
     pub(super) goes: Option<Duration>,
     pub(super) silent: bool,
+    /// Something else than a vdev.
+    pub(super) holds: Option<String>,
 }
 
 /// One layout, and what is to come of it.
@@ -171,6 +173,7 @@ fn disk(at: &str, text: &str) -> Disk {
         comes: settings.millis("comes").unwrap_or_default(),
         goes: settings.millis("goes"),
         silent: settings.text("silent").is_some(),
+        holds: settings.text("holds"),
     };
     settings.end();
     disk
