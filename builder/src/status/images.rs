@@ -83,7 +83,7 @@ impl<'a> Now<'a> {
 
     /// Where an image of a kernel would be written, as a path of the tree.
     pub(super) fn output(&self, kernel: &str) -> PathBuf {
-        PathBuf::from(self.standing.output.to_string_lossy().replace("%v", kernel))
+        self.standing.image(kernel)
     }
 
     /// Every image that is found, by its path in the tree.
