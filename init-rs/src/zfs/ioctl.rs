@@ -127,6 +127,10 @@ impl<'a> Zfs<'a> {
         Self { system }
     }
 
+    pub(super) fn system(self) -> &'a dyn System {
+        self.system
+    }
+
     pub(super) fn call(self, what: &'static str, call: &ZfsCall<'_>) -> Result<ZfsReply, ZfsError> {
         let fail = |errno| ZfsError { call: what, name: text(call.name), errno };
         self.system.zfs(call).map_err(|e| fail(e.raw_os_error().unwrap_or(libc::EIO)))
