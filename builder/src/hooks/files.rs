@@ -54,8 +54,9 @@ impl BootFiles {
             (Some(output), _) => {
                 ensure!(
                     output.to_string_lossy().contains("%v"),
-                    "{}: output = {output:?} names one file for every kernel; put %v, the kernel's release, into it",
-                    tree.shown(settings::DEFAULT_CONFIG).display()
+                    "{}: output = \"{}\" names one file for every kernel; put %v, the kernel's release, into it",
+                    tree.shown(settings::DEFAULT_CONFIG).display(),
+                    output.display()
                 );
                 standing.image(version)
             }
