@@ -306,15 +306,17 @@ mod tests {
 
     /// toml's error lists every key that is known.
     #[test]
-    fn the_help_names_every_key_of_the_file() {
+    fn the_help_and_the_page_name_every_key_of_the_file() {
         use clap::CommandFactory;
         let error = toml::from_str::<File>("x = 1").unwrap_err().to_string();
         let keys: Vec<&str> = error.split('`').skip(3).step_by(2).collect();
         assert!(keys.len() > 10 && keys.contains(&"add-files"), "{error}");
         let help = crate::cli::Cli::command().find_subcommand_mut("initramfs").unwrap().render_help().to_string();
         let about_the_file = help.split("The configuration file takes").nth(1).unwrap();
+        let page = include_str!("../../docs/configuration.md");
         for key in keys {
             assert!(about_the_file.contains(key), "{key}: {help}");
+            assert!(page.contains(&format!("| `{key}` |")), "{key}");
         }
     }
 
