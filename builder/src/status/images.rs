@@ -292,7 +292,7 @@ fn features(contents: &Contents) -> Vec<String> {
 
 fn texts_of(path: &str, module: &[u8]) -> Vec<String> {
     let mut unpacked = Vec::new();
-    if path.ends_with(".zst") {
+    if path.strip_suffix(".zst").is_some() {
         // What is damaged names none, as far as it goes.
         if let Ok(reader) = zstd::stream::read::Decoder::new(module) {
             let _ = reader.take(MODULE).read_to_end(&mut unpacked);
