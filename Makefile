@@ -92,6 +92,7 @@ install: ## what `make build` left in out/, with man pages, docs, completions an
 	out/taproot completions fish >$(SHARE)/fish/vendor_completions.d/taproot.fish
 
 uninstall: ## takes away what `make install` put below $(DESTDIR)$(PREFIX); configuration and images stay
+	@test ! -e $(DESTDIR)/etc/taproot/hooks.enabled || { echo "taproot makes the images here: run taproot hooks disable first, or the next kernel has no image" >&2; exit 1; }
 	rm -f $(DESTDIR)$(PREFIX)/bin/taproot
 	rm -rf $(DESTDIR)$(PREFIX)/lib/taproot $(SHARE)/doc/taproot
 	rm -f $(DESTDIR)$(PREFIX)/lib/initcpio/install/taproot $(DESTDIR)$(PREFIX)/lib/initcpio/hooks/taproot

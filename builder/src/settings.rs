@@ -213,15 +213,15 @@ impl Settings {
 pub struct Standing {
     /// The program that becomes `/init`.
     pub init: Named,
-    /// Where images go, in the tree; `%v` stands for the kernel's release.
-    pub output: PathBuf,
+    /// Where images go, in the tree, if it says; `%v` stands for the kernel's release.
+    pub output: Option<PathBuf>,
     /// The file, if there is one.
     pub source: Option<Source>,
 }
 
 impl Default for Standing {
     fn default() -> Self {
-        Self { init: Named::Here(beside("taproot-init")), output: PathBuf::from(DEFAULT_OUTPUT), source: None }
+        Self { init: Named::Here(beside("taproot-init")), output: None, source: None }
     }
 }
 
@@ -229,12 +229,13 @@ impl Standing {
     /// Reads it.
     pub fn of(tree: &Tree) -> Result<Self> {
         let (file, source) = read(None, tree)?;
-        let usual = Self::default();
-        Ok(Self {
-            init: file.init.map_or(usual.init, Named::InTree),
-            output: file.output.unwrap_or(usual.output),
-            source,
-        })
+        Ok(Self { init: file.init.map_or(Self::default().init, Named::InTree), output: file.output, source })
+    }
+
+    /// Where the image of a kernel goes.
+    pub fn image(&self, kernel: &str) -> PathBuf {
+        let output = self.output.as_deref().unwrap_or(Path::new(DEFAULT_OUTPUT));
+        PathBuf::from(output.to_string_lossy().replace("%v", kernel))
     }
 }
 
@@ -244,11 +245,6 @@ pub fn check_release(version: &str) -> Result<()> {
         bail!("{version:?} is no release of a kernel: expected what uname -r prints, such as 6.12.9-amd64");
     }
     Ok(())
-}
-
-/// The `output` of the tree's own configuration, as it stands there.
-pub fn configured_output(tree: &Tree) -> Result<Option<String>> {
-    Ok(read(None, tree)?.0.output.map(|output| output.to_string_lossy().into_owned()))
 }
 
 /// The configuration that was named, else the tree's own: this machine's says nothing about another tree.
@@ -310,15 +306,17 @@ mod tests {
 
     /// toml's error lists every key that is known.
     #[test]
-    fn the_help_names_every_key_of_the_file() {
+    fn the_help_and_the_page_name_every_key_of_the_file() {
         use clap::CommandFactory;
         let error = toml::from_str::<File>("x = 1").unwrap_err().to_string();
         let keys: Vec<&str> = error.split('`').skip(3).step_by(2).collect();
         assert!(keys.len() > 10 && keys.contains(&"add-files"), "{error}");
         let help = crate::cli::Cli::command().find_subcommand_mut("initramfs").unwrap().render_help().to_string();
         let about_the_file = help.split("The configuration file takes").nth(1).unwrap();
+        let page = include_str!("../../docs/configuration.md");
         for key in keys {
             assert!(about_the_file.contains(key), "{key}: {help}");
+            assert!(page.contains(&format!("| `{key}` |")), "{key}");
         }
     }
 

@@ -215,7 +215,7 @@ scenarios! {
         let options = ["--modules", "generic", "--rescue", "full"];
         let vm = fails("rescue-import", system, &options, "root=ZFS=nosuch/root taproot.wait=2", disks);
         says(&vm, "import nosuch", &["import: pool nosuch was not found", "resc (guid"]);
-        says(&vm, "import resc rw", &["expected ro, missing-log or rewind"]);
+        says(&vm, "import resc rw", &["expected ro, missing-log, checkpoint or rewind"]);
         says(&vm, "import resc ro", &["imported  pool resc", "online"]);
         vm.type_line("shell").unwrap();
         vm.expect(SHELL_PROMPT, 20).unwrap();
@@ -246,12 +246,12 @@ scenarios! {
 
     /// A pool that has changed since its checkpoint: an import leaves it as it is, a rewound read-only one only shows the
     /// checkpoint, a rewound one is final.
-    fn rewind_to_the_checkpoint(system) {
+    fn back_to_the_checkpoint(system) {
         let scratch = Scratch::new().unwrap();
         let disks = scratch.overlays(system, &["check0", "rescue0"]).unwrap();
         let options = ["--modules", "generic", "--rescue", "full"];
         let check = disks[0].clone();
-        let mut vm = fails("rescue-rewind", system, &options, "root=ZFS=nosuch/root taproot.wait=2", disks);
+        let mut vm = fails("rescue-checkpoint", system, &options, "root=ZFS=nosuch/root taproot.wait=2", disks);
         let forget = |vm: &Running| {
             vm.type_line("shell").unwrap();
             vm.expect(SHELL_PROMPT, 20).unwrap();
@@ -259,7 +259,7 @@ scenarios! {
             vm.type_line("exit").unwrap();
             vm.expect(PROMPT, 20).unwrap();
         };
-        says(&vm, "import pcheck rewind ro", &["imported  pool pcheck"]);
+        says(&vm, "import pcheck checkpoint ro", &["imported  pool pcheck"]);
         let now = answer(&vm, PROMPT, "datasets pcheck");
         assert!(now.contains("pcheck/ROOT/default") && !now.contains("pcheck/later"), "{now}");
         forget(&vm);
@@ -267,17 +267,56 @@ scenarios! {
         says(&vm, "import pcheck", &["imported  pool pcheck"]);
         says(&vm, "datasets pcheck", &["pcheck/later"]);
         forget(&vm);
-        let question = answer(&vm, "Type yes to do it: ", "import pcheck rewind");
+        let question = answer(&vm, "Type yes to do it: ", "import pcheck checkpoint");
         assert!(question.contains("written to pool pcheck since its checkpoint will be lost"), "{question}");
         says(&vm, "no", &["nothing was done"]);
-        vm.type_line("import resc rewind").unwrap();
+        vm.type_line("import resc checkpoint").unwrap();
         vm.expect("Type yes to do it: ", 20).unwrap();
         says(&vm, "yes", &["pool resc could not be imported: it has no checkpoint"]);
-        vm.type_line("import pcheck rewind").unwrap();
+        vm.type_line("import pcheck checkpoint").unwrap();
         vm.expect("Type yes to do it: ", 20).unwrap();
         says(&vm, "yes", &["imported  pool pcheck"]);
         vm.type_line("boot pcheck/ROOT/default").unwrap();
         assert_eq!(vm.report(60).unwrap().hostname(), "pcheck");
+    }
+
+    /// A pool whose newest state was lost with the power: the kernel says how far it would go back, nothing is written before the
+    /// yes, and then it boots. What is in order is not taken back.
+    fn rewind_to_what_can_be_read(system) {
+        let scratch = Scratch::new().unwrap();
+        let options = ["--modules", "generic", "--rescue", "full"];
+        let disk = scratch.overlay(system, "rescue0").unwrap();
+        let words = "root=ZFS=nosuch/root taproot.wait=2";
+        let vm = fails("rescue-rewind-made", system, &options, words, vec![disk.clone()]);
+        says(&vm, "import resc rewind", &["pool resc can be imported as it is", "so it is not taken back: import resc"]);
+        says(&vm, "import resc", &["imported  pool resc"]);
+        let shell = |vm: &Running, line: &str, part: &str| {
+            vm.type_line("shell").unwrap();
+            vm.expect(SHELL_PROMPT, 20).unwrap();
+            says_at(vm, SHELL_PROMPT, line, &[part]);
+            vm.type_line("exit").unwrap();
+            vm.expect(PROMPT, 20).unwrap();
+        };
+        shell(&vm, "for n in 1 2 3 4; do zfs set test:n=$n resc; sleep 2; done; echo wri''tten", "\nwritten");
+        vm.kill().unwrap();
+
+        let damaged = scratch.without_newest_state(&disk).unwrap();
+        let mut vm = fails("rescue-rewind", system, &options, "root=ZFS=resc/ROOT/other taproot.wait=2", vec![damaged.clone()]);
+        let why = vm.console.text();
+        assert!(why.contains("bootfs not known") && why.contains("import resc rewind"), "{why}");
+        says(&vm, "import resc", &["cannot be imported", "import resc rewind"]);
+        let question = answer(&vm, "Type yes to do it: ", "import resc rewind");
+        assert!(question.contains("The newest state of pool resc cannot be loaded; that of 20"), "{question}");
+        assert!(question.contains("All that was written in the "), "{question}");
+        says(&vm, "no", &["nothing was done"]);
+        says(&vm, "import resc rewind ro", &["Read-only nothing is lost", "imported  pool resc"]);
+        shell(&vm, "zfs get -H -o value test:n resc; zpool export resc && echo ex''ported", "\nexported");
+        assert_eq!(vm.writes(&damaged).unwrap(), 0);
+        answer(&vm, "Type yes to do it: ", "import resc rewind");
+        says(&vm, "yes", &["imported  pool resc"]);
+        shell(&vm, "zfs get -H -o value test:n resc", "\n3");
+        vm.type_line("boot resc/ROOT/other").unwrap();
+        assert_eq!(vm.report(60).unwrap().hostname(), "other");
     }
 
     /// The only disk of the pool is pulled while the root is mounted, and the pool waits for it for ever. The prompt does

@@ -108,6 +108,8 @@ struct PoolRecord {
     name: String,
     guid: String,
     bootfs: Option<String>,
+    #[serde(default)]
+    bootfs_unknown: bool,
     health: String,
     problem: Option<String>,
     #[serde(default)]
@@ -177,15 +179,14 @@ impl Facts {
             bail!("{name}: format {} is not known here (expected 1); use the taproot of that boot", doc.format);
         }
         let zfs = doc.zfs.as_ref().map(|v| format!(", OpenZFS {v}")).unwrap_or_default();
-        let (mut remarks, mut not_opened) = (Vec::new(), BTreeSet::new());
+        let mut remarks = Vec::new();
         if doc.datasets_left_out > 0 {
             remarks.push(format!("{} datasets were left out of the record", doc.datasets_left_out));
         }
         let mut pools = doc.pools.into_iter().map(pool).collect::<Result<Vec<_>>>().with_context(|| name.to_owned())?;
         for pool in pools.iter_mut().filter(|p| p.problem.as_deref() == Some(NOT_OPENED)) {
             // The boot that is explained might open it, and its labels say that it is complete.
-            (pool.health, pool.problem) = (Health::Online, None);
-            not_opened.insert(pool.guid);
+            (pool.health, pool.problem, pool.bootfs_unknown) = (Health::Online, None, true);
             remarks.push(format!(
                 "that boot did not open pool {}, so its bootfs is not known, and that it is in order is assumed",
                 pool.name
@@ -205,7 +206,6 @@ impl Facts {
             zfs: doc.zfs.unwrap_or_default(),
             pools,
             expected: doc.expected.into_iter().map(expected).collect::<Result<_>>().with_context(|| name.to_owned())?,
-            bootfs_unknown: not_opened,
             datasets: doc.datasets.into_iter().map(dataset).collect(),
             roots: doc.root.iter().map(|name| (name.clone(), root.clone())).collect(),
             ..Known::default()
@@ -340,6 +340,7 @@ fn pool(record: PoolRecord) -> Result<PoolFact> {
         },
         name: record.name,
         bootfs: record.bootfs,
+        bootfs_unknown: record.bootfs_unknown,
         problem: record.problem,
         // Only how long a boot waits depends on it.
         hopeless: false,
@@ -435,7 +436,7 @@ mod tests {
                 unwritable: Some("u".into()),
                 ..PoolFact::named("tank", u64::MAX)
             },
-            PoolFact { health: Health::Unavailable, ..PoolFact::named("b", 1) },
+            PoolFact { health: Health::Unavailable, bootfs_unknown: true, ..PoolFact::named("b", 1) },
         ];
         let report = BootReport {
             version: "1".into(),
@@ -469,8 +470,8 @@ mod tests {
         let problem = Some(NOT_OPENED.to_owned());
         let pools = vec![PoolFact { health: Health::Unavailable, problem, ..PoolFact::named("other", 5) }];
         let facts = Facts::from_json(&BootReport { pools, ..BootReport::default() }.to_json(), "f").unwrap();
-        assert_eq!(facts.known.pools, [PoolFact::named("other", 5)]);
-        assert!(facts.remarks[0].contains("did not open pool other") && facts.known.bootfs_unknown.contains(&5));
+        assert_eq!(facts.known.pools, [PoolFact { bootfs_unknown: true, ..PoolFact::named("other", 5) }]);
+        assert!(facts.remarks[0].contains("did not open pool other"));
     }
 
     #[test]

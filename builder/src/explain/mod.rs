@@ -14,6 +14,7 @@ use taproot_init::plan::failure::{Code, Failure};
 use taproot_init::plan::mounts::MountStep;
 use taproot_init::plan::rehearsal::{Rehearsal, rehearse};
 use taproot_init::plan::roots::prefer_packed;
+use taproot_init::zfs::judge::bootfs_text;
 
 /// Everything there is to say.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -217,7 +218,7 @@ fn pool(pool: &PoolFact) -> String {
         Health::Degraded => "degraded",
         Health::Unavailable => "unavailable",
     };
-    let bootfs = pool.bootfs.as_ref().map_or_else(|| "no bootfs".to_owned(), |b| format!("bootfs {b}"));
+    let bootfs = format!("bootfs {}", bootfs_text(pool.bootfs.as_deref(), pool.bootfs_unknown));
     let more = [&pool.problem, &pool.foreign, &pool.missing_log, &pool.unwritable];
     let mut parts = vec![format!("guid {}, {health}, {bootfs}", pool.guid)];
     parts.extend(more.into_iter().flatten().cloned());
@@ -245,16 +246,14 @@ mod tests {
 
     #[test]
     fn a_bootfs_that_is_not_known_is_not_called_missing() {
-        let explained = |pool: PoolFact, not_opened: &[u64]| {
-            let bootfs_unknown = not_opened.iter().copied().collect();
-            let known = Known { pools: vec![pool], bootfs_unknown, ..Known::default() };
+        let explained = |bootfs_unknown| {
+            let pool = PoolFact { bootfs_unknown, ..PoolFact::named("p", 1) };
+            let known = Known { pools: vec![pool], ..Known::default() };
             let mut facts = Facts { known, ..Facts::default() };
             explain("zfs=p taproot.import=ro", "here", None, Some(&mut facts)).boot.unwrap()
         };
-        let unwritable = PoolFact { unwritable: Some("features".into()), ..PoolFact::named("p", 1) };
-        for boot in [explained(PoolFact::named("p", 1), &[1]), explained(unwritable, &[])] {
-            assert!(boot.failure.is_none() && boot.remarks.iter().any(|r| r.contains("bootfs of pool p is not known")));
-        }
-        assert!(explained(PoolFact::named("p", 1), &[]).failure.unwrap().contains("pool p has no bootfs"));
+        let boot = explained(true);
+        assert!(boot.failure.is_none() && boot.remarks.iter().any(|r| r.contains("bootfs of pool p is not known")));
+        assert!(explained(false).failure.unwrap().contains("pool p has no bootfs"));
     }
 }

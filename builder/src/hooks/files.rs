@@ -12,7 +12,7 @@
 //! `/boot/vmlinuz-NAME.old`, which `10_linux` lists with the image before it.
 
 use crate::initramfs::tree::{TEXT, Tree, TreeError};
-use crate::settings;
+use crate::settings::{self, Standing};
 use anyhow::{Result, ensure};
 use std::path::{Path, PathBuf};
 
@@ -49,14 +49,16 @@ impl BootFiles {
         settings::check_release(version)?;
         let label = pkgbase(tree, version)?;
         let boot = |name: String| Path::new("/boot").join(name);
-        let image = match (settings::configured_output(tree)?, &label) {
+        let standing = Standing::of(tree)?;
+        let image = match (&standing.output, &label) {
             (Some(output), _) => {
                 ensure!(
-                    output.contains("%v"),
-                    "{}: output = {output:?} names one file for every kernel; put %v, the kernel's release, into it",
-                    tree.shown(settings::DEFAULT_CONFIG).display()
+                    output.to_string_lossy().contains("%v"),
+                    "{}: output = \"{}\" names one file for every kernel; put %v, the kernel's release, into it",
+                    tree.shown(settings::DEFAULT_CONFIG).display(),
+                    output.display()
                 );
-                PathBuf::from(output.replace("%v", version))
+                standing.image(version)
             }
             (None, Some(label)) => boot(format!("initramfs-{label}.img")),
             (None, None) if has_dpkg(tree) => boot(format!("initrd.img-{version}")),

@@ -83,7 +83,7 @@ impl<'a> Now<'a> {
 
     /// Where an image of a kernel would be written, as a path of the tree.
     pub(super) fn output(&self, kernel: &str) -> PathBuf {
-        PathBuf::from(self.standing.output.to_string_lossy().replace("%v", kernel))
+        self.standing.image(kernel)
     }
 
     /// Every image that is found, by its path in the tree.
@@ -147,7 +147,7 @@ impl<'a> Now<'a> {
         let wanted = |path: &str| match path {
             CONFIG_PATH | TABLE_PATH | "/etc/hostid" | crate::initramfs::sources::SOURCES_PATH => Some(TEXT),
             "/init" => Some(MODULE),
-            path => path.rsplit('/').next().filter(|name| name.starts_with("zfs.ko")).map(|_| MODULE),
+            path => names_features(path).then_some(MODULE),
         };
         let (listing, contents) = match inspect::read(image, &wanted) {
             Ok(read) => read,
@@ -278,24 +278,33 @@ fn inside(listing: &Listing, contents: &Contents, config: ImageConfig) -> Inside
     }
 }
 
-/// Names of the features that the zfs module in an image knows: they stand in it as texts, `com.delphix:hole_birth`.
+/// Whether this is a module that has the table of features: zfs, and before OpenZFS 2.2 zcommon beside it.
+fn names_features(path: &str) -> bool {
+    path.rsplit('/').next().is_some_and(|name| name.starts_with("zfs.ko") || name.starts_with("zcommon.ko"))
+}
+
+/// Names of the features that the zfs modules in an image know: they stand in them as texts, `com.delphix:hole_birth`.
 fn features(contents: &Contents) -> Vec<String> {
-    let Some((path, module)) = contents.iter().find(|(path, _)| path.contains("/zfs.ko")) else { return Vec::new() };
+    let modules = contents.iter().filter(|(path, _)| names_features(path));
+    let named: BTreeSet<String> = modules.flat_map(|(path, module)| texts_of(path, module)).collect();
+    named.into_iter().collect()
+}
+
+fn texts_of(path: &str, module: &[u8]) -> Vec<String> {
     let mut unpacked = Vec::new();
     if path.strip_suffix(".zst").is_some() {
         // What is damaged names none, as far as it goes.
-        if let Ok(reader) = zstd::stream::read::Decoder::new(module.as_slice()) {
+        if let Ok(reader) = zstd::stream::read::Decoder::new(module) {
             let _ = reader.take(MODULE).read_to_end(&mut unpacked);
         }
     } else {
-        unpacked.clone_from(module);
+        unpacked.extend_from_slice(module);
     }
     let texts = unpacked.split(|b| !(b.is_ascii_alphanumeric() || matches!(b, b'.' | b':' | b'_' | b'-')));
     let named = texts.filter(|text| {
         text.len() < 100 && (text.starts_with(b"com.") || text.starts_with(b"org.")) && text.contains(&b':')
     });
-    let sorted: BTreeSet<String> = named.map(|text| String::from_utf8_lossy(text).into_owned()).collect();
-    sorted.into_iter().collect()
+    named.map(|text| String::from_utf8_lossy(text).into_owned()).collect()
 }
 
 /// As `hostid` prints it.
@@ -329,6 +338,10 @@ mod tests {
             assert_eq!(features(&[(path.to_owned(), bytes)].into()), expected);
         }
         assert_eq!(features(&[("/lib/zfs.ko.zst".to_owned(), b"junk".to_vec())].into()), [""; 0]);
+        // OpenZFS 2.1: most of the texts with a colon in zfs itself are no features.
+        let [zfs, zcommon] = [b"\0com.delphix:resume_object\0".to_vec(), b"\0com.delphix:hole_birth\0".to_vec()];
+        let split = [("/lib/zfs.ko".to_owned(), zfs), ("/lib/zcommon.ko".to_owned(), zcommon)].into();
+        assert_eq!(features(&split), ["com.delphix:hole_birth", "com.delphix:resume_object"]);
     }
 
     #[test]

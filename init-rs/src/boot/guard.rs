@@ -4,7 +4,9 @@ use crate::devices::filesystems::in_memory;
 use crate::plan::declared::Declared;
 use crate::sys::{PanicAnswer, System, ZfsCall, ZfsReply};
 use crate::zfs::calls;
+use crate::zfs::ioctl::ImportFlags;
 use crate::zfs::nvlist::NvList;
+use crate::zfs::rewind::Rewind;
 use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
@@ -88,6 +90,11 @@ impl<'a> Guard<'a> {
         }
         if !state.chosen.contains(&call.guid) {
             return Some(format!("POOL_IMPORT of {name}, which was not chosen"));
+        }
+        // Whatever the words: only a person at the prompt takes a pool back, who has read what would be lost.
+        let back = NvList::decode(call.conf).is_ok_and(|config| Rewind::asked_in(&config));
+        if back || call.cookie & ImportFlags::CHECKPOINT != 0 {
+            return Some(format!("a POOL_IMPORT of {name} that goes back to an older state"));
         }
         let read_only = || NvList::decode(call.src).is_ok_and(|properties| properties.u64("readonly") == Some(1));
         (declared.read_only && !read_only()).then(|| format!("a writable POOL_IMPORT of {name}"))
@@ -200,6 +207,36 @@ mod tests {
         assert!(call(import(7, false)).is_err(), "what another attempt chose");
         guard.choose(7);
         assert!(call(import(7, false)).is_ok() && guard.mount_refused("zfs", 0).is_none());
+    }
+
+    #[test]
+    fn no_boot_takes_a_pool_back() {
+        let tree = Tree::answering(|_, _| ZfsReply::default());
+        let guard = Guard::new(&tree);
+        guard.declare(declared(&parse(b"zfs=p")));
+        guard.choose(7);
+        let (guid, src) = import(7, true);
+        let call = |conf: &NvList, cookie| {
+            let conf = conf.encode_native();
+            let call = ZfsCall {
+                number: calls::POOL_IMPORT,
+                name: b"p",
+                guid,
+                src: &src,
+                cookie,
+                conf: &conf,
+                ..ZfsCall::default()
+            };
+            guard.zfs(&call).is_ok()
+        };
+        let as_it_is: NvList = [("name", Value::text("p"))].into_iter().collect();
+        assert!(call(&as_it_is, 0x4) && !call(&as_it_is, 0x80));
+        for rewind in [Rewind::Try, Rewind::Do] {
+            let mut back = as_it_is.clone();
+            rewind.put_into(&mut back);
+            assert!(!call(&back, 0));
+        }
+        assert!(guard.refused().iter().all(|line| line.contains("goes back to an older state")));
     }
 
     #[test]

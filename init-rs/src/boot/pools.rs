@@ -137,7 +137,8 @@ impl Boot<'_> {
         }
         let read_only = self.request.import.read_only.value;
         let missing_log = self.request.import.missing_log.value;
-        let asked = ImportRequest { pool, guid: *guid, config, read_only, missing_log, rewind: false };
+        let asked =
+            ImportRequest { pool, guid: *guid, config, read_only, missing_log, checkpoint: false, rewind: None };
         self.with_pools(|pools| pools.import(&asked))?;
         self.facts.ours.insert(*guid, Import { pool: pool.clone(), read_only, beside });
         self.facts.imported = None;

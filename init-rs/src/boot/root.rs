@@ -30,6 +30,7 @@ impl Boot<'_> {
         // The record was made when it was not known yet.
         for fact in self.report.pools.iter_mut().filter(|fact| fact.name == pool) {
             fact.bootfs.clone_from(&bootfs);
+            fact.bootfs_unknown = false;
         }
         if bootfs.is_none() {
             let all = Zfs::new(self.system).datasets(pool).unwrap_or_default();

@@ -20,9 +20,9 @@ pub struct Hardware {
     /// Whether the kernel is inside the insertion of a module, also of one that counts as ready: it may be waiting there for
     /// what another driver does in the background. A system cannot be frozen meanwhile, so none is resumed.
     pub inserting: bool,
-    /// When a device last came, went, changed or was read (time since the kernel started).
+    /// When a device last came or went (time since the kernel started).
     pub last_change: Duration,
-    /// Grows with each such change: what was made from an older state is to be made anew.
+    /// Grows when one comes, goes, changes or was read: what was made from an older state is to be made anew.
     pub generation: u64,
     /// Grows with those of them that concern members of pools: labels are put together anew only then.
     pub label_generation: u64,

@@ -77,6 +77,7 @@ pub fn fact(candidate: &Candidate, judgement: Option<&Judgement>, own_hostid: u3
         name: candidate.name.clone(),
         guid: candidate.guid,
         bootfs: judgement.and_then(|j| j.bootfs.clone()),
+        bootfs_unknown: judgement.is_none_or(|j| j.bootfs_unknown),
         health: judgement.map_or(Health::Unavailable, |j| j.health),
         problem,
         hopeless: candidate.is_ambiguous()
@@ -197,7 +198,10 @@ pub fn device_lines(hardware: &Hardware, only: Option<&BTreeSet<String>>, now: D
             Reading::Never => blank.push(device.name.as_str()),
             Reading::Done(content) => match &content.zfs {
                 Zfs::Member(member) => lines.extend(leftover_line(hardware, device, member)),
-                Zfs::Nothing => blank.push(device.name.as_str()),
+                Zfs::Nothing => match closed(device) {
+                    Some(kind) => lines.push(format!("{}: it holds {kind}, which nothing here opens", device.node)),
+                    None => blank.push(device.name.as_str()),
+                },
                 Zfs::Damaged(why) => lines.push(format!("{}: {why}", device.node)),
             },
         }
@@ -213,6 +217,16 @@ pub fn device_lines(hardware: &Hardware, only: Option<&BTreeSet<String>>, now: D
         lines.push(format!("only these were looked at, as the command line says: {}", only.join(" ")));
     }
     lines
+}
+
+/// What a device holds that would have to be opened or put together before anything in it is seen, and nothing here does.
+pub fn closed(device: &Device) -> Option<&'static str> {
+    match device.superblock()?.kind.as_str() {
+        "LUKS" => Some("LUKS"),
+        "LVM2_member" => Some("a physical volume of LVM"),
+        "linux_raid_member" => Some("a part of an md array"),
+        _ => None,
+    }
 }
 
 /// What is told of a label that does not count.

@@ -6,6 +6,7 @@ pub use crate::zfs::judge::Health;
 
 /// A pool that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "what was seen of a pool, each for itself")]
 pub struct PoolFact {
     /// Pool name.
     pub name: String,
@@ -13,6 +14,8 @@ pub struct PoolFact {
     pub guid: u64,
     /// Property `bootfs`; `None` if unset or not yet readable.
     pub bootfs: Option<String>,
+    /// Whether there may be a `bootfs` that could not be read.
+    pub bootfs_unknown: bool,
     /// State.
     pub health: Health,
     /// Why it cannot be imported now (missing members, unsupported features, several copies of a disk); `None` if it can.
@@ -46,6 +49,7 @@ impl PoolFact {
             name: name.into(),
             guid,
             bootfs: None,
+            bootfs_unknown: false,
             health: Health::Online,
             problem: None,
             hopeless: false,

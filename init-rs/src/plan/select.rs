@@ -230,11 +230,10 @@ impl Scene<'_> {
             Health::Degraded => "degraded",
             Health::Unavailable => "unavailable",
         };
-        let opened = pool.health != Health::Unavailable && pool.unwritable.is_none();
         let bootfs = match &pool.bootfs {
             Some(bootfs) => format!("bootfs {bootfs}"),
-            None if opened => "no bootfs".to_owned(),
-            None => "bootfs not known".to_owned(),
+            None if pool.bootfs_unknown => "bootfs not known".to_owned(),
+            None => "no bootfs".to_owned(),
         };
         // That another pool is asked for is said already.
         let elsewhere = matches!(self.request.root.value, Selector::Pool(_) | Selector::Dataset { .. })

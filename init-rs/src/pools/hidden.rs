@@ -167,7 +167,8 @@ mod tests {
             config: &config,
             read_only: false,
             missing_log: false,
-            rewind: false,
+            checkpoint: false,
+            rewind: None,
         };
         // It fails: nodes come back then as well.
         Pools::new(&*tree, &log, &phases).without(&silent).import(&request).unwrap_err();

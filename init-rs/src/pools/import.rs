@@ -5,6 +5,7 @@ use super::progress::Work;
 use crate::zfs::ioctl::{ImportFlags, Zfs, describe};
 use crate::zfs::judge;
 use crate::zfs::nvlist::{NvList, Value};
+use crate::zfs::rewind::{Earlier, Rewind};
 
 /// A pool to import.
 #[derive(Debug, Clone, Copy)]
@@ -20,7 +21,9 @@ pub struct ImportRequest<'a> {
     /// Import without a log device that is missing, giving up what only it holds.
     pub missing_log: bool,
     /// Go back to the pool's checkpoint; final unless read-only.
-    pub rewind: bool,
+    pub checkpoint: bool,
+    /// Go back to an older state, or ask how far that would be.
+    pub rewind: Option<Rewind>,
 }
 
 /// An import that failed, in words.
@@ -35,6 +38,8 @@ pub struct ImportError {
     pub detail: Vec<String>,
     /// What helps, a line each.
     pub advice: Vec<String>,
+    /// An older state that could be loaded.
+    pub earlier: Option<Box<Earlier>>,
 }
 
 impl Pools<'_> {
@@ -46,14 +51,21 @@ impl Pools<'_> {
         if request.read_only {
             properties.set("readonly", Value::U64(1));
         }
-        let flags = ImportFlags { missing_log: request.missing_log, checkpoint: request.rewind };
+        let flags = ImportFlags { missing_log: request.missing_log, checkpoint: request.checkpoint };
         let work = Work { what: "importing", pool, guid };
         let hidden = self.hide(config).map_err(|reason| ImportError {
             pool: pool.to_owned(),
             reason,
             detail: Vec::new(),
             advice: vec!["detach the disk that does not answer, then retry".to_owned()],
+            earlier: None,
         })?;
+        let back = request.rewind.map(|rewind| {
+            let mut config = config.clone();
+            rewind.put_into(&mut config);
+            config
+        });
+        let config = back.as_ref().unwrap_or(config);
         let result = self.phases.time("import", || {
             work.watched(self.system, self.log, || Zfs::new(self.system).import(pool, guid, config, &properties, flags))
         });
@@ -106,8 +118,12 @@ pub(super) fn explain(pool: &str, errno: i32, info: Option<&NvList>) -> ImportEr
         libc::ENOENT => ("none of its devices could be opened".into(), &["attach its disks, then retry"]),
         _ => (describe(errno), &["look at the log (log), attach what is missing, then retry"]),
     };
-    let advice = advice.iter().map(|line| (*line).to_owned()).collect();
-    ImportError { pool: pool.to_owned(), reason, detail, advice }
+    let earlier = Earlier::of(info).map(Box::new);
+    let back = earlier.as_ref().map(|_| {
+        format!("an older state of it can be loaded: `import {pool} rewind` here says what would be lost, and asks")
+    });
+    let advice = back.into_iter().chain(advice.iter().map(|line| (*line).to_owned())).collect();
+    ImportError { pool: pool.to_owned(), reason, detail, advice, earlier }
 }
 
 #[cfg(test)]
@@ -155,5 +171,12 @@ mod tests {
             says(errno, &none, "taproot.import=ro");
         }
         says(libc::EIO, &none, "Input/output error");
+        let rewind = list([("rewind_txg_ts", Value::U64(1_700_000_000)), ("seconds_of_rewind", Value::I64(7))]);
+        let damaged = list([("rewind_info", Value::List(rewind))]);
+        says(libc::EIO, &damaged, "`import tank rewind` here says what would be lost");
+        assert!(
+            explain("tank", libc::EIO, Some(&damaged)).earlier.is_some_and(|earlier| earlier.time == 1_700_000_000)
+        );
+        assert!(explain("tank", libc::EIO, Some(&none)).advice.iter().all(|line| !line.contains("rewind")));
     }
 }

@@ -12,9 +12,11 @@ impl Pools<'_> {
         let fact = |(name, guid): (String, u64)| {
             let stats = zfs.pool_stats(&name).ok();
             let waits = super::waits(self.system, &name);
+            // What a pool without its disks is asked for may never come.
+            let bootfs = if waits.is_some() { None } else { zfs.bootfs(&name).ok() };
             PoolFact {
-                // What a pool without its disks is asked for may never come.
-                bootfs: if waits.is_some() { None } else { zfs.bootfs(&name).ok().flatten() },
+                bootfs_unknown: bootfs.is_none(),
+                bootfs: bootfs.flatten(),
                 health: stats.as_ref().map_or(Health::Online, |s| judge(s).health),
                 problem: waits.map(|waits| format!("it is imported, but {waits}")),
                 ..PoolFact::named(name, guid)

@@ -156,6 +156,7 @@ fn pool(pool: &PoolFact) -> Json {
         ("name", pool.name.as_str().into()),
         ("guid", Json::text(&pool.guid)),
         ("bootfs", pool.bootfs.as_deref().into()),
+        ("bootfs_unknown", pool.bootfs_unknown.into()),
         ("health", health(pool.health)),
         ("problem", pool.problem.as_deref().into()),
         ("exported", pool.exported.into()),

@@ -42,7 +42,8 @@ pub fn run(system: &Arc<dyn System>, args: &[String]) -> i32 {
         apart::WORD => apart::try_pools(&**system),
         apart::DO => match rest.split_first() {
             Some((name, rest)) if apart::TOUCHING.contains(name) => return word(system, name, rest),
-            _ => return 2,
+            Some((name, rest)) => return apart::part(&**system, &kernel_log(system), name, rest).unwrap_or(2),
+            None => return 2,
         },
         "help" => print!("{}\nEverything else is busybox; `busybox` alone lists what it has.\n", help()),
         // Two programs have this name: ours takes a dataset, busybox's everything else.
@@ -76,10 +77,15 @@ fn is_ours(system: &dyn System, rest: &[&str]) -> bool {
     }
 }
 
-fn word(system: &Arc<dyn System>, name: &str, rest: &[&str]) -> i32 {
+/// What an import or a key tells belongs into the kernel's log, not between the lines here.
+fn kernel_log(system: &Arc<dyn System>) -> Log {
     let log = Log::new(Arc::clone(system));
-    // What an import or a key tells belongs into the kernel's log, not between the lines here.
     let _ = log.attach();
+    log
+}
+
+fn word(system: &Arc<dyn System>, name: &str, rest: &[&str]) -> i32 {
+    let log = kernel_log(system);
     let packed = ImageConfig::parse(&system.text(CONFIG_PATH)).cmdline;
     let words = words_now(&**system, &packed);
     let request = cmdline::parse(words.as_ref().unwrap_or(&packed).as_bytes());

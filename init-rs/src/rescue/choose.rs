@@ -1,7 +1,8 @@
 //! The roots that could be booted, as a list to choose from.
 
-use super::Scene;
+use super::apart::{PATIENCE, Part};
 use super::talk::Talk;
+use super::{Scene, apart};
 use crate::cmdline::is_block_device;
 use crate::plan::facts::{Dataset, Health, PoolFact};
 use crate::plan::options;
@@ -11,6 +12,7 @@ use crate::pools::waits;
 use crate::report::log::Log;
 use crate::report::slow;
 use crate::sys::beneath::resolve;
+use crate::sys::consoles::Secret;
 use crate::sys::{System, Terminals};
 use crate::zfs::ioctl::Zfs;
 use std::fmt::Write as _;
@@ -72,26 +74,48 @@ pub(super) fn silent(system: &dyn System, seen: &[PoolFact]) -> Vec<String> {
     seen.iter().filter(silent).map(|p| p.name.clone()).collect()
 }
 
-/// Looks into those that can be mounted, read-only and for a moment, for an init.
+/// Looks into roots for an init: the names of those that have none, a line each.
+pub(super) const LOOK: Part = Part { name: "look-into", work: look, mounts: Some(LOOK_AT), patience: PATIENCE };
+
+/// Looks into those that can be mounted. Those of a disk that does not answer are not marked.
 fn look_into(system: &dyn System, log: &Log, roots: &mut [RootCandidate]) {
-    let dir = Path::new(LOOK_AT);
-    if system.make_dirs(dir).is_err() {
+    let names: Vec<&str> = roots.iter().filter(|root| !root.locked).map(|root| root.dataset.as_str()).collect();
+    let names = names.get(..LOOKED_INTO).unwrap_or(&names);
+    if names.is_empty() {
         return;
     }
-    for root in roots.iter_mut().filter(|root| !root.locked).take(LOOKED_INTO) {
-        let Ok(objset) = Zfs::new(system).objset(&root.dataset) else { continue };
+    match apart::do_part(system, log, &LOOK, names) {
+        Ok(without) => {
+            let without = String::from_utf8_lossy(&without).into_owned();
+            for root in roots {
+                root.no_init = without.lines().any(|name| name == root.dataset);
+            }
+        }
+        Err(why) => log.warn(format!("which roots have an init is not known: {why}")),
+    }
+}
+
+/// Mounts each of these read-only and for a moment.
+fn look(system: &dyn System, log: &Log, names: &[&str]) -> Result<Secret, String> {
+    let dir = Path::new(LOOK_AT);
+    system.make_dirs(dir).map_err(|e| format!("{LOOK_AT}: {e}"))?;
+    let mut without = String::new();
+    for name in names {
+        let Ok(objset) = Zfs::new(system).objset(name) else { continue };
         let options = options::mount_options(&from_zfs::dataset(&objset, true), Some(true), LOOK_AT, &[]);
-        if slow::mount(system, log, (&root.dataset, dir, "zfs"), options.flags, &options.data).is_err() {
+        if slow::mount(system, log, (name, dir, "zfs"), options.flags, &options.data).is_err() {
             continue;
         }
         // A link to an absolute path leads into that tree.
         let there = |init: &&str| resolve(system, dir, Path::new(init)).is_ok_and(|path| system.exists(&path));
         // NixOS has it in its store, and names it by a word.
-        let store = resolve(system, dir, Path::new("/nix/store")).is_ok_and(|path| system.exists(&path));
-        root.no_init = !store && !INITS.iter().any(there);
+        if !there(&"/nix/store") && !INITS.iter().any(there) {
+            let _ = writeln!(without, "{name}");
+        }
         let _ = system.unmount(dir, true);
     }
     let _ = system.remove(dir);
+    Ok(without.into_bytes().into())
 }
 
 /// Whether this can be the name of a root, or of a snapshot of one. Asked before the boot begins again: by then nobody is

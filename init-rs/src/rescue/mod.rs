@@ -133,7 +133,31 @@ impl Decision {
     pub const RETRY: Self = Self::Retry { words: String::new() };
 }
 
-impl Scene<'_> {
+impl<'a> Scene<'a> {
+    /// One of which nothing is known.
+    fn bare(
+        system: &'a dyn System,
+        log: &'a Log,
+        phases: &'a Phases,
+        hands: &'a RefCell<dyn Hands + 'a>,
+        report: &'a BootReport,
+    ) -> Self {
+        Self {
+            system,
+            log,
+            phases,
+            hands,
+            report,
+            words: None,
+            packed: "",
+            pools: &[],
+            explanation: None,
+            awaited: None,
+            policy: OnFailure::Menu,
+            password: None,
+        }
+    }
+
     /// Whether a person has to be let in first.
     pub fn locked(&self) -> bool {
         self.policy == OnFailure::Locked || self.password.is_some()
@@ -177,20 +201,8 @@ pub fn last_resort(system: &Arc<dyn System>, explanation: &Explanation, policy: 
     let (log, phases) = (Log::new(Arc::clone(system)), Phases::new(Arc::clone(system)));
     let report = BootReport::default();
     let hands = RefCell::new(hands::Own::new(&**system, &log));
-    let scene = Scene {
-        system: &**system,
-        log: &log,
-        phases: &phases,
-        hands: &hands,
-        report: &report,
-        words: None,
-        packed: "",
-        pools: &[],
-        explanation: Some(explanation),
-        awaited: None,
-        policy,
-        password,
-    };
+    let bare = Scene::bare(&**system, &log, &phases, &hands, &report);
+    let scene = Scene { explanation: Some(explanation), policy, password, ..bare };
     loop {
         let decision = match policy {
             OnFailure::Reboot(delay) => attempts::count_down(&**system, "restarting", delay, Decision::Reboot),

@@ -1,19 +1,24 @@
 //! Writing the log to a disk, so that it can be read on another machine.
 
+use super::apart::Part;
 use super::desk::Desk;
-use super::{STATUS_FILE, WHY_FILE, devices, hands};
+use super::{STATUS_FILE, WHY_FILE, apart, devices, hands};
 use crate::devices::filesystems;
 use crate::report::boot::REPORT_PATH;
-use crate::report::log::LOG_PATH;
+use crate::report::log::{LOG_PATH, Log};
 use crate::sys::System;
+use crate::sys::consoles::Secret;
 use std::fmt::Write as _;
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 /// Where the disk is mounted meanwhile.
 const DIR: &str = "/run/taproot/disk";
 /// Of each record of the boot at most this much is saved.
 const LONGEST: usize = 16 << 20;
+/// How long that may take; sticks are slow.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The word `save-log [DEVICE]`.
 pub(super) fn run(desk: &mut Desk<'_>, device: Option<&str>) -> Result<(), String> {
@@ -42,20 +47,28 @@ pub(super) fn run(desk: &mut Desk<'_>, device: Option<&str>) -> Result<(), Strin
         return Err("nothing was done".to_owned());
     }
     hands::load(desk.hands, &filesystems::modules(&kind));
-    let dir = Path::new(DIR);
-    desk.system.make_dirs(dir).map_err(|e| format!("{DIR}: {e}"))?;
-    let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
-    let source = node.to_string_lossy();
-    desk.system
-        .mount(&source, dir, &kind, flags, "")
-        .map_err(|e| format!("{source} could not be mounted as {kind}: {e}"))?;
-    let written = write(desk.system, dir);
-    // What was written is on the disk only after this.
-    let unmounted = desk.system.unmount(dir, false);
-    let name = written.map_err(|e| format!("{source}: {e}"))?;
-    unmounted.map_err(|e| format!("{source}: unmounting: {e}"))?;
-    desk.talk.say(&format!("{name}.log and {name}.json are on {source}; it is unmounted\n"));
+    let node = node.to_string_lossy();
+    let name = apart::do_part(desk.system, desk.log, &SAVE, &[&node, &kind])?;
+    let name = String::from_utf8_lossy(&name);
+    desk.talk.say(&format!("{name}.log and {name}.json are on {node}; it is unmounted\n"));
     Ok(())
+}
+
+/// Writes all that is known to a device with this file system; the beginning of the names of the files.
+pub(super) const SAVE: Part = Part { name: "save-to", work: save, mounts: Some(DIR), patience: PATIENCE };
+
+fn save(system: &dyn System, _: &Log, args: &[&str]) -> Result<Secret, String> {
+    let &[node, kind] = args else { return Err("expected a device and what is on it".to_owned()) };
+    let dir = Path::new(DIR);
+    system.make_dirs(dir).map_err(|e| format!("{DIR}: {e}"))?;
+    let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+    system.mount(node, dir, kind, flags, "").map_err(|e| format!("{node} could not be mounted as {kind}: {e}"))?;
+    let written = write(system, dir);
+    // What was written is on the disk only after this.
+    let unmounted = system.unmount(dir, false);
+    let name = written.map_err(|e| format!("{node}: {e}"))?;
+    unmounted.map_err(|e| format!("{node}: unmounting: {e}"))?;
+    Ok(name.into_bytes().into())
 }
 
 fn write(system: &dyn System, dir: &Path) -> io::Result<String> {
@@ -90,6 +103,13 @@ fn kernel_line(record: &str) -> String {
     format!("[{:>5}.{:06}] {}\n", time / 1_000_000, time % 1_000_000, text.lines().next().unwrap_or(""))
 }
 
+/// `2026-11-21 07:45:12 UTC`.
+pub(super) fn moment(seconds: u64) -> String {
+    let (days, time) = (seconds / 86_400, seconds % 86_400);
+    let (year, month, day) = date(days);
+    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC", time / 3600, time / 60 % 60, time % 60)
+}
+
 /// `taproot-20261121-074512`: date and time, UTC, by the machine's clock.
 fn file_name(seconds: u64) -> String {
     let (days, time) = (seconds / 86_400, seconds % 86_400);
@@ -99,7 +119,7 @@ fn file_name(seconds: u64) -> String {
 
 /// Gregorian date of a day since 1970-01-01 (years begin in March, so that the leap day is the last).
 fn date(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468;
+    let days = days.saturating_add(719_468);
     let (era, of_era) = (days / 146_097, days % 146_097);
     let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
     let of_year = of_era - (365 * year + year / 4 - year / 100);

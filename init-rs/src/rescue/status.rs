@@ -6,6 +6,7 @@ use crate::pools::waits;
 use crate::report::boot::BootReport;
 use crate::sys::System;
 use crate::zfs::ioctl::{ObjsetKind, Zfs};
+use crate::zfs::judge::bootfs_text;
 use std::fmt::Write as _;
 
 /// Words for a vdev's state (`vdev_state_t` in include/sys/fs/zfs.h).
@@ -38,7 +39,7 @@ pub(super) fn text(report: &BootReport) -> String {
             Health::Degraded => "degraded",
             Health::Unavailable => "unavailable",
         };
-        let bootfs = pool.bootfs.as_deref().unwrap_or("not set");
+        let bootfs = bootfs_text(pool.bootfs.as_deref(), pool.bootfs_unknown);
         let problem = pool.problem.as_ref().map_or_else(String::new, |p| format!("; {p}"));
         line("found", &format!("pool {} (guid {}), {health}, bootfs {bootfs}{problem}", pool.name, pool.guid));
     }
@@ -77,8 +78,8 @@ pub(super) fn imported(system: &dyn System) -> String {
         }
         let config = zfs.pool_stats(&name).unwrap_or_default();
         let state = config.list("vdev_tree").and_then(|t| t.u64s("vdev_stats")).and_then(|s| s.get(1)).copied();
-        let bootfs = zfs.bootfs(&name).ok().flatten();
-        let bootfs = bootfs.as_deref().unwrap_or("not set");
+        let bootfs = zfs.bootfs(&name);
+        let bootfs = bootfs_text(bootfs.as_ref().ok().and_then(Option::as_deref), bootfs.is_err());
         let _ = writeln!(out, "{pool}, {}, bootfs {bootfs}", state_words(state));
     }
     out

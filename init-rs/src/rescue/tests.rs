@@ -135,20 +135,8 @@ fn awaiting(typed: &[&'static str], looks: u32) -> (Decision, String) {
     let (hands, report) = (RefCell::new(Scripted::default()), BootReport::default());
     let explanation = Explanation { code: "pool-not-found", problem: "no pool".into(), ..Explanation::default() };
     let awaited = RefCell::new(After(looks));
-    let scene = Scene {
-        system: &*system,
-        log: &log,
-        phases: &phases,
-        hands: &hands,
-        report: &report,
-        words: None,
-        packed: "",
-        pools: &[],
-        explanation: Some(&explanation),
-        awaited: Some(&awaited),
-        policy: OnFailure::Menu,
-        password: None,
-    };
+    let bare = Scene::bare(&*system, &log, &phases, &hands, &report);
+    let scene = Scene { explanation: Some(&explanation), awaited: Some(&awaited), ..bare };
     (ask(&scene, Occasion::Failed), machine.said.text())
 }
 
@@ -274,13 +262,19 @@ fn pools_that_do_not_answer_are_left_alone() {
     assert!(applet.calls().is_empty());
 }
 
-#[test]
-fn the_log_is_saved_to_a_disk_that_is_there_only_for_that() {
+/// A machine with a stick, and what is said of it.
+fn stick(init: bool) -> (Machine, Scripted) {
     let tree = Tree::new().with("/run/taproot/disk/old", "").with(WHY_FILE, "because\n");
-    let machine = Arc::new(Machine { said: Said::typing(&["sdb1"]), ..Machine::new(tree) });
     let devices = [device("sda", "swap", ""), device("sdb1", "vfat", "STICK")];
     let mut hands = Scripted { coming: devices.to_vec(), ..Scripted::default() };
     hands.hardware.devices.insert("sdc".into(), device("sdc", "", ""));
+    (Machine { init, said: Said::typing(&["sdb1"]), ..Machine::new(tree) }, hands)
+}
+
+#[test]
+fn the_log_is_saved_to_a_disk_that_is_there_only_for_that() {
+    let (machine, hands) = stick(false);
+    let machine = Arc::new(machine);
     let (outcome, text, loaded) = word(&machine, hands, "save-log");
     assert_eq!(outcome, Outcome::Done, "{text}");
     assert!(text.contains("/dev/sdb1 ") && !text.contains("/dev/sda"), "{text}");
@@ -290,6 +284,111 @@ fn the_log_is_saved_to_a_disk_that_is_there_only_for_that() {
     assert!(machine.tree.text("/run/taproot/disk/taproot-19700101-000000.log").contains("because"));
     let none = plain(Tree::new(), "save-log").1;
     assert!(none.contains("no disk with one of ext4,"), "{none}");
+}
+
+#[test]
+fn pid_1_mounts_no_stick_and_is_not_held_up_by_one() {
+    let (machine, hands) = stick(true);
+    let answers = |_: &Machine, program: &crate::sys::Program| match program.args[1].as_str() {
+        "save-to" => Ended::Late,
+        _ => Ended::Exit(0),
+    };
+    let machine = Arc::new(Machine { programs: Box::new(answers), ..machine });
+    let (outcome, text, loaded) = word(&machine, hands, "save-log");
+    assert!(outcome == Outcome::Failed && text.contains("save-log: no answer for 60 s: a disk may be dying"), "{text}");
+    assert_eq!(loaded.last().map(String::as_str), Some("vfat"), "by the one that has the drivers");
+    let run = |what| format!("run /proc/self/exe do-word {what}");
+    assert_eq!(machine.calls(), [run("save-to /dev/sdb1 vfat"), run("umount /run/taproot/disk")]);
+}
+
+/// Where pool t is imported and t/a waits for a hex key.
+fn locked() -> Tree {
+    let known = imported();
+    Tree::answering(move |_, call| {
+        let property = |value: Value| Value::List([("value", value)].into_iter().collect());
+        match (call.number, call.name) {
+            (0x12, b"t/a") => {
+                let properties: NvList = [
+                    ("keystatus", property(Value::U64(1))),
+                    ("keyformat", property(Value::U64(2))),
+                    ("keylocation", property(Value::text("file:///etc/a.key"))),
+                    ("encryptionroot", property(Value::text("t/a"))),
+                ]
+                .into_iter()
+                .collect();
+                ZfsReply { dst: properties.encode_native(), objset_type: 2, ..ZfsReply::default() }
+            }
+            _ => known.zfs(call).unwrap(),
+        }
+    })
+}
+
+#[test]
+fn a_key_is_read_and_loaded_by_a_process_of_its_own() {
+    const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+    let ended = |part: &'static str, ended: Ended| {
+        move |machine: &Machine, program: &crate::sys::Program| match program.args.get(1).map(String::as_str) {
+            Some("load-key") => {
+                let key = machine.read(Path::new("/run/taproot/key-to-load"), 64).unwrap();
+                assert_eq!((key.len(), key[1]), (32, 0x11), "no argument, which could be seen");
+                if part == "load-key" { ended.clone() } else { Ended::Exit(0) }
+            }
+            Some("read-key") if part == "read-key" => ended.clone(),
+            Some("read-key") => Ended::Exit(1),
+            _ => Ended::Exit(0),
+        }
+    };
+    let key = |part, how| {
+        let tree = locked().with("/run/taproot/x", "");
+        let machine =
+            Machine { programs: Box::new(ended(part, how)), said: Said::typing(&[KEY]), ..Machine::new(tree) };
+        let machine = Arc::new(machine);
+        let (outcome, text, _) = word(&machine, Scripted::default(), "key t/a");
+        assert!(!machine.tree.exists("/run/taproot/key-to-load"), "it is there only for the moment");
+        assert!(machine.calls().iter().all(|call| call.starts_with("run ")), "{:?}", machine.calls());
+        (outcome, text, machine.calls())
+    };
+    let (outcome, text, calls) = key("", Ended::Exit(0));
+    assert_eq!(outcome, Outcome::Done, "{text}");
+    let run = |what| format!("run /proc/self/exe {what}");
+    let expected = ["try-pools", "do-word read-key / /etc/a.key", "do-word load-key t/a"].map(run);
+    assert_eq!(calls, expected);
+    // A disk that does not answer: when the file is read, when the key is loaded.
+    let (outcome, text, _) = key("read-key", Ended::Late);
+    assert_eq!(outcome, Outcome::Done, "it can be typed: {text}");
+    let (outcome, text, _) = key("load-key", Ended::Late);
+    assert!(outcome == Outcome::Failed && text.contains("no answer in time: a disk may be dying"), "{text}");
+}
+
+#[test]
+fn a_key_file_on_a_device_is_read_there_and_its_drivers_loaded_here() {
+    let answers = |_: &Machine, program: &crate::sys::Program| match program.args.get(1).map(String::as_str) {
+        Some("read-key") => Ended::Late,
+        _ => Ended::Exit(0),
+    };
+    let machine = Arc::new(Machine { programs: Box::new(answers), ..Machine::new(locked()) });
+    let hands = Scripted { coming: vec![device("sdb1", "vfat", "STICK")], ..Scripted::default() };
+    let (outcome, text, loaded) = word(&machine, hands, "key t/a LABEL=STICK:/k");
+    assert!(outcome == Outcome::Failed && text.contains("no answer for 20 s"), "{text}");
+    assert_eq!(loaded.last().map(String::as_str), Some("vfat"));
+    let calls = machine.calls();
+    assert!(calls.contains(&"run /proc/self/exe do-word read-key /dev/sdb1 vfat /k".to_owned()), "{calls:?}");
+    assert_eq!(calls.last(), Some(&"run /proc/self/exe do-word umount /run/taproot/key".to_owned()));
+}
+
+#[test]
+fn the_process_of_its_own_does_what_it_was_told() {
+    let tree = Tree::new().with("/etc/a.key", "secret").with("/run/taproot/key/k", "other");
+    let machine = Machine { init: false, ..Machine::new(tree) };
+    let log = Log::new(Arc::new(Machine::new(Tree::new())));
+    let does = |part: &apart::Part, args: &[&str]| {
+        (part.work)(&machine, &log, args).map(|said| String::from_utf8_lossy(&said).into_owned())
+    };
+    assert_eq!(does(&key::READ, &["/", "/etc/a.key"]), Ok("secret".to_owned()));
+    assert_eq!(does(&key::READ, &["/", "/etc/none"]), Err(libc::ENOENT.to_string()));
+    assert_eq!(does(&key::READ, &["/dev/sdb1", "vfat", "/k"]), Ok("other".to_owned()));
+    assert_eq!(machine.calls(), ["mount /dev/sdb1 /run/taproot/key vfat 0xf", "unmount /run/taproot/key"]);
+    assert!(does(&key::LOAD, &["t/a"]).is_err() && does(&save::SAVE, &[]).is_err());
 }
 
 #[test]

@@ -46,7 +46,7 @@ pub(super) static WORDS: [Word; 29] = [
     word("devices", "", "block devices and what is on them"),
     word("pools", "", "pools on the disks, and imported ones"),
     word("datasets", "[POOL]", "datasets of the imported pools"),
-    word("import", "POOL|GUID [ro] [missing-log] [rewind]", "import a pool, mount nothing"),
+    word("import", "POOL|GUID [ro] [missing-log] [checkpoint|rewind]", "import a pool, mount nothing"),
     Word { place: Place::Named, ..word("export", "POOL", "unmount and export a pool (shell: /init export)") },
     word("clear", "POOL", "go on with a pool whose disks are back"),
     word("key", "[DATASET [[DEVICE:]/PATH]]", "type a key, or read it from a file"),

@@ -74,13 +74,21 @@ pub fn apply(hardware: &mut Hardware, message: Message, now: Duration) -> bool {
                 device.since = device.since.min(before.since);
             }
             labels = device.is_member() || on_member(hardware, &device);
+            let since = device.since;
             let before = hardware.devices.insert(device.name.clone(), device);
+            // An answer is no sign that more devices come.
+            if before.as_ref().is_none_or(|before| before.since != since) {
+                hardware.last_change = now;
+            }
             labels |= before.is_some_and(|before| before.is_member());
             true
         }
         Message::Gone(name) => {
             let before = hardware.devices.remove(&name);
             labels = before.as_ref().is_some_and(|before| before.is_member() || on_member(hardware, before));
+            if before.is_some() {
+                hardware.last_change = now;
+            }
             before.is_some()
         }
         Message::Module { name, state, .. } => {
@@ -98,7 +106,7 @@ pub fn apply(hardware: &mut Hardware, message: Message, now: Duration) -> bool {
         Message::Log { .. } | Message::Peeked { .. } | Message::Discarded { .. } => return false,
     };
     if of_devices {
-        changed(hardware, labels, now);
+        changed(hardware, labels);
     }
     of_devices
 }
@@ -110,9 +118,8 @@ fn on_member(hardware: &Hardware, device: &Device) -> bool {
 }
 
 /// Something is known of devices that was not before, or no longer.
-fn changed(hardware: &mut Hardware, labels: bool, now: Duration) {
+fn changed(hardware: &mut Hardware, labels: bool) {
     hardware.label_generation += u64::from(labels);
-    hardware.last_change = now;
     hardware.generation += 1;
 }
 
@@ -240,7 +247,8 @@ impl<'a> Scout<'a> {
         self.hardware.devices.retain(|_, device| device.content == Reading::Waiting);
         self.hardware.settled = false;
         self.hardware.inserting = false;
-        changed(&mut self.hardware, true, self.system.now());
+        self.hardware.last_change = self.system.now();
+        changed(&mut self.hardware, true);
     }
 
     fn tell(&mut self, command: &Command) {
@@ -288,7 +296,8 @@ impl<'a> Scout<'a> {
         if let Some(device) = self.hardware.devices.get_mut(name).filter(|device| device.content != Reading::Never) {
             device.content = Reading::Waiting;
             device.since = now;
-            changed(&mut self.hardware, true, now);
+            self.hardware.last_change = now;
+            changed(&mut self.hardware, true);
         }
         self.tell(&Command::Reread(name.to_owned()));
     }

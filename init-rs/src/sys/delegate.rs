@@ -105,6 +105,9 @@ macro_rules! delegate_others {
         ) {
             self.$field.watched(tick, tell, work)
         }
+        fn together(&self, work: &(dyn Fn() + Sync)) {
+            self.$field.together(work)
+        }
         fn consoles(&self, which: $crate::sys::Terminals) -> Box<dyn $crate::sys::consoles::Consoles> {
             self.$field.consoles(which)
         }

@@ -241,6 +241,14 @@ impl System for Linux {
         });
     }
 
+    fn together(&self, work: &(dyn Fn() + Sync)) {
+        std::thread::scope(|scope| {
+            // Without a thread the other one does it alone.
+            let _ = std::thread::Builder::new().name("beside".into()).spawn_scoped(scope, work);
+            work();
+        });
+    }
+
     fn consoles(&self, which: Terminals) -> Box<dyn Consoles> {
         match which {
             Terminals::All => Box::new(Tty::open()),

@@ -228,6 +228,9 @@ pub trait System: Send + Sync {
     fn sleep(&self, time: Duration);
     /// Does `work`, and calls `tell` with the time so far at every `tick` of it.
     fn watched(&self, tick: Duration, tell: &mut (dyn FnMut(Duration) + Send), work: &mut dyn FnMut());
+    /// Has two threads do `work`, which shares it out between them, and comes back when both have ended. Where there is one thread
+    /// that does all of it.
+    fn together(&self, work: &(dyn Fn() + Sync));
 
     // People.
 

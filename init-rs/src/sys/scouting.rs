@@ -17,8 +17,8 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Where the scout finds its end of the socket.
-const SOCKET: i32 = 3;
+/// Where the scout finds its end of the socket: it reads nothing else.
+const SOCKET: i32 = libc::STDIN_FILENO;
 /// Longest message: a label's configuration is 112 KiB at most.
 pub const MESSAGE_MAX: usize = 192 << 10;
 /// Bytes that may wait in the socket.
@@ -46,23 +46,9 @@ impl Process {
                 let _ = setsockopt(end, sockopt::SndBuf, &BUFFER);
             }
         }
+        // Nothing that would need a fork(2): a copy of PID 1's memory takes longer than all else about it.
         let mut command = Command::new("/proc/self/exe");
-        command.arg0("taproot-init").arg("scout").args(args).stdin(Stdio::null());
-        let fd = theirs.as_raw_fd();
-        // SAFETY: between fork and exec only dup2(2) or fcntl(2) are called, both async-signal-safe.
-        unsafe {
-            command.pre_exec(move || {
-                if fd == SOCKET {
-                    let own = BorrowedFd::borrow_raw(fd);
-                    fcntl(own, FcntlArg::F_SETFD(FdFlag::empty()))?;
-                    Ok(())
-                } else if libc::dup2(fd, SOCKET) < 0 {
-                    Err(io::Error::last_os_error())
-                } else {
-                    Ok(())
-                }
-            });
-        }
+        command.arg0("taproot-init").arg("scout").args(args).stdin(Stdio::from(theirs));
         let pid = Pid::from_raw(command.spawn()?.id().cast_signed());
         Ok(Self { pid, socket: ours })
     }

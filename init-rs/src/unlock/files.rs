@@ -4,7 +4,9 @@ use super::{Effort, KeyDevice, Unlocker};
 use crate::cmdline::KeyFile;
 use crate::devices::filesystems;
 use crate::devices::probe::Wanted;
+use crate::report::log::Log;
 use crate::report::slow;
+use crate::sys::System;
 use crate::sys::beneath::resolve;
 use crate::sys::consoles::Secret;
 use std::io;
@@ -14,7 +16,7 @@ use std::time::Duration;
 /// Enough for every key: 32 bytes, 64 digits, or a passphrase of 512 bytes on the first line.
 const FILE_MAX: usize = 8192;
 /// Where a device is mounted for the moment it is read.
-const MOUNT_POINT: &str = "/run/taproot/key";
+pub const MOUNT_POINT: &str = "/run/taproot/key";
 /// File systems tried on a device whose superblock is none of those known.
 const KINDS: [&str; 9] = ["ext4", "vfat", "xfs", "btrfs", "exfat", "iso9660", "f2fs", "ntfs3", "udf"];
 
@@ -24,8 +26,8 @@ impl Unlocker<'_> {
         if !path.starts_with('/') {
             return Err("expected an absolute path behind file://".to_owned());
         }
-        let in_image = self.beneath(&self.image, path);
-        match self.read(&in_image) {
+        let (in_image, content) = self.read(&self.image, path);
+        match content {
             Ok(content) => {
                 self.keyring.used_image_file(&in_image);
                 return Ok((in_image, content));
@@ -33,13 +35,21 @@ impl Unlocker<'_> {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.to_string()),
             Err(_) => {}
         }
+        // Ubuntu: a LUKS container in a zvol of the pool, opened by its initramfs.
+        if path.starts_with("/run/keystore/") {
+            return Err(
+                "it lies on an encrypted volume of the pool (a keystore), which nothing here opens: boot by the \
+                        initramfs that opens it, or give a copy of the key by taproot.key=LABEL=X:/path"
+                    .to_owned(),
+            );
+        }
         let Some(root) = &self.new_root else {
             return Err(format!(
                 "the image has no {path}; pack it (taproot initramfs --add-file), or name its device: taproot.key=LABEL=X:/path"
             ));
         };
-        let in_root = self.beneath(root, path);
-        let content = self.read(&in_root).map_err(|e| format!("neither in the image nor in the root: {e}"))?;
+        let (in_root, content) = self.read(root, path);
+        let content = content.map_err(|e| format!("neither in the image nor in the root: {e}"))?;
         Ok((in_root, content))
     }
 
@@ -50,10 +60,9 @@ impl Unlocker<'_> {
         }
         let result = match &file.device {
             None => {
-                let path = self.beneath(&self.image, &file.path);
-                let result = self.read(&path).map_err(|e| format!("not in the image: {e}"));
+                let (path, content) = self.read(&self.image, &file.path);
                 self.keyring.used_image_file(&path);
-                result
+                content.map_err(|e| format!("not in the image: {e}"))
             }
             Some(device) => self.device_file(device, file, effort),
         };
@@ -77,57 +86,84 @@ impl Unlocker<'_> {
         let node = &found.node;
         let kind = found.kind.as_ref().map_or_else(String::new, |kind| format!(" ({kind})"));
         self.log.info(format!("{device} is {node}{kind}"));
-        let point = Path::new(MOUNT_POINT);
-        self.system.make_dirs(point).map_err(|e| format!("{MOUNT_POINT}: {e}"))?;
-        self.mount(&found, point).map_err(|e| format!("{node} could not be mounted: {e}"))?;
-        let content = self.read(&self.beneath(point, &file.path)).map_err(|e| format!("{} on {node}: {e}", file.path));
-        // Lazily only if somebody looks at it: the device may be pulled out as soon as the key is loaded.
-        if self.system.unmount(point, false).is_err() {
-            let _ = self.system.unmount(point, true);
+        if let Some(apart) = self.apart {
+            return apart.read_on(&found, &file.path);
         }
-        let _ = self.system.remove(point);
-        content
+        let nothing = |_: &str| {};
+        let load: &dyn Fn(&str) = self.load_module.unwrap_or(&nothing);
+        read_on(self.system, self.log, load, &found, &file.path)
     }
 
-    /// Mounts read-only, without replaying a journal: nothing is written to the device.
-    fn mount(&self, found: &KeyDevice, point: &Path) -> io::Result<()> {
-        let flags = libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
-        let kinds: Vec<&str> = found.kind.as_deref().map_or_else(|| KINDS.to_vec(), |kind| vec![kind]);
-        let mut last = io::Error::from_raw_os_error(libc::ENODEV);
-        for kind in kinds {
-            if let Some(load) = self.load_module {
-                for module in filesystems::modules(kind) {
-                    load(module);
-                }
-            }
-            let data = filesystems::without_replay(kind);
-            match slow::mount(self.system, self.log, (&found.node, point, kind), flags, data) {
-                Ok(()) => return Ok(()),
-                Err(e) if e.raw_os_error() == Some(libc::ENODEV) => {
-                    let text = format!("the kernel has no {kind}: pack it (taproot initramfs --add-module {kind})");
-                    last = io::Error::new(e.kind(), text);
-                }
-                Err(e) => last = e,
-            }
+    /// A file of the tree at `root`: where it is, and what is in it.
+    fn read(&self, root: &Path, path: &str) -> (PathBuf, io::Result<Secret>) {
+        if let Some(apart) = self.apart {
+            return (root.join(path.trim_start_matches('/')), apart.read(root, path));
         }
-        Err(last)
+        let path = beneath(self.system, root, path);
+        let content = self.system.read_secret(&path, FILE_MAX);
+        (path, content)
     }
+}
 
-    /// A path of the tree at `root`, links followed inside it.
-    fn beneath(&self, root: &Path, path: &str) -> PathBuf {
-        resolve(self.system, root, Path::new(path)).unwrap_or_else(|_| root.join(path.trim_start_matches('/')))
-    }
+/// The types that are tried on a device.
+pub fn kinds(device: &KeyDevice) -> Vec<&str> {
+    device.kind.as_deref().map_or_else(|| KINDS.to_vec(), |kind| vec![kind])
+}
 
-    fn read(&self, path: &Path) -> io::Result<Secret> {
-        self.system.read_secret(path, FILE_MAX)
+/// A path of the tree at `root`, links followed inside it.
+fn beneath(system: &dyn System, root: &Path, path: &str) -> PathBuf {
+    resolve(system, root, Path::new(path)).unwrap_or_else(|_| root.join(path.trim_start_matches('/')))
+}
+
+/// Reads a file of the tree at `root`, links followed inside it.
+pub fn read_beneath(system: &dyn System, root: &Path, path: &str) -> io::Result<Secret> {
+    system.read_secret(&beneath(system, root, path), FILE_MAX)
+}
+
+/// Reads a file on a device, which is mounted for the moment; `load` loads the drivers of file systems.
+pub fn read_on(
+    system: &dyn System,
+    log: &Log,
+    load: &dyn Fn(&str),
+    device: &KeyDevice,
+    path: &str,
+) -> Result<Secret, String> {
+    let node = &device.node;
+    let point = Path::new(MOUNT_POINT);
+    system.make_dirs(point).map_err(|e| format!("{MOUNT_POINT}: {e}"))?;
+    mount(system, log, load, device).map_err(|e| format!("{node} could not be mounted: {e}"))?;
+    let content = read_beneath(system, point, path).map_err(|e| format!("{path} on {node}: {e}"));
+    // Lazily only if somebody looks at it: the device may be pulled out as soon as the key is loaded.
+    if system.unmount(point, false).is_err() {
+        let _ = system.unmount(point, true);
     }
+    let _ = system.remove(point);
+    content
+}
+
+/// Mounts read-only, without replaying a journal: nothing is written to the device.
+fn mount(system: &dyn System, log: &Log, load: &dyn Fn(&str), device: &KeyDevice) -> io::Result<()> {
+    let flags = libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+    let mut last = io::Error::from_raw_os_error(libc::ENODEV);
+    for kind in kinds(device) {
+        filesystems::modules(kind).into_iter().for_each(load);
+        let data = filesystems::without_replay(kind);
+        match slow::mount(system, log, (&device.node, Path::new(MOUNT_POINT), kind), flags, data) {
+            Ok(()) => return Ok(()),
+            Err(e) if e.raw_os_error() == Some(libc::ENODEV) => {
+                let text = format!("the kernel has no {kind}: pack it (taproot initramfs --add-module {kind})");
+                last = io::Error::new(e.kind(), text);
+            }
+            Err(e) => last = e,
+        }
+    }
+    Err(last)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cmdline::{Decided, KeySettings};
-    use crate::report::log::Log;
     use crate::sys::fake::{Machine, Tree};
     use crate::sys::linux::Linux;
     use std::cell::RefCell;
@@ -179,6 +215,16 @@ mod tests {
         assert_eq!(waits, [Duration::ZERO, WAIT]);
         let mounted = "mount /dev/sdb1 /run/taproot/key ext4 0xf noload";
         assert_eq!(machine.calls(), [mounted, "unmount /run/taproot/key"]);
+    }
+
+    #[test]
+    fn a_keystore_is_told_of_by_its_name() {
+        let log = Log::new(Arc::new(Linux::new()));
+        let machine = Machine::new(Tree::new());
+        let mut unlocker = Unlocker::new(&machine, &log, &settings());
+        let says = unlocker.location_file("/run/keystore/rpool/system.key").unwrap_err();
+        assert!(says.contains("encrypted volume of the pool") && !says.contains("--add-file"), "{says}");
+        assert!(unlocker.location_file("/etc/k").unwrap_err().contains("--add-file"));
     }
 
     #[test]

@@ -35,6 +35,7 @@ pub fn describe(errno: i32) -> String {
     match errno {
         libc::EREMOTEIO => "the pool is or may be in use by another host (multihost)".into(),
         libc::EBADE => "checksum error".into(),
+        libc::ETIMEDOUT => "no answer in time: a disk may be dying".into(),
         ZFS_ERR_NO_CHECKPOINT => "it has no checkpoint".into(),
         ZFS_ERR_IOC_CMD_UNAVAIL..=ZFS_ERR_IOC_ARG_BADTYPE => {
             "this OpenZFS does not know the call: module too old or too new for this taproot-init".into()
@@ -87,8 +88,11 @@ pub struct ImportFlags {
 }
 
 impl ImportFlags {
+    /// Going back to the checkpoint.
+    pub const CHECKPOINT: u64 = 0x80;
+
     fn bits(self) -> u64 {
-        (u64::from(self.missing_log) * 0x4) | (u64::from(self.checkpoint) * 0x80)
+        (u64::from(self.missing_log) * 0x4) | (u64::from(self.checkpoint) * Self::CHECKPOINT)
     }
 }
 
@@ -121,6 +125,10 @@ impl<'a> Zfs<'a> {
     /// Calls go to `system`.
     pub fn new(system: &'a dyn System) -> Self {
         Self { system }
+    }
+
+    pub(super) fn system(self) -> &'a dyn System {
+        self.system
     }
 
     pub(super) fn call(self, what: &'static str, call: &ZfsCall<'_>) -> Result<ZfsReply, ZfsError> {

@@ -58,6 +58,10 @@ pub struct Judgement {
     pub reason: String,
     /// `bootfs`, known before importing anything.
     pub bootfs: Option<String>,
+    /// The kernel did not get as far as `bootfs`: there may be one.
+    pub bootfs_unknown: bool,
+    /// What is there of the pool cannot be read: an older state of it may.
+    pub damaged: bool,
     /// Leaves that are not healthy.
     pub bad: Vec<BadVdev>,
     /// Top-level log devices that are missing: an import needs leave to do without them.
@@ -75,6 +79,8 @@ impl Judgement {
             health: Health::Unavailable,
             reason,
             bootfs: None,
+            bootfs_unknown: true,
+            damaged: false,
             bad: vec![],
             missing_logs: vec![],
             unwritable: None,
@@ -98,10 +104,15 @@ impl fmt::Display for MissingVdev {
     }
 }
 
+/// A `bootfs` in words.
+pub fn bootfs_text(bootfs: Option<&str>, unknown: bool) -> &str {
+    bootfs.unwrap_or(if unknown { "not known" } else { "not set" })
+}
+
 impl fmt::Display for Judgement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let colon = if self.reason.is_empty() { "" } else { ": " };
-        let bootfs = self.bootfs.as_deref().unwrap_or("not set");
+        let bootfs = bootfs_text(self.bootfs.as_deref(), self.bootfs_unknown);
         write!(f, "{:?}{colon}{}, bootfs {bootfs}", self.health, self.reason)
     }
 }
@@ -268,7 +279,10 @@ pub fn judge(reply: &NvList) -> Judgement {
         _ => lacking(&bad),
     };
     let bootfs = reply.text("bootfs").map(std::borrow::Cow::into_owned).filter(|b| !b.is_empty());
-    Judgement { health, reason, bootfs, bad, missing_logs, unwritable, wait_helps }
+    // It is told of a pool that could be loaded, and of no other (`spa_tryimport` in module/zfs/spa.c).
+    let bootfs_unknown = bootfs.is_none() && state < DEGRADED;
+    let damaged = aux == CORRUPT_DATA && health == Health::Unavailable;
+    Judgement { health, reason, bootfs, bootfs_unknown, damaged, bad, missing_logs, unwritable, wait_helps }
 }
 
 #[cfg(test)]
@@ -328,6 +342,21 @@ mod tests {
     }
 
     #[test]
+    fn a_bootfs_that_is_not_set_and_one_that_is_not_known() {
+        let judged = |state, aux| {
+            let mut list = reply(vdev("root", state, aux, vec![vdev("disk", 7, 0, vec![])]));
+            list.remove("bootfs");
+            judge(&list)
+        };
+        let says = |judgement: &Judgement, end: &str| judgement.to_string().ends_with(&format!("bootfs {end}"));
+        assert!(says(&judged(7, 0), "not set") && says(&judged(6, 0), "not set"));
+        let damaged = judged(4, 2);
+        assert!(damaged.damaged && damaged.bootfs_unknown && says(&damaged, "not known"));
+        assert!(says(&judged(4, 3), "not known") && !judged(4, 3).damaged);
+        assert!(says(&Judgement::failed("x".into()), "not known"));
+    }
+
+    #[test]
     fn unsupported_features_are_named_and_waiting_is_pointless() {
         let mut list = reply(vdev("root", 4, 9, vec![vdev("disk", 7, 0, vec![])]));
         let mut features = NvList::new();
@@ -374,6 +403,9 @@ mod tests {
         );
         let j = judge(&reply(root(4)));
         assert_eq!((j.health, j.missing_logs.len()), (Health::Unavailable, 1));
+        let mut list = root(7);
+        list.remove("bootfs");
+        assert!(judge(&list).bootfs_unknown, "it opens no further");
     }
 
     #[test]

@@ -10,5 +10,6 @@ pub mod keys;
 pub mod label;
 pub mod nvlist;
 pub mod paths;
+pub mod rewind;
 pub mod snapshots;
 pub mod walk;

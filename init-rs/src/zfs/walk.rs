@@ -1,11 +1,13 @@
 //! Every dataset of a pool, with as little work for the kernel as its calls allow.
 //!
-//! `DATASET_LIST_NEXT` opens the dataset it names and its parent, and a pool has thousands of them. So each is asked for
-//! children right after it was listed, while the kernel still holds it open.
+//! `DATASET_LIST_NEXT` opens the dataset it names, and all above it, each time anew unless the kernel still holds them open; a
+//! pool has thousands. The time is the kernel's, on the processor that asks: so two threads ask, each for the children of what
+//! was listed last.
 
 use super::calls::DATASET_LIST_NEXT;
 use super::ioctl::{Objset, ObjsetKind, Zfs, ZfsError, text};
 use crate::sys::ZfsCall;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Room for the properties of one dataset, usually 3 KB; the kernel says when it needs more.
 const ONE_DATASET: usize = 16 * 1024;
@@ -19,11 +21,69 @@ pub struct Walk {
     pub complete: bool,
 }
 
-/// A walk under way.
+/// A walk under way, for the threads that are at it.
 struct Walking<'f> {
-    found: Vec<Objset>,
     limit: usize,
-    enter: &'f dyn Fn(&Objset) -> bool,
+    enter: &'f (dyn Fn(&Objset) -> bool + Sync),
+    state: Mutex<State>,
+    /// There is something to be asked, or nothing more.
+    news: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    found: Vec<Objset>,
+    /// What was not asked for its children yet.
+    parents: Vec<String>,
+    /// Threads that are asking.
+    asking: usize,
+    failed: Option<ZfsError>,
+}
+
+impl Walking<'_> {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next dataset to ask for its children; `None` once no more will come.
+    fn next(&self) -> Option<String> {
+        let mut state = self.lock();
+        loop {
+            if state.failed.is_some() || state.found.len() > self.limit {
+                return None;
+            }
+            if let Some(parent) = state.parents.pop() {
+                state.asking += 1;
+                return Some(parent);
+            }
+            if state.asking == 0 {
+                return None;
+            }
+            state = self.news.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// One of a dataset's children; false if the walk is over.
+    fn found(&self, parent: &str, child: Objset) -> bool {
+        // A name that is not longer than its parent's would lead in a circle.
+        let below = child.kind == ObjsetKind::Filesystem && child.name.len() > parent.len();
+        let enter = (below && (self.enter)(&child)).then(|| child.name.clone());
+        let mut state = self.lock();
+        state.found.push(child);
+        state.parents.extend(enter);
+        self.news.notify_one();
+        state.failed.is_none() && state.found.len() <= self.limit
+    }
+
+    /// A dataset has no more children.
+    fn asked(&self, result: Result<(), ZfsError>) {
+        let mut state = self.lock();
+        state.asking -= 1;
+        if let (Err(error), None) = (result, &state.failed) {
+            state.failed = Some(error);
+        }
+        self.news.notify_all();
+    }
 }
 
 impl Zfs<'_> {
@@ -34,23 +94,29 @@ impl Zfs<'_> {
 
     /// As [`Zfs::datasets`], but what lies below a dataset is looked at only where `enter` says so, and with more than
     /// `limit` datasets the walk is given up.
-    pub fn walk(self, top: &str, limit: usize, enter: &dyn Fn(&Objset) -> bool) -> Result<Walk, ZfsError> {
+    pub fn walk(self, top: &str, limit: usize, enter: &(dyn Fn(&Objset) -> bool + Sync)) -> Result<Walk, ZfsError> {
         let top = self.objset(top)?;
-        let (name, kind) = (top.name.clone(), top.kind);
-        let mut walking = Walking { found: vec![top], limit, enter };
-        if kind == ObjsetKind::Filesystem {
-            self.branch(&name, &mut walking)?;
+        let parents = (top.kind == ObjsetKind::Filesystem).then(|| top.name.clone());
+        let state = State { found: vec![top], parents: parents.into_iter().collect(), ..State::default() };
+        let walking = Walking { limit, enter, state: Mutex::new(state), news: Condvar::new() };
+        self.system().together(&|| {
+            while let Some(parent) = walking.next() {
+                walking.asked(self.children(&parent, &walking));
+            }
+        });
+        let State { mut found, failed, .. } = walking.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if let Some(error) = failed {
+            return Err(error);
         }
-        let mut found = walking.found;
         found.sort_by(|a, b| a.name.cmp(&b.name));
         let complete = found.len() <= limit;
         Ok(Walk { found, complete })
     }
 
-    /// Everything below `parent`, unless there is too much already. As deep as names are long: at most 127 levels.
-    fn branch(self, parent: &str, walking: &mut Walking<'_>) -> Result<(), ZfsError> {
+    /// The children of `parent`, unless there is too much already.
+    fn children(self, parent: &str, walking: &Walking<'_>) -> Result<(), ZfsError> {
         let mut cookie = 0;
-        while walking.found.len() <= walking.limit {
+        loop {
             let call = ZfsCall {
                 number: DATASET_LIST_NEXT,
                 name: parent.as_bytes(),
@@ -74,15 +140,10 @@ impl Zfs<'_> {
             }
             let properties = Self::decode("DATASET_LIST_NEXT", &reply.name, &reply)?;
             let child = Objset { name: text(&reply.name), kind: reply.objset_type.into(), properties };
-            // A name that is not longer than its parent's would lead in a circle.
-            let below = child.kind == ObjsetKind::Filesystem && child.name.len() > parent.len();
-            let name = (below && (walking.enter)(&child)).then(|| child.name.clone());
-            walking.found.push(child);
-            if let Some(name) = name {
-                self.branch(&name, walking)?;
+            if !walking.found(parent, child) {
+                return Ok(());
             }
         }
-        Ok(())
     }
 }
 

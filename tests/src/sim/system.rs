@@ -221,6 +221,11 @@ impl System for World {
         }
     }
 
+    /// By one thread: a seed is one story.
+    fn together(&self, work: &(dyn Fn() + Sync)) {
+        work();
+    }
+
     fn consoles(&self, _which: Terminals) -> Box<dyn Consoles> {
         Box::new(Screen(self.clone()))
     }

@@ -3,6 +3,7 @@
 mod attempts;
 mod keyboard;
 mod mounts;
+mod prompt;
 
 use super::faults::{Effect, Fault, When};
 use super::files::{Node, Tree};

@@ -178,6 +178,36 @@ impl Scratch {
     }
 }
 
+impl Scratch {
+    /// A raw copy of a disk whose newest uberblock on the first partition leads nowhere: what it points at is overwritten.
+    pub fn without_newest_state(&self, disk: &Disk) -> Result<Disk> {
+        let path = self.dir.path().join(format!("{}-damaged.img", disk.serial));
+        kit::run(Command::new("qemu-img").args(["convert", "-O", "raw"]).args([&disk.path, &path]))?;
+        let file = File::options().read(true).write(true).open(&path);
+        let file = file.with_context(|| format!("opening {}", path.display()))?;
+        let mut head = [0; 4096];
+        file.read_exact_at(&mut head, 0)?;
+        let (start, _) = first_partition(&head)?;
+        let mut ring = vec![0; usize::try_from(LABEL_SIZE / 2)?];
+        file.read_exact_at(&mut ring, start + LABEL_SIZE / 2)?;
+        for offset in newest_blocks(&ring).context("no uberblock")? {
+            // Blocks are counted from behind two labels and the room for a boot loader.
+            file.write_all_at(&[0xa5; 4096], start + (4 << 20) + offset)?;
+        }
+        Ok(Disk { path, format: "raw", ..disk.clone() })
+    }
+}
+
+/// Where the copies of the block lie that the newest uberblock of a ring points at, in bytes (`uberblock_phys_t`, `blkptr_t`).
+fn newest_blocks(ring: &[u8]) -> Option<[u64; 3]> {
+    const MAGIC: u64 = 0x00ba_b10c;
+    let number = |slot: &[u8], at: usize| Some(u64::from_le_bytes(slot.get(at..at + 8)?.try_into().ok()?));
+    let used = ring.chunks(1024).filter(|slot| number(slot, 0) == Some(MAGIC));
+    let newest = used.max_by_key(|slot| (number(slot, 16), number(slot, 32)))?;
+    let offset = |copy: usize| Some((number(newest, 48 + 16 * copy)? & (u64::MAX >> 1)) << 9);
+    Some([offset(0)?, offset(1)?, offset(2)?])
+}
+
 /// Bytes of one vdev label.
 const LABEL_SIZE: u64 = 256 * 1024;
 
@@ -218,6 +248,18 @@ mod tests {
         assert_eq!(partitions(&head).collect::<Vec<_>>(), [(1 << 20, 1 << 20), (2 << 20, 1 << 20)]);
         assert_eq!(first_partition(&head).unwrap(), (1 << 20, 1 << 20));
         assert!(first_partition(&head[..1024]).is_err());
+    }
+
+    #[test]
+    fn the_newest_uberblock_of_a_ring() {
+        let mut ring = vec![0; 8 * 1024];
+        for (slot, txg) in [(1, 7u64), (4, 9), (6, 8)] {
+            for (at, number) in [(0, 0x00ba_b10c), (16, txg), (48, txg * 2), (64, txg * 3), (80, 1 << 63 | txg)] {
+                ring[slot * 1024 + at..][..8].copy_from_slice(&u64::to_le_bytes(number));
+            }
+        }
+        assert_eq!(newest_blocks(&ring), Some([18 << 9, 27 << 9, 9 << 9]));
+        assert_eq!(newest_blocks(&[0; 4096]), None);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::plan::options::foreign_options;
 use crate::plan::root::DeviceRoot;
 
 /// What stands on a device that is no file system to be mounted.
-const CONTAINERS: [&str; 6] = ["swap", "crypto_LUKS", "LVM2_member", "linux_raid_member", "zfs_member", "DRBD"];
+const CONTAINERS: [&str; 6] = ["swap", "LUKS", "LVM2_member", "linux_raid_member", "zfs_member", "DRBD"];
 
 impl Moment<'_> {
     /// The device that the request names, ready to be mounted.

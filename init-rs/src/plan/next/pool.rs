@@ -297,23 +297,50 @@ impl<'a> Search<'a> {
             let expected = "a word that names a root: a dataset, or a block device";
             return Failure::new(Code::UnusableRoot, no.message, expected, found, &[by_name]);
         }
+        let mut advice = self.remedies();
+        // A pool that cannot be imported is no better for being named.
+        if self.facts.iter().any(|pool| pool.problem.is_none() && !pool.destroyed) {
+            advice.push(by_name.to_owned());
+        }
+        let advice: Vec<&str> = advice.iter().map(String::as_str).collect();
         Failure::new(
             Code::NoPool,
             no.message,
             "a pool with all its disks, and a root dataset named on the command line or by the pool's bootfs",
             found,
-            &[self.remedy(), by_name],
+            &advice,
         )
     }
 
-    /// What helps: disks only where some are missing.
-    fn remedy(&self) -> &'static str {
-        let lacks = |c: &&Candidate| awaited(c, judgement(self.moment, c)).is_some();
-        if self.candidates.is_empty() || self.candidates.iter().any(lacks) || self.spinning_up() {
-            "attach the missing disks and type retry; `wait SECONDS` waits longer, as does taproot.wait=SECONDS"
-        } else {
-            "look at what is said of each pool; `pools` lists them again, `import` imports one by hand"
+    /// What helps: disks only where some are missing, an older state only where they are there.
+    fn remedies(&self) -> Vec<String> {
+        let judged = |c: &Candidate| judgement(self.moment, c);
+        let lacks = |c: &Candidate| awaited(c, judged(c)).is_some();
+        let mut advice = Vec::new();
+        if self.candidates.is_empty() || self.candidates.iter().any(|c| lacks(c)) || self.spinning_up() {
+            let text =
+                "attach the missing disks and type retry; `wait SECONDS` waits longer, as does taproot.wait=SECONDS";
+            advice.push(text.to_owned());
         }
+        if !advice.is_empty() && self.moment.hardware.devices.values().any(|d| candidates::closed(d).is_some()) {
+            let text = "a pool inside LUKS, LVM or md is seen only where something else opens it: boot by that initramfs \
+                        (as a hook of mkinitcpio, taproot-init works in it)";
+            advice.push(text.to_owned());
+        }
+        let damaged = |c: &&&Candidate| !lacks(c) && judged(c).is_some_and(|judgement| judgement.damaged);
+        for candidate in self.candidates.iter().filter(damaged) {
+            let alone = self.facts.iter().filter(|fact| fact.name == candidate.name).count() == 1;
+            let name = if alone { candidate.name.clone() } else { candidate.guid.to_string() };
+            advice.push(format!(
+                "look at the cables, then retry; `import {name} rewind` says whether an older state of the pool can be loaded \
+                 and what would be lost, and asks"
+            ));
+        }
+        if advice.is_empty() {
+            let text = "look at what is said of each pool; `pools` lists them again, `import` imports one by hand";
+            advice.push(text.to_owned());
+        }
+        advice
     }
 
     pub(super) fn wait(&self) -> Wait {

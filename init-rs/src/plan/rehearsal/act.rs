@@ -106,6 +106,8 @@ impl Play<'_> {
                 health: pool.health,
                 reason: pool.problem.clone().unwrap_or_default(),
                 bootfs: pool.bootfs.clone(),
+                bootfs_unknown: pool.bootfs_unknown,
+                damaged: false,
                 missing_logs: pool.missing_log.iter().cloned().collect(),
                 unwritable: pool.unwritable.clone(),
                 wait_helps: pool.health == Health::Unavailable && !pool.hopeless,
@@ -154,11 +156,7 @@ impl Play<'_> {
     fn ask_bootfs(&mut self, pool: &str) -> bool {
         let known = self.facts.attempt.found.as_ref().map(|found| found.choice.guid);
         let known = self.known.pools.iter().find(|pool| Some(pool.guid) == known);
-        let unknown = known.is_none_or(|pool| {
-            // What cannot be opened writable was not asked.
-            pool.bootfs.is_none() && (self.known.bootfs_unknown.contains(&pool.guid) || pool.unwritable.is_some())
-        });
-        if unknown {
+        if known.is_none_or(|pool| pool.bootfs_unknown) {
             self.remark(format!(
                 "the bootfs of pool {pool} is not known here; a boot reads it when the pool is imported"
             ));

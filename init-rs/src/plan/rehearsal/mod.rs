@@ -37,8 +37,6 @@ pub struct Known {
     pub expected: Vec<ExpectedPool>,
     /// Pools, as they are without being imported.
     pub pools: Vec<PoolFact>,
-    /// Guids of pools whose `bootfs` is not known, though they lack none.
-    pub bootfs_unknown: BTreeSet<u64>,
     /// Datasets of these pools. Whether a key is loaded says whether it can be had.
     pub datasets: Vec<Dataset>,
     /// Whether those are all datasets of their pools.

@@ -107,6 +107,12 @@ impl Scene<'_> {
             None => "was not found".to_owned(),
             Some(pool) => match self.obstacle(pool) {
                 Some(obstacle) => format!("cannot be booted{}: {}", on(pool), obstacle.text),
+                None if pool.bootfs_unknown => {
+                    format!(
+                        "does not tell its bootfs before it is imported; if it is meant: zfs={}",
+                        self.example(pool)
+                    )
+                }
                 None => format!("has no bootfs; name its root: zfs={}/DATASET", self.example(pool)),
             },
         };
@@ -142,9 +148,13 @@ impl Scene<'_> {
             format!("no root to boot ({}): a pool with bootfs was expected; {}", self.asked, self.found());
         if let Some(pool) = self.pools.iter().find(|p| self.obstacle(p).is_none()) {
             let (name, example) = (&pool.name, self.example(pool));
+            let read = format!(
+                "retry zfs={example} here, or that word on the kernel command line, imports the pool and reads its bootfs"
+            );
+            let set = format!("or set a bootfs in a running system: zpool set bootfs={name}/DATASET {name}");
+            let bootfs = if pool.bootfs_unknown { read } else { set };
             message = format!(
-                "{message}; name the root: boot {name}/DATASET here, zfs={example}/DATASET on the kernel command line; or set a \
-                 bootfs in a running system: zpool set bootfs={name}/DATASET {name}"
+                "{message}; name the root: boot {name}/DATASET here, zfs={example}/DATASET on the kernel command line; {bootfs}"
             );
         } else if self.pools.is_empty() {
             message.push_str("; check that the disks are attached and that the image holds their drivers");

@@ -211,6 +211,7 @@ fn a_missing_log_needs_leave() {
 fn unsupported_features_leave_a_read_only_import() {
     let mut pool = pool("a", 1, None);
     pool.unwritable = Some("the pool uses features this OpenZFS does not have: org.example:new".into());
+    pool.bootfs_unknown = true;
     let pools = [pool];
     refused(ask("zfs=a/r", &pools, &[]), false, &["org.example:new", "taproot.import=ro"]);
     refused(ask("", &pools, &[]), true, &["bootfs not known", "org.example:new"]);

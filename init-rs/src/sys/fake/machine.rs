@@ -163,6 +163,9 @@ impl System for Machine {
     fn watched(&self, _: Duration, _: &mut (dyn FnMut(Duration) + Send), work: &mut dyn FnMut()) {
         work();
     }
+    fn together(&self, work: &(dyn Fn() + Sync)) {
+        work();
+    }
     fn consoles(&self, _: Terminals) -> Box<dyn Consoles> {
         Box::new(self.said.clone())
     }

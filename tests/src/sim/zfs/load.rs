@@ -12,6 +12,7 @@ const CANNOT_OPEN: u64 = 4;
 const DEGRADED: u64 = 6;
 const HEALTHY: u64 = 7;
 /// `vdev_aux_t`.
+const CORRUPT_DATA: u64 = 2;
 const NO_REPLICAS: u64 = 3;
 const BAD_GUID_SUM: u64 = 4;
 const UNSUPPORTED: u64 = 9;
@@ -25,6 +26,8 @@ const ACTIVITY_CHECK: Duration = Duration::from_secs(22);
 /// Flags of an import.
 const MISSING_LOG: u64 = 0x4;
 const CHECKPOINT: u64 = 0x80;
+/// `ZPOOL_DO_REWIND`, in the policy of a configuration.
+const DO_REWIND: u32 = 8;
 /// `ZFS_ERR_NO_CHECKPOINT`.
 const NO_CHECKPOINT: i32 = 1026;
 
@@ -264,6 +267,7 @@ pub(super) fn try_import(pools: &[Pool], host: &Host<'_>, call: &ZfsCall<'_>, co
     let root = match obstacle {
         Some(Obstacle::Multihost) => (CANNOT_OPEN, ACTIVE_ELSEWHERE),
         Some(Obstacle::Features) => (CANNOT_OPEN, UNSUPPORTED),
+        None if pool.damaged.is_some() => (CANNOT_OPEN, CORRUPT_DATA),
         None => root_state(pool, host.version, &|guid| opening.paths.contains_key(&guid)),
     };
     let mut list = pool.head();
@@ -338,7 +342,7 @@ pub(super) fn import(
             Some(libc::ENXIO)
         }
         _ if call.cookie & CHECKPOINT != 0 && !pool.checkpoint => Some(NO_CHECKPOINT),
-        _ => None,
+        _ => too_new(pool, conf, &mut info),
     };
     if let Some(errno) = refused {
         let mut list = conf.clone();
@@ -349,6 +353,7 @@ pub(super) fn import(
     let cachefile = src.text("cachefile").map(std::borrow::Cow::into_owned);
     pool.imported = Some(Imported { read_only, paths: opening.paths, cachefile });
     if !read_only {
+        pool.damaged = None;
         take_over(pool, host.hostid);
     }
     let mut reply = config(pool, host, true);
@@ -359,6 +364,18 @@ pub(super) fn import(
         reply.set("bootfs", Value::text(pool.full(bootfs)));
     }
     Answer::list(call, 0, &reply).after(took)
+}
+
+/// The newest state cannot be read: the errno, unless the policy says to go back; `info` says how far that would be.
+fn too_new(pool: &Pool, conf: &NvList, info: &mut NvList) -> Option<i32> {
+    let loss = pool.damaged?.loss;
+    let policy = conf.list("load-policy").and_then(|policy| policy.get("load-rewind-policy"));
+    if loss.is_some() && matches!(policy, Some(Value::U32(policy)) if policy & DO_REWIND != 0) {
+        return None;
+    }
+    let told = loss.map(|loss| [("rewind_txg_ts", Value::U64(1_700_000_000)), ("seconds_of_rewind", Value::I64(loss))]);
+    info.set("rewind_info", Value::List(told.into_iter().flatten().collect()));
+    Some(libc::EIO)
 }
 
 /// A writable import writes the labels anew.

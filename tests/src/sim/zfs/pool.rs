@@ -40,6 +40,8 @@ pub struct Pool {
     pub elsewhere: bool,
     /// Whether it has a checkpoint.
     pub checkpoint: bool,
+    /// Set where its newest state cannot be read.
+    pub damaged: Option<Damage>,
     /// Top-level vdevs, by slot.
     pub tops: Vec<Top>,
     /// Spares.
@@ -52,6 +54,13 @@ pub struct Pool {
     pub imported: Option<Imported>,
     /// Whether anything was written to it since the machine started.
     pub written: bool,
+}
+
+/// A pool whose newest state cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Damage {
+    /// How many seconds older the newest one is that can be; `None`: there is none.
+    pub loss: Option<i64>,
 }
 
 /// How a pool is imported.
@@ -119,6 +128,7 @@ impl Pool {
             multihost: false,
             elsewhere: false,
             checkpoint: false,
+            damaged: None,
             tops: Vec::new(),
             spares: Vec::new(),
             caches: Vec::new(),

@@ -7,7 +7,7 @@ mod read;
 use super::super::facts::Watched;
 use super::super::{Next, Step, next};
 use crate::cmdline::parse;
-use crate::devices::known::{Content, Device, Hardware, Partition, Reading, Zfs, ZfsLabel};
+use crate::devices::known::{Content, Device, Hardware, Partition, Reading, Superblock, Zfs, ZfsLabel};
 use crate::devices::swap;
 use crate::plan::candidates::{self, Opened};
 use crate::plan::facts::{CanMount, Dataset, Health, PoolFact};
@@ -87,7 +87,9 @@ impl Layout {
             let label = Label { config: self.label(pool, vdev), index: 0 };
             Zfs::Member(ZfsLabel { label, good: disk.good, tail: disk.tail.clone() })
         });
-        let content = Content { superblock: None, swap: swap::Header::default(), zfs };
+        let held = disk.holds.as_ref();
+        let superblock = held.map(|kind| Superblock { kind: kind.clone(), uuid: String::new(), label: String::new() });
+        let content = Content { superblock, swap: swap::Header::default(), zfs };
         let partition = disk.of.as_ref().map(|_| Partition { number: disk.number, ..Partition::default() });
         Device {
             name: disk.name.clone(),
@@ -135,16 +137,20 @@ impl Layout {
         };
         let (health, reason, wait_helps) = match &pool.refused {
             Some(why) => (Health::Unavailable, why.clone(), false),
+            None if pool.damaged => (Health::Unavailable, "its data cannot be read".to_owned(), true),
             None if missing > spare => (Health::Unavailable, "too many vdevs are missing".to_owned(), true),
             None if missing > 0 || pool.log.is_some() => (Health::Degraded, "some vdevs are missing".to_owned(), true),
             None => (Health::Online, String::new(), false),
         };
-        let bootfs = pool.bootfs.clone().filter(|_| health != Health::Unavailable && pool.unwritable.is_none());
+        let bootfs_unknown = health == Health::Unavailable || pool.unwritable.is_some() || pool.untold;
+        let bootfs = pool.bootfs.clone().filter(|_| !bootfs_unknown);
         let unwritable = pool.unwritable.clone();
         Judgement {
             health,
             reason,
             bootfs,
+            bootfs_unknown,
+            damaged: pool.damaged,
             bad: vec![],
             missing_logs: pool.log.iter().cloned().collect(),
             unwritable,
@@ -277,6 +283,11 @@ impl Layout {
         for part in &self.says {
             if !said.as_ref().is_some_and(|said| said.contains(part)) {
                 wrong.push(format!("the failure does not say {part:?}: {said:#?}"));
+            }
+        }
+        for part in &self.never {
+            if said.as_ref().is_some_and(|said| said.contains(part)) {
+                wrong.push(format!("the failure says {part:?}: {said:#?}"));
             }
         }
         for guid in self.leaves.iter().filter(|guid| outcome.touched.contains(guid)) {

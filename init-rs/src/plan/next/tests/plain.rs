@@ -82,7 +82,7 @@ fn the_type() {
         ("root=/dev/vda1 rootfstype=minix", "", Ok("minix")),
         ("root=/dev/vda1", "", Err(Code::NoFilesystem)),
         ("root=/dev/vda1", "swap", Err(Code::NoFilesystem)),
-        ("root=/dev/vda1", "crypto_LUKS", Err(Code::NoFilesystem)),
+        ("root=/dev/vda1", "LUKS", Err(Code::NoFilesystem)),
         ("root=/dev/vda1", "zfs_member", Err(Code::NoFilesystem)),
     ] {
         let told = run(line, &machine(), &[(0, &|play| comes(play, "vda1", holding(holds)))]);

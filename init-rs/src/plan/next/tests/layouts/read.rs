@@ -19,6 +19,10 @@ pub(super) struct Pool {
     pub(super) log: Option<String>,
     pub(super) unwritable: Option<String>,
     pub(super) refused: Option<String>,
+    /// The kernel does not tell its bootfs before it is imported.
+    pub(super) untold: bool,
+    /// What is there of it cannot be read.
+    pub(super) damaged: bool,
 }
 
 /// A disk or partition.
@@ -36,6 +40,8 @@ pub(super) struct Disk {
     pub(super) comes: Duration,
     pub(super) goes: Option<Duration>,
     pub(super) silent: bool,
+    /// Something else than a vdev.
+    pub(super) holds: Option<String>,
 }
 
 /// One layout, and what is to come of it.
@@ -54,6 +60,7 @@ pub(super) struct Layout {
     pub(super) fails: Option<String>,
     pub(super) warns: Vec<String>,
     pub(super) says: Vec<String>,
+    pub(super) never: Vec<String>,
     pub(super) leaves: Vec<u64>,
     /// Of the root.
     pub(super) fstab: String,
@@ -138,6 +145,8 @@ fn pool(at: &str, text: &str) -> Pool {
         log: settings.text("lacks-log"),
         unwritable: settings.text("read-only-because"),
         refused: settings.text("refused-because"),
+        untold: settings.text("tells-bootfs").as_deref() == Some("no"),
+        damaged: settings.text("damaged").as_deref() == Some("yes"),
     };
     settings.end();
     pool
@@ -164,6 +173,7 @@ fn disk(at: &str, text: &str) -> Disk {
         comes: settings.millis("comes").unwrap_or_default(),
         goes: settings.millis("goes"),
         silent: settings.text("silent").is_some(),
+        holds: settings.text("holds"),
     };
     settings.end();
     disk
@@ -192,6 +202,7 @@ fn line(at: &str, layout: &mut Layout, text: &str) {
         "fails" => layout.fails = Some(rest.to_owned()),
         "warns" => layout.warns.push(rest.to_owned()),
         "says" => layout.says.push(rest.to_owned()),
+        "never" => layout.never.push(rest.to_owned()),
         "fstab" => layout.fstab = format!("{}{rest}\n", layout.fstab),
         "beside" => layout.beside = numbers(at, rest),
         "leaves" => layout.leaves = numbers(at, rest),

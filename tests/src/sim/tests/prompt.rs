@@ -1,0 +1,128 @@
+//! Words of the prompt that a disk, or a person, can spoil.
+
+use super::{Dataset, End, Machine, Pool, ProgramSpec, Tree, Typed, World, run, seconds};
+use crate::sim::zfs::pool::Damage;
+
+const PROMPT: &str = "(taproot) #";
+
+fn booted(machine: Machine) -> (Option<End>, World) {
+    let world = World::new(machine, vec![]);
+    let end = run(&world, |system| {
+        let _ = taproot_init::boot::run(&system, Vec::new());
+    });
+    (end, world)
+}
+
+fn tank() -> Pool {
+    let root = |dataset: &mut Dataset| dataset.tree = Tree::system("");
+    Pool::new("tank", 7).disk("/dev/vda").dataset("r", root).bootfs("r")
+}
+
+/// What comes of these lines at the prompt of a boot whose pool is damaged so: `Type yes` is answered with `answer`.
+fn rewound(damaged: Option<Damage>, words: &str, lines: &[&str], answer: &str) -> (Option<End>, World) {
+    let mut machine = Machine::new(words);
+    machine.add_pool(Pool { damaged, ..tank() });
+    machine.person = lines.iter().map(|line| Typed::line(PROMPT, line)).collect();
+    machine.person.push(Typed::line("Type yes to do it", answer));
+    booted(machine)
+}
+
+const BROKEN: Option<Damage> = Some(Damage { loss: Some(5) });
+
+#[test]
+fn a_pool_is_taken_back_after_a_typed_yes_and_boots() {
+    let words = "zfs=tank taproot.wait=2";
+    let (end, world) = rewound(BROKEN, words, &["import tank", "import tank rewind", "boot tank/r"], "yes");
+    let text = world.printed();
+    assert!(matches!(end, Some(End::HandOver { .. })), "{end:?}: {text}");
+    let parts = [
+        "`import tank rewind` says whether",
+        "bootfs not known; whether an older state can be loaded says: import tank rewind",
+        "The newest state of pool tank cannot be loaded; that of 2023-11-14 22:13:20 UTC can.\nAll that was written in the 5 s after \
+         that will be lost.\nType yes to do it: ",
+        "imported  pool tank",
+    ];
+    let mut at = 0;
+    for part in parts {
+        at += text[at..].find(part).unwrap_or_else(|| panic!("{part:?} is not in its place in\n{text}"));
+    }
+}
+
+#[test]
+fn nothing_is_written_before_the_yes_nor_read_only() {
+    let words = "zfs=tank taproot.wait=2";
+    for (lines, answer, says) in [
+        (vec!["import tank rewind"], "no", "nothing was done"),
+        (vec!["import tank rewind ro"], "no", "Read-only nothing is lost: this shows what would be left."),
+        (vec!["import tank rewind checkpoint"], "yes", "expected one of checkpoint and rewind, found two"),
+    ] {
+        let (end, world) = rewound(BROKEN, words, &lines, answer);
+        assert!(
+            matches!(end, Some(End::Question(_))) && world.printed().contains(says),
+            "{lines:?}: {}",
+            world.printed()
+        );
+        assert!(!world.machine().pools[0].written, "{lines:?}");
+    }
+    let (_, world) = rewound(Some(Damage { loss: None }), words, &["import tank rewind"], "yes");
+    assert!(world.printed().contains("an older state of it cannot be loaded either"), "{}", world.printed());
+    assert!(!world.printed().contains("Type yes"));
+}
+
+#[test]
+fn a_pool_that_can_be_imported_is_not_taken_back() {
+    let words = "zfs=tank taproot.break=import";
+    let (_, world) = rewound(None, words, &["import tank rewind"], "yes");
+    let text = world.printed();
+    assert!(
+        text.contains("can be imported as it is (tried read-only), so it is not taken back: import tank\n"),
+        "{text}"
+    );
+    let pool = &world.machine().pools[0];
+    assert!(!text.contains("Type yes") && !pool.written && pool.imported.is_none());
+}
+
+#[test]
+fn no_boot_takes_a_pool_back_by_itself() {
+    for words in
+        ["root=zfs:AUTO", "zfs=tank zfs_force=1", "zfs=tank taproot.import=ro", "zfs=tank taproot.missing_log=yes"]
+    {
+        let (end, world) = rewound(BROKEN, &format!("{words} taproot.wait=2"), &["retry"], "yes");
+        assert!(matches!(end, Some(End::Question(_))), "{words}: {end:?}");
+        let pool = &world.machine().pools[0];
+        assert!(!pool.written && pool.imported.is_none() && pool.damaged == BROKEN, "{words}");
+    }
+}
+
+/// What the processes of a machine do that PID 1 starts instead of touching a disk itself.
+fn apart(cmdline: &str, takes: Option<u64>, output: &str) -> Machine {
+    let mut machine = Machine::new(cmdline);
+    machine.add_pool(tank());
+    let spec = ProgramSpec { takes: takes.map(seconds), status: 0, output: output.to_owned() };
+    machine.programs.insert("/proc/self/exe".to_owned(), spec);
+    machine
+}
+
+#[test]
+fn a_disk_that_dies_while_roots_are_looked_into_holds_up_no_prompt() {
+    for (takes, output, marked) in [(Some(1), "tank/r\n", true), (Some(1), "", false), (None, "", false)] {
+        let mut machine = apart("zfs=tank taproot.menu=5", takes, output);
+        machine.person = vec![Typed::line("Enter boots", "")];
+        let (end, world) = booted(machine);
+        assert!(matches!(end, Some(End::HandOver { .. })), "{takes:?} {end:?}: {}", world.printed());
+        assert_eq!(world.printed().contains("tank/r  (bootfs, has no init)"), marked, "{takes:?}: {}", world.printed());
+        assert!(!world.story().contains("/run/taproot/look "), "PID 1 mounts none of them");
+        let told = world.story().contains("which roots have an init is not known: no answer for 20 s");
+        assert_eq!(told, takes.is_none(), "{}", world.story());
+    }
+}
+
+#[test]
+fn the_list_of_roots_comes_though_none_can_be_looked_into() {
+    let mut machine = apart("zfs=tank taproot.break=mount", None, "");
+    machine.person = vec![Typed::line(PROMPT, "boot"), Typed::line("Which one?", "1")];
+    let (end, world) = booted(machine);
+    // What asks the pools has had its time, too.
+    assert!(world.printed().contains("no pool has answered for 20 s"), "{end:?}: {}", world.printed());
+    assert!(!world.story().contains("/run/taproot/look "));
+}
