@@ -8,6 +8,7 @@ mod hook;
 mod hope;
 mod init;
 mod keys;
+mod layers;
 mod mounts;
 mod people;
 mod pools;
@@ -259,6 +260,15 @@ impl<'a> Boot<'a> {
             Step::LoadKey { dataset, key, ask } => self.load_key(&dataset, &key, ask)?,
             Step::Snapshots(asked) => self.settle_snapshots(*asked)?,
             Step::Check { node, fstype, program, args } => self.check(node, &fstype, &program, args),
+            Step::MountPart { part, mount } => self.mount_part(part, &mount)?,
+            Step::SameDevice => self.facts.attempt.layers.device = true,
+            Step::AskPart { dataset } => self.ask_part(dataset),
+            Step::FindZvol { dataset, nodes, until } => self.find_zvol(&dataset, nodes, until),
+            Step::FindLayers { names, roots, retained } => self.find_layers(names, &roots, retained),
+            Step::MountLayer(file) => self.mount_layer(&file)?,
+            Step::MakeUpper { dir, whiteout } => self.make_upper(dir, whiteout),
+            Step::DoWithoutUpper { why } => self.without_upper(why),
+            Step::MountOverlay(root) => self.mount_overlay(*root)?,
             Step::MountRoot(mount) => self.mount_root(&mount)?,
             Step::ReadFstab { below } => self.read_fstab(below),
             Step::AskDatasets { root, all } => self.ask_datasets(&root, all),
@@ -307,6 +317,7 @@ impl<'a> Boot<'a> {
 
     /// Begins another attempt.
     fn begin_anew(&mut self) {
+        self.clear_layers();
         let now = self.system.now();
         self.guard.declare(declared(&self.request));
         self.keyring.forget();

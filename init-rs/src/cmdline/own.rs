@@ -68,6 +68,9 @@ impl State {
                 let good = name.contains('/') && names::check(&name).is_ok();
                 set(&mut self.request.snapshots.clone, good.then_some(name), why)
             }
+            ("layers" | "layerdev" | "layerdir" | "upper" | "upper_fallback" | "to_ram", v) => {
+                self.own_layers(word, &name, v)
+            }
             ("rescue", v) => self.own_rescue(v, why),
             ("attempts", Some(v)) => put(&mut self.request.rescue.attempts, small(v), why),
             ("break", v) => {

@@ -18,10 +18,14 @@ impl Moment<'_> {
         if self.facts.attempt.mounted {
             return Ok(());
         }
+        if let Root::Layers(layers) = root {
+            return Err(Next::Do(Step::MountOverlay(layers.clone())));
+        }
         let step = mounts::root_step(root, self.request);
         let mount = match root {
             Root::Dataset(dataset) => Mount { step, source: dataset.name.clone(), fstype: "zfs".to_owned() },
             Root::Device(device) => Mount::of_device(device, step),
+            Root::Layers(layers) => Mount { step, source: layers.name.clone(), fstype: "overlay".to_owned() },
         };
         Err(Next::Do(Step::MountRoot(Box::new(mount))))
     }
