@@ -12,6 +12,7 @@ pub mod files;
 pub mod golden;
 pub mod invariants;
 mod kernel;
+mod layering;
 pub mod later;
 pub mod machine;
 mod mounting;
