@@ -91,8 +91,10 @@ impl Boot<'_> {
             None => Err((nodes.clone(), format!("zvol {dataset} has no device; its volmode may be `none`"))),
             Some(node) => self.zvol_type(node).map(|fstype| (node.clone(), fstype)).map_err(|why| (nodes.clone(), why)),
         };
+        let there = nodes.iter().any(|node| own(&node));
         let layers = &mut self.facts.attempt.layers;
-        layers.zvol_until = until;
+        // What is on it does not change by waiting.
+        layers.zvol_until = if there { Some(self.system.now()) } else { until };
         layers.zvol = Some(result);
     }
 

@@ -2,6 +2,7 @@
 
 use super::{Boot, start};
 use crate::after;
+use crate::plan::root::Root;
 use crate::pools;
 use crate::report::boot::REPORT_PATH;
 use crate::report::log::LOG_PATH;
@@ -21,6 +22,7 @@ impl Boot<'_> {
             self.told_hand_over(&init);
         }
         self.look_ahead();
+        self.leave_root_line_out();
         self.save_report();
         // Killed, and not waited for: it can sit in a read of a disk that does not answer.
         self.scout.stop();
@@ -49,6 +51,22 @@ impl Boot<'_> {
                 self.report.after = prepared.files;
             }
             Err(why) => self.trouble(format!("the booted system may mount datasets of other boot environments: {why}")),
+        }
+    }
+
+    /// A line for `/` in the fstab of layers is about another root.
+    fn leave_root_line_out(&mut self) {
+        if !matches!(self.facts.attempt.root, Some(Root::Layers(_))) {
+            return;
+        }
+        let init = self.facts.attempt.init.clone().unwrap_or_else(|| "/sbin/init".to_owned());
+        match after::without_root_line(self.system, &self.new_root, &init) {
+            Ok(mut files) if !files.is_empty() => {
+                self.log.info("the root's fstab has a line for /, which is not for layers: systemd is kept from it");
+                self.report.after.append(&mut files);
+            }
+            Ok(_) => {}
+            Err(e) => self.trouble(format!("systemd may try to remount / as the root's fstab says, and fail: {e}")),
         }
     }
 

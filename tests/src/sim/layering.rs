@@ -10,10 +10,12 @@ use taproot_init::sys::OverlayMount;
 /// Where in an image the name of its tree stands ([`super::Machine::images`]).
 const NAME: usize = 100;
 /// Bytes of a whole image.
+#[cfg(test)]
 const SIZE: usize = 4096;
 
 /// A file with a squashfs: the tree of this name in [`super::Machine::images`].
-pub fn image(name: &str) -> Node {
+#[cfg(test)]
+pub(super) fn image(name: &str) -> Node {
     let mut bytes = vec![0; SIZE];
     let fields: [(usize, &[u8]); 3] = [(0, b"hsqs"), (40, &(SIZE as u64).to_le_bytes()), (NAME, name.as_bytes())];
     for (at, value) in fields {

@@ -2,6 +2,7 @@
 
 mod attempts;
 mod keyboard;
+mod layers;
 mod mounts;
 
 use super::faults::{Effect, Fault, When};
