@@ -43,8 +43,6 @@ mksquashfs line line.squashfs -noappend -quiet -no-progress >/dev/null
 
 /// The label of the file system with all layers.
 pub const LABEL: &str = "LAYERS";
-/// The label of an empty file system.
-pub const EMPTY: &str = "EMPTY";
 
 /// A directory with what was made of this text and this system; `make` fills it.
 fn made(system: &System, name: &str, of: &str, make: impl Fn(&Path) -> Result<()>) -> Result<PathBuf> {
@@ -97,10 +95,45 @@ pub fn disk(system: &System, scratch: &Scratch) -> Result<Disk> {
     scratch.overlay_image(&dir.join("disk.img"), "layers0")
 }
 
-/// A small disk with these files, in the directory `live`.
+/// A small disk with these files.
 pub fn small_disk(scratch: &Scratch, serial: &str, label: &str, files: &[(PathBuf, &str)]) -> Result<Disk> {
     ensure!(label.len() <= 16, "{label} is too long for ext4");
     let path = scratch.path().join(format!("{serial}.img"));
     ext4(&path, label, 64, files)?;
     Ok(Disk { path, format: "raw", serial: serial.to_owned(), bus: crate::vm::Bus::Virtio, read_only: false })
+}
+
+/// The small layers over a bottom that says what it sees mounted and powers off: `base.sqsh`, `middle.sqsh`, `top.erofs`.
+pub fn tiny(system: &System) -> Result<Vec<(PathBuf, &'static str)>> {
+    let small = small(system)?;
+    let mut files: Vec<(PathBuf, &str)> = ["middle.sqsh", "top.erofs"].map(|name| (small.join(name), name)).into();
+    files.push((crate::plain::image("squashfs")?, "base.sqsh"));
+    Ok(files)
+}
+
+/// A pool `zroot` with datasets `root`, which is empty, and `sqsh`, which has the layers of [`tiny`], and a zvol `live` with an
+/// ext4 labelled `persistence`.
+pub fn pool(name: &str, system: &System, scratch: &Scratch) -> Result<Disk> {
+    const SCRIPT: &str = r#"set -e
+        modprobe ext4
+        zpool create -f -o ashift=12 -O mountpoint=none -O acltype=posixacl -O xattr=sa zroot /dev/disk/by-id/virtio-lay0
+        zfs create -o mountpoint=legacy zroot/root
+        zfs create -o mountpoint=legacy zroot/sqsh
+        mkdir -p /run/s /run/d
+        mount -t ext4 -o ro /dev/disk/by-id/virtio-src0 /run/s
+        mount -t zfs zroot/sqsh /run/d
+        cp /run/s/*.* /run/d/
+        umount /run/d /run/s
+        zfs create -V 64M zroot/live
+        for i in $(seq 50); do [ -b /dev/zd0 ] && break; sleep 0.2; done
+        mkfs.ext4 -q -L persistence /dev/zd0
+        zpool export zroot
+        echo done"#;
+    let disk = scratch.blank("lay0", 512 << 20)?;
+    let source = small_disk(scratch, "src0", "SOURCE", &tiny(system)?)?;
+    let vm = crate::vm::Vm::helper(&format!("layers-pool-{name}"), system, SCRIPT);
+    let mut vm = vm.disk(disk.clone()).disk(source).start()?;
+    ensure!(vm.script(100)?.contains("done"), "the pool of layers was not made");
+    vm.wait_exit(20)?;
+    Ok(disk)
 }

@@ -10,7 +10,7 @@
 
 use taproot_tests::kit::System;
 use taproot_tests::layers::{self, LABEL};
-use taproot_tests::scenario::vm;
+use taproot_tests::scenario::{explained_failure, vm};
 use taproot_tests::scenarios;
 use taproot_tests::vm::{Disk, Mount, Report, Running, Scratch};
 
@@ -109,6 +109,35 @@ fn words_layers(report: &Report) -> String {
     layers.unwrap_or_else(|| panic!("{line}")).1.to_owned()
 }
 
+/// Boots layers whose bottom only says what it sees.
+fn tiny(name: &str, system: &System, disks: Vec<Disk>, words: &str) -> Report {
+    let mut vm = vm(&format!("layers-{name}"), system, words).unwrap().disks(disks).start().unwrap();
+    let report = vm.report(60).unwrap();
+    vm.wait_exit(20).unwrap();
+    let root = at(&report, "/");
+    assert_eq!((root.kind.as_str(), report.hostname()), ("overlay", "top"), "{root:?}");
+    report
+}
+
+/// A machine whose boot fails: what it explains.
+fn fails(name: &str, system: &System, disks: Vec<Disk>, words: &str) -> String {
+    let vm = vm(&format!("layers-{name}"), system, words).unwrap().disks(disks).start().unwrap();
+    let text = explained_failure(&vm, 60).unwrap();
+    vm.kill().unwrap();
+    text
+}
+
+fn upper_of(report: &Report) -> String {
+    value(&at(report, "/"), "upperdir").unwrap_or_default().to_owned()
+}
+
+fn is_read_only(report: &Report, point: &str) -> bool {
+    let mount = at(report, point);
+    mount.options.iter().chain(&mount.super_options).any(|option| option == "ro")
+}
+
+const STACK: &str = "taproot.layers=top:middle:base";
+
 scenarios! {
     /// The upper is a directory of the root device: what is written is there at the next boot. `ro` is for boot loaders' sake, and a
     /// layer's line for `/` is about another root.
@@ -126,5 +155,87 @@ scenarios! {
         let second = boot("directory-again", system, vec![disk], &words);
         check(&second, system);
         assert_eq!(second.one("OLD"), first.one("WRITES"));
+    }
+
+    /// Over all of a Debian, what is written goes to memory.
+    fn memory_upper(system) {
+        let scratch = Scratch::new().unwrap();
+        let disk = layers::disk(system, &scratch).unwrap();
+        let seen = boot("memory", system, vec![disk], &format!("root=LABEL={LABEL} {STACK} taproot.upper=ram:400M"));
+        check(&seen, system);
+        assert_eq!(value(&at(&seen.report, "/"), "upperdir"), Some("/run/taproot/upper/upper"));
+        assert!(is_read_only(&seen.report, "/run/taproot/base"));
+        assert_eq!(value(&at(&seen.report, "/run/taproot/upper"), "size"), Some("409600k"));
+    }
+
+    /// A partition by its label, the same without it, and each way to go on.
+    fn upper_on_a_device_and_without_it(system) {
+        let scratch = Scratch::new().unwrap();
+        let disk = || layers::small_disk(&scratch, "tiny0", LABEL, &layers::tiny(system).unwrap()).unwrap();
+        let words = format!("root=LABEL={LABEL} {STACK} taproot.upper=label:keep taproot.wait=5");
+        let keep = layers::small_disk(&scratch, "keep0", "keep", &[]).unwrap();
+        let report = tiny("device", system, vec![disk(), keep], &words);
+        assert_eq!(upper_of(&report), "/run/taproot/upper/upper/upper");
+        assert_eq!(at(&report, "/run/taproot/upper").kind, "ext4");
+        let text = fails("no-upper", system, vec![disk()], &words);
+        assert!(text.contains("LABEL=keep: it did not appear within 5 s"), "{text}");
+        let report = tiny("to-memory", system, vec![disk()], &format!("{words} taproot.upper_fallback=ram"));
+        assert_eq!(at(&report, "/run/taproot/upper").kind, "tmpfs");
+        let problems = report.json.as_ref().unwrap()["problems"].to_string();
+        assert!(problems.contains("the root's upper is not the one that is asked for, but memory"), "{problems}");
+        let report = tiny("to-nothing", system, vec![disk()], &format!("{words} taproot.upper_fallback=ro"));
+        assert!(is_read_only(&report, "/") && upper_of(&report).is_empty());
+    }
+
+    /// Layers on a device of their own, which comes late; a missing one, and one that is cut off.
+    fn layer_device(system) {
+        let scratch = Scratch::new().unwrap();
+        let files = layers::tiny(system).unwrap();
+        let (own, others): (Vec<_>, Vec<_>) = files.iter().cloned().partition(|(_, name)| name.starts_with("top"));
+        let base = || layers::small_disk(&scratch, "tiny0", LABEL, &own).unwrap();
+        let words = format!("root=LABEL={LABEL} {STACK} taproot.layerdev=LABEL=MORE");
+        let more = layers::small_disk(&scratch, "more0", "MORE", &others).unwrap();
+        let mut machine = vm("layers-late", system, &words).unwrap().disks([base()]).start().unwrap();
+        machine.expect("waiting for the layer device LABEL=MORE", 30).unwrap();
+        machine.plug_in(&more).unwrap();
+        let report = machine.report(60).unwrap();
+        machine.wait_exit(20).unwrap();
+        assert_eq!(report.hostname(), "top");
+        assert!(is_read_only(&report, "/run/taproot/layer-device"));
+
+        let empty = layers::small_disk(&scratch, "more0", "MORE", &[]).unwrap();
+        let text = fails("missing", system, vec![base(), empty], &words);
+        assert!(text.contains("layer middle and 1 more is missing"), "{text}");
+        let cut = scratch.path().join("cut");
+        let whole = others.iter().find(|(_, name)| name.starts_with("base")).unwrap().0.clone();
+        let bytes = std::fs::read(whole).unwrap();
+        std::fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();
+        let middle = others.iter().find(|(_, name)| name.starts_with("middle")).unwrap().clone();
+        let cut = layers::small_disk(&scratch, "more0", "MORE", &[middle, (cut, "base.sqsh")]).unwrap();
+        let text = fails("cut", system, vec![base(), cut], &words);
+        assert!(text.contains("layer base cannot be used") && text.contains("it is cut off"), "{text}");
+    }
+
+    /// The layout that RuckusRD's installer makes: a dataset for the upper and one for the layers; where OpenZFS cannot have the
+    /// upper, and the zvol that can be it.
+    fn pool_and_its_zvol(system) {
+        let scratch = Scratch::new().unwrap();
+        let pool = layers::pool(&system.name, system, &scratch).unwrap();
+        let words = "root=ZFS=zroot/root sqsh_layerdev=ZFS=zroot/sqsh sqsh_layers=top:middle:base";
+        if system.zfs.starts_with("2.1") {
+            let text = fails("dataset", system, vec![pool.clone()], words);
+            assert!(text.contains("OpenZFS can since 2.2; taproot.upper=zvol:POOL/NAME"), "{text}");
+        } else {
+            let report = tiny("dataset", system, vec![pool.clone()], &format!("{words} ro"));
+            assert_eq!(upper_of(&report), "/run/taproot/base/upper/upper");
+            assert!(!is_read_only(&report, "/"));
+            assert!(is_read_only(&report, "/run/taproot/layer-device"));
+            for point in ["root-true", "sqsh_layerdev", "sqsh_layer-top", "sqsh_layer-base"] {
+                at(&report, &format!("/mnt/{point}"));
+            }
+        }
+        let report = tiny("zvol", system, vec![pool], &format!("{words} taproot.upper=zvol:zroot/live"));
+        assert_eq!(at(&report, "/run/taproot/upper").source, "/dev/zd0");
+        assert_eq!(at(&report, "/run/taproot/upper").kind, "ext4");
     }
 }

@@ -78,9 +78,6 @@ fn layers(asked: &LayerSettings, list: &mut List) {
         UpperFallback::Ram => "memory instead".to_owned(),
         UpperFallback::ReadOnly => "the root is read-only".to_owned(),
     });
-    if let Some(why) = &asked.to_ram {
-        list.push("layers in memory", "yes".to_owned(), why, false);
-    }
 }
 
 fn import(request: &Request, list: &mut List) {

@@ -13,6 +13,17 @@ use std::collections::BTreeSet;
 pub const LAYERS_MAX: usize = 500;
 /// Where the upper and its work directory are on a file system that is not theirs alone.
 const UPPER_DIR: &str = "upper";
+/// Words of RuckusRD for what its initramfs does besides.
+const ELSEWHERE: [&str; 8] = [
+    "fwdev",
+    "firstboot",
+    "hoststamp",
+    "modinject",
+    "modules-early",
+    "initramsys",
+    "initramsys-net",
+    "initramsys-installer",
+];
 /// What the words of layers are read as, where nothing else is said.
 const DEFAULT: &str = "default";
 
@@ -35,8 +46,6 @@ pub struct LayerSettings {
     pub retained: bool,
     /// `taproot.upper_fallback=`: what follows when the upper cannot be had.
     pub fallback: Decided<UpperFallback>,
-    /// `to_ram`, `taproot.to_ram`: whether the layers are copied to memory first.
-    pub to_ram: Option<String>,
     /// Whether the parts are shown where RuckusRD has them, too: its words were used.
     pub places: bool,
 }
@@ -106,6 +115,8 @@ pub(super) struct LayerWords {
     places: bool,
     /// Where RuckusRD would give a shell.
     stops: Vec<Decided<Stage>>,
+    /// Words for what is done nowhere here.
+    elsewhere: Vec<String>,
     /// The first word that is about layers.
     first: Option<String>,
 }
@@ -171,6 +182,10 @@ impl State {
             ("shell", None) => return words.stop(Stage::Start, why),
             ("shell_mountdevs" | "shell_sqshprep" | "shell_mountoverlay", None) => return words.stop(Stage::Mount, why),
             ("maint", None) => return words.stop(Stage::HandOver, why),
+            (key, _) if ELSEWHERE.contains(&key) => {
+                words.elsewhere.push(why.to_owned());
+                return false;
+            }
             _ => return false,
         }
         words.places = true;
@@ -210,6 +225,10 @@ impl LayerWords {
             });
             return;
         };
+        for word in self.elsewhere.iter().filter(|_| self.places) {
+            let message = "is for RuckusRD's own initramfs; nothing here corresponds to it; ignored".to_owned();
+            request.notes.push(Note { word: word.clone(), message });
+        }
         match self.settings(listed) {
             Ok(settings) if problem.is_none() => request.layers = Some(settings),
             Ok(_) => unusable(request, problem.unwrap_or(Note { word: first, message: String::new() })),
@@ -219,6 +238,10 @@ impl LayerWords {
 
     fn settings(self, listed: Decided<String>) -> Result<LayerSettings, Note> {
         let note = |word: &str, message: String| Note { word: word.to_owned(), message };
+        if let Some(word) = &self.to_ram {
+            let message = "copying layers to memory is not possible yet; without the word they stay on their device";
+            return Err(note(word, message.to_owned()));
+        }
         let names = names_of(&listed.value).map_err(|message| note(&listed.why, message))?;
         let device = match self.device {
             None => None,
@@ -243,7 +266,6 @@ impl LayerWords {
             upper: self.upper.or(self.ram).unwrap_or_else(default),
             retained,
             fallback: self.fallback.unwrap_or_else(|| Decided::new(UpperFallback::Fail, format!("{DEFAULT} (fail)"))),
-            to_ram: self.to_ram,
             places: self.places,
         })
     }
@@ -374,9 +396,11 @@ mod tests {
 
     #[test]
     fn own_words_are_stronger_and_those_of_others_leave_a_mark() {
-        let settings = layers("sqsh_layers=a:b ram_layer=2G overlayflags=index=on,lowerdir=/x,xino=auto to_ram root_true_rw");
+        let settings = layers("sqsh_layers=a:b ram_layer=2G overlayflags=index=on,lowerdir=/x,xino=auto root_true_rw");
         assert_eq!(settings.upper.value, Upper::Ram { size: Some("2G".into()), inodes: None });
-        assert!(settings.places && settings.retained && settings.to_ram.is_some());
+        assert!(settings.places && settings.retained);
+        let refused = parse(b"sqsh_layers=a:b ram_layer=2G to_ram");
+        assert!(matches!(&refused.root.value, Selector::Unusable(why) if why.contains("not possible yet")));
         assert_eq!(settings.flags.unwrap().value, ["index=on", "xino=auto"]);
         let settings = layers("taproot.upper=none sqsh_layers=a:b ram_layer=2G");
         assert!(settings.upper.value == Upper::None && !settings.retained);
