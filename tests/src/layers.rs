@@ -64,9 +64,7 @@ fn made(system: &System, name: &str, of: &str, make: impl Fn(&Path) -> Result<()
 
 /// Images of the small layers: `middle.sqsh`, `top.erofs`, `line.squashfs`.
 pub fn small(system: &System) -> Result<PathBuf> {
-    made(system, "small", TREES, |dir| {
-        kit::run(Command::new("bash").args(["-c", TREES, "bash"]).arg(dir)).map(drop)
-    })
+    made(system, "small", TREES, |dir| kit::run(Command::new("bash").args(["-c", TREES, "bash"]).arg(dir)).map(drop))
 }
 
 /// An ext4 image with these files of the host, and nothing else.

@@ -9,7 +9,7 @@ use crate::plan::from_zfs;
 use crate::plan::layers::{BASE, DEVICE, ENDINGS, HEAD, LAYERS, LayerFile, LayerKind, UPPER, image, place};
 use crate::plan::mounts::{self, MountStep};
 use crate::plan::next::facts::{LayerFacts, Memory};
-use crate::plan::next::{Mount, Part, layer_not_mounted, not_overlaid, part_not_mounted};
+use crate::plan::next::{LayerStep, Mount, Part, layer_not_mounted, not_overlaid, part_not_mounted};
 use crate::plan::root::{LayeredRoot, Root};
 use crate::report::boot::MountDone;
 use crate::report::slow;
@@ -26,7 +26,22 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const PIECE: usize = 64 << 10;
 
 impl Boot<'_> {
-    pub(super) fn mount_part(&mut self, part: Part, mount: &Mount) -> Result<(), Failure> {
+    pub(super) fn layer_step(&mut self, step: LayerStep) -> Result<(), Failure> {
+        match step {
+            LayerStep::Mount { part, mount } => self.mount_part(part, &mount)?,
+            LayerStep::SameDevice => self.facts.attempt.layers.device = true,
+            LayerStep::Ask { dataset } => self.ask_part(dataset),
+            LayerStep::FindZvol { dataset, nodes, until } => self.find_zvol(&dataset, nodes, until),
+            LayerStep::Find { names, roots, retained } => self.find_layers(names, &roots, retained),
+            LayerStep::MountImage(file) => self.mount_layer(&file)?,
+            LayerStep::MakeUpper { dir, whiteout } => self.make_upper(dir, whiteout),
+            LayerStep::DoWithoutUpper { why } => self.without_upper(why),
+            LayerStep::Overlay(root) => self.mount_overlay(*root)?,
+        }
+        Ok(())
+    }
+
+    fn mount_part(&mut self, part: Part, mount: &Mount) -> Result<(), Failure> {
         let Mount { step, source, fstype } = mount;
         let target = Path::new(&step.target);
         // What an earlier attempt left there.
@@ -36,9 +51,10 @@ impl Boot<'_> {
         }
         let start = self.system.now();
         let options = &step.options;
-        let result = self.system.make_dirs(target).and_then(|()| {
-            slow::mount(self.system, self.log, (source, target, fstype), options.flags, &options.data)
-        });
+        let result = self
+            .system
+            .make_dirs(target)
+            .and_then(|()| slow::mount(self.system, self.log, (source, target, fstype), options.flags, &options.data));
         match result {
             Ok(()) => {
                 self.log.info(format!("mounted {} on {} ({})", step.dataset, step.target, step.why));
@@ -63,7 +79,7 @@ impl Boot<'_> {
     }
 
     /// The properties of a dataset that a part lies on.
-    pub(super) fn ask_part(&mut self, name: String) {
+    fn ask_part(&mut self, name: String) {
         let asked = Zfs::new(self.system).objset(&name);
         let result = match asked {
             Ok(objset) => {
@@ -85,7 +101,7 @@ impl Boot<'_> {
     }
 
     /// Which of the zvols' devices this dataset is, and what is on it.
-    pub(super) fn find_zvol(&mut self, dataset: &str, nodes: Vec<String>, until: Option<Duration>) {
+    fn find_zvol(&mut self, dataset: &str, nodes: Vec<String>, until: Option<Duration>) {
         let own = |node: &&String| self.system.zvol_name(Path::new(node)).is_ok_and(|name| name == dataset);
         let result = match nodes.iter().find(own) {
             None => Err((nodes.clone(), format!("zvol {dataset} has no device; its volmode may be `none`"))),
@@ -120,7 +136,7 @@ impl Boot<'_> {
     }
 
     /// Looks for the layers, each in the first directory that has it.
-    pub(super) fn find_layers(&mut self, names: Vec<String>, roots: &[String], retained: Option<String>) {
+    fn find_layers(&mut self, names: Vec<String>, roots: &[String], retained: Option<String>) {
         let find = |name: String| {
             let at = |root: &String| find(self.system, root, &name);
             roots.iter().find_map(at).unwrap_or(LayerFile { name, path: String::new(), kind: LayerKind::Missing })
@@ -133,7 +149,7 @@ impl Boot<'_> {
         layers.memory = memory(self.system);
     }
 
-    pub(super) fn mount_layer(&mut self, file: &LayerFile) -> Result<(), Failure> {
+    fn mount_layer(&mut self, file: &LayerFile) -> Result<(), Failure> {
         let at = place(&file.name);
         let target = Path::new(&at);
         let start = self.system.now();
@@ -155,7 +171,7 @@ impl Boot<'_> {
     }
 
     /// Makes the directories of the upper.
-    pub(super) fn make_upper(&mut self, dir: String, whiteout: bool) {
+    fn make_upper(&mut self, dir: String, whiteout: bool) {
         let (upper, work) = upper_and_work(&dir);
         let made = self.system.make_dirs(&upper).and_then(|()| self.system.make_dirs(&work));
         let probed = || match whiteout {
@@ -174,13 +190,13 @@ impl Boot<'_> {
     }
 
     /// The upper cannot be had: whoever loses what is written then is to know.
-    pub(super) fn without_upper(&mut self, why: String) {
+    fn without_upper(&mut self, why: String) {
         self.trouble(format!("the upper that is asked for cannot be had: {why}"));
         let _ = self.system.unmount(Path::new(UPPER), true);
         self.facts.attempt.layers.without_upper(why);
     }
 
-    pub(super) fn mount_overlay(&mut self, root: LayeredRoot) -> Result<(), Failure> {
+    fn mount_overlay(&mut self, root: LayeredRoot) -> Result<(), Failure> {
         let _ = self.system.unmount(&self.new_root, true);
         let start = self.system.now();
         let result = self.system.make_dirs(&self.new_root).and_then(|()| self.try_overlay(&root));
@@ -277,7 +293,8 @@ fn find(system: &dyn System, root: &str, name: &str) -> Option<LayerFile> {
     let part = if root.starts_with(DEVICE) { DEVICE } else { BASE };
     let within = root.strip_prefix(part).unwrap_or_default();
     let at = |file: String| {
-        let path = resolve(system, Path::new(part), &Path::new("/").join(within.trim_start_matches('/')).join(file)).ok()?;
+        let path =
+            resolve(system, Path::new(part), &Path::new("/").join(within.trim_start_matches('/')).join(file)).ok()?;
         Some((system.stat(&path).ok()?, path))
     };
     let file = |(info, path): (crate::sys::FileInfo, PathBuf)| {

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use super::{
-    Automatic, Decided, Fsck, HostidPolicy, LayerSettings, OnFailure, Repair, Request, Selector, Stage, UpperFallback, Which,
+    Automatic, Decided, Fsck, HostidPolicy, LayerSettings, OnFailure, Repair, Request, Selector, Stage, UpperFallback,
+    Which,
 };
 
 /// One setting in words.
@@ -70,7 +71,11 @@ fn layers(asked: &LayerSettings, list: &mut List) {
     list.add("layers", &asked.names, |names| names.join(":"));
     list.maybe("layers also on", asked.device.as_ref(), root);
     list.maybe("type of the layer device", asked.device_types.as_ref(), |types| types.join(", "));
-    list.add("directory of layers", &asked.dir, |dir| if dir.is_empty() { "the topmost".to_owned() } else { dir.clone() });
+    list.add(
+        "directory of layers",
+        &asked.dir,
+        |dir| if dir.is_empty() { "the topmost".to_owned() } else { dir.clone() },
+    );
     list.maybe("overlay's options", asked.flags.as_ref(), |flags| flags.join(","));
     list.add("upper", &asked.upper, ToString::to_string);
     list.add("without the upper", &asked.fallback, |how| match how {

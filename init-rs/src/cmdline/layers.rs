@@ -13,6 +13,8 @@ use std::collections::BTreeSet;
 pub const LAYERS_MAX: usize = 500;
 /// Where the upper and its work directory are on a file system that is not theirs alone.
 const UPPER_DIR: &str = "upper";
+/// Our own words, without `taproot.`.
+pub(super) const OWN: [&str; 6] = ["layers", "layerdev", "layerdir", "upper", "upper_fallback", "to_ram"];
 /// Words of RuckusRD for what its initramfs does besides.
 const ELSEWHERE: [&str; 8] = [
     "fwdev",
@@ -180,7 +182,9 @@ impl State {
             // It is left as it was mounted: writable if the upper is on it.
             ("root_true_rw", None) => {}
             ("shell", None) => return words.stop(Stage::Start, why),
-            ("shell_mountdevs" | "shell_sqshprep" | "shell_mountoverlay", None) => return words.stop(Stage::Mount, why),
+            ("shell_mountdevs" | "shell_sqshprep" | "shell_mountoverlay", None) => {
+                return words.stop(Stage::Mount, why);
+            }
             ("maint", None) => return words.stop(Stage::HandOver, why),
             (key, _) if ELSEWHERE.contains(&key) => {
                 words.elsewhere.push(why.to_owned());
@@ -221,7 +225,8 @@ impl LayerWords {
         let Some(listed) = self.names.clone() else {
             request.notes.push(Note {
                 word: first,
-                message: "nothing without taproot.layers=NAME:... (sqsh_layers=), which names the layers; ignored".to_owned(),
+                message: "nothing without taproot.layers=NAME:... (sqsh_layers=), which names the layers; ignored"
+                    .to_owned(),
             });
             return;
         };
@@ -388,7 +393,19 @@ mod tests {
         assert_eq!(upper("label:persistence"), Upper::Device("LABEL=persistence".into()));
         assert_eq!(upper("PARTLABEL=x"), Upper::Device("PARTLABEL=x".into()));
         assert_eq!(upper("none"), Upper::None);
-        for wrong in ["", "dir:..", "dir:/", "ram:x", "ram:0", "ram:2GB", "ram:1,inodes=0", "zvol:tank", "zfs:a//b", "label:", "x"] {
+        for wrong in [
+            "",
+            "dir:..",
+            "dir:/",
+            "ram:x",
+            "ram:0",
+            "ram:2GB",
+            "ram:1,inodes=0",
+            "zvol:tank",
+            "zfs:a//b",
+            "label:",
+            "x",
+        ] {
             let request = parse(format!("taproot.layers=a taproot.upper={wrong}").as_bytes());
             assert!(matches!(request.root.value, Selector::Unusable(_)), "{wrong}: {:?}", request.layers);
         }

@@ -279,8 +279,12 @@ pub fn is_block_device(value: &str) -> bool {
 /// The device of `taproot.layerdev=`, spelled as a root is: a block device or a dataset.
 pub(super) fn layer_device(value: &str) -> Result<Selector, String> {
     match root_value(value, None) {
-        Asked { selector: selector @ (Selector::Device(_) | Selector::Dataset { .. }), snapshot: None, .. } => Ok(selector),
-        _ => Err(format!("`{value}` names no place of layers; expected ZFS=pool/dataset, UUID=, LABEL=, PARTUUID=, PARTLABEL= or /dev/...")),
+        Asked { selector: selector @ (Selector::Device(_) | Selector::Dataset { .. }), snapshot: None, .. } => {
+            Ok(selector)
+        }
+        _ => Err(format!(
+            "`{value}` names no place of layers; expected ZFS=pool/dataset, UUID=, LABEL=, PARTUUID=, PARTLABEL= or /dev/..."
+        )),
     }
 }
 

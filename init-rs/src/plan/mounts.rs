@@ -150,7 +150,13 @@ pub fn root_step(root: &Root, request: &Request) -> MountStep {
             target: "/".to_owned(),
             options: MountOptions {
                 flags: if layers.read_only { libc::MS_RDONLY } else { 0 },
-                data: layers.overlay.options.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(","),
+                data: layers
+                    .overlay
+                    .options
+                    .iter()
+                    .map(|(name, value)| format!("{name}={value}"))
+                    .collect::<Vec<_>>()
+                    .join(","),
             },
             why: format!("root, selected by {}; upper: {}", layers.why, layers.upper),
             origin: Origin::Root,

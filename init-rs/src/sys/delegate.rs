@@ -79,11 +79,7 @@ macro_rules! delegate_layers {
         ) -> std::io::Result<String> {
             self.$field.mount_image(image, target, fstype)
         }
-        fn mount_overlay(
-            &self,
-            overlay: &$crate::sys::OverlayMount,
-            target: &std::path::Path,
-        ) -> std::io::Result<()> {
+        fn mount_overlay(&self, overlay: &$crate::sys::OverlayMount, target: &std::path::Path) -> std::io::Result<()> {
             self.$field.mount_overlay(overlay, target)
         }
         fn probe_whiteout(&self, dir: &std::path::Path) -> std::io::Result<()> {

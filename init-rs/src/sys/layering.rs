@@ -218,7 +218,9 @@ fn in_one_page(overlay: &OverlayMount, target: &Path) -> io::Result<()> {
         return mount_with("overlay", target, "overlay", flags, &options);
     }
     let count = overlay.lowers.len();
-    let Some(dir) = overlay.lowers.last().and_then(|lower| lower.parent()) else { return Err(libc_error(libc::EINVAL)) };
+    let Some(dir) = overlay.lowers.last().and_then(|lower| lower.parent()) else {
+        return Err(libc_error(libc::EINVAL));
+    };
     let short = self::options(overlay, Some(dir))?;
     if short.len() >= super::mounting::OPTIONS_LEN {
         return Err(io::Error::new(
@@ -275,14 +277,7 @@ pub(super) fn probe_whiteout(dir: &Path) -> io::Result<()> {
     let (old, new) = (CString::new(from.as_os_str().as_bytes())?, CString::new(to.as_os_str().as_bytes())?);
     // SAFETY: both paths are valid strings for the call.
     let result = unsafe {
-        libc::syscall(
-            libc::SYS_renameat2,
-            libc::AT_FDCWD,
-            old.as_ptr(),
-            libc::AT_FDCWD,
-            new.as_ptr(),
-            RENAME_WHITEOUT,
-        )
+        libc::syscall(libc::SYS_renameat2, libc::AT_FDCWD, old.as_ptr(), libc::AT_FDCWD, new.as_ptr(), RENAME_WHITEOUT)
     };
     let error = io::Error::last_os_error();
     let left = std::fs::symlink_metadata(&from);

@@ -5,9 +5,8 @@ use super::consoles::{Consoles, OwnTerminal, Secret, Tty};
 use super::scouting::Process;
 use super::switch_root::SwitchError;
 use super::{
-    FileInfo, Finished, Heard, OverlayMount, PanicAnswer, Program, System, Terminals, ZfsCall, ZfsReply, entry, files, layering,
-    panics, power,
-    programs, switch_root, terminal,
+    FileInfo, Finished, Heard, OverlayMount, PanicAnswer, Program, System, Terminals, ZfsCall, ZfsReply, entry, files,
+    layering, panics, power, programs, switch_root, terminal,
 };
 use nix::time::{ClockId, clock_gettime};
 use std::ffi::OsString;

@@ -8,8 +8,8 @@ use crate::plan::candidates::Opened;
 use crate::plan::facts::{Dataset, PoolFact};
 use crate::plan::failure::Failure;
 use crate::plan::fstab::FstabEntry;
-use crate::plan::mounts::{Made, MountPlan, MountStep};
 use crate::plan::layers::LayerFile;
+use crate::plan::mounts::{Made, MountPlan, MountStep};
 use crate::plan::names;
 use crate::plan::next::{Mount, Part};
 use crate::plan::root::{DeviceRoot, LayeredRoot, Root};
@@ -434,7 +434,12 @@ pub struct Asked {
 impl Asked {
     /// What a request asks for.
     pub fn of(request: &Request) -> Self {
-        Self { root: request.root.clone(), layers: request.layers.clone(), snapshot: request.snapshot.clone(), snapshots: request.snapshots.clone() }
+        Self {
+            root: request.root.clone(),
+            layers: request.layers.clone(),
+            snapshot: request.snapshot.clone(),
+            snapshots: request.snapshots.clone(),
+        }
     }
 
     /// Asks for it again.

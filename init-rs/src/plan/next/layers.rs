@@ -2,24 +2,26 @@
 //! ready, and what is mounted for the root is the overlay of them.
 
 use super::others::Needed;
-use super::step::{Mount, Part};
+use super::step::Mount;
 use super::{Code, Failure, MODULE_LIMIT, Moment, Named, Next, Root, Settled, Step, Wait, end_of, fail};
-use crate::cmdline::{Decided, LayerSettings, Selector, Upper, UpperFallback};
+use crate::cmdline::{Decided, LayerSettings, Selector, Upper};
 use crate::devices::filesystems::{never_written, without_replay};
 use crate::devices::known::Reading;
 use crate::devices::probe::Wanted;
 use crate::plan::candidates::device_lines;
 use crate::plan::facts::Dataset;
-use crate::plan::layers::{self, BASE, DEVICE, LayerFile, LayerKind, UPPER};
+use crate::plan::layers::{self, BASE, DEVICE, LayerFile, LayerKind};
 use crate::plan::mounts::{Foreign, MountStep, Origin, root_step};
 use crate::plan::names;
-use crate::plan::next::facts::{LayerFacts, Memory};
+use crate::plan::next::facts::LayerFacts;
 use crate::plan::options::{MountOptions, mount_options};
 use crate::plan::root::LayeredRoot;
 use std::time::Duration;
 
-/// Memory that is left to everything else before any is promised to an upper.
-const RESERVE: u64 = 64 << 20;
+mod step;
+mod upper;
+
+pub use step::{LayerStep, Part};
 
 /// The device of a part.
 struct PartDevice {
@@ -35,7 +37,7 @@ impl Moment<'_> {
             let base = self.base_root()?;
             let writable = matches!(settings.upper.value, Upper::Directory(_)) && !self.request.import.read_only.value;
             let mount = Box::new(self.base_mount(&base, writable));
-            return Err(Next::Do(Step::MountPart { part: Part::Base(Box::new(base)), mount }));
+            return Err(Next::Do(Step::Layer(LayerStep::Mount { part: Part::Base(Box::new(base)), mount })));
         };
         self.layer_device(settings, base)?;
         let files = self.found_layers(settings)?;
@@ -77,7 +79,7 @@ impl Moment<'_> {
         };
         let found = match &named.value {
             Selector::Dataset { dataset, .. } if base.dataset().is_some_and(|base| base.name == *dataset) => {
-                return Err(Next::Do(Step::SameDevice));
+                return Err(Next::Do(Step::Layer(LayerStep::SameDevice)));
             }
             Selector::Dataset { dataset, .. } => self.part_dataset(dataset, &named.why)?.map(|dataset| {
                 let step = part_of(&dataset.name, DEVICE, &named.why);
@@ -88,14 +90,14 @@ impl Moment<'_> {
                 let types = settings.device_types.as_ref().map(|types| types.value.as_slice()).unwrap_or_default();
                 match self.part_device("the layer device", &spec, types)? {
                     Ok(device) if matches!(base, Root::Device(base) if base.node == device.node) => {
-                        return Err(Next::Do(Step::SameDevice));
+                        return Err(Next::Do(Step::Layer(LayerStep::SameDevice)));
                     }
                     found => found.map(|device| self.device_mount(device, part_of(&spec, DEVICE, &named.why), true)),
                 }
             }
         };
         match found {
-            Ok(mount) => Err(Next::Do(Step::MountPart { part: Part::Device, mount: Box::new(mount) })),
+            Ok(mount) => Err(Next::Do(Step::Layer(LayerStep::Mount { part: Part::Device, mount: Box::new(mount) }))),
             Err(why) => fail(self.no_layer_device(named, &why)),
         }
     }
@@ -122,7 +124,7 @@ impl Moment<'_> {
             None => self.other_pool(&Needed { pool, why: word.to_owned(), optional: false })?,
         }
         match self.facts.attempt.layers.datasets.get(name) {
-            None => Err(Next::Do(Step::AskPart { dataset: name.to_owned() })),
+            None => Err(Next::Do(Step::Layer(LayerStep::Ask { dataset: name.to_owned() }))),
             Some(Err(why)) => Ok(Err(why.clone())),
             Some(Ok(dataset)) if dataset.key_available == Some(false) => {
                 self.key_devices()?;
@@ -169,13 +171,18 @@ impl Moment<'_> {
     /// What the names of the layers lead to, each of them something that can be mounted.
     fn found_layers(&self, settings: &LayerSettings) -> Settled<&[LayerFile]> {
         let roots = [Some(BASE), settings.device.as_ref().map(|_| DEVICE)];
-        let roots: Vec<String> = roots.into_iter().flatten().map(|root| layers::below(root, &settings.dir.value)).collect();
+        let roots: Vec<String> =
+            roots.into_iter().flatten().map(|root| layers::below(root, &settings.dir.value)).collect();
         let Some(files) = &self.facts.attempt.layers.found else {
             let retained = match &settings.upper.value {
                 _ if !settings.retained => None,
                 _ => Some(format!("{BASE}/upper/upper")),
             };
-            return Err(Next::Do(Step::FindLayers { names: settings.names.value.clone(), roots, retained }));
+            return Err(Next::Do(Step::Layer(LayerStep::Find {
+                names: settings.names.value.clone(),
+                roots,
+                retained,
+            })));
         };
         let missing: Vec<&LayerFile> = files.iter().filter(|file| file.kind == LayerKind::Missing).collect();
         if let Some(first) = missing.first() {
@@ -200,107 +207,7 @@ impl Moment<'_> {
             let _ = self.module("loop", since, MODULE_LIMIT)?;
             self.filesystem(fstype, since)?;
         }
-        Err(Next::Do(Step::MountLayer(Box::new(file.clone()))))
-    }
-
-    /// What takes what is written, and the directory that holds the upper and its work directory, ready.
-    fn upper(self, settings: &LayerSettings, base: &Root) -> Settled<(Upper, Option<String>)> {
-        let known = &self.facts.attempt.layers;
-        let upper = match (known.no_upper.as_slice(), settings.fallback.value) {
-            ([], _) => settings.upper.value.clone(),
-            ([_], UpperFallback::Ram) => Upper::Ram { size: None, inodes: None },
-            ([_], UpperFallback::ReadOnly) => Upper::None,
-            (reasons, _) => return fail(no_upper(settings, reasons)),
-        };
-        if upper == Upper::None {
-            return Ok((upper, None));
-        }
-        if let Some(dir) = &known.upper {
-            return Ok((upper, Some(dir.clone())));
-        }
-        let disk = !matches!(upper, Upper::Ram { .. });
-        let read_only = &self.request.import.read_only;
-        let why = if disk && read_only.value {
-            format!("{} keeps everything on disks as it is; taproot.upper=ram writes to memory", read_only.why)
-        } else {
-            match self.part_of_upper(settings, &upper, base)? {
-                Ok((dir, whiteout)) => return Err(Next::Do(Step::MakeUpper { dir, whiteout })),
-                Err(why) => why,
-            }
-        };
-        Err(Next::Do(Step::DoWithoutUpper { why }))
-    }
-
-    /// The directory that the upper is to be made in, and whether it has to be seen whether whiteouts can be made there; the
-    /// inner error says why it cannot be had.
-    fn part_of_upper(self, settings: &LayerSettings, upper: &Upper, base: &Root) -> Settled<Result<(String, bool), String>> {
-        let known = &self.facts.attempt.layers;
-        let word = settings.upper.why.as_str();
-        let step = || part_of(&upper.to_string(), UPPER, word);
-        let dir = || format!("{UPPER}/upper");
-        let mount = match upper {
-            Upper::Directory(dir) => return Ok(Ok((format!("{BASE}/{dir}"), base.dataset().is_some()))),
-            Upper::Ram { .. } if known.upper_mounted => return Ok(Ok((UPPER.to_owned(), false))),
-            Upper::Dataset(_) if known.upper_mounted => return Ok(Ok((dir(), true))),
-            _ if known.upper_mounted => return Ok(Ok((dir(), false))),
-            Upper::Ram { size, inodes } => match budget(known.memory, size.as_deref(), *inodes) {
-                Ok(data) => Mount {
-                    step: MountStep { options: MountOptions { flags: 0, data }, ..step() },
-                    source: "taproot-upper".to_owned(),
-                    fstype: "tmpfs".to_owned(),
-                },
-                Err(why) => return Ok(Err(why)),
-            },
-            Upper::Dataset(name) => match self.part_dataset(name, word)? {
-                Ok(dataset) if base.dataset().is_some_and(|base| base.name == *dataset.name) => {
-                    return Ok(Err(on_base(name)));
-                }
-                Ok(dataset) => Self::dataset_mount(&dataset, false, step()),
-                Err(why) => return Ok(Err(why)),
-            },
-            Upper::Zvol(name) => match self.zvol(name, word)? {
-                Ok(device) => self.device_mount(device, step(), false),
-                Err(why) => return Ok(Err(why)),
-            },
-            Upper::Device(spec) => match self.part_device("the device of the upper", spec, &[])? {
-                Ok(device) if matches!(base, Root::Device(base) if base.node == device.node) => {
-                    return Ok(Err(on_base(spec)));
-                }
-                Ok(device) if never_written(&device.fstype) => {
-                    return Ok(Err(format!("{spec} holds {}, which cannot be written", device.fstype)));
-                }
-                Ok(device) => self.device_mount(device, step(), false),
-                Err(why) => return Ok(Err(format!("{spec}: {why}"))),
-            },
-            Upper::None => return Ok(Err("none is wanted".to_owned())),
-        };
-        Err(Next::Do(Step::MountPart { part: Part::Upper, mount: Box::new(mount) }))
-    }
-
-    /// The block device of a zvol, once its pool is imported and its key is there. Nodes come some time after the import, and
-    /// nobody makes links to them: the kernel is asked whose each is.
-    fn zvol(self, name: &str, word: &str) -> Settled<Result<PartDevice, String>> {
-        if let Err(why) = self.part_dataset(name, word)? {
-            return Ok(Err(why));
-        }
-        let known = &self.facts.attempt.layers;
-        let until = end_of(self.facts.attempt.last_step, ZVOL_WAIT);
-        let nodes = self.hardware.devices.values().filter(|d| d.disk.is_none() && d.name.starts_with("zd"));
-        let nodes: Vec<String> = nodes.map(|device| device.node.clone()).collect();
-        match &known.zvol {
-            Some(Ok((node, fstype))) => {
-                self.filesystem(fstype, self.facts.attempt.last_step)?;
-                if let Err(why) = self.check(node, fstype)? {
-                    return Ok(Err(why));
-                }
-                Ok(Ok(PartDevice { node: node.clone(), fstype: fstype.clone() }))
-            }
-            Some(Err((_, why))) if self.now >= known.zvol_until.unwrap_or(self.now) => Ok(Err(why.clone())),
-            Some(Err((asked, _))) if *asked == nodes => {
-                Err(Next::Wait(Wait::until(format!("the device of zvol {name}"), known.zvol_until)))
-            }
-            _ => Err(Next::Do(Step::FindZvol { dataset: name.to_owned(), nodes, until: known.zvol_until.or(until) })),
-        }
+        Err(Next::Do(Step::Layer(LayerStep::MountImage(Box::new(file.clone())))))
     }
 
     fn no_layer_device(self, named: &Decided<Selector>, why: &str) -> Failure {
@@ -315,13 +222,6 @@ impl Moment<'_> {
             ],
         )
     }
-}
-
-/// How long a zvol's device is waited for after its pool was imported.
-const ZVOL_WAIT: Duration = Duration::from_secs(10);
-
-fn on_base(name: &str) -> String {
-    format!("{name} is what the layers lie on; taproot.upper=dir:DIRECTORY takes a directory of it")
 }
 
 fn part_step(of: &MountStep, target: &str) -> MountStep {
@@ -344,43 +244,13 @@ fn part_of(source: &str, target: &str, word: &str) -> MountStep {
     }
 }
 
-/// The options of an upper in memory, within what there is.
-fn budget(memory: Option<Memory>, size: Option<&str>, inodes: Option<u64>) -> Result<String, String> {
-    let Memory { total, available } = memory.unwrap_or_default();
-    let room = available.saturating_sub(RESERVE);
-    let mib = |bytes: u64| bytes >> 20;
-    let bytes = match size {
-        None => room / 2,
-        Some(size) => bytes_of(size, total),
-    };
-    if bytes == 0 || bytes > room {
-        let wanted = size.map_or_else(|| "some".to_owned(), |size| format!("{size} ({} MiB)", mib(bytes)));
-        return Err(format!(
-            "too little memory for an upper: {wanted} wanted, {} MiB free of {} MiB, of which {} MiB are kept",
-            mib(available),
-            mib(total),
-            mib(RESERVE)
-        ));
-    }
-    // The kernel's own number is for half of the memory, whatever the size.
-    let inodes = inodes.unwrap_or((bytes / 2048).max(1 << 16));
-    Ok(format!("mode=0755,size={}k,nr_inodes={inodes}", bytes >> 10))
-}
-
-/// A size as tmpfs takes it, in bytes.
-fn bytes_of(size: &str, total: u64) -> u64 {
-    let digits: String = size.chars().take_while(char::is_ascii_digit).collect();
-    let number: u64 = digits.parse().unwrap_or(u64::MAX);
-    match size.chars().last() {
-        Some('%') => total / 100 * number.min(100_000),
-        Some('k' | 'K') => number.saturating_mul(1 << 10),
-        Some('m' | 'M') => number.saturating_mul(1 << 20),
-        Some('g' | 'G') => number.saturating_mul(1 << 30),
-        _ => number,
-    }
-}
-
-fn layered_root(settings: &LayerSettings, known: &LayerFacts, base: &Root, upper: &Upper, dir: Option<String>) -> LayeredRoot {
+fn layered_root(
+    settings: &LayerSettings,
+    known: &LayerFacts,
+    base: &Root,
+    upper: &Upper,
+    dir: Option<String>,
+) -> LayeredRoot {
     let names = settings.names.value.join(":");
     let on_zfs = |selector: &Selector| match selector {
         Selector::Dataset { dataset, .. } => Some(dataset.clone()),
@@ -415,7 +285,9 @@ fn no_layer(settings: &LayerSettings, first: &LayerFile, missing: &[&LayerFile],
     Failure::new(
         Code::NoLayer,
         format!("layer {name}{more} is missing ({})", settings.names.why),
-        format!("{name}.sqsh, {name}.squashfs, {name}.erofs or a directory {name}, on the root device or the layer device"),
+        format!(
+            "{name}.sqsh, {name}.squashfs, {name}.erofs or a directory {name}, on the root device or the layer device"
+        ),
         found,
         &[
             "retry taproot.layers=NAME:... here, with the names that are there, or that word on the kernel command line",
@@ -431,20 +303,6 @@ fn broken_layer(file: &LayerFile, why: &str) -> Failure {
         "a whole squashfs or erofs image",
         vec![],
         &["copy it anew, then retry", "retry taproot.layers=NAME:... here boots without it"],
-    )
-}
-
-fn no_upper(settings: &LayerSettings, reasons: &[String]) -> Failure {
-    Failure::new(
-        Code::NoUpper,
-        format!("the upper, {}, cannot be had ({})", settings.upper.value, settings.upper.why),
-        "a place for what is written",
-        reasons.to_vec(),
-        &[
-            "retry taproot.upper=ram here writes to memory, until the machine is switched off",
-            "taproot.upper_fallback=ram or ro on the kernel command line goes on so by itself",
-            "retry taproot.upper=none here boots read-only",
-        ],
     )
 }
 

@@ -14,11 +14,11 @@ mod recovery;
 mod resume;
 mod step;
 
-pub use layers::{layer_not_mounted, not_overlaid, part_not_mounted};
+pub use layers::{LayerStep, Part, layer_not_mounted, not_overlaid, part_not_mounted};
 pub use mounts::not_mounted;
 pub use pool::{no_dataset, not_mountable};
 pub use recovery::{Recovery, awaited, patient, recover};
-pub use step::{Mount, Next, Part, Question, Snapshots, Step, Wait, place_of};
+pub use step::{Mount, Next, Question, Snapshots, Step, Wait, place_of};
 
 use super::failure::{Code, Failure};
 use super::root::Root;

@@ -2,7 +2,7 @@
 
 use super::keys::holds;
 use super::step::Mount;
-use super::{Code, Failure, Moment, Named, Next, Root, Settled, Step, Wait, end_of};
+use super::{Code, Failure, LayerStep, Moment, Named, Next, Root, Settled, Step, Wait, end_of};
 use crate::cmdline::{Fsck, Repair};
 use crate::devices::filesystems::{in_memory, never_written, without_replay};
 use crate::devices::known::{Device, Reading};
@@ -19,7 +19,7 @@ impl Moment<'_> {
             return Ok(());
         }
         if let Root::Layers(layers) = root {
-            return Err(Next::Do(Step::MountOverlay(layers.clone())));
+            return Err(Next::Do(Step::Layer(LayerStep::Overlay(layers.clone()))));
         }
         let step = mounts::root_step(root, self.request);
         let mount = match root {

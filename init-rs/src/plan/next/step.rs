@@ -1,12 +1,12 @@
 //! The words of [`super::next`]: steps, waits, questions.
 
 use super::facts::{Cover, Found};
+use super::layers::LayerStep;
 use crate::cmdline::{Decided, Selector, Stage};
 use crate::plan::facts::Dataset;
 use crate::plan::failure::Failure;
 use crate::plan::mounts::{KeyNeed, MountStep, Remount};
-use crate::plan::layers::LayerFile;
-use crate::plan::root::{DeviceRoot, LayeredRoot, Root};
+use crate::plan::root::{DeviceRoot, Root};
 use crate::plan::select::Choice;
 use std::time::Duration;
 
@@ -163,54 +163,8 @@ pub enum Step {
         /// Its arguments.
         args: Vec<String>,
     },
-    /// Mount what a layered root is made of.
-    MountPart {
-        /// Which part.
-        part: Part,
-        /// The mount, outside of the root.
-        mount: Box<Mount>,
-    },
-    /// The layer device is what is mounted as the base already.
-    SameDevice,
-    /// Ask for the properties of a dataset that a layered root is made of.
-    AskPart {
-        /// Full name.
-        dataset: String,
-    },
-    /// Ask which of these devices is this zvol, and what is on it.
-    FindZvol {
-        /// Its name.
-        dataset: String,
-        /// Nodes of zvols.
-        nodes: Vec<String>,
-        /// When it is to be there.
-        until: Option<Duration>,
-    },
-    /// Look for the layers.
-    FindLayers {
-        /// Their names.
-        names: Vec<String>,
-        /// Directories that they may be in; the first that has one is taken.
-        roots: Vec<String>,
-        /// What an earlier boot left in an upper, if it is to be a layer as well.
-        retained: Option<String>,
-    },
-    /// Mount a layer.
-    MountLayer(Box<LayerFile>),
-    /// Make the directories of the upper.
-    MakeUpper {
-        /// What holds them.
-        dir: String,
-        /// Whether to see if whiteouts can be made there.
-        whiteout: bool,
-    },
-    /// The upper cannot be had: what follows is for the policy to say.
-    DoWithoutUpper {
-        /// Why.
-        why: String,
-    },
-    /// Put the layers together, and mount that as the root.
-    MountOverlay(Box<LayeredRoot>),
+    /// Do something about a root made of layers.
+    Layer(LayerStep),
     /// Mount the root.
     MountRoot(Box<Mount>),
     /// Read the root's fstab.
@@ -267,17 +221,6 @@ pub enum Step {
     },
     /// Write the record, forget failed boots, give back what was borrowed.
     GetReady,
-}
-
-/// A part of a layered root.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Part {
-    /// What `root=` names.
-    Base(Box<Root>),
-    /// Where further layers are.
-    Device,
-    /// What takes what is written.
-    Upper,
 }
 
 /// One mount, with what mount(2) gets.

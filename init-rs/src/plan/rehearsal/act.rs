@@ -8,10 +8,9 @@ use crate::plan::facts::{Dataset, Health, Kind, PoolFact};
 use crate::plan::failure::Failure;
 use crate::plan::mounts::{self, Ground, MountStep, Origin};
 use crate::plan::names;
-use crate::plan::layers::{LayerFile, LayerKind};
-use crate::plan::next::facts::{Found, Import, Memory, Note, ZfsModule};
+use crate::plan::next::facts::{Found, Import, Note, ZfsModule};
 use crate::plan::next::{Mount, Step, no_dataset, not_mountable};
-use crate::plan::root::{LayeredRoot, Root};
+use crate::plan::root::Root;
 use crate::plan::roots;
 use crate::plan::select::Choice;
 use crate::zfs::judge::Judgement;
@@ -66,25 +65,7 @@ impl Play<'_> {
             Step::Check { node, .. } => {
                 self.facts.attempt.checked.insert(node, Ok(()));
             }
-            Step::MountPart { part, mount } => {
-                self.facts.attempt.layers.part_mounted(part);
-                self.told.mounts.push(mount.step);
-            }
-            Step::SameDevice => self.facts.attempt.layers.device = true,
-            Step::AskPart { dataset } => self.ask_part(dataset),
-            Step::FindZvol { .. } => {
-                self.facts.attempt.layers.zvol = Some(Ok(("/dev/zd0".to_owned(), "ext4".to_owned())));
-            }
-            Step::FindLayers { names, roots, retained } => self.find_layers(names, &roots, retained),
-            Step::MountLayer(file) => {
-                self.facts.attempt.layers.mounted.insert(file.name);
-            }
-            Step::MakeUpper { dir, .. } => self.facts.attempt.layers.upper = Some(dir),
-            Step::DoWithoutUpper { why } => {
-                self.remark(format!("the upper that is asked for cannot be had: {why}"));
-                self.facts.attempt.layers.without_upper(why);
-            }
-            Step::MountOverlay(root) => self.mount_overlay(*root),
+            Step::Layer(step) => self.layer_step(step),
             Step::MountRoot(mount) => self.mount_root(*mount),
             Step::ReadFstab { below } => self.read_fstab(below),
             Step::AskDatasets { root, all } => self.ask_datasets(&root, all),
@@ -226,7 +207,7 @@ impl Play<'_> {
     }
 
     /// A dataset as it is while only these keys are loaded.
-    fn locked(&self, dataset: &Dataset) -> Dataset {
+    pub(super) fn locked(&self, dataset: &Dataset) -> Dataset {
         let available = dataset.key_available.map(|_| self.keys.contains(dataset.key()));
         Dataset { key_available: available, ..dataset.clone() }
     }
@@ -264,34 +245,6 @@ impl Play<'_> {
         self.told.root = Some(self.told.root.take().unwrap_or_else(|| mount.step.dataset.clone()));
         self.facts.root_mounted(&mount);
         self.told.mounts.push(mount.step);
-    }
-
-    /// A dataset of which nothing is known is there, and needs no key.
-    fn ask_part(&mut self, name: String) {
-        let known = self.known.datasets.iter().find(|dataset| dataset.name == name).map(|dataset| self.locked(dataset));
-        let dataset = known.unwrap_or_else(|| Dataset::with_defaults(&name));
-        self.facts.attempt.layers.datasets.insert(name, Ok(dataset));
-    }
-
-    /// What is on file systems is not known here: every layer is taken to be there.
-    fn find_layers(&mut self, names: Vec<String>, roots: &[String], retained: Option<String>) {
-        self.remark("which layers are there is not known here: they are taken to be");
-        let root = roots.first().cloned().unwrap_or_default();
-        let image = |name: String| {
-            let kind = LayerKind::Image { fstype: "squashfs".to_owned(), needs: 0, size: 0 };
-            LayerFile { path: format!("{root}/{name}.sqsh"), name, kind }
-        };
-        let layers = &mut self.facts.attempt.layers;
-        layers.found = Some(names.into_iter().map(image).collect());
-        layers.memory = Some(Memory { total: u64::MAX, available: u64::MAX });
-        layers.retained = retained;
-    }
-
-    fn mount_overlay(&mut self, root: LayeredRoot) {
-        self.told.root = Some(root.name.clone());
-        let layers = Root::Layers(Box::new(root.clone()));
-        self.told.mounts.push(mounts::root_step(&layers, &self.request));
-        self.facts.overlay_mounted(root);
     }
 
     fn read_fstab(&mut self, below: usize) {

@@ -25,15 +25,7 @@ pub(in crate::plan) fn name(step: &Step) -> &'static str {
         Step::LoadKey { .. } => "load-key",
         Step::Snapshots(_) => "snapshots",
         Step::Check { .. } => "check",
-        Step::MountPart { .. } => "mount-part",
-        Step::SameDevice => "same-device",
-        Step::AskPart { .. } => "ask-part",
-        Step::FindZvol { .. } => "find-zvol",
-        Step::FindLayers { .. } => "find-layers",
-        Step::MountLayer(_) => "mount-layer",
-        Step::MakeUpper { .. } => "make-upper",
-        Step::DoWithoutUpper { .. } => "do-without-upper",
-        Step::MountOverlay(_) => "mount-overlay",
+        Step::Layer(step) => step.name(),
         Step::MountRoot(_) => "mount-root",
         Step::ReadFstab { .. } => "read-fstab",
         Step::AskDatasets { .. } => "ask-datasets",
@@ -83,19 +75,7 @@ pub(super) fn text(step: &Step, request: &Request) -> String {
             None => format!("roll back, or take a snapshot of, {}", asked.root.name),
         },
         Step::Check { program, args, .. } => format!("check the file system: {program} {}", args.join(" ")),
-        Step::MountPart { mount, .. } => {
-            format!("mount {} on {} ({})", mount.step.dataset, mount.step.target, mount.step.why)
-        }
-        Step::SameDevice => "the layer device is what the base is on".to_owned(),
-        Step::AskPart { dataset } => format!("ask for the properties of {dataset}"),
-        Step::FindZvol { dataset, .. } => format!("look for the device of zvol {dataset}"),
-        Step::FindLayers { names, roots, .. } => format!("look for layers {} in {}", names.join(", "), roots.join(", ")),
-        Step::MountLayer(file) => format!("mount layer {} ({})", file.name, file.path),
-        Step::MakeUpper { dir, .. } => format!("make an upper in {dir}"),
-        Step::DoWithoutUpper { why } => format!("do without the upper that is asked for: {why}"),
-        Step::MountOverlay(root) => {
-            format!("mount {} on / ({}; upper: {})", root.name, root.why, root.upper)
-        }
+        Step::Layer(step) => step.to_string(),
         Step::MountRoot(mount) => format!("mount {} on / ({})", mount.step.dataset, mount.step.why),
         Step::ReadFstab { .. } => "read the root's fstab".to_owned(),
         Step::AskDatasets { all: false, .. } => "ask for the datasets that can hold /etc".to_owned(),
