@@ -114,7 +114,7 @@ pub fn tiny(system: &System) -> Result<Vec<(PathBuf, &'static str)>> {
 pub fn pool(name: &str, system: &System, scratch: &Scratch) -> Result<Disk> {
     const SCRIPT: &str = r#"set -e
         modprobe ext4
-        zpool create -f -o ashift=12 -O mountpoint=none -O acltype=posixacl -O xattr=sa zroot /dev/disk/by-id/virtio-lay0
+        zpool create -f -o ashift=12 -O mountpoint=none -O acltype=posixacl -O xattr=sa zroot /dev/disk/by-id/virtio-lay0-part1
         zfs create -o mountpoint=legacy zroot/root
         zfs create -o mountpoint=legacy zroot/sqsh
         mkdir -p /run/s /run/d
@@ -128,6 +128,7 @@ pub fn pool(name: &str, system: &System, scratch: &Scratch) -> Result<Disk> {
         zpool export zroot
         echo done"#;
     let disk = scratch.blank("lay0", 512 << 20)?;
+    kit::run(Command::new("sgdisk").args(["--clear", "--new=1:2048:0"]).arg(&disk.path))?;
     let source = small_disk(scratch, "src0", "SOURCE", &tiny(system)?)?;
     let vm = crate::vm::Vm::helper(&format!("layers-pool-{name}"), system, SCRIPT);
     let mut vm = vm.disk(disk.clone()).disk(source).start()?;

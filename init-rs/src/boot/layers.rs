@@ -8,7 +8,7 @@ use crate::plan::failure::Failure;
 use crate::plan::from_zfs;
 use crate::plan::layers::{BASE, DEVICE, ENDINGS, HEAD, LAYERS, LayerFile, LayerKind, UPPER, image, place};
 use crate::plan::mounts::{self, MountStep};
-use crate::plan::next::facts::{LayerFacts, Memory};
+use crate::plan::next::facts::{LayerFacts, Memory, Zvol};
 use crate::plan::next::{LayerStep, Mount, Part, layer_not_mounted, not_overlaid, part_not_mounted};
 use crate::plan::root::{LayeredRoot, Root};
 use crate::report::boot::MountDone;
@@ -103,15 +103,16 @@ impl Boot<'_> {
     /// Which of the zvols' devices this dataset is, and what is on it.
     fn find_zvol(&mut self, dataset: &str, nodes: Vec<String>, until: Option<Duration>) {
         let own = |node: &&String| self.system.zvol_name(Path::new(node)).is_ok_and(|name| name == dataset);
-        let result = match nodes.iter().find(own) {
-            None => Err((nodes.clone(), format!("zvol {dataset} has no device; its volmode may be `none`"))),
-            Some(node) => self.zvol_type(node).map(|fstype| (node.clone(), fstype)).map_err(|why| (nodes.clone(), why)),
-        };
-        let there = nodes.iter().any(|node| own(&node));
-        let layers = &mut self.facts.attempt.layers;
+        let found = nodes.iter().find(own).cloned();
         // What is on it does not change by waiting.
-        layers.zvol_until = if there { Some(self.system.now()) } else { until };
-        layers.zvol = Some(result);
+        let until = if found.is_some() { Some(self.system.now()) } else { until };
+        let result = match found {
+            None => Err(format!("zvol {dataset} has no device; its volmode may be `none`")),
+            Some(node) => self.zvol_type(&node).map(|fstype| Zvol::There { node, fstype }),
+        };
+        let layers = &mut self.facts.attempt.layers;
+        layers.zvol_until = until;
+        layers.zvol = Some(result.unwrap_or_else(|why| Zvol::Lacking { nodes, why }));
     }
 
     fn zvol_type(&mut self, node: &str) -> Result<String, String> {
@@ -174,14 +175,14 @@ impl Boot<'_> {
     fn make_upper(&mut self, dir: String, whiteout: bool) {
         let (upper, work) = upper_and_work(&dir);
         let made = self.system.make_dirs(&upper).and_then(|()| self.system.make_dirs(&work));
-        let probed = || match whiteout {
-            true => self.system.probe_whiteout(&work).map_err(|e| {
+        let probed = || {
+            let result = if whiteout { self.system.probe_whiteout(&work) } else { Ok(()) };
+            result.map_err(|e| {
                 format!(
                     "no whiteout can be made on it ({e}), so it cannot be an upper: OpenZFS can since 2.2; \
                      taproot.upper=zvol:POOL/NAME takes a zvol with a file system in it"
                 )
-            }),
-            false => Ok(()),
+            })
         };
         match made.map_err(|e| format!("{}: {e}", upper.display())).and_then(|()| probed()) {
             Ok(()) => self.facts.attempt.layers.upper = Some(dir),

@@ -250,9 +250,9 @@ impl LayerWords {
         let names = names_of(&listed.value).map_err(|message| note(&listed.why, message))?;
         let device = match self.device {
             None => None,
-            Some(named) => match layer_device(&named.value) {
-                Ok(selector) => Some(Decided::new(selector, named.why)),
-                Err(message) => return Err(note(&named.why, message)),
+            Some(word) => match layer_device(&word.value) {
+                Ok(selector) => Some(Decided::new(selector, word.why)),
+                Err(message) => return Err(note(&word.why, message)),
             },
         };
         let dir = self.dir.unwrap_or_else(|| Decided::new(String::new(), format!("{DEFAULT} (the topmost directory)")));

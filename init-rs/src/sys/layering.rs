@@ -62,7 +62,7 @@ pub(super) fn mount_image(image: &Path, target: &Path, fstype: &str) -> io::Resu
         let (node, device) = free_device()?;
         // SAFETY: the request reads 304 bytes through the pointer, which is valid for the call.
         let result =
-            unsafe { libc::ioctl(device.as_raw_fd(), request::LOOP_CONFIGURE as _, std::ptr::from_ref(&config)) };
+            unsafe { libc::ioctl(device.as_raw_fd(), request::LOOP_CONFIGURE.into(), std::ptr::from_ref(&config)) };
         if result == 0 {
             // The mount holds it from now on; closed before that, it would be gone.
             let mounted = mount_with(&node, target, fstype, libc::MS_RDONLY, "");
@@ -81,7 +81,7 @@ pub(super) fn mount_image(image: &Path, target: &Path, fstype: &str) -> io::Resu
 fn free_device() -> io::Result<(String, File)> {
     let control = File::options().read(true).write(true).open("/dev/loop-control")?;
     // SAFETY: no memory is passed.
-    let number = unsafe { libc::ioctl(control.as_raw_fd(), request::LOOP_CTL_GET_FREE as _) };
+    let number = unsafe { libc::ioctl(control.as_raw_fd(), request::LOOP_CTL_GET_FREE.into()) };
     if number < 0 {
         return Err(io::Error::last_os_error());
     }
@@ -119,6 +119,11 @@ enum Unusable {
 fn by_parts(overlay: &OverlayMount, target: &Path) -> Result<(), Unusable> {
     const FSCONFIG_SET_STRING: u32 = 1;
     const FSCONFIG_CMD_CREATE: u32 = 6;
+    // Before Linux 6.5 overlays take whatever option there is, and say only in the end that they do not know it.
+    let takes_anything = |probe: Context| probe.call(FSCONFIG_SET_STRING, Some(c"taproot"), Some(b"none")).is_ok();
+    if Context::open(c"overlay").is_ok_and(takes_anything) {
+        return Err(Unusable::Api);
+    }
     let context = Context::open(c"overlay").map_err(|_| Unusable::Api)?;
     context.call(FSCONFIG_SET_STRING, Some(c"source"), Some(b"overlay")).map_err(|_| Unusable::Api)?;
     for (number, lower) in overlay.lowers.iter().enumerate() {
@@ -295,7 +300,7 @@ pub(super) fn zvol_name(node: &Path) -> io::Result<String> {
     let device = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(node)?;
     let mut name = [0_u8; 256];
     // SAFETY: the request fills at most the 256 bytes of `name`.
-    let result = unsafe { libc::ioctl(device.as_raw_fd(), request::BLKZNAME as _, name.as_mut_ptr()) };
+    let result = unsafe { libc::ioctl(device.as_raw_fd(), request::BLKZNAME.into(), name.as_mut_ptr()) };
     if result < 0 {
         return Err(io::Error::last_os_error());
     }

@@ -219,8 +219,8 @@ pub struct LayerFacts {
     pub device: bool,
     /// Datasets that parts lie on, or why they cannot be had.
     pub datasets: BTreeMap<String, Result<Dataset, String>>,
-    /// The device of the zvol and the type of its file system; or the nodes that it was none of, and what is wrong.
-    pub zvol: Option<Result<(String, String), (Vec<String>, String)>>,
+    /// What is known of the upper's zvol.
+    pub zvol: Option<Zvol>,
     /// When it is to be there.
     pub zvol_until: Option<Duration>,
     /// What the names of the layers lead to, the topmost first.
@@ -237,6 +237,25 @@ pub struct LayerFacts {
     pub upper: Option<String>,
     /// Why the upper that was asked for cannot be had, and then the one that came in its place.
     pub no_upper: Vec<String>,
+}
+
+/// A zvol that an upper lies on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Zvol {
+    /// It has a device.
+    There {
+        /// Its node.
+        node: String,
+        /// Type of its file system.
+        fstype: String,
+    },
+    /// It has none, or not one that can be used.
+    Lacking {
+        /// The nodes that were looked at.
+        nodes: Vec<String>,
+        /// What is wrong.
+        why: String,
+    },
 }
 
 /// Memory, in bytes.

@@ -156,8 +156,8 @@ impl Moment<'_> {
             Reading::Done(_) | Reading::Never => device.superblock().map(|superblock| superblock.kind.clone()),
         };
         let listed = kind.clone().filter(|kind| types.contains(kind));
-        let typed = types.iter().find(|kind| *kind != "auto").cloned();
-        let Some(fstype) = listed.or(typed).or(kind) else {
+        let said = types.iter().find(|kind| *kind != "auto").cloned();
+        let Some(fstype) = listed.or(said).or(kind) else {
             return Ok(Err(format!("{} holds no known file system", device.node)));
         };
         let node = device.node.clone();

@@ -5,7 +5,7 @@ use crate::plan::facts::Dataset;
 use crate::plan::layers::{LayerFile, LayerKind};
 use crate::plan::mounts;
 use crate::plan::next::LayerStep;
-use crate::plan::next::facts::Memory;
+use crate::plan::next::facts::{Memory, Zvol};
 use crate::plan::root::{LayeredRoot, Root};
 
 impl Play<'_> {
@@ -19,7 +19,8 @@ impl Play<'_> {
             LayerStep::SameDevice => self.facts.attempt.layers.device = true,
             LayerStep::Ask { dataset } => self.ask_part(dataset),
             LayerStep::FindZvol { .. } => {
-                self.facts.attempt.layers.zvol = Some(Ok(("/dev/zd0".to_owned(), "ext4".to_owned())));
+                self.facts.attempt.layers.zvol =
+                    Some(Zvol::There { node: "/dev/zd0".to_owned(), fstype: "ext4".to_owned() });
             }
             LayerStep::Find { names, roots, retained } => self.find_layers(names, &roots, retained),
             LayerStep::MountImage(file) => {

@@ -6,7 +6,7 @@ use crate::devices::filesystems::never_written;
 use crate::plan::failure::{Code, Failure};
 use crate::plan::layers::{BASE, UPPER};
 use crate::plan::mounts::MountStep;
-use crate::plan::next::facts::Memory;
+use crate::plan::next::facts::{Memory, Zvol};
 use crate::plan::next::step::Mount;
 use crate::plan::next::{LayerStep, Moment, Next, Part, Settled, Step, Wait, end_of, fail};
 use crate::plan::options::MountOptions;
@@ -109,15 +109,15 @@ impl Moment<'_> {
         let nodes = self.hardware.devices.values().filter(|d| d.disk.is_none() && d.name.starts_with("zd"));
         let nodes: Vec<String> = nodes.map(|device| device.node.clone()).collect();
         match &known.zvol {
-            Some(Ok((node, fstype))) => {
+            Some(Zvol::There { node, fstype }) => {
                 self.filesystem(fstype, self.facts.attempt.last_step)?;
                 if let Err(why) = self.check(node, fstype)? {
                     return Ok(Err(why));
                 }
                 Ok(Ok(PartDevice { node: node.clone(), fstype: fstype.clone() }))
             }
-            Some(Err((_, why))) if self.now >= known.zvol_until.unwrap_or(self.now) => Ok(Err(why.clone())),
-            Some(Err((asked, _))) if *asked == nodes => {
+            Some(Zvol::Lacking { why, .. }) if self.now >= known.zvol_until.unwrap_or(self.now) => Ok(Err(why.clone())),
+            Some(Zvol::Lacking { nodes: asked, .. }) if *asked == nodes => {
                 Err(Next::Wait(Wait::until(format!("the device of zvol {name}"), known.zvol_until)))
             }
             _ => Err(Next::Do(Step::Layer(LayerStep::FindZvol {
