@@ -283,6 +283,12 @@ impl LayerFacts {
         (self.upper, self.upper_mounted) = (None, false);
     }
 
+    /// The datasets that parts lie on.
+    pub fn all_datasets(&self) -> impl Iterator<Item = Dataset> {
+        let base = self.base.as_ref().and_then(Root::dataset);
+        base.into_iter().chain(self.datasets.values().flatten()).cloned()
+    }
+
     /// A key was loaded: these datasets can be mounted now.
     pub fn unlocked(&mut self, key: &str) {
         for dataset in self.datasets.values_mut().flatten().filter(|dataset| dataset.key() == key) {

@@ -4,7 +4,7 @@
 use super::others::Needed;
 use super::step::Mount;
 use super::{Code, Failure, MODULE_LIMIT, Moment, Named, Next, Root, Settled, Step, Wait, end_of, fail};
-use crate::cmdline::{Decided, LayerSettings, Selector, Upper};
+use crate::cmdline::{Decided, LayerSettings, Request, Selector, Upper};
 use crate::devices::filesystems::{never_written, without_replay};
 use crate::devices::known::Reading;
 use crate::devices::probe::Wanted;
@@ -51,7 +51,9 @@ impl Moment<'_> {
 
     /// The base, read-only unless the upper is a directory of it.
     fn base_mount(self, base: &Root, writable: bool) -> Mount {
-        let step = part_step(&root_step(base, self.request), BASE);
+        // `ro` is for the root, which it does not concern either.
+        let request = Request { read_only: None, ..self.request.clone() };
+        let step = part_step(&root_step(base, &request), BASE);
         match base {
             Root::Dataset(dataset) => Self::dataset_mount(dataset, !writable, step),
             Root::Device(device) => {

@@ -1,6 +1,8 @@
 //! Roots made of layers: on file systems, datasets and zvols, with every upper; and all that can be wrong with them.
 
-use super::{Dataset, End, Holds, Machine, ModuleSpec, Node, Pool, Tree, World, run, seconds};
+use super::{
+    Case, Dataset, Effect, End, Fault, Holds, Machine, ModuleSpec, Node, Pool, Tree, World, run, seconds, seed,
+};
 use crate::sim::layering::image;
 use crate::sim::machine::ZfsVersion;
 use crate::sim::zfs::dataset::Key;
@@ -79,6 +81,35 @@ fn on_ext4(words: &str) -> Machine {
     let mut machine = machine(&format!("{LAYERS} {words}"));
     machine.add("vda", ext4("root", images("", &["top", "middle", "base"])));
     machine
+}
+
+/// The case of a machine.
+fn case(machine: Machine, faults: Vec<Fault>) -> Case {
+    Case { machine, faults, ..seed::narrow(2) }
+}
+
+pub(super) fn without_layer_device() -> Case {
+    case(on_ext4("taproot.layerdev=LABEL=more taproot.wait=1"), vec![])
+}
+
+pub(super) fn without_layer() -> Case {
+    let mut machine = machine(LAYERS);
+    machine.add("vda", ext4("root", images("", &["top"])));
+    case(machine, vec![])
+}
+
+pub(super) fn with_broken_layer() -> Case {
+    let mut machine = on_ext4("");
+    machine.images.clear();
+    case(machine, vec![])
+}
+
+pub(super) fn without_upper() -> Case {
+    case(on_ext4("taproot.upper=label:none taproot.wait=1"), vec![])
+}
+
+pub(super) fn not_overlaid() -> Case {
+    case(on_ext4(""), vec![Fault::at("mount_overlay", 0, Effect::Errno(libc::EINVAL))])
 }
 
 #[test]
