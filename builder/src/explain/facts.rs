@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -85,6 +85,10 @@ struct RequestRecord {
 
 #[derive(Debug, Deserialize)]
 struct MountRecord {
+    #[serde(default)]
+    dataset: String,
+    #[serde(default)]
+    target: String,
     #[serde(rename = "type")]
     fstype: Option<String>,
 }
@@ -199,15 +203,20 @@ impl Facts {
             options: l.options,
             line: l.line,
         });
-        let fstype = doc.mounts.into_iter().next().and_then(|mount| mount.fstype);
+        let fstype = doc.mounts.first().and_then(|mount| mount.fstype.clone());
+        // What a layered root lies on is mounted outside of it.
+        let parts = doc.mounts.into_iter().filter(|mount| mount.target.starts_with("/run/taproot/"));
+        let mut roots: BTreeMap<String, KnownRoot> =
+            parts.map(|part| (part.dataset, KnownRoot { fstype: part.fstype, ..KnownRoot::default() })).collect();
         let places = doc.places.into_iter().map(|record| (record.target, record.place)).collect();
         let root = KnownRoot { fstab: Some(lines.collect()), places, init: doc.init, fstype };
+        roots.extend(doc.root.iter().map(|name| (name.clone(), root.clone())));
         let known = Known {
             zfs: doc.zfs.unwrap_or_default(),
             pools,
             expected: doc.expected.into_iter().map(expected).collect::<Result<_>>().with_context(|| name.to_owned())?,
             datasets: doc.datasets.into_iter().map(dataset).collect(),
-            roots: doc.root.iter().map(|name| (name.clone(), root.clone())).collect(),
+            roots,
             ..Known::default()
         };
         Ok(Self {

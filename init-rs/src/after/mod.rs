@@ -9,6 +9,7 @@ mod alone;
 mod generator;
 mod mount_all;
 mod prepare;
+mod root_line;
 
 use crate::plan::facts::Dataset;
 use crate::rescue::mounted;
@@ -19,6 +20,7 @@ pub use alone::is_alone;
 pub use generator::run as generate;
 pub use mount_all::run as mount_all;
 pub use prepare::prepare;
+pub use root_line::without_root_line;
 
 /// The word of `taproot-init` for [`mount_all`].
 pub const MOUNT_ALL: &str = "mount-all";

@@ -27,8 +27,7 @@ pub struct Prepared {
 /// gets nothing: there, `/run/systemd/system` would tell programs that systemd runs. The error says why it could not be done.
 pub fn prepare(system: &dyn System, root: &Path, init: &str) -> Result<Prepared, String> {
     let mut prepared = Prepared::default();
-    let place = resolve(system, root, Path::new(init)).unwrap_or_default();
-    if place.file_name().is_none_or(|name| name != "systemd") {
+    if !runs_systemd(system, root, init) {
         return Ok(prepared);
     }
     let command = find(system, root, &UNITS, UNIT).and_then(|unit| match stock(&read(system, &unit)) {
@@ -47,6 +46,12 @@ pub fn prepare(system: &dyn System, root: &Path, init: &str) -> Result<Prepared,
     }
     prepared.files = write(system, command.as_deref(), generator)?;
     Ok(prepared)
+}
+
+/// Whether an init is systemd: to any other, what is below `/run/systemd` would say that it runs.
+pub(super) fn runs_systemd(system: &dyn System, root: &Path, init: &str) -> bool {
+    let place = resolve(system, root, Path::new(init)).unwrap_or_default();
+    place.file_name().is_some_and(|name| name == "systemd")
 }
 
 fn write(system: &dyn System, command: Option<&str>, generator: bool) -> Result<Vec<String>, String> {

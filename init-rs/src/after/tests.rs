@@ -36,6 +36,23 @@ fn a_systemd_with_stock_units_gets_what_calls_us() {
 }
 
 #[test]
+fn a_line_for_the_root_is_left_out_of_a_copy() {
+    let fstab = "# comment\nUUID=1 / ext4 ro 0 1\nproc /proc proc hidepid=2\n";
+    let without = |tree: &Tree| without_root_line(tree, Path::new("/newroot"), "/sbin/init").unwrap();
+    let tree = root().with("/newroot/etc/fstab", fstab);
+    assert_eq!(without(&tree).len(), 2);
+    assert_eq!(tree.text("/run/taproot/fstab"), "# comment\nproc /proc proc hidepid=2");
+    let drop_in = tree.text("/run/systemd/system/systemd-remount-fs.service.d/00-taproot.conf");
+    assert!(drop_in.ends_with("Environment=SYSTEMD_FSTAB=/run/taproot/fstab"), "{drop_in}");
+    assert_eq!(tree.text("/newroot/etc/fstab"), fstab.trim(), "the file itself is part of a layer");
+    let other_init = Tree::new().with("/newroot/sbin/init", "").with("/newroot/etc/fstab", fstab);
+    for tree in [other_init, root(), root().with("/newroot/etc/fstab", "proc /proc proc\n")] {
+        assert_eq!(without(&tree), [""; 0]);
+        assert!(!tree.exists("/run/systemd"));
+    }
+}
+
+#[test]
 fn other_inits_and_units_are_left_alone() {
     let other_init = Tree::new().with("/newroot/sbin/init", "").with(UNIT, STOCK);
     for tree in [other_init, root()] {

@@ -2,7 +2,7 @@
 
 use crate::devices::filesystems::in_memory;
 use crate::plan::declared::Declared;
-use crate::sys::{PanicAnswer, System, ZfsCall, ZfsReply};
+use crate::sys::{OverlayMount, PanicAnswer, System, ZfsCall, ZfsReply};
 use crate::zfs::calls;
 use crate::zfs::ioctl::ImportFlags;
 use crate::zfs::nvlist::NvList;
@@ -112,6 +112,12 @@ impl<'a> Guard<'a> {
         }
     }
 
+    /// Whether the words ask for a root made of layers.
+    fn layered(&self, what: &str) -> io::Result<()> {
+        let declared = self.state().declared.as_ref().is_some_and(|declared| declared.layers);
+        if declared { Ok(()) } else { Err(self.refuse(what)) }
+    }
+
     fn refuse(&self, what: &str) -> io::Error {
         let line = format!("{what} was refused: the words of this boot do not ask for it, so it is a bug");
         let _ = self.system.kmsg(&format!("<3>taproot: {line}\n"));
@@ -137,6 +143,30 @@ impl System for Guard<'_> {
             Some(what) => Err(self.refuse(&what)),
             None => self.system.mount(source, target, fstype, flags, data),
         }
+    }
+
+    fn bind(&self, source: &Path, target: &Path, read_only: bool) -> io::Result<()> {
+        self.layered("showing a mount elsewhere")?;
+        self.system.bind(source, target, read_only)
+    }
+
+    fn mount_image(&self, image: &Path, target: &Path, fstype: &str) -> io::Result<String> {
+        self.layered("mounting an image")?;
+        self.system.mount_image(image, target, fstype)
+    }
+
+    fn mount_overlay(&self, overlay: &OverlayMount, target: &Path) -> io::Result<()> {
+        self.layered("mounting an overlay")?;
+        self.system.mount_overlay(overlay, target)
+    }
+
+    fn probe_whiteout(&self, dir: &Path) -> io::Result<()> {
+        self.layered("trying an upper")?;
+        self.system.probe_whiteout(dir)
+    }
+
+    fn zvol_name(&self, node: &Path) -> io::Result<String> {
+        self.system.zvol_name(node)
     }
 
     fn unmount(&self, target: &Path, lazy: bool) -> io::Result<()> {

@@ -22,7 +22,10 @@ impl Boot<'_> {
         let effort = if ask { Effort::Needed } else { Effort::Unasked };
         self.unlock(key, None, effort).map_err(|error| no_key(dataset, &error))?;
         drop(phase);
-        if let Some(Root::Dataset(root)) = &mut self.facts.attempt.root {
+        self.facts.attempt.layers.unlocked(key);
+        if let Some(Root::Dataset(root)) = &mut self.facts.attempt.root
+            && root.key() == key
+        {
             root.key_available = Some(true);
         }
         Ok(())

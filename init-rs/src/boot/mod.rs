@@ -8,6 +8,7 @@ mod hook;
 mod hope;
 mod init;
 mod keys;
+mod layers;
 mod mounts;
 mod people;
 mod pools;
@@ -259,6 +260,7 @@ impl<'a> Boot<'a> {
             Step::LoadKey { dataset, key, ask } => self.load_key(&dataset, &key, ask)?,
             Step::Snapshots(asked) => self.settle_snapshots(*asked)?,
             Step::Check { node, fstype, program, args } => self.check(node, &fstype, &program, args),
+            Step::Layer(step) => self.layer_step(step)?,
             Step::MountRoot(mount) => self.mount_root(&mount)?,
             Step::ReadFstab { below } => self.read_fstab(below),
             Step::AskDatasets { root, all } => self.ask_datasets(&root, all),
@@ -307,6 +309,7 @@ impl<'a> Boot<'a> {
 
     /// Begins another attempt.
     fn begin_anew(&mut self) {
+        self.clear_layers();
         let now = self.system.now();
         self.guard.declare(declared(&self.request));
         self.keyring.forget();

@@ -63,6 +63,7 @@ impl Boot<'_> {
             }
         };
         (self.report.datasets, self.report.fstab) = (datasets, fstab);
+        self.report.datasets.extend(self.facts.attempt.layers.all_datasets());
         self.report.places.append(&mut plan.places.clone());
         plan.steps.retain(|step| step.origin != Origin::Root);
         self.facts.attempt.plan = Some(plan);

@@ -22,6 +22,7 @@ impl Boot<'_> {
             self.told_hand_over(&init);
         }
         self.look_ahead();
+        self.leave_root_line_out();
         self.save_report();
         // Killed, and not waited for: it can sit in a read of a disk that does not answer.
         self.scout.stop();
@@ -69,6 +70,22 @@ impl Boot<'_> {
             && attempt.stand_ins.as_ref().is_none_or(|stand_ins| stand_ins.viewed.is_none())
             && self.report.pools.iter().chain(&self.pool_facts()).all(|pool| own(pool.guid))
             && after::is_alone(self.system, &self.new_root, root, &datasets.all, &mounted)
+    }
+
+    /// A line for `/` in the fstab of layers is about another root.
+    fn leave_root_line_out(&mut self) {
+        if !matches!(self.facts.attempt.root, Some(Root::Layers(_))) {
+            return;
+        }
+        let init = self.facts.attempt.init.clone().unwrap_or_else(|| "/sbin/init".to_owned());
+        match after::without_root_line(self.system, &self.new_root, &init) {
+            Ok(mut files) if !files.is_empty() => {
+                self.log.info("the root's fstab has a line for /, which is not for layers: systemd is kept from it");
+                self.report.after.append(&mut files);
+            }
+            Ok(_) => {}
+            Err(e) => self.trouble(format!("systemd may try to remount / as the root's fstab says, and fail: {e}")),
+        }
     }
 
     /// Leaves the record for the booted system, or for the rescue.

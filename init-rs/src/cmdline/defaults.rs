@@ -36,6 +36,7 @@ pub(super) fn request() -> Request {
             take: None,
             clone: None,
         },
+        layers: None,
         fallback: Vec::new(),
         read_only: None,
         root_flags: None,

@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use super::{Automatic, Decided, Fsck, HostidPolicy, OnFailure, Repair, Request, Selector, Stage, Which};
+use super::{
+    Automatic, Decided, Fsck, HostidPolicy, LayerSettings, OnFailure, Repair, Request, Selector, Stage, UpperFallback,
+    Which,
+};
 
 /// One setting in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +26,9 @@ pub fn settings(request: &Request) -> Vec<Setting> {
     let mut list = List(Vec::new());
     list.add("root", &request.root, root);
     list.maybe("snapshot", request.snapshot.as_ref(), Clone::clone);
+    if let Some(asked) = &request.layers {
+        layers(asked, &mut list);
+    }
     list.each("fallback root", &request.fallback, root);
     list.maybe("root's mount", request.read_only.as_ref(), |ro| pick(*ro, "ro", "rw"));
     list.maybe("root's mount options", request.root_flags.as_ref(), Clone::clone);
@@ -59,6 +65,24 @@ pub fn settings(request: &Request) -> Vec<Setting> {
     list.each("stop before", &rescue.stops, stage);
     list.maybe("menu", rescue.menu.as_ref(), |t| t.as_ref().map_or_else(|| "waits for a choice".to_owned(), time));
     list.0
+}
+
+fn layers(asked: &LayerSettings, list: &mut List) {
+    list.add("layers", &asked.names, |names| names.join(":"));
+    list.maybe("layers also on", asked.device.as_ref(), root);
+    list.maybe("type of the layer device", asked.device_types.as_ref(), |types| types.join(", "));
+    list.add(
+        "directory of layers",
+        &asked.dir,
+        |dir| if dir.is_empty() { "the topmost".to_owned() } else { dir.clone() },
+    );
+    list.maybe("overlay's options", asked.flags.as_ref(), |flags| flags.join(","));
+    list.add("upper", &asked.upper, ToString::to_string);
+    list.add("without the upper", &asked.fallback, |how| match how {
+        UpperFallback::Fail => "the boot fails".to_owned(),
+        UpperFallback::Ram => "memory instead".to_owned(),
+        UpperFallback::ReadOnly => "the root is read-only".to_owned(),
+    });
 }
 
 fn import(request: &Request, list: &mut List) {

@@ -94,6 +94,10 @@ fn option(r: &Request, text: &str) -> bool {
     r.module_options.iter().any(|o| format!("{}.{}", o.module, o.render()) == text)
 }
 
+fn layered(r: &Request, check: fn(&LayerSettings) -> bool) -> bool {
+    r.layers.as_ref().is_some_and(check) && r.notes.is_empty() && r.problems.is_empty()
+}
+
 const ALWAYS: &str = "always done";
 const LATER: &str = "left to the booted system or to the kernel";
 
@@ -169,6 +173,12 @@ const ROWS: &[Row] = &[
     row("genkernel", "dozfs=force root=ZFS=p/d", "force every import", force, ""),
     row("genkernel", "dozfs=cache,force", "force, and import by the cache file", force, "there is no cache file"),
     row("genkernel", "dozfs=cache", "import by the cache file", nothing, "there is no cache file"),
+    row("ruckusrd", "sqsh_layers=a:b sqsh_layerdev=LABEL=x sqsh_layerdir=d sqshfstype=ext4 overlayflags=index=on root_true_rw", "a root made of layers", |r| layered(r, |l| l.names.value == ["a", "b"] && l.dir.value == "d" && l.device.is_some() && l.device_types.is_some() && l.flags.is_some()), ""),
+    row("ruckusrd", "sqsh_layers=a ram_layer=1G", "the upper in memory", |r| layered(r, |l| l.retained && matches!(l.upper.value, Upper::Ram { .. })), ""),
+    row("ruckusrd", "sqsh_layers=a to_ram", "layers in memory", |r| matches!(r.root.value, Selector::Unusable(_)), "refused"),
+    row("ruckusrd", "sqsh_layers=a shell shell_mountdevs", "shells", |r| stops(r, &[Stage::Start, Stage::Mount]), ""),
+    row("ruckusrd", "sqsh_layers=a shell_sqshprep maint", "shells", |r| stops(r, &[Stage::Mount, Stage::HandOver]), ""),
+    row("ruckusrd", "sqsh_layers=a shell_mountoverlay", "a shell instead of the overlay", |r| stops(r, &[Stage::Mount]), "before anything is mounted"),
     row("genkernel", "dozfs=always", "as dozfs", noted, "reported"),
     row("genkernel", "real_root=/dev/sda3 root=/dev/ram0", "this block device", |r| is_device(r, "/dev/sda3"), ""),
     row("genkernel", "real_rootflags=noatime real_init=/bin/sh init=/linuxrc", "mount options and init of the root", |r| r.root_flags.as_ref().unwrap().value == "noatime" && r.init.as_ref().unwrap().value == "/bin/sh", "init=/linuxrc is the initramfs's own: told of"),

@@ -8,6 +8,7 @@ mod defaults;
 mod describe;
 pub mod edit;
 pub mod known;
+mod layers;
 mod own;
 mod parse;
 mod root;
@@ -21,6 +22,7 @@ use std::fmt;
 use std::time::Duration;
 
 pub use describe::{Setting, settings};
+pub use layers::{LAYERS_MAX, LayerSettings, Upper, UpperFallback};
 pub use parse::parse;
 pub use root::is_block_device;
 pub use settings::{
@@ -129,6 +131,8 @@ pub struct Request {
     pub snapshot: Option<Decided<String>>,
     /// How a snapshot is booted, and what is done to the root before it is mounted.
     pub snapshots: SnapshotSettings,
+    /// The root is made of layers; what `root` names is their base.
+    pub layers: Option<LayerSettings>,
     /// Roots to try when the chosen one cannot be booted, in order (`taproot.fallback=`).
     pub fallback: Vec<Decided<Selector>>,
     /// `ro` (true) or `rw` (false); `None`: neither word, the dataset's properties decide.

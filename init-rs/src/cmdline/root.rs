@@ -276,6 +276,18 @@ pub fn is_block_device(value: &str) -> bool {
     Wanted::parse(value).is_some() && !never.iter().any(|prefix| value.starts_with(prefix))
 }
 
+/// The device of `taproot.layerdev=`, spelled as a root is: a block device or a dataset.
+pub(super) fn layer_device(value: &str) -> Result<Selector, String> {
+    match root_value(value, None) {
+        Asked { selector: selector @ (Selector::Device(_) | Selector::Dataset { .. }), snapshot: None, .. } => {
+            Ok(selector)
+        }
+        _ => Err(format!(
+            "`{value}` names no place of layers; expected ZFS=pool/dataset, UUID=, LABEL=, PARTUUID=, PARTLABEL= or /dev/..."
+        )),
+    }
+}
+
 /// A root of `taproot.fallback=`; `Auto` for the `bootfs` of the pool of the root that it stands in for.
 pub(super) fn fallback(value: &str) -> Result<Selector, String> {
     if is_block_device(value) {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::layers::LayerWords;
 use super::root::Roots;
 use super::values::module_number;
 use super::{Decided, HostidPolicy, ModuleOption, Note, OnFailure, Request, Selector, Stage, defaults};
@@ -31,6 +32,9 @@ impl<T> Slot<T> {
 pub(super) struct State {
     pub(super) request: Request,
     pub(super) roots: Roots,
+    pub(super) layers: LayerWords,
+    /// The first word about layers that cannot be obeyed.
+    pub(super) layers_problem: Option<Note>,
     pub(super) wait: Slot<Duration>,
     pub(super) resume_wait: Slot<Duration>,
     pub(super) policy: Slot<HostidPolicy>,
@@ -52,6 +56,8 @@ impl State {
         Self {
             request: defaults::request(),
             roots: Roots::default(),
+            layers: LayerWords::default(),
+            layers_problem: None,
             wait: Slot::new(),
             resume_wait: Slot::new(),
             policy: Slot::new(),
@@ -66,9 +72,12 @@ impl State {
     }
 
     /// Settles what depends on several words.
-    pub(super) fn finish(self) -> Request {
+    pub(super) fn finish(mut self) -> Request {
+        let mut stops = self.stops;
+        stops.extend(self.layers.stops());
         let mut request = self.request;
         self.roots.resolve(&mut request);
+        self.layers.settle(self.layers_problem, &mut request);
         same_pool(&mut request);
         request.wait = self.wait.or(request.wait);
         request.resume.wait = self.resume_wait.or(request.resume.wait);
@@ -83,7 +92,6 @@ impl State {
         if let Some(prompt) = self.prompt {
             request.keys.prompt = prompt;
         }
-        let mut stops = self.stops;
         stops.extend(self.rescue_now.map(|why| Decided::new(Stage::Start, why)));
         stops.sort_by_key(|a| a.value);
         stops.dedup_by_key(|stop| stop.value);

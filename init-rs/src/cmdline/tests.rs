@@ -227,6 +227,15 @@ const OWN_WORDS: &[(&str, Check)] = &[
     }),
     ("taproot.auto=expected", |r| r.import.automatic == Decided::new(Automatic::Expected, "taproot.auto=expected")),
     ("taproot.auto=expected taproot.auto=any", |r| r.import.automatic.value == Automatic::Any),
+    ("taproot.layers=a:b taproot.layerdev=UUID=1 taproot.layerdir=/d/", |r| {
+        r.layers.as_ref().is_some_and(|l| l.names.value == ["a", "b"] && l.device.is_some() && l.dir.value == "d")
+    }),
+    ("taproot.layers=a taproot.upper=ram taproot.upper_fallback=ro taproot.to_ram=no", |r| {
+        r.layers.as_ref().is_some_and(|l| l.fallback.value == UpperFallback::ReadOnly && !l.places)
+    }),
+    ("taproot.layers=a taproot.upper-fallback=ram", |r| {
+        r.layers.as_ref().is_some_and(|l| l.fallback.value == UpperFallback::Ram)
+    }),
     ("taproot.log=error debug", |r| r.console_level.as_ref().unwrap().value == 4),
     ("quiet taproot.log=warn", |r| r.console_level.as_ref().unwrap().value == 5),
     ("taproot.log=info", |r| !r.quiet() && r.console_level.as_ref().unwrap().value == 7),

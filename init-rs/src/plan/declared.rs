@@ -1,7 +1,7 @@
 //! What a boot may do, from its words: the calls on `/dev/zfs` and the mounts that it may come to need. The executor's seam
 //! refuses everything else, so that a bug, or a disk that misleads us, cannot do what nobody asked for.
 
-use crate::cmdline::{Request, Selector};
+use crate::cmdline::{Request, Selector, Upper};
 use crate::zfs::calls;
 use std::collections::BTreeSet;
 
@@ -12,6 +12,8 @@ pub struct Declared {
     pub calls: BTreeSet<u32>,
     /// Whether pools are only ever imported read-only, and nothing on any disk is mounted otherwise.
     pub read_only: bool,
+    /// Whether images are attached and overlays mounted.
+    pub layers: bool,
 }
 
 /// Questions, which change nothing, and what every boot needs.
@@ -32,7 +34,12 @@ const ALWAYS: [u32; 9] = [
 pub fn declared(request: &Request) -> Declared {
     let mut allowed: BTreeSet<u32> = ALWAYS.into_iter().collect();
     let read_only = request.import.read_only.value;
-    if !matches!(request.root.value, Selector::Unusable(_) | Selector::Device(_)) {
+    let layers = request.layers.as_ref();
+    let layer_pool = layers.is_some_and(|layers| {
+        matches!(layers.device.as_ref().map(|device| &device.value), Some(Selector::Dataset { .. }))
+            || matches!(layers.upper.value, Upper::Zvol(_) | Upper::Dataset(_))
+    });
+    if layer_pool || !matches!(request.root.value, Selector::Unusable(_) | Selector::Device(_)) {
         allowed.insert(calls::POOL_IMPORT);
     }
     let snapshots = &request.snapshots;
@@ -53,7 +60,7 @@ pub fn declared(request: &Request) -> Declared {
             allowed.insert(calls::SNAPSHOT);
         }
     }
-    Declared { calls: allowed, read_only }
+    Declared { calls: allowed, read_only, layers: layers.is_some() }
 }
 
 #[cfg(test)]

@@ -34,6 +34,16 @@ pub enum Code {
     NoKey,
     /// What was asked to be done with a snapshot is not done.
     Snapshot,
+    /// The place of further layers cannot be had.
+    NoLayerDevice,
+    /// A layer is missing.
+    NoLayer,
+    /// A layer's image is cut off, or none.
+    BrokenLayer,
+    /// What is to take what is written cannot be had.
+    NoUpper,
+    /// The layers could not be put together.
+    Overlay,
     /// The root could not be mounted.
     Mount,
     /// The mounted root has no program to start.
@@ -52,7 +62,7 @@ pub enum Code {
 
 impl Code {
     /// All of them, for tests and the documentation.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 26] = [
         Self::ZfsModule,
         Self::NoPool,
         Self::NoBootfs,
@@ -67,6 +77,11 @@ impl Code {
         Self::NotMountable,
         Self::NoKey,
         Self::Snapshot,
+        Self::NoLayerDevice,
+        Self::NoLayer,
+        Self::BrokenLayer,
+        Self::NoUpper,
+        Self::Overlay,
         Self::Mount,
         Self::NoInit,
         Self::Resume,
@@ -93,6 +108,11 @@ impl Code {
             Self::NotMountable => "not-mountable",
             Self::NoKey => "no-key",
             Self::Snapshot => "snapshot-refused",
+            Self::NoLayerDevice => "no-layer-device",
+            Self::NoLayer => "no-layer",
+            Self::BrokenLayer => "layer-broken",
+            Self::NoUpper => "no-upper",
+            Self::Overlay => "overlay-failed",
             Self::Mount => "mount-failed",
             Self::NoInit => "no-init",
             Self::Resume => "resume-unsettled",

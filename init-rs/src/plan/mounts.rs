@@ -145,6 +145,27 @@ pub struct Remount {
 pub fn root_step(root: &Root, request: &Request) -> MountStep {
     match root {
         Root::Dataset(dataset) => dataset_step(dataset, request),
+        Root::Layers(layers) => MountStep {
+            dataset: layers.name.clone(),
+            target: "/".to_owned(),
+            options: MountOptions {
+                flags: if layers.read_only { libc::MS_RDONLY } else { 0 },
+                data: layers
+                    .overlay
+                    .options
+                    .iter()
+                    .map(|(name, value)| format!("{name}={value}"))
+                    .collect::<Vec<_>>()
+                    .join(","),
+            },
+            why: format!("root, selected by {}; upper: {}", layers.why, layers.upper),
+            origin: Origin::Root,
+            place: "/".to_owned(),
+            nofail: false,
+            foreign: Some(Foreign { fstype: "overlay".to_owned(), device: false, wait: Duration::ZERO }),
+            key: None,
+            overlay: true,
+        },
         Root::Device(device) => MountStep {
             dataset: device.name.clone(),
             target: "/".to_owned(),

@@ -1,6 +1,7 @@
 //! What a boot can have for its root.
 
 use super::facts::Dataset;
+use super::layers::Overlay;
 use super::options::MountOptions;
 
 /// A root that is there, ready to be mounted.
@@ -10,6 +11,8 @@ pub enum Root {
     Dataset(Dataset),
     /// The file system of a block device.
     Device(DeviceRoot),
+    /// Layers.
+    Layers(Box<LayeredRoot>),
 }
 
 /// A root on a block device.
@@ -25,12 +28,34 @@ pub struct DeviceRoot {
     pub options: MountOptions,
 }
 
+/// A root made of layers, all of whose parts are mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayeredRoot {
+    /// The layers, and what they lie on.
+    pub name: String,
+    /// What is mounted.
+    pub overlay: Overlay,
+    /// The layers, the topmost first.
+    pub layers: Vec<String>,
+    /// What takes what is written, in words.
+    pub upper: String,
+    /// Whether nothing can be written.
+    pub read_only: bool,
+    /// The words that ask for it.
+    pub why: String,
+    /// Datasets that it lies on.
+    pub datasets: Vec<String>,
+    /// Whether the parts are shown where RuckusRD has them, too.
+    pub places: bool,
+}
+
 impl Root {
     /// Its name, for people and for the record.
     pub fn name(&self) -> &str {
         match self {
             Self::Dataset(dataset) => &dataset.name,
             Self::Device(device) => &device.name,
+            Self::Layers(layers) => &layers.name,
         }
     }
 
@@ -38,7 +63,16 @@ impl Root {
     pub fn dataset(&self) -> Option<&Dataset> {
         match self {
             Self::Dataset(dataset) => Some(dataset),
-            Self::Device(_) => None,
+            Self::Device(_) | Self::Layers(_) => None,
         }
+    }
+
+    /// The datasets that it lies on.
+    pub fn datasets(&self) -> impl Iterator<Item = &str> {
+        let below = match self {
+            Self::Layers(layers) => layers.datasets.as_slice(),
+            Self::Dataset(_) | Self::Device(_) => &[],
+        };
+        self.dataset().map(|dataset| dataset.name.as_str()).into_iter().chain(below.iter().map(String::as_str))
     }
 }

@@ -79,10 +79,11 @@ pub fn ask_for(request: &mut Request, name: &str, why: &str) -> Result<(), Strin
     Ok(())
 }
 
-/// Makes this the wanted root. What was asked to be done to the root that the command line named (roll it back, take a
+/// Makes this the wanted root, without layers. What was asked to be done to the root that the command line named (roll it back, take a
 /// snapshot of it) is not done to this one.
 pub fn take(request: &mut Request, root: Decided<Selector>) {
     request.snapshot = None;
+    request.layers = None;
     nothing_with_snapshots(request, &root.why);
     request.root = root;
 }

@@ -143,6 +143,7 @@ fn declared(declared: &Declared, refused: &[String]) -> Json {
     Json::Object(vec![
         ("calls", Json::list(&calls, |call| calls::name(*call).into())),
         ("read_only", declared.read_only.into()),
+        ("layers", declared.layers.into()),
         ("refused", Json::list(refused, |line| line.as_str().into())),
     ])
 }

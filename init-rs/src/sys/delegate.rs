@@ -63,6 +63,34 @@ macro_rules! delegate_files {
     };
 }
 
+/// The methods for layers.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! delegate_layers {
+    ($field:ident) => {
+        fn bind(&self, source: &std::path::Path, target: &std::path::Path, read_only: bool) -> std::io::Result<()> {
+            self.$field.bind(source, target, read_only)
+        }
+        fn mount_image(
+            &self,
+            image: &std::path::Path,
+            target: &std::path::Path,
+            fstype: &str,
+        ) -> std::io::Result<String> {
+            self.$field.mount_image(image, target, fstype)
+        }
+        fn mount_overlay(&self, overlay: &$crate::sys::OverlayMount, target: &std::path::Path) -> std::io::Result<()> {
+            self.$field.mount_overlay(overlay, target)
+        }
+        fn probe_whiteout(&self, dir: &std::path::Path) -> std::io::Result<()> {
+            self.$field.probe_whiteout(dir)
+        }
+        fn zvol_name(&self, node: &std::path::Path) -> std::io::Result<String> {
+            self.$field.zvol_name(node)
+        }
+    };
+}
+
 /// The clock and the scout.
 #[macro_export]
 #[doc(hidden)]

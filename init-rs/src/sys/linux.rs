@@ -5,8 +5,8 @@ use super::consoles::{Consoles, OwnTerminal, Secret, Tty};
 use super::scouting::Process;
 use super::switch_root::SwitchError;
 use super::{
-    FileInfo, Finished, Heard, PanicAnswer, Program, System, Terminals, ZfsCall, ZfsReply, entry, files, panics, power,
-    programs, switch_root, terminal,
+    FileInfo, Finished, Heard, OverlayMount, PanicAnswer, Program, System, Terminals, ZfsCall, ZfsReply, entry, files,
+    layering, panics, power, programs, switch_root, terminal,
 };
 use nix::time::{ClockId, clock_gettime};
 use std::ffi::OsString;
@@ -134,6 +134,26 @@ impl System for Linux {
 
     fn mount(&self, source: &str, target: &Path, fstype: &str, flags: u64, data: &str) -> io::Result<()> {
         super::mounting::mount_with(source, target, fstype, flags, data)
+    }
+
+    fn bind(&self, source: &Path, target: &Path, read_only: bool) -> io::Result<()> {
+        layering::bind(source, target, read_only)
+    }
+
+    fn mount_image(&self, image: &Path, target: &Path, fstype: &str) -> io::Result<String> {
+        layering::mount_image(image, target, fstype)
+    }
+
+    fn mount_overlay(&self, overlay: &OverlayMount, target: &Path) -> io::Result<()> {
+        layering::mount_overlay(overlay, target)
+    }
+
+    fn probe_whiteout(&self, dir: &Path) -> io::Result<()> {
+        layering::probe_whiteout(dir)
+    }
+
+    fn zvol_name(&self, node: &Path) -> io::Result<String> {
+        layering::zvol_name(node)
     }
 
     fn unmount(&self, target: &Path, lazy: bool) -> io::Result<()> {

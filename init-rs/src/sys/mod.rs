@@ -11,6 +11,7 @@ pub(crate) mod fake;
 mod files;
 pub mod keymap;
 pub mod kmod;
+mod layering;
 pub mod linux;
 mod mounting;
 pub mod netlink;
@@ -119,6 +120,17 @@ pub struct Program {
     pub env: Vec<(String, String)>,
 }
 
+/// An overlay to be mounted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OverlayMount {
+    /// Directories, the topmost first.
+    pub lowers: Vec<PathBuf>,
+    /// Upper and work directory; `None`: nothing can be written.
+    pub upper: Option<(PathBuf, PathBuf)>,
+    /// Options and their values; one without a value is a flag.
+    pub options: Vec<(String, String)>,
+}
+
 /// How a program ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
@@ -175,6 +187,16 @@ pub trait System: Send + Sync {
     fn zfs(&self, call: &ZfsCall<'_>) -> io::Result<ZfsReply>;
     /// `mount(2)`; flags are `MS_*`. Takes as long as the disk takes.
     fn mount(&self, source: &str, target: &Path, fstype: &str, flags: u64, data: &str) -> io::Result<()>;
+    /// Shows a mount, or a directory, elsewhere as well.
+    fn bind(&self, source: &Path, target: &Path, read_only: bool) -> io::Result<()>;
+    /// Mounts a file with a file system in it, read-only, by a loop device that goes with the mount; gives its node.
+    fn mount_image(&self, image: &Path, target: &Path, fstype: &str) -> io::Result<String>;
+    /// Mounts an overlay.
+    fn mount_overlay(&self, overlay: &OverlayMount, target: &Path) -> io::Result<()>;
+    /// Whether a rename in this directory can leave a whiteout, which an upper needs; it is tried.
+    fn probe_whiteout(&self, dir: &Path) -> io::Result<()>;
+    /// The dataset whose device this is. Opening a zvol reads from its pool, whose disks have answered before.
+    fn zvol_name(&self, node: &Path) -> io::Result<String>;
     /// `umount2(2)`, lazily when asked.
     fn unmount(&self, target: &Path, lazy: bool) -> io::Result<()>;
 

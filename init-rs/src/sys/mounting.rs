@@ -8,7 +8,7 @@ use std::path::Path;
 /// What the kernel copies of mount(2)'s last argument, however short the text in it is (`copy_mount_options` in
 /// `fs/namespace.c`). It frees its copy as it is, so behind the text must not be whatever lies next in our memory: that
 /// was once the passphrase of the root.
-const OPTIONS_LEN: usize = 4096;
+pub(super) const OPTIONS_LEN: usize = 4096;
 
 struct Options(Box<[u8; OPTIONS_LEN]>);
 

@@ -83,6 +83,19 @@ impl Tree {
         self.put(path, Node::File(text.as_bytes().to_vec(), 0o644));
     }
 
+    /// Puts the files of another tree over these; what was something else before is gone.
+    pub(super) fn cover_with(&mut self, other: &Self) {
+        for (path, node) in &other.nodes {
+            match node {
+                Node::Dir if self.nodes.get(path) == Some(&Node::Dir) => {}
+                _ => {
+                    self.take(path);
+                    self.nodes.insert(path.clone(), node.clone());
+                }
+            }
+        }
+    }
+
     /// Takes a file away, and what is below it.
     pub fn take(&mut self, path: &str) {
         let path = path.trim_matches('/');
@@ -189,6 +202,19 @@ impl Names {
             target.is_empty() || path.strip_prefix(target).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
         self.mounts.iter().filter(|mount| covers(&mount.target)).max_by_key(|mount| mount.target.len())
+    }
+
+    /// A copy of the files below a canonical path, without what is mounted there.
+    pub(super) fn part(&self, path: &str) -> Tree {
+        let Ok(place) = self.place(path.to_owned()) else { return Tree::default() };
+        let mut part = Tree::default();
+        let below = if place.inner.is_empty() { String::new() } else { format!("{}/", place.inner) };
+        for (name, node) in self.trees.get(place.tree).iter().flat_map(|tree| &tree.nodes) {
+            if let Some(name) = name.strip_prefix(&below).filter(|name| !name.is_empty()) {
+                part.nodes.insert(name.to_owned(), node.clone());
+            }
+        }
+        part
     }
 
     fn place(&self, path: String) -> io::Result<Place> {

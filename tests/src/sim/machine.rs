@@ -31,6 +31,10 @@ pub struct Machine {
     pub built_in: Vec<String>,
     /// Variables of UEFI firmware: name and data; `None` for a machine with another firmware.
     pub firmware: Option<BTreeMap<String, Vec<u8>>>,
+    /// Trees of the images in its file systems, by the names that stand in them.
+    pub images: BTreeMap<String, Tree>,
+    /// KiB of memory that can be had.
+    pub memory: u64,
     /// Programs that can be run, by path.
     pub programs: BTreeMap<String, ProgramSpec>,
     /// What a person types.
@@ -191,6 +195,8 @@ impl Machine {
             modules,
             built_in: ["tmpfs", "proc", "sysfs", "devtmpfs"].map(str::to_owned).to_vec(),
             firmware: None,
+            images: BTreeMap::new(),
+            memory: 1 << 20,
             programs: BTreeMap::new(),
             person: Vec::new(),
             clock: 1_800_000_000,

@@ -13,6 +13,7 @@ pub mod golden;
 pub mod invariants;
 mod kernel;
 pub mod later;
+mod layering;
 pub mod machine;
 mod mounting;
 pub mod oracle;

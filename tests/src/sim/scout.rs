@@ -148,11 +148,19 @@ fn find<'a>(machine: &'a mut Machine, node: &str) -> Option<&'a mut Device> {
 }
 
 /// Bytes of a device: all that is modelled is the first page of swap space.
+/// Where an ext4 says that it is one.
+const EXT_MAGIC: usize = 1080;
+
 fn page(device: &Device, offset: u64, len: u32) -> Vec<u8> {
     let mut page = vec![0; PAGE];
     if let Holds::Swap { image, .. } = &device.holds {
         let signature = image.as_deref().unwrap_or("SWAPSPACE2");
         for (slot, byte) in page.iter_mut().skip(PAGE - 10).zip(signature.bytes()) {
+            *slot = byte;
+        }
+    }
+    if matches!(&device.holds, Holds::Filesystem { kind, .. } if kind == "ext4") {
+        for (slot, byte) in page.iter_mut().skip(EXT_MAGIC).zip([0x53, 0xef]) {
             *slot = byte;
         }
     }

@@ -4,7 +4,7 @@ use super::files::{Node, errno};
 use super::people::Screen;
 use super::world::{End, Over, World};
 use super::zfs::name_of;
-use super::{mounting, scout};
+use super::{layering, mounting, scout};
 use std::any::Any;
 use std::ffi::OsString;
 use std::io;
@@ -13,7 +13,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use taproot_init::sys::consoles::{Consoles, Secret};
 use taproot_init::sys::switch_root::SwitchError;
-use taproot_init::sys::{Ended, FileInfo, FileKind, Finished, Heard, Program, System, Terminals, ZfsCall, ZfsReply};
+use taproot_init::sys::{
+    Ended, FileInfo, FileKind, Finished, Heard, OverlayMount, Program, System, Terminals, ZfsCall, ZfsReply,
+};
 
 /// How often a program's caller is asked whether it is still wanted.
 const STOP_TURN: Duration = Duration::from_millis(250);
@@ -52,6 +54,31 @@ impl System for World {
             self.state().note(false, &format!("  {e}"));
         }
         result
+    }
+
+    fn bind(&self, source: &Path, target: &Path, read_only: bool) -> io::Result<()> {
+        self.enter("bind", &format!("{} {} {read_only}", shown(source), shown(target)))?;
+        layering::bind(self, source, target, read_only)
+    }
+
+    fn mount_image(&self, image: &Path, target: &Path, fstype: &str) -> io::Result<String> {
+        self.enter("mount_image", &format!("{} {} {fstype}", shown(image), shown(target)))?;
+        layering::mount_image(self, image, target, fstype)
+    }
+
+    fn mount_overlay(&self, overlay: &OverlayMount, target: &Path) -> io::Result<()> {
+        self.enter("mount_overlay", &format!("{overlay:?} {}", shown(target)))?;
+        layering::mount_overlay(self, overlay, target)
+    }
+
+    fn probe_whiteout(&self, dir: &Path) -> io::Result<()> {
+        self.enter("probe_whiteout", &shown(dir))?;
+        layering::probe_whiteout(self, dir)
+    }
+
+    fn zvol_name(&self, node: &Path) -> io::Result<String> {
+        self.enter("zvol_name", &shown(node))?;
+        layering::zvol_name(self, node)
     }
 
     fn unmount(&self, target: &Path, lazy: bool) -> io::Result<()> {

@@ -2,6 +2,7 @@
 
 mod attempts;
 mod keyboard;
+mod layers;
 mod mounts;
 mod prompt;
 
@@ -389,7 +390,7 @@ fn what_seeds_have_found_stays_away() {
 }
 
 /// What reaches each code of a failure; the seeds are those that `make sim` tells.
-const REACHED: [(Code, fn() -> Case); 20] = [
+const REACHED: [(Code, fn() -> Case); 25] = [
     (Code::ZfsModule, || seed::case(8)),
     (Code::NoPool, || seed::case(3)),
     (Code::NoBootfs, || seed::case(30)),
@@ -404,6 +405,11 @@ const REACHED: [(Code, fn() -> Case); 20] = [
     (Code::NotMountable, || seed::case(27)),
     (Code::NoKey, || seed::case(13)),
     (Code::Snapshot, || seed::case(20)),
+    (Code::NoLayerDevice, layers::without_layer_device),
+    (Code::NoLayer, layers::without_layer),
+    (Code::BrokenLayer, layers::with_broken_layer),
+    (Code::NoUpper, layers::without_upper),
+    (Code::Overlay, layers::not_overlaid),
     (Code::Mount, || seed::case(281)),
     (Code::NoInit, || seed::case(83)),
     (Code::Resume, || seed::case(55)),

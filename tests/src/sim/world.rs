@@ -124,6 +124,7 @@ impl World {
             ("sys/kernel/printk", "7\t4\t1\t7\n"),
             ("sys/kernel/printk_devkmsg", "ratelimit\n"),
             ("filesystems", "nodev\ttmpfs\n"),
+            ("meminfo", &format!("MemTotal: {} kB\nMemAvailable: {} kB\n", machine.memory, machine.memory)),
         ]));
         let mut sysfs = pseudo(&[
             ("power/resume", "0:0\n"),

@@ -1,17 +1,18 @@
 //! What a boot has learnt so far: plain data that only grows within an attempt. The executor puts in what its steps bring;
 //! [`super::next`] decides from it.
 
-use crate::cmdline::{Decided, Request, Selector, SnapshotSettings, Stage};
+use crate::cmdline::{Decided, LayerSettings, Request, Selector, SnapshotSettings, Stage};
 use crate::devices::swap::Header;
 use crate::image::ExpectedPool;
 use crate::plan::candidates::Opened;
 use crate::plan::facts::{Dataset, PoolFact};
 use crate::plan::failure::Failure;
 use crate::plan::fstab::FstabEntry;
+use crate::plan::layers::LayerFile;
 use crate::plan::mounts::{Made, MountPlan, MountStep};
 use crate::plan::names;
-use crate::plan::next::Mount;
-use crate::plan::root::{DeviceRoot, Root};
+use crate::plan::next::{Mount, Part};
+use crate::plan::root::{DeviceRoot, LayeredRoot, Root};
 use crate::plan::select::Choice;
 use crate::zfs::assemble::{Candidate, Seen};
 use crate::zfs::nvlist::NvList;
@@ -168,6 +169,8 @@ pub struct Attempt {
     pub bootfs: Option<Option<String>>,
     /// Where it has none, its datasets that look like roots.
     pub candidates: Vec<String>,
+    /// The parts of a layered root.
+    pub layers: LayerFacts,
     /// The root as it is to be mounted.
     pub root: Option<Root>,
     /// Pools beside the root's that were looked for, by what they are called there: imported, with this guid, or why not.
@@ -206,6 +209,94 @@ pub struct Attempt {
     pub ready: bool,
     /// What went wrong.
     pub failure: Option<Failure>,
+}
+
+/// What is known of a layered root's parts.
+#[derive(Debug, Clone, Default)]
+#[allow(clippy::struct_excessive_bools)] // one for each part
+pub struct LayerFacts {
+    /// The base, once it is mounted.
+    pub base: Option<Root>,
+    /// Whether the layer device is mounted.
+    pub device: bool,
+    /// Datasets that parts lie on, or why they cannot be had.
+    pub datasets: BTreeMap<String, Result<Dataset, String>>,
+    /// What is known of the upper's zvol.
+    pub zvol: Option<Zvol>,
+    /// When it is to be there.
+    pub zvol_until: Option<Duration>,
+    /// What the names of the layers lead to, the topmost first.
+    pub found: Option<Vec<LayerFile>>,
+    /// What an earlier boot left in an upper, if it is to be a layer as well.
+    pub retained: Option<String>,
+    /// The machine's memory when the layers were looked for.
+    pub memory: Option<Memory>,
+    /// Layers that are mounted.
+    pub mounted: BTreeSet<String>,
+    /// Whether what the upper lies on is mounted.
+    pub upper_mounted: bool,
+    /// The directory that holds the upper and its work directory, once they are made.
+    pub upper: Option<String>,
+    /// Why the upper that was asked for cannot be had, and then the one that came in its place.
+    pub no_upper: Vec<String>,
+}
+
+/// A zvol that an upper lies on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Zvol {
+    /// It has a device.
+    There {
+        /// Its node.
+        node: String,
+        /// Type of its file system.
+        fstype: String,
+    },
+    /// It has none, or not one that can be used.
+    Lacking {
+        /// The nodes that were looked at.
+        nodes: Vec<String>,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+/// Memory, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// All.
+    pub total: u64,
+    /// What can be had without taking it from anybody.
+    pub available: u64,
+}
+
+impl LayerFacts {
+    /// A part is mounted.
+    pub fn part_mounted(&mut self, part: Part) {
+        match part {
+            Part::Base(root) => self.base = Some(*root),
+            Part::Device => self.device = true,
+            Part::Upper => self.upper_mounted = true,
+        }
+    }
+
+    /// The upper cannot be had.
+    pub fn without_upper(&mut self, why: String) {
+        self.no_upper.push(why);
+        (self.upper, self.upper_mounted) = (None, false);
+    }
+
+    /// The datasets that parts lie on.
+    pub fn all_datasets(&self) -> impl Iterator<Item = Dataset> {
+        let base = self.base.as_ref().and_then(Root::dataset);
+        base.into_iter().chain(self.datasets.values().flatten()).cloned()
+    }
+
+    /// A key was loaded: these datasets can be mounted now.
+    pub fn unlocked(&mut self, key: &str) {
+        for dataset in self.datasets.values_mut().flatten().filter(|dataset| dataset.key() == key) {
+            dataset.key_available = Some(true);
+        }
+    }
 }
 
 /// The root's fstab.
@@ -269,6 +360,12 @@ impl Facts {
     pub fn resume_settled(&mut self, now: Duration) {
         self.resume.settled = true;
         self.attempt.began = now;
+    }
+
+    /// The layers are put together and mounted.
+    pub fn overlay_mounted(&mut self, root: LayeredRoot) {
+        self.attempt.mounted = true;
+        self.attempt.root = Some(Root::Layers(Box::new(root)));
     }
 
     /// A pool was given back. Where the root is mounted, it was another one; else it is looked for anew: it may be imported again,
@@ -353,6 +450,8 @@ pub struct StandIns {
 pub struct Asked {
     /// Which.
     pub root: Decided<Selector>,
+    /// What lies on it.
+    pub layers: Option<LayerSettings>,
     /// A snapshot of it.
     pub snapshot: Option<Decided<String>>,
     /// What is done with snapshots.
@@ -362,12 +461,18 @@ pub struct Asked {
 impl Asked {
     /// What a request asks for.
     pub fn of(request: &Request) -> Self {
-        Self { root: request.root.clone(), snapshot: request.snapshot.clone(), snapshots: request.snapshots.clone() }
+        Self {
+            root: request.root.clone(),
+            layers: request.layers.clone(),
+            snapshot: request.snapshot.clone(),
+            snapshots: request.snapshots.clone(),
+        }
     }
 
     /// Asks for it again.
     pub fn put_into(self, request: &mut Request) {
         request.root = self.root;
+        request.layers = self.layers;
         request.snapshot = self.snapshot;
         request.snapshots = self.snapshots;
     }

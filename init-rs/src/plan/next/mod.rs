@@ -5,6 +5,7 @@
 pub mod facts;
 mod init;
 mod keys;
+mod layers;
 mod mounts;
 mod others;
 mod plain;
@@ -13,6 +14,7 @@ mod recovery;
 mod resume;
 mod step;
 
+pub use layers::{LayerStep, Part, layer_not_mounted, not_overlaid, part_not_mounted};
 pub use mounts::not_mounted;
 pub use pool::{no_dataset, not_mountable};
 pub use recovery::{Recovery, awaited, patient, recover};
@@ -66,9 +68,10 @@ impl Moment<'_> {
         self.failed()?;
         self.stop(Stage::Start)?;
         self.resume()?;
-        let root = match &self.request.root.value {
-            Selector::Device(device) => self.device_root(device)?,
-            _ => self.pool_root()?,
+        let root = match (&self.facts.attempt.root, &self.request.layers) {
+            (Some(root @ Root::Layers(_)), _) => root.clone(),
+            (_, Some(layers)) => self.layers(layers)?,
+            (_, None) => self.base_root()?,
         };
         self.mount_root(&root)?;
         self.mount_others(&root)?;
@@ -81,6 +84,14 @@ impl Moment<'_> {
         self.stop(Stage::HandOver)?;
         self.ready()?;
         Ok(Next::HandOver { init })
+    }
+
+    /// What `root=` names: the root, or what its layers lie on.
+    fn base_root(self) -> Settled<Root> {
+        match &self.request.root.value {
+            Selector::Device(device) => self.device_root(device),
+            _ => self.pool_root(),
+        }
     }
 
     /// A root in a pool: the pool is found and imported, the root unlocked, and what is asked to be done with snapshots done.

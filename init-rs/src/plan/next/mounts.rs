@@ -2,7 +2,7 @@
 
 use super::keys::holds;
 use super::step::Mount;
-use super::{Code, Failure, Moment, Named, Next, Root, Settled, Step, Wait, end_of};
+use super::{Code, Failure, LayerStep, Moment, Named, Next, Root, Settled, Step, Wait, end_of};
 use crate::cmdline::{Fsck, Repair};
 use crate::devices::filesystems::{in_memory, never_written, without_replay};
 use crate::devices::known::{Device, Reading};
@@ -18,10 +18,14 @@ impl Moment<'_> {
         if self.facts.attempt.mounted {
             return Ok(());
         }
+        if let Root::Layers(layers) = root {
+            return Err(Next::Do(Step::Layer(LayerStep::Overlay(layers.clone()))));
+        }
         let step = mounts::root_step(root, self.request);
         let mount = match root {
             Root::Dataset(dataset) => Mount { step, source: dataset.name.clone(), fstype: "zfs".to_owned() },
             Root::Device(device) => Mount::of_device(device, step),
+            Root::Layers(layers) => Mount { step, source: layers.name.clone(), fstype: "overlay".to_owned() },
         };
         Err(Next::Do(Step::MountRoot(Box::new(mount))))
     }

@@ -14,13 +14,13 @@ const INIT_TREES: [&str; 5] = ["/usr", "/etc", "/bin", "/sbin", "/lib"];
 
 /// A pool that is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Needed {
+pub(super) struct Needed {
     /// Name or guid.
-    pool: String,
+    pub(super) pool: String,
     /// The word, or the line of fstab.
-    why: String,
+    pub(super) why: String,
     /// It is taken if it is there, and not waited for.
-    optional: bool,
+    pub(super) optional: bool,
 }
 
 /// Pools beside the one of the root that words and its fstab name, each once.
@@ -69,7 +69,8 @@ impl Moment<'_> {
         Ok(())
     }
 
-    fn other_pool(self, needed: &Needed) -> Settled<()> {
+    /// One of them.
+    pub(super) fn other_pool(self, needed: &Needed) -> Settled<()> {
         let zfs = self.zfs()?;
         let Some(imported) = &self.facts.imported else { return Err(Next::Do(Step::AskImported)) };
         let Needed { pool, why, optional } = needed;

@@ -86,8 +86,7 @@ impl<'a> Moment<'a> {
     /// that a word names.
     pub(super) fn give_back(self, root: &Root) -> Settled<()> {
         let datasets = self.facts.attempt.made.values().map(|made| made.dataset.as_str());
-        let used: BTreeSet<&str> =
-            datasets.chain(root.dataset().map(|dataset| dataset.name.as_str())).map(names::pool_of).collect();
+        let used: BTreeSet<&str> = datasets.chain(root.datasets()).map(names::pool_of).collect();
         let named = |guid: u64, pool: &str| {
             self.request.import.also.iter().any(|also| also.value == pool || also.value.parse() == Ok(guid))
         };

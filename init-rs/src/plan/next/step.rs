@@ -1,6 +1,7 @@
 //! The words of [`super::next`]: steps, waits, questions.
 
 use super::facts::{Cover, Found};
+use super::layers::LayerStep;
 use crate::cmdline::{Decided, Selector, Stage};
 use crate::plan::facts::Dataset;
 use crate::plan::failure::Failure;
@@ -162,6 +163,8 @@ pub enum Step {
         /// Its arguments.
         args: Vec<String>,
     },
+    /// Do something about a root made of layers.
+    Layer(LayerStep),
     /// Mount the root.
     MountRoot(Box<Mount>),
     /// Read the root's fstab.

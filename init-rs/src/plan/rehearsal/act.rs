@@ -65,6 +65,7 @@ impl Play<'_> {
             Step::Check { node, .. } => {
                 self.facts.attempt.checked.insert(node, Ok(()));
             }
+            Step::Layer(step) => self.layer_step(step),
             Step::MountRoot(mount) => self.mount_root(*mount),
             Step::ReadFstab { below } => self.read_fstab(below),
             Step::AskDatasets { root, all } => self.ask_datasets(&root, all),
@@ -204,12 +205,13 @@ impl Play<'_> {
     }
 
     /// A dataset as it is while only these keys are loaded.
-    fn locked(&self, dataset: &Dataset) -> Dataset {
+    pub(super) fn locked(&self, dataset: &Dataset) -> Dataset {
         let available = dataset.key_available.map(|_| self.keys.contains(dataset.key()));
         Dataset { key_available: available, ..dataset.clone() }
     }
 
     fn load_key(&mut self, key: String) {
+        self.facts.attempt.layers.unlocked(&key);
         self.keys.insert(key);
         if let Some(Root::Dataset(root)) = &mut self.facts.attempt.root {
             root.key_available = Some(true);

@@ -1,7 +1,7 @@
 //! Devices that are named, where no device is known: each is taken to be there.
 
 use super::Play;
-use crate::cmdline::Selector;
+use crate::cmdline::{Selector, Upper};
 use crate::devices::known::{Content, Device, Partition, Reading, Superblock, Zfs};
 use crate::devices::probe::Wanted;
 use crate::devices::swap;
@@ -9,6 +9,13 @@ use crate::plan::next::Wait;
 
 /// The type of a file system that nobody names.
 pub(super) const UNKNOWN_TYPE: &str = "auto";
+
+fn device_of(selector: &Selector) -> Option<&String> {
+    match selector {
+        Selector::Device(spec) => Some(spec),
+        _ => None,
+    }
+}
 
 impl Play<'_> {
     /// Where no devices are known, the one that is waited for comes; whether one did.
@@ -32,9 +39,17 @@ impl Play<'_> {
         if let Some(device) = resume.filter(|device| absent(&device.value)) {
             return Some((device.value.clone(), "swap".to_owned()));
         }
-        if let Selector::Device(spec) = &self.request.root.value
-            && absent(spec)
-        {
+        let layers = self.request.layers.as_ref();
+        let parts = [
+            Some(&self.request.root.value),
+            layers.and_then(|layers| layers.device.as_ref()).map(|device| &device.value),
+        ];
+        let mut devices: Vec<&String> = parts.into_iter().flatten().filter_map(device_of).collect();
+        devices.extend(layers.and_then(|layers| match &layers.upper.value {
+            Upper::Device(spec) => Some(spec),
+            _ => None,
+        }));
+        if let Some(spec) = devices.into_iter().find(|spec| absent(spec)) {
             let known = self.known.roots.get(spec).and_then(|root| root.fstype.clone());
             return Some((spec.clone(), known.unwrap_or_else(|| UNKNOWN_TYPE.to_owned())));
         }

@@ -3,6 +3,7 @@
 
 mod act;
 mod devices;
+mod layers;
 mod snapshots;
 mod words;
 

@@ -5,7 +5,7 @@ use super::Tree;
 use crate::sys::consoles::{Answer, Consoles, Secret, Timeout};
 use crate::sys::keymap::Keymap;
 use crate::sys::switch_root::SwitchError;
-use crate::sys::{Ended, Finished, Heard, Program, System, Terminals, ZfsCall, ZfsReply};
+use crate::sys::{Ended, Finished, Heard, OverlayMount, Program, System, Terminals, ZfsCall, ZfsReply};
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -148,6 +148,23 @@ impl System for Machine {
             self.write(mounts, left.concat().as_bytes())?;
         }
         Ok(())
+    }
+    fn bind(&self, source: &Path, target: &Path, read_only: bool) -> io::Result<()> {
+        self.called(format!("bind {} {} {read_only}", source.display(), target.display()))
+    }
+    fn mount_image(&self, image: &Path, target: &Path, fstype: &str) -> io::Result<String> {
+        self.called(format!("mount image {} {} {fstype}", image.display(), target.display()))?;
+        Ok("/dev/loop0".to_owned())
+    }
+    fn mount_overlay(&self, overlay: &OverlayMount, target: &Path) -> io::Result<()> {
+        self.called(format!("mount overlay {overlay:?} {}", target.display()))
+    }
+    fn probe_whiteout(&self, dir: &Path) -> io::Result<()> {
+        self.called(format!("probe {}", dir.display()))
+    }
+    fn zvol_name(&self, node: &Path) -> io::Result<String> {
+        self.called(format!("name of {}", node.display()))?;
+        Err(io::ErrorKind::NotFound.into())
     }
     crate::delegate_files!(tree);
     crate::delegate_log!(tree);

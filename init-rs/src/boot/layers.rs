@@ -1,0 +1,333 @@
+//! Steps with the parts of a layered root: mounted below `/run`, which moves along, and put together.
+
+use super::Boot;
+use crate::cmdline::Upper;
+use crate::devices::probe::superblock;
+use crate::plan::facts::Kind;
+use crate::plan::failure::Failure;
+use crate::plan::from_zfs;
+use crate::plan::layers::{BASE, DEVICE, ENDINGS, HEAD, LAYERS, LayerFile, LayerKind, UPPER, image, place};
+use crate::plan::mounts::{self, MountStep};
+use crate::plan::next::facts::{LayerFacts, Memory, Zvol};
+use crate::plan::next::{LayerStep, Mount, Part, layer_not_mounted, not_overlaid, part_not_mounted};
+use crate::plan::root::{LayeredRoot, Root};
+use crate::report::boot::MountDone;
+use crate::report::slow;
+use crate::sys::beneath::resolve;
+use crate::sys::{FileKind, OverlayMount, System};
+use crate::zfs::ioctl::Zfs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long a zvol may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Bytes of a zvol that are read at once.
+const PIECE: usize = 64 << 10;
+
+impl Boot<'_> {
+    pub(super) fn layer_step(&mut self, step: LayerStep) -> Result<(), Failure> {
+        match step {
+            LayerStep::Mount { part, mount } => self.mount_part(part, &mount)?,
+            LayerStep::SameDevice => self.facts.attempt.layers.device = true,
+            LayerStep::Ask { dataset } => self.ask_part(dataset),
+            LayerStep::FindZvol { dataset, nodes, until } => self.find_zvol(&dataset, nodes, until),
+            LayerStep::Find { names, roots, retained } => self.find_layers(names, &roots, retained),
+            LayerStep::MountImage(file) => self.mount_layer(&file)?,
+            LayerStep::MakeUpper { dir, whiteout } => self.make_upper(dir, whiteout),
+            LayerStep::DoWithoutUpper { why } => self.without_upper(why),
+            LayerStep::Overlay(root) => self.mount_overlay(*root)?,
+        }
+        Ok(())
+    }
+
+    fn mount_part(&mut self, part: Part, mount: &Mount) -> Result<(), Failure> {
+        let Mount { step, source, fstype } = mount;
+        let target = Path::new(&step.target);
+        // What an earlier attempt left there.
+        let _ = self.system.unmount(target, true);
+        if self.mounting.is_none() {
+            self.mounting = Some(self.phases.start("mount"));
+        }
+        let start = self.system.now();
+        let options = &step.options;
+        let result = self
+            .system
+            .make_dirs(target)
+            .and_then(|()| slow::mount(self.system, self.log, (source, target, fstype), options.flags, &options.data));
+        match result {
+            Ok(()) => {
+                self.log.info(format!("mounted {} on {} ({})", step.dataset, step.target, step.why));
+                self.part_done(step.clone(), start);
+                self.facts.attempt.layers.part_mounted(part);
+                Ok(())
+            }
+            Err(e) => match part_not_mounted(&part, mount, e.raw_os_error(), &e.to_string()) {
+                Ok(failure) => Err(failure),
+                Err(why) => {
+                    self.without_upper(why);
+                    Ok(())
+                }
+            },
+        }
+    }
+
+    fn part_done(&mut self, step: MountStep, start: Duration) {
+        let took = self.system.now().saturating_sub(start);
+        self.report.mounts.retain(|done| done.step.place != step.place);
+        self.report.mounts.push(MountDone { step, took, error: None });
+    }
+
+    /// The properties of a dataset that a part lies on.
+    fn ask_part(&mut self, name: String) {
+        let asked = Zfs::new(self.system).objset(&name);
+        let result = match asked {
+            Ok(objset) => {
+                let mut dataset = from_zfs::dataset(&objset, self.relatime_default());
+                if dataset.key_available == Some(false) {
+                    dataset.key_location = self.key_location(&dataset.name);
+                }
+                let zvol = self.request.layers.as_ref().is_some_and(|l| l.upper.value == Upper::Zvol(name.clone()));
+                match (zvol, dataset.kind) {
+                    (true, Kind::Volume) | (false, Kind::Filesystem) => Ok(dataset),
+                    (true, _) => Err(format!("{name} is no zvol")),
+                    (false, _) => Err(format!("{name} is no file system; taproot.upper=zvol:{name} takes a zvol")),
+                }
+            }
+            Err(e) if e.errno == libc::ENOENT => Err(format!("there is no dataset {name}")),
+            Err(e) => Err(e.to_string()),
+        };
+        self.facts.attempt.layers.datasets.insert(name, result);
+    }
+
+    /// Which of the zvols' devices this dataset is, and what is on it.
+    fn find_zvol(&mut self, dataset: &str, nodes: Vec<String>, until: Option<Duration>) {
+        let own = |node: &&String| self.system.zvol_name(Path::new(node)).is_ok_and(|name| name == dataset);
+        let found = nodes.iter().find(own).cloned();
+        // What is on it does not change by waiting.
+        let until = if found.is_some() { Some(self.system.now()) } else { until };
+        let result = match found {
+            None => Err(format!("zvol {dataset} has no device; its volmode may be `none`")),
+            Some(node) => self.zvol_type(&node).map(|fstype| Zvol::There { node, fstype }),
+        };
+        let layers = &mut self.facts.attempt.layers;
+        layers.zvol_until = until;
+        layers.zvol = Some(result.unwrap_or_else(|why| Zvol::Lacking { nodes, why }));
+    }
+
+    fn zvol_type(&mut self, node: &str) -> Result<String, String> {
+        let size = self.scout.hardware.devices.values().find(|device| device.node == node).map_or(0, |d| d.size);
+        let scout = &mut self.scout;
+        let mut read = |mut offset: u64, buf: &mut [u8]| {
+            for piece in buf.chunks_mut(PIECE) {
+                let bytes = scout.peek(node, offset, piece.len(), PATIENCE)?;
+                if bytes.len() != piece.len() {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                piece.copy_from_slice(&bytes);
+                offset += piece.len() as u64;
+            }
+            Ok(())
+        };
+        match superblock(&mut read, size) {
+            Ok(Some(found)) => Ok(found.kind.to_owned()),
+            Ok(None) => Err(format!("{node} holds no known file system; mkfs.ext4 makes one")),
+            Err(e) => Err(format!("{node} cannot be read: {e}")),
+        }
+    }
+
+    /// Looks for the layers, each in the first directory that has it.
+    fn find_layers(&mut self, names: Vec<String>, roots: &[String], retained: Option<String>) {
+        let find = |name: String| {
+            let at = |root: &String| find(self.system, root, &name);
+            roots.iter().find_map(at).unwrap_or(LayerFile { name, path: String::new(), kind: LayerKind::Missing })
+        };
+        let found: Vec<LayerFile> = names.into_iter().map(find).collect();
+        let there = |dir: &String| self.system.stat(Path::new(dir)).is_ok_and(|info| info.kind == FileKind::Directory);
+        let layers = &mut self.facts.attempt.layers;
+        layers.retained = retained.filter(there);
+        layers.found = Some(found);
+        layers.memory = memory(self.system);
+    }
+
+    fn mount_layer(&mut self, file: &LayerFile) -> Result<(), Failure> {
+        let at = place(&file.name);
+        let target = Path::new(&at);
+        let start = self.system.now();
+        let _ = self.system.unmount(target, true);
+        let path = Path::new(&file.path);
+        let mounted = self.system.make_dirs(target).and_then(|()| match &file.kind {
+            LayerKind::Image { fstype, .. } => self.system.mount_image(path, target, fstype).map(Some),
+            _ => self.system.bind(path, target, true).map(|()| None),
+        });
+        let node = mounted.map_err(|e| layer_not_mounted(file, &e.to_string()))?;
+        let by = node.map(|node| format!(", by {node}")).unwrap_or_default();
+        self.log.info(format!("layer {} is {}{by}", file.name, file.path));
+        let took = self.system.now().saturating_sub(start);
+        if took > Duration::from_secs(1) {
+            self.log.info(format!("mounting layer {} took {} ms", file.name, took.as_millis()));
+        }
+        self.facts.attempt.layers.mounted.insert(file.name.clone());
+        Ok(())
+    }
+
+    /// Makes the directories of the upper.
+    fn make_upper(&mut self, dir: String, whiteout: bool) {
+        let (upper, work) = upper_and_work(&dir);
+        let made = self.system.make_dirs(&upper).and_then(|()| self.system.make_dirs(&work));
+        let probed = || {
+            let result = if whiteout { self.system.probe_whiteout(&work) } else { Ok(()) };
+            result.map_err(|e| {
+                format!(
+                    "no whiteout can be made on it ({e}), so it cannot be an upper: OpenZFS can since 2.2; \
+                     taproot.upper=zvol:POOL/NAME takes a zvol with a file system in it"
+                )
+            })
+        };
+        match made.map_err(|e| format!("{}: {e}", upper.display())).and_then(|()| probed()) {
+            Ok(()) => self.facts.attempt.layers.upper = Some(dir),
+            Err(why) => self.without_upper(why),
+        }
+    }
+
+    /// The upper cannot be had: whoever loses what is written then is to know.
+    fn without_upper(&mut self, why: String) {
+        self.trouble(format!("the upper that is asked for cannot be had: {why}"));
+        let _ = self.system.unmount(Path::new(UPPER), true);
+        self.facts.attempt.layers.without_upper(why);
+    }
+
+    fn mount_overlay(&mut self, root: LayeredRoot) -> Result<(), Failure> {
+        let _ = self.system.unmount(&self.new_root, true);
+        let start = self.system.now();
+        let result = self.system.make_dirs(&self.new_root).and_then(|()| self.try_overlay(&root));
+        result.map_err(|e| not_overlaid(&root, &e.to_string()))?;
+        let layers = Root::Layers(Box::new(root.clone()));
+        let step = mounts::root_step(&layers, &self.request);
+        if self.facts.attempt.layers.no_upper.is_empty() {
+            self.log.info(format!("mounted {} on / ({})", root.name, step.why));
+        } else {
+            self.trouble(format!("the root's upper is not the one that is asked for, but {}", root.upper));
+        }
+        self.report.root = Some(root.name.clone());
+        self.part_done(step, start);
+        if root.places {
+            self.show_places(&root);
+        }
+        self.facts.overlay_mounted(root);
+        Ok(())
+    }
+
+    fn try_overlay(&self, root: &LayeredRoot) -> io::Result<()> {
+        let overlay = &root.overlay;
+        if let (None, [only]) = (&overlay.upper, overlay.lowers.as_slice()) {
+            // An overlay of one is none.
+            return self.system.bind(Path::new(only), &self.new_root, true);
+        }
+        let mount = OverlayMount {
+            lowers: overlay.lowers.iter().map(PathBuf::from).collect(),
+            upper: overlay.upper.as_deref().map(upper_and_work),
+            options: overlay.options.clone(),
+        };
+        self.system.mount_overlay(&mount, &self.new_root)
+    }
+
+    /// Shows the parts where RuckusRD has them. Directories for that are not made in the root, where they would be part of the
+    /// upper: if they lack, they are made in a file system in memory that covers an empty `/mnt`.
+    fn show_places(&mut self, root: &LayeredRoot) {
+        let facts = &self.facts.attempt.layers;
+        let mut places = vec![("root-true".to_owned(), BASE.to_owned())];
+        places.extend(facts.device.then(|| ("sqsh_layerdev".to_owned(), DEVICE.to_owned())));
+        places.extend(facts.upper_mounted.then(|| ("upper".to_owned(), UPPER.to_owned())));
+        places.extend(facts.retained.clone().map(|path| ("sqsh_layer-upper".to_owned(), path)));
+        places.extend(root.layers.iter().map(|name| (format!("sqsh_layer-{name}"), place(name))));
+        if let Err(why) = self.try_places(&places) {
+            self.trouble(format!("the parts of the root are not shown in /mnt, but below /run/taproot only: {why}"));
+        }
+    }
+
+    fn try_places(&self, places: &[(String, String)]) -> Result<(), String> {
+        let system = self.system;
+        let mnt = resolve(system, &self.new_root, Path::new("/mnt")).map_err(|e| e.to_string())?;
+        let directory = |path: &Path| system.stat(path).is_ok_and(|info| info.kind == FileKind::Directory);
+        if !places.iter().all(|(name, _)| directory(&mnt.join(name))) {
+            match system.list(&mnt) {
+                Ok(names) if names.is_empty() => {}
+                Ok(_) => return Err("it is not empty, and lacks the directories for them".to_owned()),
+                Err(e) => return Err(e.to_string()),
+            }
+            system.mount("taproot-places", &mnt, "tmpfs", 0, "mode=0755,size=256k").map_err(|e| e.to_string())?;
+        }
+        for (name, from) in places {
+            let target = mnt.join(name);
+            let shown = system.make_dirs(&target).and_then(|()| system.bind(Path::new(from), &target, false));
+            shown.map_err(|e| format!("{name}: {e}"))?;
+        }
+        Ok(())
+    }
+
+    /// Takes away what an attempt has mounted for a layered root: its pools may have to be exported.
+    pub(super) fn clear_layers(&mut self) {
+        let LayerFacts { base, device, mounted, upper_mounted, .. } = std::mem::take(&mut self.facts.attempt.layers);
+        if base.is_none() {
+            return;
+        }
+        let _ = self.system.unmount(&self.new_root, true);
+        let mut parts: Vec<String> = mounted.iter().map(|name| place(name)).collect();
+        parts.extend(upper_mounted.then(|| UPPER.to_owned()));
+        parts.extend(device.then(|| DEVICE.to_owned()));
+        parts.push(BASE.to_owned());
+        for part in parts {
+            let _ = self.system.unmount(Path::new(&part), true);
+        }
+        self.log.debug(format!("what was mounted below {LAYERS} is taken away"));
+    }
+}
+
+fn upper_and_work(dir: impl AsRef<str>) -> (PathBuf, PathBuf) {
+    let dir = Path::new(dir.as_ref());
+    (dir.join("upper"), dir.join("work"))
+}
+
+/// What a layer's name leads to in a directory. Links in it do not lead out of the file system that it is on.
+fn find(system: &dyn System, root: &str, name: &str) -> Option<LayerFile> {
+    let part = if root.starts_with(DEVICE) { DEVICE } else { BASE };
+    let within = root.strip_prefix(part).unwrap_or_default();
+    let at = |file: String| {
+        let path =
+            resolve(system, Path::new(part), &Path::new("/").join(within.trim_start_matches('/')).join(file)).ok()?;
+        Some((system.stat(&path).ok()?, path))
+    };
+    let file = |(info, path): (crate::sys::FileInfo, PathBuf)| {
+        let kind = match info.kind {
+            FileKind::Directory => LayerKind::Directory,
+            FileKind::File => kind_of(system, &path, info.size),
+            FileKind::Block { .. } | FileKind::Other => LayerKind::Unknown { why: "it is no file".to_owned() },
+        };
+        LayerFile { name: name.to_owned(), path: path.display().to_string(), kind }
+    };
+    let images = ENDINGS.iter().filter_map(|ending| at(format!("{name}{ending}")));
+    let directory = || at(name.to_owned()).filter(|(info, _)| info.kind == FileKind::Directory);
+    images.map(file).next().or_else(|| directory().map(file))
+}
+
+fn kind_of(system: &dyn System, path: &Path, size: u64) -> LayerKind {
+    let mut head = [0; HEAD];
+    match system.read_at(path, 0, &mut head) {
+        Err(e) => LayerKind::Unknown { why: format!("it cannot be read: {e}") },
+        Ok(len) => match image(head.get(..len).unwrap_or_default()) {
+            Some((fstype, needs)) => LayerKind::Image { fstype: fstype.to_owned(), needs, size },
+            None => LayerKind::Unknown { why: format!("it has {size} bytes and is neither squashfs nor erofs") },
+        },
+    }
+}
+
+/// `/proc/meminfo`, which counts in KiB.
+fn memory(system: &dyn System) -> Option<Memory> {
+    let text = system.text("/proc/meminfo");
+    let field = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1 << 10)
+    };
+    Some(Memory { total: field("MemTotal")?, available: field("MemAvailable")? })
+}

@@ -1,0 +1,440 @@
+//! A root made of layers: what `taproot.layers=` and its kin, and the words of RuckusRD, ask for.
+
+use std::fmt;
+
+use super::root::{layer_device, spaces};
+use super::state::State;
+use super::values::{boolean, number};
+use super::{Decided, Note, Request, Selector, Stage, Word};
+use crate::plan::names;
+use std::collections::BTreeSet;
+
+/// More layers than these no overlay takes (`OVL_MAX_STACK`).
+pub const LAYERS_MAX: usize = 500;
+/// Where the upper and its work directory are on a file system that is not theirs alone.
+const UPPER_DIR: &str = "upper";
+/// Our own words, without `taproot.`.
+pub(super) const OWN: [&str; 6] = ["layers", "layerdev", "layerdir", "upper", "upper_fallback", "to_ram"];
+/// Words of RuckusRD for what its initramfs does besides.
+const ELSEWHERE: [&str; 8] = [
+    "fwdev",
+    "firstboot",
+    "hoststamp",
+    "modinject",
+    "modules-early",
+    "initramsys",
+    "initramsys-net",
+    "initramsys-installer",
+];
+/// What the words of layers are read as, where nothing else is said.
+const DEFAULT: &str = "default";
+
+/// A root made of layers; its base is what `root=` names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerSettings {
+    /// `taproot.layers=`, `sqsh_layers=`: names, the topmost first.
+    pub names: Decided<Vec<String>>,
+    /// `taproot.layerdev=`, `sqsh_layerdev=`: where layers are looked for that the base does not have.
+    pub device: Option<Decided<Selector>>,
+    /// `sqshfstype=`: types that it may have.
+    pub device_types: Option<Decided<Vec<String>>>,
+    /// `taproot.layerdir=`, `sqsh_layerdir=`: directory on both that holds the layers; empty for the topmost.
+    pub dir: Decided<String>,
+    /// `overlayflags=`: options of the overlay, over ours.
+    pub flags: Option<Decided<Vec<String>>>,
+    /// `taproot.upper=`, `ram_layer=`: what takes what is written.
+    pub upper: Decided<Upper>,
+    /// `ram_layer=`: what an earlier boot left in the upper on the base is the topmost layer.
+    pub retained: bool,
+    /// `taproot.upper_fallback=`: what follows when the upper cannot be had.
+    pub fallback: Decided<UpperFallback>,
+    /// Whether the parts are shown where RuckusRD has them, too: its words were used.
+    pub places: bool,
+}
+
+/// What takes what is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Upper {
+    /// A directory of the base.
+    Directory(String),
+    /// Memory.
+    Ram {
+        /// As tmpfs takes it; `None`: what there is room for.
+        size: Option<String>,
+        /// At most so many files; `None`: what there is room for.
+        inodes: Option<u64>,
+    },
+    /// The file system in this zvol.
+    Zvol(String),
+    /// This dataset.
+    Dataset(String),
+    /// The file system of a block device, as fstab spells it.
+    Device(String),
+    /// Nothing: the root is read-only.
+    None,
+}
+
+impl fmt::Display for Upper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Directory(path) => write!(f, "directory {path} of the root device"),
+            Self::Ram { size, .. } => match size {
+                Some(size) => write!(f, "memory, at most {size}"),
+                None => f.write_str("memory"),
+            },
+            Self::Zvol(name) => write!(f, "zvol {name}"),
+            Self::Dataset(name) => write!(f, "dataset {name}"),
+            Self::Device(spec) => f.write_str(spec),
+            Self::None => f.write_str("none: the root is read-only"),
+        }
+    }
+}
+
+/// What follows when the upper cannot be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UpperFallback {
+    /// The boot fails. The default.
+    Fail,
+    /// What is written goes to memory.
+    Ram,
+    /// Nothing can be written.
+    ReadOnly,
+}
+
+/// The words so far.
+#[derive(Debug, Default)]
+pub(super) struct LayerWords {
+    names: Option<Decided<String>>,
+    device: Option<Decided<String>>,
+    types: Option<Decided<Vec<String>>>,
+    dir: Option<Decided<String>>,
+    flags: Option<Decided<Vec<String>>>,
+    upper: Option<Decided<Upper>>,
+    /// `ram_layer=`, which an own word for the upper is stronger than.
+    ram: Option<Decided<Upper>>,
+    fallback: Option<Decided<UpperFallback>>,
+    to_ram: Option<String>,
+    places: bool,
+    /// Where RuckusRD would give a shell.
+    stops: Vec<Decided<Stage>>,
+    /// Words for what is done nowhere here.
+    elsewhere: Vec<String>,
+    /// The first word that is about layers.
+    first: Option<String>,
+}
+
+impl State {
+    /// `taproot.layers=` and its kin, without `taproot.`; whether the word is one of these and its value is understood.
+    pub(super) fn own_layers(&mut self, word: &Word, name: &str, value: Option<&str>) -> bool {
+        let why = word.text.as_str();
+        let words = &mut self.layers;
+        words.first.get_or_insert_with(|| why.to_owned());
+        match (name, value) {
+            ("layers", Some(v)) => words.names = Some(Decided::new(v.to_owned(), why)),
+            ("layerdev", Some(v)) => words.device = Some(Decided::new(v.to_owned(), why)),
+            ("layerdir", Some(v)) => words.dir = Some(Decided::new(v.to_owned(), why)),
+            ("upper", Some(v)) => match upper(v) {
+                Some(upper) => words.upper = Some(Decided::new(upper, why)),
+                None => return self.problem(word, "taproot.upper=dir:DIRECTORY, ram[:SIZE[,inodes=N]], zvol:POOL/NAME, zfs:POOL/DATASET, label:LABEL, UUID=... or none"),
+            },
+            ("upper_fallback", Some(v)) => match v {
+                "fail" => words.fallback = Some(Decided::new(UpperFallback::Fail, why)),
+                "ram" => words.fallback = Some(Decided::new(UpperFallback::Ram, why)),
+                "ro" => words.fallback = Some(Decided::new(UpperFallback::ReadOnly, why)),
+                _ => return self.problem(word, "taproot.upper_fallback=fail, ram or ro"),
+            },
+            ("to_ram", v) => match boolean(v) {
+                Some(on) => words.to_ram = on.then(|| why.to_owned()),
+                None => return false,
+            },
+            _ => return false,
+        }
+        true
+    }
+
+    /// A word of RuckusRD; whether it is one.
+    pub(super) fn ruckus(&mut self, word: &Word, value: Option<&str>) -> bool {
+        let why = word.text.as_str();
+        let words = &mut self.layers;
+        match (word.key.as_str(), value) {
+            ("sqsh_layers", Some(v)) => words.names = Some(Decided::new(v.to_owned(), why)),
+            ("sqsh_layerdev", Some(v)) => words.device = Some(Decided::new(v.to_owned(), why)),
+            ("sqsh_layerdir", Some(v)) => words.dir = Some(Decided::new(v.to_owned(), why)),
+            ("sqshfstype", Some(v)) => {
+                let types: Vec<String> = v.split(',').filter(|kind| !kind.is_empty()).map(str::to_owned).collect();
+                words.types = (!types.is_empty()).then(|| Decided::new(types, why));
+            }
+            ("overlayflags", Some(v)) => {
+                let (good, bad): (Vec<&str>, Vec<&str>) =
+                    v.split(',').filter(|flag| !flag.is_empty()).partition(|flag| is_flag(flag));
+                words.flags = Some(Decided::new(good.into_iter().map(str::to_owned).collect(), why));
+                words.first.get_or_insert_with(|| why.to_owned());
+                for flag in bad {
+                    self.note(word, &format!("`{flag}` is no option that changes how an overlay works; left out"));
+                }
+                return true;
+            }
+            ("ram_layer", Some(v)) => match ram(v) {
+                Some(upper) => words.ram = Some(Decided::new(upper, why)),
+                None => return self.problem(word, "ram_layer=SIZE, e.g. 2G or 50%"),
+            },
+            ("to_ram", None) => words.to_ram = Some(why.to_owned()),
+            // It is left as it was mounted: writable if the upper is on it.
+            ("root_true_rw", None) => {}
+            ("shell", None) => return words.stop(Stage::Start, why),
+            ("shell_mountdevs" | "shell_sqshprep" | "shell_mountoverlay", None) => {
+                return words.stop(Stage::Mount, why);
+            }
+            ("maint", None) => return words.stop(Stage::HandOver, why),
+            (key, _) if ELSEWHERE.contains(&key) => {
+                words.elsewhere.push(why.to_owned());
+                return false;
+            }
+            _ => return false,
+        }
+        words.places = true;
+        words.first.get_or_insert_with(|| why.to_owned());
+        true
+    }
+
+    /// What is asked for cannot be done, and nothing else is done instead: the root cannot be used.
+    fn problem(&mut self, word: &Word, expected: &str) -> bool {
+        self.layers_problem.get_or_insert_with(|| Note {
+            word: word.text.clone(),
+            message: format!("{} is not understood; expected {expected}", word.text),
+        });
+        true
+    }
+}
+
+impl LayerWords {
+    fn stop(&mut self, stage: Stage, why: &str) -> bool {
+        self.stops.push(Decided::new(stage, why));
+        true
+    }
+
+    /// Stages to stop at. On a line without RuckusRD's other words these are somebody else's.
+    pub(super) fn stops(&mut self) -> Vec<Decided<Stage>> {
+        if self.places { std::mem::take(&mut self.stops) } else { Vec::new() }
+    }
+
+    /// What they ask for. Words that cannot be obeyed make the root one that cannot be used: another stack of layers, or
+    /// another upper, would be another system.
+    pub(super) fn settle(self, problem: Option<Note>, request: &mut Request) {
+        let Some(first) = self.first.clone() else { return };
+        let Some(listed) = self.names.clone() else {
+            request.notes.push(Note {
+                word: first,
+                message: "nothing without taproot.layers=NAME:... (sqsh_layers=), which names the layers; ignored"
+                    .to_owned(),
+            });
+            return;
+        };
+        for word in self.elsewhere.iter().filter(|_| self.places) {
+            let message = "is for RuckusRD's own initramfs; nothing here corresponds to it; ignored".to_owned();
+            request.notes.push(Note { word: word.clone(), message });
+        }
+        match self.settings(listed) {
+            Ok(settings) if problem.is_none() => request.layers = Some(settings),
+            Ok(_) => unusable(request, problem.unwrap_or(Note { word: first, message: String::new() })),
+            Err(note) => unusable(request, problem.unwrap_or(note)),
+        }
+    }
+
+    fn settings(self, listed: Decided<String>) -> Result<LayerSettings, Note> {
+        let note = |word: &str, message: String| Note { word: word.to_owned(), message };
+        if let Some(word) = &self.to_ram {
+            let message = "copying layers to memory is not possible yet; without the word they stay on their device";
+            return Err(note(word, message.to_owned()));
+        }
+        let names = names_of(&listed.value).map_err(|message| note(&listed.why, message))?;
+        let device = match self.device {
+            None => None,
+            Some(word) => match layer_device(&word.value) {
+                Ok(selector) => Some(Decided::new(selector, word.why)),
+                Err(message) => return Err(note(&word.why, message)),
+            },
+        };
+        let dir = self.dir.unwrap_or_else(|| Decided::new(String::new(), format!("{DEFAULT} (the topmost directory)")));
+        let dir = match directory(&dir.value) {
+            Some(clean) => Decided::new(clean, dir.why),
+            None => return Err(note(&dir.why, format!("`{}` is no directory below a file system", dir.value))),
+        };
+        let retained = self.upper.is_none() && self.ram.is_some();
+        let default = || Decided::new(Upper::Directory(UPPER_DIR.to_owned()), format!("{DEFAULT} (dir:{UPPER_DIR})"));
+        Ok(LayerSettings {
+            names: Decided::new(names, listed.why),
+            device,
+            device_types: self.types,
+            dir,
+            flags: self.flags,
+            upper: self.upper.or(self.ram).unwrap_or_else(default),
+            retained,
+            fallback: self.fallback.unwrap_or_else(|| Decided::new(UpperFallback::Fail, format!("{DEFAULT} (fail)"))),
+            places: self.places,
+        })
+    }
+}
+
+fn unusable(request: &mut Request, note: Note) {
+    request.root = Decided::new(Selector::Unusable(note.message.clone()), note.word.clone());
+    request.problems.push(note);
+}
+
+/// The names of a list, the topmost first; else what is wrong with it.
+fn names_of(list: &str) -> Result<Vec<String>, String> {
+    let names: Vec<String> = list.split(':').map(str::to_owned).collect();
+    if names.len() > LAYERS_MAX {
+        return Err(format!("{} layers are named; an overlay takes at most {LAYERS_MAX}", names.len()));
+    }
+    let mut seen = BTreeSet::new();
+    for name in &names {
+        names::check_layer(name).map_err(|why| format!("`{name}` is not a layer's name: {why}"))?;
+        if !seen.insert(name) {
+            return Err(format!("layer {name} is named twice"));
+        }
+    }
+    Ok(names)
+}
+
+/// A directory below a file system's own, without a `/` at its beginning or end; `None` if it leads out of it.
+fn directory(text: &str) -> Option<String> {
+    let parts: Vec<&str> = text.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+    let good = |part: &&str| *part != ".." && !part.contains(|c: char| c.is_control() || ":,\\".contains(c));
+    parts.iter().all(good).then(|| parts.join("/"))
+}
+
+fn upper(text: &str) -> Option<Upper> {
+    let dataset = |name: &str| {
+        let name = spaces(name);
+        (names::check(&name).is_ok() && name.contains('/')).then_some(name)
+    };
+    let (kind, rest) = text.split_once(':').unwrap_or((text, ""));
+    Some(match (kind, rest) {
+        ("none", "") => Upper::None,
+        ("dir", "") => Upper::Directory(UPPER_DIR.to_owned()),
+        ("dir", path) => Upper::Directory(directory(path).filter(|path| !path.is_empty())?),
+        ("ram", size) => return ram(size),
+        ("zvol", name) => Upper::Zvol(dataset(name)?),
+        ("zfs", name) => Upper::Dataset(dataset(name)?),
+        ("label", label) => Upper::Device(format!("LABEL={}", Some(label).filter(|label| !label.is_empty())?)),
+        _ if super::is_block_device(text) => Upper::Device(text.to_owned()),
+        _ => return None,
+    })
+}
+
+/// `[SIZE][,inodes=N]`, as tmpfs takes a size: bytes with K, M or G behind them, or a part of the memory.
+fn ram(text: &str) -> Option<Upper> {
+    let (size, inodes) = match text.split_once(",inodes=") {
+        Some((size, inodes)) => (size, Some(number(inodes).filter(|n| *n > 0)?)),
+        None => (text, None),
+    };
+    let digits = size.trim_end_matches(['k', 'K', 'm', 'M', 'g', 'G', '%']);
+    let good = number(digits).is_some_and(|n| n > 0) && size.len() <= digits.len() + 1;
+    let size = if size.is_empty() { None } else { Some(size).filter(|_| good).map(str::to_owned) };
+    (size.is_some() || text.is_empty() || text.starts_with(',')).then_some(Upper::Ram { size, inodes })
+}
+
+/// Options that `overlayflags=` may set: those that change how an overlay works, and not what it is made of.
+fn is_flag(text: &str) -> bool {
+    const FLAGS: [&str; 8] = ["index", "metacopy", "redirect_dir", "xino", "nfs_export", "uuid", "verity", "volatile"];
+    let (name, value) = text.split_once('=').unwrap_or((text, ""));
+    FLAGS.contains(&name) && value.bytes().all(|byte| byte.is_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cmdline::parse;
+
+    fn layers(line: &str) -> LayerSettings {
+        let request = parse(line.as_bytes());
+        request.layers.unwrap_or_else(|| panic!("{line}: {:?} {:?}", request.problems, request.notes))
+    }
+
+    #[test]
+    fn the_list_is_taken_whole_or_not_at_all() {
+        let settings = layers("root=UUID=1 taproot.layers=top:mid-2.0:base");
+        assert_eq!(settings.names.value, ["top", "mid-2.0", "base"]);
+        assert_eq!(settings.upper.value, Upper::Directory("upper".into()));
+        assert!(!settings.places && !settings.retained);
+        let many = |count: usize| (0..count).map(|n| format!("l{n}")).collect::<Vec<_>>().join(":");
+        assert_eq!(layers(&format!("taproot.layers={}", many(500))).names.value.len(), 500);
+        for (list, why) in [
+            ("", "empty"),
+            ("a::b", "empty"),
+            ("a:a", "twice"),
+            ("a:upper", "writable layer"),
+            ("a,b", "cannot be in a name"),
+            ("\"a b\"", "cannot be in a name"),
+            ("a:../b", "letter or digit"),
+            (&many(501), "501 layers"),
+        ] {
+            let request = parse(format!("root=UUID=1 taproot.layers={list} taproot.fallback=UUID=2").as_bytes());
+            assert_eq!(request.layers, None, "{list}");
+            let Selector::Unusable(message) = &request.root.value else { panic!("{list}: {:?}", request.root) };
+            assert!(message.contains(why), "{list}: {message}");
+            assert_eq!(request.problems.len(), 1, "{list}");
+        }
+    }
+
+    #[test]
+    fn every_upper() {
+        let upper = |text: &str| layers(&format!("taproot.layers=a taproot.upper={text}")).upper.value;
+        let ram = |size: Option<&str>, inodes| Upper::Ram { size: size.map(str::to_owned), inodes };
+        assert_eq!(upper("dir:/a//b/"), Upper::Directory("a/b".into()));
+        assert_eq!(upper("dir"), Upper::Directory("upper".into()));
+        assert_eq!(upper("ram"), ram(None, None));
+        assert_eq!(upper("ram:2G"), ram(Some("2G"), None));
+        assert_eq!(upper("ram:50%,inodes=9"), ram(Some("50%"), Some(9)));
+        assert_eq!(upper("ram:,inodes=9"), ram(None, Some(9)));
+        assert_eq!(upper("zvol:tank/live"), Upper::Zvol("tank/live".into()));
+        assert_eq!(upper("zfs:tank/upper"), Upper::Dataset("tank/upper".into()));
+        assert_eq!(upper("label:persistence"), Upper::Device("LABEL=persistence".into()));
+        assert_eq!(upper("PARTLABEL=x"), Upper::Device("PARTLABEL=x".into()));
+        assert_eq!(upper("none"), Upper::None);
+        for wrong in [
+            "",
+            "dir:..",
+            "dir:/",
+            "ram:x",
+            "ram:0",
+            "ram:2GB",
+            "ram:1,inodes=0",
+            "zvol:tank",
+            "zfs:a//b",
+            "label:",
+            "x",
+        ] {
+            let request = parse(format!("taproot.layers=a taproot.upper={wrong}").as_bytes());
+            assert!(matches!(request.root.value, Selector::Unusable(_)), "{wrong}: {:?}", request.layers);
+        }
+    }
+
+    #[test]
+    fn own_words_are_stronger_and_those_of_others_leave_a_mark() {
+        let settings = layers("sqsh_layers=a:b ram_layer=2G overlayflags=index=on,lowerdir=/x,xino=auto root_true_rw");
+        assert_eq!(settings.upper.value, Upper::Ram { size: Some("2G".into()), inodes: None });
+        assert!(settings.places && settings.retained);
+        let refused = parse(b"sqsh_layers=a:b ram_layer=2G to_ram");
+        assert!(matches!(&refused.root.value, Selector::Unusable(why) if why.contains("not possible yet")));
+        assert_eq!(settings.flags.unwrap().value, ["index=on", "xino=auto"]);
+        let settings = layers("taproot.upper=none sqsh_layers=a:b ram_layer=2G");
+        assert!(settings.upper.value == Upper::None && !settings.retained);
+        assert!(parse(b"ram_layer=2G").notes[0].message.contains("nothing without taproot.layers="));
+        assert!(parse(b"sqsh_layers=a ram_layer=x").layers.is_none());
+    }
+
+    #[test]
+    fn a_layer_device_is_spelled_as_a_root() {
+        let device = |text: &str| layers(&format!("sqsh_layers=a sqsh_layerdev={text}")).device.unwrap().value;
+        assert_eq!(device("LABEL=x"), Selector::Device("LABEL=x".into()));
+        let dataset = Selector::Dataset { pool: "zroot".into(), dataset: "zroot/sqsh".into() };
+        assert_eq!(device("ZFS=zroot/sqsh"), dataset);
+        assert_eq!(device("/dev/sr0"), Selector::Device("/dev/sr0".into()));
+        for wrong in ["nonsense", "zfs:AUTO", "ZFS=a/b@c"] {
+            let request = parse(format!("sqsh_layers=a sqsh_layerdev={wrong}").as_bytes());
+            assert!(matches!(request.root.value, Selector::Unusable(_)), "{wrong}: {:?}", request.layers);
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Layers: where their parts are, what an image says of itself, and the overlay that is made of them. Pure.
+
+use crate::cmdline::LayerSettings;
+use std::collections::BTreeMap;
+
+/// Where the base of a layered root is mounted: what `root=` names.
+pub const BASE: &str = "/run/taproot/base";
+/// Where the layer device is mounted.
+pub const DEVICE: &str = "/run/taproot/layer-device";
+/// Where an upper is mounted that is not a directory of the base.
+pub const UPPER: &str = "/run/taproot/upper";
+/// Where each layer is mounted, by its name.
+pub const LAYERS: &str = "/run/taproot/layers";
+
+/// Bytes of an image that [`image`] looks at.
+pub const HEAD: usize = 2048;
+/// How images are called, behind the layer's name; the first that is there is taken.
+pub const ENDINGS: [&str; 3] = [".sqsh", ".squashfs", ".erofs"];
+
+/// What a layer's name leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerFile {
+    /// The layer.
+    pub name: String,
+    /// Path of the image or directory, below [`BASE`] or [`DEVICE`]; empty if there is none.
+    pub path: String,
+    /// What it is.
+    pub kind: LayerKind,
+}
+
+/// What a layer is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LayerKind {
+    /// Nothing of that name is there.
+    Missing,
+    /// A directory.
+    Directory,
+    /// An image.
+    Image {
+        /// Type of its file system.
+        fstype: String,
+        /// Bytes that its superblock says it has.
+        needs: u64,
+        /// Bytes that the file has.
+        size: u64,
+    },
+    /// A file that is no image.
+    Unknown {
+        /// Why it is not taken for one.
+        why: String,
+    },
+}
+
+/// The type of an image and the bytes that it has to have, from its first [`HEAD`] bytes (`fs/squashfs/squashfs_fs.h`,
+/// `fs/erofs/erofs_fs.h`).
+pub fn image(head: &[u8]) -> Option<(&'static str, u64)> {
+    const EROFS: usize = 1024;
+    if head.starts_with(b"hsqs") {
+        return Some(("squashfs", u64::from_le_bytes(bytes(head, 40)?)));
+    }
+    if u32::from_le_bytes(bytes(head, EROFS)?) == 0xe0f5_e1e2 {
+        let [bits] = bytes(head, EROFS + 12)?;
+        let blocks = u64::from(u32::from_le_bytes(bytes(head, EROFS + 36)?));
+        return (9..=16).contains(&bits).then(|| ("erofs", blocks << bits));
+    }
+    None
+}
+
+fn bytes<const N: usize>(head: &[u8], at: usize) -> Option<[u8; N]> {
+    head.get(at..at.checked_add(N)?)?.try_into().ok()
+}
+
+/// An overlay.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Overlay {
+    /// Directories, the topmost first.
+    pub lowers: Vec<String>,
+    /// The directory that holds `upper` and `work`; `None`: nothing can be written.
+    pub upper: Option<String>,
+    /// Options and their values.
+    pub options: Vec<(String, String)>,
+}
+
+/// The overlay of these layers. The order of the lowers is made here and nowhere else: what an earlier boot left in an upper, then
+/// the layers as they were named. `retained`: that upper.
+pub fn overlay(settings: &LayerSettings, retained: Option<&str>, upper: Option<String>) -> Overlay {
+    let named = settings.names.value.iter().map(|name| place(name));
+    let lowers: Vec<String> = retained.map(str::to_owned).into_iter().chain(named).collect();
+    // Kernels differ in what they do if nothing is said, and an upper that was made in one way is damaged in another.
+    let redirect = if upper.is_some() { "off" } else { "nofollow" };
+    let ours = [("index", "off"), ("metacopy", "off"), ("redirect_dir", redirect), ("xino", "off")];
+    let mut options: BTreeMap<String, String> = BTreeMap::new();
+    options.extend(ours.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    for flag in settings.flags.iter().flat_map(|flags| &flags.value) {
+        let (name, value) = flag.split_once('=').unwrap_or((flag, ""));
+        options.insert(name.to_owned(), value.to_owned());
+    }
+    Overlay { lowers, upper, options: options.into_iter().collect() }
+}
+
+/// Where a layer is mounted.
+pub fn place(name: &str) -> String {
+    format!("{LAYERS}/{name}")
+}
+
+/// A directory below another, as paths are written.
+pub fn below(place: &str, dir: &str) -> String {
+    if dir.is_empty() { place.to_owned() } else { format!("{place}/{dir}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cmdline::parse;
+
+    #[test]
+    fn images_say_how_long_they_are() {
+        let mut squashfs = vec![0; HEAD];
+        squashfs[..4].copy_from_slice(b"hsqs");
+        squashfs[40..48].copy_from_slice(&70_000_u64.to_le_bytes());
+        assert_eq!(image(&squashfs), Some(("squashfs", 70_000)));
+        let mut erofs = vec![0; HEAD];
+        erofs[1024..1028].copy_from_slice(&0xe0f5_e1e2_u32.to_le_bytes());
+        erofs[1036] = 12;
+        erofs[1060..1064].copy_from_slice(&7_u32.to_le_bytes());
+        assert_eq!(image(&erofs), Some(("erofs", 7 << 12)));
+        for head in [&squashfs[..47], &erofs[..1063], &[][..], &vec![0; HEAD][..]] {
+            assert_eq!(image(head), None);
+        }
+        erofs[1036] = 255;
+        assert_eq!(image(&erofs), None);
+    }
+
+    fn of(line: &str, retained: Option<&str>, upper: Option<&str>) -> (Vec<String>, String) {
+        let settings = parse(line.as_bytes()).layers.unwrap();
+        let overlay = overlay(&settings, retained, upper.map(str::to_owned));
+        let options: Vec<String> = overlay.options.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        (overlay.lowers, options.join(","))
+    }
+
+    #[test]
+    fn the_first_name_is_on_top_and_an_earlier_upper_over_it() {
+        let (lowers, options) = of("taproot.layers=c:b:a", None, Some("/u"));
+        assert_eq!(lowers, ["/run/taproot/layers/c", "/run/taproot/layers/b", "/run/taproot/layers/a"]);
+        assert_eq!(options, "index=off,metacopy=off,redirect_dir=off,xino=off");
+        let (lowers, _) = of("sqsh_layers=c:b ram_layer=1G", Some("/run/taproot/base/upper/upper"), Some("/u"));
+        assert_eq!(lowers[..2], ["/run/taproot/base/upper/upper", "/run/taproot/layers/c"]);
+    }
+
+    #[test]
+    fn words_are_over_what_is_said_anyway() {
+        let (_, options) = of("sqsh_layers=c:b overlayflags=redirect_dir=on,volatile", None, Some("/u"));
+        assert_eq!(options, "index=off,metacopy=off,redirect_dir=on,volatile=,xino=off");
+        assert!(of("taproot.layers=c:b", None, None).1.contains("redirect_dir=nofollow"));
+    }
+}

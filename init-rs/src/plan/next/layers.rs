@@ -1,0 +1,342 @@
+//! A root made of layers: the base is mounted aside, the layers are found on it and on the layer device, the upper is made
+//! ready, and what is mounted for the root is the overlay of them.
+
+use super::others::Needed;
+use super::step::Mount;
+use super::{Code, Failure, MODULE_LIMIT, Moment, Named, Next, Root, Settled, Step, Wait, end_of, fail};
+use crate::cmdline::{Decided, LayerSettings, Request, Selector, Upper};
+use crate::devices::filesystems::{never_written, without_replay};
+use crate::devices::known::Reading;
+use crate::devices::probe::Wanted;
+use crate::plan::candidates::device_lines;
+use crate::plan::facts::Dataset;
+use crate::plan::layers::{self, BASE, DEVICE, LayerFile, LayerKind};
+use crate::plan::mounts::{Foreign, MountStep, Origin, root_step};
+use crate::plan::names;
+use crate::plan::next::facts::LayerFacts;
+use crate::plan::options::{MountOptions, mount_options};
+use crate::plan::root::LayeredRoot;
+use std::time::Duration;
+
+mod step;
+mod upper;
+
+pub use step::{LayerStep, Part};
+
+/// The device of a part.
+struct PartDevice {
+    node: String,
+    fstype: String,
+}
+
+impl Moment<'_> {
+    /// The root, once all of its parts are mounted.
+    pub(super) fn layers(self, settings: &LayerSettings) -> Settled<Root> {
+        let known = &self.facts.attempt.layers;
+        let Some(base) = &known.base else {
+            let base = self.base_root()?;
+            let writable = matches!(settings.upper.value, Upper::Directory(_)) && !self.request.import.read_only.value;
+            let mount = Box::new(self.base_mount(&base, writable));
+            return Err(Next::Do(Step::Layer(LayerStep::Mount { part: Part::Base(Box::new(base)), mount })));
+        };
+        self.layer_device(settings, base)?;
+        let files = self.found_layers(settings)?;
+        for file in files.iter().filter(|file| !known.mounted.contains(&file.name)) {
+            self.mount_layer(file)?;
+        }
+        let (upper, dir) = self.upper(settings, base)?;
+        self.filesystem("overlay", self.facts.attempt.last_step)?;
+        Ok(Root::Layers(Box::new(layered_root(settings, known, base, &upper, dir))))
+    }
+
+    /// The base, read-only unless the upper is a directory of it.
+    fn base_mount(self, base: &Root, writable: bool) -> Mount {
+        // `ro` is for the root, which it does not concern either.
+        let request = Request { read_only: None, ..self.request.clone() };
+        let step = part_step(&root_step(base, &request), BASE);
+        match base {
+            Root::Dataset(dataset) => Self::dataset_mount(dataset, !writable, step),
+            Root::Device(device) => {
+                let mut mount = Mount::of_device(device, step);
+                mount.step.options.flags &= !libc::MS_RDONLY;
+                if !writable || never_written(&device.fstype) {
+                    mount.step.options.flags |= libc::MS_RDONLY;
+                }
+                mount
+            }
+            // A base is none.
+            Root::Layers(layers) => Mount { step, source: layers.name.clone(), fstype: "overlay".to_owned() },
+        }
+    }
+
+    fn dataset_mount(dataset: &Dataset, read_only: bool, mut step: MountStep) -> Mount {
+        step.options = mount_options(dataset, Some(read_only), &step.target, &[]);
+        Mount { step, source: dataset.name.clone(), fstype: "zfs".to_owned() }
+    }
+
+    /// The layer device, mounted read-only.
+    fn layer_device(self, settings: &LayerSettings, base: &Root) -> Settled<()> {
+        let Some(named) = settings.device.as_ref().filter(|_| !self.facts.attempt.layers.device) else {
+            return Ok(());
+        };
+        let found = match &named.value {
+            Selector::Dataset { dataset, .. } if base.dataset().is_some_and(|base| base.name == *dataset) => {
+                return Err(Next::Do(Step::Layer(LayerStep::SameDevice)));
+            }
+            Selector::Dataset { dataset, .. } => self.part_dataset(dataset, &named.why)?.map(|dataset| {
+                let step = part_of(&dataset.name, DEVICE, &named.why);
+                Self::dataset_mount(&dataset, true, step)
+            }),
+            selector => {
+                let spec = selector.to_string();
+                let types = settings.device_types.as_ref().map(|types| types.value.as_slice()).unwrap_or_default();
+                match self.part_device("the layer device", &spec, types)? {
+                    Ok(device) if matches!(base, Root::Device(base) if base.node == device.node) => {
+                        return Err(Next::Do(Step::Layer(LayerStep::SameDevice)));
+                    }
+                    found => found.map(|device| self.device_mount(device, part_of(&spec, DEVICE, &named.why), true)),
+                }
+            }
+        };
+        match found {
+            Ok(mount) => Err(Next::Do(Step::Layer(LayerStep::Mount { part: Part::Device, mount: Box::new(mount) }))),
+            Err(why) => fail(self.no_layer_device(named, &why)),
+        }
+    }
+
+    fn device_mount(self, device: PartDevice, mut step: MountStep, read_only: bool) -> Mount {
+        let PartDevice { node, fstype } = device;
+        let nothing_written = self.request.import.read_only.value;
+        if read_only || nothing_written || never_written(&fstype) {
+            step.options.flags |= libc::MS_RDONLY;
+        }
+        if nothing_written {
+            without_replay(&fstype).clone_into(&mut step.options.data);
+        }
+        step.foreign = Some(Foreign { fstype: fstype.clone(), device: true, wait: Duration::ZERO });
+        Mount { step, source: node, fstype }
+    }
+
+    /// The dataset of a part, with its key loaded; the inner error says why it cannot be had.
+    fn part_dataset(self, name: &str, word: &str) -> Settled<Result<Dataset, String>> {
+        let pool = names::pool_of(name).to_owned();
+        match self.facts.attempt.others.get(&pool) {
+            Some(Err(why)) => return Ok(Err(why.clone())),
+            Some(Ok(_)) => {}
+            None => self.other_pool(&Needed { pool, why: word.to_owned(), optional: false })?,
+        }
+        match self.facts.attempt.layers.datasets.get(name) {
+            None => Err(Next::Do(Step::Layer(LayerStep::Ask { dataset: name.to_owned() }))),
+            Some(Err(why)) => Ok(Err(why.clone())),
+            Some(Ok(dataset)) if dataset.key_available == Some(false) => {
+                self.key_devices()?;
+                let (dataset, key, ask) = (dataset.name.clone(), dataset.key().to_owned(), dataset.key_is_typed());
+                Err(Next::Do(Step::LoadKey { dataset, key, ask }))
+            }
+            Some(Ok(dataset)) => Ok(Ok(dataset.clone())),
+        }
+    }
+
+    /// The block device of a part, waited for, read, checked and with its driver loaded; the inner error says why it cannot be
+    /// had. The time for it counts from the beginning, as for the root's.
+    fn part_device(self, what: &str, spec: &str, types: &[String]) -> Settled<Result<PartDevice, String>> {
+        let Some(wanted) = Wanted::parse(spec) else { return Ok(Err(format!("{spec} names no device"))) };
+        let wait = self.request.wait.value;
+        let until = end_of(self.facts.attempt.began, wait);
+        let over = self.is_over(until);
+        let later = |again| Err(Next::Wait(Wait { what: format!("{what} {spec}"), until, again }));
+        let device = match self.named(&wanted, over) {
+            Named::There(device) => device,
+            Named::Several(ambiguous) => return Ok(Err(ambiguous.to_string())),
+            Named::Awaited { .. } if over => return Ok(Err(format!("it did not appear within {} s", wait.as_secs()))),
+            Named::Awaited { again } => return later(again),
+        };
+        let kind = match &device.content {
+            Reading::Waiting if !over => return later(None),
+            Reading::Waiting => return Ok(Err("it does not answer".to_owned())),
+            Reading::Failed(why) => return Ok(Err(format!("{} cannot be read: {why}", device.node))),
+            Reading::Done(_) | Reading::Never => device.superblock().map(|superblock| superblock.kind.clone()),
+        };
+        let listed = kind.clone().filter(|kind| types.contains(kind));
+        let said = types.iter().find(|kind| *kind != "auto").cloned();
+        let Some(fstype) = listed.or(said).or(kind) else {
+            return Ok(Err(format!("{} holds no known file system", device.node)));
+        };
+        let node = device.node.clone();
+        self.filesystem(&fstype, self.facts.attempt.last_step)?;
+        if let Err(why) = self.check(&node, &fstype)? {
+            return Ok(Err(why));
+        }
+        Ok(Ok(PartDevice { node, fstype }))
+    }
+
+    /// What the names of the layers lead to, each of them something that can be mounted.
+    fn found_layers(&self, settings: &LayerSettings) -> Settled<&[LayerFile]> {
+        let roots = [Some(BASE), settings.device.as_ref().map(|_| DEVICE)];
+        let roots: Vec<String> =
+            roots.into_iter().flatten().map(|root| layers::below(root, &settings.dir.value)).collect();
+        let Some(files) = &self.facts.attempt.layers.found else {
+            let retained = match &settings.upper.value {
+                _ if !settings.retained => None,
+                _ => Some(format!("{BASE}/upper/upper")),
+            };
+            return Err(Next::Do(Step::Layer(LayerStep::Find {
+                names: settings.names.value.clone(),
+                roots,
+                retained,
+            })));
+        };
+        let missing: Vec<&LayerFile> = files.iter().filter(|file| file.kind == LayerKind::Missing).collect();
+        if let Some(first) = missing.first() {
+            return fail(no_layer(settings, first, &missing, &roots));
+        }
+        for file in files {
+            match &file.kind {
+                LayerKind::Image { needs, size, .. } if size < needs => {
+                    let why = format!("it has {size} bytes, and {needs} are needed: it is cut off");
+                    return fail(broken_layer(file, &why));
+                }
+                LayerKind::Unknown { why } => return fail(broken_layer(file, why)),
+                LayerKind::Image { .. } | LayerKind::Directory | LayerKind::Missing => {}
+            }
+        }
+        Ok(files)
+    }
+
+    fn mount_layer(self, file: &LayerFile) -> Settled<()> {
+        if let LayerKind::Image { fstype, .. } = &file.kind {
+            let since = self.facts.attempt.last_step;
+            let _ = self.module("loop", since, MODULE_LIMIT)?;
+            self.filesystem(fstype, since)?;
+        }
+        Err(Next::Do(Step::Layer(LayerStep::MountImage(Box::new(file.clone())))))
+    }
+
+    fn no_layer_device(self, named: &Decided<Selector>, why: &str) -> Failure {
+        Failure::new(
+            Code::NoLayerDevice,
+            format!("the layer device {} cannot be had ({}): {why}", named.value, named.why),
+            "a file system with layers that the base does not have",
+            device_lines(self.hardware, None, self.now),
+            &[
+                "attach it and type retry; taproot.wait=SECONDS waits longer",
+                "retry taproot.layerdev=UUID=... here names another one, taproot.layerdev=UUID=... on the kernel command line",
+            ],
+        )
+    }
+}
+
+fn part_step(of: &MountStep, target: &str) -> MountStep {
+    MountStep { target: target.to_owned(), place: target.to_owned(), ..of.clone() }
+}
+
+/// A part of the root that is mounted outside of it.
+fn part_of(source: &str, target: &str, word: &str) -> MountStep {
+    MountStep {
+        dataset: source.to_owned(),
+        target: target.to_owned(),
+        place: target.to_owned(),
+        options: MountOptions { flags: 0, data: String::new() },
+        why: word.to_owned(),
+        origin: Origin::Root,
+        nofail: false,
+        foreign: None,
+        key: None,
+        overlay: true,
+    }
+}
+
+fn layered_root(
+    settings: &LayerSettings,
+    known: &LayerFacts,
+    base: &Root,
+    upper: &Upper,
+    dir: Option<String>,
+) -> LayeredRoot {
+    let names = settings.names.value.join(":");
+    let on_zfs = |selector: &Selector| match selector {
+        Selector::Dataset { dataset, .. } => Some(dataset.clone()),
+        _ => None,
+    };
+    let device = settings.device.as_ref().and_then(|device| on_zfs(&device.value));
+    let of_upper = match upper {
+        Upper::Zvol(name) | Upper::Dataset(name) => Some(name.clone()),
+        _ => None,
+    };
+    let base_dataset = base.dataset().map(|dataset| dataset.name.clone());
+    LayeredRoot {
+        name: format!("layers {names} on {}", base.name()),
+        overlay: layers::overlay(settings, known.retained.as_deref(), dir),
+        layers: settings.names.value.clone(),
+        upper: upper.to_string(),
+        read_only: *upper == Upper::None,
+        why: settings.names.why.clone(),
+        datasets: [base_dataset, device, of_upper].into_iter().flatten().collect(),
+        places: settings.places,
+    }
+}
+
+fn no_layer(settings: &LayerSettings, first: &LayerFile, missing: &[&LayerFile], roots: &[String]) -> Failure {
+    let more = match missing.len() {
+        1 => String::new(),
+        count => format!(" and {} more", count - 1),
+    };
+    let mut found: Vec<String> = roots.iter().map(|root| format!("looked in {root}")).collect();
+    found.extend(missing.iter().take(8).map(|file| format!("no {}", file.name)));
+    let name = &first.name;
+    Failure::new(
+        Code::NoLayer,
+        format!("layer {name}{more} is missing ({})", settings.names.why),
+        format!(
+            "{name}.sqsh, {name}.squashfs, {name}.erofs or a directory {name}, on the root device or the layer device"
+        ),
+        found,
+        &[
+            "retry taproot.layers=NAME:... here, with the names that are there, or that word on the kernel command line",
+            "retry taproot.layerdir=DIRECTORY or taproot.layerdev=UUID=... says where else layers are",
+        ],
+    )
+}
+
+fn broken_layer(file: &LayerFile, why: &str) -> Failure {
+    Failure::new(
+        Code::BrokenLayer,
+        format!("layer {} cannot be used: {}: {why}", file.name, file.path),
+        "a whole squashfs or erofs image",
+        vec![],
+        &["copy it anew, then retry", "retry taproot.layers=NAME:... here boots without it"],
+    )
+}
+
+/// The parts could not be put together.
+pub fn not_overlaid(root: &LayeredRoot, error: &str) -> Failure {
+    let count = root.overlay.lowers.len();
+    Failure::new(
+        Code::Overlay,
+        format!("{} could not be put together: {error}", root.name),
+        "an overlay of its layers",
+        vec![format!("{count} lowers, upper: {}", root.upper)],
+        &["look at the log (log), where the kernel says why", "retry taproot.upper=ram here takes another upper"],
+    )
+}
+
+/// A part could not be mounted.
+pub fn part_not_mounted(part: &Part, mount: &Mount, errno: Option<i32>, error: &str) -> Result<Failure, String> {
+    let name = &mount.step.dataset;
+    match part {
+        Part::Base(_) => Ok(super::not_mounted(name, &mount.fstype, errno, error)),
+        Part::Device => Ok(Failure::new(
+            Code::NoLayerDevice,
+            format!("the layer device {name} could not be mounted: {error}"),
+            "a mountable file system",
+            vec![],
+            &["look at the log (log)", "retry taproot.layerdev=UUID=... here names another one"],
+        )),
+        Part::Upper => Err(format!("{name} could not be mounted: {error}")),
+    }
+}
+
+/// A layer could not be mounted.
+pub fn layer_not_mounted(file: &LayerFile, error: &str) -> Failure {
+    broken_layer(file, &format!("mounting it failed: {error}"))
+}

@@ -1,0 +1,108 @@
+//! Steps with a root made of layers, and their words.
+
+use crate::plan::layers::LayerFile;
+use crate::plan::next::step::Mount;
+use crate::plan::root::{LayeredRoot, Root};
+use std::fmt;
+use std::time::Duration;
+
+/// One thing to do.
+#[derive(Debug, Clone)]
+pub enum LayerStep {
+    /// Mount what a layered root is made of.
+    Mount {
+        /// Which part.
+        part: Part,
+        /// The mount, outside of the root.
+        mount: Box<Mount>,
+    },
+    /// The layer device is what is mounted as the base already.
+    SameDevice,
+    /// Ask for the properties of a dataset that a layered root is made of.
+    Ask {
+        /// Full name.
+        dataset: String,
+    },
+    /// Ask which of these devices is this zvol, and what is on it.
+    FindZvol {
+        /// Its name.
+        dataset: String,
+        /// Nodes of zvols.
+        nodes: Vec<String>,
+        /// When it is to be there.
+        until: Option<Duration>,
+    },
+    /// Look for the layers.
+    Find {
+        /// Their names.
+        names: Vec<String>,
+        /// Directories that they may be in; the first that has one is taken.
+        roots: Vec<String>,
+        /// What an earlier boot left in an upper, if it is to be a layer as well.
+        retained: Option<String>,
+    },
+    /// Mount a layer.
+    MountImage(Box<LayerFile>),
+    /// Make the directories of the upper.
+    MakeUpper {
+        /// What holds them.
+        dir: String,
+        /// Whether to see if whiteouts can be made there.
+        whiteout: bool,
+    },
+    /// The upper cannot be had: what follows is for the policy to say.
+    DoWithoutUpper {
+        /// Why.
+        why: String,
+    },
+    /// Put the layers together, and mount that as the root.
+    Overlay(Box<LayeredRoot>),
+}
+
+/// A part of a layered root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// What `root=` names.
+    Base(Box<Root>),
+    /// Where further layers are.
+    Device,
+    /// What takes what is written.
+    Upper,
+}
+
+impl LayerStep {
+    /// What kind of step it is.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Mount { .. } => "mount-part",
+            Self::SameDevice => "same-device",
+            Self::Ask { .. } => "ask-part",
+            Self::FindZvol { .. } => "find-zvol",
+            Self::Find { .. } => "find-layers",
+            Self::MountImage(_) => "mount-layer",
+            Self::MakeUpper { .. } => "make-upper",
+            Self::DoWithoutUpper { .. } => "do-without-upper",
+            Self::Overlay(_) => "mount-overlay",
+        }
+    }
+}
+
+impl fmt::Display for LayerStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mount { mount, .. } => {
+                write!(f, "mount {} on {} ({})", mount.step.dataset, mount.step.target, mount.step.why)
+            }
+            Self::SameDevice => f.write_str("the layer device is what the base is on"),
+            Self::Ask { dataset } => write!(f, "ask for the properties of {dataset}"),
+            Self::FindZvol { dataset, .. } => write!(f, "look for the device of zvol {dataset}"),
+            Self::Find { names, roots, .. } => {
+                write!(f, "look for layers {} in {}", names.join(", "), roots.join(", "))
+            }
+            Self::MountImage(file) => write!(f, "mount layer {} ({})", file.name, file.path),
+            Self::MakeUpper { dir, .. } => write!(f, "make an upper in {dir}"),
+            Self::DoWithoutUpper { why } => write!(f, "do without the upper that is asked for: {why}"),
+            Self::Overlay(root) => write!(f, "mount {} on / ({}; upper: {})", root.name, root.why, root.upper),
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! What takes what is written: found, mounted, made ready; or what comes in its place.
+
+use super::{PartDevice, part_of};
+use crate::cmdline::{LayerSettings, Upper, UpperFallback};
+use crate::devices::filesystems::never_written;
+use crate::plan::failure::{Code, Failure};
+use crate::plan::layers::{BASE, UPPER};
+use crate::plan::mounts::MountStep;
+use crate::plan::next::facts::{Memory, Zvol};
+use crate::plan::next::step::Mount;
+use crate::plan::next::{LayerStep, Moment, Next, Part, Settled, Step, Wait, end_of, fail};
+use crate::plan::options::MountOptions;
+use crate::plan::root::Root;
+use std::time::Duration;
+
+/// Memory that is left to everything else before any is promised to an upper.
+const RESERVE: u64 = 64 << 20;
+/// How long a zvol's device is waited for after its pool was imported.
+const ZVOL_WAIT: Duration = Duration::from_secs(10);
+
+impl Moment<'_> {
+    /// What takes what is written, and the directory that holds the upper and its work directory, ready.
+    pub(super) fn upper(self, settings: &LayerSettings, base: &Root) -> Settled<(Upper, Option<String>)> {
+        let known = &self.facts.attempt.layers;
+        let upper = match (known.no_upper.as_slice(), settings.fallback.value) {
+            ([], _) => settings.upper.value.clone(),
+            ([_], UpperFallback::Ram) => Upper::Ram { size: None, inodes: None },
+            ([_], UpperFallback::ReadOnly) => Upper::None,
+            (reasons, _) => return fail(no_upper(settings, reasons)),
+        };
+        if upper == Upper::None {
+            return Ok((upper, None));
+        }
+        if let Some(dir) = &known.upper {
+            return Ok((upper, Some(dir.clone())));
+        }
+        let disk = !matches!(upper, Upper::Ram { .. });
+        let read_only = &self.request.import.read_only;
+        let why = if disk && read_only.value {
+            format!("{} keeps everything on disks as it is; taproot.upper=ram writes to memory", read_only.why)
+        } else {
+            match self.part_of_upper(settings, &upper, base)? {
+                Ok((dir, whiteout)) => return Err(Next::Do(Step::Layer(LayerStep::MakeUpper { dir, whiteout }))),
+                Err(why) => why,
+            }
+        };
+        Err(Next::Do(Step::Layer(LayerStep::DoWithoutUpper { why })))
+    }
+
+    /// The directory that the upper is to be made in, and whether it has to be seen whether whiteouts can be made there; the
+    /// inner error says why it cannot be had.
+    fn part_of_upper(
+        self,
+        settings: &LayerSettings,
+        upper: &Upper,
+        base: &Root,
+    ) -> Settled<Result<(String, bool), String>> {
+        let known = &self.facts.attempt.layers;
+        let word = settings.upper.why.as_str();
+        let step = || part_of(&upper.to_string(), UPPER, word);
+        let dir = || format!("{UPPER}/upper");
+        let mount = match upper {
+            Upper::Directory(dir) => return Ok(Ok((format!("{BASE}/{dir}"), base.dataset().is_some()))),
+            Upper::Ram { .. } if known.upper_mounted => return Ok(Ok((UPPER.to_owned(), false))),
+            Upper::Dataset(_) if known.upper_mounted => return Ok(Ok((dir(), true))),
+            _ if known.upper_mounted => return Ok(Ok((dir(), false))),
+            Upper::Ram { size, inodes } => match budget(known.memory, size.as_deref(), *inodes) {
+                Ok(data) => Mount {
+                    step: MountStep { options: MountOptions { flags: 0, data }, ..step() },
+                    source: "taproot-upper".to_owned(),
+                    fstype: "tmpfs".to_owned(),
+                },
+                Err(why) => return Ok(Err(why)),
+            },
+            Upper::Dataset(name) => match self.part_dataset(name, word)? {
+                Ok(dataset) if base.dataset().is_some_and(|base| base.name == *dataset.name) => {
+                    return Ok(Err(on_base(name)));
+                }
+                Ok(dataset) => Self::dataset_mount(&dataset, false, step()),
+                Err(why) => return Ok(Err(why)),
+            },
+            Upper::Zvol(name) => match self.zvol(name, word)? {
+                Ok(device) => self.device_mount(device, step(), false),
+                Err(why) => return Ok(Err(why)),
+            },
+            Upper::Device(spec) => match self.part_device("the device of the upper", spec, &[])? {
+                Ok(device) if matches!(base, Root::Device(base) if base.node == device.node) => {
+                    return Ok(Err(on_base(spec)));
+                }
+                Ok(device) if never_written(&device.fstype) => {
+                    return Ok(Err(format!("{spec} holds {}, which cannot be written", device.fstype)));
+                }
+                Ok(device) => self.device_mount(device, step(), false),
+                Err(why) => return Ok(Err(format!("{spec}: {why}"))),
+            },
+            Upper::None => return Ok(Err("none is wanted".to_owned())),
+        };
+        Err(Next::Do(Step::Layer(LayerStep::Mount { part: Part::Upper, mount: Box::new(mount) })))
+    }
+
+    /// The block device of a zvol, once its pool is imported and its key is there. Nodes come some time after the import, and
+    /// nobody makes links to them: the kernel is asked whose each is.
+    fn zvol(self, name: &str, word: &str) -> Settled<Result<PartDevice, String>> {
+        if let Err(why) = self.part_dataset(name, word)? {
+            return Ok(Err(why));
+        }
+        let known = &self.facts.attempt.layers;
+        let until = end_of(self.facts.attempt.last_step, ZVOL_WAIT);
+        let nodes = self.hardware.devices.values().filter(|d| d.disk.is_none() && d.name.starts_with("zd"));
+        let nodes: Vec<String> = nodes.map(|device| device.node.clone()).collect();
+        match &known.zvol {
+            Some(Zvol::There { node, fstype }) => {
+                self.filesystem(fstype, self.facts.attempt.last_step)?;
+                if let Err(why) = self.check(node, fstype)? {
+                    return Ok(Err(why));
+                }
+                Ok(Ok(PartDevice { node: node.clone(), fstype: fstype.clone() }))
+            }
+            Some(Zvol::Lacking { why, .. }) if self.now >= known.zvol_until.unwrap_or(self.now) => Ok(Err(why.clone())),
+            Some(Zvol::Lacking { nodes: asked, .. }) if *asked == nodes => {
+                Err(Next::Wait(Wait::until(format!("the device of zvol {name}"), known.zvol_until)))
+            }
+            _ => Err(Next::Do(Step::Layer(LayerStep::FindZvol {
+                dataset: name.to_owned(),
+                nodes,
+                until: known.zvol_until.or(until),
+            }))),
+        }
+    }
+}
+
+fn on_base(name: &str) -> String {
+    format!("{name} is what the layers lie on; taproot.upper=dir:DIRECTORY takes a directory of it")
+}
+
+/// The options of an upper in memory, within what there is.
+fn budget(memory: Option<Memory>, size: Option<&str>, inodes: Option<u64>) -> Result<String, String> {
+    let Memory { total, available } = memory.unwrap_or_default();
+    let room = available.saturating_sub(RESERVE);
+    let mib = |bytes: u64| bytes >> 20;
+    let bytes = match size {
+        None => room / 2,
+        Some(size) => bytes_of(size, total),
+    };
+    if bytes == 0 || bytes > room {
+        let wanted = size.map_or_else(|| "some".to_owned(), |size| format!("{size} ({} MiB)", mib(bytes)));
+        return Err(format!(
+            "too little memory for an upper: {wanted} wanted, {} MiB free of {} MiB, of which {} MiB are kept",
+            mib(available),
+            mib(total),
+            mib(RESERVE)
+        ));
+    }
+    // The kernel's own number is for half of the memory, whatever the size.
+    let inodes = inodes.unwrap_or((bytes / 2048).max(1 << 16));
+    Ok(format!("mode=0755,size={}k,nr_inodes={inodes}", bytes >> 10))
+}
+
+/// A size as tmpfs takes it, in bytes.
+fn bytes_of(size: &str, total: u64) -> u64 {
+    let digits: String = size.chars().take_while(char::is_ascii_digit).collect();
+    let number: u64 = digits.parse().unwrap_or(u64::MAX);
+    match size.chars().last() {
+        Some('%') => total / 100 * number.min(100_000),
+        Some('k' | 'K') => number.saturating_mul(1 << 10),
+        Some('m' | 'M') => number.saturating_mul(1 << 20),
+        Some('g' | 'G') => number.saturating_mul(1 << 30),
+        _ => number,
+    }
+}
+
+fn no_upper(settings: &LayerSettings, reasons: &[String]) -> Failure {
+    Failure::new(
+        Code::NoUpper,
+        format!("the upper, {}, cannot be had ({})", settings.upper.value, settings.upper.why),
+        "a place for what is written",
+        reasons.to_vec(),
+        &[
+            "retry taproot.upper=ram here writes to memory, until the machine is switched off",
+            "taproot.upper_fallback=ram or ro on the kernel command line goes on so by itself",
+            "retry taproot.upper=none here boots read-only",
+        ],
+    )
+}

@@ -1,0 +1,65 @@
+//! Steps with layers, pretended.
+
+use super::Play;
+use crate::plan::facts::Dataset;
+use crate::plan::layers::{LayerFile, LayerKind};
+use crate::plan::mounts;
+use crate::plan::next::LayerStep;
+use crate::plan::next::facts::{Memory, Zvol};
+use crate::plan::root::{LayeredRoot, Root};
+
+impl Play<'_> {
+    /// Does a step with a layered root.
+    pub(super) fn layer_step(&mut self, step: LayerStep) {
+        match step {
+            LayerStep::Mount { part, mount } => {
+                self.facts.attempt.layers.part_mounted(part);
+                self.told.mounts.push(mount.step);
+            }
+            LayerStep::SameDevice => self.facts.attempt.layers.device = true,
+            LayerStep::Ask { dataset } => self.ask_part(dataset),
+            LayerStep::FindZvol { .. } => {
+                self.facts.attempt.layers.zvol =
+                    Some(Zvol::There { node: "/dev/zd0".to_owned(), fstype: "ext4".to_owned() });
+            }
+            LayerStep::Find { names, roots, retained } => self.find_layers(names, &roots, retained),
+            LayerStep::MountImage(file) => {
+                self.facts.attempt.layers.mounted.insert(file.name);
+            }
+            LayerStep::MakeUpper { dir, .. } => self.facts.attempt.layers.upper = Some(dir),
+            LayerStep::DoWithoutUpper { why } => {
+                self.remark(format!("the upper that is asked for cannot be had: {why}"));
+                self.facts.attempt.layers.without_upper(why);
+            }
+            LayerStep::Overlay(root) => self.mount_overlay(*root),
+        }
+    }
+
+    /// A dataset of which nothing is known is there, and needs no key.
+    fn ask_part(&mut self, name: String) {
+        let known = self.known.datasets.iter().find(|dataset| dataset.name == name).map(|dataset| self.locked(dataset));
+        let dataset = known.unwrap_or_else(|| Dataset::with_defaults(&name));
+        self.facts.attempt.layers.datasets.insert(name, Ok(dataset));
+    }
+
+    /// What is on file systems is not known here: every layer is taken to be there.
+    fn find_layers(&mut self, names: Vec<String>, roots: &[String], retained: Option<String>) {
+        self.remark("which layers are there is not known here: they are taken to be");
+        let root = roots.first().cloned().unwrap_or_default();
+        let image = |name: String| {
+            let kind = LayerKind::Image { fstype: "squashfs".to_owned(), needs: 0, size: 0 };
+            LayerFile { path: format!("{root}/{name}.sqsh"), name, kind }
+        };
+        let layers = &mut self.facts.attempt.layers;
+        layers.found = Some(names.into_iter().map(image).collect());
+        layers.memory = Some(Memory { total: u64::MAX, available: u64::MAX });
+        layers.retained = retained;
+    }
+
+    fn mount_overlay(&mut self, root: LayeredRoot) {
+        self.told.root = Some(root.name.clone());
+        let layers = Root::Layers(Box::new(root.clone()));
+        self.told.mounts.push(mounts::root_step(&layers, &self.request));
+        self.facts.overlay_mounted(root);
+    }
+}

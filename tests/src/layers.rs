@@ -1,0 +1,138 @@
+//! Roots made of layers: a kit system's squashfs at the bottom, small layers over it, and the disks that hold them.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::kit::{self, System};
+use crate::vm::{Disk, Scratch};
+
+/// Makes the trees of the small layers in `$1`. `middle` and `top` have a file that the bottom has too, and each kind of thing that
+/// an overlay or an image can lose; `line` has an fstab with a line for `/`.
+const TREES: &str = r##"set -eu
+cd "$1"
+mkdir -p middle/etc/skel middle/opt/kinds top/etc line/etc
+echo middle >middle/etc/hostname
+echo middle >middle/etc/layer
+echo middle >middle/opt/middle
+python3 - <<'END'
+import os
+os.mknod("middle/etc/debian_version", 0o20000, 0)
+os.setxattr("middle/etc/skel", "trusted.overlay.opaque", b"y")
+kinds = "middle/opt/kinds/"
+open(kinds + "first", "w").write("twice\n")
+os.link(kinds + "first", kinds + "second")
+open(kinds + "suid", "w").write("#!/bin/sh\n")
+os.chmod(kinds + "suid", 0o4755)
+open(kinds + "capable", "w").write("x\n")
+# CAP_NET_RAW, permitted and effective (struct vfs_cap_data, revision 2).
+os.setxattr(kinds + "capable", "security.capability", bytes.fromhex("0100000200200000000000000000000000000000"))
+os.mknod(kinds + "null", 0o20666, os.makedev(1, 3))
+END
+echo new >middle/etc/skel/new
+echo top >top/etc/hostname
+echo top >top/etc/layer
+echo 'UUID=11111111-2222-3333-4444-555555555555 / ext4 errors=remount-ro,noatime 0 1' >line/etc/fstab
+mksquashfs middle middle.sqsh -noappend -quiet -no-progress -xattrs >/dev/null
+mkfs.erofs --quiet top.erofs top
+mksquashfs line line.squashfs -noappend -quiet -no-progress >/dev/null
+"##;
+
+/// The label of the file system with all layers.
+pub const LABEL: &str = "LAYERS";
+
+/// A directory with what was made of this text and this system; `make` fills it.
+fn made(system: &System, name: &str, of: &str, make: impl Fn(&Path) -> Result<()>) -> Result<PathBuf> {
+    let parent = kit::cache()?.join("layers");
+    fs::create_dir_all(&parent).with_context(|| format!("creating {}", parent.display()))?;
+    let lock = fs::File::create(parent.join("lock")).context("the lock of the layers")?;
+    lock.lock().context("the lock of the layers")?;
+    let dir = parent.join(format!("{}-{name}", system.name));
+    let stamp = format!("{}{of}", system.stamp()?);
+    if fs::read_to_string(dir.join("stamp")).is_ok_and(|text| text == stamp) {
+        return Ok(dir);
+    }
+    let _ = fs::remove_dir_all(&dir);
+    fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
+    make(&dir)?;
+    fs::write(dir.join("stamp"), stamp).context("the stamp of the layers")?;
+    Ok(dir)
+}
+
+/// Images of the small layers: `middle.sqsh`, `top.erofs`, `line.squashfs`.
+pub fn small(system: &System) -> Result<PathBuf> {
+    made(system, "small", TREES, |dir| kit::run(Command::new("bash").args(["-c", TREES, "bash"]).arg(dir)).map(drop))
+}
+
+/// An ext4 image with these files of the host, and nothing else.
+fn ext4(image: &Path, label: &str, mib: u64, files: &[(PathBuf, &str)]) -> Result<()> {
+    let tree = image.with_extension("tree");
+    fs::create_dir_all(&tree).with_context(|| format!("creating {}", tree.display()))?;
+    for (from, name) in files {
+        let to = tree.join(name);
+        let dir = to.parent().context("a name in a directory")?;
+        fs::create_dir_all(dir).with_context(|| format!("creating {}", dir.display()))?;
+        fs::copy(from, &to).with_context(|| format!("copying {}", from.display()))?;
+        fs::set_permissions(&to, fs::Permissions::from_mode(0o644)).context("permissions of a layer")?;
+    }
+    kit::run(Command::new("mkfs.ext4").args(["-q", "-L", label, "-d"]).arg(&tree).arg(image).arg(format!("{mib}M")))?;
+    fs::remove_dir_all(&tree).with_context(|| format!("removing {}", tree.display()))
+}
+
+/// A writable disk with all layers: `base.sqsh`, which is the system, and the small ones.
+pub fn disk(system: &System, scratch: &Scratch) -> Result<Disk> {
+    let small = small(system)?;
+    let dir = made(system, "disk", TREES, |dir| {
+        let base = (system.squashfs(), "base.sqsh");
+        let others = ["middle.sqsh", "top.erofs", "line.squashfs"].map(|name| (small.join(name), name));
+        ext4(&dir.join("disk.img"), LABEL, 400, &[&[base][..], &others].concat())
+    })?;
+    scratch.overlay_image(&dir.join("disk.img"), "layers0")
+}
+
+/// A small disk with these files.
+pub fn small_disk(scratch: &Scratch, serial: &str, label: &str, files: &[(PathBuf, &str)]) -> Result<Disk> {
+    ensure!(label.len() <= 16, "{label} is too long for ext4");
+    let path = scratch.path().join(format!("{serial}.img"));
+    ext4(&path, label, 64, files)?;
+    Ok(Disk { path, format: "raw", serial: serial.to_owned(), bus: crate::vm::Bus::Virtio, read_only: false })
+}
+
+/// The small layers over a bottom that says what it sees mounted and powers off: `base.sqsh`, `middle.sqsh`, `top.erofs`.
+pub fn tiny(system: &System) -> Result<Vec<(PathBuf, &'static str)>> {
+    let small = small(system)?;
+    let mut files: Vec<(PathBuf, &str)> = ["middle.sqsh", "top.erofs"].map(|name| (small.join(name), name)).into();
+    files.push((crate::plain::image("squashfs")?, "base.sqsh"));
+    Ok(files)
+}
+
+/// A pool `zroot` with datasets `root`, which is empty, and `sqsh`, which has the layers of [`tiny`], and a zvol `live` with an
+/// ext4 labelled `persistence`.
+pub fn pool(name: &str, system: &System, scratch: &Scratch) -> Result<Disk> {
+    const SCRIPT: &str = r#"set -e
+        modprobe ext4
+        zpool create -f -o ashift=12 -O mountpoint=none -O acltype=posixacl -O xattr=sa zroot /dev/disk/by-id/virtio-lay0-part1
+        zfs create -o mountpoint=legacy zroot/root
+        zfs create -o mountpoint=legacy zroot/sqsh
+        mkdir -p /run/s /run/d
+        mount -t ext4 -o ro /dev/disk/by-id/virtio-src0 /run/s
+        mount -t zfs zroot/sqsh /run/d
+        cp /run/s/*.* /run/d/
+        umount /run/d /run/s
+        zfs create -V 64M zroot/live
+        for i in $(seq 50); do [ -b /dev/zd0 ] && break; sleep 0.2; done
+        mkfs.ext4 -q -L persistence /dev/zd0
+        zpool export zroot
+        echo done"#;
+    let disk = scratch.blank("lay0", 512 << 20)?;
+    kit::run(Command::new("sgdisk").args(["--clear", "--new=1:2048:0"]).arg(&disk.path))?;
+    let source = small_disk(scratch, "src0", "SOURCE", &tiny(system)?)?;
+    let vm = crate::vm::Vm::helper(&format!("layers-pool-{name}"), system, SCRIPT);
+    let mut vm = vm.disk(disk.clone()).disk(source).start()?;
+    ensure!(vm.script(100)?.contains("done"), "the pool of layers was not made");
+    vm.wait_exit(20)?;
+    Ok(disk)
+}
