@@ -91,6 +91,7 @@ pub const GENERIC: &[Group] = &[
         ],
     },
     Group { why: "layers and images", names: &["loop", "overlay"] },
+    Group { why: "layers that are checked as they are read", names: &["dm_verity", "sha256_ssse3"] },
     Group { why: "plain roots: squashfs, erofs, iso9660", names: &["squashfs", "erofs", "isofs"] },
 ];
 

@@ -7,6 +7,7 @@ pub mod facts;
 pub mod failure;
 pub mod from_zfs;
 pub mod fstab;
+pub mod layerlist;
 pub mod listcache;
 pub mod location;
 pub mod mounts;
