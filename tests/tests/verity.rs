@@ -1,5 +1,5 @@
 //! Layers under dm-verity on real kernels: sealed by the companion, mapped by the library through the seam.
-#![allow(clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,13 +1,13 @@
 //! Keys that lists of layers are signed with.
 
 use super::save;
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use ed25519_compact::{KeyPair, Seed};
 use std::fs::File;
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use taproot_init::devices::verity::parse_hex;
+use taproot_init::devices::verity::{hex, parse_hex};
 use taproot_init::plan::layerlist::{KEY_SUFFIX, LayerList, PublicKey};
 
 /// How the file of a secret key begins.
@@ -35,11 +35,9 @@ impl SecretKey {
         let shown = path.display();
         let mut file = File::open(path).with_context(|| format!("{shown}: opening"))?;
         let mode = file.metadata().with_context(|| format!("{shown}: its mode"))?.mode();
-        ensure!(
-            mode & 0o077 == 0,
-            "{shown}: expected a file that its owner alone can read, found mode {:o}; chmod 600",
-            mode & 0o777
-        );
+        if mode & 0o077 != 0 {
+            bail!("{shown}: expected a file that its owner alone can read, found mode {:o}; chmod 600", mode & 0o777);
+        }
         let mut text = String::new();
         (&mut file).take(4096).read_to_string(&mut text).with_context(|| format!("{shown}: reading"))?;
         let seed = text.trim_end().strip_prefix(SECRET).and_then(parse_hex);
@@ -78,8 +76,7 @@ pub fn keygen(base: &Path, comment: &str) -> Result<(PathBuf, PathBuf)> {
     let mut seed = [0; 32];
     File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut seed)).context("/dev/urandom: reading")?;
     let key = SecretKey::new(seed);
-    let digits: String = seed.iter().map(|byte| format!("{byte:02x}")).collect();
-    save(&secret, &[SECRET.as_bytes(), digits.as_bytes(), b"\n"], 0o600)?;
+    save(&secret, &[SECRET.as_bytes(), hex(&seed).as_bytes(), b"\n"], 0o600)?;
     save(&public, &[key.public()?.render(comment).as_bytes()], 0o644)?;
     Ok((secret, public))
 }

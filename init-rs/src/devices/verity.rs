@@ -9,7 +9,7 @@ mod digest;
 mod tests;
 mod tree;
 
-pub use digest::{Digest, parse_hex};
+pub use digest::{Digest, hex, parse_hex};
 pub use tree::{Tree, build};
 
 use crate::sys::Mapping;
@@ -258,7 +258,7 @@ pub struct Table<'a> {
 impl Table<'_> {
     /// The mapping, whose name is `name`; a superblock's uuid is in the mapping's as cryptsetup has it, so that its tools know it.
     pub fn mapping(&self, name: &str) -> Mapping {
-        let uuid: String = self.superblock.uuid.iter().map(|byte| format!("{byte:02x}")).collect();
+        let uuid = hex(&self.superblock.uuid);
         Mapping {
             name: name.to_owned(),
             uuid: format!("CRYPT-VERITY-{uuid}-{name}"),
@@ -272,8 +272,7 @@ impl Table<'_> {
         let Format { data_block, hash_block, data_blocks, salt } = &self.superblock.format;
         let ((data, data_minor), (hash, hash_minor)) = (self.data, self.hash);
         let start = self.superblock.format.tree_start(self.superblock_at);
-        let salt: String = salt.iter().map(|byte| format!("{byte:02x}")).collect();
-        let salt = if salt.is_empty() { "-" } else { &salt };
+        let salt = if salt.is_empty() { "-".to_owned() } else { hex(salt) };
         let mut line =
             format!("1 {data}:{data_minor} {hash}:{hash_minor} {data_block} {hash_block} {data_blocks} {start} ");
         let _ = write!(line, "{ALGORITHM} {} {salt}", self.root);

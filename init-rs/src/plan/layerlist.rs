@@ -15,7 +15,7 @@
 //! whose public half is packed in the image ([`KEYS_DIR`]). Nothing of a list is looked at before its signature is found good.
 
 use super::names;
-use crate::devices::verity::{Digest, parse_hex};
+use crate::devices::verity::{Digest, hex, parse_hex};
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -107,8 +107,7 @@ impl PublicKey {
 
     /// The text of its file.
     pub fn render(&self, comment: &str) -> String {
-        let digits: String = self.0.iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("{KEY} {digits} {comment}").trim_end().to_owned() + "\n"
+        format!("{KEY} {} {comment}", hex(&*self.0)).trim_end().to_owned() + "\n"
     }
 
     fn has_signed(&self, message: &[u8], signature: &[u8; SIGNATURE_LEN]) -> bool {
@@ -158,14 +157,13 @@ pub struct LayerList {
 impl LayerList {
     /// The text that is signed.
     pub fn render(&self) -> String {
-        let layers: String = self.layers.iter().map(|layer| format!("{layer}\n")).collect();
-        format!("{HEADER}\nserial {}\n{layers}", self.serial)
+        let head = format!("{HEADER}\nserial {}\n", self.serial);
+        self.layers.iter().fold(head, |text, layer| text + &format!("{layer}\n"))
     }
 
     /// With its signature, as it is kept.
     pub fn signed(&self, signature: &[u8; SIGNATURE_LEN]) -> String {
-        let digits: String = signature.iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("{}{SIGNATURE}{digits}\n", self.render())
+        format!("{}{SIGNATURE}{}\n", self.render(), hex(signature))
     }
 
     /// A list that one of these keys has signed, and that is not older than the last one seen.
@@ -181,10 +179,10 @@ impl LayerList {
         if !keys.iter().take(tried).any(|key| key.has_signed(message, &signature)) {
             return Err(ListError::Signature(tried));
         }
-        let list = Self::parse(&String::from_utf8_lossy(message))?;
+        let signed = Self::parse(&String::from_utf8_lossy(message))?;
         match last {
-            Some(last) if list.serial < last => Err(ListError::Older { found: list.serial, last }),
-            _ => Ok(list),
+            Some(last) if signed.serial < last => Err(ListError::Older { found: signed.serial, last }),
+            _ => Ok(signed),
         }
     }
 

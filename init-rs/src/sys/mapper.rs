@@ -65,12 +65,12 @@ impl Request {
     /// A request about the device of this name.
     fn new(name: &str, behind: usize) -> io::Result<Self> {
         let mut request = Self(vec![0; (HEADER + behind).div_ceil(8)]);
-        let size = u32::try_from(8 * request.0.len()).unwrap_or(u32::MAX);
+        let [size, start] = [8 * request.0.len(), HEADER].map(|bytes| u32::try_from(bytes).unwrap_or(u32::MAX));
         for (at, number) in (0..).step_by(4).zip(VERSION) {
             request.put(at, &number.to_ne_bytes());
         }
         request.put(offset::DATA_SIZE, &size.to_ne_bytes());
-        request.put(offset::DATA_START, &(HEADER as u32).to_ne_bytes());
+        request.put(offset::DATA_START, &start.to_ne_bytes());
         request.text(offset::NAME, NAME_LEN, name)?;
         Ok(request)
     }

@@ -51,7 +51,7 @@ fn trees_are_those_of_veritysetup() {
         bytes.resize(hash_block as usize, 0);
         bytes.extend(tree.blocks);
         // veritysetup makes room for a superblock of 4 KiB if there is no tree.
-        assert_eq!(format!("{}", Digest::of(Sha256::new_with_prefix(&bytes))), file, "{line}");
+        assert_eq!(Digest::of(Sha256::new_with_prefix(&bytes)).to_string(), file, "{line}");
         assert_eq!(Superblock::parse(&bytes), Ok(superblock));
     }
 }

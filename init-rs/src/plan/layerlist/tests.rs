@@ -26,8 +26,7 @@ fn public(pair: &KeyPair) -> PublicKey {
 
 /// A text with its signature, whatever is in it.
 fn sign(text: &str, pair: &KeyPair) -> String {
-    let digits: String = pair.sk.sign(text, None).iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{text}signature {digits}\n")
+    format!("{text}signature {}\n", hex(&*pair.sk.sign(text, None)))
 }
 
 #[test]
