@@ -9,6 +9,7 @@ pub mod fsck;
 pub mod host;
 pub mod index;
 pub mod keymap;
+mod layer_keys;
 pub mod members;
 pub mod modinfo;
 pub mod modprobe_d;
@@ -380,6 +381,7 @@ fn collect(
     sources.extend(modules);
     let member = |member: Member| Source { kind: Kind::Member, name: member.path, mark: member.vdev.to_string() };
     sources.extend(root.members.into_iter().map(member));
+    sources.extend(layer_keys::pack(archive, &settings.tree)?);
     for (source, target) in &settings.add_files {
         sources.push(add_file(archive, &settings.tree, source, target)?);
     }

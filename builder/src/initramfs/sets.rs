@@ -3,6 +3,8 @@
 //! A name that a kernel does not have, or has built in, is skipped: the lists name what common machines boot from over
 //! many kernel versions.
 
+use taproot_init::devices::verity;
+
 /// A group of names and why they are packed.
 #[derive(Debug, Clone, Copy)]
 pub struct Group {
@@ -91,6 +93,7 @@ pub const GENERIC: &[Group] = &[
         ],
     },
     Group { why: "layers and images", names: &["loop", "overlay"] },
+    Group { why: "layers that are checked as they are read", names: &verity::MODULES },
     Group { why: "plain roots: squashfs, erofs, iso9660", names: &["squashfs", "erofs", "isofs"] },
 ];
 

@@ -7,6 +7,7 @@ mod scout;
 use std::path::Path;
 use std::{env, fs, io};
 
+use taproot_init::devices::verity::{Format, Superblock};
 use taproot_init::zfs::nvlist::{NvList, Value};
 
 fn list<const N: usize>(pairs: [(&str, Value); N]) -> NvList {
@@ -152,6 +153,8 @@ fn main() -> io::Result<()> {
     write(&directory.join("scout_message"), &scout::messages(&labels))?;
     write(&directory.join("superblock"), &devices())?;
     write(&directory.join("text"), &texts())?;
+    write(&directory.join("verity"), &trees())?;
+    write(&directory.join("layerlist"), &lists())?;
 
     write(&directory.join("archive"), &builder::archives()?)?;
     write(&directory.join("elf"), &builder::programs())?;
@@ -198,6 +201,37 @@ fn devices() -> Vec<Vec<u8>> {
         seeds.push(fat);
     }
     seeds
+}
+
+/// Superblocks of hash trees, beginnings of images, a root hash.
+fn trees() -> Vec<Vec<u8>> {
+    let formats = [(4096, 4096, 3, &b"salt"[..]), (512, 1024, 300, b""), (512, 512, 1 << 40, b"")];
+    let superblocks = formats.into_iter().filter_map(|(data, hash, blocks, salt)| {
+        let format = Format::new(data, hash, blocks, salt).ok()?;
+        Some([&Superblock { uuid: [7; 16], format }.bytes()[..], b"data"].concat())
+    });
+    let mut squashfs = vec![0; 96];
+    squashfs[..4].copy_from_slice(b"hsqs");
+    squashfs[41] = 9;
+    let mut erofs = vec![0; 1088];
+    erofs[1024..1028].copy_from_slice(&0xe0f5_e1e2_u32.to_le_bytes());
+    (erofs[1036], erofs[1060]) = (12, 3);
+    superblocks.chain([squashfs, erofs, format!("roothash={}\n", "0f".repeat(32)).into_bytes()]).collect()
+}
+
+/// A list with its signature and without it, and a public key.
+fn lists() -> Vec<Vec<u8>> {
+    let sums = [
+        "e127894b7593e08595175aff47005fe0fcab03ffdae1c4cd6594ee7b90920680",
+        "43934e53274df5691e51f0a8adbf134f5778c2760c84debba9f3402fd2e9ca39",
+    ];
+    let text = format!(
+        "taproot-layers 1\nserial 42\nlayer 30-site 1048576 sha256 {}\nlayer base 314572800 verity {}\n",
+        sums[0], sums[1]
+    );
+    let signature = "b384f4724c4acfc5b9c5a3755c401e67881547d2c53618989db883eaa92ea13ca917c52b5422ebc99ddd1852684586da7b9db41728a90de9809041daaf4f730b";
+    let key = "ed25519 03a107bff3ce10be1d70dd18e74bc09967e4d6309ba50d5f1ddc8664125531b8 of the tests\n";
+    [format!("{text}signature {signature}\n"), text, key.to_owned()].map(String::into_bytes).to_vec()
 }
 
 /// One text of each kind, behind the byte that chooses the kind.

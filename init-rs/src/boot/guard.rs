@@ -2,14 +2,14 @@
 
 use crate::devices::filesystems::in_memory;
 use crate::plan::declared::Declared;
-use crate::sys::{OverlayMount, PanicAnswer, System, ZfsCall, ZfsReply};
+use crate::sys::{Mapping, OverlayMount, PanicAnswer, System, ZfsCall, ZfsReply};
 use crate::zfs::calls;
 use crate::zfs::ioctl::ImportFlags;
 use crate::zfs::nvlist::NvList;
 use crate::zfs::rewind::Rewind;
 use std::collections::BTreeSet;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What may be mounted without any word.
@@ -173,6 +173,18 @@ impl System for Guard<'_> {
         self.system.unmount(target, lazy)
     }
 
+    /// Read-only, so nothing speaks against it once a boot has said what it is about.
+    fn map(&self, mapping: &Mapping) -> io::Result<PathBuf> {
+        if self.state().declared.is_none() {
+            return Err(self.refuse(&format!("mapping {}", mapping.name)));
+        }
+        self.system.map(mapping)
+    }
+
+    fn unmap(&self, name: &str) -> io::Result<()> {
+        self.system.unmap(name)
+    }
+
     fn on_panic(&self, then: PanicAnswer) {
         self.system.on_panic(then);
     }
@@ -211,6 +223,25 @@ mod tests {
         assert!(call(calls::DESTROY_SNAPS).is_err());
         assert_eq!(guard.refused().len(), 3);
         assert!(tree.records().iter().any(|record| record.contains("ROLLBACK of tank was refused")));
+    }
+
+    #[test]
+    fn nothing_is_mapped_before_something_is_declared() {
+        let tree = Tree::answering(|_, _| ZfsReply::default());
+        let guard = Guard::new(&tree);
+        let mapping = Mapping {
+            name: "taproot-base".to_owned(),
+            uuid: "x".to_owned(),
+            target: "verity",
+            sectors: 8,
+            parameters: String::new(),
+        };
+        assert_eq!(guard.map(&mapping).unwrap_err().raw_os_error(), Some(libc::EPERM));
+        assert_eq!(guard.refused().len(), 1);
+        guard.declare(declared(&parse(b"root=UUID=1")));
+        // From here on it is the system's to say.
+        assert_eq!(guard.map(&mapping).unwrap_err().kind(), io::ErrorKind::Unsupported);
+        assert_eq!(guard.unmap("taproot-base").unwrap_err().kind(), io::ErrorKind::Unsupported);
     }
 
     #[test]

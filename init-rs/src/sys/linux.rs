@@ -5,8 +5,8 @@ use super::consoles::{Consoles, OwnTerminal, Secret, Tty};
 use super::scouting::Process;
 use super::switch_root::SwitchError;
 use super::{
-    FileInfo, Finished, Heard, OverlayMount, PanicAnswer, Program, System, Terminals, ZfsCall, ZfsReply, entry, files,
-    layering, panics, power, programs, switch_root, terminal,
+    FileInfo, Finished, Heard, Mapping, OverlayMount, PanicAnswer, Program, System, Terminals, ZfsCall, ZfsReply, entry,
+    files, layering, mapper, panics, power, programs, switch_root, terminal,
 };
 use nix::time::{ClockId, clock_gettime};
 use std::ffi::OsString;
@@ -159,6 +159,14 @@ impl System for Linux {
     fn unmount(&self, target: &Path, lazy: bool) -> io::Result<()> {
         let flags = if lazy { nix::mount::MntFlags::MNT_DETACH } else { nix::mount::MntFlags::empty() };
         nix::mount::umount2(target, flags).map_err(io::Error::from)
+    }
+
+    fn map(&self, mapping: &Mapping) -> io::Result<PathBuf> {
+        mapper::map(mapping)
+    }
+
+    fn unmap(&self, name: &str) -> io::Result<()> {
+        mapper::unmap(name)
     }
 
     fn read(&self, path: &Path, limit: usize) -> io::Result<Vec<u8>> {

@@ -13,6 +13,7 @@ pub mod keymap;
 pub mod kmod;
 mod layering;
 pub mod linux;
+mod mapper;
 mod mounting;
 pub mod netlink;
 mod panics;
@@ -84,6 +85,21 @@ pub enum FileKind {
     },
     /// A character device, pipe or socket.
     Other,
+}
+
+/// A read-only device-mapper device of one target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mapping {
+    /// What it is called, which no other one is; at most 127 bytes.
+    pub name: String,
+    /// Said by programs that look at it; no other one has the same. At most 128 bytes.
+    pub uuid: String,
+    /// Type of the target, such as `verity`; its module is loaded.
+    pub target: &'static str,
+    /// Its size, of 512 bytes each.
+    pub sectors: u64,
+    /// What the target is told.
+    pub parameters: String,
 }
 
 /// What is known of a file without opening it.
@@ -199,6 +215,18 @@ pub trait System: Send + Sync {
     fn zvol_name(&self, node: &Path) -> io::Result<String>;
     /// `umount2(2)`, lazily when asked.
     fn unmount(&self, target: &Path, lazy: bool) -> io::Result<()>;
+
+    /// Makes a device-mapper device and gives its node, which is there then. Takes as long as opening the devices below takes;
+    /// nothing of them is read. A simulated machine has none.
+    fn map(&self, mapping: &Mapping) -> io::Result<PathBuf> {
+        let _ = mapping;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// Removes the device-mapper device of this name; `EBUSY` while it is mounted or open. A simulated machine has none.
+    fn unmap(&self, name: &str) -> io::Result<()> {
+        let _ = name;
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     // Files.
 
