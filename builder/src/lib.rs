@@ -7,6 +7,7 @@ pub mod explain;
 pub mod hooks;
 pub mod initramfs;
 pub mod inspect;
+pub mod layer;
 pub mod loader;
 #[cfg(test)]
 #[path = "../tests/made/mod.rs"]
