@@ -15,6 +15,7 @@ pub mod merge;
 pub mod node;
 pub mod room;
 pub mod seal;
+pub mod squashfs;
 pub mod tar;
 pub mod tree;
 pub mod workshop;

@@ -12,7 +12,7 @@ use super::merge::{Plan, Totals};
 use super::room::{Estimate, estimate};
 use super::tree::Source;
 use super::workshop::Workshop;
-use super::{image, tar};
+use super::{image, squashfs, tar};
 use crate::initramfs::sources::hex;
 use crate::output::{Cleanup, directory, free};
 use crate::progress::{Progress, megabytes};
@@ -91,6 +91,8 @@ pub struct Prepared<'a> {
     plan: Plan,
     sources: &'a [Source],
     order: Order,
+    /// Of mksquashfs.
+    version: squashfs::Version,
     /// What can be said of it.
     pub outlook: Outlook,
 }
@@ -103,7 +105,12 @@ pub fn prepare(mut plan: Plan, sources: &[Source], order: Order) -> Result<Prepa
         fs::symlink_metadata(&order.target).is_err(),
         "{shown}: is there already; a layer is never written over: remove it, or choose another name"
     );
-    let notes = fit(&mut plan, order.format, order.drop_acls, order.epoch)?;
+    let mut notes = fit(&mut plan, order.format, order.drop_acls, order.epoch)?;
+    let version = if order.format == Format::Squashfs { squashfs::version()? } else { (0, 0) };
+    if order.format == Format::Squashfs {
+        squashfs::restrict(&mut plan, version, &mut notes);
+    }
+    ensure!(plan.items.len() > 1, "{shown}: there is nothing to put into it: no entry differs from what lies below, or all were left out");
     let place = directory(&order.target);
     ensure!(place.is_dir(), "{shown}: expected the directory {} to be there", place.display());
     let (estimate, free) = (estimate(&plan, sources, order.format, &order.compression), free(place)?);
@@ -125,7 +132,7 @@ pub fn prepare(mut plan: Plan, sources: &[Source], order: Order) -> Result<Prepa
         foreign: std::mem::take(&mut plan.foreign),
         notes,
     };
-    Ok(Prepared { plan, sources, order, outlook })
+    Ok(Prepared { plan, sources, order, version, outlook })
 }
 
 /// An image without a name.
@@ -188,6 +195,8 @@ impl<'a> Prepared<'a> {
         for (word, value) in numbers {
             command.args([word, &value]);
         }
+        let top_time = squashfs::needs_top_time(self.version);
+        command.args(top_time.then_some("-noI"));
         command.args(jobs.map(|jobs| ["-processors".to_owned(), jobs.to_string()]).into_iter().flatten());
         let log = workshop.place(LOG);
         let mut child = start(command.stdin(Stdio::piped()), &log, Format::Squashfs)?;
@@ -197,12 +206,16 @@ impl<'a> Prepared<'a> {
         // It ends when its input does.
         let flushed = written.and_then(|written| input.into_inner().map(drop).map(|()| written).map_err(Into::into));
         let ended = finished(child, &log, Format::Squashfs);
-        match flushed {
+        let written = match flushed {
             // The program ended first: what it said is the reason.
             Err(error) if is_pipe(&error) => ended.and(Err(error)),
             Err(error) => Err(error),
             Ok(written) => ended.map(|()| written),
+        }?;
+        if top_time {
+            squashfs::set_top_time(&workshop.place(IMAGE), u32::try_from(top.node.mtime.seconds).unwrap_or(u32::MAX))?;
         }
+        Ok(written)
     }
 
     fn erofs(&self, workshop: &Workshop, progress: &Progress) -> Result<Written> {
@@ -244,7 +257,7 @@ fn start(command: &mut Command, log: &Path, format: Format) -> Result<std::proce
 }
 
 fn finished(mut child: std::process::Child, log: &Path, format: Format) -> Result<()> {
-    let (program, package) = format.program();
+    let (program, _) = format.program();
     let status = child.wait().with_context(|| format!("waiting for {program}"))?;
     if status.success() {
         return Ok(());
@@ -257,8 +270,7 @@ fn finished(mut child: std::process::Child, log: &Path, format: Format) -> Resul
         || format!("was ended by signal {}", status.signal().unwrap_or(0)),
         |code| format!("ended with {code}"),
     );
-    let old = if log.contains("invalid option") { format!("; expected {package} 4.5 or newer") } else { String::new() };
-    bail!("{program} {how}: {last}{old}")
+    bail!("{program} {how}: {last}")
 }
 
 fn is_pipe(error: &anyhow::Error) -> bool {
@@ -291,7 +303,7 @@ impl Built<'_> {
     pub fn prove(self, progress: &Progress) -> Result<Proven> {
         let path = self.path();
         let Self { prepared, workshop, written } = self;
-        let Prepared { plan, sources, order, outlook } = prepared;
+        let Prepared { plan, sources, order, outlook, .. } = prepared;
         let unnamed = || format!("{}: the image that was written for it is not good", order.target.display());
         let sealed = image::whole(&path).with_context(unnamed)?;
         ensure!(

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, AsRawFd as _};
 const MOST: usize = 65_536;
 
 /// The only path that leads to what was opened, whatever it is.
-fn path(file: impl AsFd) -> io::Result<CString> {
+fn path(file: &impl AsFd) -> io::Result<CString> {
     CString::new(format!("/proc/self/fd/{}", file.as_fd().as_raw_fd())).map_err(io::Error::other)
 }
 
@@ -19,7 +19,7 @@ fn length(result: isize) -> io::Result<usize> {
 }
 
 /// Names of all attributes that the caller may see: those of `trusted.` are shown to root alone. None where the file system has none.
-pub fn list(file: impl AsFd) -> io::Result<Vec<Vec<u8>>> {
+pub fn list(file: &impl AsFd) -> io::Result<Vec<Vec<u8>>> {
     let path = path(file)?;
     // Most files have none or one.
     let mut names = vec![0_u8; 1024];
@@ -40,7 +40,7 @@ pub fn list(file: impl AsFd) -> io::Result<Vec<Vec<u8>>> {
 }
 
 /// The value of one attribute.
-pub fn get(file: impl AsFd, name: &[u8]) -> io::Result<Vec<u8>> {
+pub fn get(file: &impl AsFd, name: &[u8]) -> io::Result<Vec<u8>> {
     let (path, name) = (path(file)?, CString::new(name)?);
     let mut value = vec![0_u8; 256];
     loop {
@@ -60,7 +60,7 @@ pub fn get(file: impl AsFd, name: &[u8]) -> io::Result<Vec<u8>> {
 }
 
 /// Sets one attribute.
-pub fn set(file: impl AsFd, name: &[u8], value: &[u8]) -> io::Result<()> {
+pub fn set(file: &impl AsFd, name: &[u8], value: &[u8]) -> io::Result<()> {
     let (path, name) = (path(file)?, CString::new(name)?);
     // SAFETY: both texts end with a NUL, and the kernel reads as many bytes as the value has.
     let done = unsafe { libc::setxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
