@@ -3,6 +3,8 @@
 
 #[path = "../../tests/src/account.rs"]
 mod account;
+#[path = "layers/commands.rs"]
+mod commands;
 #[path = "layers/view.rs"]
 mod view;
 
@@ -16,8 +18,9 @@ use taproot::layer::exclude::Exclusions;
 use taproot::layer::format::{Compression, Format};
 use taproot::layer::merge::{Plan, Rules, plan};
 use taproot::layer::node::Namespace;
-use taproot::layer::seal::{Order, Sealed, seal};
+use taproot::layer::seal::{Order, Sealed, prepare};
 use taproot::layer::tree::Source;
+use taproot::layer::workshop::Workshop;
 use taproot::output::Cleanup;
 use taproot::progress::Progress;
 use taproot_init::sys::xattrs;
@@ -182,8 +185,10 @@ fn order(target: &Path, format: Format) -> Order {
     }
 }
 
-fn sealed(plan: Plan, sources: &[Source], target: &Path, format: Format) -> Sealed {
-    seal(plan, sources, order(target, format), &Progress::Quiet, &Cleanup::default()).unwrap()
+fn seal(plan: Plan, sources: &[Source], order: Order) -> anyhow::Result<Sealed> {
+    let prepared = prepare(plan, sources, order)?;
+    let workshop = Workshop::open(&prepared.outlook.path, &Cleanup::default())?;
+    prepared.build(workshop, &Progress::Quiet)?.prove(&Progress::Quiet)?.publish()
 }
 
 /// Merges the `top` uppermost layers in every way, and looks whether the whole still shows the same.
@@ -201,13 +206,13 @@ fn same_as_the_kernel(dir: &Path, layers: &[PathBuf], top: usize) {
     let (above, below) = layers.split_at(top);
     let above = open(above);
     if merged(&above, false).items.len() == 1 {
-        let refused = seal(merged(&above, false), &above, order(&dir.join("x.sqsh"), Format::Squashfs), &Progress::Quiet, &Cleanup::default());
+        let refused = seal(merged(&above, false), &above, order(&dir.join("x.sqsh"), Format::Squashfs));
         assert!(refused.unwrap_err().to_string().contains("nothing to put into it"));
         return;
     }
     for (name, format) in [("merged.sqsh", Format::Squashfs), ("merged.erofs", Format::Erofs)] {
         let image = dir.join(name);
-        sealed(merged(&above, false), &above, &image, format);
+        seal(merged(&above, false), &above, order(&image, format)).unwrap();
         // An image below others, and read again as a raw layer.
         let unpacked = dir.join(format!("from-{name}"));
         fs::create_dir(&unpacked).unwrap();

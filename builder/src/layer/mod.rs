@@ -7,6 +7,7 @@
 pub mod acl;
 pub mod compare;
 pub mod copy;
+pub mod diff;
 pub mod exclude;
 pub mod fit;
 pub mod format;
@@ -15,7 +16,9 @@ pub mod merge;
 pub mod node;
 pub mod room;
 pub mod seal;
+pub mod snapshot;
 pub mod squashfs;
 pub mod tar;
 pub mod tree;
+pub mod untar;
 pub mod workshop;

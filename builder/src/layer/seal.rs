@@ -14,7 +14,7 @@ use super::tree::Source;
 use super::workshop::Workshop;
 use super::{image, squashfs, tar};
 use crate::initramfs::sources::hex;
-use crate::output::{Cleanup, directory, free};
+use crate::output::{directory, free};
 use crate::progress::{Progress, megabytes};
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
@@ -151,9 +151,8 @@ pub struct Proven {
 }
 
 impl<'a> Prepared<'a> {
-    /// Writes the image.
-    pub fn build(self, progress: &Progress, cleanup: &Cleanup) -> Result<Built<'a>> {
-        let workshop = Workshop::open(&self.order.target, cleanup)?;
+    /// Writes the image, in the workshop of its target.
+    pub fn build(self, workshop: Workshop, progress: &Progress) -> Result<Built<'a>> {
         progress.step(&format!("writing {}", self.order.target.display()));
         let written = match self.order.format {
             Format::Squashfs => self.squashfs(&workshop, progress)?,
@@ -349,7 +348,7 @@ impl Proven {
 }
 
 /// Renames, never over what is there.
-pub(super) fn publish(from: &Path, target: &Path) -> Result<()> {
+pub fn publish(from: &Path, target: &Path) -> Result<()> {
     let failed = || format!("{}: giving it this name", target.display());
     match renameat2(AT_FDCWD, from, AT_FDCWD, target, RenameFlags::RENAME_NOREPLACE) {
         // The file system knows no such rename (ZFS before 2.2): a second name is not written over either.
@@ -368,7 +367,3 @@ fn sync_directory(target: &Path) -> Result<()> {
     }
 }
 
-/// All of it: looks, writes, proves and gives the name.
-pub fn seal(plan: Plan, sources: &[Source], order: Order, progress: &Progress, cleanup: &Cleanup) -> Result<Sealed> {
-    prepare(plan, sources, order)?.build(progress, cleanup)?.prove(progress)?.publish()
-}
