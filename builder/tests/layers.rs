@@ -1,7 +1,10 @@
 //! Layers against the kernel: what is merged, sealed and unpacked shows what an overlay of the raw layers shows, entry by entry.
 //! Needs root; the mounts are in namespaces of their own.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::expect_used, clippy::panic)] // a test stops at the first surprise
+
 #[path = "../../tests/src/account.rs"]
+#[allow(unreachable_pub, reason = "public where the scenarios use it")]
 mod account;
 #[path = "layers/commands.rs"]
 mod commands;
@@ -31,7 +34,9 @@ fn possible() -> bool {
     let root = nix::unistd::geteuid().is_root();
     let mounts = || {
         let systems = fs::read_to_string("/proc/filesystems").unwrap_or_default();
-        ["overlay", "squashfs", "erofs"].iter().all(|wanted| systems.lines().any(|line| line.trim_end().ends_with(wanted)))
+        ["overlay", "squashfs", "erofs"]
+            .iter()
+            .all(|wanted| systems.lines().any(|line| line.trim_end().ends_with(wanted)))
     };
     if !root || !mounts() {
         account::skipped("layers are mounted: that takes root, and a kernel with overlay, squashfs and erofs");
@@ -88,7 +93,11 @@ fn clear(root: &Path, path: &Path) -> PathBuf {
         }
     }
     let at = root.join(path);
-    let _ = if fs::symlink_metadata(&at).is_ok_and(|meta| meta.is_dir()) { fs::remove_dir_all(&at) } else { fs::remove_file(&at) };
+    let _ = if fs::symlink_metadata(&at).is_ok_and(|meta| meta.is_dir()) {
+        fs::remove_dir_all(&at)
+    } else {
+        fs::remove_file(&at)
+    };
     at
 }
 
@@ -130,7 +139,8 @@ fn act(root: &Path, act: &Act) {
         Act::Device(path) => node(&clear(root, path), SFlag::S_IFCHR, nix::sys::stat::makedev(259, 70_000)),
         Act::Attribute(path, n) if is_plain(&root.join(path)) => {
             let at = root.join(path);
-            let name = ["user.note", "trusted.note", "trusted.overlay.origin", "trusted.overlay.impure"][usize::from(n % 4)];
+            let name =
+                ["user.note", "trusted.note", "trusted.overlay.origin", "trusted.overlay.impure"][usize::from(n % 4)];
             set(&at, name, &vec![*n; usize::from(n % 7) * 30]);
             if n % 5 == 0 && is_file(&at) {
                 // cap_net_raw=ep
@@ -156,7 +166,9 @@ fn raw(root: &Path, acts: &[Act]) {
 
 fn settle(root: &Path, path: &Path, salt: usize) {
     if fs::symlink_metadata(path).unwrap().is_dir() {
-        fs::read_dir(path).unwrap().for_each(|entry| settle(root, &entry.unwrap().path(), salt));
+        for entry in fs::read_dir(path).unwrap() {
+            settle(root, &entry.unwrap().path(), salt);
+        }
     }
     let seconds = 1_000_000 + salt * 1000 + path.strip_prefix(root).unwrap().as_os_str().len() * 7;
     let time = nix::sys::time::TimeSpec::new(i64::try_from(seconds).unwrap(), 0);

@@ -82,10 +82,13 @@ mod tests {
     fn what_is_left_out() {
         let defaults = [MACHINE.as_slice(), BOOT.as_slice()].concat();
         let list = Exclusions::new(&defaults, &[], &["/srv/scratch/".to_owned()]);
-        for path in ["etc/machine-id", "etc/ssh/ssh_host_rsa_key.pub", "etc/ssh/ssh_host_ed25519_key", "tmp/x", "srv/scratch"] {
+        for path in
+            ["etc/machine-id", "etc/ssh/ssh_host_rsa_key.pub", "etc/ssh/ssh_host_ed25519_key", "tmp/x", "srv/scratch"]
+        {
             assert!(list.excludes(Path::new(path)), "{path}");
         }
-        for path in ["etc", "etc/machine-info", "etc/ssh/ssh_config", "tmp", "", "tmp/x/y", "usr/etc/machine-id", "srv"] {
+        for path in ["etc", "etc/machine-info", "etc/ssh/ssh_config", "tmp", "", "tmp/x/y", "usr/etc/machine-id", "srv"]
+        {
             assert!(!list.excludes(Path::new(path)), "{path}");
         }
     }

@@ -85,7 +85,8 @@ impl FromStr for Compression {
             format!("expected one of {} with an optional level such as zstd:19, found {text:?}", names.join(", "))
         };
         let name = known.clone().find(|known| *known == name).ok_or_else(expected)?;
-        let level = level.map(|level| level.parse().ok().filter(|level| *level <= 22).ok_or_else(expected)).transpose()?;
+        let level =
+            level.map(|level| level.parse().ok().filter(|level| *level <= 22).ok_or_else(expected)).transpose()?;
         Ok(Self { name, level })
     }
 }
@@ -151,7 +152,8 @@ mod tests {
 
     #[test]
     fn words_of_the_programs() {
-        let words = |text: &str, format| text.parse::<Compression>().unwrap().words(format).map(|words| words.join(" "));
+        let words =
+            |text: &str, format| text.parse::<Compression>().unwrap().words(format).map(|words| words.join(" "));
         assert_eq!(words("zstd:19", Format::Squashfs).unwrap(), "-comp zstd -Xcompression-level 19");
         assert_eq!(words("xz", Format::Squashfs).unwrap(), "-comp xz");
         assert_eq!(words("none", Format::Squashfs).unwrap(), "-noI -noD -noF -noX");

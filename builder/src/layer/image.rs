@@ -118,7 +118,9 @@ pub fn list(directory: &Path) -> Result<Vec<Layer>> {
         let (path, name) = (entry.path(), entry.file_name());
         let Ok(meta) = fs::metadata(&path) else { continue };
         if meta.is_dir() {
-            let Some(name) = name.to_str().filter(|name| check_layer(name).is_ok() && *name != "lost+found") else { continue };
+            let Some(name) = name.to_str().filter(|name| check_layer(name).is_ok() && *name != "lost+found") else {
+                continue;
+            };
             found.push(Layer::new(name.to_owned(), path, "directory"));
         } else if let Some(name) = layer_name(&path) {
             found.push(Layer::of_image(name, path, meta.len()));

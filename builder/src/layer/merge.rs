@@ -183,7 +183,8 @@ impl Merge<'_> {
                 }
             }
             Outcome::Directory { of, opaque } => {
-                let of: Vec<(usize, Node)> = of.into_iter().filter_map(|source| Some((source, take(source)?))).collect();
+                let of: Vec<(usize, Node)> =
+                    of.into_iter().filter_map(|source| Some((source, take(source)?))).collect();
                 for (source, node) in &of {
                     self.check(*source, &path, node)?;
                 }

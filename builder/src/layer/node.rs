@@ -236,8 +236,7 @@ mod tests {
         let marks = |list, namespace| sort_out(all(list), namespace).1;
         let x = marks(&[("trusted.overlay.opaque", "x"), ("trusted.overlay.whiteout", "")], Namespace::Trusted);
         assert!(!x.opaque && x.attribute_whiteouts && x.whiteout);
-        let moved =
-            marks(&[("user.overlay.redirect", "/a"), ("user.overlay.metacopy", "")], Namespace::User);
+        let moved = marks(&[("user.overlay.redirect", "/a"), ("user.overlay.metacopy", "")], Namespace::User);
         assert_eq!(moved.redirect.as_deref(), Some(b"/a".as_slice()));
         assert!(moved.metacopy);
         assert_eq!(marks(&[("user.overlay.redirect", "/a")], Namespace::Trusted), Marks::default());

@@ -110,7 +110,10 @@ pub fn prepare(mut plan: Plan, sources: &[Source], order: Order) -> Result<Prepa
     if order.format == Format::Squashfs {
         squashfs::restrict(&mut plan, version, &mut notes);
     }
-    ensure!(plan.items.len() > 1, "{shown}: there is nothing to put into it: no entry differs from what lies below, or all were left out");
+    ensure!(
+        plan.items.len() > 1,
+        "{shown}: there is nothing to put into it: no entry differs from what lies below, or all were left out"
+    );
     let place = directory(&order.target);
     ensure!(place.is_dir(), "{shown}: expected the directory {} to be there", place.display());
     let (estimate, free) = (estimate(&plan, sources, order.format, &order.compression), free(place)?);
@@ -366,4 +369,3 @@ fn sync_directory(target: &Path) -> Result<()> {
         other => other.with_context(|| format!("{}: syncing the directory", target.display())),
     }
 }
-

@@ -76,11 +76,7 @@ pub fn steps(mount: &Mount, name: &str, volume: Option<(&str, &str, bool)>) -> O
                     words(&["mkdir", "-m", "700", &at]),
                     words(&["mount", "-t", kind, "-o", options, &format!("/dev/{snapshot}"), &at]),
                 ],
-                undo: vec![
-                    words(&["umount", &at]),
-                    words(&["rmdir", &at]),
-                    words(&["lvremove", "--yes", &snapshot]),
-                ],
+                undo: vec![words(&["umount", &at]), words(&["rmdir", &at]), words(&["lvremove", "--yes", &snapshot])],
                 path: path.clone(),
             })
         }
@@ -110,8 +106,9 @@ impl Frozen {
         let volume = logical_volume(&mount.source);
         let volume = volume.as_ref().map(|(group, volume, thin)| (group.as_str(), volume.as_str(), *thin));
         let name = format!("taproot-frozen-{}", std::process::id());
-        let steps = steps(&mount, &name, volume)
-            .with_context(|| format!("{} is {} on {}, of which no snapshot can be made", directory.display(), mount.kind, mount.source))?;
+        let steps = steps(&mount, &name, volume).with_context(|| {
+            format!("{} is {} on {}, of which no snapshot can be made", directory.display(), mount.kind, mount.source)
+        })?;
         let mut frozen = Self { done: 0, steps };
         for line in frozen.steps.make.clone() {
             // What comes after a failure takes the steps before it away.
@@ -154,7 +151,8 @@ fn logical_volume(device: &str) -> Option<(String, String, bool)> {
     let text = run(&words(&["lvs", "--noheadings", "--separator", "/", "--options", fields, device])).ok()?;
     let mut parts = text.trim().split('/');
     let (group, volume) = (parts.next()?.to_owned(), parts.next()?.to_owned());
-    (!group.is_empty() && !volume.is_empty()).then(|| (group, volume, parts.next().is_some_and(|pool| !pool.is_empty())))
+    (!group.is_empty() && !volume.is_empty())
+        .then(|| (group, volume, parts.next().is_some_and(|pool| !pool.is_empty())))
 }
 
 #[cfg(test)]
@@ -179,7 +177,8 @@ mod tests {
 
     #[test]
     fn each_kind_has_its_steps() {
-        let mount = |kind: &str, source: &str| Mount { at: PathBuf::from("/"), kind: kind.into(), source: source.into() };
+        let mount =
+            |kind: &str, source: &str| Mount { at: PathBuf::from("/"), kind: kind.into(), source: source.into() };
         let zfs = steps(&mount("zfs", "rpool/ROOT/a"), "x", None).unwrap();
         assert_eq!(lines(&zfs.make), ["zfs snapshot rpool/ROOT/a@x"]);
         assert_eq!(zfs.path, Path::new("/.zfs/snapshot/x"));

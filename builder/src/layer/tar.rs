@@ -223,7 +223,8 @@ mod tests {
         for length in 0..1200 {
             let mut records = Vec::new();
             record(&mut records, b"path", &vec![b'x'; length]);
-            let digits: String = records.iter().take_while(|byte| **byte != b' ').map(|byte| char::from(*byte)).collect();
+            let digits: String =
+                records.iter().take_while(|byte| **byte != b' ').map(|byte| char::from(*byte)).collect();
             assert_eq!(digits.parse::<usize>().unwrap(), records.len(), "{length}");
         }
     }
@@ -238,7 +239,8 @@ mod tests {
         let block = block(b"a/b", b'0', b"", &Numbers { mode: 0o644, size: 5, ..Numbers::default() });
         assert_eq!(&block[..4], b"a/b\0");
         assert_eq!(&block[257..265], b"ustar\x0000");
-        let sum: u64 = block.iter().enumerate().map(|(at, b)| if (148..156).contains(&at) { 32 } else { u64::from(*b) }).sum();
+        let sum: u64 =
+            block.iter().enumerate().map(|(at, b)| if (148..156).contains(&at) { 32 } else { u64::from(*b) }).sum();
         assert_eq!(&block[148..156], format!("{sum:06o}\0 ").as_bytes());
     }
 }

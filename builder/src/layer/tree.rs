@@ -53,7 +53,10 @@ impl Source {
         let file = File::open(path).with_context(|| format!("{shown}: opening it"))?;
         let fstype = if sealed.kind == "erofs" { c"erofs" } else { c"squashfs" };
         let mount = Detached::mount(&file, fstype).with_context(|| {
-            format!("{shown}: mounting it; expected a kernel with loop devices and {} (see its log: dmesg)", sealed.kind)
+            format!(
+                "{shown}: mounting it; expected a kernel with loop devices and {} (see its log: dmesg)",
+                sealed.kind
+            )
         })?;
         let root = mount.as_fd().try_clone_to_owned()?;
         let device = File::from(root.try_clone()?).metadata()?.dev();
@@ -82,7 +85,8 @@ impl Source {
 
     fn open_at(&self, path: &Path, flags: OFlag) -> Result<File> {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-        let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+        let resolve =
+            ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS;
         let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW).resolve(resolve);
         // A file system in this very moment changed by a rename asks for it to be tried again.
         let opened = (0..8).find_map(|_| match openat2(&self.root, path, how) {

@@ -10,7 +10,13 @@ use std::process::{Command, Stdio};
 pub fn untar(archive: &Path, target: &Path) -> Result<()> {
     fs::create_dir(target).with_context(|| format!("{}: making it", target.display()))?;
     let mut command = Command::new("tar");
-    command.args(["--extract", "--numeric-owner", "--preserve-permissions", "--same-owner", "--delay-directory-restore"]);
+    command.args([
+        "--extract",
+        "--numeric-owner",
+        "--preserve-permissions",
+        "--same-owner",
+        "--delay-directory-restore",
+    ]);
     command.args(["--xattrs", "--xattrs-include=*", "--acls"]);
     command.arg("--file").arg(archive).arg("--directory").arg(target);
     let output = command.env("LC_ALL", "C").stdin(Stdio::null()).output();

@@ -12,8 +12,14 @@ use taproot_init::sys::xattrs;
 fn taproot(dir: &Path, line: &str) -> (i32, String) {
     let words: Vec<&str> = line.split(' ').collect();
     let mut command = Command::new(env!("CARGO_BIN_EXE_taproot"));
-    let Output { status, stdout, stderr } =
-        command.arg("layer").args(words).current_dir(dir).env_remove("SOURCE_DATE_EPOCH").env("RUST_BACKTRACE", "0").output().unwrap();
+    let Output { status, stdout, stderr } = command
+        .arg("layer")
+        .args(words)
+        .current_dir(dir)
+        .env_remove("SOURCE_DATE_EPOCH")
+        .env("RUST_BACKTRACE", "0")
+        .output()
+        .unwrap();
     (status.code().unwrap(), format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr)))
 }
 
@@ -80,7 +86,8 @@ fn five_commands() {
     system(&dir.join("tree"));
     fs::create_dir(dir.join("layers")).unwrap();
     let said = done(dir, "init base --from tree --into layers");
-    for wanted in ["left out: etc/machine-id", "left out: etc/ssh/ssh_host_rsa_key", "left out: tmp/scratch", "sha256 "] {
+    for wanted in ["left out: etc/machine-id", "left out: etc/ssh/ssh_host_rsa_key", "left out: tmp/scratch", "sha256 "]
+    {
         assert!(said.contains(wanted), "{said}");
     }
     refused(dir, "init base --from tree --into layers", 1, "is there already");
@@ -89,7 +96,9 @@ fn five_commands() {
     session(dir, 1, "tree", FIRST);
     session(dir, 2, "upper-1/upper:tree", SECOND);
     let said = done(dir, "diff upper-1/upper --lowers tree");
-    for wanted in ["D /etc/hostname\n", "A /etc/issue\n", "R /var/cache/old  (1 entries are deleted)", "C /usr/bin/large"] {
+    for wanted in
+        ["D /etc/hostname\n", "A /etc/issue\n", "R /var/cache/old  (1 entries are deleted)", "C /usr/bin/large"]
+    {
         assert!(said.contains(wanted), "{wanted}: {said}");
     }
 
@@ -102,7 +111,11 @@ fn five_commands() {
     let kernel = Mounts::overlay(&lowers, &at);
     // Squashfs has whole seconds.
     let whole = |path: &Path| {
-        let cut = |line: String| line.split(' ').map(|word| word.split_once('.').map_or(word, |(left, _)| left).to_owned()).collect::<Vec<_>>();
+        let cut = |line: String| {
+            line.split(' ')
+                .map(|word| word.split_once('.').map_or(word, |(left, _)| left).to_owned())
+                .collect::<Vec<_>>()
+        };
         view(path).into_iter().map(|(path, line)| (path, cut(line))).collect::<Vec<_>>()
     };
     let expected = whole(&kernel.path(&at));
@@ -169,7 +182,12 @@ fn what_is_not_good_is_told() {
         xattrs::set(&fs::File::open(dir.join(at)).unwrap(), name, value).unwrap();
     };
     mark(b"trusted.overlay.redirect", b"/elsewhere");
-    refused(dir, "merge --offline x.sqsh marked tree", 1, "marked/in/deep: the overlay was mounted with redirect_dir=on");
+    refused(
+        dir,
+        "merge --offline x.sqsh marked tree",
+        1,
+        "marked/in/deep: the overlay was mounted with redirect_dir=on",
+    );
     fs::remove_dir_all(dir.join("marked")).unwrap();
     mark(b"trusted.overlay.metacopy", b"");
     refused(dir, "merge --offline x.sqsh marked tree", 1, "marked/in/file: the overlay was mounted with metacopy=on");
@@ -185,7 +203,12 @@ fn what_is_not_good_is_told() {
         });
     let file = dir.join("tree/etc/hostname");
     if xattrs::set(&fs::File::open(&file).unwrap(), b"system.posix_acl_access", &acl).is_ok() {
-        refused(dir, "init lists --from tree", 1, "squashfs cannot hold access control lists, and these have one: /etc/hostname");
+        refused(
+            dir,
+            "init lists --from tree",
+            1,
+            "squashfs cannot hold access control lists, and these have one: /etc/hostname",
+        );
         done(dir, "init lists --from tree --type erofs");
         done(dir, "convert --to with lists.erofs");
         let found = xattrs::get(&fs::File::open(dir.join("with/etc/hostname")).unwrap(), b"system.posix_acl_access");

@@ -39,7 +39,8 @@ fn look(root: &Path, path: &Path, view: &mut View, files: &mut BTreeMap<(u64, u6
     } else {
         format!("device {}", meta.rdev())
     };
-    let open = fs::File::options().read(true).custom_flags(nix::libc::O_PATH | nix::libc::O_NOFOLLOW).open(&here).unwrap();
+    let open =
+        fs::File::options().read(true).custom_flags(nix::libc::O_PATH | nix::libc::O_NOFOLLOW).open(&here).unwrap();
     let mut attributes: Vec<String> = xattrs::list(&open)
         .unwrap()
         .iter()
@@ -88,8 +89,7 @@ impl Mounts {
         let empty = at.with_extension("empty");
         fs::create_dir_all(at).unwrap();
         fs::create_dir_all(&empty).unwrap();
-        let list: Vec<String> =
-            layers.iter().chain([&empty]).map(|path| path.to_str().unwrap().to_owned()).collect();
+        let list: Vec<String> = layers.iter().chain([&empty]).map(|path| path.to_str().unwrap().to_owned()).collect();
         Self::new(
             "mount -t overlay -o \"ro,lowerdir=$1,index=off,metacopy=off,redirect_dir=nofollow,xino=off\" overlay \"$2\"",
             &[Path::new(&list.join(":")), at],

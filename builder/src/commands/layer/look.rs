@@ -26,13 +26,18 @@ pub(super) fn list(args: &ListArgs) -> Result<bool> {
             Err(error) => layer.problem = Some(layer.problem.take().unwrap_or_else(|| format!("{error:#}"))),
         }
     }
-    if args.json { json(&layers)? } else { print(&table(&layers))? }
+    if args.json {
+        json(&layers)?
+    } else {
+        print(&table(&layers))?
+    }
     Ok(layers.iter().all(|layer| layer.problem.is_none()))
 }
 
 fn table(layers: &[Layer]) -> String {
     let width = layers.iter().map(|layer| layer.name.len()).max().unwrap_or(0).max(4);
-    let mut text = format!("{:<width$}  {:<9}  {:>12}  {:<11}  {:<16}  STATE\n", "NAME", "TYPE", "SIZE", "COMPRESSION", "SHA256");
+    let mut text =
+        format!("{:<width$}  {:<9}  {:>12}  {:<11}  {:<16}  STATE\n", "NAME", "TYPE", "SIZE", "COMPRESSION", "SHA256");
     for layer in layers {
         let _ = writeln!(
             text,
@@ -76,8 +81,15 @@ pub(super) fn verify(args: &VerifyArgs) -> Result<bool> {
 }
 
 fn verdict(path: &Path, progress: &Progress) -> Verdict {
-    let mut verdict =
-        Verdict { path: path.to_owned(), good: false, bytes: None, sha256: None, noted: None, entries: None, problems: Vec::new() };
+    let mut verdict = Verdict {
+        path: path.to_owned(),
+        good: false,
+        bytes: None,
+        sha256: None,
+        noted: None,
+        entries: None,
+        problems: Vec::new(),
+    };
     if let Err(error) = look(path, progress, &mut verdict) {
         verdict.problems.push(format!("{error:#}"));
     }
@@ -108,7 +120,8 @@ fn look(path: &Path, progress: &Progress, verdict: &mut Verdict) -> Result<()> {
     progress.step(&format!("reading what is in {}", path.display()));
     let source = Source::open(path, Namespace::Trusted)?;
     let content = plan(std::slice::from_ref(&source), Rules { complete: false, exclude: &Exclusions::none() })?;
-    let files = content.items.par_iter().filter(|item| matches!(item.node.kind, Kind::File(_)) && item.link_to.is_none());
+    let files =
+        content.items.par_iter().filter(|item| matches!(item.node.kind, Kind::File(_)) && item.link_to.is_none());
     let read = files.map(|item| source.pour(&item.path, item.node.size(), |_| Ok(())).map(drop));
     // The whole of it: each file that cannot be read is named.
     let failed: Vec<String> = read.filter_map(Result::err).map(|error| format!("{error:#}")).collect();
@@ -144,7 +157,10 @@ pub(super) fn diff(args: &DiffArgs) -> Result<bool> {
     let layers = open(&args.layers, args.userxattr)?;
     let (list, answer) = match layers.as_slice() {
         [upper] => {
-            ensure!(!args.lowers.is_empty(), "expected a second layer to compare with, or --lowers and the stack below this one");
+            ensure!(
+                !args.lowers.is_empty(),
+                "expected a second layer to compare with, or --lowers and the stack below this one"
+            );
             let lowers: Result<Vec<Source>> =
                 args.lowers.iter().map(|path| Source::open(path, namespace(args.userxattr))).collect();
             (of_upper(upper, &lowers?)?, true)
@@ -157,7 +173,11 @@ pub(super) fn diff(args: &DiffArgs) -> Result<bool> {
         }
         _ => (Vec::new(), true),
     };
-    if args.json { json(&list)? } else { print(&list.iter().map(line).collect::<String>())? }
+    if args.json {
+        json(&list)?
+    } else {
+        print(&list.iter().map(line).collect::<String>())?
+    }
     Ok(answer)
 }
 

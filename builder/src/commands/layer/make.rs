@@ -101,7 +101,8 @@ fn order(args: &SealArgs, target: PathBuf, format: Format, live: bool) -> Result
 }
 
 fn exclusions(args: &InitArgs, from: &Path) -> Result<Exclusions> {
-    let defaults = if args.keep.iter().any(|kept| kept == "all") { Vec::new() } else { [&MACHINE[..], &BOOT[..]].concat() };
+    let defaults =
+        if args.keep.iter().any(|kept| kept == "all") { Vec::new() } else { [&MACHINE[..], &BOOT[..]].concat() };
     let mut more = args.exclude.clone();
     // Layers in the very tree that is packed.
     let into = args.into.canonicalize().with_context(|| format!("--into {}", args.into.display()))?;
@@ -149,7 +150,8 @@ fn made(
         return if args.json { json(&prepared.outlook) } else { outlook(&prepared.outlook, "would hold") };
     }
     let workshop = workshop.map_or_else(|| Workshop::open(&target, cleanup), Ok)?;
-    let sealed = prepared.build(workshop, progress).and_then(|built| built.prove(progress)).and_then(|proven| proven.publish());
+    let sealed =
+        prepared.build(workshop, progress).and_then(|built| built.prove(progress)).and_then(|proven| proven.publish());
     progress.finish();
     let sealed = sealed?;
     if args.json {

@@ -32,7 +32,10 @@ pub(super) fn convert(args: &ConvertArgs) -> Result<()> {
     let cleanup = Cleanup::on_signals();
     let standard = args.to == Path::new("-");
     ensure!(!standard || !args.json, "--to - and --json both want standard output; choose one");
-    ensure!(!standard || args.dry_run || !io::stdout().is_terminal(), "-: a tar is nothing for a terminal; send it to a file or a pipe");
+    ensure!(
+        !standard || args.dry_run || !io::stdout().is_terminal(),
+        "-: a tar is nothing for a terminal; send it to a file or a pipe"
+    );
     let progress = Progress::new(args.quiet || args.json);
     let sources = open(&args.layers, args.userxattr)?;
     progress.step(&format!("reading {} layers", sources.len()));
@@ -89,8 +92,18 @@ fn has_room(target: &Path, totals: Totals) -> Result<()> {
     Ok(())
 }
 
-fn to_tar(planned: &Plan, sources: &[Source], target: &Path, progress: &Progress, cleanup: &Cleanup) -> Result<Written> {
-    ensure!(fs::symlink_metadata(target).is_err(), "{}: is there already; remove it, or name another file", target.display());
+fn to_tar(
+    planned: &Plan,
+    sources: &[Source],
+    target: &Path,
+    progress: &Progress,
+    cleanup: &Cleanup,
+) -> Result<Written> {
+    ensure!(
+        fs::symlink_metadata(target).is_err(),
+        "{}: is there already; remove it, or name another file",
+        target.display()
+    );
     let workshop = Workshop::open(target, cleanup)?;
     let place = workshop.place("tar");
     let failed = || format!("{}: writing it", target.display());
@@ -110,9 +123,14 @@ fn to_directory(
     cleanup: &Cleanup,
 ) -> Result<Written> {
     if let Ok(meta) = fs::symlink_metadata(target) {
-        ensure!(meta.is_dir(), "{}: expected a directory, an empty one or none, found something else", target.display());
+        ensure!(
+            meta.is_dir(),
+            "{}: expected a directory, an empty one or none, found something else",
+            target.display()
+        );
         let mut entries = fs::read_dir(target).with_context(|| format!("{}: listing it", target.display()))?;
-        let other = entries.find_map(|entry| entry.ok().map(|entry| entry.file_name()).filter(|name| name != "lost+found"));
+        let other =
+            entries.find_map(|entry| entry.ok().map(|entry| entry.file_name()).filter(|name| name != "lost+found"));
         if let Some(name) = other {
             bail!("{}: expected it to be empty, found {}", target.display(), name.display());
         }
