@@ -193,6 +193,7 @@ pub struct MergeArgs {
 
 /// Arguments of `taproot layer convert`.
 #[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools)] // one a switch
 pub struct ConvertArgs {
     /// Directory, file that ends with .tar, or - for a tar on standard output
     #[arg(long, value_name = "DIR|TAR")]

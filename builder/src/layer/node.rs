@@ -82,6 +82,7 @@ pub struct Time {
 
 /// What an overlay noted at an entry.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[allow(clippy::struct_excessive_bools)] // one an attribute
 pub struct Marks {
     /// The directory hides those of the layers below.
     pub opaque: bool,

@@ -284,7 +284,8 @@ fn is_pipe(error: &anyhow::Error) -> bool {
 fn uuid(plan: &Plan, written: &Written) -> String {
     let mut digest = Sha256::new();
     for (item, data) in plan.items.iter().zip(&written.digests) {
-        digest.update(format!("{:?} {:?} {:?}\n", item.path, item.node, item.link_to));
+        digest.update(item.path.as_os_str().as_encoded_bytes());
+        digest.update(format!("\n{:?} {:?}\n", item.node, item.link_to));
         digest.update(data.unwrap_or_default());
     }
     let mut bytes: [u8; 16] = [0; 16];

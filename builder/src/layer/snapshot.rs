@@ -25,7 +25,7 @@ pub fn mounted_at(mountinfo: &str, directory: &Path) -> Option<Mount> {
         let mut right = right.split(' ');
         Some(Mount { at, kind: right.next()?.to_owned(), source: right.next()?.to_owned() })
     };
-    mountinfo.lines().filter_map(parse).filter(|mount| mount.at == directory).last()
+    mountinfo.lines().filter_map(parse).rfind(|mount| mount.at == directory)
 }
 
 /// How a view is made and taken away again; each command with its arguments.

@@ -83,9 +83,9 @@ fn address(text: &CStr) -> i64 {
 }
 
 /// A system call with numbers, and addresses of texts that outlive it.
-fn call([number, a, b, c, d, e]: [i64; 6]) -> io::Result<i64> {
+fn call([number, first, second, third, fourth, fifth]: [i64; 6]) -> io::Result<i64> {
     // SAFETY: the callers pass descriptors, flags, and addresses of C strings that live across the call; the kernel only reads them.
-    let result = unsafe { libc::syscall(number, a, b, c, d, e) };
+    let result = unsafe { libc::syscall(number, first, second, third, fourth, fifth) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 

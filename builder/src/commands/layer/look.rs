@@ -27,9 +27,9 @@ pub(super) fn list(args: &ListArgs) -> Result<bool> {
         }
     }
     if args.json {
-        json(&layers)?
+        json(&layers)?;
     } else {
-        print(&table(&layers))?
+        print(&table(&layers))?;
     }
     Ok(layers.iter().all(|layer| layer.problem.is_none()))
 }
@@ -174,9 +174,9 @@ pub(super) fn diff(args: &DiffArgs) -> Result<bool> {
         _ => (Vec::new(), true),
     };
     if args.json {
-        json(&list)?
+        json(&list)?;
     } else {
-        print(&list.iter().map(line).collect::<String>())?
+        print(&list.iter().map(line).collect::<String>())?;
     }
     Ok(answer)
 }

@@ -6,7 +6,7 @@ use crate::layer::exclude::{BOOT, Exclusions, MACHINE};
 use crate::layer::format::{Compression, Format};
 use crate::layer::merge::{Plan, Rules, plan};
 use crate::layer::node::Namespace;
-use crate::layer::seal::{Order, Outlook, Prepared, prepare};
+use crate::layer::seal::{Order, Outlook, Prepared, Proven, prepare};
 use crate::layer::snapshot::Frozen;
 use crate::layer::tree::Source;
 use crate::layer::untar::untar;
@@ -14,6 +14,7 @@ use crate::layer::workshop::Workshop;
 use crate::output::{Cleanup, print};
 use crate::progress::{Progress, megabytes};
 use anyhow::{Context as _, Result, bail, ensure};
+use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -150,8 +151,7 @@ fn made(
         return if args.json { json(&prepared.outlook) } else { outlook(&prepared.outlook, "would hold") };
     }
     let workshop = workshop.map_or_else(|| Workshop::open(&target, cleanup), Ok)?;
-    let sealed =
-        prepared.build(workshop, progress).and_then(|built| built.prove(progress)).and_then(|proven| proven.publish());
+    let sealed = prepared.build(workshop, progress).and_then(|built| built.prove(progress)).and_then(Proven::publish);
     progress.finish();
     let sealed = sealed?;
     if args.json {
@@ -172,24 +172,25 @@ fn outlook(outlook: &Outlook, verb: &str) -> Result<()> {
     let mut text = String::new();
     for (what, list) in [("left out: ", &outlook.excluded), ("another file system, left out: ", &outlook.foreign)] {
         for path in list.iter().take(NAMED) {
-            text.push_str(&format!("{what}{}\n", path.display()));
+            let _ = writeln!(text, "{what}{}", path.display());
         }
         if let Some(more @ 1..) = list.len().checked_sub(NAMED) {
-            text.push_str(&format!("{what}{more} more\n"));
+            let _ = writeln!(text, "{what}{more} more");
         }
     }
     for note in &outlook.notes {
-        text.push_str(&format!("note: {note}\n"));
+        let _ = writeln!(text, "note: {note}");
     }
-    text.push_str(&format!(
-        "{}: {verb} {} entries, {}, {} whiteouts, {} opaque directories; {} by {compression}\n",
+    let _ = writeln!(
+        text,
+        "{}: {verb} {} entries, {}, {} whiteouts, {} opaque directories; {} by {compression}",
         path.display(),
         totals.entries,
         megabytes(totals.bytes),
         totals.whiteouts,
         totals.opaque,
         format.word(),
-    ));
-    text.push_str(&format!("about {} are needed, {} are free\n", megabytes(estimate.needed), megabytes(*free)));
+    );
+    let _ = writeln!(text, "about {} are needed, {} are free", megabytes(estimate.needed), megabytes(*free));
     print(&text)
 }
