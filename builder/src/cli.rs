@@ -1,5 +1,7 @@
 //! The command line of `taproot`; man pages and completions come from it.
 
+pub mod layer;
+
 use crate::initramfs::compress::{Compression, ModuleCompression};
 use crate::initramfs::extras::Rescue;
 use crate::initramfs::fsck::Fsck;
@@ -18,7 +20,8 @@ use std::time::Duration;
     taproot inspect IMAGE                  what is in an image, and why\n  \
     taproot explain --cmdline WORDS        what a kernel command line would boot, and why\n  \
     taproot status                         which kernel has which image, and what boots next\n  \
-    taproot doctor                         what would stop the next boot"
+    taproot doctor                         what would stop the next boot\n  \
+    taproot layer init base --from DIR     a sealed layer of a root"
 )]
 pub struct Cli {
     /// What to do.
@@ -46,6 +49,12 @@ pub enum Command {
     /// Say what would stop the next boot, and what to do about it.
     #[command(after_help = DOCTOR_HELP)]
     Doctor(StatusArgs),
+    /// Make, merge, check and unpack the layers of a root.
+    Layer {
+        /// What to do.
+        #[command(subcommand)]
+        action: layer::Layer,
+    },
     /// Print a completion script for a shell.
     Completions {
         /// Shell.
@@ -281,8 +290,10 @@ mod tests {
             let help = command.find_subcommand_mut(name).unwrap().render_help().to_string();
             assert!(help.contains("Examples:"), "{name}");
         }
-        for action in Cli::command().find_subcommand("hooks").unwrap().get_subcommands() {
-            assert!(action.clone().render_help().to_string().contains("Examples:"), "{action}");
+        for name in ["hooks", "layer"] {
+            for action in Cli::command().find_subcommand(name).unwrap().get_subcommands() {
+                assert!(action.clone().render_help().to_string().contains("Examples:"), "{action}");
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ pub mod explain;
 pub mod hooks;
 pub mod initramfs;
 pub mod inspect;
+pub mod layer;
 pub mod layer_integrity;
 pub mod loader;
 #[cfg(test)]

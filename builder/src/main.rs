@@ -3,7 +3,7 @@
 use clap::Parser;
 use std::process::ExitCode;
 use taproot::cli::{Cli, Command};
-use taproot::commands::{completions, doctor, explain, hooks, initramfs, inspect, man, status};
+use taproot::commands::{completions, doctor, explain, hooks, initramfs, inspect, layer, man, status};
 use taproot::status::look;
 
 /// Exit code of a command that did its work and whose answer is no; 1: it failed, 2: it was not understood.
@@ -53,6 +53,7 @@ fn run(monitored: bool) -> anyhow::Result<u8> {
             eprintln!("taproot: {error:#}");
             Ok(doctor::UNKNOWN)
         }),
+        Command::Layer { action } => layer::run(&action).map(answered),
         Command::Completions { shell } => completions::run(shell).map(done),
         Command::Man { directory } => man::run(&directory).map(done),
     }

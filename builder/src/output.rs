@@ -80,7 +80,7 @@ impl Target {
     }
 }
 
-fn directory(file: &Path) -> &Path {
+pub(crate) fn directory(file: &Path) -> &Path {
     file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
@@ -241,12 +241,14 @@ impl Cleanup {
 
     fn remove(&self) {
         if let Some(path) = self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
-            let _ = fs::remove_file(path);
+            let is_dir = fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir());
+            let _ = if is_dir { fs::remove_dir_all(path) } else { fs::remove_file(path) };
         }
     }
 
-    /// Does something that the answer to a signal must not come between. What stands in the slot is what it removes.
-    fn guarded<T>(&self, act: impl FnOnce(&mut Option<PathBuf>) -> T) -> T {
+    /// Does something that the answer to a signal must not come between. What stands in the slot, a file or a whole directory, is what it
+    /// removes.
+    pub(crate) fn guarded<T>(&self, act: impl FnOnce(&mut Option<PathBuf>) -> T) -> T {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -46,6 +46,14 @@ impl Progress {
         }
     }
 
+    /// How far it has come, where that can be shown in place.
+    pub fn part(&self, text: &str, done: u64, of: u64) {
+        if let Self::Terminal(bar) = self {
+            let percent = done.saturating_mul(100) / of.max(1);
+            bar.set_message(format!("{text}: {} of {}, {percent} %", megabytes(done), megabytes(of)));
+        }
+    }
+
     /// Something the user should know; shown even when quiet.
     pub fn note(&self, text: &str) {
         match self {

@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use taproot_init::boot::program::{Form, form};
-use taproot_init::devices::probe::{PartitionTable, superblock, tail};
+use taproot_init::devices::probe::{PartitionTable, sealed, superblock, tail};
 use taproot_init::devices::swap::{Header, signature_without_image};
 
 fuzz_target!(|bytes: &[u8]| {
@@ -28,6 +28,7 @@ fuzz_target!(|bytes: &[u8]| {
         assert!(!found.kind.is_empty());
         assert!(found.label.iter().chain(&found.uuid).all(|text| !text.is_empty() && text.len() < 2048));
     }
+    assert!(sealed(data).is_none_or(|image| ["squashfs", "erofs"].contains(&image.kind)));
     assert!(tail(&mut read, end).is_none_or(|kind| !kind.is_empty()));
     if let Ok(Some(table)) = PartitionTable::read(&mut read, 512)
         && let Some((uuid, name)) = table.partition(1, u64::from(*control) * 512)

@@ -6,5 +6,6 @@ pub mod explain;
 pub mod hooks;
 pub mod initramfs;
 pub mod inspect;
+pub mod layer;
 pub mod man;
 pub mod status;

@@ -6,6 +6,7 @@
 
 mod fat;
 mod partition;
+mod sealed;
 mod stacked;
 mod superblock;
 mod tail;
@@ -13,6 +14,7 @@ mod tail;
 mod tests;
 
 pub use partition::PartitionTable;
+pub use sealed::{SEALED_HEAD, Sealed, sealed};
 pub use superblock::{Superblock, superblock};
 pub use tail::tail;
 

@@ -4,6 +4,7 @@
 pub mod beneath;
 pub mod consoles;
 mod delegate;
+pub mod detached;
 pub mod device;
 pub mod entry;
 #[cfg(test)]
@@ -22,6 +23,7 @@ mod programs;
 pub mod scouting;
 pub mod switch_root;
 mod terminal;
+pub mod xattrs;
 
 pub use scouting::MESSAGE_MAX as SCOUT_MESSAGE_MAX;
 

@@ -19,7 +19,7 @@ struct Page {
 }
 
 /// What `docs/` has for those who boot with it, so that there is one text of each.
-const PAGES: [Page; 9] = [
+const PAGES: [Page; 10] = [
     Page {
         name: "taproot",
         section: 7,
@@ -75,6 +75,13 @@ const PAGES: [Page; 9] = [
         about: "what taproot status and taproot doctor say",
         text: &[include_str!("../../../../docs/status.md")],
         see: &["taproot-status(1)", "taproot-doctor(1)", "taproot-kernel-hooks(7)"],
+    },
+    Page {
+        name: "taproot-layer-tools",
+        section: 7,
+        about: "layers of a root: making, checking and merging them",
+        text: &[include_str!("../../../../docs/layer-tools.md")],
+        see: &["taproot-layer(1)", "taproot-layer-init(1)", "taproot-layer-merge(1)"],
     },
     Page {
         name: "taproot-keys",
@@ -170,6 +177,7 @@ mod tests {
             ("taproot.1", "taproot initramfs "),
             ("taproot-explain.1", "taproot explain "),
             ("taproot-hooks-enable.1", "taproot hooks enable"),
+            ("taproot-layer-diff.1", "taproot layer diff"),
         ];
         for (page, example) in pages {
             let text = fs::read_to_string(dir.path().join(page)).unwrap();

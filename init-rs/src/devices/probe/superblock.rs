@@ -30,6 +30,9 @@ pub(super) type Read<'a> = dyn FnMut(u64, &mut [u8]) -> io::Result<()> + 'a;
 const HEAD: usize = 4096;
 const BTRFS_AT: u64 = 0x1_0000;
 const ISO_AT: u64 = 0x8000;
+/// What images of layers begin with; erofs behind its first KiB.
+pub(super) const SQUASHFS: &[u8] = b"hsqs";
+pub(super) const EROFS: &[u8] = &0xe0f5_e1e2_u32.to_le_bytes();
 
 /// What is on a device of `size` bytes; an error only if its beginning cannot be read.
 ///
@@ -74,12 +77,12 @@ fn f2fs(head: &[u8]) -> Option<Superblock> {
 
 /// It has neither a label nor a UUID.
 fn squashfs(head: &[u8]) -> Option<Superblock> {
-    magic(head, 0, b"hsqs").then_some(Superblock { kind: "squashfs", label: None, uuid: None })
+    magic(head, 0, SQUASHFS).then_some(Superblock { kind: "squashfs", label: None, uuid: None })
 }
 
 fn erofs(head: &[u8]) -> Option<Superblock> {
     let sb = head.get(1024..)?;
-    let erofs = magic(sb, 0, &0xe0f5_e1e2_u32.to_le_bytes());
+    let erofs = magic(sb, 0, EROFS);
     erofs.then(|| Superblock { kind: "erofs", label: text(sb, 64, 16), uuid: uuid(sb, 48) })
 }
 
