@@ -6,6 +6,7 @@ pub mod chroot;
 pub mod hibernation;
 pub mod image;
 pub mod kit;
+pub mod layers;
 pub mod minimal;
 pub mod notices;
 pub mod plain;

@@ -86,7 +86,8 @@ mod tests {
         for name in ["base", "20-site", "debian_13.1+deb@2026", "x", &"a".repeat(100)] {
             assert_eq!(check_layer(name), Ok(()), "{name}");
         }
-        for name in ["", "upper", "a:b", "a,b", "a b", "../a", ".a", "-a", "a/b", "a=b", "a\\b", "ä", &"a".repeat(101)] {
+        for name in ["", "upper", "a:b", "a,b", "a b", "../a", ".a", "-a", "a/b", "a=b", "a\\b", "ä", &"a".repeat(101)]
+        {
             assert!(check_layer(name).is_err(), "{name}");
         }
     }
