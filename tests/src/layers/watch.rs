@@ -167,7 +167,6 @@ impl World {
             return;
         }
         self.watch.view.unsure.insert(name.to_owned());
-        self.watch.deleted.remove(name);
         let upper = self.places.upper(self.mounted.stack.upper).join("upper");
         let done = self.written(&upper, name, &content, synced);
         self.note(name, Some(content), done, synced);
@@ -231,6 +230,9 @@ impl World {
         } else if synced {
             view.unsure.remove(name);
             self.watch.wild.remove(name);
+            if content.is_some() {
+                self.watch.deleted.remove(name);
+            }
         }
         match content {
             Some(content) => view.known.insert(name.to_owned(), Some(content)),
