@@ -4,8 +4,9 @@ TARGET := x86_64-unknown-linux-gnu
 PREFIX ?= /usr
 
 RUNS ?= 20000
+SEEDS ?= 100000
 
-.PHONY: help build guest-init host kit lint notices test test-all unit sim golden demo switch bench fuzz install uninstall clean
+.PHONY: help build guest-init host kit lint notices test test-all unit sim layer-sim golden demo switch bench fuzz install uninstall clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -42,6 +43,9 @@ unit: ## the tests that need no virtual machine
 
 sim: ## simulated boots: RUNS=20000 of them, or the whole story of one with SEED= (NARROW=)
 	cargo run --locked --quiet --release -p taproot-tests --bin sim -- $(if $(NARROW),--narrow $(NARROW),$(if $(SEED),--seed $(SEED),$(RUNS)))
+
+layer-sim: ## simulated power cuts of commits, merges and rollbacks of layers: SEEDS=100000 stories, or the one of SEED=
+	cargo run --locked --quiet --release -p taproot-tests --bin layer-sim -- $(if $(SEED),--seed $(SEED),$(SEEDS))
 
 golden: host build kit ## what the kit's kernels answer, asked anew for tests/golden (what simulated machines go by)
 	cargo build --locked --release -p taproot-tests --bin record --bin recorder

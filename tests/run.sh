@@ -50,6 +50,7 @@ else
 fi
 # In release, whose libraries `make build` has made: unoptimized, the same would take longer than its build.
 step make --no-print-directory sim RUNS=20000
+step make --no-print-directory layer-sim SEEDS=5000
 steps_skipped=$(wc -l <"$TAPROOT_SKIPPED")
 
 # A backtrace through the harness says nothing; the guest's console is shown instead.

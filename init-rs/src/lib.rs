@@ -10,6 +10,7 @@ pub mod devices;
 pub mod firmware;
 pub mod image;
 pub mod keyboard;
+pub mod layers;
 pub mod plan;
 pub mod pools;
 pub mod report;

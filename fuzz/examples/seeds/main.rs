@@ -151,6 +151,7 @@ fn main() -> io::Result<()> {
     write(&directory.join("cmdline"), &lines)?;
 
     write(&directory.join("scout_message"), &scout::messages(&labels))?;
+    write(&directory.join("layer_state"), &layer_states())?;
     write(&directory.join("superblock"), &devices())?;
     write(&directory.join("text"), &texts())?;
     write(&directory.join("verity"), &trees())?;
@@ -161,6 +162,20 @@ fn main() -> io::Result<()> {
     write(&directory.join("modules"), &builder::indexes())?;
     write(&directory.join("keymap"), &builder::keymaps())?;
     write(&directory.join("facts"), &builder::facts())
+}
+
+/// States of layers, without the first line and the checksum, which the target puts there.
+fn layer_states() -> Vec<Vec<u8>> {
+    let sum = "07".repeat(32);
+    let head = "generation 9\nflags index=off metacopy=off redirect_dir=off xino=off\nnumbers 3 1\nkeep 2\ngood 4\n";
+    let images = format!("image a.sqsh 9 {sum} made\nimage b.sqsh 20 {sum} given\n");
+    let ends = [
+        format!("stack 3 #2 a.sqsh b.sqsh\npast 1 - b.sqsh\ncommit c.sqsh 0 -\nphase verified 7 12 {sum}\nfrom #2\ndiscard-upper 1"),
+        "stack 3 a.sqsh b.sqsh\ntrial 1 3 #2 b.sqsh\ncommit a.sqsh 0 -\nphase trial\nfrom #2".to_owned(),
+        "stack 2 a.sqsh b.sqsh\nrollback - 3\nphase ready\nfrom\ndiscard-file tmp-a.5".to_owned(),
+        "stack 2 a.sqsh b.sqsh\nmerge c.sqsh\nphase building 8\nfrom a.sqsh b.sqsh\ntrouble space no room".to_owned(),
+    ];
+    ends.iter().map(|end| format!("{head}{images}{end}").into_bytes()).collect()
 }
 
 /// The beginnings of devices, and of a program, behind the byte that makes them long enough.

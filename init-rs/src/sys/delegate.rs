@@ -24,6 +24,9 @@ macro_rules! delegate_files {
         fn save(&self, path: &std::path::Path, bytes: &[u8]) -> std::io::Result<()> {
             self.$field.save(path, bytes)
         }
+        fn sync(&self, path: &std::path::Path) -> std::io::Result<()> {
+            self.$field.sync(path)
+        }
         fn stat(&self, path: &std::path::Path) -> std::io::Result<$crate::sys::FileInfo> {
             self.$field.stat(path)
         }

@@ -76,6 +76,11 @@ pub(super) fn save(path: &Path, bytes: &[u8]) -> io::Result<()> {
     File::open(path.parent().unwrap_or(path))?.sync_all()
 }
 
+/// A device or pipe is no file that something was written to here.
+pub(super) fn sync(path: &Path) -> io::Result<()> {
+    if fs::metadata(path)?.is_dir() { File::open(path)?.sync_all() } else { open(path)?.sync_all() }
+}
+
 pub(super) fn stat(path: &Path) -> io::Result<FileInfo> {
     let meta = fs::metadata(path)?;
     let number = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);

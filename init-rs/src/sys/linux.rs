@@ -193,6 +193,10 @@ impl System for Linux {
         files::save(path, bytes)
     }
 
+    fn sync(&self, path: &Path) -> io::Result<()> {
+        files::sync(path)
+    }
+
     fn stat(&self, path: &Path) -> io::Result<FileInfo> {
         files::stat(path)
     }

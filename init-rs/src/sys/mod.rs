@@ -245,6 +245,8 @@ pub trait System: Send + Sync {
     /// Writes a file that is there whole or not at all, also after a power cut: temporary name, fsync, rename, fsync of the
     /// directory.
     fn save(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
+    /// Waits until a file's content, or the names in a directory, are durable (`fsync(2)`). Takes as long as the disk takes.
+    fn sync(&self, path: &Path) -> io::Result<()>;
     /// What a path leads to.
     fn stat(&self, path: &Path) -> io::Result<FileInfo>;
     /// Names in a directory, sorted.

@@ -104,6 +104,9 @@ impl System for Tree {
     fn save(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         self.linux.save(&self.followed(path)?, bytes)
     }
+    fn sync(&self, path: &Path) -> io::Result<()> {
+        self.linux.sync(&self.followed(path)?)
+    }
     fn stat(&self, path: &Path) -> io::Result<FileInfo> {
         self.linux.stat(&self.followed(path)?)
     }

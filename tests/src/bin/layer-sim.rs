@@ -1,0 +1,93 @@
+//! Simulated power cuts of commits, merges and rollbacks of layers: `layer-sim SEEDS [FIRST]` plays that many stories and says what
+//! was broken; `layer-sim --seed SEED` tells one.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+use taproot_tests::layers::{self, story};
+
+/// Broken runs that are told one by one.
+const TOLD: usize = 20;
+/// Of each cut in a story that is gone through, so many of the losses that it can bring.
+const LOSSES: u64 = 40;
+
+fn main() -> Result<ExitCode> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let number = |text: &str| text.parse::<u64>().with_context(|| format!("{text}: expected a number"));
+    match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["--seed", seed] => Ok(tell(number(seed)?)),
+        [] => Ok(all(100_000, 0)),
+        [seeds] => Ok(all(number(seeds)?, 0)),
+        [seeds, first] => Ok(all(number(seeds)?, number(first)?)),
+        _ => bail!("expected: layer-sim [SEEDS [FIRST]], or layer-sim --seed SEED"),
+    }
+}
+
+fn tell(seed: u64) -> ExitCode {
+    let outcome = layers::run(seed);
+    println!("{}", outcome.told.join("\n"));
+    if outcome.broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+#[derive(Default)]
+struct Sum {
+    cuts: BTreeMap<String, u64>,
+    changes: u64,
+    broken: Vec<(u64, Vec<String>)>,
+}
+
+fn all(seeds: u64, first: u64) -> ExitCode {
+    let began = Instant::now();
+    let mut whole = true;
+    let next = AtomicU64::new(0);
+    let sum: Mutex<Sum> = Mutex::default();
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                loop {
+                    let run = next.fetch_add(1, Ordering::Relaxed);
+                    if run >= seeds {
+                        break;
+                    }
+                    let seed = first.wrapping_add(run);
+                    let outcome = layers::run(seed);
+                    let mut sum = sum.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    for (what, count) in outcome.cuts {
+                        *sum.cuts.entry(what).or_default() += count;
+                    }
+                    sum.changes += outcome.changes;
+                    if !outcome.broken.is_empty() {
+                        sum.broken.push((seed, outcome.broken));
+                    }
+                }
+            });
+        }
+    });
+    for (what, acts) in story::STORIES {
+        let (runs, broken) = layers::every_cut(acts, LOSSES);
+        println!("{what}: {runs} runs, broken: {}", broken.len());
+        if let Some(line) = broken.first() {
+            println!("  {line}");
+        }
+        whole &= broken.is_empty();
+    }
+    let mut sum = sum.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    sum.broken.sort();
+    for (seed, lines) in sum.broken.iter().take(TOLD) {
+        println!("seed {seed}: {}", lines.join("; "));
+    }
+    let never: Vec<&str> = story::CUTS.into_iter().filter(|what| !sum.cuts.contains_key(*what)).collect();
+    let cuts: Vec<String> = sum.cuts.iter().map(|(what, count)| format!("{what} {count}")).collect();
+    println!("power cuts: {}", cuts.join(", "));
+    if !never.is_empty() {
+        println!("never cut: {}; expected a cut of each, try more seeds", never.join(", "));
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    println!("{seeds} stories in {seconds:.1} s, {} changes of the disk; broken: {}", sum.changes, sum.broken.len());
+    if whole && sum.broken.is_empty() && never.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
