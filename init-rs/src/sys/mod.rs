@@ -141,6 +141,19 @@ pub struct Finished {
     pub output: Secret,
 }
 
+/// How the machine ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It starts again.
+    Restart,
+    /// It is switched off.
+    PowerOff,
+    /// It stops, and stays on.
+    Halt,
+    /// It becomes the kernel that was loaded for that.
+    Kexec,
+}
+
 /// What the scout's socket brought.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Heard {
@@ -177,6 +190,13 @@ pub trait System: Send + Sync {
     fn mount(&self, source: &str, target: &Path, fstype: &str, flags: u64, data: &str) -> io::Result<()>;
     /// `umount2(2)`, lazily when asked.
     fn unmount(&self, target: &Path, lazy: bool) -> io::Result<()>;
+    /// Takes the file from a loop device; one that is in use loses it with its last user. A simulated machine has none.
+    fn detach_loop(&self, device: &Path) -> io::Result<()> {
+        let _ = device;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// Writes to the disks what is not written yet. Never ends where a disk is gone. A simulated machine has nothing to write.
+    fn sync(&self) {}
 
     // Files.
 
@@ -226,6 +246,13 @@ pub trait System: Send + Sync {
     fn wall_clock(&self) -> u64;
     /// Sleeps.
     fn sleep(&self, time: Duration);
+    /// Does `work` in a thread of its own and waits for it, at most for `limit`; whether it was done. Work that was not stays
+    /// where it sits. A simulated machine does it and is always done.
+    fn within(&self, limit: Duration, work: Box<dyn FnOnce() + Send>) -> bool {
+        let _ = limit;
+        work();
+        true
+    }
     /// Does `work`, and calls `tell` with the time so far at every `tick` of it.
     fn watched(&self, tick: Duration, tell: &mut (dyn FnMut(Duration) + Send), work: &mut dyn FnMut());
 
@@ -295,6 +322,12 @@ pub trait System: Send + Sync {
     fn restart(&self) -> io::Result<()>;
     /// Switches the machine off. `Ok` only where the machine is a simulated one.
     fn power_off(&self) -> io::Result<()>;
+    /// Ends the run of the kernel at once: nothing is written, and no disk waited for. A simulated machine is ended by
+    /// [`System::restart`] and [`System::power_off`] alone.
+    fn end_now(&self, how: End) -> io::Result<()> {
+        let _ = how;
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Makes `new_root` the root and executes `init` there. `Ok` only where the machine is a simulated one.
     fn hand_over(&self, new_root: &Path, init: &Path, args: &[OsString]) -> Result<(), SwitchError>;
 }

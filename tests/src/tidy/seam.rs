@@ -4,8 +4,9 @@ use super::source::{Source, product, words};
 use super::{none, rust_files};
 
 /// Rooms of which it holds, below `init-rs/src`.
-const ROOMS: [&str; 11] = [
+const ROOMS: [&str; 12] = [
     "after/",
+    "shutdown/",
     "boot/",
     "pools/",
     "unlock/",
