@@ -2,6 +2,7 @@
 
 use crate::plan::fstab::decode;
 use crate::plan::names;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A line of `/proc/self/mountinfo`.
@@ -116,7 +117,7 @@ fn going(held: &Held) -> Vec<&Mount> {
         .filter(|(_, mount)| goes(mount))
         .map(|(at, mount)| (depth(mount, &parents), at, mount))
         .collect();
-    list.sort_by(|a, b| (b.0, b.1).cmp(&(a.0, a.1)));
+    list.sort_by_key(|(depth, at, _)| Reverse((*depth, *at)));
     list.into_iter().map(|(_, _, mount)| mount).collect()
 }
 
