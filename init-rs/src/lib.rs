@@ -16,6 +16,7 @@ pub mod pools;
 pub mod report;
 pub mod rescue;
 pub mod scout;
+pub mod shutdown;
 pub mod sys;
 pub mod unlock;
 pub mod zfs;

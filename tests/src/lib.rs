@@ -3,6 +3,7 @@
 pub mod account;
 pub mod agreement;
 pub mod chroot;
+pub mod cuts;
 pub mod hibernation;
 pub mod image;
 pub mod kit;

@@ -5,8 +5,8 @@ use super::consoles::{Consoles, OwnTerminal, Secret, Tty};
 use super::scouting::Process;
 use super::switch_root::SwitchError;
 use super::{
-    FileInfo, Finished, Heard, Mapping, OverlayMount, PanicAnswer, Program, System, Terminals, ZfsCall, ZfsReply, entry,
-    files, layering, mapper, panics, power, programs, switch_root, terminal,
+    End, FileInfo, Finished, Heard, Mapping, OverlayMount, PanicAnswer, Program, System, Terminals, ZfsCall, ZfsReply,
+    entry, files, layering, mapper, panics, power, programs, switch_root, terminal,
 };
 use nix::time::{ClockId, clock_gettime};
 use std::ffi::OsString;
@@ -169,6 +169,14 @@ impl System for Linux {
         mapper::unmap(name)
     }
 
+    fn detach_loop(&self, device: &Path) -> io::Result<()> {
+        super::mounting::detach_loop(device)
+    }
+
+    fn sync_all(&self) {
+        nix::unistd::sync();
+    }
+
     fn read(&self, path: &Path, limit: usize) -> io::Result<Vec<u8>> {
         files::read(path, limit)
     }
@@ -255,6 +263,16 @@ impl System for Linux {
 
     fn sleep(&self, time: Duration) {
         std::thread::sleep(time);
+    }
+
+    fn within(&self, limit: Duration, work: Box<dyn FnOnce() + Send>) -> bool {
+        let (done, waiting) = channel();
+        let work = move || {
+            work();
+            let _ = done.send(());
+        };
+        let started = std::thread::Builder::new().name("bounded".into()).spawn(work);
+        started.is_ok() && waiting.recv_timeout(limit).is_ok()
     }
 
     fn watched(&self, tick: Duration, tell: &mut (dyn FnMut(Duration) + Send), work: &mut dyn FnMut()) {
@@ -384,6 +402,10 @@ impl System for Linux {
 
     fn power_off(&self) -> io::Result<()> {
         Err(power::power_off())
+    }
+
+    fn end_now(&self, how: End) -> io::Result<()> {
+        Err(power::end_now(how))
     }
 
     fn hand_over(&self, new_root: &Path, init: &Path, args: &[OsString]) -> Result<(), SwitchError> {

@@ -171,6 +171,19 @@ pub struct Finished {
     pub output: Secret,
 }
 
+/// How the machine ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It starts again.
+    Restart,
+    /// It is switched off.
+    PowerOff,
+    /// It stops, and stays on.
+    Halt,
+    /// It becomes the kernel that was loaded for that.
+    Kexec,
+}
+
 /// What the scout's socket brought.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Heard {
@@ -217,6 +230,13 @@ pub trait System: Send + Sync {
     fn zvol_name(&self, node: &Path) -> io::Result<String>;
     /// `umount2(2)`, lazily when asked.
     fn unmount(&self, target: &Path, lazy: bool) -> io::Result<()>;
+    /// Takes the file from a loop device; one that is in use loses it with its last user. A simulated machine has none.
+    fn detach_loop(&self, device: &Path) -> io::Result<()> {
+        let _ = device;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// Writes to the disks what is not written yet. Never ends where a disk is gone. A simulated machine has nothing to write.
+    fn sync_all(&self) {}
 
     /// Makes a device-mapper device and gives its node, which is there then. Takes as long as opening the devices below takes;
     /// nothing of them is read. A simulated machine has none.
@@ -280,6 +300,13 @@ pub trait System: Send + Sync {
     fn wall_clock(&self) -> u64;
     /// Sleeps.
     fn sleep(&self, time: Duration);
+    /// Does `work` in a thread of its own and waits for it, at most for `limit`; whether it was done. Work that was not stays
+    /// where it sits. A simulated machine does it and is always done.
+    fn within(&self, limit: Duration, work: Box<dyn FnOnce() + Send>) -> bool {
+        let _ = limit;
+        work();
+        true
+    }
     /// Does `work`, and calls `tell` with the time so far at every `tick` of it.
     fn watched(&self, tick: Duration, tell: &mut (dyn FnMut(Duration) + Send), work: &mut dyn FnMut());
     /// Has two threads do `work`, which shares it out between them, and comes back when both have ended. Where there is one thread
@@ -352,6 +379,12 @@ pub trait System: Send + Sync {
     fn restart(&self) -> io::Result<()>;
     /// Switches the machine off. `Ok` only where the machine is a simulated one.
     fn power_off(&self) -> io::Result<()>;
+    /// Ends the run of the kernel at once: nothing is written, and no disk waited for. A simulated machine is ended by
+    /// [`System::restart`] and [`System::power_off`] alone.
+    fn end_now(&self, how: End) -> io::Result<()> {
+        let _ = how;
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Makes `new_root` the root and executes `init` there. `Ok` only where the machine is a simulated one.
     fn hand_over(&self, new_root: &Path, init: &Path, args: &[OsString]) -> Result<(), SwitchError>;
 }

@@ -1,5 +1,6 @@
 //! Reboot and power off.
 
+use super::End;
 use nix::sys::reboot::{RebootMode, reboot};
 use std::convert::Infallible;
 use std::sync::mpsc::channel;
@@ -20,6 +21,20 @@ fn stop(mode: RebootMode) -> nix::Result<Infallible> {
         let _ = synced.recv_timeout(SYNC_PATIENCE);
     }
     reboot(mode)
+}
+
+/// Ends the run of the kernel without waiting for anything; returns only on failure.
+pub(super) fn end_now(how: End) -> std::io::Error {
+    let mode = match how {
+        End::Restart => RebootMode::RB_AUTOBOOT,
+        End::PowerOff => RebootMode::RB_POWER_OFF,
+        End::Halt => RebootMode::RB_HALT_SYSTEM,
+        End::Kexec => RebootMode::RB_KEXEC,
+    };
+    match reboot(mode) {
+        Err(e) => e.into(),
+        Ok(never) => match never {},
+    }
 }
 
 /// Restarts the machine; returns only on failure.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
-use taproot_tests::layers::{self, story};
+use taproot_tests::cuts::{self, story};
 
 /// Broken runs that are told one by one.
 const TOLD: usize = 20;
@@ -28,7 +28,7 @@ fn main() -> Result<ExitCode> {
 }
 
 fn tell(seed: u64) -> ExitCode {
-    let outcome = layers::run(seed);
+    let outcome = cuts::run(seed);
     println!("{}", outcome.told.join("\n"));
     if outcome.broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -55,7 +55,7 @@ fn all(seeds: u64, first: u64) -> ExitCode {
                         break;
                     }
                     let seed = first.wrapping_add(run);
-                    let outcome = layers::run(seed);
+                    let outcome = cuts::run(seed);
                     let mut sum = sum.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                     for (what, count) in outcome.cuts {
                         *sum.cuts.entry(what).or_default() += count;
@@ -69,7 +69,7 @@ fn all(seeds: u64, first: u64) -> ExitCode {
         }
     });
     for (what, acts) in story::STORIES {
-        let (runs, broken) = layers::every_cut(acts, LOSSES);
+        let (runs, broken) = cuts::every_cut(acts, LOSSES);
         println!("{what}: {runs} runs, broken: {}", broken.len());
         if let Some(line) = broken.first() {
             println!("  {line}");

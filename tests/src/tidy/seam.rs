@@ -4,9 +4,10 @@ use super::source::{Source, product, words};
 use super::{none, rust_files};
 
 /// Rooms of which it holds, below `init-rs/src`.
-const ROOMS: [&str; 12] = [
+const ROOMS: [&str; 13] = [
     "after/",
     "layers/",
+    "shutdown/",
     "boot/",
     "pools/",
     "unlock/",
