@@ -55,7 +55,8 @@ scenarios! {
         let vm = vm("shutdown-restart", system, "root=ZFS=tank/ROOT/be1").unwrap()
             .disks(disks.clone()).file("opt/taproot/script", script.as_bytes()).start().unwrap();
         let console = ended(vm);
-        assert!(console.contains("taproot: shutdown: unmount /oldroot/home: Device or resource busy"), "{console}");
+        // systemd moves the mount that is in use out of the way, so its place has another name.
+        assert!(console.contains("taproot: shutdown: unmount /oldroot: Device or resource busy"), "{console}");
         assert!(console.contains("pool tank stays imported: something of it is still mounted"), "{console}");
         assert!(console.contains("taproot: shutdown: restart"), "{console}");
         assert!(!scratch.exported(&disks[0]).unwrap(), "{console}");
