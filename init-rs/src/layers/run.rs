@@ -109,7 +109,7 @@ impl<W: Work> Runner<'_, '_, W> {
 
     fn update(&mut self, change: impl FnOnce(&State) -> Option<State>) -> Result<(), StoreError> {
         let lock = self.work.lock();
-        let _held = self.store.io("cannot lock", &self.store.places().state, lock)?;
+        let _held = Store::io("cannot lock", &self.store.places().state, lock)?;
         self.store.update(change).map(drop)
     }
 
@@ -137,39 +137,39 @@ impl<W: Work> Runner<'_, '_, W> {
                 Discard::File(_, Some(digest)) if !self.is(&path, digest)? => Ok(()),
                 Discard::File(..) => files.remove(&path),
             };
-            self.store.io("cannot remove", &path, removed)?;
+            Store::io("cannot remove", &path, removed)?;
         }
         let uppers = places.state.join("uppers");
-        self.store.io("cannot sync", &uppers, files.sync(&uppers))?;
+        Store::io("cannot sync", &uppers, files.sync(&uppers))?;
         self.sync_images()
     }
 
     /// Whether this is in the file of that name.
     fn is(&mut self, path: &Path, digest: &Digest) -> Result<bool, StoreError> {
-        let size = self.store.io("cannot look at", path, self.store.files().size(path))?;
+        let size = Store::io("cannot look at", path, self.store.files().size(path))?;
         if size != Some(digest.size) {
             return Ok(false);
         }
         let found = self.work.digest(path);
-        Ok(self.store.io("cannot read", path, found)? == *digest)
+        Ok(Store::io("cannot read", path, found)? == *digest)
     }
 
     fn sync_images(&self) -> Result<(), StoreError> {
         let images = self.store.places().new_image("");
-        self.store.io("cannot sync", &images, self.store.files().sync(&images))
+        Store::io("cannot sync", &images, self.store.files().sync(&images))
     }
 
     fn build(&mut self, file: &str, number: u64, sources: &[Layer], bottom: bool) -> Result<(), StoreError> {
         let (places, files) = (self.store.places(), self.store.files());
         let to = places.temporary(file, number);
-        self.store.io("cannot remove", &to, files.remove(&to))?;
+        Store::io("cannot remove", &to, files.remove(&to))?;
         let sources = sources.iter().map(|layer| places.layer(layer, files)).collect();
         let job = Job { file: file.to_owned(), sources, bottom, to };
         let built = self.work.build(&job);
         if self.in_trouble(file, built)?.is_none() {
             return Ok(());
         }
-        self.store.io("cannot sync", &job.to, files.sync(&job.to))?;
+        Store::io("cannot sync", &job.to, files.sync(&job.to))?;
         self.sync_images()?;
         let seal = self.work.verify(&job);
         if let Some(digest) = self.in_trouble(file, seal)? {
@@ -187,15 +187,15 @@ impl<W: Work> Runner<'_, '_, W> {
             }
         }
         let (from, to) = (places.temporary(file, number), places.new_image(file));
-        if self.store.io("cannot look at", &to, files.size(&to))?.is_some() {
+        if Store::io("cannot look at", &to, files.size(&to))?.is_some() {
             if !self.is(&to, &digest)? {
                 let text = format!("expected no file {}, found one that is not this layer: take it away", to.display());
                 return self.in_trouble::<()>(file, Err(Trouble::new(text))).map(drop);
             }
             // The power failed between its name and the note of it, or a file system knows two names after one rename.
-            self.store.io("cannot remove", &from, files.remove(&from))?;
-        } else if self.store.io("cannot look at", &from, files.size(&from))? == Some(digest.size) {
-            self.store.io("cannot rename", &to, files.rename(&from, &to))?;
+            Store::io("cannot remove", &from, files.remove(&from))?;
+        } else if Store::io("cannot look at", &from, files.size(&from))? == Some(digest.size) {
+            Store::io("cannot rename", &to, files.rename(&from, &to))?;
         } else {
             return self.update(|state| steps::lost(state, file));
         }

@@ -158,8 +158,9 @@ impl Trouble {
     /// Trouble that waits for a person. Everything that could end a line goes from the text.
     pub fn new(text: impl fmt::Display) -> Self {
         let line: String = text.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        let mut text = line.trim().to_owned();
-        text.truncate(text.floor_char_boundary(MAX_TROUBLE));
+        let line = line.trim();
+        let end = line.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= MAX_TROUBLE).last();
+        let text = line.get(..end.unwrap_or(0)).unwrap_or_default();
         Self { space: false, text: text.trim_end().to_owned() }
     }
 

@@ -212,7 +212,7 @@ impl<'a> Store<'a> {
         self.places.state.join(name)
     }
 
-    pub(super) fn io<T>(&self, what: &'static str, path: &Path, result: io::Result<T>) -> Result<T, StoreError> {
+    pub(super) fn io<T>(what: &'static str, path: &Path, result: io::Result<T>) -> Result<T, StoreError> {
         result.map_err(|error| StoreError::Io { what, path: path.to_path_buf(), error })
     }
 
@@ -220,7 +220,7 @@ impl<'a> Store<'a> {
         let path = self.path(name);
         match self.files.read(&path, MAX_BYTES + 1) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-            read => self.io("cannot read", &path, read).map(|bytes| Some(text::parse(&bytes))),
+            read => Self::io("cannot read", &path, read).map(|bytes| Some(text::parse(&bytes))),
         }
     }
 
@@ -256,20 +256,20 @@ impl<'a> Store<'a> {
             // The copy of the one before. It may be the only good one: then it stays as it is.
             if before.from != Slot::Previous {
                 self.write_durably("state.prev", &before.state)?;
-                self.io("cannot sync", &self.places.state, self.files.sync(&self.places.state))?;
+                Self::io("cannot sync", &self.places.state, self.files.sync(&self.places.state))?;
             }
         }
         self.write_durably("state.new", &new)?;
         let (part, path) = (self.path("state.new"), self.path("state"));
-        self.io("cannot rename", &path, self.files.rename(&part, &path))?;
-        self.io("cannot sync", &self.places.state, self.files.sync(&self.places.state))?;
+        Self::io("cannot rename", &path, self.files.rename(&part, &path))?;
+        Self::io("cannot sync", &self.places.state, self.files.sync(&self.places.state))?;
         Ok(new)
     }
 
     fn write_durably(&self, name: &str, state: &State) -> Result<(), StoreError> {
         let path = self.path(name);
-        self.io("cannot write", &path, self.files.write(&path, &text::render(state)))?;
-        self.io("cannot sync", &path, self.files.sync(&path))
+        Self::io("cannot write", &path, self.files.write(&path, &text::render(state)))?;
+        Self::io("cannot sync", &path, self.files.sync(&path))
     }
 
     /// Reads the state, and writes what `change` makes of it; `None` from that leaves it. Whoever calls this in a system where others
@@ -287,10 +287,10 @@ impl<'a> Store<'a> {
         let upper = self.places.upper(number);
         for part in ["upper", "work"] {
             let path = upper.join(part);
-            self.io("cannot make", &path, self.files.make_dirs(&path))?;
+            Self::io("cannot make", &path, self.files.make_dirs(&path))?;
         }
         for path in [upper.as_path(), &self.places.state.join("uppers"), &self.places.state] {
-            self.io("cannot sync", path, self.files.sync(path))?;
+            Self::io("cannot sync", path, self.files.sync(path))?;
         }
         Ok(())
     }
@@ -300,12 +300,12 @@ impl<'a> Store<'a> {
         let mut files = BTreeMap::new();
         for file in state.images.keys() {
             let path = self.places.layer(&Layer::Image(file.clone()), self.files);
-            if let Some(size) = self.io("cannot look at", &path, self.files.size(&path))? {
+            if let Some(size) = Self::io("cannot look at", &path, self.files.size(&path))? {
                 files.insert(file.clone(), size);
             }
         }
         let uppers = self.places.state.join("uppers");
-        let names = self.io("cannot list", &uppers, self.files.list(&uppers))?;
+        let names = Self::io("cannot list", &uppers, self.files.list(&uppers))?;
         Ok(Disk { files, uppers: names.iter().filter_map(|name| name.parse().ok()).collect() })
     }
 

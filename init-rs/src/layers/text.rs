@@ -93,7 +93,7 @@ fn write_all(text: &mut String, state: &State) -> std::fmt::Result {
 }
 
 fn layers(list: &[Layer]) -> String {
-    list.iter().map(|layer| format!(" {layer}")).collect()
+    list.iter().fold(String::new(), |text, layer| format!("{text} {layer}"))
 }
 
 fn optional(number: Option<u32>) -> String {
@@ -148,7 +148,7 @@ pub fn parse(bytes: &[u8]) -> Result<State, StateError> {
 
 /// Words of a line behind its first, and what to say if they are not what they should be.
 struct Words<'a> {
-    words: SplitAsciiWhitespace<'a>,
+    rest: SplitAsciiWhitespace<'a>,
     line: &'a str,
     number: usize,
     expected: &'static str,
@@ -160,7 +160,7 @@ impl<'a> Words<'a> {
     }
 
     fn word(&mut self) -> Result<&'a str, StateError> {
-        self.words.next().ok_or_else(|| self.error())
+        self.rest.next().ok_or_else(|| self.error())
     }
 
     fn number<T: std::str::FromStr>(&mut self) -> Result<T, StateError> {
@@ -185,11 +185,11 @@ impl<'a> Words<'a> {
             Some(number) => number.parse().map(Layer::Frozen).map_err(|_| self.error()),
             None => Ok(Layer::Image(word.to_owned())),
         };
-        self.words.clone().map(layer).collect()
+        self.rest.clone().map(layer).collect()
     }
 
     fn end(mut self) -> Result<(), StateError> {
-        if self.words.next().is_none() { Ok(()) } else { Err(self.error()) }
+        if self.rest.next().is_none() { Ok(()) } else { Err(self.error()) }
     }
 }
 
@@ -210,7 +210,7 @@ impl<'a> Reader<'a> {
         self.number += 1;
         let mut words = line.split_ascii_whitespace();
         words.next();
-        Some(Words { words, line, number: self.number, expected })
+        Some(Words { rest: words, line, number: self.number, expected })
     }
 
     fn one(&mut self, word: &str, expected: &'static str) -> Result<Words<'a>, StateError> {
@@ -269,7 +269,7 @@ impl<'a> Reader<'a> {
             let (flag, value) = word.split_once('=').filter(|(flag, value)| plain(flag) && plain(value))?;
             Some((flag.to_owned(), value.to_owned()))
         };
-        let flags: Option<BTreeMap<String, String>> = words.words.clone().map(flag).collect();
+        let flags: Option<BTreeMap<String, String>> = words.rest.clone().map(flag).collect();
         flags.map(Flags).ok_or_else(|| words.error())
     }
 
@@ -352,7 +352,7 @@ impl<'a> Reader<'a> {
                 if file.contains('/') || file.starts_with('.') {
                     return Err(words.error());
                 }
-                let seal = if words.words.clone().next().is_some() { Some(words.digest()?) } else { None };
+                let seal = if words.rest.clone().next().is_some() { Some(words.digest()?) } else { None };
                 discards.push(Discard::File(file, seal));
             } else {
                 return Ok(discards);
