@@ -160,7 +160,9 @@ fn act(root: &Path, act: &Act) {
 /// A raw layer. Times are whole seconds, as squashfs has them.
 fn raw(root: &Path, acts: &[Act]) {
     fs::create_dir(root).unwrap();
-    acts.iter().for_each(|one| act(root, one));
+    for one in acts {
+        act(root, one);
+    }
     settle(root, root, acts.len());
 }
 

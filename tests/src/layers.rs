@@ -112,7 +112,7 @@ pub fn tiny(system: &System) -> Result<Vec<(PathBuf, &'static str)>> {
 /// A pool `zroot` with datasets `root`, which is empty, and `sqsh`, which has the layers of [`tiny`], and a zvol `live` with an
 /// ext4 labelled `persistence`.
 pub fn pool(name: &str, system: &System, scratch: &Scratch) -> Result<Disk> {
-    const SCRIPT: &str = r#"set -e
+    const SCRIPT: &str = r"set -e
         modprobe ext4
         zpool create -f -o ashift=12 -O mountpoint=none -O acltype=posixacl -O xattr=sa zroot /dev/disk/by-id/virtio-lay0-part1
         zfs create -o mountpoint=legacy zroot/root
@@ -126,7 +126,7 @@ pub fn pool(name: &str, system: &System, scratch: &Scratch) -> Result<Disk> {
         for i in $(seq 50); do [ -b /dev/zd0 ] && break; sleep 0.2; done
         mkfs.ext4 -q -L persistence /dev/zd0
         zpool export zroot
-        echo done"#;
+        echo done";
     let disk = scratch.blank("lay0", 512 << 20)?;
     kit::run(Command::new("sgdisk").args(["--clear", "--new=1:2048:0"]).arg(&disk.path))?;
     let source = small_disk(scratch, "src0", "SOURCE", &tiny(system)?)?;

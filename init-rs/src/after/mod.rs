@@ -19,7 +19,7 @@ use std::path::PathBuf;
 pub use alone::is_alone;
 pub use generator::run as generate;
 pub use mount_all::run as mount_all;
-pub use prepare::prepare;
+pub use prepare::{prepare, runs_systemd};
 pub use root_line::without_root_line;
 
 /// The word of `taproot-init` for [`mount_all`].

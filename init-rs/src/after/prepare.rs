@@ -49,7 +49,7 @@ pub fn prepare(system: &dyn System, root: &Path, init: &str) -> Result<Prepared,
 }
 
 /// Whether an init is systemd: to any other, what is below `/run/systemd` would say that it runs.
-pub(super) fn runs_systemd(system: &dyn System, root: &Path, init: &str) -> bool {
+pub fn runs_systemd(system: &dyn System, root: &Path, init: &str) -> bool {
     let place = resolve(system, root, Path::new(init)).unwrap_or_default();
     place.file_name().is_some_and(|name| name == "systemd")
 }

@@ -6,6 +6,7 @@ use crate::plan::root::Root;
 use crate::pools;
 use crate::report::boot::REPORT_PATH;
 use crate::report::log::LOG_PATH;
+use crate::shutdown;
 use std::path::Path;
 
 impl Boot<'_> {
@@ -22,7 +23,7 @@ impl Boot<'_> {
             self.told_hand_over(&init);
         }
         self.look_ahead();
-        self.leave_root_line_out();
+        self.look_after_layers();
         self.save_report();
         // Killed, and not waited for: it can sit in a read of a disk that does not answer.
         self.scout.stop();
@@ -72,12 +73,18 @@ impl Boot<'_> {
             && after::is_alone(self.system, &self.new_root, root, &datasets.all, &mounted)
     }
 
-    /// A line for `/` in the fstab of layers is about another root.
-    fn leave_root_line_out(&mut self) {
+    /// What holds a layered root is given back at its end by us, and a line for `/` in its fstab is about another root.
+    fn look_after_layers(&mut self) {
         if !matches!(self.facts.attempt.root, Some(Root::Layers(_))) {
             return;
         }
         let init = self.facts.attempt.init.clone().unwrap_or_else(|| "/sbin/init".to_owned());
+        let end = shutdown::prepare(self.system).and_then(|()| {
+            if after::runs_systemd(self.system, &self.new_root, &init) { shutdown::mark(self.system) } else { Ok(()) }
+        });
+        if let Err(e) = end {
+            self.trouble(format!("what holds the root may not be given back in order when this system ends: {e}"));
+        }
         match after::without_root_line(self.system, &self.new_root, &init) {
             Ok(mut files) if !files.is_empty() => {
                 self.log.info("the root's fstab has a line for /, which is not for layers: systemd is kept from it");

@@ -5,7 +5,6 @@ use super::say;
 use crate::sys::System;
 use crate::zfs::ioctl::{Zfs, describe};
 use std::collections::BTreeSet;
-use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -167,7 +166,7 @@ fn held(system: &dyn System) -> Held {
 fn act(system: &dyn System, action: &Action) -> Result<(), String> {
     let result = match action {
         Action::Unmount(place) => system.unmount(Path::new(place), false),
-        Action::Unmap(name) => unmap(system, name),
+        Action::Unmap(name) => system.unmap(name),
         Action::Detach(name) => system.detach_loop(&Path::new("/dev").join(name)),
         Action::Protect(place) => system.mount("none", Path::new(place), "", READ_ONLY, ""),
         Action::Export(pool) => {
@@ -178,9 +177,4 @@ fn act(system: &dyn System, action: &Action) -> Result<(), String> {
         }
     };
     result.map_err(|e| e.to_string())
-}
-
-/// Where device-mapper devices are removed.
-fn unmap(_: &dyn System, _: &str) -> io::Result<()> {
-    Err(io::ErrorKind::Unsupported.into())
 }

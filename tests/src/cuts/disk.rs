@@ -127,10 +127,9 @@ impl Inner {
     fn apply(&mut self, change: &Change, durable: bool) {
         if let Some((dir, name)) = &change.from
             && let Some(names) = self.names(*dir, durable)
+            && names.get(name) == change.inode.as_ref()
         {
-            if names.get(name) == change.inode.as_ref() {
-                names.remove(name);
-            }
+            names.remove(name);
         }
         if let Some(names) = self.names(change.dir, durable) {
             match change.inode {

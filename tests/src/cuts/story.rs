@@ -134,7 +134,7 @@ pub const STORIES: [(&str, &[Act]); 7] = [
 pub fn random(prng: &mut Prng) -> Vec<Act> {
     let mut acts = Vec::new();
     for _ in 0..3 + prng.below(4) {
-        for _ in 0..1 + prng.below(5) {
+        for _ in 0..=prng.below(5) {
             acts.push(one(prng));
         }
         if prng.chance(80) {

@@ -169,7 +169,7 @@ impl World {
         self.watch.view.unsure.insert(name.to_owned());
         let upper = self.places.upper(self.mounted.stack.upper).join("upper");
         let done = self.written(&upper, name, &content, synced);
-        self.note(name, Some(content), done, synced);
+        self.note(name, Some(content), &done, synced);
     }
 
     fn written(&self, upper: &Path, name: &str, content: &str, synced: bool) -> io::Result<()> {
@@ -208,7 +208,7 @@ impl World {
         }
         let in_lower = work::folded(below).get(name).is_some_and(Option::is_some);
         let done = self.deleted(&upper, name, in_lower);
-        self.note(name, None, done, true);
+        self.note(name, None, &done, true);
     }
 
     fn deleted(&self, upper: &Path, name: &str, in_lower: bool) -> io::Result<()> {
@@ -223,7 +223,7 @@ impl World {
         self.disk.sync(&upper.join("upper"))
     }
 
-    fn note(&mut self, name: &str, content: Option<String>, done: io::Result<()>, synced: bool) {
+    fn note(&mut self, name: &str, content: Option<String>, done: &io::Result<()>, synced: bool) {
         let view = &mut self.watch.view;
         if done.is_err() {
             self.watch.wild.insert(name.to_owned());

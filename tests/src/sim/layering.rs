@@ -41,12 +41,11 @@ fn mounted(state: &mut State, source: String, target: String, fstype: &str, read
 pub(super) fn bind(world: &World, source: &Path, target: &Path, read_only: bool) -> io::Result<()> {
     let mut state = world.state();
     let (source, target) = (directory(&state, source)?, directory(&state, target)?);
-    let tree = match state.mount_at(&source) {
-        Some((_, mount)) => mount.tree,
-        None => {
-            let part = state.names.part(&source);
-            state.names.add(part)
-        }
+    let tree = if let Some((_, mount)) = state.mount_at(&source) {
+        mount.tree
+    } else {
+        let part = state.names.part(&source);
+        state.names.add(part)
     };
     mounted(&mut state, source, target, "bind", read_only, tree);
     Ok(())
