@@ -57,6 +57,7 @@ pub(super) fn meaning(word: &str, request: &Request, all: &[Setting]) -> String 
             _ if value == Some("") => "empty: asks for nothing".to_owned(),
             word if SILENT.contains(&word) => known.meaning.to_owned(),
             _ if token.is_off() => format!("switched off: {}", known.meaning),
+            _ if is_of_layers(word) => format!("{}: not done, because no layers can be had", known.meaning),
             word => format!("no effect; expected {word}{}", known.form),
         };
     }
@@ -70,6 +71,13 @@ pub(super) fn meaning(word: &str, request: &Request, all: &[Setting]) -> String 
         Some((module, param)) if is_option(request, module, param) => format!("option {param} of module {module}"),
         _ => "left to the kernel and the booted system".to_owned(),
     }
+}
+
+/// Whether a word means something beside a list of layers.
+fn is_of_layers(word: &str) -> bool {
+    const LIST: &str = "taproot.layers=base";
+    let set = |line: &str| settings(&parse(line.as_bytes())).into_iter().filter(|setting| !setting.default).count();
+    set(&format!("{LIST} {word}")) > set(LIST)
 }
 
 /// What keeps a setting from being done, with the word that does; else nothing.

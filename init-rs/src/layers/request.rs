@@ -214,7 +214,10 @@ pub fn withdraw(state: &State, name: &str) -> Result<State, Refusal> {
     let at = find(state, name)?;
     let mut new = state.clone();
     let operation = new.operations.remove(at);
-    if let (Phase::Trial, Some(trial)) = (operation.phase, new.trial.take()) {
+    // The trial of others goes on.
+    if operation.phase == Phase::Trial
+        && let Some(trial) = new.trial.take()
+    {
         if matches!(operation.kind, Kind::Rollback { .. }) {
             aside(&mut new, &operation.kind);
         }
