@@ -8,10 +8,9 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use taproot_init::devices::probe::{SEALED_HEAD, Sealed, sealed};
+use taproot_init::plan::layers::ENDINGS;
 use taproot_init::plan::names::check_layer;
 
-/// How images are named.
-pub const ENDINGS: [&str; 3] = ["sqsh", "squashfs", "erofs"];
 /// How much is read at once.
 pub(super) const CHUNK: usize = 1 << 20;
 
@@ -60,9 +59,9 @@ pub fn whole(path: &Path) -> Result<Sealed> {
 
 /// The name of the layer in a file, if it is called as images are and can be in a stack.
 pub fn layer_name(path: &Path) -> Option<String> {
-    let ending = path.extension()?.to_str()?;
-    let name = path.file_stem()?.to_str()?;
-    (ENDINGS.contains(&ending) && check_layer(name).is_ok()).then(|| name.to_owned())
+    let file = path.file_name()?.to_str()?;
+    let name = ENDINGS.iter().find_map(|ending| file.strip_suffix(ending))?;
+    check_layer(name).is_ok().then(|| name.to_owned())
 }
 
 /// The file beside an image that has its checksum.

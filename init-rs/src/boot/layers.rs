@@ -2,11 +2,11 @@
 
 use super::Boot;
 use crate::cmdline::Upper;
-use crate::devices::probe::superblock;
+use crate::devices::probe::{SEALED_HEAD, Sealed, sealed, superblock};
 use crate::plan::facts::Kind;
 use crate::plan::failure::Failure;
 use crate::plan::from_zfs;
-use crate::plan::layers::{BASE, DEVICE, ENDINGS, HEAD, LAYERS, LayerFile, LayerKind, UPPER, image, place};
+use crate::plan::layers::{BASE, DEVICE, ENDINGS, LAYERS, LayerFile, LayerKind, UPPER, place};
 use crate::plan::mounts::{self, MountStep};
 use crate::plan::next::facts::{LayerFacts, Memory, Zvol};
 use crate::plan::next::{LayerStep, Mount, Part, layer_not_mounted, not_overlaid, part_not_mounted};
@@ -312,11 +312,11 @@ fn find(system: &dyn System, root: &str, name: &str) -> Option<LayerFile> {
 }
 
 fn kind_of(system: &dyn System, path: &Path, size: u64) -> LayerKind {
-    let mut head = [0; HEAD];
+    let mut head = [0; SEALED_HEAD];
     match system.read_at(path, 0, &mut head) {
         Err(e) => LayerKind::Unknown { why: format!("it cannot be read: {e}") },
-        Ok(len) => match image(head.get(..len).unwrap_or_default()) {
-            Some((fstype, needs)) => LayerKind::Image { fstype: fstype.to_owned(), needs, size },
+        Ok(len) => match sealed(head.get(..len).unwrap_or_default()) {
+            Some(Sealed { kind, bytes, .. }) => LayerKind::Image { fstype: kind.to_owned(), needs: bytes, size },
             None => LayerKind::Unknown { why: format!("it has {size} bytes and is neither squashfs nor erofs") },
         },
     }

@@ -1,4 +1,4 @@
-//! Layers: where their parts are, what an image says of itself, and the overlay that is made of them. Pure.
+//! Layers: where their parts are, and the overlay that is made of them. Pure.
 
 use crate::cmdline::LayerSettings;
 use std::collections::BTreeMap;
@@ -12,9 +12,8 @@ pub const UPPER: &str = "/run/taproot/upper";
 /// Where each layer is mounted, by its name.
 pub const LAYERS: &str = "/run/taproot/layers";
 
-/// Bytes of an image that [`image`] looks at.
-pub const HEAD: usize = 2048;
-/// How images are called, behind the layer's name; the first that is there is taken.
+/// How images are called, behind the layer's name; the first that is there is taken (what they say of themselves:
+/// [`crate::devices::probe::sealed`]).
 pub const ENDINGS: [&str; 3] = [".sqsh", ".squashfs", ".erofs"];
 
 /// What a layer's name leads to.
@@ -49,25 +48,6 @@ pub enum LayerKind {
         /// Why it is not taken for one.
         why: String,
     },
-}
-
-/// The type of an image and the bytes that it has to have, from its first [`HEAD`] bytes (`fs/squashfs/squashfs_fs.h`,
-/// `fs/erofs/erofs_fs.h`).
-pub fn image(head: &[u8]) -> Option<(&'static str, u64)> {
-    const EROFS: usize = 1024;
-    if head.starts_with(b"hsqs") {
-        return Some(("squashfs", u64::from_le_bytes(bytes(head, 40)?)));
-    }
-    if u32::from_le_bytes(bytes(head, EROFS)?) == 0xe0f5_e1e2 {
-        let [bits] = bytes(head, EROFS + 12)?;
-        let blocks = u64::from(u32::from_le_bytes(bytes(head, EROFS + 36)?));
-        return (9..=16).contains(&bits).then(|| ("erofs", blocks << bits));
-    }
-    None
-}
-
-fn bytes<const N: usize>(head: &[u8], at: usize) -> Option<[u8; N]> {
-    head.get(at..at.checked_add(N)?)?.try_into().ok()
 }
 
 /// An overlay.
@@ -112,24 +92,6 @@ pub fn below(place: &str, dir: &str) -> String {
 mod tests {
     use super::*;
     use crate::cmdline::parse;
-
-    #[test]
-    fn images_say_how_long_they_are() {
-        let mut squashfs = vec![0; HEAD];
-        squashfs[..4].copy_from_slice(b"hsqs");
-        squashfs[40..48].copy_from_slice(&70_000_u64.to_le_bytes());
-        assert_eq!(image(&squashfs), Some(("squashfs", 70_000)));
-        let mut erofs = vec![0; HEAD];
-        erofs[1024..1028].copy_from_slice(&0xe0f5_e1e2_u32.to_le_bytes());
-        erofs[1036] = 12;
-        erofs[1060..1064].copy_from_slice(&7_u32.to_le_bytes());
-        assert_eq!(image(&erofs), Some(("erofs", 7 << 12)));
-        for head in [&squashfs[..47], &erofs[..1063], &[][..], &vec![0; HEAD][..]] {
-            assert_eq!(image(head), None);
-        }
-        erofs[1036] = 255;
-        assert_eq!(image(&erofs), None);
-    }
 
     fn of(line: &str, retained: Option<&str>, upper: Option<&str>) -> (Vec<String>, String) {
         let settings = parse(line.as_bytes()).layers.unwrap();

@@ -17,7 +17,8 @@ const SIZE: usize = 4096;
 #[cfg(test)]
 pub(super) fn image(name: &str) -> Node {
     let mut bytes = vec![0; SIZE];
-    let fields: [(usize, &[u8]); 3] = [(0, b"hsqs"), (40, &(SIZE as u64).to_le_bytes()), (NAME, name.as_bytes())];
+    let fields: [(usize, &[u8]); 4] =
+        [(0, b"hsqs"), (28, &[4]), (40, &(SIZE as u64).to_le_bytes()), (NAME, name.as_bytes())];
     for (at, value) in fields {
         for (slot, byte) in bytes.iter_mut().skip(at).zip(value) {
             *slot = *byte;
