@@ -10,8 +10,6 @@ use std::path::Path;
 
 /// The pools that a system imports when it starts.
 const CACHE: &str = "/etc/zfs/zpool.cache";
-/// Without that list systemd imports every pool that it finds, if this is wanted. One may come that the boot did not wait for.
-const SCAN: &str = "/etc/systemd/system/zfs-import.target.wants/zfs-import-scan.service";
 /// Bytes of a list that are read.
 const LIST_MAX: usize = 16 << 20;
 
@@ -36,19 +34,10 @@ pub fn is_alone(
 fn imports_no_other(system: &dyn System, place: &Path, pool: &str) -> bool {
     let bytes = resolve(system, place, Path::new(CACHE)).and_then(|path| system.read(&path, LIST_MAX));
     match bytes {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => !scans(system, place),
-        Err(_) => false,
-        Ok(bytes) if bytes.is_empty() => !scans(system, place),
+        Err(e) => e.kind() == std::io::ErrorKind::NotFound,
+        Ok(bytes) if bytes.is_empty() => true,
         Ok(bytes) => NvList::decode(&bytes).is_ok_and(|list| list.iter().all(|(name, _)| name == pool.as_bytes())),
     }
-}
-
-/// A link to a unit that is masked counts, too: the copy costs little.
-fn scans(system: &dyn System, place: &Path) -> bool {
-    let scan = Path::new(SCAN);
-    let (Some(dir), Some(name)) = (scan.parent(), scan.file_name()) else { return true };
-    let names = resolve(system, place, dir).and_then(|dir| system.list(&dir)).unwrap_or_default();
-    names.iter().any(|found| name == found.as_str())
 }
 
 fn lists_no_other(system: &dyn System, place: &Path, root: &Dataset, pool: &str) -> bool {
@@ -101,11 +90,6 @@ mod tests {
         assert!(alone(&cache(&["p"]), &[]));
         assert!(!alone(&cache(&["p", "backup"]), &[]));
         assert!(alone(&Tree::new().with("/newroot/etc/zfs/zpool.cache", ""), &[]));
-        // Whatever pool there is is imported, also one whose disk comes later.
-        let scan = "/newroot/etc/systemd/system/zfs-import.target.wants/zfs-import-scan.service";
-        assert!(!alone(&Tree::new().with(scan, ""), &[]));
-        assert!(!alone(&Tree::new().with(scan, "").with("/newroot/etc/zfs/zpool.cache", ""), &[]));
-        assert!(alone(&cache(&["p"]).with(scan, ""), &[]), "the list goes first");
         assert!(!alone(&Tree::new().with("/newroot/etc/zfs/zpool.cache", "x"), &[]), "cannot be read");
         let list = |pool: &str, line: &str| Tree::new().with(&format!("/newroot/etc/zfs/zfs-list.cache/{pool}"), line);
         assert!(alone(&list("p", "p/home\t/home\ton\n"), &[]));
