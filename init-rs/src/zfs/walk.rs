@@ -94,7 +94,12 @@ impl Zfs<'_> {
 
     /// As [`Zfs::datasets`], but what lies below a dataset is looked at only where `enter` says so, and with more than
     /// `limit` datasets the walk is given up.
-    pub fn walk(self, top: &str, limit: usize, enter: &(dyn Fn(&Objset) -> bool + Sync)) -> Result<Walk, ZfsError> {
+    pub fn walk(
+        self,
+        top: &str,
+        limit: usize,
+        enter: &(dyn Fn(&Objset) -> bool + Sync),
+    ) -> Result<Walk, ZfsError> {
         let top = self.objset(top)?;
         let parents = (top.kind == ObjsetKind::Filesystem).then(|| top.name.clone());
         let state = State { found: vec![top], parents: parents.into_iter().collect(), ..State::default() };
