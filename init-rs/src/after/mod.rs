@@ -5,7 +5,6 @@
 //! their place: as [`mount_all`], and as [`generate`]. Nothing of it is in the root, and nothing of it is left after the next
 //! boot.
 
-mod alone;
 mod generator;
 mod mount_all;
 mod prepare;
@@ -16,7 +15,6 @@ use crate::rescue::mounted;
 use crate::sys::System;
 use std::path::PathBuf;
 
-pub use alone::is_alone;
 pub use generator::run as generate;
 pub use mount_all::run as mount_all;
 pub use prepare::{prepare, runs_systemd};

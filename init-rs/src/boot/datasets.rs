@@ -73,7 +73,6 @@ impl Boot<'_> {
         };
         match Zfs::new(self.system).walk(top, limit, &enter) {
             Ok(walk) if walk.complete => {
-                self.facts.attempt.whole_pool |= top == names::pool_of(&root.name);
                 for objset in &walk.found {
                     found.entry(objset.name.clone()).or_insert_with(|| from_zfs::dataset(objset, relatime));
                 }

@@ -2,7 +2,6 @@
 
 use super::{Boot, start};
 use crate::after;
-use crate::plan::root::Root;
 use crate::pools;
 use crate::report::boot::REPORT_PATH;
 use crate::report::log::LOG_PATH;
@@ -40,10 +39,6 @@ impl Boot<'_> {
         }
         let _phase = self.phases.start("after");
         // Another tool's init looks for the program itself.
-        if self.is_alone() {
-            self.log.debug("the booted system can mount nothing of other boot environments: nothing is left for it");
-            return;
-        }
         let found = self.facts.attempt.init.as_deref().or(self.request.init.as_ref().map(|init| init.value.as_str()));
         match after::prepare(self.system, &self.new_root, found.unwrap_or("/sbin/init")) {
             Ok(prepared) => {
@@ -57,20 +52,6 @@ impl Boot<'_> {
             }
             Err(why) => self.trouble(format!("the booted system may mount datasets of other boot environments: {why}")),
         }
-    }
-
-    /// Whether there is no other boot environment, and no other pool that could hold one.
-    fn is_alone(&self) -> bool {
-        let attempt = &self.facts.attempt;
-        let (Some(Root::Dataset(root)), Some(datasets)) = (&attempt.root, &attempt.datasets) else { return false };
-        let own = |guid: u64| self.report.choice.as_ref().is_some_and(|choice| choice.guid == guid);
-        let made = attempt.made.values().filter(|made| made.mounted);
-        let mounted = made.map(|made| (made.dataset.clone(), made.at.clone()));
-        let mounted: Vec<_> = mounted.chain([(root.name.clone(), "/".to_owned())]).collect();
-        attempt.whole_pool
-            && attempt.stand_ins.as_ref().is_none_or(|stand_ins| stand_ins.viewed.is_none())
-            && self.report.pools.iter().chain(&self.pool_facts()).all(|pool| own(pool.guid))
-            && after::is_alone(self.system, &self.new_root, root, &datasets.all, &mounted)
     }
 
     /// What holds a layered root is given back at its end by us, and a line for `/` in its fstab is about another root.

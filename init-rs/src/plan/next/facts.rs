@@ -187,8 +187,6 @@ pub struct Attempt {
     pub fstab: Option<Fstab>,
     /// The datasets that the mounts are planned from, once asked.
     pub datasets: Option<Datasets>,
-    /// Whether every dataset of the root's pool was asked for, but for what lies in other environments.
-    pub whole_pool: bool,
     /// Encryption roots, besides the root's own, whose keys were tried.
     pub keys_tried: BTreeSet<String>,
     /// The mounts besides the root, as far as they can be planned by now; `None`: to be planned (anew).
