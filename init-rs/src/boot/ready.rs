@@ -2,6 +2,7 @@
 
 use super::{Boot, start};
 use crate::after;
+use crate::plan::root::Root;
 use crate::pools;
 use crate::report::boot::REPORT_PATH;
 use crate::report::log::LOG_PATH;
