@@ -40,7 +40,9 @@ pub fn disagreements(record: &Value) -> Vec<String> {
     compare("pool", text(record, "/choice/guid"), told.choice.as_ref().map(guid).as_deref().unwrap_or("?"));
     if !told.snapshots {
         compare("root", text(record, "/root"), told.root.as_deref().unwrap_or("?"));
-        compare_mounts(record, &told, &mut compare);
+        if !other_upper(record, &request) {
+            compare_mounts(record, &told, &mut compare);
+        }
     }
     // Another tool's initramfs finds it by itself.
     if record.get("init").is_some_and(Value::is_string) {
@@ -62,6 +64,13 @@ fn as_asked(record: &Value, request: &Request) -> bool {
     let why = &request.root.why;
     text(record, "/request/root") == why
         && text(record, "/mounts/0/why").starts_with(&format!("root, selected by {why}"))
+}
+
+/// Whether the layers have another upper than the words ask for, because that could not be had: of which no record tells beforehand.
+fn other_upper(record: &Value, request: &Request) -> bool {
+    let Some(layers) = &request.layers else { return false };
+    let mut whys = entries(record, "mounts").filter_map(|mount| text(mount, "/why").split_once("; upper: "));
+    whys.any(|(_, upper)| upper != layers.upper.value.to_string())
 }
 
 fn compare_mounts(record: &Value, told: &Rehearsal, compare: &mut impl FnMut(&str, &str, &str)) {

@@ -5,7 +5,7 @@ use crate::cmdline::{LayerSettings, Upper, UpperFallback};
 use crate::devices::filesystems::never_written;
 use crate::plan::failure::{Code, Failure};
 use crate::plan::layers::{BASE, UPPER};
-use crate::plan::mounts::MountStep;
+use crate::plan::mounts::{Foreign, MountStep};
 use crate::plan::next::facts::{Memory, Zvol};
 use crate::plan::next::step::Mount;
 use crate::plan::next::{LayerStep, Moment, Next, Part, Settled, Step, Wait, end_of, fail};
@@ -66,7 +66,7 @@ impl Moment<'_> {
             _ if known.upper_mounted => return Ok(Ok((dir(), false))),
             Upper::Ram { size, inodes } => match budget(known.memory, size.as_deref(), *inodes) {
                 Ok(data) => Mount {
-                    step: MountStep { options: MountOptions { flags: 0, data }, ..step() },
+                    step: MountStep { options: MountOptions { flags: 0, data }, foreign: Some(in_memory()), ..step() },
                     source: "taproot-upper".to_owned(),
                     fstype: "tmpfs".to_owned(),
                 },
@@ -131,6 +131,10 @@ impl Moment<'_> {
 
 fn on_base(name: &str) -> String {
     format!("{name} is what the layers lie on; taproot.upper=dir:DIRECTORY takes a directory of it")
+}
+
+fn in_memory() -> Foreign {
+    Foreign { fstype: "tmpfs".to_owned(), device: false, wait: Duration::ZERO }
 }
 
 /// The options of an upper in memory, within what there is.
