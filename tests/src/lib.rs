@@ -12,6 +12,7 @@ pub mod minimal;
 pub mod notices;
 pub mod plain;
 pub mod scenario;
+pub mod seeds;
 pub mod show;
 pub mod silent;
 pub mod sim;

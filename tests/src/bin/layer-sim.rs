@@ -3,12 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use taproot_tests::cuts::{self, story};
+use taproot_tests::seeds;
 
 /// Broken runs that are told one by one.
 const TOLD: usize = 20;
@@ -43,29 +42,13 @@ struct Sum {
 fn all(seeds: u64, first: u64) -> ExitCode {
     let began = Instant::now();
     let mut whole = true;
-    let next = AtomicU64::new(0);
-    let sum: Mutex<Sum> = Mutex::default();
-    let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..workers {
-            scope.spawn(|| {
-                loop {
-                    let run = next.fetch_add(1, Ordering::Relaxed);
-                    if run >= seeds {
-                        break;
-                    }
-                    let seed = first.wrapping_add(run);
-                    let outcome = cuts::run(seed);
-                    let mut sum = sum.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                    for (what, count) in outcome.cuts {
-                        *sum.cuts.entry(what).or_default() += count;
-                    }
-                    sum.changes += outcome.changes;
-                    if !outcome.broken.is_empty() {
-                        sum.broken.push((seed, outcome.broken));
-                    }
-                }
-            });
+    let mut sum: Sum = seeds::run(seeds, first, cuts::run, |sum: &mut Sum, seed, outcome| {
+        for (what, count) in outcome.cuts {
+            *sum.cuts.entry(what).or_default() += count;
+        }
+        sum.changes += outcome.changes;
+        if !outcome.broken.is_empty() {
+            sum.broken.push((seed, outcome.broken));
         }
     });
     for (what, acts) in story::STORIES {
@@ -76,7 +59,6 @@ fn all(seeds: u64, first: u64) -> ExitCode {
         }
         whole &= broken.is_empty();
     }
-    let mut sum = sum.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     sum.broken.sort();
     for (seed, lines) in sum.broken.iter().take(TOLD) {
         println!("seed {seed}: {}", lines.join("; "));

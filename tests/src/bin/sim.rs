@@ -3,11 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use taproot_tests::seeds;
 use taproot_tests::sim::{self, End};
 
 /// Broken runs that are told one by one.
@@ -71,36 +70,23 @@ struct Sum {
 
 fn all(runs: u64, first: u64) -> ExitCode {
     let began = Instant::now();
-    let next = AtomicU64::new(0);
-    let sum: Mutex<Sum> = Mutex::default();
-    let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..workers {
-            scope.spawn(|| {
-                loop {
-                    let run = next.fetch_add(1, Ordering::Relaxed);
-                    if run >= runs {
-                        break;
-                    }
-                    let seed = first.wrapping_add(run);
-                    let start = Instant::now();
-                    let ran = sim::boot(&sim::seed::case(seed));
-                    let (codes, took) = (ran.codes(), start.elapsed());
-                    let mut sum = sum.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                    *sum.ends.entry(kind(ran.end.as_ref())).or_default() += 1;
-                    for code in codes {
-                        let (count, first) = sum.codes.entry(code).or_insert((0, seed));
-                        (*count, *first) = (*count + 1, seed.min(*first));
-                    }
-                    sum.took += took;
-                    if !ran.broken.is_empty() {
-                        sum.broken.push((seed, ran.broken));
-                    }
-                }
-            });
+    let timed = |seed| {
+        let start = Instant::now();
+        let ran = sim::boot(&sim::seed::case(seed));
+        let codes = ran.codes();
+        (ran, codes, start.elapsed())
+    };
+    let mut sum = seeds::run(runs, first, timed, |sum: &mut Sum, seed, (ran, codes, took)| {
+        *sum.ends.entry(kind(ran.end.as_ref())).or_default() += 1;
+        for code in codes {
+            let (count, first) = sum.codes.entry(code).or_insert((0, seed));
+            (*count, *first) = (*count + 1, seed.min(*first));
+        }
+        sum.took += took;
+        if !ran.broken.is_empty() {
+            sum.broken.push((seed, ran.broken));
         }
     });
-    let mut sum = sum.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     sum.broken.sort();
     for (seed, lines) in sum.broken.iter().take(TOLD) {
         println!("seed {seed}: {}", lines.join("; "));
