@@ -30,7 +30,7 @@ const BASIC: [(&str, bool, u64); 10] = [
     (EMBEDDED, true, 1),
     ("com.delphix:async_destroy", false, 0),
     ("com.delphix:empty_bpobj", false, 0),
-    ("com.delphix:spacemap_histogram", false, 0),
+    (super::spacemap::HISTOGRAM, false, 0),
     ("com.delphix:spacemap_v2", false, 1),
     ("com.delphix:log_spacemap", false, 0),
     ("com.delphix:zpool_checkpoint", false, 0),

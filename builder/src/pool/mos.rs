@@ -3,6 +3,7 @@
 use super::PoolError;
 use super::block::{Bp, Compression};
 use super::bytes::{put64, words};
+use super::layout::Geometry;
 use super::dmu::{self, Object, ObjectSet, types};
 use super::random::Random;
 use super::store::{Space, Store};
@@ -120,6 +121,17 @@ impl Mos {
         }
     }
 
+    /// Says how many users a feature has.
+    fn count(&mut self, feature: &str, users: u64) {
+        let entries = self.items.iter_mut().filter_map(|item| match &mut item.body {
+            Body::Zap(entries) => Some(entries),
+            _ => None,
+        });
+        if let Some((_, value)) = entries.flatten().find(|(name, _)| name == feature.as_bytes()) {
+            *value = Value::Number(users);
+        }
+    }
+
     /// Adds a name to the object directory.
     pub(super) fn root_name(&mut self, name: &str, value: u64) {
         self.name(DIRECTORY, name, value);
@@ -152,7 +164,8 @@ impl Mos {
     }
 
     /// Says which space is taken. Those of metaslabs that nothing was taken from may be there, too.
-    fn space_maps(&mut self, array: u64, used: &[u64], maps: usize, ashift: u32) {
+    fn space_maps(&mut self, array: u64, used: &[u64], maps: usize, geometry: Geometry) {
+        let ashift = geometry.ashift;
         let mut numbers = Vec::new();
         for nth in 0..maps {
             let taken = used.get(nth).copied().unwrap_or(0);
@@ -160,12 +173,13 @@ impl Mos {
             let object = Object {
                 object_type: types::SPACE_MAP,
                 bonus_type: types::SPACE_MAP_HEADER,
-                bonus: words(&[0, length, taken]),
+                bonus: super::spacemap::bonus(length, taken, 1 << geometry.metaslab_shift, ashift),
                 block_size: super::spacemap::BLOCK,
                 ..Object::default()
             };
             numbers.push(self.push(object, Body::Block(block)));
         }
+        self.count(super::spacemap::HISTOGRAM, numbers.len() as u64);
         let mut block = words(&numbers);
         block.resize(block.len().next_multiple_of(512).max(512), 0);
         if let Some(item) = self.item(array) {
@@ -206,11 +220,11 @@ impl Mos {
         array: u64,
         account: impl Fn(&mut Mos, Space),
     ) -> Result<Bp, PoolError> {
-        let ashift = store.geometry.ashift;
+        let geometry = store.geometry;
         let mut maps = store.allocator.used().len().max(1);
         loop {
             let mut draft = self.clone();
-            draft.space_maps(array, &[], maps, ashift);
+            draft.space_maps(array, &[], maps, geometry);
             let mut rehearsal = store.fork();
             let (_, space) = draft.write(&mut rehearsal)?;
             let used = rehearsal.allocator.used();
@@ -219,7 +233,7 @@ impl Mos {
                 continue;
             }
             let mut real = self;
-            real.space_maps(array, used, maps, ashift);
+            real.space_maps(array, used, maps, geometry);
             account(&mut real, space);
             let (bp, again) = real.write(store)?;
             if again != space || store.allocator.used() != used {

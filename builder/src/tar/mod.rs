@@ -238,6 +238,9 @@ impl<R: Read> Archive<R> {
             other => return Err(self.wrong(&format!("entries of type {:?} are not known", char::from(other)))),
         };
         let stored = number("size", &mut records, header.size).map_err(|what| self.wrong(&what))?;
+        if kind == Kind::Directory && header.kind != b'5' && stored > 0 {
+            return Err(self.wrong("a directory by its name, a file with content by its header"));
+        }
         let has_content = kind == Kind::File;
         if has_content {
             (self.left, self.padding) = (stored, padding(stored));
