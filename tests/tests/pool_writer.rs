@@ -145,7 +145,11 @@ fn tree() -> Vec<Made> {
         Made { mode: 0o640, owner: (0, 42), mtime: (-86_400, 123_456_789), ..Made::file("etc/passwd", "root:x:0:0\n") },
         dir("usr"),
         dir("usr/bin"),
-        Made { mode: 0o4755, xattrs: vec![("security.capability".into(), capability)], ..Made::file("usr/bin/tool", text(300_000)) },
+        Made {
+            mode: 0o4755,
+            xattrs: vec![("security.capability".into(), capability)],
+            ..Made::file("usr/bin/tool", text(300_000))
+        },
         hard("usr/bin/alias", "usr/bin/tool"),
         hard("etc/alias", "./usr/bin/tool"),
         link("bin", "usr/bin"),
@@ -157,8 +161,15 @@ fn tree() -> Vec<Made> {
         Made { sparse: Some((30_000_000, 50_000_000)), ..Made::file("sparse", "in the middle of nothing") },
         Made::file("zeros", vec![0; 262_144]),
         Made::file("noise", noise(3_000_001)),
-        Made { xattrs: vec![("user.large".into(), noise(20_000)), ("user.small".into(), b"x".to_vec())], ..Made::file("attributes", "a") },
-        Made { acl: Some("user::rw-,user:1000:rw-,group::r--,mask::rw-,other::---".into()), mode: 0o660, ..Made::file("list", "b") },
+        Made {
+            xattrs: vec![("user.large".into(), noise(20_000)), ("user.small".into(), b"x".to_vec())],
+            ..Made::file("attributes", "a")
+        },
+        Made {
+            acl: Some("user::rw-,user:1000:rw-,group::r--,mask::rw-,other::---".into()),
+            mode: 0o660,
+            ..Made::file("list", "b")
+        },
         Made { mode: 0o1777, ..dir("tmp") },
         Made { mode: 0o077, owner: (3_000_000_000, 65_534), ..Made::file("odd", "c") },
         Made::file([b'n'; 255], "d"),
@@ -168,11 +179,14 @@ fn tree() -> Vec<Made> {
         Made { owner: (1000, 1000), ..Made::file("home/user/file", "f") },
         dir("sizes"),
     ];
-    for size in [0, 1, 111, 112, 113, 511, 512, 513, 4096, 100_000, 131_071, 131_072, 131_073, 262_144, (16 << 20) + 5] {
+    for size in [0, 1, 111, 112, 113, 511, 512, 513, 4096, 100_000, 131_071, 131_072, 131_073, 262_144, (16 << 20) + 5]
+    {
         all.push(Made::file(format!("sizes/{size}"), text(size)));
     }
     all.push(dir("many"));
-    all.extend((0..5000).map(|n| Made::file(format!("many/a file with a name that does not fit in a micro ZAP {n}"), "")));
+    all.extend(
+        (0..5000).map(|n| Made::file(format!("many/a file with a name that does not fit in a micro ZAP {n}"), "")),
+    );
     all
 }
 
@@ -185,7 +199,11 @@ fn manifest(tree: &[Made], scratch: &Scratch) -> String {
     let hard: Vec<_> = tree.iter().filter(|entry| entry.kind == b'1').map(|entry| names(&entry.target)).collect();
     let directories: Vec<_> = tree.iter().filter(|entry| entry.kind == b'5').map(|entry| names(&entry.path)).collect();
     for entry in tree {
-        let original = if entry.kind == b'1' { tree.iter().find(|e| names(&e.path) == names(&entry.target)).unwrap() } else { entry };
+        let original = if entry.kind == b'1' {
+            tree.iter().find(|e| names(&e.path) == names(&entry.target)).unwrap()
+        } else {
+            entry
+        };
         let place = names(&original.path);
         let links = if original.kind == b'5' {
             2 + directories.iter().filter(|other| other.len() == place.len() + 1 && other.starts_with(&place)).count()
@@ -202,7 +220,8 @@ fn manifest(tree: &[Made], scratch: &Scratch) -> String {
         };
         let mode = if original.kind == b'2' { 0o777 } else { original.mode };
         let sum = if format == 0o100_000 { md5(&whole(original), scratch) } else { "-".into() };
-        let mut xattrs: Vec<String> = original.xattrs.iter().map(|(name, value)| format!("{name}={}", md5(value, scratch))).collect();
+        let mut xattrs: Vec<String> =
+            original.xattrs.iter().map(|(name, value)| format!("{name}={}", md5(value, scratch))).collect();
         if original.acl.is_some() {
             xattrs.push(format!("system.posix_acl_access={}", md5(ACL, scratch)));
         }
@@ -213,7 +232,13 @@ fn manifest(tree: &[Made], scratch: &Scratch) -> String {
         let ((uid, gid), (major, minor)) = (original.owner, original.device);
         let own = names(&entry.path);
         let path = format!("/{}", own.iter().map(|name| printed(name)).collect::<Vec<_>>().join("/"));
-        lines.push((own, format!("{path} {:o} {uid} {gid} {links} {size} {time} {major}:{minor} {target} {xattrs} {sum}\n", format | mode)));
+        lines.push((
+            own,
+            format!(
+                "{path} {:o} {uid} {gid} {links} {size} {time} {major}:{minor} {target} {xattrs} {sum}\n",
+                format | mode
+            ),
+        ));
     }
     lines.sort();
     lines.into_iter().map(|(_, line)| line).collect()
@@ -253,9 +278,16 @@ fn md5(bytes: &[u8], scratch: &Scratch) -> String {
 }
 
 fn options(name: &str, ashift: u32, compression: Compression) -> Options {
-    let properties =
-        |list: &[(&str, &str)]| list.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<Vec<_>>();
-    let root = properties(&[("mountpoint", "/"), ("canmount", "noauto"), ("acltype", "posix"), ("xattr", "sa"), ("relatime", "on")]);
+    let properties = |list: &[(&str, &str)]| {
+        list.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<Vec<_>>()
+    };
+    let root = properties(&[
+        ("mountpoint", "/"),
+        ("canmount", "noauto"),
+        ("acltype", "posix"),
+        ("xattr", "sa"),
+        ("relatime", "on"),
+    ]);
     Options {
         name: name.into(),
         size: SIZE,
@@ -281,7 +313,12 @@ fn options(name: &str, ashift: u32, compression: Compression) -> Options {
                 properties: properties(&[("mountpoint", "/home"), ("org.example:note", "of a user")]),
                 ..Dataset::default()
             },
-            Dataset { name: "ROOT/second".into(), clone_of: Some("ROOT/debian".into()), properties: root, ..Dataset::default() },
+            Dataset {
+                name: "ROOT/second".into(),
+                clone_of: Some("ROOT/debian".into()),
+                properties: root,
+                ..Dataset::default()
+            },
         ],
         ..Options::default()
     }

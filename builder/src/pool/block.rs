@@ -183,7 +183,8 @@ impl Codec {
 
     /// The compressed size with the kernel's header before it.
     fn compress(&mut self, data: &[u8], packed: &mut Vec<u8>, compression: Compression) -> Result<usize, PoolError> {
-        let room = lz4_flex::block::get_maximum_output_size(data.len()).max(zstd::zstd_safe::compress_bound(data.len()));
+        let room =
+            lz4_flex::block::get_maximum_output_size(data.len()).max(zstd::zstd_safe::compress_bound(data.len()));
         if packed.len() < room + 8192 {
             packed.resize(room + 8192, 0);
         }
@@ -256,7 +257,9 @@ mod tests {
     #[test]
     fn lz4_has_its_length_before_it() {
         let data = [b"taproot ".repeat(4096), vec![7; 512]].concat();
-        let (Sealed::Stored(stored), packed) = seal(&data, Compression::Lz4, Embed::No) else { panic!("stored expected") };
+        let (Sealed::Stored(stored), packed) = seal(&data, Compression::Lz4, Embed::No) else {
+            panic!("stored expected")
+        };
         assert!(stored.packed);
         assert_eq!(stored.psize, 4096);
         let length = usize::try_from(u32::from_be_bytes(*packed.first_chunk().unwrap())).unwrap();
@@ -268,7 +271,9 @@ mod tests {
     #[test]
     fn zstd_has_length_version_and_level_and_no_magic() {
         let data = b"0123456789abcdef-".repeat(1024 * 4)[..65536].to_vec();
-        let (Sealed::Stored(_), packed) = seal(&data, Compression::Zstd(3), Embed::No) else { panic!("stored expected") };
+        let (Sealed::Stored(_), packed) = seal(&data, Compression::Zstd(3), Embed::No) else {
+            panic!("stored expected")
+        };
         let length = usize::try_from(u32::from_be_bytes(packed[..4].try_into().unwrap())).unwrap();
         assert_eq!(packed[4..8], [0x00, 0x28, 0xa5, 0x03]);
         let frame = [&[0x28, 0xb5, 0x2f, 0xfd], &packed[8..8 + length]].concat();
@@ -293,7 +298,9 @@ mod tests {
     fn small_blocks_live_in_their_pointer() {
         let mut data = vec![0; 512];
         data[..6].copy_from_slice(b"hello\n");
-        let (Sealed::Embedded(bp, size), packed) = seal(&data, Compression::Lz4, Embed::Yes) else { panic!("embedded expected") };
+        let (Sealed::Embedded(bp, size), packed) = seal(&data, Compression::Lz4, Embed::Yes) else {
+            panic!("embedded expected")
+        };
         let word = get64(&bp.0, 48);
         assert_eq!((word & 0x1ff_ffff, word >> 25 & 0x7f), (511, size - 1));
         assert_eq!((word >> 32 & 0x7f, word >> 39 & 1, word >> 48 & 0xff, word >> 63), (15, 1, 19, 1));

@@ -155,7 +155,8 @@ impl Tree {
 /// What a dnode says besides where the blocks are.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Object {
-    pub(super) object_type: u8,
+    /// Its type.
+    pub(super) what: u8,
     pub(super) bonus_type: u8,
     pub(super) bonus: Vec<u8>,
     /// Bytes of a block of data.
@@ -168,7 +169,7 @@ pub(super) struct Object {
 impl Object {
     /// An object without attributes.
     pub(super) fn plain(object_type: u8, block_size: usize) -> Self {
-        Object { object_type, block_size, ..Object::default() }
+        Object { what: object_type, block_size, ..Object::default() }
     }
 
     /// The dnode, cut behind its last byte that matters.
@@ -191,7 +192,7 @@ impl Object {
 
     fn head(&self, top: &Top, pointers: u8) -> Vec<u8> {
         let mut dnode = vec![0; DNODE];
-        put8(&mut dnode, 0, self.object_type);
+        put8(&mut dnode, 0, self.what);
         put8(&mut dnode, 1, INDIRECT_SHIFT);
         put8(&mut dnode, 2, top.levels.max(1));
         put8(&mut dnode, 3, pointers);

@@ -272,13 +272,12 @@ impl Builder<'_> {
             object
         });
         let head = self.object(dir, BIRTH, &keys, previous);
-        let snapshot = match (&plan.snapshot, snapshot) {
-            (Some(named), Some(object)) => Some(self.snapshot(head, object, &named.name)),
-            _ => {
-                let names = self.mos.zap(types::DSL_DS_SNAP_MAP, Vec::new());
-                self.mos.set_word(head, set::SNAPSHOTS, names);
-                None
-            }
+        let snapshot = if let (Some(named), Some(object)) = (&plan.snapshot, snapshot) {
+            Some(self.snapshot(head, object, &named.name))
+        } else {
+            let names = self.mos.zap(types::DSL_DS_SNAP_MAP, Vec::new());
+            self.mos.set_word(head, set::SNAPSHOTS, names);
+            None
         };
         let shared = snapshot.is_some() || origin.is_some();
         for object in [Some(head), snapshot.map(|snapshot| snapshot.object)].into_iter().flatten() {
@@ -298,15 +297,12 @@ impl Builder<'_> {
         if origin.is_none() {
             self.origin.count += 1;
         }
-        let clones = match self.clones.get(&from_dir) {
-            Some(clones) => *clones,
-            None => {
-                let clones = self.mos.zap(types::DSL_CLONES, Vec::new());
-                self.mos.set_word(from_dir, dir::CLONES, clones);
-                self.clones.insert(from_dir, clones);
-                clones
-            }
-        };
+        let clones = self.clones.get(&from_dir).copied().unwrap_or_else(|| {
+            let clones = self.mos.zap(types::DSL_CLONES, Vec::new());
+            self.mos.set_word(from_dir, dir::CLONES, clones);
+            clones
+        });
+        self.clones.insert(from_dir, clones);
         self.mos.name(clones, zap::key(head), head);
         self.mos.set_word(dir, dir::HEAD, head);
         self.mos.set_word(dir, dir::ORIGIN, from.object);

@@ -74,11 +74,14 @@ impl Features {
     pub(super) fn new(compatibility: Compatibility, zstd: u64) -> Self {
         let mut all: Vec<(&str, bool, u64)> = BASIC.to_vec();
         if compatibility == Compatibility::OpenZfs20 {
-            all.extend(LATER.iter().map(|(guid, read)| (*guid, *read, if *guid == EXTENSIBLE_DATASET { zstd } else { 0 })));
+            all.extend(
+                LATER.iter().map(|(guid, read)| (*guid, *read, if *guid == EXTENSIBLE_DATASET { zstd } else { 0 })),
+            );
             all.push((ZSTD, true, zstd));
         }
         let (read, write): (Vec<_>, Vec<_>) = all.into_iter().partition(|(_, read, _)| *read);
-        let short = |list: Vec<(&'static str, bool, u64)>| list.into_iter().map(|(guid, _, users)| (guid, users)).collect();
+        let short =
+            |list: Vec<(&'static str, bool, u64)>| list.into_iter().map(|(guid, _, users)| (guid, users)).collect();
         Features { read: short(read), write: short(write) }
     }
 

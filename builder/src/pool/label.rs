@@ -107,7 +107,13 @@ impl Identity {
 
     fn uberblock(&self, root: &Bp, size: u64) -> Vec<u8> {
         let mut block = vec![0; super::bytes::index(size) - label::TRAILER];
-        for (at, word) in [(0, UBERBLOCK_MAGIC), (8, VERSION), (16, TXG), (24, self.pool_guid.wrapping_add(self.disk_guid)), (32, self.time)] {
+        for (at, word) in [
+            (0, UBERBLOCK_MAGIC),
+            (8, VERSION),
+            (16, TXG),
+            (24, self.pool_guid.wrapping_add(self.disk_guid)),
+            (32, self.time),
+        ] {
             put64(&mut block, at, word);
         }
         put(&mut block, 40, &root.0);

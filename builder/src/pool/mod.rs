@@ -56,11 +56,12 @@ use layout::Geometry;
 use mos::Mos;
 use plan::Plan;
 use random::Random;
+use sa::Znode;
 use store::Store;
 use tree::Tree;
 use writer::Writer;
 use zap::Value;
-use zpl::FileSystem;
+use zpl::{FileSystem, ROOT};
 
 /// Why no pool was made. What is in the output then is no pool.
 #[derive(Debug, thiserror::Error)]
@@ -166,15 +167,15 @@ pub fn write(out: &File, options: &Options, input: &mut dyn Read) -> Result<Summ
 fn finish_systems(plan: &Plan, systems: &mut [FileSystem], store: &mut Store<'_>) -> Result<Vec<Planned>, PoolError> {
     let mut planned: Vec<Planned> = Vec::new();
     for (set, system) in plan.sets.iter().zip(systems) {
-        let (pointer, space) = match set.origin.and_then(|origin| planned.get(origin)) {
-            Some(origin) => (origin.pointer, origin.space),
-            None => {
-                if set.tree.is_none() {
-                    let root = sa::Znode { mode: 0o040_755, links: 2, size: 2, parent: zpl::ROOT, mtime: (plan.time, 0), ..Default::default() };
-                    system.add_directory(zpl::ROOT, &root, &[], store)?;
-                }
-                system.finish(store)?
+        let (pointer, space) = if let Some(origin) = set.origin.and_then(|origin| planned.get(origin)) {
+            (origin.pointer, origin.space)
+        } else {
+            if set.tree.is_none() {
+                let times = (plan.time, 0);
+                let root = Znode { mode: 0o040_755, links: 2, size: 2, parent: ROOT, mtime: times, ..Znode::default() };
+                system.add_directory(ROOT, &root, &[], store)?;
             }
+            system.finish(store)?
         };
         planned.push(Planned {
             name: set.name.clone(),

@@ -3,8 +3,8 @@
 use super::PoolError;
 use super::block::{Bp, Compression};
 use super::bytes::{put64, words};
-use super::layout::Geometry;
 use super::dmu::{self, Object, ObjectSet, types};
+use super::layout::Geometry;
 use super::random::Random;
 use super::store::{Space, Store};
 use super::zap::{self, Entry, Value};
@@ -58,13 +58,13 @@ impl Mos {
 
     /// A new object that is all in its bonus.
     pub(super) fn bonus(&mut self, object_type: u8, bonus_type: u8, bonus: Vec<u8>) -> u64 {
-        self.push(Object { object_type, bonus_type, bonus, block_size: 512, ..Object::default() }, Body::Empty)
+        self.push(Object { what: object_type, bonus_type, bonus, block_size: 512, ..Object::default() }, Body::Empty)
     }
 
     /// A new list of blocks to free, with nothing in it.
     pub(super) fn bpobj(&mut self) -> u64 {
         let object = Object {
-            object_type: types::BPOBJ,
+            what: types::BPOBJ,
             bonus_type: types::BPOBJ_HDR,
             bonus: vec![0; 48],
             block_size: super::block::MAX_BLOCK,
@@ -75,18 +75,16 @@ impl Mos {
 
     /// A new list of such lists.
     pub(super) fn deadlist(&mut self, lists: Vec<Entry>) -> u64 {
-        let object = Object {
-            object_type: types::DEADLIST,
-            bonus_type: types::DEADLIST_HDR,
-            bonus: vec![0; 320],
-            ..Object::default()
-        };
+        let object =
+            Object { what: types::DEADLIST, bonus_type: types::DEADLIST_HDR, bonus: vec![0; 320], ..Object::default() };
         self.push(object, Body::Zap(lists))
     }
 
     /// Adds entries to the ZAP that a word of an object's bonus leads to.
     pub(super) fn add_properties(&mut self, object: u64, word: usize, entries: &[Entry]) {
-        let Some(number) = self.item(object).map(|item| super::bytes::get64(&item.object.bonus, word * 8)) else { return };
+        let Some(number) = self.item(object).map(|item| super::bytes::get64(&item.object.bonus, word * 8)) else {
+            return;
+        };
         if let Some(Item { body: Body::Zap(all), .. }) = self.item(number) {
             all.extend_from_slice(entries);
         }
@@ -116,7 +114,7 @@ impl Mos {
     /// Makes a ZAP of an object that had none: data sets that use features list them there.
     pub(super) fn zapify(&mut self, number: u64, entries: Vec<Entry>) {
         if let Some(item) = self.item(number) {
-            item.object.object_type = types::OTHER_ZAP;
+            item.object.what = types::OTHER_ZAP;
             item.body = Body::Zap(entries);
         }
     }
@@ -147,7 +145,7 @@ impl Mos {
         let bonus = words(&[block.len() as u64]);
         block.resize(block.len().next_multiple_of(16 << 10), 0);
         let object = Object {
-            object_type: types::PACKED_NVLIST,
+            what: types::PACKED_NVLIST,
             bonus_type: types::PACKED_NVLIST_SIZE,
             bonus,
             block_size: block.len(),
@@ -171,7 +169,7 @@ impl Mos {
             let taken = used.get(nth).copied().unwrap_or(0);
             let (block, length) = super::spacemap::map(taken, ashift);
             let object = Object {
-                object_type: types::SPACE_MAP,
+                what: types::SPACE_MAP,
                 bonus_type: types::SPACE_MAP_HEADER,
                 bonus: super::spacemap::bonus(length, taken, 1 << geometry.metaslab_shift, ashift),
                 block_size: super::spacemap::BLOCK,
@@ -193,11 +191,13 @@ impl Mos {
         let mut total = Space::default();
         for item in &self.items {
             let number = set.reserve();
-            let object_type = item.object.object_type;
+            let object_type = item.object.what;
             let mut object = item.object.clone();
             let top = match &item.body {
                 Body::Empty => dmu::write_blocks(store, object_type, COMPRESSION, std::iter::empty())?,
-                Body::Block(block) => dmu::write_blocks(store, object_type, COMPRESSION, std::iter::once(block.as_slice()))?,
+                Body::Block(block) => {
+                    dmu::write_blocks(store, object_type, COMPRESSION, std::iter::once(block.as_slice()))?
+                }
                 Body::Zap(entries) => {
                     let zap = zap::build(entries, item.salt)?;
                     object.block_size = zap.block_size;

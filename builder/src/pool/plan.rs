@@ -148,7 +148,9 @@ impl Plan {
             check_name(name)?;
         }
         if self.find(name).is_some() {
-            return refuse(format!("data set {name} is there twice, or is made as one above others: name it once, before them"));
+            return refuse(format!(
+                "data set {name} is there twice, or is made as one above others: name it once, before them"
+            ));
         }
         let parent = (!name.is_empty()).then(|| self.above(name));
         let inherited = parent.and_then(|parent| self.sets.get(parent));
@@ -183,7 +185,17 @@ impl Plan {
         let snapshot =
             asked.snapshot.as_ref().map(|asked| dsl::Snapshot { name: asked.name.clone(), holds: asked.holds.clone() });
         let tree = asked.tree.as_ref().map(|tree| tree.trim_matches('/').as_bytes().to_vec());
-        self.sets.push(Set { name: name.clone(), parent, tree, compression, record, properties, snapshot, origin, zstd });
+        self.sets.push(Set {
+            name: name.clone(),
+            parent,
+            tree,
+            compression,
+            record,
+            properties,
+            snapshot,
+            origin,
+            zstd,
+        });
         Ok(())
     }
 
@@ -203,10 +215,8 @@ impl Plan {
 /// A data set that only holds others.
 fn container(name: String, parent: Option<usize>, plan: &Plan) -> Set {
     let above = parent.and_then(|parent| plan.sets.get(parent));
-    let mut properties = vec![
-        (b"canmount".to_vec(), Value::Number(0)),
-        (b"mountpoint".to_vec(), Value::Bytes(b"none\0".to_vec())),
-    ];
+    let mut properties =
+        vec![(b"canmount".to_vec(), Value::Number(0)), (b"mountpoint".to_vec(), Value::Bytes(b"none\0".to_vec()))];
     let compression = above.map_or(Compression::default(), |above| above.compression);
     if parent.is_none() {
         properties.push((b"compression".to_vec(), Value::Number(compression.property())));

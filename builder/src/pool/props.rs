@@ -41,22 +41,22 @@ pub(super) fn value(name: &str, text: &str) -> Result<Value, PoolError> {
         return Ok(Value::Bytes([text.as_bytes(), &[0]].concat()));
     }
     if name == "recordsize" {
-        return record_size(text).map(|size| Value::Number(size as u64)).map_or_else(
-            || refuse(format!("a power of two from 512 to {MAX_BLOCK} expected")),
-            Ok,
-        );
+        return record_size(text)
+            .map(|size| Value::Number(size as u64))
+            .map_or_else(|| refuse(format!("a power of two from 512 to {MAX_BLOCK} expected")), Ok);
     }
     let Some((_, words)) = WORDS.iter().find(|(known, _)| *known == name) else {
         let known: Vec<&str> = WORDS.iter().map(|(known, _)| *known).collect();
-        return refuse(format!("not one that can be set here; there are {}, mountpoint, recordsize and names with a colon", known.join(", ")));
+        return refuse(format!(
+            "not one that can be set here; there are {}, mountpoint, recordsize and names with a colon",
+            known.join(", ")
+        ));
     };
-    match words.iter().find(|(word, _)| *word == text) {
-        Some((_, number)) => Ok(Value::Number(*number)),
-        None => {
-            let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-            refuse(format!("{} expected", words.join(" or ")))
-        }
+    if let Some((_, number)) = words.iter().find(|(word, _)| *word == text) {
+        return Ok(Value::Number(*number));
     }
+    let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+    refuse(format!("{} expected", words.join(" or ")))
 }
 
 /// A size in bytes, or with K.

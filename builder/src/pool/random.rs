@@ -22,7 +22,8 @@ impl Random {
     /// The next number; never 0.
     pub(super) fn number(&mut self) -> u64 {
         self.count += 1;
-        let digest: [u8; 32] = Sha256::new().chain_update(self.seed).chain_update(self.count.to_le_bytes()).finalize().into();
+        let digest: [u8; 32] =
+            Sha256::new().chain_update(self.seed).chain_update(self.count.to_le_bytes()).finalize().into();
         let [first, ..] = digest.as_chunks::<8>().0 else { return self.count };
         u64::from_le_bytes(*first).max(1)
     }

@@ -210,12 +210,18 @@ fn attributes(znode: &Znode) -> Result<Vec<(u16, Vec<u8>)>, PoolError> {
 fn extended(xattrs: &[(Vec<u8>, Vec<u8>)]) -> Result<Vec<u8>, PoolError> {
     if let Some((name, value)) = xattrs.iter().find(|(_, value)| value.len() > MAX_XATTR) {
         let name = String::from_utf8_lossy(name);
-        return Err(PoolError::Entry(format!("its attribute {name} has {} bytes, at most {MAX_XATTR} fit", value.len())));
+        return Err(PoolError::Entry(format!(
+            "its attribute {name} has {} bytes, at most {MAX_XATTR} fit",
+            value.len()
+        )));
     }
     let list: NvList = xattrs.iter().map(|(name, value)| (name, NvValue::ByteArray(value.clone()))).collect();
     let packed = list.encode_xdr();
     if packed.len() >= MAX_XATTRS {
-        return Err(PoolError::Entry(format!("its extended attributes have {} bytes, at most {MAX_XATTRS} fit", packed.len())));
+        return Err(PoolError::Entry(format!(
+            "its extended attributes have {} bytes, at most {MAX_XATTRS} fit",
+            packed.len()
+        )));
     }
     Ok(packed)
 }
@@ -236,7 +242,7 @@ fn access_list(mode: u32) -> Vec<u8> {
     let directory = mode & 0o170_000 == 0o040_000;
     let bits = |rights: u32| {
         let write = if directory { 0x46 } else { 0x06 };
-        (rights >> 2 & 1) | (rights >> 1 & 1) * write | (rights & 1) * 0x20
+        (rights >> 2 & 1) | ((rights >> 1 & 1) * write) | ((rights & 1) * 0x20)
     };
     let [owner, group, other] = [mode >> 6 & 7, mode >> 3 & 7, mode & 7];
     let allow_first = owner & !group & other;

@@ -60,7 +60,10 @@ mod tests {
     fn runs_are_split() {
         let (block, length) = map(300 << 20, 12);
         assert_eq!((block.len(), length), (BLOCK, 24));
-        assert_eq!([get64(&block, 0), get64(&block, 8), get64(&block, 16)], [32_767, 32_768 << 16 | 32_767, 65_536 << 16 | 11_263]);
+        assert_eq!(
+            [get64(&block, 0), get64(&block, 8), get64(&block, 16)],
+            [0x7fff, 0x8000 << 16 | 0x7fff, 0x1_0000 << 16 | 0x2bff]
+        );
         assert_eq!(map(0, 12), (vec![0; BLOCK], 0));
         // The largest metaslab of the smallest units needs more than a block.
         let (block, length) = map(1 << 34, 9);

@@ -32,7 +32,9 @@ fn options() -> Options {
 
 fn tree() -> Vec<Made> {
     let mut all = vec![Made::new("etc", b'5'), Made::file("etc/passwd", "root\n")];
-    all.extend((0..300_u32).map(|n| Made::file(format!("data/{n}"), n.to_le_bytes().repeat(usize::try_from(n).unwrap() * 10))));
+    all.extend(
+        (0..300_u32).map(|n| Made::file(format!("data/{n}"), n.to_le_bytes().repeat(usize::try_from(n).unwrap() * 10))),
+    );
     all.push(Made { target: b"etc/passwd".to_vec(), ..Made::new("home/me/link", b'2') });
     all.push(Made { target: b"etc/passwd".to_vec(), ..Made::new("etc/other", b'1') });
     all

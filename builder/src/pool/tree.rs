@@ -66,7 +66,9 @@ impl Tree {
             children: BTreeMap::new(),
             mounted: None,
         });
-        let top = top.ok_or_else(|| PoolError::Option("no data set is for the top of the tree: give one the directory /".into()))?;
+        let top = top.ok_or_else(|| {
+            PoolError::Option("no data set is for the top of the tree: give one the directory /".into())
+        })?;
         Ok(Tree { directories: roots.collect(), top, mounts: places, fallback })
     }
 
@@ -107,7 +109,12 @@ impl Tree {
     }
 
     /// A directory of the stream. The last one of a path decides about its attributes.
-    pub(super) fn directory(&mut self, path: &[u8], znode: &Znode, systems: &mut [FileSystem]) -> Result<(), PoolError> {
+    pub(super) fn directory(
+        &mut self,
+        path: &[u8],
+        znode: &Znode,
+        systems: &mut [FileSystem],
+    ) -> Result<(), PoolError> {
         let names = components(path)?;
         let at = self.enter(&names, systems)?;
         self.get_mut(at)?.znode = znode.clone();
@@ -115,7 +122,12 @@ impl Tree {
     }
 
     /// The place of a new file: its file system, its parent's object and its own.
-    pub(super) fn file(&mut self, path: &[u8], mode: u32, systems: &mut [FileSystem]) -> Result<(usize, u64, u64), PoolError> {
+    pub(super) fn file(
+        &mut self,
+        path: &[u8],
+        mode: u32,
+        systems: &mut [FileSystem],
+    ) -> Result<(usize, u64, u64), PoolError> {
         let (at, name) = self.above(path, systems)?;
         let (system, parent) = (self.get(at)?.system, self.get(at)?.object);
         let object = systems.get_mut(system).ok_or(PoolError::Worker)?.reserve();
@@ -186,9 +198,8 @@ impl Tree {
             znode.parent = directory.parent;
             znode.size = directory.children.len() as u64 + 2;
             znode.links = 2 + below;
-            let entry = |(name, child): (Box<[u8]>, Child)| {
-                (name.into_vec(), Value::Number(child.object | child.kind << 60))
-            };
+            let entry =
+                |(name, child): (Box<[u8]>, Child)| (name.into_vec(), Value::Number(child.object | child.kind << 60));
             (directory.system, directory.object, znode, directory.children.into_iter().map(entry).collect())
         })
     }

@@ -121,7 +121,9 @@ impl<'a, 's> Writer<'a, 's> {
             tar::Kind::SymbolicLink => {
                 if entry.target.is_empty() || entry.target.len() > MAX_TARGET {
                     let found = entry.target.len();
-                    return Err(PoolError::Entry(format!("a link's target has 1 to {MAX_TARGET} bytes, {found} found")));
+                    return Err(PoolError::Entry(format!(
+                        "a link's target has 1 to {MAX_TARGET} bytes, {found} found"
+                    )));
                 }
                 znode.mode = 0o120_777;
                 znode.size = entry.target.len() as u64;

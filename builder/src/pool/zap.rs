@@ -86,10 +86,8 @@ pub(super) fn build(entries: &[Entry], salt: u64) -> Result<Zap, PoolError> {
     let salt = salt | 1;
     let micro = entries.len() <= MICRO_ENTRIES
         && entries.iter().all(|(name, value)| name.len() <= MICRO_NAME && matches!(value, Value::Number(_)));
-    let mut hashed: Vec<Hashed<'_>> = entries
-        .iter()
-        .map(|(name, value)| Hashed { hash: hash(salt, name), nth: 0, name, value })
-        .collect();
+    let mut hashed: Vec<Hashed<'_>> =
+        entries.iter().map(|(name, value)| Hashed { hash: hash(salt, name), nth: 0, name, value }).collect();
     hashed.sort_by(|a, b| (a.hash, a.name).cmp(&(b.hash, b.name)));
     let mut before = None;
     for entry in &mut hashed {
@@ -178,8 +176,19 @@ fn large(entries: &[Hashed<'_>], salt: u64) -> Result<Zap, PoolError> {
     let mut header = vec![0; SIZE];
     let first_outside = if outside == 0 { 0 } else { 1 + count };
     let fields = [
-        BLOCK_HEADER, MAGIC, first_outside, outside, u64::from(shift), 0, 0,
-        1 + count + outside, count, entries.len() as u64, salt, 0, 0,
+        BLOCK_HEADER,
+        MAGIC,
+        first_outside,
+        outside,
+        u64::from(shift),
+        0,
+        0,
+        1 + count + outside,
+        count,
+        entries.len() as u64,
+        salt,
+        0,
+        0,
     ];
     put(&mut header, 0, &super::bytes::words(&fields));
     if outside == 0 {

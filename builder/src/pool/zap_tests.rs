@@ -74,8 +74,9 @@ fn one_block_as_long_as_it_can() {
 
 #[test]
 fn a_table_of_leaves_beyond_the_first_block() {
-    let entries: Vec<Entry> =
-        (0..200_000_u64).map(|n| (format!("a rather long name of a file, number {n}").into_bytes(), Value::Number(n))).collect();
+    let entries: Vec<Entry> = (0..200_000_u64)
+        .map(|n| (format!("a rather long name of a file, number {n}").into_bytes(), Value::Number(n)))
+        .collect();
     let zap = build(&entries, 99).unwrap();
     assert!(get64(&zap.blocks[0], 32) > u64::from(TABLE_SHIFT));
     assert!(zap.blocks.iter().all(|block| block.len() == SIZE));

@@ -90,8 +90,14 @@ impl FileSystem {
                 Some(store.write(&block, kind, 1, METADATA, Embed::No)?)
             }
         };
-        let object =
-            Object { object_type, bonus_type: types::SA, bonus: packed.bonus, block_size, spill, flags: FLAG_ACCOUNTED };
+        let object = Object {
+            what: object_type,
+            bonus_type: types::SA,
+            bonus: packed.bonus,
+            block_size,
+            spill,
+            flags: FLAG_ACCOUNTED,
+        };
         let used = object.used(top);
         for (usage, id) in self.usage.iter_mut().zip([znode.uid, znode.gid]) {
             *usage.entry(id).or_default() += used + DNODE_COST;

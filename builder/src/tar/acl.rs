@@ -13,7 +13,11 @@ const NOBODY: u32 = u32::MAX;
 pub(super) fn pack(text: &[u8]) -> Result<Option<Vec<u8>>, String> {
     let text = std::str::from_utf8(text).map_err(|_| "an access list that is not text".to_owned())?;
     let mut entries = Vec::new();
-    for line in text.split([',', '\n']).map(|line| line.split('#').next().unwrap_or_default().trim()).filter(|line| !line.is_empty()) {
+    for line in text
+        .split([',', '\n'])
+        .map(|line| line.split('#').next().unwrap_or_default().trim())
+        .filter(|line| !line.is_empty())
+    {
         entries.push(entry(line)?);
     }
     entries.sort_unstable();

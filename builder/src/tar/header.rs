@@ -57,18 +57,13 @@ impl Header {
 
 /// Octal digits between spaces, or a binary number behind a byte with its highest bit set.
 fn number(field: &[u8]) -> Option<i64> {
-    match field {
-        [first @ (0x80 | 0xff), rest @ ..] => {
-            let start = if *first == 0xff { -1_i64 } else { 0 };
-            rest.iter().try_fold(start, |value, byte| value.checked_mul(256).map(|value| value | i64::from(*byte)))
-        }
-        _ => {
-            let text = until_nul(field);
-            let digits = text.trim_ascii();
-            digits.iter().try_fold(0_i64, |value, digit| match digit {
-                b'0'..=b'7' => value.checked_mul(8)?.checked_add(i64::from(digit - b'0')),
-                _ => None,
-            })
-        }
+    if let [first @ (0x80 | 0xff), rest @ ..] = field {
+        let start = if *first == 0xff { -1_i64 } else { 0 };
+        return rest.iter().try_fold(start, |value, byte| Some(value.checked_mul(256)? | i64::from(*byte)));
     }
+    let text = until_nul(field);
+    text.trim_ascii().iter().try_fold(0_i64, |value, digit| match digit {
+        b'0'..=b'7' => value.checked_mul(8)?.checked_add(i64::from(digit - b'0')),
+        _ => None,
+    })
 }

@@ -123,7 +123,8 @@ impl<R: Read> Archive<R> {
     }
 
     fn cut(&self) -> TarError {
-        let inside = if self.path.is_empty() { "a header".into() } else { String::from_utf8_lossy(&self.path).into_owned() };
+        let inside =
+            if self.path.is_empty() { "a header".into() } else { String::from_utf8_lossy(&self.path).into_owned() };
         TarError::Cut { inside }
     }
 
@@ -176,7 +177,10 @@ impl<R: Read> Archive<R> {
     /// The content of an extended header.
     fn extended(&mut self, header: &Header) -> Result<Vec<u8>, TarError> {
         if header.size > MAX_EXTENDED {
-            return Err(self.wrong(&format!("an extended header of at most {MAX_EXTENDED} bytes expected, {} found", header.size)));
+            return Err(self.wrong(&format!(
+                "an extended header of at most {MAX_EXTENDED} bytes expected, {} found",
+                header.size
+            )));
         }
         let mut content = vec![0; usize::try_from(header.size).unwrap_or(0)];
         self.fill(&mut content)?;
@@ -185,7 +189,11 @@ impl<R: Read> Archive<R> {
     }
 
     fn wrong(&self, what: &str) -> TarError {
-        let path = if self.path.is_empty() { format!("archive, byte {}", self.at) } else { String::from_utf8_lossy(&self.path).into() };
+        let path = if self.path.is_empty() {
+            format!("archive, byte {}", self.at)
+        } else {
+            String::from_utf8_lossy(&self.path).into()
+        };
         TarError::Entry { path, what: what.into() }
     }
 
@@ -219,7 +227,8 @@ impl<R: Read> Archive<R> {
         long_path: Option<Vec<u8>>,
         long_target: Option<Vec<u8>>,
     ) -> Result<Entry, TarError> {
-        let path = records.take("GNU.sparse.name").or_else(|| records.take("path")).or(long_path).unwrap_or(header.path);
+        let path =
+            records.take("GNU.sparse.name").or_else(|| records.take("path")).or(long_path).unwrap_or(header.path);
         self.path.clone_from(&path);
         let number = |name: &str, records: &mut Records, short: u64| match records.take(name) {
             None => Ok(short),
@@ -246,9 +255,14 @@ impl<R: Read> Archive<R> {
             (self.left, self.padding) = (stored, padding(stored));
         }
         let (size, parts) = if has_content { self.sparse(&mut records, stored)? } else { (0, Vec::new()) };
-        let id = |value: u64, what: &str| u32::try_from(value).map_err(|_| format!("{what} {value} is larger than 32 bits"));
-        let uid = number("uid", &mut records, header.uid).and_then(|n| id(n, "the owner")).map_err(|what| self.wrong(&what))?;
-        let gid = number("gid", &mut records, header.gid).and_then(|n| id(n, "the group")).map_err(|what| self.wrong(&what))?;
+        let id =
+            |value: u64, what: &str| u32::try_from(value).map_err(|_| format!("{what} {value} is larger than 32 bits"));
+        let uid = number("uid", &mut records, header.uid)
+            .and_then(|n| id(n, "the owner"))
+            .map_err(|what| self.wrong(&what))?;
+        let gid = number("gid", &mut records, header.gid)
+            .and_then(|n| id(n, "the group"))
+            .map_err(|what| self.wrong(&what))?;
         let mtime = match records.take("mtime") {
             None => (header.mtime, 0),
             Some(text) => pax::time(&text).ok_or_else(|| self.wrong("a time expected as mtime"))?,
@@ -270,7 +284,9 @@ impl<R: Read> Archive<R> {
         let parts = self.map(size)?;
         let content: u64 = parts.iter().map(|(_, length)| *length).sum();
         if content != self.left {
-            return Err(self.wrong(&format!("a sparse file with {content} bytes of content expected, {} found", self.left)));
+            return Err(
+                self.wrong(&format!("a sparse file with {content} bytes of content expected, {} found", self.left))
+            );
         }
         Ok((size, parts))
     }
@@ -288,7 +304,8 @@ impl<R: Read> Archive<R> {
                     digits.push(byte);
                     continue;
                 }
-                let number = pax::number(&digits).ok_or_else(|| self.wrong("a number expected in the map of a sparse file"))?;
+                let number =
+                    pax::number(&digits).ok_or_else(|| self.wrong("a number expected in the map of a sparse file"))?;
                 digits.clear();
                 if numbers.is_empty() {
                     wanted = usize::try_from(number).unwrap_or(usize::MAX).saturating_mul(2).saturating_add(1);

@@ -2,9 +2,12 @@
 
 use super::acl;
 
+/// A name with its value.
+type Named = (Vec<u8>, Vec<u8>);
+
 /// Names with their values, in order; a later one replaces an earlier one.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Records(Vec<(Vec<u8>, Vec<u8>)>);
+pub(super) struct Records(Vec<Named>);
 
 const SCHILY_XATTR: &[u8] = b"SCHILY.xattr.";
 const LIBARCHIVE_XATTR: &[u8] = b"LIBARCHIVE.xattr.";
@@ -15,8 +18,13 @@ impl Records {
         let damaged = || "a damaged extended header".to_owned();
         while !content.is_empty() && !content.iter().all(|byte| *byte == 0) {
             let space = content.iter().position(|byte| *byte == b' ').ok_or_else(damaged)?;
-            let length = content.get(..space).and_then(number).and_then(|length| usize::try_from(length).ok()).ok_or_else(damaged)?;
-            let record = content.get(space + 1..length).and_then(|record| record.strip_suffix(b"\n")).ok_or_else(damaged)?;
+            let length = content
+                .get(..space)
+                .and_then(number)
+                .and_then(|length| usize::try_from(length).ok())
+                .ok_or_else(damaged)?;
+            let record =
+                content.get(space + 1..length).and_then(|record| record.strip_suffix(b"\n")).ok_or_else(damaged)?;
             let equals = record.iter().position(|byte| *byte == b'=').ok_or_else(damaged)?;
             let (name, value) = record.split_at(equals);
             let value = value.get(1..).unwrap_or_default().to_vec();
@@ -35,15 +43,17 @@ impl Records {
     }
 
     /// Extended attributes, sorted by name.
-    pub(super) fn xattrs(self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, String> {
-        let mut found: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    pub(super) fn xattrs(self) -> Result<Vec<Named>, String> {
+        let mut found: Vec<Named> = Vec::new();
         let mut add = |name: Vec<u8>, value: Vec<u8>| {
             if !found.iter().any(|(other, _)| *other == name) {
                 found.push((name, value));
             }
         };
         // Access lists in clear text go before attributes of their name, libarchive's after star's.
-        for (record, name) in [("SCHILY.acl.access", "system.posix_acl_access"), ("SCHILY.acl.default", "system.posix_acl_default")] {
+        for (record, name) in
+            [("SCHILY.acl.access", "system.posix_acl_access"), ("SCHILY.acl.default", "system.posix_acl_default")]
+        {
             if let Some((_, text)) = self.0.iter().find(|(other, _)| other == record.as_bytes())
                 && let Some(list) = acl::pack(text)?
             {
@@ -57,7 +67,8 @@ impl Records {
         }
         for (record, value) in &self.0 {
             if let Some(name) = record.strip_prefix(LIBARCHIVE_XATTR) {
-                let name = unescape(name).filter(|name| is_name(name)).ok_or("an unreadable name of an extended attribute")?;
+                let name =
+                    unescape(name).filter(|name| is_name(name)).ok_or("an unreadable name of an extended attribute")?;
                 let value = base64(value).ok_or("an extended attribute that is not base64")?;
                 add(name, value);
             }

@@ -41,8 +41,15 @@ fn files_with_what_extended_headers_say() {
     let (entry, content) = &found[0];
     assert_eq!((entry.path.as_slice(), content.as_slice()), (long.as_bytes(), &b"content"[..]));
     assert_eq!((entry.mtime, entry.uid), ((-2, 750_000_000), 3_000_000_000));
-    let list = [&[2, 0, 0, 0][..], &[1, 0, 6, 0, 255, 255, 255, 255], &[2, 0, 4, 0, 0xe8, 3, 0, 0], &[4, 0, 4, 0, 255, 255, 255, 255],
-        &[16, 0, 4, 0, 255, 255, 255, 255], &[32, 0, 0, 0, 255, 255, 255, 255]].concat();
+    let list = [
+        &[2, 0, 0, 0][..],
+        &[1, 0, 6, 0, 255, 255, 255, 255],
+        &[2, 0, 4, 0, 0xe8, 3, 0, 0],
+        &[4, 0, 4, 0, 255, 255, 255, 255],
+        &[16, 0, 4, 0, 255, 255, 255, 255],
+        &[32, 0, 0, 0, 255, 255, 255, 255],
+    ]
+    .concat();
     let expected: [(&[u8], &[u8]); 3] =
         [(b"security.capability", b"\x01\0\0\x02"), (b"system.posix_acl_access", &list), (b"user.a b", b"ab")];
     let xattrs: Vec<(&[u8], &[u8])> = entry.xattrs.iter().map(|(name, value)| (&name[..], &value[..])).collect();
@@ -66,7 +73,10 @@ fn sparse_files_are_maps() {
     let archive = [pax(sparse), file("GNUSparseFile.1/big", &stored)].concat();
     let found = entries(&archive).unwrap();
     let (entry, content) = &found[0];
-    assert_eq!((entry.path.as_slice(), entry.size, entry.parts.as_slice()), (&b"big"[..], 3_145_728, &[(1_048_576, 5)][..]));
+    assert_eq!(
+        (entry.path.as_slice(), entry.size, entry.parts.as_slice()),
+        (&b"big"[..], 3_145_728, &[(1_048_576, 5)][..])
+    );
     assert_eq!(content, b"hello");
     let lies = [pax(sparse), file("GNUSparseFile.1/big", &padded(map))].concat();
     assert!(entries(&lies).unwrap_err().to_string().contains("0 found"));

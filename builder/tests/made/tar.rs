@@ -94,7 +94,13 @@ impl Made {
         let mut block = vec![0; BLOCK];
         let mut put = |at: usize, bytes: &[u8]| block[at..at + bytes.len()].copy_from_slice(bytes);
         put(0, &self.path[..self.path.len().min(100)]);
-        for (at, number) in [(100, self.mode), (108, self.owner.0.min(SHORT_ID)), (116, self.owner.1.min(SHORT_ID)), (329, self.device.0), (337, self.device.1)] {
+        for (at, number) in [
+            (100, self.mode),
+            (108, self.owner.0.min(SHORT_ID)),
+            (116, self.owner.1.min(SHORT_ID)),
+            (329, self.device.0),
+            (337, self.device.1),
+        ] {
             put(at, format!("{number:07o}").as_bytes());
         }
         put(124, format!("{size:011o}").as_bytes());
