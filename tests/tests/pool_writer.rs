@@ -17,7 +17,7 @@ use taproot_tests::vm::{Bus, Disk, Scratch, Vm};
 const SIZE: u64 = 1 << 30;
 
 /// Prints what is in a tree as [`manifest`] does.
-const LOOK: &str = r#"
+const LOOK: &str = r"
 import hashlib, os, stat, sys
 def text(raw):
     return ''.join(chr(b) if 33 <= b < 127 and b != 37 else '%%%02x' % b for b in raw)
@@ -48,7 +48,7 @@ def walk(path, name):
         for entry in sorted(os.listdir(path)):
             walk(os.path.join(path, entry), name + b'/' + entry)
 walk(os.fsencode(sys.argv[1]), b'')
-"#;
+";
 
 /// What is done to each pool; `$1` is its name.
 const CHECK: &str = r#"
@@ -190,7 +190,7 @@ fn tree() -> Vec<Made> {
 
 /// The tree as [`LOOK`] prints it.
 fn manifest(tree: &[Made], scratch: &Scratch) -> String {
-    let mut lines: Vec<(Vec<Vec<u8>>, String)> = Vec::new();
+    let mut all: Vec<(Vec<Vec<u8>>, String)> = Vec::new();
     let names = |path: &[u8]| -> Vec<Vec<u8>> {
         path.split(|b| *b == b'/').filter(|name| !name.is_empty() && *name != b".").map(<[u8]>::to_vec).collect()
     };
@@ -230,7 +230,7 @@ fn manifest(tree: &[Made], scratch: &Scratch) -> String {
         let ((uid, gid), (major, minor)) = (original.owner, original.device);
         let own = names(&entry.path);
         let path = format!("/{}", own.iter().map(|name| printed(name)).collect::<Vec<_>>().join("/"));
-        lines.push((
+        all.push((
             own,
             format!(
                 "{path} {:o} {uid} {gid} {links} {size} {time} {major}:{minor} {target} {xattrs} {sum}\n",
@@ -238,8 +238,8 @@ fn manifest(tree: &[Made], scratch: &Scratch) -> String {
             ),
         ));
     }
-    lines.sort();
-    lines.into_iter().map(|(_, line)| line).collect()
+    all.sort();
+    all.into_iter().map(|(_, line)| line).collect()
 }
 
 /// The access list of the tree's `list`, as the kernel has it.
