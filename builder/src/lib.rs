@@ -14,7 +14,9 @@ pub mod loader;
 #[path = "../tests/made/mod.rs"]
 mod made;
 pub mod output;
+pub mod pool;
 pub mod progress;
 pub mod settings;
 pub mod status;
+pub mod tar;
 pub mod uki;

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, clippy::unwrap_used, clippy::indexing_slicing)] // no test needs all; a test stops at the first surprise
 
+pub(crate) mod tar;
+
 /// A relocatable ELF file with a `.modinfo` section.
 pub(crate) fn module(modinfo: &str) -> Vec<u8> {
     let names = b"\0.modinfo\0.shstrtab\0";

@@ -23,8 +23,8 @@ pub const REGION_SIZE: usize = 112 * 1024;
 /// Smallest device that ZFS makes a vdev of, in bytes (`SPA_MINDEVSIZE`).
 pub const MIN_DEVICE_SIZE: u64 = 64 << 20;
 
-/// Bytes of the checksum at the region's end: a magic number and four words.
-const TRAILER: usize = 40;
+/// Bytes of the checksum at the end of each part of a label: a magic number and four words.
+pub const TRAILER: usize = 40;
 const MAGIC: u64 = 0x0210_da7a_b10c_7a11;
 
 /// What a label says of its pool (`pool_state_t`).
@@ -351,16 +351,22 @@ fn choose(copies: [Result<NvList, LabelError>; 4]) -> Result<Label, LabelProblem
     Err(LabelProblem::Damaged { why })
 }
 
-/// Makes a configuration region of `data`, as a little-endian machine writes it: padding and the checksum for a region that
-/// lies `region_offset` bytes from the start of the vdev. For tests and fuzzing. `None` if it does not fit.
+/// Makes a configuration region of `data`, as [`seal`] does.
 pub fn seal_region(data: Vec<u8>, region_offset: u64) -> Option<Vec<u8>> {
-    let mut region = data;
-    if region.len() > REGION_SIZE - TRAILER {
+    seal(data, REGION_SIZE, region_offset)
+}
+
+/// Pads `data` to a part of a label of `size` bytes and adds the checksum that a little-endian machine writes, for a part that lies
+/// `offset` bytes from the start of the vdev. `None` if it does not fit.
+pub fn seal(data: Vec<u8>, size: usize, offset: u64) -> Option<Vec<u8>> {
+    let mut part = data;
+    let room = size.checked_sub(TRAILER)?;
+    if part.len() > room {
         return None;
     }
-    region.resize(REGION_SIZE - TRAILER, 0);
-    region.extend_from_slice(&MAGIC.to_le_bytes());
-    let words = checksum(&region, region_offset, Order::Little);
-    region.extend_from_slice(&words);
-    Some(region)
+    part.resize(room, 0);
+    part.extend_from_slice(&MAGIC.to_le_bytes());
+    let words = checksum(&part, offset, Order::Little);
+    part.extend_from_slice(&words);
+    Some(part)
 }

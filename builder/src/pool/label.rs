@@ -1,0 +1,146 @@
+//! The labels: what the pool is, where its root is; written last.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+
+use taproot_init::zfs::label::{self, REGION_SIZE, REGION_START, label_offsets};
+use taproot_init::zfs::nvlist::{NvList, Value};
+
+use super::block::{BIRTH, Bp};
+use super::bytes::{put, put64};
+use super::features::Features;
+use super::layout::Geometry;
+use super::{Compatibility, PoolError};
+
+/// The pool's format: with features.
+const VERSION: u64 = 5000;
+/// Exported: whoever comes first may import it without force.
+const EXPORTED: u64 = 1;
+/// The last transaction group. The kernel would read the metadata of the last four again, so none was born in those.
+pub(super) const TXG: u64 = BIRTH + 4;
+
+const UBERBLOCK_MAGIC: u64 = 0x00ba_b10c;
+const MULTIHOST_MAGIC: u64 = 0xa11c_ea11;
+/// The ring of uberblocks, from the label's start.
+const RING_START: u64 = 128 << 10;
+const RING_SIZE: u64 = 128 << 10;
+/// The place of what the boot loader is told.
+const BOOT_START: u64 = 8 << 10;
+const BOOT_SIZE: usize = 8 << 10;
+
+/// What names the pool and its one disk.
+#[derive(Debug, Clone)]
+pub(super) struct Identity {
+    pub(super) name: String,
+    pub(super) pool_guid: u64,
+    pub(super) disk_guid: u64,
+    pub(super) compatibility: Compatibility,
+    pub(super) geometry: Geometry,
+    /// The object that lists the metaslabs.
+    pub(super) metaslab_array: u64,
+    /// Seconds since 1970.
+    pub(super) time: u64,
+}
+
+impl Identity {
+    fn disk(&self) -> NvList {
+        let number = Value::U64;
+        [
+            ("type", Value::text("disk")),
+            ("id", number(0)),
+            ("guid", number(self.disk_guid)),
+            // Whoever imports the pool puts the real one here.
+            ("path", Value::text("/dev/disk/by-partlabel/zfs")),
+            ("whole_disk", number(0)),
+            ("metaslab_array", number(self.metaslab_array)),
+            ("metaslab_shift", number(u64::from(self.geometry.metaslab_shift))),
+            ("ashift", number(u64::from(self.geometry.ashift))),
+            ("asize", number(self.geometry.asize)),
+            ("is_log", number(0)),
+            ("create_txg", number(BIRTH)),
+        ]
+        .into_iter()
+        .collect()
+    }
+
+    fn common(&self) -> NvList {
+        let features = Features::in_label().map(|guid| (guid, Value::Boolean));
+        [
+            ("version", Value::U64(VERSION)),
+            ("name", Value::text(&self.name)),
+            ("state", Value::U64(EXPORTED)),
+            ("txg", Value::U64(BIRTH)),
+            ("pool_guid", Value::U64(self.pool_guid)),
+            ("errata", Value::U64(0)),
+            ("compatibility", Value::text(self.compatibility.property())),
+            ("vdev_children", Value::U64(1)),
+            ("features_for_read", Value::List(features.into_iter().collect())),
+        ]
+        .into_iter()
+        .collect()
+    }
+
+    /// The configuration that each disk carries.
+    fn label(&self) -> NvList {
+        let mut config = self.common();
+        config.set("top_guid", Value::U64(self.disk_guid));
+        config.set("guid", Value::U64(self.disk_guid));
+        config.set("vdev_tree", Value::List(self.disk()));
+        config
+    }
+
+    /// The configuration in the pool: all disks.
+    pub(super) fn config(&self) -> NvList {
+        let root: NvList = [
+            ("type", Value::text("root")),
+            ("id", Value::U64(0)),
+            ("guid", Value::U64(self.pool_guid)),
+            ("create_txg", Value::U64(BIRTH)),
+            ("children", Value::ListArray(vec![self.disk()])),
+        ]
+        .into_iter()
+        .collect();
+        let mut config = self.common();
+        config.set("vdev_tree", Value::List(root));
+        config
+    }
+
+    fn uberblock(&self, root: &Bp, size: u64) -> Vec<u8> {
+        let mut block = vec![0; super::bytes::index(size) - label::TRAILER];
+        for (at, word) in [
+            (0, UBERBLOCK_MAGIC),
+            (8, VERSION),
+            (16, TXG),
+            (24, self.pool_guid.wrapping_add(self.disk_guid)),
+            (32, self.time),
+        ] {
+            put64(&mut block, at, word);
+        }
+        put(&mut block, 40, &root.0);
+        put64(&mut block, 168, VERSION);
+        put64(&mut block, 176, MULTIHOST_MAGIC);
+        block
+    }
+
+    /// Makes a pool of what was written and synced: configuration first, then the uberblocks, without which there is no pool.
+    pub(super) fn write(&self, out: &File, root: &Bp) -> Result<(), PoolError> {
+        let seal = |data: Vec<u8>, size: usize, offset: u64| {
+            label::seal(data, size, offset).ok_or_else(|| PoolError::TooLarge("the pool's configuration".into()))
+        };
+        let offsets = label_offsets(self.geometry.size).unwrap_or_default();
+        let config = self.label().encode_xdr();
+        for offset in offsets {
+            let (boot, region) = (offset + BOOT_START, offset + REGION_START);
+            out.write_all_at(&seal(Vec::new(), BOOT_SIZE, boot)?, boot)?;
+            out.write_all_at(&seal(config.clone(), REGION_SIZE, region)?, region)?;
+        }
+        out.sync_all()?;
+        let size = (1_u64 << self.geometry.ashift).max(1024);
+        let slot = TXG % (RING_SIZE / size);
+        for offset in offsets {
+            let at = offset + RING_START + slot * size;
+            out.write_all_at(&seal(self.uberblock(root, size), super::bytes::index(size), at)?, at)?;
+        }
+        Ok(out.sync_all()?)
+    }
+}

@@ -1,0 +1,258 @@
+//! What is asked for, checked and completed.
+
+use super::PoolError;
+use super::block::{Compression, MAX_BLOCK};
+use super::dsl;
+use super::features::Compatibility;
+use super::props;
+use super::zap::{Entry, Value};
+
+/// What the pool is to be.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Its name.
+    pub name: String,
+    /// Bytes that it may take.
+    pub size: u64,
+    /// Smallest allocation as a power of two: 9, 12 or 13.
+    pub ashift: u32,
+    /// Bytes that it is expected to have later on; the sizes of metaslabs are for those.
+    pub grow_to: u64,
+    /// What guids and salts are made from, together with the name.
+    pub seed: String,
+    /// Seconds since 1970, for all times that no file brings.
+    pub time: u64,
+    /// Who is to understand it.
+    pub compatibility: Compatibility,
+    /// Whether it grows when its device does.
+    pub autoexpand: bool,
+    /// Workers; the bytes do not depend on them.
+    pub jobs: usize,
+    /// The data set that is booted.
+    pub bootfs: Option<String>,
+    /// Its data sets. Those above that are not named are made, not mounted.
+    pub datasets: Vec<Dataset>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            name: String::new(),
+            size: 0,
+            ashift: 12,
+            grow_to: 64 << 30,
+            seed: String::new(),
+            time: 0,
+            compatibility: Compatibility::default(),
+            autoexpand: false,
+            jobs: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            bootfs: None,
+            datasets: Vec::new(),
+        }
+    }
+}
+
+/// A data set.
+#[derive(Debug, Clone, Default)]
+pub struct Dataset {
+    /// Its name below the pool; empty for the pool's own.
+    pub name: String,
+    /// The directory of the tree that it holds: `/`, `/home`. None: it is empty.
+    pub tree: Option<String>,
+    /// How its data is compressed, if not as that of the data set above.
+    pub compression: Option<Compression>,
+    /// Properties and their values, as for `zfs set`.
+    pub properties: Vec<(String, String)>,
+    /// A snapshot of what it holds.
+    pub snapshot: Option<Snapshot>,
+    /// The data set whose snapshot it is a clone of.
+    pub clone_of: Option<String>,
+}
+
+/// A snapshot.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// Its name, without the data set's.
+    pub name: String,
+    /// Tags that keep it from being destroyed.
+    pub holds: Vec<String>,
+}
+
+/// A data set that can be written.
+#[derive(Debug, Clone)]
+pub(super) struct Set {
+    pub(super) name: String,
+    pub(super) parent: Option<usize>,
+    pub(super) tree: Option<Vec<u8>>,
+    pub(super) compression: Compression,
+    pub(super) record: usize,
+    pub(super) properties: Vec<Entry>,
+    pub(super) snapshot: Option<dsl::Snapshot>,
+    pub(super) origin: Option<usize>,
+    pub(super) zstd: bool,
+}
+
+/// All data sets, each behind the one above it and behind the one that it is a clone of.
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    pub(super) sets: Vec<Set>,
+    pub(super) bootfs: Option<usize>,
+    pub(super) time: i64,
+}
+
+fn refuse<T>(why: String) -> Result<T, PoolError> {
+    Err(PoolError::Option(why))
+}
+
+impl Plan {
+    pub(super) fn new(options: &Options) -> Result<Self, PoolError> {
+        check_pool_name(&options.name)?;
+        let mut plan = Plan { sets: Vec::new(), bootfs: None, time: options.time.cast_signed() };
+        let mut asked: Vec<&Dataset> = options.datasets.iter().collect();
+        // Clones behind what they come from, and each behind what is above it.
+        let depth = |name: &str| name.split('/').filter(|part| !part.is_empty()).count();
+        asked.sort_by_key(|set| (set.clone_of.is_some(), depth(&set.name)));
+        if !asked.iter().any(|set| set.name.is_empty()) {
+            plan.sets.push(container(String::new(), None, &plan));
+        }
+        for set in asked {
+            plan.add(set, options.compatibility)?;
+        }
+        if let Some(bootfs) = &options.bootfs {
+            match plan.find(bootfs) {
+                Some(at) => plan.bootfs = Some(at),
+                None => return refuse(format!("bootfs {bootfs} is none of the data sets: name one of them")),
+            }
+        }
+        Ok(plan)
+    }
+
+    fn find(&self, name: &str) -> Option<usize> {
+        self.sets.iter().position(|set| set.name == name)
+    }
+
+    /// The data set above, made if it is not there.
+    fn above(&mut self, name: &str) -> usize {
+        let (above, _) = name.rsplit_once('/').unwrap_or(("", name));
+        if let Some(at) = self.find(above) {
+            return at;
+        }
+        let parent = self.above(above);
+        self.sets.push(container(above.to_owned(), Some(parent), self));
+        self.sets.len() - 1
+    }
+
+    fn add(&mut self, asked: &Dataset, compatibility: Compatibility) -> Result<(), PoolError> {
+        let name = &asked.name;
+        if !name.is_empty() {
+            check_name(name)?;
+        }
+        if self.find(name).is_some() {
+            return refuse(format!(
+                "data set {name} is there twice, or is made as one above others: name it once, before them"
+            ));
+        }
+        let parent = (!name.is_empty()).then(|| self.above(name));
+        let inherited = parent.and_then(|parent| self.sets.get(parent));
+        let compression = asked.compression.or(inherited.map(|above| above.compression)).unwrap_or_default();
+        let zstd = matches!(compression, Compression::Zstd(_));
+        if zstd && compatibility == Compatibility::Grub {
+            return refuse(format!("data set {name} is to be compressed by zstd, which GRUB cannot read: choose lz4"));
+        }
+        if let Compression::Zstd(level) = compression
+            && !(1..=19).contains(&level)
+        {
+            return refuse(format!("a level of zstd from 1 to 19 expected, {level} found"));
+        }
+        let mut record = inherited.map_or(MAX_BLOCK, |above| above.record);
+        let mut properties = Vec::new();
+        for (property, text) in &asked.properties {
+            if property == "recordsize" {
+                record = props::record_size(text).unwrap_or(record);
+            }
+            let value = props::value(property, text)?;
+            properties.retain(|(other, _): &Entry| other != property.as_bytes());
+            properties.push((property.clone().into_bytes(), value));
+        }
+        if asked.compression.is_some() || parent.is_none() {
+            properties.push((b"compression".to_vec(), Value::Number(compression.property())));
+        }
+        let origin = self.origin(asked)?;
+        let zstd = origin.and_then(|origin| self.sets.get(origin)).map_or(zstd, |origin| origin.zstd);
+        if let Some(snapshot) = &asked.snapshot {
+            check_component(&snapshot.name)?;
+        }
+        let snapshot =
+            asked.snapshot.as_ref().map(|asked| dsl::Snapshot { name: asked.name.clone(), holds: asked.holds.clone() });
+        let tree = asked.tree.as_ref().map(|tree| tree.trim_matches('/').as_bytes().to_vec());
+        self.sets.push(Set {
+            name: name.clone(),
+            parent,
+            tree,
+            compression,
+            record,
+            properties,
+            snapshot,
+            origin,
+            zstd,
+        });
+        Ok(())
+    }
+
+    fn origin(&self, asked: &Dataset) -> Result<Option<usize>, PoolError> {
+        let Some(name) = &asked.clone_of else { return Ok(None) };
+        if asked.tree.is_some() || asked.snapshot.is_some() {
+            return refuse(format!("{} is a clone: it has neither a tree nor a snapshot of its own", asked.name));
+        }
+        let origin = self.find(name).filter(|at| self.sets.get(*at).is_some_and(|set| set.snapshot.is_some()));
+        match origin {
+            Some(at) => Ok(Some(at)),
+            None => refuse(format!("{} is to be a clone of {name}, which has no snapshot: give it one", asked.name)),
+        }
+    }
+}
+
+/// A data set that only holds others.
+fn container(name: String, parent: Option<usize>, plan: &Plan) -> Set {
+    let above = parent.and_then(|parent| plan.sets.get(parent));
+    let mut properties =
+        vec![(b"canmount".to_vec(), Value::Number(0)), (b"mountpoint".to_vec(), Value::Bytes(b"none\0".to_vec()))];
+    let compression = above.map_or(Compression::default(), |above| above.compression);
+    if parent.is_none() {
+        properties.push((b"compression".to_vec(), Value::Number(compression.property())));
+    }
+    Set {
+        name,
+        parent,
+        tree: None,
+        compression,
+        record: above.map_or(MAX_BLOCK, |above| above.record),
+        properties,
+        snapshot: None,
+        origin: None,
+        zstd: matches!(compression, Compression::Zstd(_)),
+    }
+}
+
+fn check_pool_name(name: &str) -> Result<(), PoolError> {
+    let reserved = ["mirror", "raidz", "draid", "spare", "log"].iter().any(|word| name.starts_with(word));
+    if reserved || !name.starts_with(|c: char| c.is_ascii_alphabetic()) || name.contains('/') {
+        return refuse(format!("a pool's name begins with a letter and is no kind of vdev, {name:?} was given"));
+    }
+    check_component(name)
+}
+
+fn check_name(name: &str) -> Result<(), PoolError> {
+    if name.len() > 200 {
+        return refuse(format!("a data set's name of at most 200 bytes expected, {name:?} found"));
+    }
+    name.split('/').try_for_each(check_component)
+}
+
+fn check_component(name: &str) -> Result<(), PoolError> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.: ".contains(c);
+    if name.is_empty() || name == "." || name == ".." || name.len() > 200 || !name.chars().all(allowed) {
+        return refuse(format!("a name of letters, digits and \"-_.:\" expected, {name:?} found"));
+    }
+    Ok(())
+}

@@ -1,0 +1,177 @@
+//! File systems: the objects of one data set.
+
+use std::collections::BTreeMap;
+
+use super::PoolError;
+use super::block::{Bp, Compression, Embed, Kind};
+use super::bytes::{get64, put64};
+use super::dmu::{self, FLAG_ACCOUNTED, Object, ObjectSet, Top, types};
+use super::random::Random;
+use super::sa::{self, Layouts, Znode};
+use super::store::{Space, Store};
+use super::zap::{self, Entry, Zap};
+
+/// Where attributes begin in a dnode.
+const BONUS: usize = 192;
+/// Type of a set of objects that is a file system.
+const SET_ZPL: u64 = 2;
+const VERSION: u64 = 5;
+/// What the kernel accounts for a file besides its blocks.
+const DNODE_COST: u64 = 512;
+/// Metadata is compressed as the kernel does.
+pub(super) const METADATA: Compression = Compression::Lz4;
+
+const MASTER: u64 = 1;
+const DELETE_QUEUE: u64 = 2;
+const SA_MASTER: u64 = 3;
+const SA_REGISTRY: u64 = 4;
+const SA_LAYOUTS: u64 = 5;
+/// The root directory.
+pub(super) const ROOT: u64 = 6;
+
+/// A file system that is being written.
+#[derive(Debug)]
+pub(super) struct FileSystem {
+    set: ObjectSet,
+    layouts: Layouts,
+    /// How data is compressed.
+    pub(super) compression: Compression,
+    /// Largest block of a file.
+    pub(super) record: usize,
+    /// Bytes by owner and by group.
+    usage: [BTreeMap<u32, u64>; 2],
+    /// Names that files have besides their first.
+    links: BTreeMap<u64, u64>,
+    space: Space,
+    random: Random,
+}
+
+impl FileSystem {
+    pub(super) fn new(compression: Compression, record: usize, random: Random) -> Self {
+        let mut set = ObjectSet::default();
+        while set.reserve() < ROOT {}
+        FileSystem {
+            set,
+            layouts: Layouts::default(),
+            compression,
+            record,
+            usage: Default::default(),
+            links: BTreeMap::new(),
+            space: Space::default(),
+            random,
+        }
+    }
+
+    /// The number of an object to come.
+    pub(super) fn reserve(&mut self) -> u64 {
+        self.set.reserve()
+    }
+
+    /// One more name for a file.
+    pub(super) fn link(&mut self, object: u64) {
+        *self.links.entry(object).or_default() += 1;
+    }
+
+    /// Adds a file, whatever its type, whose blocks are written.
+    pub(super) fn add(
+        &mut self,
+        number: u64,
+        znode: &Znode,
+        object_type: u8,
+        block_size: usize,
+        top: &Top,
+        store: &mut Store<'_>,
+    ) -> Result<(), PoolError> {
+        let packed = self.layouts.pack(znode)?;
+        let spill = match packed.spill {
+            None => None,
+            Some(block) => {
+                let kind = Kind { object_type: types::SA, level: 0 };
+                Some(store.write(&block, kind, 1, METADATA, Embed::No)?)
+            }
+        };
+        let object = Object {
+            what: object_type,
+            bonus_type: types::SA,
+            bonus: packed.bonus,
+            block_size,
+            spill,
+            flags: FLAG_ACCOUNTED,
+        };
+        let used = object.used(top);
+        for (usage, id) in self.usage.iter_mut().zip([znode.uid, znode.gid]) {
+            *usage.entry(id).or_default() += used + DNODE_COST;
+        }
+        self.space.add(top.space);
+        if let Some((_, space)) = &object.spill {
+            self.space.add(*space);
+        }
+        self.set.set(number, object.dnode(top));
+        Ok(())
+    }
+
+    /// Adds a directory with its entries.
+    pub(super) fn add_directory(
+        &mut self,
+        number: u64,
+        znode: &Znode,
+        entries: &[Entry],
+        store: &mut Store<'_>,
+    ) -> Result<(), PoolError> {
+        let zap = zap::build(entries, self.random.number())?;
+        let top = write_zap(store, types::DIRECTORY, &zap)?;
+        self.add(number, znode, types::DIRECTORY, zap.block_size, &top, store)
+    }
+
+    /// Writes all that is left and returns the pointer to the whole.
+    pub(super) fn finish(&mut self, store: &mut Store<'_>) -> Result<(Bp, Space), PoolError> {
+        for (object, more) in std::mem::take(&mut self.links) {
+            let bonus = self.set.get_mut(object).and_then(|dnode| dnode.get_mut(BONUS..)).unwrap_or_default();
+            let place = sa::links_place(bonus);
+            let links = get64(bonus, place) + more;
+            put64(bonus, place, links);
+        }
+        let master = [
+            ("ROOT", ROOT),
+            ("DELETE_QUEUE", DELETE_QUEUE),
+            ("SA_ATTRS", SA_MASTER),
+            ("VERSION", VERSION),
+            ("normalization", 0),
+            ("utf8only", 0),
+            ("casesensitivity", 0),
+        ];
+        let layouts = self.layouts.entries();
+        let tables = [
+            (MASTER, types::MASTER_NODE, zap::numbers(&master)),
+            (DELETE_QUEUE, types::UNLINKED_SET, Vec::new()),
+            (SA_MASTER, types::SA_MASTER_NODE, zap::numbers(&[("REGISTRY", SA_REGISTRY), ("LAYOUTS", SA_LAYOUTS)])),
+            (SA_REGISTRY, types::SA_REGISTRATION, sa::registry()),
+            (SA_LAYOUTS, types::SA_LAYOUTS, layouts),
+        ];
+        for (number, object_type, entries) in tables {
+            let dnode = self.table(object_type, &entries, store)?;
+            self.set.set(number, dnode);
+        }
+        let mut accounts = Vec::new();
+        for usage in std::mem::take(&mut self.usage) {
+            let entries: Vec<_> = usage.iter().map(|(id, bytes)| (zap::key(u64::from(*id)), *bytes)).collect();
+            accounts.push(self.table(types::USERGROUP_USED, &zap::numbers(&entries), store)?);
+        }
+        let (bp, space) = self.set.write(store, SET_ZPL, &accounts, METADATA)?;
+        self.space.add(space);
+        Ok((bp, self.space))
+    }
+
+    /// Writes a ZAP that belongs to nobody and returns its dnode.
+    fn table(&mut self, object_type: u8, entries: &[Entry], store: &mut Store<'_>) -> Result<Vec<u8>, PoolError> {
+        let zap = zap::build(entries, self.random.number())?;
+        let top = write_zap(store, object_type, &zap)?;
+        self.space.add(top.space);
+        let flags = if object_type == types::USERGROUP_USED { 0 } else { FLAG_ACCOUNTED };
+        Ok(Object { flags, ..Object::plain(object_type, zap.block_size) }.dnode(&top))
+    }
+}
+
+fn write_zap(store: &mut Store<'_>, object_type: u8, zap: &Zap) -> Result<Top, PoolError> {
+    dmu::write_blocks(store, object_type, METADATA, zap.blocks.iter().map(Vec::as_slice))
+}

@@ -1,0 +1,358 @@
+//! Pools that were written without ZFS, in front of the real one: imported without force, every file compared, changed, destroyed in
+//! part, scrubbed.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+#[path = "../../builder/tests/made/tar.rs"]
+mod made;
+
+use std::fmt::Write as _;
+use std::fs::File;
+
+use made::{Made, archive};
+use taproot::pool::{Compatibility, Compression, Dataset, Options, Snapshot, write};
+use taproot_tests::kit::System;
+use taproot_tests::scenarios;
+use taproot_tests::vm::{Bus, Disk, Scratch, Vm};
+
+const SIZE: u64 = 1 << 30;
+
+/// Prints what is in a tree as [`manifest`] does.
+const LOOK: &str = r"
+import hashlib, os, stat, sys
+def text(raw):
+    return ''.join(chr(b) if 33 <= b < 127 and b != 37 else '%%%02x' % b for b in raw)
+def look(path, name):
+    s = os.lstat(path)
+    target = text(os.readlink(path)) if stat.S_ISLNK(s.st_mode) else '-'
+    sha = '-'
+    if stat.S_ISREG(s.st_mode):
+        h = hashlib.md5()
+        with open(path, 'rb') as f:
+            while block := f.read(1 << 20):
+                h.update(block)
+        sha = h.hexdigest()
+    names = set(os.listxattr(path, follow_symlinks=False))
+    try:
+        os.getxattr(path, 'system.posix_acl_access', follow_symlinks=False)
+        names.add('system.posix_acl_access')
+    except OSError:
+        pass
+    names.discard('system.posix_acl_default')
+    attributes = ','.join(n + '=' + hashlib.md5(os.getxattr(path, n, follow_symlinks=False)).hexdigest() for n in sorted(names)) or '-'
+    size = '-' if stat.S_ISDIR(s.st_mode) else s.st_size
+    print(text(name), '%o' % s.st_mode, s.st_uid, s.st_gid, s.st_nlink, size, s.st_mtime_ns,
+          '%d:%d' % (os.major(s.st_rdev), os.minor(s.st_rdev)), target, attributes, sha)
+def walk(path, name):
+    look(path, name or b'/')
+    if stat.S_ISDIR(os.lstat(path).st_mode):
+        for entry in sorted(os.listdir(path)):
+            walk(os.path.join(path, entry), name + b'/' + entry)
+walk(os.fsencode(sys.argv[1]), b'')
+";
+
+/// What is done to each pool; `$1` is its name.
+const CHECK: &str = r#"
+pool=$1
+zdb -e -p /dev/disk/by-id -bcc $pool >/run/zdb 2>&1 || { tail -30 /run/zdb; exit 1; }
+grep -q 'No leaks' /run/zdb || { tail -30 /run/zdb; exit 1; }
+! grep -i 'mismatch\|error' /run/zdb || exit 1
+zpool import -N $pool
+zpool status $pool
+[ "$(zpool get -H -o value bootfs $pool)" = $pool/ROOT/debian ]
+[ "$(zfs get -H -o value canmount $pool/ROOT/debian)" = noauto ]
+[ "$(zfs get -H -o value canmount $pool/ROOT)" = off ]
+[ "$(zfs get -H -o value origin $pool/ROOT/second)" = $pool/ROOT/debian@installed ]
+[ "$(zfs get -H -o value org.example:note $pool/home)" = "of a user" ]
+zfs holds $pool/ROOT/debian@installed | grep keep
+zfs list -t all -o name,used,refer,mountpoint,compressratio -r $pool
+mkdir -p /mnt
+mount -t zfs -o zfsutil $pool/ROOT/debian /mnt
+mount -t zfs -o zfsutil $pool/home /mnt/home
+python3 /run/look.py /mnt >/run/found
+diff /run/expected /run/found | head -20
+cmp /run/expected /run/found
+zfs userspace -H $pool/ROOT/debian
+df /mnt | tail -1
+# Everything is read again from the disk, then changed and destroyed in part.
+rm -r /mnt/many
+echo more >>/mnt/etc/passwd
+for n in 1 2 3; do cp /mnt/noise /mnt/noise.$n; done
+dd if=/dev/zero of=/mnt/sparse bs=1M seek=20 count=2 conv=notrunc 2>/dev/null
+mv /mnt/etc/passwd /mnt/usr/passwd
+ln /mnt/usr/bin/tool /mnt/etc/tool
+chmod 600 /mnt/zeros
+zfs snapshot $pool/ROOT/debian@later
+rm /mnt/noise /mnt/etc/tool
+umount /mnt/home /mnt
+mount -t zfs -o zfsutil $pool/ROOT/second /mnt
+python3 /run/look.py /mnt >/run/found
+[ $(wc -l </run/found) -gt 3000 ]
+rm -r /mnt/many /mnt/sizes
+echo clone >/mnt/etc/passwd
+umount /mnt
+zfs promote $pool/ROOT/second
+zfs promote $pool/ROOT/debian
+zfs destroy -r $pool/ROOT/second
+zfs send $pool/ROOT/debian@installed | zfs receive -u -o acltype=posix -o xattr=sa $pool/received
+mount -t zfs -o zfsutil $pool/received /mnt
+python3 /run/look.py /mnt | grep -v '^/home' >/run/found
+grep -v '^/home' /run/expected | cmp - /run/found
+umount /mnt
+zfs release keep $pool/ROOT/debian@installed
+zfs destroy $pool/ROOT/debian@installed
+zpool export $pool
+zpool import -N $pool
+zpool scrub -w $pool
+zpool status -v $pool | grep 'with 0 errors'
+zpool status -v $pool | grep 'No known data errors'
+zfs destroy -r $pool/ROOT
+zpool export $pool
+echo $pool is through
+"#;
+
+/// Bytes that compress to about a half.
+fn text(size: usize) -> Vec<u8> {
+    let mut state = 1_u32;
+    let words = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        format!("{:x} ", state >> 18)
+    });
+    words.flat_map(String::into_bytes).take(size).collect()
+}
+
+/// Bytes that do not compress.
+fn noise(size: usize) -> Vec<u8> {
+    let mut state = 88_172_645_463_325_252_u64;
+    let words = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    });
+    words.flatten().take(size).collect()
+}
+
+fn tree() -> Vec<Made> {
+    let dir = |path: &str| Made::new(path, b'5');
+    let link = |path: &str, target: &str| Made { target: target.into(), ..Made::new(path, b'2') };
+    let hard = |path: &str, target: &str| Made { target: target.into(), ..Made::new(path, b'1') };
+    let capability = b"\x01\0\0\x02\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0".to_vec();
+    let mut all = vec![
+        Made { mtime: (1_500_000_000, 5), ..dir("./") },
+        dir("etc"),
+        Made { mode: 0o640, owner: (0, 42), mtime: (-86_400, 123_456_789), ..Made::file("etc/passwd", "root:x:0:0\n") },
+        dir("usr"),
+        dir("usr/bin"),
+        Made {
+            mode: 0o4755,
+            xattrs: vec![("security.capability".into(), capability)],
+            ..Made::file("usr/bin/tool", text(300_000))
+        },
+        hard("usr/bin/alias", "usr/bin/tool"),
+        hard("etc/alias", "./usr/bin/tool"),
+        link("bin", "usr/bin"),
+        link("long", &"x/".repeat(1500)),
+        dir("dev"),
+        Made { device: (1, 3), mode: 0o666, ..Made::new("dev/null", b'3') },
+        Made { device: (7, 70_000), owner: (0, 6), mode: 0o660, ..Made::new("dev/loop", b'4') },
+        Made { mode: 0o600, ..Made::new("dev/pipe", b'6') },
+        Made { sparse: Some((30_000_000, 50_000_000)), ..Made::file("sparse", "in the middle of nothing") },
+        Made::file("zeros", vec![0; 262_144]),
+        Made::file("noise", noise(3_000_001)),
+        Made {
+            xattrs: vec![("user.large".into(), noise(20_000)), ("user.small".into(), b"x".to_vec())],
+            ..Made::file("attributes", "a")
+        },
+        Made {
+            acl: Some("user::rw-,user:1000:rw-,group::r--,mask::rw-,other::---".into()),
+            mode: 0o660,
+            ..Made::file("list", "b")
+        },
+        Made { mode: 0o1777, ..dir("tmp") },
+        Made { mode: 0o077, owner: (3_000_000_000, 65_534), ..Made::file("odd", "c") },
+        Made::file([b'n'; 255], "d"),
+        Made::file(b"\xff not utf-8 \n".to_vec(), "e"),
+        dir("home"),
+        dir("home/user"),
+        Made { owner: (1000, 1000), ..Made::file("home/user/file", "f") },
+        dir("sizes"),
+    ];
+    for size in [0, 1, 111, 112, 113, 511, 512, 513, 4096, 100_000, 131_071, 131_072, 131_073, 262_144, (16 << 20) + 5]
+    {
+        all.push(Made::file(format!("sizes/{size}"), text(size)));
+    }
+    all.push(dir("many"));
+    all.extend(
+        (0..3000).map(|n| Made::file(format!("many/a file with a name that does not fit in a micro ZAP {n}"), "")),
+    );
+    all
+}
+
+/// The tree as [`LOOK`] prints it.
+fn manifest(tree: &[Made], scratch: &Scratch) -> String {
+    let mut all: Vec<(Vec<Vec<u8>>, String)> = Vec::new();
+    let names = |path: &[u8]| -> Vec<Vec<u8>> {
+        path.split(|b| *b == b'/').filter(|name| !name.is_empty() && *name != b".").map(<[u8]>::to_vec).collect()
+    };
+    let hard: Vec<_> = tree.iter().filter(|entry| entry.kind == b'1').map(|entry| names(&entry.target)).collect();
+    let directories: Vec<_> = tree.iter().filter(|entry| entry.kind == b'5').map(|entry| names(&entry.path)).collect();
+    for entry in tree {
+        let original = if entry.kind == b'1' {
+            tree.iter().find(|e| names(&e.path) == names(&entry.target)).unwrap()
+        } else {
+            entry
+        };
+        let place = names(&original.path);
+        let links = if original.kind == b'5' {
+            2 + directories.iter().filter(|other| other.len() == place.len() + 1 && other.starts_with(&place)).count()
+        } else {
+            1 + hard.iter().filter(|target| **target == place).count()
+        };
+        let (format, size) = match original.kind {
+            b'5' => (0o040_000, "-".to_owned()),
+            b'2' => (0o120_000, original.target.len().to_string()),
+            b'3' => (0o020_000, "0".into()),
+            b'4' => (0o060_000, "0".into()),
+            b'6' => (0o010_000, "0".into()),
+            _ => (0o100_000, original.sparse.map_or(original.content.len(), |(_, size)| size).to_string()),
+        };
+        let mode = if original.kind == b'2' { 0o777 } else { original.mode };
+        let sum = if format == 0o100_000 { md5(&whole(original), scratch) } else { "-".into() };
+        let mut xattrs: Vec<String> =
+            original.xattrs.iter().map(|(name, value)| format!("{name}={}", md5(value, scratch))).collect();
+        if original.acl.is_some() {
+            xattrs.push(format!("system.posix_acl_access={}", md5(ACL, scratch)));
+        }
+        let xattrs = if xattrs.is_empty() { "-".into() } else { xattrs.join(",") };
+        let target = if original.kind == b'2' { printed(&original.target) } else { "-".into() };
+        let time = i128::from(original.mtime.0) * 1_000_000_000
+            + if original.mtime.0 < 0 { -i128::from(original.mtime.1) } else { i128::from(original.mtime.1) };
+        let ((uid, gid), (major, minor)) = (original.owner, original.device);
+        let own = names(&entry.path);
+        let path = format!("/{}", own.iter().map(|name| printed(name)).collect::<Vec<_>>().join("/"));
+        all.push((
+            own,
+            format!(
+                "{path} {:o} {uid} {gid} {links} {size} {time} {major}:{minor} {target} {xattrs} {sum}\n",
+                format | mode
+            ),
+        ));
+    }
+    all.sort();
+    all.into_iter().map(|(_, line)| line).collect()
+}
+
+/// The access list of the tree's `list`, as the kernel has it.
+const ACL: &[u8] = b"\x02\0\0\0\x01\0\x06\0\xff\xff\xff\xff\x02\0\x06\0\xe8\x03\0\0\x04\0\x04\0\xff\xff\xff\xff\x10\0\x06\0\xff\xff\xff\xff\x20\0\0\0\xff\xff\xff\xff";
+
+fn whole(entry: &Made) -> Vec<u8> {
+    let Some((hole, size)) = entry.sparse else { return entry.content.clone() };
+    let mut all = vec![0; hole];
+    all.extend_from_slice(&entry.content);
+    all.resize(size, 0);
+    all
+}
+
+fn printed(bytes: &[u8]) -> String {
+    let mut out = String::new();
+    for byte in bytes {
+        match byte {
+            33..=36 | 38..=126 => out.push(char::from(*byte)),
+            _ => write!(out, "%{byte:02x}").unwrap(),
+        }
+    }
+    out
+}
+
+/// By the host's own program, which has no part in what is tested.
+fn md5(bytes: &[u8], scratch: &Scratch) -> String {
+    if bytes.is_empty() {
+        return "d41d8cd98f00b204e9800998ecf8427e".into();
+    }
+    let path = scratch.path().join("content");
+    std::fs::write(&path, bytes).unwrap();
+    let said = taproot_tests::kit::run(std::process::Command::new("md5sum").arg("-b").arg(path)).unwrap();
+    said.split(' ').next().unwrap().to_owned()
+}
+
+fn options(name: &str, ashift: u32, compression: Compression) -> Options {
+    let properties = |list: &[(&str, &str)]| {
+        list.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<Vec<_>>()
+    };
+    let root = properties(&[
+        ("mountpoint", "/"),
+        ("canmount", "noauto"),
+        ("acltype", "posix"),
+        ("xattr", "sa"),
+        ("relatime", "on"),
+    ]);
+    Options {
+        name: name.into(),
+        size: SIZE,
+        ashift,
+        seed: "test".into(),
+        time: 1_700_000_000,
+        compatibility: Compatibility::OpenZfs20,
+        autoexpand: true,
+        jobs: 2,
+        bootfs: Some("ROOT/debian".into()),
+        datasets: vec![
+            Dataset {
+                name: "ROOT/debian".into(),
+                tree: Some("/".into()),
+                compression: Some(compression),
+                properties: root.clone(),
+                snapshot: Some(Snapshot { name: "installed".into(), holds: vec!["keep".into()] }),
+                clone_of: None,
+            },
+            Dataset {
+                name: "home".into(),
+                tree: Some("/home".into()),
+                properties: properties(&[("mountpoint", "/home"), ("org.example:note", "of a user")]),
+                ..Dataset::default()
+            },
+            Dataset {
+                name: "ROOT/second".into(),
+                clone_of: Some("ROOT/debian".into()),
+                properties: root,
+                ..Dataset::default()
+            },
+        ],
+        ..Options::default()
+    }
+}
+
+/// Writes a pool, hands it to the real ZFS and has all done to it.
+fn check(system: &System, name: &str, ashift: u32, compression: Compression) {
+    let scratch = Scratch::new().unwrap();
+    let tree = tree();
+    let path = scratch.path().join(format!("{name}.img"));
+    let out = File::create(&path).unwrap();
+    out.set_len(SIZE).unwrap();
+    write(&out, &options(name, ashift, compression), &mut &*archive(&tree)).unwrap();
+    let disk = Disk { path, format: "raw", serial: name.into(), bus: Bus::Virtio, read_only: false };
+    let mut vm = Vm::helper(&format!("pool-{name}"), system, &format!("bash -e /run/check.sh {name}"))
+        .disk(disk)
+        .file("opt/taproot/files/look.py", LOOK.as_bytes())
+        .file("opt/taproot/files/check.sh", CHECK.as_bytes())
+        .file("opt/taproot/files/expected", manifest(&tree, &scratch).as_bytes())
+        .start()
+        .unwrap();
+    let said = vm.script(200).unwrap();
+    assert!(said.contains(&format!("{name} is through")), "{said}");
+    vm.wait_exit(20).unwrap();
+}
+
+scenarios! {
+    fn usual_sectors_and_zstd(system) {
+        check(system, "usual", 12, Compression::Zstd(3));
+    }
+
+    fn smallest_sectors_and_lz4(system) {
+        check(system, "smallest", 9, Compression::Lz4);
+    }
+
+    fn largest_sectors_uncompressed(system) {
+        check(system, "largest", 13, Compression::Off);
+    }
+}
