@@ -128,6 +128,8 @@ impl Vm {
             "zfs and the driver of the disk",
         )?;
         vm.unplug(&disk)?;
+        // Who still had the disk open would keep its name from the disk that is plugged in when the machine goes on.
+        vm.await_idle()?;
         vm.freeze(kept)
     }
 }
@@ -160,6 +162,29 @@ impl Running {
         }
         fs::write(&kept.console, self.console.text()).with_context(|| format!("writing {}", kept.console.display()))?;
         fs::rename(&new, &kept.state).with_context(|| format!("renaming {}", new.display()))
+    }
+
+    /// Waits until the machine has done next to nothing for a while: emulated, a processor that works takes all of one.
+    fn await_idle(&self) -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(LIMIT);
+        let mut before = self.ticks()?;
+        let mut quiet = 0;
+        while quiet < 3 {
+            std::thread::sleep(Duration::from_millis(250));
+            let now = self.ticks()?;
+            quiet = if now - before <= 5 { quiet + 1 } else { 0 };
+            before = now;
+            ensure!(Instant::now() < deadline, "the machine at the prompt is never idle");
+        }
+        Ok(())
+    }
+
+    /// Processor time that QEMU has used, in hundredths of a second (`proc_pid_stat(5)`, fields 14 and 15).
+    fn ticks(&self) -> Result<u64> {
+        let path = format!("/proc/{}/stat", self.guard.child.id());
+        let stat = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+        let times = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
+        times.map(|time| time.parse::<u64>().with_context(|| format!("{time:?} in {path}"))).sum()
     }
 
     /// Waits until QEMU is in one of these states.
