@@ -6,6 +6,7 @@ pub mod chroot;
 pub mod cuts;
 pub mod hibernation;
 pub mod image;
+pub mod installed;
 pub mod kit;
 pub mod layers;
 pub mod minimal;

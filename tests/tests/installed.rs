@@ -3,25 +3,24 @@
 //! The pool lies over a disk of each kind, every one behind a `PCIe` root port, so a boot needs the drivers of all of them.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
-use std::fs;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
+use taproot_tests::installed::{self, IMAGES};
 use taproot_tests::kit::{self, System};
 use taproot_tests::scenario::dataset_at;
 use taproot_tests::vm::{Bus, Disk, Report, Running, Scratch, Vm};
 use taproot_tests::words::{PROMPT, SHELL_PROMPT};
-use taproot_tests::{checkout, image, scenarios};
+use taproot_tests::{image, scenarios};
 
-/// What is done in the booted system before it packs: the programs put in as `make install` does, the pool spread over all
-/// disks, and something of everything that can be packed.
-const PREPARE: &str = r#"set -e
-tar -xf /dev/disk/by-id/virtio-payload -C /
-others=
+/// What is done in the booted system before it packs: the pool is spread over all disks, and there is something of everything
+/// that can be packed.
+const PREPARE: &str = r#"others=
 for disk in /sys/block/nvme?n? /sys/block/sd*; do others="$others ${disk##*/}"; done
 zpool add -f tank $others
-mkdir -p /etc/taproot /lib/firmware /run/images
+mkdir -p /etc/taproot /lib/firmware
 echo database >/lib/firmware/regulatory.db
 echo signature | xz --check=crc32 >/lib/firmware/regulatory.db.p7s.xz
 cpu() { sed -n "s/^$1[[:space:]]*: //p" /proc/cpuinfo | head -n 1; }
@@ -78,28 +77,13 @@ impl<'a> Installed<'a> {
     fn pack(&self, compressions: &[&str]) -> Vec<PathBuf> {
         let mut script = PREPARE.to_owned();
         for compression in compressions {
-            script += "taproot initramfs --quiet --compress ";
-            script += compression;
-            script += " --output /run/images/";
-            script += compression;
-            script += "\n";
+            writeln!(script, "taproot initramfs --quiet --compress {compression} --output {IMAGES}/{compression}")
+                .unwrap();
         }
-        script += "tar -cf /dev/disk/by-id/virtio-images -C /run/images .\nsystemctl --no-block poweroff\n";
-        let payload = payload(&self.scratch);
-        let images = self.scratch.blank("images", 64 << 20).unwrap();
         let generic = image::standard(self.system).unwrap();
-        let mut vm = self
-            .machine("packs", &generic, "root=ZFS=tank/ROOT/be1 taproot-test.report")
-            .disk(payload)
-            .disk(images.clone())
-            .file("opt/taproot/script", script.as_bytes())
-            .start()
-            .unwrap();
-        vm.report(60).unwrap();
-        vm.script(120).unwrap();
-        vm.wait_exit(60).unwrap();
-        kit::run(Command::new("tar").arg("-xf").arg(&images.path).arg("-C").arg(self.scratch.path())).unwrap();
-        compressions.iter().map(|name| self.scratch.path().join(name)).collect()
+        let machine = self.machine("packs", &generic, "root=ZFS=tank/ROOT/be1 taproot-test.report");
+        let dir = installed::pack(machine, &self.scratch, &script).unwrap();
+        compressions.iter().map(|name| dir.join(name)).collect()
     }
 
     /// Boots by one of the images.
@@ -107,26 +91,6 @@ impl<'a> Installed<'a> {
         let name = image.file_name().unwrap().to_str().unwrap();
         self.machine(name, image, &format!("root=ZFS=tank/ROOT/be1 {words}")).start().unwrap()
     }
-}
-
-/// A disk with what is to be put into the system, as an archive.
-fn payload(scratch: &Scratch) -> Disk {
-    let dir = scratch.path().join("payload");
-    let busybox = kit::cache().unwrap().join("busybox/busybox");
-    assert!(busybox.exists(), "{} is missing; run: make kit", busybox.display());
-    for (from, to) in [
-        (image::builder(), "usr/bin/taproot"),
-        (image::boot_binary(), "usr/lib/taproot/taproot-init"),
-        (checkout().join("out/guest-init"), "usr/sbin/guest-init"),
-        (busybox, "usr/bin/busybox"),
-    ] {
-        let to = dir.join(to);
-        fs::create_dir_all(to.parent().unwrap()).unwrap();
-        fs::copy(from, to).unwrap();
-    }
-    let path = scratch.path().join("payload.tar");
-    kit::run(Command::new("tar").arg("-cf").arg(&path).arg("-C").arg(&dir).arg("usr")).unwrap();
-    Disk::read_only(&path, "payload")
 }
 
 /// What `taproot inspect` says of an image.
