@@ -1,17 +1,18 @@
 //! Steps with the parts of a layered root: mounted below `/run`, which moves along, and put together.
 
 use super::Boot;
-use crate::cmdline::Upper;
+use crate::cmdline::{LayerSettings, Upper};
 use crate::devices::probe::{SEALED_HEAD, Sealed, sealed, superblock};
 use crate::plan::facts::Kind;
 use crate::plan::failure::Failure;
 use crate::plan::from_zfs;
-use crate::plan::layers::{BASE, DEVICE, ENDINGS, LAYERS, LayerFile, LayerKind, UPPER, place};
+use crate::plan::layers::{BASE, DEVICE, ENDINGS, LAYERS, LayerFile, LayerKind, STATE_DIR, UPPER, is_on_base, place};
 use crate::plan::mounts::{self, MountStep};
 use crate::plan::next::facts::{LayerFacts, Memory, Zvol};
 use crate::plan::next::{LayerStep, Mount, Part, layer_not_mounted, not_overlaid, part_not_mounted};
 use crate::plan::root::{LayeredRoot, Root};
 use crate::report::boot::MountDone;
+use crate::report::layers::LayersDone;
 use crate::report::slow;
 use crate::sys::beneath::resolve;
 use crate::sys::{FileKind, OverlayMount, System};
@@ -199,6 +200,7 @@ impl Boot<'_> {
 
     fn mount_overlay(&mut self, root: LayeredRoot) -> Result<(), Failure> {
         let _ = self.system.unmount(&self.new_root, true);
+        self.look_for_state();
         let start = self.system.now();
         let result = self.system.make_dirs(&self.new_root).and_then(|()| self.try_overlay(&root));
         result.map_err(|e| not_overlaid(&root, &e.to_string()))?;
@@ -210,12 +212,32 @@ impl Boot<'_> {
             self.trouble(format!("the root's upper is not the one that is asked for, but {}", root.upper));
         }
         self.report.root = Some(root.name.clone());
+        if let Some(settings) = &self.request.layers {
+            self.report.layers = Some(LayersDone::new(settings, &self.facts.attempt.layers, &root));
+        }
         self.part_done(step, start);
         if root.places {
             self.show_places(&root);
         }
         self.facts.overlay_mounted(root);
         Ok(())
+    }
+
+    /// The layers are those that the command line lists, whatever a state file says.
+    fn look_for_state(&mut self) {
+        let on_base = |asked: &LayerSettings| is_on_base(&asked.upper.value);
+        let top = match self.request.layers.as_ref().is_none_or(on_base) {
+            true => BASE,
+            false if self.facts.attempt.layers.no_upper.is_empty() => UPPER,
+            false => return,
+        };
+        let path = format!("{top}/{STATE_DIR}/state");
+        if self.system.exists(Path::new(&path)) {
+            self.log.info(format!(
+                "the command line lists the layers: {path} is left as it is, and nothing under way there goes on"
+            ));
+            self.facts.attempt.layers.overridden = Some(path);
+        }
     }
 
     fn try_overlay(&self, root: &LayeredRoot) -> io::Result<()> {
@@ -272,6 +294,7 @@ impl Boot<'_> {
         if base.is_none() {
             return;
         }
+        self.report.layers = None;
         let _ = self.system.unmount(&self.new_root, true);
         let mut parts: Vec<String> = mounted.iter().map(|name| place(name)).collect();
         parts.extend(upper_mounted.then(|| UPPER.to_owned()));

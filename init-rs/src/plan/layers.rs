@@ -1,6 +1,6 @@
 //! Layers: where their parts are, and the overlay that is made of them. Pure.
 
-use crate::cmdline::LayerSettings;
+use crate::cmdline::{LayerSettings, Upper};
 use std::collections::BTreeMap;
 
 /// Where the base of a layered root is mounted: what `root=` names.
@@ -11,6 +11,9 @@ pub const DEVICE: &str = "/run/taproot/layer-device";
 pub const UPPER: &str = "/run/taproot/upper";
 /// Where each layer is mounted, by its name.
 pub const LAYERS: &str = "/run/taproot/layers";
+
+/// The file system's own directory that holds the state and its uppers ([`crate::layers`]).
+pub const STATE_DIR: &str = ".layers";
 
 /// How images are called, behind the layer's name; the first that is there is taken (what they say of themselves:
 /// [`crate::devices::probe::sealed`]).
@@ -76,6 +79,17 @@ pub fn overlay(settings: &LayerSettings, retained: Option<&str>, upper: Option<S
         options.insert(name.to_owned(), value.to_owned());
     }
     Overlay { lowers, upper, options: options.into_iter().collect() }
+}
+
+/// Whether the state and its uppers lie on the base, where this is asked for: those of an upper in memory, or of none, do, too.
+pub fn is_on_base(upper: &Upper) -> bool {
+    matches!(upper, Upper::Directory(_) | Upper::Ram { .. } | Upper::None)
+}
+
+/// The part, mounted outside of the root, that a path lies in.
+pub fn part_of(path: &str) -> Option<&'static str> {
+    let within = |part: &&str| path.strip_prefix(*part).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    [BASE, DEVICE, UPPER].into_iter().find(within)
 }
 
 /// Where a layer is mounted.

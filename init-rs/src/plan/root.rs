@@ -3,6 +3,7 @@
 use super::facts::Dataset;
 use super::layers::Overlay;
 use super::options::MountOptions;
+use crate::cmdline::Upper;
 
 /// A root that is there, ready to be mounted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,8 +38,8 @@ pub struct LayeredRoot {
     pub overlay: Overlay,
     /// The layers, the topmost first.
     pub layers: Vec<String>,
-    /// What takes what is written, in words.
-    pub upper: String,
+    /// What takes what is written.
+    pub upper: Upper,
     /// Whether nothing can be written.
     pub read_only: bool,
     /// The words that ask for it.

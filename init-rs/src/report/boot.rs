@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::facts::{datasets, expected, expected_root, fstab};
 use super::json::Json;
+use super::layers::LayersDone;
 use super::modules::{ModuleDone, module};
 use super::phases::Phase;
 use crate::cmdline::{Request, settings};
@@ -53,6 +54,8 @@ pub struct BootReport {
     pub choice: Option<Choice>,
     /// The root dataset that was mounted, once `bootfs` is resolved.
     pub root: Option<String>,
+    /// Of what it was made, if of layers.
+    pub layers: Option<LayersDone>,
     /// Program that is handed over to.
     pub init: Option<String>,
     /// Mounts, in order.
@@ -100,6 +103,7 @@ impl BootReport {
             ("pools", Json::list(&self.pools, pool)),
             ("choice", self.choice.as_ref().map(choice).into()),
             ("root", self.root.as_deref().into()),
+            ("layers", self.layers.as_ref().map(LayersDone::to_json).into()),
             ("init", self.init.as_deref().into()),
             ("mounts", Json::list(&self.mounts, mount)),
             ("skipped", Json::list(&self.skipped, skipped)),

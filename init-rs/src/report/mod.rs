@@ -4,6 +4,7 @@ pub mod boot;
 pub mod calm;
 mod facts;
 pub mod json;
+pub mod layers;
 pub mod log;
 pub mod modules;
 pub mod phases;

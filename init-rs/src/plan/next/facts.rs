@@ -235,6 +235,8 @@ pub struct LayerFacts {
     pub upper_mounted: bool,
     /// The directory that holds the upper and its work directory, once they are made.
     pub upper: Option<String>,
+    /// The file with the state of layers, which a list on the command line overrides.
+    pub overridden: Option<String>,
     /// Why the upper that was asked for cannot be had, and then the one that came in its place.
     pub no_upper: Vec<String>,
 }

@@ -268,7 +268,7 @@ fn layered_root(
         name: format!("layers {names} on {}", base.name()),
         overlay: layers::overlay(settings, known.retained.as_deref(), dir),
         layers: settings.names.value.clone(),
-        upper: upper.to_string(),
+        upper: upper.clone(),
         read_only: *upper == Upper::None,
         why: settings.names.why.clone(),
         datasets: [base_dataset, device, of_upper].into_iter().flatten().collect(),

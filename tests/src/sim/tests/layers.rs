@@ -321,3 +321,38 @@ fn parts_are_shown_where_ruckusrd_has_them_and_nothing_is_written_for_that() {
     let world = boots(machine);
     assert!(text(&world, "/run/taproot/boot.json").contains("it is not empty, and lacks the directories for them"));
 }
+
+#[test]
+fn the_record_says_what_the_root_is_made_of() {
+    let words = "taproot.layerdev=LABEL=more taproot.import=ro taproot.upper_fallback=ram";
+    let mut machine = machine(&format!("{LAYERS} {words}"));
+    let mut tree = images("", &["top", "middle"]);
+    tree.text(".layers/state", "whatever");
+    machine.add("vda", ext4("root", tree));
+    machine.add("vdb", ext4("more", images("", &["base"])));
+    let world = boots(machine);
+    let json: serde_json::Value = serde_json::from_str(&text(&world, "/run/taproot/boot.json")).unwrap();
+    let layers = &json["layers"];
+    assert_eq!(layers["base"]["source"], "LABEL=root");
+    assert_eq!(layers["device"]["place"], "/run/taproot/layer-device");
+    let told = |layer: &serde_json::Value| {
+        ["name", "kind", "type", "path", "source", "place"].map(|field| layer[field].as_str().unwrap().to_owned())
+    };
+    let stack: Vec<[String; 6]> = layers["stack"].as_array().unwrap().iter().map(told).collect();
+    let (base, place) = ("/run/taproot/layer-device/base.sqsh", "/run/taproot/layers/base");
+    assert_eq!(stack[2], ["base", "image", "squashfs", base, "LABEL=more", place]);
+    assert_eq!(stack[0][4], "LABEL=root");
+    let upper = &layers["upper"];
+    assert_eq!((upper["kind"].as_str(), upper["fell_back"].as_bool()), (Some("memory"), Some(true)));
+    assert_eq!(
+        (upper["place"].as_str(), upper["directory"].as_str()),
+        (Some("/run/taproot/upper"), Some("/run/taproot/upper"))
+    );
+    assert!(upper["lacking"][0].as_str().unwrap().contains("keeps everything"), "{upper}");
+    let state = &layers["state"];
+    assert_eq!(
+        (state["path"].as_str(), state["overridden"].as_bool()),
+        (Some("/run/taproot/base/.layers/state"), Some(true))
+    );
+    assert!(world.story().contains("nothing under way there goes on"), "{}", world.story());
+}
