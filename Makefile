@@ -75,8 +75,9 @@ fuzz: ## ten minutes for each parser of foreign bytes (FUZZ_SECONDS=600)
 
 DOCS := README.md CHANGELOG.md SECURITY.md THIRD-PARTY.md LICENSE LICENSE-APACHE LICENSE-MIT $(wildcard docs/*.md)
 SHARE := $(DESTDIR)$(PREFIX)/share
+UNITS := $(DESTDIR)/usr/lib/systemd/system
 
-install: ## what `make build` left in out/, with man pages, docs, completions and hooks of package managers, to $(DESTDIR)$(PREFIX)
+install: ## what `make build` left in out/, with man pages, docs, completions, units and hooks of package managers, to $(DESTDIR)$(PREFIX)
 	@test -x out/taproot || { echo "out/taproot is not there: run make build first" >&2; exit 1; }
 	install -D -m 755 out/taproot $(DESTDIR)$(PREFIX)/bin/taproot
 	install -D -m 755 out/taproot-init $(DESTDIR)$(PREFIX)/lib/taproot/taproot-init
@@ -87,6 +88,8 @@ install: ## what `make build` left in out/, with man pages, docs, completions an
 	install -D -m 755 -t $(DESTDIR)/usr/lib/kernel/install.d builder/hooks/kernel-install/50-taproot.install builder/hooks/kernel-install/95-taproot.install
 	install -D -m 644 -t $(DESTDIR)/usr/share/libalpm/hooks builder/hooks/pacman/90-taproot-install.hook builder/hooks/pacman/60-taproot-remove.hook
 	install -D -m 755 builder/hooks/pacman/taproot $(DESTDIR)/usr/share/libalpm/scripts/taproot
+	install -D -m 644 -t $(UNITS) builder/units/taproot-layer-work.service builder/units/taproot-layer-confirm.service
+	install -d $(UNITS)/multi-user.target.wants && ln -sf ../taproot-layer-work.service ../taproot-layer-confirm.service $(UNITS)/multi-user.target.wants
 	install -d $(SHARE)/doc/taproot && install -m 644 $(DOCS) $(SHARE)/doc/taproot
 	rm -rf out/man && mkdir -p out/man && out/taproot man out/man
 	for page in out/man/*; do install -D -m 644 $$page $(SHARE)/man/man$${page##*.}/$${page##*/}; done
@@ -105,6 +108,8 @@ uninstall: ## takes away what `make install` put below $(DESTDIR)$(PREFIX); conf
 	rm -f $(DESTDIR)/etc/kernel/postinst.d/taproot $(DESTDIR)/etc/kernel/postrm.d/taproot $(DESTDIR)/etc/kernel/header_postinst.d/taproot
 	rm -f $(DESTDIR)/usr/lib/kernel/install.d/50-taproot.install $(DESTDIR)/usr/lib/kernel/install.d/95-taproot.install
 	rm -f $(DESTDIR)/usr/share/libalpm/hooks/90-taproot-install.hook $(DESTDIR)/usr/share/libalpm/hooks/60-taproot-remove.hook $(DESTDIR)/usr/share/libalpm/scripts/taproot
+	rm -f $(UNITS)/taproot-layer-work.service $(UNITS)/taproot-layer-confirm.service
+	rm -f $(UNITS)/multi-user.target.wants/taproot-layer-work.service $(UNITS)/multi-user.target.wants/taproot-layer-confirm.service
 
 clean: ## build results; the kit in ~/.cache/taproot-kit stays
 	cargo clean

@@ -8,6 +8,8 @@
 mod account;
 #[path = "layers/commands.rs"]
 mod commands;
+#[path = "layers/stack.rs"]
+mod stack;
 #[path = "layers/view.rs"]
 mod view;
 
@@ -196,6 +198,7 @@ fn order(target: &Path, format: Format) -> Order {
         drop_acls: false,
         tight: false,
         live: false,
+        empty: false,
     }
 }
 

@@ -34,6 +34,14 @@ fn what_is_installed_is_uninstalled() {
     for page in ["man1/taproot.1", "man7/taproot.7", "man8/taproot-init.8", "man5/taproot.toml.5"] {
         has(&format!("usr/share/man/{page}"));
     }
+    let wants = dir.path().join("usr/lib/systemd/system/multi-user.target.wants");
+    for unit in ["taproot-layer-work.service", "taproot-layer-confirm.service"] {
+        let text = std::fs::read_to_string(wants.join(unit)).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("ExecStart=taproot ")).unwrap();
+        let understood =
+            Command::new(dir.path().join("usr/bin/taproot")).args(line.split(' ')).arg("--help").status().unwrap();
+        assert!(understood.success(), "{unit}: {line}");
+    }
     // What a person put there stays.
     let own = dir.path().join("etc/taproot/initramfs.toml");
     std::fs::create_dir_all(own.parent().unwrap()).unwrap();

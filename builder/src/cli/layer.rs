@@ -32,9 +32,54 @@ pub enum Layer {
         taproot layer diff /upper/upper --lowers /layers/site.sqsh /layers/base.sqsh    what the upper changes"
     )]
     Diff(DiffArgs),
-    /// Make one layer of several.
+    /// Make one layer of several: of the running system's topmost ones, or of any with --offline.
     #[command(after_help = MERGE_HELP)]
     Merge(MergeArgs),
+    /// Make a layer of what was written to the running system's root.
+    #[command(after_help = COMMIT_HELP)]
+    Commit(CommitArgs),
+    /// Go back to a stack of the past, or to the layers of now without what was written over them.
+    #[command(
+        after_help = "Without a number: the layers of now under a fresh upper. With one of those that `taproot layer status` lists: that stack, with the \
+        upper that was set aside with it, or a fresh one. The upper of now is set aside, never removed; `taproot layer forget` does that. The \
+        next boot takes it on trial, and goes back by itself after three boots that were not called good. Needs root.\n\n\
+        Examples:\n  taproot layer rollback            a fresh upper\n  taproot layer rollback 3 --reboot"
+    )]
+    Rollback(RollbackArgs),
+    /// Say what the root is made of, what is under way, and what the next boot does.
+    #[command(
+        after_help = "The exit code is 3 if something waits for a person, or the next boot would lack a layer.\n\n\
+        Examples:\n  taproot layer status\n  taproot layer status --json | jq -r '.operations[] | .name + \" \" + .phase'"
+    )]
+    Status(StackStatusArgs),
+    /// Withdraw a commit, merge or rollback that is not finished.
+    #[command(
+        after_help = "What was sealed for it stays a layer of its own; what is on trial is left with the next boot. Needs root.\n\n\
+        Examples:\n  taproot layer withdraw site\n  taproot layer withdraw rollback"
+    )]
+    Withdraw(NameArgs),
+    /// Try again what waits because of trouble.
+    #[command(after_help = "Needs root.\n\nExamples:\n  taproot layer retry site")]
+    Retry(NameArgs),
+    /// Give up a stack of the past, with the upper that was set aside with it.
+    #[command(
+        after_help = "What only that stack has is removed: images that were made here, and its upper with all that was written to it. Needs \
+        root.\n\nExamples:\n  taproot layer forget 3"
+    )]
+    Forget(ForgetArgs),
+    /// Carry out what was asked for, as far as it goes without a reboot; taproot-layer-work.service does this.
+    #[command(
+        after_help = "Builds images, proves them, gives them their names, removes what nothing needs any more. Each step can be interrupted, also by \
+        the power, and is done again. Every other program goes first. What lacks room is tried again each time this starts. Needs \
+        root.\n\nExamples:\n  taproot layer work\n  taproot layer work --compress xz --drop-acls"
+    )]
+    Work(WorkArgs),
+    /// Call this boot good; taproot-layer-confirm.service does this behind boot-complete.target.
+    #[command(
+        after_help = "What was on trial stays, and what it replaces is removed. Nothing happens if nothing is on trial. Needs root.\n\n\
+        Examples:\n  taproot layer confirm"
+    )]
+    Confirm,
     /// Unpack a stack of layers into a plain root: a directory, or a tar.
     #[command(
         after_help = "What is written is what an overlay of the layers shows: without whiteouts, ready to be a plain root or a dataset. A \
@@ -58,11 +103,23 @@ const INIT_HELP: &str = "What belongs to one machine (machine-id, SSH host keys,
     taproot layer init base --from / --into /mnt/stick --compress xz\n  \
     taproot layer init base --from / --live --keep etc/hostid --exclude 'home/*'";
 
-const MERGE_HELP: &str = "The layers are named from the top down, images and directories (uppers of overlays) alike. Deleted files stay deleted and replaced \
-    directories replaced for the layers below; with --bottom, when the last one named is the bottom of the stack, nothing is below, \
-    and what is deleted takes no room any more. Only --offline is there: layers that no running system uses as its own. A layer whose overlay \
-    had metacopy or redirect_dir on is refused with the path. Needs root.\n\n\
-    Examples:\n  taproot layer merge --offline /layers/both.sqsh /layers/site.sqsh /layers/tools.sqsh\n  \
+const COMMIT_HELP: &str = "Noted at once, done by the next boots. The next one seals the upper, in milliseconds, and writes to a fresh one. The image is built and \
+    compared in the background, at low priority; the boot after that takes it on trial, and once that boot is called good \
+    (boot-complete.target) what it replaces is removed. The power may fail at any moment. Files that belong to this machine (machine-id, SSH host \
+    keys, random seed...) go into no image and stay. An upper in memory is copied while it is written, which is weaker. What cannot be \
+    sealed is refused now: directories that were moved (redirect_dir=on), files without their data (metacopy=on), a volatile upper. With access \
+    control lists in it the image is erofs, because squashfs cannot hold them.\n\n\
+    The kernel command line has to say taproot.layers without a list: a list goes over the state. Needs root.\n\n\
+    Examples:\n  taproot layer commit site\n  taproot layer commit site --dry-run\n  taproot layer commit site --with 2    the upper and two layers below it as one\n  \
+    taproot layer commit site --reboot";
+
+const MERGE_HELP: &str = "`merge N NAME` makes one layer of the running system's N topmost ones, in the background; the next boot takes it on trial, and its upper \
+    stays as it is. The power may fail at any moment.\n\n\
+    With --offline the layers are named from the top down, images and directories (uppers of overlays) alike: layers that no running \
+    system uses as its own. Deleted files stay deleted and replaced directories replaced for the layers below; with --bottom, when the last one \
+    named is the bottom of the stack, nothing is below, and what is deleted takes no room any more. A layer whose overlay had metacopy or \
+    redirect_dir on is refused with the path. Needs root.\n\n\
+    Examples:\n  taproot layer merge 2 site\n  taproot layer merge --offline /layers/both.sqsh /layers/site.sqsh /layers/tools.sqsh\n  \
     taproot layer merge --offline --bottom /layers/new.sqsh /upper/upper /layers/site.sqsh /layers/base.sqsh\n  \
     taproot layer merge --offline --dry-run --json out.erofs a.sqsh b.sqsh";
 
@@ -171,24 +228,124 @@ pub struct DiffArgs {
 
 /// Arguments of `taproot layer merge`.
 #[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools)] // one a switch
 pub struct MergeArgs {
     /// The layers are in no use, or in use as lowers only
-    #[arg(long, required = true)]
-    pub offline: bool,
-    /// Image to write: NAME.sqsh, NAME.squashfs or NAME.erofs
-    pub output: PathBuf,
-    /// Layers from the top down
-    #[arg(required = true, value_name = "LAYER")]
-    pub layers: Vec<PathBuf>,
-    /// The last layer is the bottom of the stack
     #[arg(long)]
+    pub offline: bool,
+    /// How many of the running system's layers; with --offline the image to write: NAME.sqsh, NAME.squashfs or NAME.erofs
+    #[arg(value_name = "N|IMAGE")]
+    pub first: PathBuf,
+    /// Name of the layer; with --offline layers from the top down
+    #[arg(required = true, value_name = "NAME|LAYER")]
+    pub rest: Vec<PathBuf>,
+    /// The last layer is the bottom of the stack
+    #[arg(long, requires = "offline")]
     pub bottom: bool,
     /// The overlay was mounted with userxattr
-    #[arg(long)]
+    #[arg(long, requires = "offline")]
     pub userxattr: bool,
+    /// Type of the running system's image [default: squashfs, or erofs if there are access control lists]
+    #[arg(long = "type", value_enum, conflicts_with = "offline")]
+    pub format: Option<Format>,
+    /// Restart the machine when it is noted
+    #[arg(long, conflicts_with = "offline")]
+    pub reboot: bool,
     /// How the image is made.
     #[command(flatten)]
     pub seal: SealArgs,
+}
+
+/// How something is asked for.
+#[derive(Debug, Clone, Default, Args)]
+#[allow(clippy::struct_excessive_bools)] // one a switch
+pub struct AskArgs {
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Restart the machine when it is noted
+    #[arg(long)]
+    pub reboot: bool,
+    /// Print what was noted as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// No progress
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+/// Arguments of `taproot layer commit`.
+#[derive(Debug, Args)]
+pub struct CommitArgs {
+    /// Name of the layer: letters, digits and - _ . + @
+    pub name: String,
+    /// Put so many of the topmost layers into it, too
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub with: u16,
+    /// Type of the image [default: squashfs, or erofs if there are access control lists]
+    #[arg(long = "type", value_enum)]
+    pub format: Option<Format>,
+    /// Note it even if there may not be room: it waits for that then
+    #[arg(long)]
+    pub force: bool,
+    /// How it is asked for.
+    #[command(flatten)]
+    pub ask: AskArgs,
+}
+
+/// Arguments of `taproot layer rollback`.
+#[derive(Debug, Args)]
+pub struct RollbackArgs {
+    /// Number of the stack [default: the layers of now under a fresh upper]
+    pub past: Option<u32>,
+    /// How it is asked for.
+    #[command(flatten)]
+    pub ask: AskArgs,
+}
+
+/// Arguments of `taproot layer status`.
+#[derive(Debug, Args)]
+pub struct StackStatusArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `taproot layer withdraw` and `taproot layer retry`.
+#[derive(Debug, Args)]
+pub struct NameArgs {
+    /// The layer that it makes, or `rollback`
+    pub name: String,
+    /// How it is asked for.
+    #[command(flatten)]
+    pub ask: AskArgs,
+}
+
+/// Arguments of `taproot layer forget`.
+#[derive(Debug, Args)]
+pub struct ForgetArgs {
+    /// Number of the stack
+    pub past: u32,
+    /// How it is asked for.
+    #[command(flatten)]
+    pub ask: AskArgs,
+}
+
+/// Arguments of `taproot layer work`.
+#[derive(Debug, Args)]
+pub struct WorkArgs {
+    /// As of `taproot layer init` [default: zstd:9, for erofs lz4hc]
+    #[arg(long, value_name = "NAME[:LEVEL]")]
+    pub compress: Option<Compression>,
+    /// Leave access control lists out of squashfs, which cannot hold them
+    #[arg(long)]
+    pub drop_acls: bool,
+    /// Processors to use [default: all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub jobs: Option<u16>,
+    /// No progress
+    #[arg(long, short)]
+    pub quiet: bool,
 }
 
 /// Arguments of `taproot layer convert`.

@@ -1,7 +1,8 @@
 //! What is left out of a layer because it belongs to one machine, or to one boot.
 
 use serde::Serialize;
-use std::path::{Component, Path};
+use std::fs;
+use std::path::{Component, Path, PathBuf};
 
 /// What one machine has for itself: whoever boots a sealed layer must not have the same. `*` stands for any part of a name.
 pub const MACHINE: [&str; 13] = [
@@ -52,6 +53,33 @@ impl Exclusions {
     }
 }
 
+/// What below a directory the patterns cover and is no directory itself; no link is followed.
+pub fn matching(directory: &Path, patterns: &[&str]) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for pattern in patterns {
+        let mut heads = vec![PathBuf::new()];
+        for part in pattern.split('/') {
+            heads = heads.iter().flat_map(|head| named(directory, head, part)).collect();
+        }
+        let is_dir = |path: &PathBuf| fs::symlink_metadata(directory.join(path)).is_ok_and(|meta| meta.is_dir());
+        found.extend(heads.into_iter().filter(|path| !is_dir(path)));
+    }
+    found
+}
+
+/// The entries of a directory that fit one part of a pattern.
+fn named(root: &Path, head: &Path, part: &str) -> Vec<PathBuf> {
+    let above = root.join(head);
+    if !fs::symlink_metadata(&above).is_ok_and(|meta| meta.is_dir()) {
+        return Vec::new();
+    }
+    let names = fs::read_dir(&above).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let mut fitting: Vec<PathBuf> =
+        names.filter(|name| fits(part.as_bytes(), name.as_encoded_bytes())).map(|name| head.join(name)).collect();
+    fitting.sort();
+    fitting
+}
+
 /// Whether a pattern has as many parts as the path, and each fits.
 fn covers(pattern: &str, path: &Path) -> bool {
     let mut parts = path.components();
@@ -91,6 +119,19 @@ mod tests {
         {
             assert!(!list.excludes(Path::new(path)), "{path}");
         }
+    }
+
+    #[test]
+    fn what_is_there_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("etc/ssh")).unwrap();
+        fs::create_dir_all(dir.path().join("etc/hostid")).unwrap();
+        for file in ["etc/machine-id", "etc/ssh/ssh_host_rsa_key", "etc/ssh/ssh_config"] {
+            fs::write(dir.path().join(file), "x").unwrap();
+        }
+        std::os::unix::fs::symlink("etc", dir.path().join("var")).unwrap();
+        let found = matching(dir.path(), &MACHINE);
+        assert_eq!(found, ["etc/machine-id", "etc/ssh/ssh_host_rsa_key"].map(PathBuf::from));
     }
 
     #[test]

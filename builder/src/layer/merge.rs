@@ -104,7 +104,7 @@ fn decide<'a>(found: impl Iterator<Item = (usize, &'a Node)>, complete: bool) ->
 pub struct Rules<'a> {
     /// The bottom of the stack is the last of them.
     pub complete: bool,
-    /// What is left out.
+    /// What is left out of directories. Images went through that when they were made: what is in them was meant to be.
     pub exclude: &'a Exclusions,
 }
 
@@ -151,7 +151,11 @@ impl Merge<'_> {
             if node.foreign {
                 self.plan.foreign.push(path.to_owned());
             } else if let Some(raw) = self.sources.get(*source) {
-                lists.push((*source, raw.children(path, node)?));
+                let mut list = raw.children(path, node)?;
+                if raw.image().is_none() {
+                    self.leave_out(path, &mut list);
+                }
+                lists.push((*source, list));
             }
         }
         let names: BTreeSet<OsString> = lists.iter().flat_map(|(_, list)| list.keys().cloned()).collect();
@@ -162,6 +166,22 @@ impl Merge<'_> {
             self.entry(path.join(&name), outcome, take, complete)?;
         }
         Ok(())
+    }
+
+    /// Takes away what is left out of a directory's entries. Marks of deletion stay: what a layer below has there must not show again.
+    fn leave_out(&mut self, path: &Path, list: &mut BTreeMap<OsString, Node>) {
+        let goes = |name: &OsString, node: &Node| {
+            node.kind != super::node::Kind::Whiteout && self.exclude.excludes(&path.join(name))
+        };
+        let gone: Vec<OsString> =
+            list.iter().filter(|(name, node)| goes(name, node)).map(|(name, _)| name.clone()).collect();
+        for name in gone {
+            list.remove(&name);
+            let path = path.join(name);
+            if !self.plan.excluded.contains(&path) {
+                self.plan.excluded.push(path);
+            }
+        }
     }
 
     fn entry(
@@ -176,11 +196,7 @@ impl Merge<'_> {
             Outcome::Single(source) => {
                 let Some(node) = take(source) else { return Ok(()) };
                 self.check(source, &path, &node)?;
-                if node.kind != super::node::Kind::Whiteout && self.exclude.excludes(&path) {
-                    self.plan.excluded.push(path);
-                } else {
-                    self.push(path, node, source);
-                }
+                self.push(path, node, source);
             }
             Outcome::Directory { of, opaque } => {
                 let of: Vec<(usize, Node)> =
@@ -189,10 +205,6 @@ impl Merge<'_> {
                     self.check(*source, &path, node)?;
                 }
                 let Some((source, top)) = of.first() else { return Ok(()) };
-                if self.exclude.excludes(&path) {
-                    self.plan.excluded.push(path);
-                    return Ok(());
-                }
                 let marks = super::node::Marks { opaque, ..super::node::Marks::default() };
                 self.push(path.clone(), Node { marks, ..top.clone() }, *source);
                 self.directory(&path, &of, complete || opaque)?;

@@ -18,6 +18,7 @@ pub mod room;
 pub mod seal;
 pub mod snapshot;
 pub mod squashfs;
+pub mod stack;
 pub mod tar;
 pub mod tree;
 pub mod untar;

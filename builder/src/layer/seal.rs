@@ -29,6 +29,7 @@ use std::process::{Command, Stdio};
 
 /// What is to be written, and how.
 #[derive(Debug, Clone)]
+#[allow(clippy::struct_excessive_bools)] // each is allowed or not
 pub struct Order {
     /// The image's file; nothing is there yet.
     pub target: PathBuf,
@@ -46,6 +47,25 @@ pub struct Order {
     pub tight: bool,
     /// Files may change while they are read: the source is a running system.
     pub live: bool,
+    /// There may be nothing to put into it: a stack waits for it all the same.
+    pub empty: bool,
+}
+
+/// There is not enough room for an image.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{target}: about {needed} may be needed and {free} are free in {place}; make room there, compress more, or try it all the same \
+     (--force)", target = .target.display(), needed = megabytes(*.needed), free = megabytes(*.free), place = .place.display()
+)]
+pub struct NoRoom {
+    /// The image.
+    pub target: PathBuf,
+    /// Bytes, at most.
+    pub needed: u64,
+    /// Bytes.
+    pub free: u64,
+    /// Where.
+    pub place: PathBuf,
 }
 
 /// What is known before anything is written.
@@ -111,19 +131,16 @@ pub fn prepare(mut plan: Plan, sources: &[Source], order: Order) -> Result<Prepa
         squashfs::restrict(&mut plan, version, &mut notes);
     }
     ensure!(
-        plan.items.len() > 1,
+        order.empty || plan.items.len() > 1,
         "{shown}: there is nothing to put into it: no entry differs from what lies below, or all were left out"
     );
     let place = directory(&order.target);
     ensure!(place.is_dir(), "{shown}: expected the directory {} to be there", place.display());
     let (estimate, free) = (estimate(&plan, sources, order.format, &order.compression), free(place)?);
-    ensure!(
-        order.tight || estimate.needed <= free,
-        "{shown}: about {} may be needed and {} are free in {}; make room there, compress more, or try it all the same (--force)",
-        megabytes(estimate.needed),
-        megabytes(free),
-        place.display()
-    );
+    if !order.tight && estimate.needed > free {
+        let (target, place) = (order.target.clone(), place.to_owned());
+        return Err(NoRoom { target, needed: estimate.needed, free, place }.into());
+    }
     let outlook = Outlook {
         path: order.target.clone(),
         format: order.format,
@@ -335,6 +352,12 @@ impl Built<'_> {
 }
 
 impl Proven {
+    /// Gives the image another name, which a state notes, and no checksum beside it: how long it is, and its checksum.
+    pub fn place(self, to: &Path) -> Result<(u64, String)> {
+        publish(&self.workshop.place(IMAGE), to)?;
+        Ok((self.sealed.bytes, self.sealed.sha256))
+    }
+
     /// Gives the image its name, and writes its checksum beside it. What has that name by now stays.
     pub fn publish(self) -> Result<Sealed> {
         let target = &self.sealed.outlook.path;

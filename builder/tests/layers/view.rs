@@ -96,6 +96,11 @@ impl Mounts {
         )
     }
 
+    /// The process that holds the namespace.
+    pub(crate) fn pid(&self) -> u32 {
+        self.holder.id()
+    }
+
     /// Where a path of that namespace is for us.
     pub(crate) fn path(&self, path: &Path) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root{}", self.holder.id(), path.display()))

@@ -53,15 +53,15 @@ pub(super) fn init(args: &InitArgs) -> Result<()> {
 /// Merges layers.
 pub(super) fn merge(args: &MergeArgs) -> Result<()> {
     let cleanup = start(&args.seal);
-    let ending = args.output.extension().and_then(|ending| ending.to_str());
+    let ending = args.first.extension().and_then(|ending| ending.to_str());
     let format = ending.and_then(Format::of_ending).with_context(|| {
-        format!("{}: expected a name that ends with .sqsh, .squashfs or .erofs", args.output.display())
+        format!("{}: expected a name that ends with .sqsh, .squashfs or .erofs", args.first.display())
     })?;
-    let name = args.output.file_stem().unwrap_or_default().to_string_lossy();
+    let name = args.first.file_stem().unwrap_or_default().to_string_lossy();
     check_layer(&name).map_err(|why| anyhow::anyhow!("{name:?} cannot be the name of a layer: {why}"))?;
-    let order = order(&args.seal, args.output.clone(), format, false)?;
+    let order = order(&args.seal, args.first.clone(), format, false)?;
     let progress = Progress::new(args.seal.quiet || args.seal.json);
-    let sources = open(&args.layers, args.userxattr)?;
+    let sources = open(&args.rest, args.userxattr)?;
     progress.step(&format!("reading {} layers", sources.len()));
     let planned: Plan = plan(&sources, Rules { complete: args.bottom, exclude: &Exclusions::none() })?;
     made(prepare(planned, &sources, order)?, None, &args.seal, &progress, &cleanup)
@@ -80,14 +80,15 @@ fn start(args: &SealArgs) -> Cleanup {
     cleanup
 }
 
+/// `SOURCE_DATE_EPOCH`.
+pub(super) fn epoch() -> Result<Option<u64>> {
+    let Ok(text) = std::env::var("SOURCE_DATE_EPOCH") else { return Ok(None) };
+    let wrong = || format!("SOURCE_DATE_EPOCH={text}: expected seconds since 1970");
+    text.trim().parse().ok().with_context(wrong).map(Some)
+}
+
 fn order(args: &SealArgs, target: PathBuf, format: Format, live: bool) -> Result<Order> {
-    let epoch = match std::env::var("SOURCE_DATE_EPOCH") {
-        Ok(text) => {
-            let wrong = || format!("SOURCE_DATE_EPOCH={text}: expected seconds since 1970");
-            Some(text.trim().parse().ok().with_context(wrong)?)
-        }
-        Err(_) => None,
-    };
+    let epoch = epoch()?;
     let compression = args.compress.clone().unwrap_or_else(|| Compression::default_of(format));
     Ok(Order {
         target,
@@ -98,6 +99,7 @@ fn order(args: &SealArgs, target: PathBuf, format: Format, live: bool) -> Result
         drop_acls: args.drop_acls,
         tight: args.force,
         live,
+        empty: false,
     })
 }
 

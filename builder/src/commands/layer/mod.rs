@@ -2,10 +2,12 @@
 
 mod look;
 mod make;
+mod stack;
 mod unpack;
 
 use crate::cli::layer::Layer;
 use crate::layer::node::Namespace;
+use crate::layer::stack::ask::Ask;
 use crate::layer::tree::Source;
 use crate::output::print;
 use anyhow::Result;
@@ -16,7 +18,16 @@ pub fn run(action: &Layer) -> Result<bool> {
     let done = |()| true;
     match action {
         Layer::Init(args) => make::init(args).map(done),
-        Layer::Merge(args) => make::merge(args).map(done),
+        Layer::Merge(args) if args.offline => make::merge(args).map(done),
+        Layer::Merge(args) => stack::merge(args).map(done),
+        Layer::Commit(args) => stack::commit(args).map(done),
+        Layer::Rollback(args) => stack::simple(&Ask::Rollback(args.past), &args.ask).map(done),
+        Layer::Withdraw(args) => stack::simple(&Ask::Withdraw(args.name.clone()), &args.ask).map(done),
+        Layer::Retry(args) => stack::simple(&Ask::Retry(args.name.clone()), &args.ask).map(done),
+        Layer::Forget(args) => stack::simple(&Ask::Forget(args.past), &args.ask).map(done),
+        Layer::Status(args) => stack::status(args),
+        Layer::Work(args) => stack::work(args).map(done),
+        Layer::Confirm => stack::confirm().map(done),
         Layer::Convert(args) => unpack::convert(args).map(done),
         Layer::List(args) => look::list(args),
         Layer::Verify(args) => look::verify(args),

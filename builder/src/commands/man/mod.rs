@@ -79,9 +79,9 @@ const PAGES: [Page; 10] = [
     Page {
         name: "taproot-layer-tools",
         section: 7,
-        about: "layers of a root: making, checking and merging them",
+        about: "layers of a root: making, checking, merging and committing them",
         text: &[include_str!("../../../../docs/layer-tools.md")],
-        see: &["taproot-layer(1)", "taproot-layer-init(1)", "taproot-layer-merge(1)"],
+        see: &["taproot-layer(1)", "taproot-layer-init(1)", "taproot-layer-merge(1)", "taproot-layer-commit(1)"],
     },
     Page {
         name: "taproot-keys",
