@@ -1,17 +1,20 @@
 //! Steps with the parts of a layered root: mounted below `/run`, which moves along, and put together.
 
 use super::Boot;
-use crate::cmdline::{LayerSettings, Upper};
+use crate::cmdline::{ITSELF, LayerSettings};
 use crate::devices::probe::{SEALED_HEAD, Sealed, sealed, superblock};
 use crate::plan::facts::Kind;
 use crate::plan::failure::Failure;
 use crate::plan::from_zfs;
-use crate::plan::layers::{BASE, DEVICE, ENDINGS, LAYERS, LayerFile, LayerKind, STATE_DIR, UPPER, is_on_base, place};
+use crate::plan::layers::{
+    BASE, DEVICE, EMPTY, ENDINGS, KEPT, LAYERS, LayerFile, LayerKind, STATE_DIR, UPPER, is_on_base, place,
+};
+use crate::plan::lowers;
 use crate::plan::mounts::{self, MountStep};
 use crate::plan::next::facts::{LayerFacts, Memory, Zvol};
 use crate::plan::next::{LayerStep, Mount, Part, layer_not_mounted, not_overlaid, part_not_mounted};
 use crate::plan::root::{LayeredRoot, Root};
-use crate::report::boot::MountDone;
+use crate::report::boot::{MountDone, Protected};
 use crate::report::layers::LayersDone;
 use crate::report::slow;
 use crate::sys::beneath::resolve;
@@ -35,6 +38,9 @@ impl Boot<'_> {
             LayerStep::FindZvol { dataset, nodes, until } => self.find_zvol(&dataset, nodes, until),
             LayerStep::Find { names, roots, retained } => self.find_layers(names, &roots, retained),
             LayerStep::MountImage(file) => self.mount_layer(&file)?,
+            LayerStep::SetAside { dir, word } => self.set_upper_aside(&dir, &word),
+            LayerStep::NoteLowers { note, text } => self.note_lowers(&note, &text),
+            LayerStep::Protect { mount, upper } => self.protect(*mount, upper.as_deref()),
             LayerStep::MakeUpper { dir, whiteout } => self.make_upper(dir, whiteout),
             LayerStep::DoWithoutUpper { why } => self.without_upper(why),
             LayerStep::Overlay(root) => self.mount_overlay(*root)?,
@@ -88,7 +94,7 @@ impl Boot<'_> {
                 if dataset.key_available == Some(false) {
                     dataset.key_location = self.key_location(&dataset.name);
                 }
-                let zvol = self.request.layers.as_ref().is_some_and(|l| l.upper.value == Upper::Zvol(name.clone()));
+                let zvol = self.is_upper_zvol(&name);
                 match (zvol, dataset.kind) {
                     (true, Kind::Volume) | (false, Kind::Filesystem) => Ok(dataset),
                     (true, _) => Err(format!("{name} is no zvol")),
@@ -141,7 +147,12 @@ impl Boot<'_> {
     fn find_layers(&mut self, names: Vec<String>, roots: &[String], retained: Option<String>) {
         let find = |name: String| {
             let at = |root: &String| find(self.system, root, &name);
-            roots.iter().find_map(at).unwrap_or(LayerFile { name, path: String::new(), kind: LayerKind::Missing })
+            roots.iter().find_map(at).unwrap_or(LayerFile {
+                name,
+                path: String::new(),
+                kind: LayerKind::Missing,
+                identity: String::new(),
+            })
         };
         let found: Vec<LayerFile> = names.into_iter().map(find).collect();
         let there = |dir: &String| self.system.stat(Path::new(dir)).is_ok_and(|info| info.kind == FileKind::Directory);
@@ -192,7 +203,7 @@ impl Boot<'_> {
     }
 
     /// The upper cannot be had: whoever loses what is written then is to know.
-    fn without_upper(&mut self, why: String) {
+    pub(super) fn without_upper(&mut self, why: String) {
         self.trouble(format!("the upper that is asked for cannot be had: {why}"));
         let _ = self.system.unmount(Path::new(UPPER), true);
         self.facts.attempt.layers.without_upper(why);
@@ -215,6 +226,8 @@ impl Boot<'_> {
         if let Some(settings) = &self.request.layers {
             self.report.layers = Some(LayersDone::new(settings, &self.facts.attempt.layers, &root));
         }
+        let by = if root.read_only { "read-only" } else { "overlay" };
+        self.report.protected = vec![Protected { directory: "/".to_owned(), by }];
         self.part_done(step, start);
         if root.places {
             self.show_places(&root);
@@ -250,6 +263,7 @@ impl Boot<'_> {
             lowers: overlay.lowers.iter().map(PathBuf::from).collect(),
             upper: overlay.upper.as_deref().map(upper_and_work),
             options: overlay.options.clone(),
+            if_known: overlay.if_known.clone(),
         };
         self.system.mount_overlay(&mount, &self.new_root)
     }
@@ -262,7 +276,8 @@ impl Boot<'_> {
         places.extend(facts.device.then(|| ("sqsh_layerdev".to_owned(), DEVICE.to_owned())));
         places.extend(facts.upper_mounted.then(|| ("upper".to_owned(), UPPER.to_owned())));
         places.extend(facts.retained.clone().map(|path| ("sqsh_layer-upper".to_owned(), path)));
-        places.extend(root.layers.iter().map(|name| (format!("sqsh_layer-{name}"), place(name))));
+        let images = root.layers.iter().filter(|name| *name != ITSELF);
+        places.extend(images.map(|name| (format!("sqsh_layer-{name}"), place(name))));
         if let Err(why) = self.try_places(&places) {
             self.trouble(format!("the parts of the root are not shown in /mnt, but below /run/taproot only: {why}"));
         }
@@ -290,13 +305,16 @@ impl Boot<'_> {
 
     /// Takes away what an attempt has mounted for a layered root: its pools may have to be exported.
     pub(super) fn clear_layers(&mut self) {
-        let LayerFacts { base, device, mounted, upper_mounted, .. } = std::mem::take(&mut self.facts.attempt.layers);
+        let LayerFacts { base, device, mounted, upper_mounted, kept, parts: others, .. } =
+            std::mem::take(&mut self.facts.attempt.layers);
         if base.is_none() {
             return;
         }
         self.report.layers = None;
         let _ = self.system.unmount(&self.new_root, true);
-        let mut parts: Vec<String> = mounted.iter().map(|name| place(name)).collect();
+        let mut parts = others;
+        parts.extend(mounted.iter().map(|name| place(name)));
+        parts.extend(kept.then(|| KEPT.to_owned()));
         parts.extend(upper_mounted.then(|| UPPER.to_owned()));
         parts.extend(device.then(|| DEVICE.to_owned()));
         parts.push(BASE.to_owned());
@@ -322,26 +340,35 @@ fn find(system: &dyn System, root: &str, name: &str) -> Option<LayerFile> {
         Some((system.stat(&path).ok()?, path))
     };
     let file = |(info, path): (crate::sys::FileInfo, PathBuf)| {
-        let kind = match info.kind {
-            FileKind::Directory => LayerKind::Directory,
+        let empty = |path: &Path| system.list(path).is_ok_and(|names| names.is_empty());
+        let (kind, identity) = match info.kind {
+            FileKind::Directory if empty(&path) => (LayerKind::Directory, EMPTY.to_owned()),
+            FileKind::Directory => (LayerKind::Directory, "directory".to_owned()),
             FileKind::File => kind_of(system, &path, info.size),
-            FileKind::Block { .. } | FileKind::Other => LayerKind::Unknown { why: "it is no file".to_owned() },
+            FileKind::Block { .. } | FileKind::Other => {
+                (LayerKind::Unknown { why: "it is no file".to_owned() }, String::new())
+            }
         };
-        LayerFile { name: name.to_owned(), path: path.display().to_string(), kind }
+        LayerFile { name: name.to_owned(), path: path.display().to_string(), kind, identity }
     };
     let images = ENDINGS.iter().filter_map(|ending| at(format!("{name}{ending}")));
     let directory = || at(name.to_owned()).filter(|(info, _)| info.kind == FileKind::Directory);
     images.map(file).next().or_else(|| directory().map(file))
 }
 
-fn kind_of(system: &dyn System, path: &Path, size: u64) -> LayerKind {
+/// What a file is, and what tells it from others: its superblock, which has its size and when it was made.
+fn kind_of(system: &dyn System, path: &Path, size: u64) -> (LayerKind, String) {
     let mut head = [0; SEALED_HEAD];
     match system.read_at(path, 0, &mut head) {
-        Err(e) => LayerKind::Unknown { why: format!("it cannot be read: {e}") },
-        Ok(len) => match sealed(head.get(..len).unwrap_or_default()) {
-            Some(Sealed { kind, bytes, .. }) => LayerKind::Image { fstype: kind.to_owned(), needs: bytes, size },
-            None => LayerKind::Unknown { why: format!("it has {size} bytes and is neither squashfs nor erofs") },
-        },
+        Err(e) => (LayerKind::Unknown { why: format!("it cannot be read: {e}") }, String::new()),
+        Ok(len) => {
+            let head = head.get(..len).unwrap_or_default();
+            let kind = match sealed(head) {
+                Some(Sealed { kind, bytes, .. }) => LayerKind::Image { fstype: kind.to_owned(), needs: bytes, size },
+                None => LayerKind::Unknown { why: format!("it has {size} bytes and is neither squashfs nor erofs") },
+            };
+            (kind, lowers::identity(head, size))
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod init;
 mod keys;
 mod layers;
 mod mounts;
+mod parts;
 mod people;
 mod pools;
 pub mod program;

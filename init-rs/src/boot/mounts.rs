@@ -12,7 +12,7 @@ use crate::report::slow;
 use crate::sys::beneath::resolve;
 use crate::sys::{FileKind, System};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Bytes of an fstab, or of a list of datasets, that are read.
@@ -134,7 +134,7 @@ impl Boot<'_> {
     }
 
     /// Notes what came of a step; `at`: where it is mounted.
-    fn done(&mut self, step: MountStep, took: Duration, at: Option<String>, error: Option<String>) {
+    pub(super) fn done(&mut self, step: MountStep, took: Duration, at: Option<String>, error: Option<String>) {
         self.facts.mount_done(&step, at);
         let done = MountDone { step, took, error };
         let same = |known: &&mut MountDone| known.step.place == done.step.place;
@@ -145,7 +145,7 @@ impl Boot<'_> {
         }
     }
 
-    fn not_mounted(&mut self, step: &MountStep, why: &str) {
+    pub(super) fn not_mounted(&mut self, step: &MountStep, why: &str) {
         let MountStep { dataset, target, .. } = step;
         if step.nofail {
             return self.log.info(format!("{dataset} not mounted on {target}: {why} (nofail)"));
@@ -156,6 +156,13 @@ impl Boot<'_> {
     /// Mounts, and says where that was.
     fn try_mount(&self, mount: &Mount) -> io::Result<String> {
         let Mount { step, source, fstype } = mount;
+        let (target, at) = self.place_of(step)?;
+        slow::mount(self.system, self.log, (source, &target, fstype), step.options.flags, &step.options.data)?;
+        Ok(at)
+    }
+
+    /// Where a step is mounted, in this process and in the new root; the directory is there then.
+    pub(super) fn place_of(&self, step: &MountStep) -> io::Result<(PathBuf, String)> {
         let target = resolve(self.system, &self.new_root, Path::new(&step.target))?;
         let at = self.beneath(&target).unwrap_or_else(|| step.place.clone());
         // A link that came with another mount leads there.
@@ -177,8 +184,7 @@ impl Boot<'_> {
             }
             Err(e) => return Err(e),
         }
-        slow::mount(self.system, self.log, (source, &target, fstype), step.options.flags, &step.options.data)?;
-        Ok(at)
+        Ok((target, at))
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::hope::Hope;
 use super::{Boot, End, person};
-use crate::cmdline::{Decided, OnFailure, Selector, Stage};
+use crate::cmdline::{Decided, Fallback, OnFailure, Stage};
 use crate::devices::known::Module;
 use crate::firmware::{self, Variables};
 use crate::plan::failure::Failure;
@@ -136,9 +136,9 @@ impl<'a> Boot<'a> {
     }
 
     /// Takes the next fallback root.
-    pub(super) fn fall_back(&mut self, failure: &Failure, next: &Decided<Selector>) {
+    pub(super) fn fall_back(&mut self, failure: &Failure, next: &Decided<Fallback>) {
         self.facts.fallbacks_taken += 1;
-        roots::take(&mut self.request, next.clone());
+        roots::fall_back_to(&mut self.request, next.clone());
         self.log.warn(format!("{failure}; trying the fallback root {} ({})", next.value, next.why));
         self.report.problems.push(format!("fallback root {} is tried ({})", next.value, next.why));
         self.begin_anew();

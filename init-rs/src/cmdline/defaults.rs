@@ -37,6 +37,7 @@ pub(super) fn request() -> Request {
             clone: None,
         },
         layers: None,
+        stacking: None,
         fallback: Vec::new(),
         read_only: None,
         root_flags: None,

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::{
-    Automatic, Decided, Fsck, HostidPolicy, LayerSettings, OnFailure, Repair, Request, Selector, Stage, UpperFallback,
-    Which,
+    Automatic, Decided, Fallback, Fsck, HostidPolicy, LayerSettings, OnFailure, Repair, Request, Selector, Stage,
+    UpperFallback, Which,
 };
 
 /// One setting in words.
@@ -29,7 +29,10 @@ pub fn settings(request: &Request) -> Vec<Setting> {
     if let Some(asked) = &request.layers {
         layers(asked, &mut list);
     }
-    list.each("fallback root", &request.fallback, root);
+    list.each("fallback root", &request.fallback, |fallback| match fallback {
+        Fallback::Root(asked) => root(asked),
+        Fallback::Layers(stack) => stack.to_string(),
+    });
     list.maybe("root's mount", request.read_only.as_ref(), |ro| pick(*ro, "ro", "rw"));
     list.maybe("root's mount options", request.root_flags.as_ref(), Clone::clone);
     list.maybe("root's type", request.root_fstype.as_ref(), |types| types.join(", "));
@@ -78,6 +81,10 @@ fn layers(asked: &LayerSettings, list: &mut List) {
     );
     list.maybe("overlay's options", asked.flags.as_ref(), |flags| flags.join(","));
     list.add("upper", &asked.upper, ToString::to_string);
+    list.maybe("topmost layer, read-only", asked.retained.as_ref(), ToString::to_string);
+    if let Some(word) = &asked.fresh {
+        list.push("upper that is there", "set aside".to_owned(), word, false);
+    }
     list.add("without the upper", &asked.fallback, |how| match how {
         UpperFallback::Fail => "the boot fails".to_owned(),
         UpperFallback::Ram => "memory instead".to_owned(),

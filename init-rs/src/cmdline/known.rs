@@ -43,7 +43,7 @@ pub const KNOWN: &[Known] = &[
     known("boot", "=zfs", "root=POOL/DATASET is a dataset, and no root= is the bootfs of a pool"),
     known(
         "taproot.fallback",
-        "=POOL/DATASET|bootfs|UUID=|LABEL=|/dev/...,...",
+        "=POOL/DATASET|bootfs|UUID=|LABEL=|/dev/...|layers:TOP:...:BOTTOM[@BASE],...",
         "roots to try when the chosen one cannot be booted",
     ),
     // layers
@@ -62,6 +62,21 @@ pub const KNOWN: &[Known] = &[
     ),
     known("ram_layer", "=SIZE", "what is written goes to memory, over what earlier boots left on the base"),
     known("taproot.upper_fallback", "=fail|ram|ro", "what follows when the upper cannot be had"),
+    known("taproot.upper_reset", SWITCH, "the upper that is there is set aside, and a fresh one begun"),
+    known("rd.overlay.reset", SWITCH, "the same, as dracut calls it"),
+    known("rd.live.overlay.reset", SWITCH, "the same, as dracut called it"),
+    known(
+        "taproot.upper_readonly",
+        SWITCH,
+        "what earlier boots left in the upper is a layer, and memory takes what is written",
+    ),
+    known("rd.overlay.readonly", SWITCH, "the same, as dracut calls it"),
+    known("rd.live.overlay.readonly", SWITCH, "the same, as dracut called it"),
+    known(
+        "rd.overlay",
+        "[=tmpfs[:size=SIZE,nr_inodes=N]|LABEL=|UUID=|/dev/...]",
+        "the root itself is a layer under an upper, as dracut calls it",
+    ),
     known("taproot.to_ram", SWITCH, "the layers are copied to memory before the root is mounted"),
     known("to_ram", "", "the same, as RuckusRD calls it"),
     known("root_true_rw", "", "no effect: the base is writable if the upper is on it"),

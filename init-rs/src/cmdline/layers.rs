@@ -5,16 +5,19 @@ use std::fmt;
 use super::root::{layer_device, spaces};
 use super::state::State;
 use super::values::{boolean, number};
-use super::{Decided, Note, Request, Selector, Stage, Word};
+use super::{Decided, Fallback, Note, Request, Selector, Stage, Word};
 use crate::plan::names;
 use std::collections::BTreeSet;
 
 /// More layers than these no overlay takes (`OVL_MAX_STACK`).
 pub const LAYERS_MAX: usize = 500;
+/// In a list of layers: the base itself.
+pub const ITSELF: &str = ".";
 /// Where the upper and its work directory are on a file system that is not theirs alone.
 const UPPER_DIR: &str = "upper";
 /// Our own words, without `taproot.`.
-pub(super) const OWN: [&str; 6] = ["layers", "layerdev", "layerdir", "upper", "upper_fallback", "to_ram"];
+pub(super) const OWN: [&str; 8] =
+    ["layers", "layerdev", "layerdir", "upper", "upper_fallback", "upper_reset", "upper_readonly", "to_ram"];
 /// Words of RuckusRD for what its initramfs does besides.
 const ELSEWHERE: [&str; 8] = [
     "fwdev",
@@ -44,8 +47,10 @@ pub struct LayerSettings {
     pub flags: Option<Decided<Vec<String>>>,
     /// `taproot.upper=`, `ram_layer=`: what takes what is written.
     pub upper: Decided<Upper>,
-    /// `ram_layer=`: what an earlier boot left in the upper on the base is the topmost layer.
-    pub retained: bool,
+    /// `ram_layer=`, `taproot.upper_readonly`: what earlier boots left in this upper is the topmost layer.
+    pub retained: Option<Decided<Upper>>,
+    /// `taproot.upper_reset`: the upper that is there is set aside.
+    pub fresh: Option<String>,
     /// `taproot.upper_fallback=`: what follows when the upper cannot be had.
     pub fallback: Decided<UpperFallback>,
     /// Whether the parts are shown where RuckusRD has them, too: its words were used.
@@ -102,7 +107,7 @@ pub enum UpperFallback {
 }
 
 /// The words so far.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct LayerWords {
     names: Option<Decided<String>>,
     device: Option<Decided<String>>,
@@ -112,6 +117,12 @@ pub(super) struct LayerWords {
     upper: Option<Decided<Upper>>,
     /// `ram_layer=`, which an own word for the upper is stronger than.
     ram: Option<Decided<Upper>>,
+    /// `rd.overlay=`.
+    pub(super) dracut: Option<Decided<Upper>>,
+    /// The word that makes the base a layer where none are named.
+    pub(super) itself: Option<String>,
+    pub(super) fresh: Option<String>,
+    pub(super) kept: Option<String>,
     fallback: Option<Decided<UpperFallback>>,
     to_ram: Option<String>,
     places: bool,
@@ -120,7 +131,7 @@ pub(super) struct LayerWords {
     /// Words for what is done nowhere here.
     elsewhere: Vec<String>,
     /// The first word that is about layers.
-    first: Option<String>,
+    pub(super) first: Option<String>,
 }
 
 impl State {
@@ -143,6 +154,8 @@ impl State {
                 "ro" => words.fallback = Some(Decided::new(UpperFallback::ReadOnly, why)),
                 _ => return self.problem(word, "taproot.upper_fallback=fail, ram or ro"),
             },
+            ("upper_reset", v) => self.fresh_upper(word, v),
+            ("upper_readonly", v) => self.kept_upper(word, v),
             ("to_ram", v) => match boolean(v) {
                 Some(on) => words.to_ram = on.then(|| why.to_owned()),
                 None => return false,
@@ -198,7 +211,7 @@ impl State {
     }
 
     /// What is asked for cannot be done, and nothing else is done instead: the root cannot be used.
-    fn problem(&mut self, word: &Word, expected: &str) -> bool {
+    pub(super) fn problem(&mut self, word: &Word, expected: &str) -> bool {
         self.layers_problem.get_or_insert_with(|| Note {
             word: word.text.clone(),
             message: format!("{} is not understood; expected {expected}", word.text),
@@ -221,8 +234,16 @@ impl LayerWords {
     /// What they ask for. Words that cannot be obeyed make the root one that cannot be used: another stack of layers, or
     /// another upper, would be another system.
     pub(super) fn settle(self, problem: Option<Note>, request: &mut Request) {
+        if problem.is_none() {
+            request.stacking = self.clone().settings().ok();
+        }
         let Some(first) = self.first.clone() else { return };
-        let Some(listed) = self.names.clone() else {
+        let itself = self.itself.as_ref().map(|why| Decided::new(ITSELF.to_owned(), why));
+        let Some(listed) = self.names.clone().or(itself) else {
+            if request.fallback.iter().any(|fallback| matches!(fallback.value, Fallback::Layers(_))) {
+                // They are for those.
+                return request.notes.extend(problem);
+            }
             request.notes.push(Note {
                 word: first,
                 message: "nothing without taproot.layers=NAME:... (sqsh_layers=), which names the layers; ignored"
@@ -234,20 +255,21 @@ impl LayerWords {
             let message = "is for RuckusRD's own initramfs; nothing here corresponds to it; ignored".to_owned();
             request.notes.push(Note { word: word.clone(), message });
         }
-        match self.settings(listed) {
+        let names = names_of(&listed.value).map_err(|message| Note { word: listed.why.clone(), message });
+        match names.and_then(|names| self.settings()?.named(Decided::new(names, listed.why))) {
             Ok(settings) if problem.is_none() => request.layers = Some(settings),
             Ok(_) => unusable(request, problem.unwrap_or(Note { word: first, message: String::new() })),
             Err(note) => unusable(request, problem.unwrap_or(note)),
         }
     }
 
-    fn settings(self, listed: Decided<String>) -> Result<LayerSettings, Note> {
+    /// What they say, whichever the layers are.
+    fn settings(self) -> Result<LayerSettings, Note> {
         let note = |word: &str, message: String| Note { word: word.to_owned(), message };
         if let Some(word) = &self.to_ram {
             let message = "copying layers to memory is not possible yet; without the word they stay on their device";
             return Err(note(word, message.to_owned()));
         }
-        let names = names_of(&listed.value).map_err(|message| note(&listed.why, message))?;
         let device = match self.device {
             None => None,
             Some(word) => match layer_device(&word.value) {
@@ -260,19 +282,58 @@ impl LayerWords {
             Some(clean) => Decided::new(clean, dir.why),
             None => return Err(note(&dir.why, format!("`{}` is no directory below a file system", dir.value))),
         };
-        let retained = self.upper.is_none() && self.ram.is_some();
         let default = || Decided::new(Upper::Directory(UPPER_DIR.to_owned()), format!("{DEFAULT} (dir:{UPPER_DIR})"));
+        let memory = |why: &str| Decided::new(Upper::Ram { size: None, inodes: None }, why);
+        let (upper, retained) = match (self.upper.or(self.dracut), self.ram, self.kept) {
+            (asked, ram, Some(why)) => {
+                let on_disk = |kept: &Decided<Upper>| !matches!(kept.value, Upper::Ram { .. } | Upper::None);
+                (ram.unwrap_or_else(|| memory(&why)), Some(asked.unwrap_or_else(default)).filter(on_disk))
+            }
+            (Some(asked), _, None) => (asked, None),
+            (None, Some(ram), None) => {
+                let kept = Decided::new(Upper::Directory(UPPER_DIR.to_owned()), ram.why.clone());
+                (ram, Some(kept))
+            }
+            (None, None, None) => (default(), None),
+        };
         Ok(LayerSettings {
-            names: Decided::new(names, listed.why),
+            names: Decided::new(Vec::new(), DEFAULT),
             device,
             device_types: self.types,
             dir,
             flags: self.flags,
-            upper: self.upper.or(self.ram).unwrap_or_else(default),
+            upper,
             retained,
+            fresh: self.fresh,
             fallback: self.fallback.unwrap_or_else(|| Decided::new(UpperFallback::Fail, format!("{DEFAULT} (fail)"))),
             places: self.places,
         })
+    }
+}
+
+impl LayerSettings {
+    /// The same for these layers.
+    pub fn named(&self, names: Decided<Vec<String>>) -> Result<Self, Note> {
+        let mut settings = Self { names, ..self.clone() };
+        if settings.itself() && matches!(settings.upper.value, Upper::Directory(_)) {
+            if !settings.upper.is_default() {
+                let message =
+                    "the base itself is a layer, so no directory of it can be the upper; taproot.upper=ram can";
+                return Err(Note { word: settings.upper.why, message: message.to_owned() });
+            }
+            settings.upper = Decided::new(Upper::Ram { size: None, inodes: None }, format!("{DEFAULT} (ram)"));
+        }
+        Ok(settings)
+    }
+
+    /// The uppers that are mounted: the one that is written to, and one that is a layer.
+    pub fn uppers(&self) -> impl Iterator<Item = &Upper> {
+        [&self.upper].into_iter().chain(&self.retained).map(|upper| &upper.value)
+    }
+
+    /// Whether the base itself is one of the layers.
+    pub fn itself(&self) -> bool {
+        self.names.value.iter().any(|name| name == ITSELF)
     }
 }
 
@@ -282,14 +343,15 @@ fn unusable(request: &mut Request, note: Note) {
 }
 
 /// The names of a list, the topmost first; else what is wrong with it.
-fn names_of(list: &str) -> Result<Vec<String>, String> {
+pub(super) fn names_of(list: &str) -> Result<Vec<String>, String> {
     let names: Vec<String> = list.split(':').map(str::to_owned).collect();
     if names.len() > LAYERS_MAX {
         return Err(format!("{} layers are named; an overlay takes at most {LAYERS_MAX}", names.len()));
     }
     let mut seen = BTreeSet::new();
     for name in &names {
-        names::check_layer(name).map_err(|why| format!("`{name}` is not a layer's name: {why}"))?;
+        let checked = if name == ITSELF { Ok(()) } else { names::check_layer(name) };
+        checked.map_err(|why| format!("`{name}` is not a layer's name: {why}"))?;
         if !seen.insert(name) {
             return Err(format!("layer {name} is named twice"));
         }
@@ -324,7 +386,7 @@ fn upper(text: &str) -> Option<Upper> {
 }
 
 /// `[SIZE][,inodes=N]`, as tmpfs takes a size: bytes with K, M or G behind them, or a part of the memory.
-fn ram(text: &str) -> Option<Upper> {
+pub(super) fn ram(text: &str) -> Option<Upper> {
     let (size, inodes) = match text.split_once(",inodes=") {
         Some((size, inodes)) => (size, Some(number(inodes).filter(|n| *n > 0)?)),
         None => (text, None),
@@ -357,7 +419,7 @@ mod tests {
         let settings = layers("root=UUID=1 taproot.layers=top:mid-2.0:base");
         assert_eq!(settings.names.value, ["top", "mid-2.0", "base"]);
         assert_eq!(settings.upper.value, Upper::Directory("upper".into()));
-        assert!(!settings.places && !settings.retained);
+        assert!(!settings.places && settings.retained.is_none());
         let many = |count: usize| (0..count).map(|n| format!("l{n}")).collect::<Vec<_>>().join(":");
         assert_eq!(layers(&format!("taproot.layers={}", many(500))).names.value.len(), 500);
         for (list, why) in [
@@ -415,12 +477,12 @@ mod tests {
     fn own_words_are_stronger_and_those_of_others_leave_a_mark() {
         let settings = layers("sqsh_layers=a:b ram_layer=2G overlayflags=index=on,lowerdir=/x,xino=auto root_true_rw");
         assert_eq!(settings.upper.value, Upper::Ram { size: Some("2G".into()), inodes: None });
-        assert!(settings.places && settings.retained);
+        assert!(settings.places && settings.retained.is_some());
         let refused = parse(b"sqsh_layers=a:b ram_layer=2G to_ram");
         assert!(matches!(&refused.root.value, Selector::Unusable(why) if why.contains("not possible yet")));
         assert_eq!(settings.flags.unwrap().value, ["index=on", "xino=auto"]);
         let settings = layers("taproot.upper=none sqsh_layers=a:b ram_layer=2G");
-        assert!(settings.upper.value == Upper::None && !settings.retained);
+        assert!(settings.upper.value == Upper::None && settings.retained.is_none());
         assert!(parse(b"ram_layer=2G").notes[0].message.contains("nothing without taproot.layers="));
         assert!(parse(b"sqsh_layers=a ram_layer=x").layers.is_none());
     }

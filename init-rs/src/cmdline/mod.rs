@@ -9,11 +9,13 @@ mod describe;
 pub mod edit;
 pub mod known;
 mod layers;
+mod overlay;
 mod own;
 mod parse;
 mod root;
 mod settings;
 mod slips;
+mod stack;
 mod state;
 mod values;
 mod words;
@@ -22,13 +24,14 @@ use std::fmt;
 use std::time::Duration;
 
 pub use describe::{Setting, settings};
-pub use layers::{LAYERS_MAX, LayerSettings, Upper, UpperFallback};
+pub use layers::{ITSELF, LAYERS_MAX, LayerSettings, Upper, UpperFallback};
 pub use parse::parse;
 pub use root::is_block_device;
 pub use settings::{
     Also, Automatic, Fsck, FsckSettings, HostidPolicy, ImportSettings, KeyFile, KeySettings, MountSettings, OnFailure,
     Repair, RescueSettings, ResumeSettings, SnapshotSettings, Stage, Which,
 };
+pub use stack::{Fallback, Stack};
 pub use words::{Word, tokenize};
 
 /// A value together with the word (or default) that decided it.
@@ -133,8 +136,10 @@ pub struct Request {
     pub snapshots: SnapshotSettings,
     /// The root is made of layers; what `root` names is their base.
     pub layers: Option<LayerSettings>,
+    /// What the words say of layers, for those that are named elsewhere; `None`: a word of theirs cannot be obeyed.
+    pub stacking: Option<LayerSettings>,
     /// Roots to try when the chosen one cannot be booted, in order (`taproot.fallback=`).
-    pub fallback: Vec<Decided<Selector>>,
+    pub fallback: Vec<Decided<Fallback>>,
     /// `ro` (true) or `rw` (false); `None`: neither word, the dataset's properties decide.
     pub read_only: Option<Decided<bool>>,
     /// `rootflags=`: mount options for the root, as given.

@@ -7,7 +7,7 @@ use super::parse::{RESTART_DELAY, expected};
 use super::root::{self, spaces};
 use super::state::State;
 use super::values::{boolean, hostid, is_off, key_file, list, number, seconds, seconds_or_forever};
-use super::{Also, Automatic, Decided, HostidPolicy, KeyFile, OnFailure, Which, Word};
+use super::{Also, Automatic, Decided, Fallback, HostidPolicy, KeyFile, OnFailure, Which, Word};
 use super::{known, layers};
 use crate::plan::names;
 
@@ -42,7 +42,7 @@ impl State {
             ("auto", Some(v)) => put(&mut self.request.import.automatic, automatic(v), why),
             ("fallback", Some(v)) => {
                 for root in list(v) {
-                    match root::fallback(root) {
+                    match Fallback::parse(root) {
                         Ok(root) => self.request.fallback.push(Decided::new(root, why)),
                         Err(problem) => self.note(word, &format!("{problem}; left out")),
                     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::layers::LayerWords;
 use super::root::Roots;
 use super::values::module_number;
-use super::{Decided, HostidPolicy, ModuleOption, Note, OnFailure, Request, Selector, Stage, defaults};
+use super::{Decided, HostidPolicy, ModuleOption, Note, OnFailure, Request, Stage, defaults};
 
 /// A setting that both our own words and those of other systems reach: ours win wherever they stand.
 #[derive(Debug)]
@@ -101,11 +101,11 @@ impl State {
     }
 }
 
-/// The bootfs that stands in for a root is the one of its own pool, if that is known.
+/// The bootfs that stands in for a root is the one of its own pool, if that is known, and layers lie on the same base.
 fn same_pool(request: &mut Request) {
-    let (Selector::Pool(pool) | Selector::Dataset { pool, .. }) = &request.root.value else { return };
-    for root in request.fallback.iter_mut().filter(|root| root.value == Selector::Auto) {
-        root.value = Selector::Pool(pool.clone());
+    let root = request.root.value.clone();
+    for fallback in &mut request.fallback {
+        fallback.value.complete(&root);
     }
 }
 

@@ -214,13 +214,16 @@ const OWN_WORDS: &[(&str, Check)] = &[
     ("taproot.menu=yes", |r| r.rescue.menu.as_ref().unwrap().value.is_none()),
     ("taproot.menu taproot.menu=0", |r| r.rescue.menu.is_none()),
     ("taproot.fallback=p/a,p/b", |r| {
-        r.fallback.iter().map(|f| f.value.clone()).eq([dataset("p/a"), dataset("p/b")])
+        r.fallback.iter().map(|f| f.value.clone()).eq([dataset("p/a"), dataset("p/b")].map(Fallback::Root))
             && r.fallback[0].why.ends_with("p/b")
     }),
-    ("taproot.fallback=bootfs", |r| r.fallback == [Decided::new(Selector::Auto, "taproot.fallback=bootfs")]),
+    ("taproot.fallback=bootfs", |r| {
+        r.fallback == [Decided::new(Fallback::Root(Selector::Auto), "taproot.fallback=bootfs")]
+    }),
     ("taproot.fallback=ZFS=p/a,UUID=1-2,zfs:AUTO root=ZFS=q/d", |r| {
         let pool = Selector::Pool("q".into());
-        r.fallback.iter().map(|f| f.value.clone()).eq([dataset("p/a"), Selector::Device("UUID=1-2".into()), pool])
+        let roots = [dataset("p/a"), Selector::Device("UUID=1-2".into()), pool].map(Fallback::Root);
+        r.fallback.iter().map(|f| f.value.clone()).eq(roots)
     }),
     ("taproot.also_pools=a,7 taproot.also_pools=b", |r| {
         r.import.also.iter().map(|also| also.value.as_str()).eq(["a", "7", "b"])

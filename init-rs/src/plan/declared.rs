@@ -37,7 +37,7 @@ pub fn declared(request: &Request) -> Declared {
     let layers = request.layers.as_ref();
     let layer_pool = layers.is_some_and(|layers| {
         matches!(layers.device.as_ref().map(|device| &device.value), Some(Selector::Dataset { .. }))
-            || matches!(layers.upper.value, Upper::Zvol(_) | Upper::Dataset(_))
+            || layers.uppers().any(|upper| matches!(upper, Upper::Zvol(_) | Upper::Dataset(_)))
     });
     if layer_pool || !matches!(request.root.value, Selector::Unusable(_) | Selector::Device(_)) {
         allowed.insert(calls::POOL_IMPORT);

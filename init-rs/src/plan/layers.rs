@@ -1,6 +1,6 @@
 //! Layers: where their parts are, and the overlay that is made of them. Pure.
 
-use crate::cmdline::{LayerSettings, Upper};
+use crate::cmdline::{ITSELF, LayerSettings, Upper};
 use std::collections::BTreeMap;
 
 /// Where the base of a layered root is mounted: what `root=` names.
@@ -9,11 +9,17 @@ pub const BASE: &str = "/run/taproot/base";
 pub const DEVICE: &str = "/run/taproot/layer-device";
 /// Where an upper is mounted that is not a directory of the base.
 pub const UPPER: &str = "/run/taproot/upper";
+/// Where an upper is mounted that is a layer, read-only.
+pub const KEPT: &str = "/run/taproot/upper-kept";
+/// Where parts of a root that is a layer itself are mounted, read-only.
+pub const PARTS: &str = "/run/taproot/parts";
 /// Where each layer is mounted, by its name.
 pub const LAYERS: &str = "/run/taproot/layers";
 
 /// The file system's own directory that holds the state and its uppers ([`crate::layers`]).
 pub const STATE_DIR: &str = ".layers";
+/// What stands for the identity of a directory with nothing in it.
+pub const EMPTY: &str = "empty";
 
 /// How images are called, behind the layer's name; the first that is there is taken (what they say of themselves:
 /// [`crate::devices::probe::sealed`]).
@@ -28,6 +34,8 @@ pub struct LayerFile {
     pub path: String,
     /// What it is.
     pub kind: LayerKind,
+    /// What tells it from another one of its name: of an image its beginning and its size. Directories are not told apart.
+    pub identity: String,
 }
 
 /// What a layer is.
@@ -62,23 +70,47 @@ pub struct Overlay {
     pub upper: Option<String>,
     /// Options and their values.
     pub options: Vec<(String, String)>,
+    /// Options that a kernel is told only if it knows them: where it does not, there is nothing to choose.
+    pub if_known: Vec<(String, String)>,
 }
 
 /// The overlay of these layers. The order of the lowers is made here and nowhere else: what an earlier boot left in an upper, then
 /// the layers as they were named. `retained`: that upper.
 pub fn overlay(settings: &LayerSettings, retained: Option<&str>, upper: Option<String>) -> Overlay {
-    let named = settings.names.value.iter().map(|name| place(name));
+    let itself = || below(BASE, &settings.dir.value);
+    let named = settings.names.value.iter().map(|name| if name == ITSELF { itself() } else { place(name) });
     let lowers: Vec<String> = retained.map(str::to_owned).into_iter().chain(named).collect();
     // Kernels differ in what they do if nothing is said, and an upper that was made in one way is damaged in another.
     let redirect = if upper.is_some() { "off" } else { "nofollow" };
-    let ours = [("index", "off"), ("metacopy", "off"), ("redirect_dir", redirect), ("xino", "off")];
+    let ours =
+        [("index", "off"), ("metacopy", "off"), ("nfs_export", "off"), ("redirect_dir", redirect), ("xino", "off")];
     let mut options: BTreeMap<String, String> = BTreeMap::new();
     options.extend(ours.map(|(name, value)| (name.to_owned(), value.to_owned())));
     for flag in settings.flags.iter().flat_map(|flags| &flags.value) {
         let (name, value) = flag.split_once('=').unwrap_or((flag, ""));
         options.insert(name.to_owned(), value.to_owned());
     }
-    Overlay { lowers, upper, options: options.into_iter().collect() }
+    // Left to itself the kernel writes a number of its own into a new upper.
+    let if_known = if options.contains_key("uuid") { vec![] } else { vec![("uuid".to_owned(), "null".to_owned())] };
+    Overlay { lowers, upper, options: options.into_iter().collect(), if_known }
+}
+
+/// Where what an earlier boot left in an upper is.
+pub fn kept(upper: &Upper) -> String {
+    match upper {
+        Upper::Directory(dir) => format!("{BASE}/{dir}/upper"),
+        _ => format!("{KEPT}/upper/upper"),
+    }
+}
+
+/// What a directory of the root is called where all that is needed of it is one name.
+pub fn escaped(place: &str) -> String {
+    let shown = |c: char| match c {
+        '/' => "-".to_owned(),
+        '-' | '%' | ':' | ',' | '\\' => format!("%{:02x}", u32::from(c)),
+        c => c.to_string(),
+    };
+    place.trim_matches('/').chars().map(shown).collect()
 }
 
 /// Whether the state and its uppers lie on the base, where this is asked for: those of an upper in memory, or of none, do, too.
@@ -118,15 +150,28 @@ mod tests {
     fn the_first_name_is_on_top_and_an_earlier_upper_over_it() {
         let (lowers, options) = of("taproot.layers=c:b:a", None, Some("/u"));
         assert_eq!(lowers, ["/run/taproot/layers/c", "/run/taproot/layers/b", "/run/taproot/layers/a"]);
-        assert_eq!(options, "index=off,metacopy=off,redirect_dir=off,xino=off");
+        assert_eq!(options, "index=off,metacopy=off,nfs_export=off,redirect_dir=off,xino=off");
         let (lowers, _) = of("sqsh_layers=c:b ram_layer=1G", Some("/run/taproot/base/upper/upper"), Some("/u"));
         assert_eq!(lowers[..2], ["/run/taproot/base/upper/upper", "/run/taproot/layers/c"]);
     }
 
     #[test]
+    fn the_base_itself_is_where_it_is_mounted() {
+        let (lowers, _) = of("root=UUID=1 taproot.layers=site:.", None, Some("/u"));
+        assert_eq!(lowers, ["/run/taproot/layers/site", "/run/taproot/base"]);
+        let (lowers, _) = of("root=UUID=1 taproot.layers=. taproot.layerdir=a/b", None, Some("/u"));
+        assert_eq!(lowers, ["/run/taproot/base/a/b"]);
+        for (place, name) in
+            [("/var", "var"), ("/var/lib", "var-lib"), ("/var-lib", "var%2dlib"), ("/a:b,c%", "a%3ab%2cc%25")]
+        {
+            assert_eq!(escaped(place), name);
+        }
+    }
+
+    #[test]
     fn words_are_over_what_is_said_anyway() {
         let (_, options) = of("sqsh_layers=c:b overlayflags=redirect_dir=on,volatile", None, Some("/u"));
-        assert_eq!(options, "index=off,metacopy=off,redirect_dir=on,volatile=,xino=off");
+        assert_eq!(options, "index=off,metacopy=off,nfs_export=off,redirect_dir=on,volatile=,xino=off");
         assert!(of("taproot.layers=c:b", None, None).1.contains("redirect_dir=nofollow"));
     }
 }

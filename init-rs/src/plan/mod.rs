@@ -11,6 +11,7 @@ pub mod layerlist;
 pub mod layers;
 pub mod listcache;
 pub mod location;
+pub mod lowers;
 pub mod mounts;
 pub mod names;
 pub mod next;

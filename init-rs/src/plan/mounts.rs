@@ -241,6 +241,13 @@ impl std::fmt::Debug for Ground<'_> {
 /// Plans every mount that is not made yet.
 pub fn plan(ground: Ground<'_>, request: &Request) -> MountPlan {
     let Ground { root, fstab, .. } = ground;
+    if let Root::Layers(layers) = root
+        && let Some(dataset) = &layers.dataset
+    {
+        // What belongs to a dataset that is a layer belongs to the root; how that one is mounted is another matter.
+        let root = Root::Dataset(dataset.clone());
+        return MountPlan { remount_root: None, ..plan(Ground { root: &root, ..ground }, request) };
+    }
     let mut planner = Planner::new(ground, request);
     // fstab first: it was written for this very root, properties hold for the whole pool.
     if request.mounts.fstab.value {

@@ -44,6 +44,12 @@ pub struct LayeredRoot {
     pub read_only: bool,
     /// The words that ask for it.
     pub why: String,
+    /// What holds the upper and its work directory.
+    pub dir: Option<String>,
+    /// Whether its base is a layer itself: then nothing that belongs to that is written to.
+    pub itself: bool,
+    /// The dataset that is this base: what belongs to it is mounted in the root.
+    pub dataset: Option<Dataset>,
     /// Datasets that it lies on.
     pub datasets: Vec<String>,
     /// Whether the parts are shown where RuckusRD has them, too.

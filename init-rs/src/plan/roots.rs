@@ -3,7 +3,7 @@
 use super::environments::Environments;
 use super::facts::{CanMount, Dataset, Kind, Mountpoint};
 use super::names;
-use crate::cmdline::{Decided, Request, Selector, is_block_device};
+use crate::cmdline::{Decided, Fallback, Request, Selector, Stack, is_block_device};
 use crate::image::ExpectedRoot;
 
 /// A dataset that could be booted.
@@ -60,8 +60,12 @@ pub fn names(all: &[Dataset]) -> Vec<String> {
     candidates(all, None, None).into_iter().map(|root| root.dataset).collect()
 }
 
-/// Makes `name` (`pool/dataset`, `pool/dataset@snapshot`, or a block device such as `UUID=...`) the wanted root.
+/// Makes `name` (`pool/dataset`, `pool/dataset@snapshot`, a block device such as `UUID=...`, or `layers:NAME:...`) the wanted root.
 pub fn ask_for(request: &mut Request, name: &str, why: &str) -> Result<(), String> {
+    if let Some(stack) = Stack::parse(name) {
+        take_layers(request, &stack?, why);
+        return Ok(());
+    }
     if is_block_device(name) {
         take(request, Decided::new(Selector::Device(name.to_owned()), why));
         return Ok(());
@@ -86,6 +90,27 @@ pub fn take(request: &mut Request, root: Decided<Selector>) {
     request.layers = None;
     nothing_with_snapshots(request, &root.why);
     request.root = root;
+}
+
+/// Makes this the wanted root; it stands in for another.
+pub fn fall_back_to(request: &mut Request, fallback: Decided<Fallback>) {
+    match fallback.value {
+        Fallback::Root(root) => take(request, Decided::new(root, fallback.why)),
+        Fallback::Layers(stack) => take_layers(request, &stack, &fallback.why),
+    }
+}
+
+/// Makes these layers the wanted root, with what the words say of layers whichever they are.
+fn take_layers(request: &mut Request, stack: &Stack, why: &str) {
+    let base = stack.base.clone().unwrap_or_else(|| request.root.value.clone());
+    take(request, Decided::new(base, why));
+    let named = request.stacking.as_ref().map(|settings| settings.named(Decided::new(stack.names.clone(), why)));
+    let unusable = "a word about layers on the command line cannot be obeyed; retry with another in its place";
+    match named {
+        Some(Ok(settings)) => request.layers = Some(settings),
+        Some(Err(note)) => request.root.value = Selector::Unusable(note.message),
+        None => request.root.value = Selector::Unusable(unusable.to_owned()),
+    }
 }
 
 fn nothing_with_snapshots(request: &mut Request, why: &str) {
@@ -179,6 +204,29 @@ mod tests {
         for wrong in ["p//a", "p/a@", "p/a@b@c", "p/a@b/c", ""] {
             assert!(ask_for(&mut request, wrong, "x").is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn layers_by_their_name() {
+        let mut request = crate::cmdline::parse(b"root=UUID=1 taproot.layers=new:base taproot.upper=ram");
+        ask_for(&mut request, "layers:old:base", "chosen").unwrap();
+        assert_eq!(request.root.value, Selector::Device("UUID=1".into()));
+        let layers = request.layers.clone().unwrap();
+        assert_eq!(
+            (layers.names.value, layers.upper.why.as_str()),
+            (vec!["old".into(), "base".into()], "taproot.upper=ram")
+        );
+        fall_back_to(&mut request, Decided::new(Fallback::Root(Selector::Auto), "fallback"));
+        assert_eq!((&request.root.value, &request.layers), (&Selector::Auto, &None));
+        ask_for(&mut request, "layers:a@t/b", "chosen").unwrap();
+        assert!(
+            request.layers.is_some()
+                && matches!(&request.root.value, Selector::Dataset { dataset, .. } if dataset == "t/b")
+        );
+        assert!(ask_for(&mut request, "layers:a:a", "chosen").is_err());
+        let mut request = crate::cmdline::parse(b"root=UUID=1 taproot.upper=x");
+        ask_for(&mut request, "layers:a", "chosen").unwrap();
+        assert!(matches!(request.root.value, Selector::Unusable(_)));
     }
 
     #[test]

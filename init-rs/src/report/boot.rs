@@ -33,6 +33,15 @@ pub struct MountDone {
     pub error: Option<String>,
 }
 
+/// A directory of which nothing is written to what it shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Protected {
+    /// The directory, with all below it that is not listed itself.
+    pub directory: String,
+    /// `overlay`: what is written goes elsewhere; `read-only`: nothing is written.
+    pub by: &'static str,
+}
+
 /// What is known about one boot; fields are filled as the boot goes on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BootReport {
@@ -60,6 +69,8 @@ pub struct BootReport {
     pub init: Option<String>,
     /// Mounts, in order.
     pub mounts: Vec<MountDone>,
+    /// Of a root made of layers: directories of which nothing is written to what they show.
+    pub protected: Vec<Protected>,
     /// Datasets and fstab lines left out.
     pub skipped: Vec<Skipped>,
     /// Pools that the image was packed for.
@@ -106,6 +117,7 @@ impl BootReport {
             ("layers", self.layers.as_ref().map(LayersDone::to_json).into()),
             ("init", self.init.as_deref().into()),
             ("mounts", Json::list(&self.mounts, mount)),
+            ("protected", Json::list(&self.protected, protected)),
             ("skipped", Json::list(&self.skipped, skipped)),
             ("expected", Json::list(&self.expected, expected)),
             ("expected_root", self.expected_root.as_ref().map(expected_root).into()),
@@ -225,6 +237,10 @@ fn mount(done: &MountDone) -> Json {
         ("ms", millis(done.took)),
         ("error", done.error.as_deref().into()),
     ])
+}
+
+fn protected(protected: &Protected) -> Json {
+    Json::line(vec![("directory", protected.directory.as_str().into()), ("by", protected.by.into())])
 }
 
 fn skipped(skipped: &Skipped) -> Json {

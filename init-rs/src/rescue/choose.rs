@@ -3,7 +3,7 @@
 use super::apart::{PATIENCE, Part};
 use super::talk::Talk;
 use super::{Scene, apart};
-use crate::cmdline::is_block_device;
+use crate::cmdline::{Decided, Fallback, Request, Stack, is_block_device};
 use crate::plan::facts::{Dataset, Health, PoolFact};
 use crate::plan::options;
 use crate::plan::roots::{RootCandidate, candidates};
@@ -28,11 +28,16 @@ const INITS: [&str; 3] = ["/sbin/init", "/etc/init", "/bin/init"];
 /// How many snapshots of a root are listed.
 const SNAPSHOTS: usize = 15;
 
-/// Every root of the imported pools, then the bootfs of pools that were seen and can be imported.
-pub(super) fn roots(system: &dyn System, seen: &[PoolFact], current: Option<&str>) -> Vec<RootCandidate> {
+/// The layers that the words name, every root of the imported pools, then the bootfs of pools that were seen and can be imported.
+pub(super) fn roots(
+    system: &dyn System,
+    seen: &[PoolFact],
+    request: Option<&Request>,
+    current: Option<&str>,
+) -> Vec<RootCandidate> {
     let zfs = Zfs::new(system);
     let imported = zfs.imported_pools().unwrap_or_default();
-    let mut roots = Vec::new();
+    let mut roots = stacks(request);
     for (pool, _) in imported.iter().filter(|(pool, _)| waits(system, pool).is_none()) {
         let all: Vec<Dataset> =
             zfs.datasets(pool).unwrap_or_default().iter().map(|o| from_zfs::dataset(o, true)).collect();
@@ -49,6 +54,25 @@ pub(super) fn roots(system: &dyn System, seen: &[PoolFact], current: Option<&str
         }
     }
     roots
+}
+
+/// The stacks of layers that the words name: that of the root, and those that stand in for it.
+fn stacks(request: Option<&Request>) -> Vec<RootCandidate> {
+    let Some(request) = request else { return Vec::new() };
+    let named = |fallback: &Decided<Fallback>| match &fallback.value {
+        Fallback::Layers(stack) => Some((stack.to_string(), fallback.why.clone())),
+        Fallback::Root(_) => None,
+    };
+    let own = Stack::of(request)
+        .zip(request.layers.as_ref())
+        .map(|(own, layers)| (own.to_string(), layers.names.why.clone()));
+    let mut stacks: Vec<RootCandidate> = Vec::new();
+    for (dataset, why) in own.into_iter().chain(request.fallback.iter().filter_map(named)) {
+        if stacks.iter().all(|known| known.dataset != dataset) {
+            stacks.push(RootCandidate { dataset, why, locked: false, no_init: false });
+        }
+    }
+    stacks
 }
 
 /// The list, with the number of each; `mark` is the one that is booted if nothing else is said.
@@ -79,7 +103,8 @@ pub(super) const LOOK: Part = Part { name: "look-into", work: look, mounts: Some
 
 /// Looks into those that can be mounted. Those of a disk that does not answer are not marked.
 fn look_into(system: &dyn System, log: &Log, roots: &mut [RootCandidate]) {
-    let names: Vec<&str> = roots.iter().filter(|root| !root.locked).map(|root| root.dataset.as_str()).collect();
+    let dataset = |root: &&RootCandidate| !root.locked && Stack::parse(&root.dataset).is_none();
+    let names: Vec<&str> = roots.iter().filter(dataset).map(|root| root.dataset.as_str()).collect();
     let names = names.get(..LOOKED_INTO).unwrap_or(&names);
     if names.is_empty() {
         return;
@@ -124,6 +149,9 @@ pub(super) fn check(name: &str) -> Result<(), String> {
     if is_block_device(name) {
         return Ok(());
     }
+    if let Some(stack) = Stack::parse(name) {
+        return stack.map(drop);
+    }
     let (dataset, snapshot) = name.split_once('@').map_or((name, None), |(dataset, short)| (dataset, Some(short)));
     names::check(dataset).map_err(|e| format!("{name:?} is not a dataset name: {e}"))?;
     match snapshot {
@@ -147,8 +175,13 @@ pub(super) fn typed(answer: &str, roots: &[RootCandidate]) -> Result<String, Str
 }
 
 /// Lets a person choose; `None` if nothing was chosen.
-pub(super) fn ask(system: &dyn System, log: &Log, talk: &mut Talk<'_>, seen: &[PoolFact]) -> Option<String> {
-    let mut roots = roots(system, seen, None);
+pub(super) fn ask(
+    system: &dyn System,
+    log: &Log,
+    talk: &mut Talk<'_>,
+    (seen, request): (&[PoolFact], &Request),
+) -> Option<String> {
+    let mut roots = roots(system, seen, Some(request), None);
     let silent = silent(system, seen);
     if let Some(first) = silent.first() {
         let pools = silent.join(", ");
@@ -179,7 +212,7 @@ pub(super) fn ask(system: &dyn System, log: &Log, talk: &mut Talk<'_>, seen: &[P
 
 /// Lets a person choose a snapshot of the root, where it has any.
 fn snapshot_of(system: &dyn System, talk: &mut Talk<'_>, name: String) -> Option<String> {
-    if name.contains('@') {
+    if name.contains('@') || Stack::parse(&name).is_some() {
         return Some(name);
     }
     let mut snapshots = Zfs::new(system).snapshots(&name, 0).unwrap_or_default();
@@ -209,7 +242,7 @@ fn snapshot_of(system: &dyn System, talk: &mut Talk<'_>, name: String) -> Option
 /// was chosen.
 pub fn offer(scene: &Scene<'_>, current: &str, countdown: Option<Duration>) -> Option<String> {
     let mut talk = Talk::on(scene.system, Terminals::All);
-    let mut roots = roots(scene.system, scene.pools, Some(current));
+    let mut roots = roots(scene.system, scene.pools, scene.report.request.as_ref(), Some(current));
     look_into(scene.system, scene.log, &mut roots);
     talk.say("\ntaproot: which root is to be booted?\n");
     talk.say(&list(&roots, Some(current)));
@@ -250,5 +283,16 @@ mod tests {
         }
         assert!(typed("1", &[]).unwrap_err().contains("boot POOL/DATASET"));
         assert!(list(&roots, Some("t/b")).contains(" * 2  t/b"));
+        assert_eq!(typed("layers:a:b@UUID=1", &roots), Ok("layers:a:b@UUID=1".into()));
+        assert!(typed("layers:a:a", &roots).unwrap_err().contains("twice"));
+    }
+
+    #[test]
+    fn layers_of_the_words_are_listed_once() {
+        let line = b"root=UUID=1 taproot.layers=site:base taproot.fallback=layers:site:base,layers:base@t/x,t/y";
+        let listed = stacks(Some(&crate::cmdline::parse(line)));
+        let shown: Vec<&str> = listed.iter().map(|root| root.dataset.as_str()).collect();
+        assert_eq!(shown, ["layers:site:base@UUID=1", "layers:base@t/x"]);
+        assert!(list(&listed, None).contains("(taproot.layers=site:base)"));
     }
 }

@@ -190,10 +190,11 @@ impl Desk<'_> {
     fn boot(&mut self, rest: &[&str]) -> Result<Outcome, String> {
         let (name, words) = change::split(rest);
         let chosen = if name.is_empty() {
-            choose::ask(self.system, self.log, &mut self.talk, self.pools).map(Ok)
+            choose::ask(self.system, self.log, &mut self.talk, (self.pools, &self.request)).map(Ok)
         } else if name.bytes().all(|b| b.is_ascii_digit()) {
             // A number of the list: no dataset is called so, and whoever means a pool can name what is in it.
-            Some(choose::typed(&name, &choose::roots(self.system, self.pools, None)))
+            let roots = choose::roots(self.system, self.pools, Some(&self.request), None);
+            Some(choose::typed(&name, &roots))
         } else {
             Some(Ok(name))
         };

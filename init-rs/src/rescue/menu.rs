@@ -212,8 +212,10 @@ impl<'a> Menu<'a> {
             }
             let answers = answers.is_ok();
             let (system, pools) = (self.desk.system, self.desk.pools);
-            let bootable =
-                || !choose::roots(system, pools, None).is_empty() || !choose::silent(system, pools).is_empty();
+            let bootable = || {
+                !choose::roots(system, pools, Some(&self.desk.request), None).is_empty()
+                    || !choose::silent(system, pools).is_empty()
+            };
             if answers && bootable() {
                 choices.push(("boot", "boot another environment"));
             }

@@ -142,6 +142,9 @@ fn by_parts(overlay: &OverlayMount, target: &Path) -> Result<(), Unusable> {
     for (key, value) in &overlay.options {
         context.option(key, value).map_err(|e| context.explain(&e))?;
     }
+    for (key, value) in &overlay.if_known {
+        let _ = context.option(key, value);
+    }
     context.call(FSCONFIG_CMD_CREATE, None, None).map_err(|e| context.explain(&e))?;
     context.attach(overlay.upper.is_none(), target).map_err(|e| context.explain(&e))
 }
@@ -215,8 +218,21 @@ fn descriptor(fd: libc::c_long) -> io::Result<OwnedFd> {
     }
 }
 
-/// mount(2), whose options have a page: with whole paths if they fit, else with names below the directory that most lowers lie in.
+/// mount(2) knows only in the end whether it knows an option: what it need not know is tried, and left out then.
 fn in_one_page(overlay: &OverlayMount, target: &Path) -> io::Result<()> {
+    if overlay.if_known.is_empty() {
+        return with_all_options(overlay, target);
+    }
+    let known = |options: Vec<(String, String)>| OverlayMount { options, if_known: vec![], ..overlay.clone() };
+    let all = overlay.options.iter().chain(&overlay.if_known).cloned().collect();
+    match with_all_options(&known(all), target) {
+        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => with_all_options(&known(overlay.options.clone()), target),
+        result => result,
+    }
+}
+
+/// With whole paths if they fit, else with names below the directory that most lowers lie in.
+fn with_all_options(overlay: &OverlayMount, target: &Path) -> io::Result<()> {
     let flags = if overlay.upper.is_none() { libc::MS_RDONLY } else { 0 };
     let options = options(overlay, None)?;
     if options.len() < super::mounting::OPTIONS_LEN {
@@ -332,6 +348,7 @@ mod tests {
             lowers: (0..count).map(|n| PathBuf::from(format!("/run/taproot/layers/l{n}"))).collect(),
             upper: Some(("/u/upper".into(), "/u/work".into())),
             options: vec![("index".to_owned(), "off".to_owned()), ("volatile".to_owned(), String::new())],
+            if_known: vec![],
         }
     }
 

@@ -147,6 +147,8 @@ pub struct OverlayMount {
     pub upper: Option<(PathBuf, PathBuf)>,
     /// Options and their values; one without a value is a flag.
     pub options: Vec<(String, String)>,
+    /// Options that are left out where the kernel does not know them.
+    pub if_known: Vec<(String, String)>,
 }
 
 /// How a program ended.

@@ -231,6 +231,14 @@ pub struct LayerFacts {
     pub memory: Option<Memory>,
     /// Layers that are mounted.
     pub mounted: BTreeSet<String>,
+    /// Whether the upper that is a layer is mounted.
+    pub kept: bool,
+    /// Whether the upper that was there is set aside.
+    pub set_aside: bool,
+    /// Whether it is noted what lies under the upper.
+    pub noted: bool,
+    /// Where parts of the root are mounted that have an overlay of their own.
+    pub parts: Vec<String>,
     /// Whether what the upper lies on is mounted.
     pub upper_mounted: bool,
     /// The directory that holds the upper and its work directory, once they are made.
@@ -276,6 +284,7 @@ impl LayerFacts {
             Part::Base(root) => self.base = Some(*root),
             Part::Device => self.device = true,
             Part::Upper => self.upper_mounted = true,
+            Part::Kept => self.kept = true,
         }
     }
 

@@ -4,13 +4,13 @@
 use super::others::Needed;
 use super::step::Mount;
 use super::{Code, Failure, MODULE_LIMIT, Moment, Named, Next, Root, Settled, Step, Wait, end_of, fail};
-use crate::cmdline::{Decided, LayerSettings, Request, Selector, Upper};
+use crate::cmdline::{Decided, ITSELF, LayerSettings, Request, Selector, Upper};
 use crate::devices::filesystems::{never_written, without_replay};
 use crate::devices::known::Reading;
 use crate::devices::probe::Wanted;
 use crate::plan::candidates::device_lines;
 use crate::plan::facts::Dataset;
-use crate::plan::layers::{self, BASE, DEVICE, LayerFile, LayerKind};
+use crate::plan::layers::{self, BASE, DEVICE, EMPTY, LayerFile, LayerKind};
 use crate::plan::mounts::{Foreign, MountStep, Origin, root_step};
 use crate::plan::names;
 use crate::plan::next::facts::LayerFacts;
@@ -18,6 +18,8 @@ use crate::plan::options::{MountOptions, mount_options};
 use crate::plan::root::LayeredRoot;
 use std::time::Duration;
 
+mod kept;
+mod parts;
 mod step;
 mod upper;
 
@@ -40,11 +42,13 @@ impl Moment<'_> {
             return Err(Next::Do(Step::Layer(LayerStep::Mount { part: Part::Base(Box::new(base)), mount })));
         };
         self.layer_device(settings, base)?;
+        self.kept_upper(settings, base)?;
         let files = self.found_layers(settings)?;
         for file in files.iter().filter(|file| !known.mounted.contains(&file.name)) {
             self.mount_layer(file)?;
         }
         let (upper, dir) = self.upper(settings, base)?;
+        self.note_lowers(settings, &upper, dir.as_deref(), files)?;
         self.filesystem("overlay", self.facts.attempt.last_step)?;
         Ok(Root::Layers(Box::new(layered_root(settings, known, base, &upper, dir))))
     }
@@ -176,12 +180,9 @@ impl Moment<'_> {
         let roots: Vec<String> =
             roots.into_iter().flatten().map(|root| layers::below(root, &settings.dir.value)).collect();
         let Some(files) = &self.facts.attempt.layers.found else {
-            let retained = match &settings.upper.value {
-                _ if !settings.retained => None,
-                _ => Some(format!("{BASE}/upper/upper")),
-            };
+            let retained = self.kept_at(settings);
             return Err(Next::Do(Step::Layer(LayerStep::Find {
-                names: settings.names.value.clone(),
+                names: settings.names.value.iter().filter(|name| *name != ITSELF).cloned().collect(),
                 roots,
                 retained,
             })));
@@ -197,6 +198,7 @@ impl Moment<'_> {
                     return fail(broken_layer(file, &why));
                 }
                 LayerKind::Unknown { why } => return fail(broken_layer(file, why)),
+                LayerKind::Directory if file.identity == EMPTY => return fail(empty_layer(file)),
                 LayerKind::Image { .. } | LayerKind::Directory | LayerKind::Missing => {}
             }
         }
@@ -259,19 +261,24 @@ fn layered_root(
         _ => None,
     };
     let device = settings.device.as_ref().and_then(|device| on_zfs(&device.value));
-    let of_upper = match upper {
+    let of_upper = |upper: &Upper| match upper {
         Upper::Zvol(name) | Upper::Dataset(name) => Some(name.clone()),
         _ => None,
     };
+    let kept = settings.retained.as_ref().and_then(|kept| of_upper(&kept.value));
+    let itself = settings.itself();
     let base_dataset = base.dataset().map(|dataset| dataset.name.clone());
     LayeredRoot {
         name: format!("layers {names} on {}", base.name()),
-        overlay: layers::overlay(settings, known.retained.as_deref(), dir),
+        overlay: layers::overlay(settings, known.retained.as_deref(), dir.clone()),
+        itself,
+        dataset: base.dataset().filter(|_| itself && settings.dir.value.is_empty()).cloned(),
+        dir,
         layers: settings.names.value.clone(),
         upper: upper.clone(),
         read_only: *upper == Upper::None,
         why: settings.names.why.clone(),
-        datasets: [base_dataset, device, of_upper].into_iter().flatten().collect(),
+        datasets: [base_dataset, device, of_upper(upper), kept].into_iter().flatten().collect(),
         places: settings.places,
     }
 }
@@ -294,6 +301,20 @@ fn no_layer(settings: &LayerSettings, first: &LayerFile, missing: &[&LayerFile],
         &[
             "retry taproot.layers=NAME:... here, with the names that are there, or that word on the kernel command line",
             "retry taproot.layerdir=DIRECTORY or taproot.layerdev=UUID=... says where else layers are",
+        ],
+    )
+}
+
+/// A directory that another file system is mounted on where the layer was made.
+fn empty_layer(file: &LayerFile) -> Failure {
+    Failure::new(
+        Code::BrokenLayer,
+        format!("layer {} is an empty directory: {}", file.name, file.path),
+        "a directory with something in it; what is mounted there elsewhere is no part of it",
+        vec![],
+        &[
+            "retry taproot.layerdev=ZFS=POOL/DATASET says where else layers are",
+            "retry taproot.layers=NAME:... here boots without it",
         ],
     )
 }
@@ -332,7 +353,7 @@ pub fn part_not_mounted(part: &Part, mount: &Mount, errno: Option<i32>, error: &
             vec![],
             &["look at the log (log)", "retry taproot.layerdev=UUID=... here names another one"],
         )),
-        Part::Upper => Err(format!("{name} could not be mounted: {error}")),
+        Part::Upper | Part::Kept => Err(format!("{name} could not be mounted: {error}")),
     }
 }
 

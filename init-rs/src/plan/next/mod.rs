@@ -22,7 +22,7 @@ pub use step::{Mount, Next, Question, Snapshots, Step, Wait, place_of};
 
 use super::failure::{Code, Failure};
 use super::root::Root;
-use crate::cmdline::{Request, Selector, Stage};
+use crate::cmdline::{Request, Selector, Stack, Stage};
 use crate::devices::known::{Ambiguous, Device, Hardware, Module};
 use crate::devices::probe::Wanted;
 use crate::zfs::assemble::Candidate;
@@ -129,9 +129,10 @@ impl Moment<'_> {
 
     /// Lets a person choose the root, where the command line asks for that.
     fn menu(self, current: &str) -> Settled<()> {
+        let stack = Stack::of(self.request).map(|stack| stack.to_string());
         match &self.request.rescue.menu {
             Some(menu) if !self.facts.hook && !self.facts.offered => Err(Next::Ask(Question::Menu {
-                current: current.to_owned(),
+                current: stack.unwrap_or_else(|| current.to_owned()),
                 timeout: menu.value,
                 word: menu.why.clone(),
             })),

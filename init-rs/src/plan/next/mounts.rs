@@ -80,7 +80,11 @@ impl Moment<'_> {
     /// The root to plan the mounts for: the dataset, where a snapshot of it is mounted.
     fn named_root<'d>(&'d self, root: &'d Root) -> Option<&'d Dataset> {
         let viewed = self.facts.attempt.stand_ins.as_ref().and_then(|s| s.viewed.as_ref());
-        viewed.or(root.dataset())
+        let of_layers = match root {
+            Root::Layers(layers) => layers.dataset.as_ref(),
+            Root::Dataset(_) | Root::Device(_) => None,
+        };
+        viewed.or(root.dataset()).or(of_layers)
     }
 
     /// One mount: the dataset, or the device of another file system once it is there, checked and with its driver loaded.
@@ -153,7 +157,7 @@ impl Moment<'_> {
             let comma = if step.options.data.is_empty() { "" } else { "," };
             step.options.data = format!("{}{comma}{option}", step.options.data);
         }
-        Next::Do(Step::Mount(Box::new(Mount { step, source, fstype })))
+        self.part_of_root(Mount { step, source, fstype })
     }
 
     /// Whether the file system of a device may be mounted as far as its check is concerned. It is checked where the image has

@@ -3,7 +3,7 @@
 
 use super::facts::Facts;
 use super::{Moment, Next, next};
-use crate::cmdline::{Decided, OnFailure, Request, Selector};
+use crate::cmdline::{self, Decided, OnFailure, Request};
 use crate::plan::failure::Failure;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Recovery {
     /// Try this root.
-    Fallback(Decided<Selector>),
+    Fallback(Decided<cmdline::Fallback>),
     /// Explain, and ask a person.
     Ask,
     /// Explain; nobody is to be asked: count the failure, then restart, switch off, or try again, after this time.

@@ -301,7 +301,7 @@ impl Play<'_> {
         self.facts.attempt.told = true;
     }
 
-    fn done(&mut self, step: MountStep, mounted: bool) {
+    pub(super) fn done(&mut self, step: MountStep, mounted: bool) {
         let at = mounted.then(|| step.place.clone());
         self.facts.mount_done(&step, at);
         self.told.mounts.push(step);

@@ -26,6 +26,9 @@ impl Play<'_> {
             LayerStep::MountImage(file) => {
                 self.facts.attempt.layers.mounted.insert(file.name);
             }
+            LayerStep::SetAside { .. } => self.facts.attempt.layers.set_aside = true,
+            LayerStep::NoteLowers { .. } => self.facts.attempt.layers.noted = true,
+            LayerStep::Protect { mount, .. } => self.done(mount.step, true),
             LayerStep::MakeUpper { dir, .. } => self.facts.attempt.layers.upper = Some(dir),
             LayerStep::DoWithoutUpper { why } => {
                 self.remark(format!("the upper that is asked for cannot be had: {why}"));
@@ -48,7 +51,7 @@ impl Play<'_> {
         let root = roots.first().cloned().unwrap_or_default();
         let image = |name: String| {
             let kind = LayerKind::Image { fstype: "squashfs".to_owned(), needs: 0, size: 0 };
-            LayerFile { path: format!("{root}/{name}.sqsh"), name, kind }
+            LayerFile { path: format!("{root}/{name}.sqsh"), name, kind, identity: String::new() }
         };
         let layers = &mut self.facts.attempt.layers;
         layers.found = Some(names.into_iter().map(image).collect());

@@ -15,7 +15,7 @@ use super::next::facts::{Asked, Facts, Kernel};
 use super::next::{Moment, Next, Question, Recovery, Wait, next, place_of, recover};
 use super::roots;
 use super::select::Choice;
-use crate::cmdline::{Decided, Request, Selector};
+use crate::cmdline::{Decided, Fallback, Request};
 use crate::devices::known::Hardware;
 use crate::image::ExpectedPool;
 use std::collections::{BTreeMap, BTreeSet};
@@ -313,9 +313,9 @@ impl<'k> Play<'k> {
         self.end(End::Failed)
     }
 
-    fn fall_back(&mut self, failure: &Failure, next: &Decided<Selector>) {
+    fn fall_back(&mut self, failure: &Failure, next: &Decided<Fallback>) {
         self.facts.fallbacks_taken += 1;
-        roots::take(&mut self.request, next.clone());
+        roots::fall_back_to(&mut self.request, next.clone());
         self.remark(format!("{failure}; the fallback root {} is tried then ({})", next.value, next.why));
         self.note("fallback", format!("try the fallback root {} ({})", next.value, next.why));
         let told = &mut self.told;

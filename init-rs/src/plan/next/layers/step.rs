@@ -43,6 +43,27 @@ pub enum LayerStep {
     },
     /// Mount a layer.
     MountImage(Box<LayerFile>),
+    /// Set the upper that is there aside.
+    SetAside {
+        /// What holds it.
+        dir: String,
+        /// The word that asks for it.
+        word: String,
+    },
+    /// Note what lies under the upper, and tell if that is something else than before.
+    NoteLowers {
+        /// The note.
+        note: String,
+        /// What is to stand in it.
+        text: String,
+    },
+    /// Mount something in a root that is a layer itself, so that it is not written to.
+    Protect {
+        /// The mount, read-only.
+        mount: Box<Mount>,
+        /// What holds the upper and the work directory over it; `None`: nothing can be written there.
+        upper: Option<String>,
+    },
     /// Make the directories of the upper.
     MakeUpper {
         /// What holds them.
@@ -68,6 +89,8 @@ pub enum Part {
     Device,
     /// What takes what is written.
     Upper,
+    /// What took what was written, and is a layer now.
+    Kept,
 }
 
 impl LayerStep {
@@ -80,6 +103,9 @@ impl LayerStep {
             Self::FindZvol { .. } => "find-zvol",
             Self::Find { .. } => "find-layers",
             Self::MountImage(_) => "mount-layer",
+            Self::SetAside { .. } => "set-upper-aside",
+            Self::NoteLowers { .. } => "note-lowers",
+            Self::Protect { .. } => "mount-protected",
             Self::MakeUpper { .. } => "make-upper",
             Self::DoWithoutUpper { .. } => "do-without-upper",
             Self::Overlay(_) => "mount-overlay",
@@ -100,6 +126,12 @@ impl fmt::Display for LayerStep {
                 write!(f, "look for layers {} in {}", names.join(", "), roots.join(", "))
             }
             Self::MountImage(file) => write!(f, "mount layer {} ({})", file.name, file.path),
+            Self::SetAside { dir, word } => write!(f, "set the upper in {dir} aside ({word})"),
+            Self::NoteLowers { note, .. } => write!(f, "note in {note} which layers the upper lies on"),
+            Self::Protect { mount, upper } => {
+                let how = if upper.is_some() { "under the upper" } else { "read-only" };
+                write!(f, "mount {} on {}, {how} ({})", mount.step.dataset, mount.step.target, mount.step.why)
+            }
             Self::MakeUpper { dir, .. } => write!(f, "make an upper in {dir}"),
             Self::DoWithoutUpper { why } => write!(f, "do without the upper that is asked for: {why}"),
             Self::Overlay(root) => write!(f, "mount {} on / ({}; upper: {})", root.name, root.why, root.upper),

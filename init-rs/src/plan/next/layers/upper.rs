@@ -40,7 +40,10 @@ impl Moment<'_> {
             format!("{} keeps everything on disks as it is; taproot.upper=ram writes to memory", read_only.why)
         } else {
             match self.part_of_upper(settings, &upper, base)? {
-                Ok((dir, whiteout)) => return Err(Next::Do(Step::Layer(LayerStep::MakeUpper { dir, whiteout }))),
+                Ok((dir, whiteout)) => {
+                    self.set_aside(settings, &upper, &dir)?;
+                    return Err(Next::Do(Step::Layer(LayerStep::MakeUpper { dir, whiteout })));
+                }
                 Err(why) => why,
             }
         };
@@ -57,7 +60,7 @@ impl Moment<'_> {
     ) -> Settled<Result<(String, bool), String>> {
         let known = &self.facts.attempt.layers;
         let word = settings.upper.why.as_str();
-        let step = || part_of(&upper.to_string(), UPPER, word);
+        let step = part_of(&upper.to_string(), UPPER, word);
         let dir = || format!("{UPPER}/upper");
         let mount = match upper {
             Upper::Directory(dir) => return Ok(Ok((format!("{BASE}/{dir}"), base.dataset().is_some()))),
@@ -66,21 +69,39 @@ impl Moment<'_> {
             _ if known.upper_mounted => return Ok(Ok((dir(), false))),
             Upper::Ram { size, inodes } => match budget(known.memory, size.as_deref(), *inodes) {
                 Ok(data) => Mount {
-                    step: MountStep { options: MountOptions { flags: 0, data }, foreign: Some(in_memory()), ..step() },
+                    step: MountStep { options: MountOptions { flags: 0, data }, foreign: Some(in_memory()), ..step },
                     source: "taproot-upper".to_owned(),
                     fstype: "tmpfs".to_owned(),
                 },
                 Err(why) => return Ok(Err(why)),
             },
+            _ => match self.upper_mount(upper, word, base, step, false)? {
+                Ok(mount) => mount,
+                Err(why) => return Ok(Err(why)),
+            },
+        };
+        Err(Next::Do(Step::Layer(LayerStep::Mount { part: Part::Upper, mount: Box::new(mount) })))
+    }
+
+    /// The mount of what an upper lies on that is neither the base nor memory; the inner error says why it cannot be had.
+    pub(super) fn upper_mount(
+        self,
+        upper: &Upper,
+        word: &str,
+        base: &Root,
+        step: MountStep,
+        read_only: bool,
+    ) -> Settled<Result<Mount, String>> {
+        let mount = match upper {
             Upper::Dataset(name) => match self.part_dataset(name, word)? {
                 Ok(dataset) if base.dataset().is_some_and(|base| base.name == *dataset.name) => {
                     return Ok(Err(on_base(name)));
                 }
-                Ok(dataset) => Self::dataset_mount(&dataset, false, step()),
+                Ok(dataset) => Self::dataset_mount(&dataset, read_only, step),
                 Err(why) => return Ok(Err(why)),
             },
             Upper::Zvol(name) => match self.zvol(name, word)? {
-                Ok(device) => self.device_mount(device, step(), false),
+                Ok(device) => self.device_mount(device, step, read_only),
                 Err(why) => return Ok(Err(why)),
             },
             Upper::Device(spec) => match self.part_device("the device of the upper", spec, &[])? {
@@ -90,12 +111,12 @@ impl Moment<'_> {
                 Ok(device) if never_written(&device.fstype) => {
                     return Ok(Err(format!("{spec} holds {}, which cannot be written", device.fstype)));
                 }
-                Ok(device) => self.device_mount(device, step(), false),
+                Ok(device) => self.device_mount(device, step, read_only),
                 Err(why) => return Ok(Err(format!("{spec}: {why}"))),
             },
-            Upper::None => return Ok(Err("none is wanted".to_owned())),
+            Upper::Directory(_) | Upper::Ram { .. } | Upper::None => return Ok(Err(format!("{upper} is not mounted"))),
         };
-        Err(Next::Do(Step::Layer(LayerStep::Mount { part: Part::Upper, mount: Box::new(mount) })))
+        Ok(Ok(mount))
     }
 
     /// The block device of a zvol, once its pool is imported and its key is there. Nodes come some time after the import, and
@@ -173,7 +194,7 @@ fn bytes_of(size: &str, total: u64) -> u64 {
     }
 }
 
-fn no_upper(settings: &LayerSettings, reasons: &[String]) -> Failure {
+pub(super) fn no_upper(settings: &LayerSettings, reasons: &[String]) -> Failure {
     Failure::new(
         Code::NoUpper,
         format!("the upper, {}, cannot be had ({})", settings.upper.value, settings.upper.why),
