@@ -54,25 +54,30 @@ pub struct Difference {
 }
 
 /// What is in a stack or a layer, by path.
-struct Content<'a> {
+pub(super) struct Content<'a> {
     plan: Plan,
     sources: &'a [Source],
     places: BTreeMap<PathBuf, usize>,
 }
 
 impl<'a> Content<'a> {
-    fn of(sources: &'a [Source], complete: bool) -> Result<Self> {
+    pub(super) fn of(sources: &'a [Source], complete: bool) -> Result<Self> {
         let plan = plan(sources, Rules { complete, exclude: &Exclusions::none() })?;
         let places = plan.items.iter().enumerate().map(|(at, item)| (item.path.clone(), at)).collect();
         Ok(Self { plan, sources, places })
     }
 
-    fn at(&self, path: &Path) -> Option<&Item> {
+    /// The entries.
+    pub(super) fn items(&self) -> &[Item] {
+        &self.plan.items
+    }
+
+    pub(super) fn at(&self, path: &Path) -> Option<&Item> {
         self.places.get(path).and_then(|at| self.plan.items.get(*at))
     }
 
-    /// How many entries are below a directory.
-    fn below(&self, path: &Path) -> impl Iterator<Item = &Path> {
+    /// The entries below a directory.
+    pub(super) fn below(&self, path: &Path) -> impl Iterator<Item = &Path> {
         let from = path.to_owned();
         let inside = self.places.range(from.clone()..).map(|(path, _)| path.as_path());
         inside.take_while(move |path| path.starts_with(&from)).skip(1)

@@ -11,6 +11,7 @@ pub mod diff;
 pub mod exclude;
 pub mod fit;
 pub mod format;
+pub mod hidden;
 pub mod image;
 pub mod merge;
 pub mod node;

@@ -6,6 +6,9 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Output};
+use taproot::layer::hidden::{How, hidden};
+use taproot::layer::node::Namespace;
+use taproot::layer::tree::Source;
 use taproot_init::sys::xattrs;
 
 /// Types a command in a directory; the exit code and what it said.
@@ -218,4 +221,43 @@ fn what_is_not_good_is_told() {
         let mode = std::os::unix::fs::MetadataExt::mode(&fs::metadata(dir.join("without.d/etc/hostname")).unwrap());
         assert_eq!(mode & 0o777, 0o640, "the group has what it had, not what the list's mask allows");
     }
+}
+
+#[test]
+fn what_an_upper_hides_of_layers_that_were_changed() {
+    if !possible() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    for file in ["etc/issue", "etc/motd", "var/lib/dpkg/status", "opt/x/y", "opt/x/z/a", "srv/d/e", "usr/kept"] {
+        let path = dir.join("tree").join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "old\n").unwrap();
+    }
+    let script = "echo 1 >>etc/issue; echo 1 >>var/lib/dpkg/status; rm -r opt/x; rm -r srv/d; mkdir srv/d; echo mine >etc/motd; \
+                  rm usr/kept; mkdir usr/kept";
+    session(dir, 1, "tree", script);
+    let open = |path: &str| Source::open(&dir.join(path), Namespace::Trusted).unwrap();
+    let seen = || {
+        let report = hidden(&open("upper-1/upper"), &[open("tree")]).unwrap();
+        let of = |how| {
+            let list = report.hidden.iter().filter(move |hidden| hidden.how == how);
+            list.map(|hidden| format!("{} {}", hidden.path.display(), hidden.with)).collect::<Vec<_>>()
+        };
+        (of(How::Deleted), of(How::Replaced), of(How::OtherKind), of(How::Newer), report.databases.clone())
+    };
+    let (deleted, replaced, kind, newer, databases) = seen();
+    assert_eq!(deleted, ["opt/x 3"]);
+    assert_eq!(replaced, ["srv/d 1"]);
+    assert_eq!(kind, ["usr/kept 0"]);
+    assert!(newer.is_empty() && databases.is_empty(), "{newer:?}");
+    // The layer is made anew: what it has now is newer than what was copied from the old one.
+    let later = std::time::SystemTime::now() + std::time::Duration::from_secs(100);
+    for file in ["etc/issue", "var/lib/dpkg/status"] {
+        fs::File::options().write(true).open(dir.join("tree").join(file)).unwrap().set_modified(later).unwrap();
+    }
+    let (_, _, _, newer, databases) = seen();
+    assert_eq!(newer, ["etc/issue 0", "var/lib/dpkg/status 0"]);
+    assert_eq!(databases, [Path::new("var/lib/dpkg")]);
 }

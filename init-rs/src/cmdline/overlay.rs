@@ -42,6 +42,8 @@ impl State {
     /// `rd.overlay[=tmpfs[:OPTION,...]|DEVICE]`: the root itself under an upper.
     fn dracut_upper(&mut self, word: &Word, value: Option<&str>) {
         let why = word.text.as_str();
+        self.layers.itself = Some(why.to_owned());
+        self.layers.first.get_or_insert_with(|| why.to_owned());
         let upper = match (boolean(value), value.unwrap_or_default()) {
             (Some(false), _) => {
                 (self.layers.dracut, self.layers.itself) = (None, None);
@@ -60,8 +62,6 @@ impl State {
             return;
         };
         self.layers.dracut = Some(Decided::new(upper, why));
-        self.layers.itself = Some(why.to_owned());
-        self.layers.first.get_or_insert_with(|| why.to_owned());
     }
 
     fn tmpfs(&mut self, word: &Word, options: &str) -> Option<Upper> {

@@ -236,6 +236,8 @@ const OWN_WORDS: &[(&str, Check)] = &[
     ("taproot.layers=a taproot.upper=ram taproot.upper_fallback=ro taproot.to_ram=no", |r| {
         r.layers.as_ref().is_some_and(|l| l.fallback.value == UpperFallback::ReadOnly && !l.places)
     }),
+    ("taproot.layers=a taproot.upper_reset", |r| r.layers.as_ref().is_some_and(|l| l.fresh.is_some())),
+    ("taproot.layers=a taproot.upper_readonly", |r| r.layers.as_ref().is_some_and(|l| l.retained.is_some())),
     ("taproot.layers=a taproot.upper-fallback=ram", |r| {
         r.layers.as_ref().is_some_and(|l| l.fallback.value == UpperFallback::Ram)
     }),

@@ -115,6 +115,7 @@ impl Desk<'_> {
             "cmdline" if all.is_empty() => self.words_now().map(|()| Outcome::Done),
             "cmdline" => change::other_words(self, &all).map(|()| Outcome::Decided(Decision::Cmdline(all))),
             "retry" => change::agree(self, &all).map(|()| Outcome::Decided(Decision::Retry { words: all })),
+            "fresh-upper" => self.fresh_upper(),
             "wait" => self.wait(rest.first().copied()),
             "continue" if self.stopped => Ok(Outcome::Decided(Decision::Continue)),
             "continue" => Err("the boot failed, so there is nothing to go on with; `retry` tries again".to_owned()),
@@ -203,6 +204,16 @@ impl Desk<'_> {
         choose::check(&name)?;
         change::agree(self, &words)?;
         Ok(Outcome::Decided(Decision::Boot { name, words }))
+    }
+
+    /// Begins a fresh upper where there is one; the old one is set aside.
+    fn fresh_upper(&mut self) -> Result<Outcome, String> {
+        if self.request.layers.is_none() {
+            let help = "`retry taproot.layers=NAME:... taproot.upper_reset` asks for layers and a fresh upper";
+            return Err(format!("the words name no layers; {help}"));
+        }
+        let words = "taproot.upper_reset".to_owned();
+        change::agree(self, &words).map(|()| Outcome::Decided(Decision::Retry { words }))
     }
 
     fn wait(&mut self, seconds: Option<&str>) -> Result<Outcome, String> {

@@ -1,7 +1,9 @@
 //! The words `mount` and `umount`.
 
 use super::desk::Desk;
-use super::mounted;
+use super::{hands, mounted};
+use crate::devices::filesystems;
+use crate::devices::probe::{SEALED_HEAD, Sealed, sealed};
 use crate::plan::{from_zfs, names, options};
 use crate::pools::waits;
 use crate::zfs::ioctl::Zfs;
@@ -22,11 +24,38 @@ fn parse<'w>(rest: &[&'w str]) -> (String, &'w str, bool) {
     (name.join(" "), dir, read_only)
 }
 
-/// Mounts a dataset or a snapshot.
+/// Mounts an image, such as a layer.
+fn mount_image(desk: &mut Desk<'_>, image: &str, dir: &str) -> Result<(), String> {
+    let mut head = [0; SEALED_HEAD];
+    let len = desk.system.read_at(Path::new(image), 0, &mut head).map_err(|e| format!("{image}: {e}"))?;
+    let Some(Sealed { kind, .. }) = sealed(head.get(..len).unwrap_or_default()) else {
+        return Err(format!(
+            "{image} is neither squashfs nor erofs; what is below a directory is there without mount (ls)"
+        ));
+    };
+    let modules: Vec<&str> = ["loop"].into_iter().chain(filesystems::modules(kind)).collect();
+    hands::load(desk.hands, &modules);
+    desk.system.make_dirs(Path::new(dir)).map_err(|e| format!("{dir}: {e}"))?;
+    let mounted = desk.system.mount_image(Path::new(image), Path::new(dir), kind);
+    mounted.map_err(|e| format!("{image} on {dir}: {e}"))?;
+    desk.talk.say(&format!("{image} is mounted on {dir}, read-only\n"));
+    Ok(())
+}
+
+/// Mounts a dataset, a snapshot or an image.
 pub(super) fn mount(desk: &mut Desk<'_>, rest: &[&str]) -> Result<(), String> {
+    if let [image, more @ ..] = rest
+        && image.starts_with('/')
+    {
+        return match more {
+            [] => mount_image(desk, image, MOUNT_AT),
+            [dir] if dir.starts_with('/') => mount_image(desk, image, dir),
+            _ => Err("expected an image, and a directory if not /mnt".to_owned()),
+        };
+    }
     let (name, dir, read_only) = parse(rest);
     if name.is_empty() {
-        return Err("expected a dataset or snapshot, and a directory if not /mnt".to_owned());
+        return Err("expected a dataset, snapshot or image, and a directory if not /mnt".to_owned());
     }
     let (dataset, snapshot) = name.split_once('@').map_or((name.as_str(), false), |(dataset, _)| (dataset, true));
     names::check(dataset).map_err(|e| format!("{dataset}: {e}"))?;

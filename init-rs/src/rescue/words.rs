@@ -37,7 +37,7 @@ const fn prompt(name: &'static str, args: &'static str, help: &'static str) -> W
 }
 
 /// All of them, in the order in which `help` shows them.
-pub(super) static WORDS: [Word; 29] = [
+pub(super) static WORDS: [Word; 30] = [
     open("why", "", "what went wrong"),
     open("status", "", "what was asked, found, chosen and mounted"),
     word("log", "", "the log of this boot"),
@@ -50,11 +50,12 @@ pub(super) static WORDS: [Word; 29] = [
     Word { place: Place::Named, ..word("export", "POOL", "unmount and export a pool (shell: /init export)") },
     word("clear", "POOL", "go on with a pool whose disks are back"),
     word("key", "[DATASET [[DEVICE:]/PATH]]", "type a key, or read it from a file"),
-    word("mount", "DATASET[@SNAPSHOT] [DIR] [ro]", "mount it, on /mnt if no directory is given"),
+    word("mount", "DATASET[@SNAPSHOT]|IMAGE [DIR] [ro]", "mount it, on /mnt if no directory is given"),
     prompt("umount", "DIR|DATASET", "unmount what is mounted there"),
     word("boot", "[DATASET[@SNAPSHOT] [WORDS...]]", "boot this root instead"),
     word("cmdline", "[WORDS...]", "try again with these words, not the kernel's"),
     open("retry", "[WORDS...]", "try again; WORDS change those of the command line"),
+    word("fresh-upper", "", "try again with a fresh upper; the old one is kept"),
     open("wait", "SECONDS", "try again and wait longer for the disks"),
     open("continue", "", "go on from a stop (break=)"),
     word("save-log", "[DEVICE]", "write log and record to a disk, e.g. a USB stick"),

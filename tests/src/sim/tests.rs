@@ -5,6 +5,7 @@ mod keyboard;
 mod layers;
 mod mounts;
 mod prompt;
+mod stack;
 
 use super::faults::{Effect, Fault, When};
 use super::files::{Node, Tree};

@@ -10,7 +10,7 @@ use std::path::Path;
 use taproot_init::sys::System as _;
 
 /// A machine whose images are a system at the bottom and two layers over it.
-fn machine(words: &str) -> Machine {
+pub(super) fn machine(words: &str) -> Machine {
     let mut machine = Machine::new(words);
     for module in ["loop", "overlay"] {
         machine.modules.insert(module.to_owned(), ModuleSpec::takes(10));
@@ -24,7 +24,7 @@ fn machine(words: &str) -> Machine {
     machine
 }
 
-fn images(dir: &str, names: &[&str]) -> Tree {
+pub(super) fn images(dir: &str, names: &[&str]) -> Tree {
     let mut tree = Tree::default();
     for name in names {
         tree.put(&format!("{dir}{name}.sqsh"), image(name));
@@ -32,11 +32,11 @@ fn images(dir: &str, names: &[&str]) -> Tree {
     tree
 }
 
-fn ext4(label: &str, tree: Tree) -> Holds {
+pub(super) fn ext4(label: &str, tree: Tree) -> Holds {
     Holds::Filesystem { kind: "ext4".into(), uuid: label.into(), label: label.into(), tree }
 }
 
-fn booted(machine: Machine) -> (Option<End>, World) {
+pub(super) fn booted(machine: Machine) -> (Option<End>, World) {
     let world = World::new(machine, vec![]);
     let end = run(&world, |system| {
         let _ = taproot_init::boot::run(&system, Vec::new());
@@ -45,7 +45,7 @@ fn booted(machine: Machine) -> (Option<End>, World) {
 }
 
 /// Boots, and gives the machine at the hand-over.
-fn boots(machine: Machine) -> World {
+pub(super) fn boots(machine: Machine) -> World {
     let line = machine.cmdline.clone();
     let (end, world) = booted(machine);
     let printed = world.printed();
@@ -54,7 +54,7 @@ fn boots(machine: Machine) -> World {
 }
 
 /// Fails with this code; gives the explanation.
-fn fails(machine: Machine, code: &str) -> String {
+pub(super) fn fails(machine: Machine, code: &str) -> String {
     let line = machine.cmdline.clone();
     let (end, world) = booted(machine);
     let said = world.printed();
@@ -63,12 +63,12 @@ fn fails(machine: Machine, code: &str) -> String {
     said.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-fn text(world: &World, path: &str) -> String {
+pub(super) fn text(world: &World, path: &str) -> String {
     String::from_utf8_lossy(&world.read(Path::new(path), 1 << 20).unwrap_or_default()).into_owned()
 }
 
 /// The options of the mount of that kind at a place.
-fn mounted(world: &World, target: &str) -> Option<(String, String, bool)> {
+pub(super) fn mounted(world: &World, target: &str) -> Option<(String, String, bool)> {
     let mounts = world.mounts();
     let mount = mounts.into_iter().rfind(|mount| mount.target == target.trim_start_matches('/'))?;
     let read_only = mount.read_only();
@@ -77,7 +77,7 @@ fn mounted(world: &World, target: &str) -> Option<(String, String, bool)> {
 
 const LAYERS: &str = "root=LABEL=root taproot.layers=top:middle:base panic=1";
 
-fn on_ext4(words: &str) -> Machine {
+pub(super) fn on_ext4(words: &str) -> Machine {
     let mut machine = machine(&format!("{LAYERS} {words}"));
     machine.add("vda", ext4("root", images("", &["top", "middle", "base"])));
     machine
