@@ -9,6 +9,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::{self, Cursor, Read};
 use taproot_init::image::{CONFIG_PATH, ImageConfig, MANIFEST_PATH};
+use taproot_init::plan::layerlist::KEYS_DIR;
 
 /// More than this is no initramfs.
 pub const LIMIT: u64 = 1 << 30;
@@ -18,6 +19,8 @@ const ENTRIES_LIMIT: usize = 32 << 20;
 const NAME_LIMIT: usize = 4096;
 /// The manifest is the longest text that is read.
 const TEXT_LIMIT: u64 = 8 << 20;
+/// Modules that roots made of layers may need.
+const LAYER_MODULES: [&str; 5] = ["loop", "overlay", "squashfs", "erofs", "dm-verity"];
 /// Bytes of an entry's header.
 const HEADER: usize = 110;
 const NOT_AN_IMAGE: &str = "not an initramfs: expected a cpio archive, or one compressed with zstd, xz, gzip or lz4";
@@ -69,23 +72,38 @@ pub struct Packed {
     pub pools: Vec<(String, String)>,
     /// The file system that is expected as root, if that is no dataset.
     pub root: Option<String>,
+    /// Modules in it that roots made of layers may need; a kernel can have others built in.
+    pub layer_modules: Vec<String>,
+    /// Names of the keys in it that lists of layers are signed with.
+    pub layer_keys: Vec<String>,
     /// What went in; `null` if an older version packed it.
     pub sources: Option<Vec<Source>>,
 }
 
 impl Packed {
     /// From the texts of the configuration and the list of sources.
-    fn of(config: &str, sources: Option<&Vec<u8>>) -> Self {
+    fn of(config: &str, sources: Option<&Vec<u8>>, files: &[File]) -> Self {
         let config = ImageConfig::parse(config);
+        let named = |name: &&&str| files.iter().any(|file| module_name(&file.path).as_deref() == Some(**name));
+        let keys =
+            files.iter().filter_map(|file| Some(file.path.strip_prefix(KEYS_DIR)?.trim_start_matches('/').to_owned()));
         Self {
             pools: config.pools.into_iter().map(|pool| (pool.name, pool.guid.to_string())).collect(),
             root: config.root.map(|root| root.source),
             sources: sources.map(|text| sources::parse(&String::from_utf8_lossy(text))),
+            layer_modules: LAYER_MODULES.iter().filter(named).map(|name| (*name).to_owned()).collect(),
+            layer_keys: keys.filter(|name| !name.is_empty()).collect(),
             kernel: config.kernel,
             packer: config.packer,
             cmdline: config.cmdline,
         }
     }
+}
+
+/// The name of the module in a file.
+fn module_name(path: &str) -> Option<String> {
+    let (name, _) = path.rsplit('/').next()?.split_once(".ko")?;
+    Some(name.replace('_', "-"))
 }
 
 fn compression_of(bytes: &[u8]) -> Option<&'static str> {
@@ -260,7 +278,7 @@ pub fn read(image: &[u8], wanted: Wanted<'_>) -> Result<(Listing, Contents)> {
     files.extend(main.files);
     contents.extend(main.contents);
     let config = contents.get(CONFIG_PATH).map(|text| String::from_utf8_lossy(text));
-    let packed = config.map(|config| Packed::of(&config, contents.get(SOURCES_PATH)));
+    let packed = config.map(|config| Packed::of(&config, contents.get(SOURCES_PATH), &files));
     let bytes = image.len() as u64;
     Ok((Listing { format: 1, bytes, compression, uncompressed_bytes: unpacked, packed, files }, contents))
 }
@@ -278,6 +296,8 @@ mod tests {
         tree.program("/init", vec![7; 5000], "init").unwrap();
         tree.file(MANIFEST_PATH, b"/init\tthe program\n".to_vec(), "manifest").unwrap();
         tree.file(CONFIG_PATH, b"cmdline=quiet\n".to_vec(), "configuration").unwrap();
+        tree.file("/lib/modules/x/dm_verity.ko", vec![1], "layers").unwrap();
+        tree.file("/etc/taproot/layer-keys/site.pub", vec![1], "key").unwrap();
         let mut bytes = early.to_cpio(0).unwrap();
         let compression: crate::initramfs::compress::Compression = compression.parse().unwrap();
         bytes.extend(compression.apply(tree.to_cpio(0).unwrap()).unwrap());
@@ -289,6 +309,11 @@ mod tests {
         for compression in ["zstd", "xz", "gzip", "lz4", "none"] {
             let listing = list(&image(compression)).unwrap();
             assert_eq!(listing.compression, compression);
+            let packed = listing.packed.as_ref().unwrap();
+            assert_eq!(
+                (packed.layer_modules.as_slice(), packed.layer_keys.as_slice()),
+                (&["dm-verity".to_owned()][..], &["site.pub".to_owned()][..])
+            );
             let init = listing.files.iter().find(|f| f.path == "/init").unwrap();
             assert_eq!((init.why.as_deref(), init.size, init.mode), (Some("the program"), 5000, 0o100_755));
             assert_eq!(config(&image(compression)).unwrap().as_deref(), Some("cmdline=quiet\n"));

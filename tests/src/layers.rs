@@ -67,6 +67,22 @@ pub fn small(system: &System) -> Result<PathBuf> {
     made(system, "small", TREES, |dir| kit::run(Command::new("bash").args(["-c", TREES, "bash"]).arg(dir)).map(drop))
 }
 
+/// The access control list of `/opt/acl/listed` in [`with_list`], as the attribute has it: user 1000 may read and write it
+/// (`include/uapi/linux/posix_acl_xattr.h`).
+pub const LIST: &str = "0200000001000600ffffffff02000600e803000004000400ffffffff10000600ffffffff20000400ffffffff";
+
+/// An erofs image of a layer whose file has an access control list.
+pub fn with_list(scratch: &Scratch) -> Result<PathBuf> {
+    const SCRIPT: &str = r#"set -eu
+        cd "$1"
+        mkdir -p list/opt/acl
+        echo listed >list/opt/acl/listed
+        python3 -c 'import os, sys; os.setxattr("list/opt/acl/listed", "system.posix_acl_access", bytes.fromhex(sys.argv[1]))' "$2"
+        mkfs.erofs --quiet list.erofs list"#;
+    kit::run(Command::new("bash").args(["-c", SCRIPT, "bash"]).arg(scratch.path()).arg(LIST))?;
+    Ok(scratch.path().join("list.erofs"))
+}
+
 /// An ext4 image with these files of the host, and nothing else.
 fn ext4(image: &Path, label: &str, mib: u64, files: &[(PathBuf, &str)]) -> Result<()> {
     let tree = image.with_extension("tree");
@@ -112,9 +128,23 @@ pub fn tiny(system: &System) -> Result<Vec<(PathBuf, &'static str)>> {
 /// A pool `zroot` with datasets `root`, which is empty, and `sqsh`, which has the layers of [`tiny`], and a zvol `live` with an
 /// ext4 labelled `persistence`.
 pub fn pool(name: &str, system: &System, scratch: &Scratch) -> Result<Disk> {
+    made_pool(name, system, scratch, "zroot", "")
+}
+
+/// What opens [`encrypted_pool`].
+pub const POOL_KEY: &[u8; 32] = b"0123456789abcdef-lay-6789ABCDEF_";
+
+/// The same as a pool `sealed`, all of it encrypted with [`POOL_KEY`].
+pub fn encrypted_pool(name: &str, system: &System, scratch: &Scratch) -> Result<Disk> {
+    let encrypted = "-O encryption=on -O keyformat=raw -O keylocation=file:///run/key";
+    made_pool(&format!("encrypted-{name}"), system, scratch, "sealed", encrypted)
+}
+
+fn made_pool(name: &str, system: &System, scratch: &Scratch, pool: &str, options: &str) -> Result<Disk> {
     const SCRIPT: &str = r"set -e
         modprobe ext4
-        zpool create -f -o ashift=12 -O mountpoint=none -O acltype=posixacl -O xattr=sa zroot /dev/disk/by-id/virtio-lay0-part1
+        printf %s KEY >/run/key
+        zpool create -f -o ashift=12 OPTIONS -O mountpoint=none -O acltype=posixacl -O xattr=sa zroot /dev/disk/by-id/virtio-lay0-part1
         zfs create -o mountpoint=legacy zroot/root
         zfs create -o mountpoint=legacy zroot/sqsh
         mkdir -p /run/s /run/d
@@ -130,7 +160,9 @@ pub fn pool(name: &str, system: &System, scratch: &Scratch) -> Result<Disk> {
     let disk = scratch.blank("lay0", 512 << 20)?;
     kit::run(Command::new("sgdisk").args(["--clear", "--new=1:2048:0"]).arg(&disk.path))?;
     let source = small_disk(scratch, "src0", "SOURCE", &tiny(system)?)?;
-    let vm = crate::vm::Vm::helper(&format!("layers-pool-{name}"), system, SCRIPT);
+    let script = SCRIPT.replace("zroot", pool).replace("OPTIONS", options);
+    let script = script.replace("KEY", &String::from_utf8_lossy(POOL_KEY));
+    let vm = crate::vm::Vm::helper(&format!("layers-pool-{name}"), system, &script);
     let mut vm = vm.disk(disk.clone()).disk(source).start()?;
     ensure!(vm.script(100)?.contains("done"), "the pool of layers was not made");
     vm.wait_exit(20)?;

@@ -22,7 +22,12 @@ say DELETED $(test -e /etc/debian_version || echo gone)
 say SKEL $(ls -A /etc/skel)
 say LINKS $(stat -c %h /opt/kinds/first) $(stat -c %i /opt/kinds/first /opt/kinds/second | uniq | wc -l)
 say SUID $(stat -c %a /opt/kinds/suid)
-say CAPABLE $(perl -e 'require "syscall.ph"' 2>/dev/null; busybox getfattr /opt/kinds/capable 2>/dev/null; python3 -c 1 2>/dev/null)
+attribute() { perl -e '$b = "\0" x 64; $n = syscall(`uname -m` =~ /aarch64/ ? 8 : 191, $ARGV[0], $ARGV[1], $b, 64); print unpack("H*", substr($b, 0, $n))' "$@"; }
+say CAPABLE $(attribute /opt/kinds/capable security.capability)
+say LISTED $(attribute /opt/acl/listed system.posix_acl_access)
+say COPIED $(echo x >>/opt/acl/listed; attribute /opt/acl/listed system.posix_acl_access)
+mkdir -p /run/nest/upper /run/nest/work /run/nest/root
+say NEST $(mount -t overlay -o lowerdir=/,upperdir=/run/nest/upper,workdir=/run/nest/work nest /run/nest/root && cat /run/nest/root/etc/layer && umount /run/nest/root)
 say NULL $(stat -c %t:%T /opt/kinds/null) $(echo x >/opt/kinds/null && echo writes)
 say REMOUNT $(systemctl is-failed systemd-remount-fs)
 say OLD $(cat /root/written 2>/dev/null)
@@ -93,6 +98,8 @@ fn check(seen: &Seen, system: &System) {
     assert_eq!(seen.one("SKEL"), "new", "the directory is opaque");
     assert_eq!(seen.one("LINKS"), "2 1");
     assert_eq!(seen.one("SUID"), "4755");
+    assert_eq!(seen.one("CAPABLE"), "0100000200200000000000000000000000000000", "{}", seen.said);
+    assert_eq!(seen.one("NEST"), "top", "a level is free for an overlay of a container: {}", seen.said);
     assert_eq!(seen.one("NULL"), "1:3 writes");
     assert_ne!(seen.one("REMOUNT"), "failed");
     assert!(seen.one("WRITES").ends_with("-written"), "{}", seen.said);
@@ -157,12 +164,16 @@ scenarios! {
         assert_eq!(second.one("OLD"), first.one("WRITES"));
     }
 
-    /// Over all of a Debian, what is written goes to memory.
+    /// Over all of a Debian, what is written goes to memory. An access control list, which only erofs keeps, is still there after
+    /// its file was copied up.
     fn memory_upper(system) {
         let scratch = Scratch::new().unwrap();
         let disk = layers::disk(system, &scratch).unwrap();
-        let seen = boot("memory", system, vec![disk], &format!("root=LABEL={LABEL} {STACK} taproot.upper=ram:400M"));
+        let lists = layers::small_disk(&scratch, "lists0", "LISTS", &[(layers::with_list(&scratch).unwrap(), "list.erofs")]).unwrap();
+        let words = format!("root=LABEL={LABEL} taproot.layerdev=LABEL=LISTS taproot.layers=top:list:middle:base taproot.upper=ram:400M");
+        let seen = boot("memory", system, vec![disk, lists], &words);
         check(&seen, system);
+        assert_eq!((seen.one("LISTED"), seen.one("COPIED")), (layers::LIST, layers::LIST), "{}", seen.said);
         assert_eq!(value(&at(&seen.report, "/"), "upperdir"), Some("/run/taproot/upper/upper"));
         assert!(is_read_only(&seen.report, "/run/taproot/base"));
         assert_eq!(value(&at(&seen.report, "/run/taproot/upper"), "size"), Some("409600k"));

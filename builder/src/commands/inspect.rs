@@ -29,6 +29,12 @@ fn heading(packed: &Packed) -> String {
     if !packed.cmdline.is_empty() {
         let _ = writeln!(out, "words before the kernel's: {}", packed.cmdline);
     }
+    if !packed.layer_modules.is_empty() {
+        let _ = writeln!(out, "modules for layers: {}", packed.layer_modules.join(", "));
+    }
+    for key in &packed.layer_keys {
+        let _ = writeln!(out, "key of signed layer lists: {key}");
+    }
     let Some(sources) = &packed.sources else {
         return out + "an older version packed it: what it was made of is not noted (taproot status)\n\n";
     };
