@@ -146,6 +146,10 @@ impl Boot<'_> {
     /// Looks for the layers, each in the first directory that has it.
     fn find_layers(&mut self, names: Vec<String>, roots: &[String], retained: Option<String>) {
         let find = |name: String| {
+            if name == ITSELF {
+                let path = roots.first().cloned().unwrap_or_default();
+                return LayerFile { name, path, kind: LayerKind::Directory, identity: "base".to_owned() };
+            }
             let at = |root: &String| find(self.system, root, &name);
             roots.iter().find_map(at).unwrap_or(LayerFile {
                 name,

@@ -1,7 +1,7 @@
 //! What a layered root was made of, for the booted system: `taproot layer` finds everything by it.
 
 use super::json::Json;
-use crate::cmdline::{LayerSettings, Upper};
+use crate::cmdline::{ITSELF, LayerSettings, Upper};
 use crate::layers::State;
 use crate::layers::state::Operation;
 use crate::plan::layers::{BASE, DEVICE, LayerFile, LayerKind, part_of, place};
@@ -105,7 +105,7 @@ impl LayersDone {
             ("type", fstype.into()),
             ("path", layer.path.as_str().into()),
             ("source", source.map_or_else(|| Json::text(&self.upper.asked), Into::into)),
-            ("place", Json::Text(place(&layer.name))),
+            ("place", Json::Text(if layer.name == ITSELF { layer.path.clone() } else { place(&layer.name) })),
         ])
     }
 }

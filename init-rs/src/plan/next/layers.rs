@@ -44,11 +44,13 @@ impl Moment<'_> {
         self.layer_device(settings, base)?;
         self.kept_upper(settings, base)?;
         let files = self.found_layers(settings)?;
-        for file in files.iter().filter(|file| !known.mounted.contains(&file.name)) {
+        // The base is mounted already.
+        let to_mount = |file: &&LayerFile| file.name != ITSELF && !known.mounted.contains(&file.name);
+        for file in files.iter().filter(to_mount) {
             self.mount_layer(file)?;
         }
         let (upper, dir) = self.upper(settings, base)?;
-        self.note_lowers(settings, &upper, dir.as_deref(), files)?;
+        self.note_lowers(&upper, dir.as_deref(), files)?;
         self.filesystem("overlay", self.facts.attempt.last_step)?;
         Ok(Root::Layers(Box::new(layered_root(settings, known, base, &upper, dir))))
     }
@@ -182,7 +184,7 @@ impl Moment<'_> {
         let Some(files) = &self.facts.attempt.layers.found else {
             let retained = self.kept_at(settings);
             return Err(Next::Do(Step::Layer(LayerStep::Find {
-                names: settings.names.value.iter().filter(|name| *name != ITSELF).cloned().collect(),
+                names: settings.names.value.clone(),
                 roots,
                 retained,
             })));

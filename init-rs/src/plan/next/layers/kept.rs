@@ -1,7 +1,7 @@
 //! An upper that is there already: kept as a layer, set aside, or written to again, whatever lies under it now.
 
 use super::{Moment, Next, Settled, Step, fail, part_of, upper::no_upper};
-use crate::cmdline::{ITSELF, LayerSettings, Upper, UpperFallback};
+use crate::cmdline::{LayerSettings, Upper, UpperFallback};
 use crate::plan::layers::{self, KEPT, LayerFile};
 use crate::plan::lowers;
 use crate::plan::next::{LayerStep, Part};
@@ -47,22 +47,9 @@ impl Moment<'_> {
     }
 
     /// Has it noted what lies under the upper, and told if that is something else than before.
-    pub(super) fn note_lowers(
-        self,
-        settings: &LayerSettings,
-        upper: &Upper,
-        dir: Option<&str>,
-        files: &[LayerFile],
-    ) -> Settled<()> {
+    pub(super) fn note_lowers(self, upper: &Upper, dir: Option<&str>, files: &[LayerFile]) -> Settled<()> {
         let Some(dir) = dir.filter(|_| on_disk(upper) && !self.facts.attempt.layers.noted) else { return Ok(()) };
-        let identity = |name: &String| {
-            let file = files.iter().find(|file| file.name == *name);
-            file.map_or("base", |file| file.identity.as_str())
-        };
-        let text = lowers::note(settings.names.value.iter().map(|name| {
-            let shown = if name == ITSELF { "(base)" } else { name };
-            (shown, identity(name))
-        }));
+        let text = lowers::note(files.iter().map(|file| (file.name.as_str(), file.identity.as_str())));
         Err(Next::Do(Step::Layer(LayerStep::NoteLowers { note: format!("{dir}/{}", lowers::NOTE), text })))
     }
 }
