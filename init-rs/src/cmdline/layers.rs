@@ -30,7 +30,7 @@ const ELSEWHERE: [&str; 8] = [
     "initramsys-installer",
 ];
 /// What the words of layers are read as, where nothing else is said.
-const DEFAULT: &str = "default";
+pub(super) const DEFAULT: &str = "default";
 
 /// A root made of layers; its base is what `root=` names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -308,32 +308,6 @@ impl LayerWords {
             fallback: self.fallback.unwrap_or_else(|| Decided::new(UpperFallback::Fail, format!("{DEFAULT} (fail)"))),
             places: self.places,
         })
-    }
-}
-
-impl LayerSettings {
-    /// The same for these layers.
-    pub fn named(&self, names: Decided<Vec<String>>) -> Result<Self, Note> {
-        let mut settings = Self { names, ..self.clone() };
-        if settings.itself() && matches!(settings.upper.value, Upper::Directory(_)) {
-            if !settings.upper.is_default() {
-                let message =
-                    "the base itself is a layer, so no directory of it can be the upper; taproot.upper=ram can";
-                return Err(Note { word: settings.upper.why, message: message.to_owned() });
-            }
-            settings.upper = Decided::new(Upper::Ram { size: None, inodes: None }, format!("{DEFAULT} (ram)"));
-        }
-        Ok(settings)
-    }
-
-    /// The uppers that are mounted: the one that is written to, and one that is a layer.
-    pub fn uppers(&self) -> impl Iterator<Item = &Upper> {
-        [&self.upper].into_iter().chain(&self.retained).map(|upper| &upper.value)
-    }
-
-    /// Whether the base itself is one of the layers.
-    pub fn itself(&self) -> bool {
-        self.names.value.iter().any(|name| name == ITSELF)
     }
 }
 

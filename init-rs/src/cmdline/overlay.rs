@@ -1,9 +1,9 @@
 //! dracut's words for an overlay over the root, and ours for what becomes of an upper that is there.
 
-use super::layers::ram;
+use super::layers::{DEFAULT, ram};
 use super::state::State;
 use super::values::boolean;
-use super::{Decided, Upper, Word, is_block_device};
+use super::{Decided, ITSELF, LayerSettings, Note, Upper, Word, is_block_device};
 
 impl State {
     /// A word of dracut about an overlay; whether it is one.
@@ -74,6 +74,32 @@ impl State {
             }
         }
         ram(&format!("{size}{inodes}"))
+    }
+}
+
+impl LayerSettings {
+    /// The same for these layers.
+    pub fn named(&self, names: Decided<Vec<String>>) -> Result<Self, Note> {
+        let mut settings = Self { names, ..self.clone() };
+        if settings.itself() && matches!(settings.upper.value, Upper::Directory(_)) {
+            if !settings.upper.is_default() {
+                let message =
+                    "the base itself is a layer, so no directory of it can be the upper; taproot.upper=ram can";
+                return Err(Note { word: settings.upper.why, message: message.to_owned() });
+            }
+            settings.upper = Decided::new(Upper::Ram { size: None, inodes: None }, format!("{DEFAULT} (ram)"));
+        }
+        Ok(settings)
+    }
+
+    /// The uppers that are mounted: the one that is written to, and one that is a layer.
+    pub fn uppers(&self) -> impl Iterator<Item = &Upper> {
+        [&self.upper].into_iter().chain(&self.retained).map(|upper| &upper.value)
+    }
+
+    /// Whether the base itself is one of the layers.
+    pub fn itself(&self) -> bool {
+        self.names.value.iter().any(|name| name == ITSELF)
     }
 }
 
