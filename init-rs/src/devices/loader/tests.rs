@@ -307,6 +307,31 @@ fn parameters_that_are_refused_do_not_keep_a_module_away() {
     }
 }
 
+/// A load that another process began and did not end well makes the kernel say EBUSY to the next one, once; a module that
+/// is busy for good is given up.
+#[test]
+fn busy_is_tried_again_for_a_while() {
+    let tries = Arc::new(Mutex::new(Vec::new()));
+    let note = Arc::clone(&tries);
+    let insert = move |m: &Module, params: &str| {
+        let mut tries = note.lock().unwrap();
+        tries.push(format!("{} {params}", m.name));
+        let before = tries.iter().filter(|t| t.starts_with(&m.name)).count();
+        if m.name == "xfs" && before > 2 { Ok(()) } else { Err(io::Error::from(Errno::EBUSY)) }
+    };
+    let mut xfs = module("xfs", When::Boot, &[], &[]);
+    xfs.params = "a=1".into();
+    let modules = vec![xfs, module("held", When::Device, &[], &[]), module("user", When::Device, &["xfs"], &[])];
+    let loader = Loader::with_loaded(table(modules), &[], &[], &[], insert, |_, _| ());
+    loader.wait("user", soon()).unwrap_err();
+    let of = |name: &str| tries.lock().unwrap().iter().filter(|t| t.starts_with(name)).cloned().collect::<Vec<_>>();
+    assert_eq!(of("xfs"), ["xfs a=1"; 3], "with its parameters, and no more often than needed");
+    let held = loader.wait("held", soon()).unwrap_err();
+    assert_eq!(held.errno(), Some(Errno::EBUSY));
+    assert!((2..20).contains(&of("held").len()), "{:?}", of("held"));
+    loader.shutdown(Duration::from_secs(5));
+}
+
 #[test]
 fn circles_end() {
     let warnings = Arc::new(AtomicUsize::new(0));

@@ -3,6 +3,7 @@
 use super::{Inner, Insertion, LoadError, Loaded, Loader, Shared, State, When, names};
 use crate::devices::known;
 use crate::devices::loader::Level;
+use crate::devices::table::Module;
 use crate::sys::entry;
 use nix::errno::Errno;
 use std::collections::VecDeque;
@@ -13,6 +14,10 @@ use std::time::{Duration, Instant};
 
 /// Most threads: one is started for each driver whose probing holds up its thread, so that others go on.
 const WORKERS_MAX: usize = 64;
+
+/// How often a module is tried again that the kernel calls busy, and how far apart.
+const BUSY_TRIES: u32 = 6;
+const BUSY_PAUSE: Duration = Duration::from_millis(40);
 
 impl Loader {
     /// Starts a thread that loads modules, unless there are enough.
@@ -209,16 +214,31 @@ impl Inner {
         }
     }
 
+    /// Tries again what ended with EBUSY. Linux (since 6.2) says so at once where it waited for another load of the same module
+    /// and that one failed: a scout that was killed in the midst of it leaves such a load behind.
+    fn while_busy(&self, module: &Module, params: &str, first: io::Result<()>) -> io::Result<()> {
+        let busy = |result: &io::Result<()>| matches!(result, Err(e) if e.raw_os_error() == Some(Errno::EBUSY as i32));
+        let mut result = first;
+        for _ in 0..BUSY_TRIES {
+            if !busy(&result) || self.lock().stopping {
+                break;
+            }
+            std::thread::sleep(BUSY_PAUSE);
+            result = (self.prepare)(module).and_then(|insert| insert(params));
+        }
+        result
+    }
+
     fn insert(&self, index: usize, insertion: Option<io::Result<Insertion>>) -> Result<(), LoadError> {
         let (Some(module), Some(insertion)) = (self.table.modules.get(index), insertion) else { return Ok(()) };
         let params = self.params.get(index).map_or("", String::as_str);
         let begun = Instant::now();
-        let mut result = insertion.and_then(|insert| insert(params));
+        let mut result = self.while_busy(module, params, insertion.and_then(|insert| insert(params)));
         let kept = names::needed(params);
         if matches!(&result, Err(e) if e.raw_os_error() == Some(Errno::EINVAL as i32)) && kept != params {
             // A root must not stay away for a tunable. The kernel does not say which one it means.
             let origins = names::origins(params, &module.params);
-            let again = (self.prepare)(module).and_then(|insert| insert(&kept));
+            let again = self.while_busy(module, &kept, (self.prepare)(module).and_then(|insert| insert(&kept)));
             if again.is_ok() {
                 let text = "does not take its parameters, and is loaded without them; numbers have no unit here (4294967296, not 4G)";
                 (self.log)(Level::Warning, format!("module {} {text}: {origins}", module.name));
