@@ -86,7 +86,7 @@ install: ## what `make build` left in out/, with man pages, docs, completions, u
 	install -D -m 755 builder/hooks/update-initramfs $(DESTDIR)$(PREFIX)/lib/taproot/update-initramfs
 	for when in postinst.d postrm.d header_postinst.d; do install -D -m 755 builder/hooks/kernel/$$when/taproot $(DESTDIR)/etc/kernel/$$when/taproot || exit; done
 	install -D -m 755 -t $(DESTDIR)/usr/lib/kernel/install.d builder/hooks/kernel-install/50-taproot.install builder/hooks/kernel-install/95-taproot.install
-	install -D -m 644 -t $(DESTDIR)/usr/share/libalpm/hooks builder/hooks/pacman/90-taproot-install.hook builder/hooks/pacman/60-taproot-remove.hook
+	install -D -m 644 -t $(DESTDIR)/usr/share/libalpm/hooks builder/hooks/pacman/10-taproot-mask.hook builder/hooks/pacman/90-taproot-install.hook builder/hooks/pacman/60-taproot-remove.hook
 	install -D -m 755 builder/hooks/pacman/taproot $(DESTDIR)/usr/share/libalpm/scripts/taproot
 	install -D -m 644 -t $(UNITS) builder/units/taproot-layer-work.service builder/units/taproot-layer-confirm.service
 	install -d $(UNITS)/multi-user.target.wants && ln -sf ../taproot-layer-work.service ../taproot-layer-confirm.service $(UNITS)/multi-user.target.wants
@@ -107,7 +107,7 @@ uninstall: ## takes away what `make install` put below $(DESTDIR)$(PREFIX); conf
 	rm -f $(SHARE)/bash-completion/completions/taproot $(SHARE)/zsh/vendor-completions/_taproot $(SHARE)/fish/vendor_completions.d/taproot.fish
 	rm -f $(DESTDIR)/etc/kernel/postinst.d/taproot $(DESTDIR)/etc/kernel/postrm.d/taproot $(DESTDIR)/etc/kernel/header_postinst.d/taproot
 	rm -f $(DESTDIR)/usr/lib/kernel/install.d/50-taproot.install $(DESTDIR)/usr/lib/kernel/install.d/95-taproot.install
-	rm -f $(DESTDIR)/usr/share/libalpm/hooks/90-taproot-install.hook $(DESTDIR)/usr/share/libalpm/hooks/60-taproot-remove.hook $(DESTDIR)/usr/share/libalpm/scripts/taproot
+	rm -f $(DESTDIR)/usr/share/libalpm/hooks/10-taproot-mask.hook $(DESTDIR)/usr/share/libalpm/hooks/90-taproot-install.hook $(DESTDIR)/usr/share/libalpm/hooks/60-taproot-remove.hook $(DESTDIR)/usr/share/libalpm/scripts/taproot
 	rm -f $(UNITS)/taproot-layer-work.service $(UNITS)/taproot-layer-confirm.service
 	rm -f $(UNITS)/multi-user.target.wants/taproot-layer-work.service $(UNITS)/multi-user.target.wants/taproot-layer-confirm.service
 

@@ -147,8 +147,8 @@ pub enum Hooks {
     #[command(
         after_help = "The images get the names that the boot loader has in its entries (initrd.img-RELEASE in /boot on Debian). Images \
         of the program that made them so far stay as RELEASE.old until the new ones have booted once. That program is set aside: on \
-        Debian update-initramfs is diverted, so that whatever asks for it gets taproot; on Arch the hooks of mkinitcpio are masked; \
-        elsewhere kernel-install is told. Fails, and changes nothing, if the newest or the running kernel's image cannot be made.\n\n\
+        Debian update-initramfs is diverted, so that whatever asks for it gets taproot; on Arch the hooks of mkinitcpio, dracut and booster are \
+        masked, also those that are installed later; elsewhere kernel-install is told. Fails, and changes nothing, if the newest or the running kernel's image cannot be made.\n\n\
         Examples:\n  taproot hooks enable\n  taproot hooks disable    the way back"
     )]
     Enable,
@@ -179,6 +179,12 @@ pub enum Hooks {
         /// For kernel-install: directory of the boot entry, whose initrd stays as initrd.old
         #[arg(long, value_name = "DIR", requires = "staging")]
         entry: Option<PathBuf>,
+    },
+    /// Switch off pacman's hooks of other programs that make images; our own hook of pacman calls this when some are installed.
+    #[command(after_help = "Examples:\n  taproot hooks mask 90-mkinitcpio-install.hook")]
+    Mask {
+        /// Their names or paths; those of other programs are passed over
+        hooks: Vec<PathBuf>,
     },
     /// Remove the images of a kernel that is gone; hooks of package managers call this.
     #[command(after_help = "Examples:\n  taproot hooks remove 6.12.9-amd64")]
@@ -235,7 +241,8 @@ const STATUS_HELP: &str = "An image is stale if a new one would differ: modules,
     /etc/taproot/initramfs.toml, modprobe.d, files that were asked for, or the root's pool have changed since. What boots next \
     is read from the boot loader's files (GRUB, systemd-boot, unified kernel images) and the firmware's variables. Nothing is changed. A pool \
     that does not answer stops nothing: what cannot be looked at is said. Reading images and disks takes root.\n\n\
-    The exit code is 0 if each kernel has an image that is up to date, 3 if one is stale, damaged or missing, 1 if that failed.\n\n\
+    The exit code is 0 if each kernel has an image that is up to date, 3 if one is stale, damaged or missing or no \
+    kernel was found, 1 if that failed.\n\n\
     Examples:\n  taproot status\n  taproot status --json | jq -r '.images[] | select(.state == \"stale\") | .image'\n  \
     taproot status --root /mnt              of another system, mounted here";
 const DOCTOR_HELP: &str = "Looks at the kernel that boots next, its image and its command line, at the newest kernel, and at what packing would \
@@ -264,7 +271,10 @@ pub struct StatusArgs {
 impl StatusArgs {
     /// The directory without links.
     pub fn root(&self) -> Result<PathBuf> {
-        self.root.canonicalize().with_context(|| format!("--root {}: expected a directory", self.root.display()))
+        let failed = || format!("--root {}: expected a directory", self.root.display());
+        let root = self.root.canonicalize().with_context(failed)?;
+        anyhow::ensure!(root.is_dir(), failed());
+        Ok(root)
     }
 
     /// How long each thing may take.
@@ -295,5 +305,56 @@ mod tests {
                 assert!(action.clone().render_help().to_string().contains("Examples:"), "{action}");
             }
         }
+    }
+
+    /// Commands in a page: what is quoted, and lines of examples.
+    fn commands(page: &str) -> Vec<Vec<&str>> {
+        let quoted =
+            page.lines().filter(|line| !line.starts_with("    ")).flat_map(|line| line.split('`').skip(1).step_by(2));
+        let examples = page.lines().filter_map(|line| line.strip_prefix("    "));
+        quoted
+            .chain(examples)
+            .flat_map(|text| text.split("&&"))
+            .map(|text| text.split('#').next().unwrap().trim().trim_start_matches("sudo "))
+            .filter_map(|text| text.strip_prefix("taproot "))
+            .map(|text| text.split_whitespace().collect())
+            .collect()
+    }
+
+    /// What a page tells people to type exists.
+    #[test]
+    fn commands_in_the_pages_exist() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let mut pages = vec![root.join("README.md")];
+        pages.extend(std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path()));
+        let mut seen = 0;
+        for page in pages.iter().filter(|page| page.extension().is_some_and(|end| end == "md")) {
+            let text = std::fs::read_to_string(page).unwrap();
+            for words in commands(&text) {
+                let shown = format!("{}: taproot {}", page.display(), words.join(" "));
+                let mut command = Cli::command();
+                let mut words = words.as_slice();
+                while let Some((name, rest)) = words.split_first().filter(|_| command.has_subcommands()) {
+                    let names: Vec<&str> = name.split('|').collect();
+                    if names.iter().any(|name| name.starts_with(['-', '.']) || *name == "help") {
+                        break;
+                    }
+                    let found =
+                        names.iter().map(|name| command.find_subcommand(name).cloned()).collect::<Option<Vec<_>>>();
+                    command = found.unwrap_or_else(|| panic!("{shown}: no such command")).remove(0);
+                    words = rest;
+                }
+                for option in words.iter().filter_map(|word| word.strip_prefix("--")) {
+                    let name = option.split(['=', ',', ')']).next().unwrap();
+                    let known = |arg: &clap::Arg| arg.get_long() == Some(name);
+                    assert!(
+                        name == "help" || name == "version" || command.get_arguments().any(known),
+                        "{shown}: --{name}"
+                    );
+                }
+                seen += 1;
+            }
+        }
+        assert!(seen > 40, "{seen} commands in all pages");
     }
 }

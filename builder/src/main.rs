@@ -4,6 +4,7 @@ use clap::Parser;
 use std::process::ExitCode;
 use taproot::cli::{Cli, Command};
 use taproot::commands::{completions, doctor, explain, hooks, initramfs, inspect, layer, man, status};
+use taproot::output::printable;
 use taproot::status::look;
 
 /// Exit code of a command that did its work and whose answer is no; 1: it failed, 2: it was not understood.
@@ -22,11 +23,15 @@ fn main() -> ExitCode {
     };
     result.map_or_else(
         |error| {
-            eprintln!("taproot: {error:#}");
+            complain(&error);
             ExitCode::FAILURE
         },
         ExitCode::from,
     )
+}
+
+fn complain(error: &anyhow::Error) {
+    eprintln!("taproot: {}", printable(&format!("{error:#}")));
 }
 
 /// Does what the command line says; the exit code. `monitored`: it is a check, whose 1 and 2 mean something else than that it
@@ -50,7 +55,7 @@ fn run(monitored: bool) -> anyhow::Result<u8> {
         Command::Explain(args) => explain::run(&args).map(answered),
         Command::Status(args) => status::run(&args).map(answered),
         Command::Doctor(args) => doctor::run(&args).or_else(|error| {
-            eprintln!("taproot: {error:#}");
+            complain(&error);
             Ok(doctor::UNKNOWN)
         }),
         Command::Layer { action } => layer::run(&action).map(answered),

@@ -260,10 +260,21 @@ fn ignored_signals() -> u64 {
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
 
+/// Text with names that others gave: what would steer a terminal is written as JSON would have it (`\u001b`), so that what is JSON
+/// stays the same. Newlines and tabs stay.
+pub fn printable(text: &str) -> String {
+    let shown = |c: char| match c {
+        '\n' | '\t' => c.to_string(),
+        c if c.is_control() => format!("\\u{:04x}", u32::from(c)),
+        c => c.to_string(),
+    };
+    if text.contains(|c: char| c.is_control()) { text.chars().map(shown).collect() } else { text.to_owned() }
+}
+
 /// Writes to standard output; a reader that has seen enough (`| head`) is no error.
 pub fn print(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match out.write_all(printable(text).as_bytes()).and_then(|()| out.flush()) {
         Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         other => other.context("writing to standard output"),
     }
@@ -276,6 +287,13 @@ mod tests {
 
     fn write(path: &Path, bytes: &[u8]) -> Result<()> {
         Target::find(path)?.write(bytes, &Cleanup::default())
+    }
+
+    #[test]
+    fn what_steers_a_terminal_reaches_none() {
+        assert_eq!(printable("a\x1b[31m\tü\r\n\u{9b}"), "a\\u001b[31m\tü\\u000d\n\\u009b");
+        let json = serde_json::to_string("\x1b \u{9b} \u{7f}").unwrap();
+        assert_eq!(serde_json::from_str::<String>(&printable(&json)).unwrap(), "\x1b \u{9b} \u{7f}");
     }
 
     #[test]

@@ -247,7 +247,8 @@ fn mistakes_are_explained() {
     // What reads devices for it is no command.
     let scout = Command::new(env!("CARGO_BIN_EXE_taproot")).arg("scout").output().unwrap();
     assert!(!scout.status.success() && String::from_utf8_lossy(&scout.stderr).contains("found no socket"), "{scout:?}");
-    assert!(error(&["--facts", "/nonexistent"]).contains("/nonexistent: reading"));
+    assert!(error(&["--facts", "/nonexistent"]).contains("/nonexistent: No such file"));
+    assert!(error(&["--facts", "/dev/zero"]).contains("expected a regular file, found a device"));
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.json");
     std::fs::write(&path, "{}").unwrap();

@@ -332,6 +332,33 @@ fn systemd_boot_and_a_unified_kernel_image() {
     );
 }
 
+/// On Arch image and kernel have the name of their package.
+#[test]
+fn an_image_that_is_named_by_its_package_is_its_kernels() {
+    let system = System::new();
+    fs::remove_file(system.0.path().join("boot/initramfs-taproot-6.1.0-test.img")).unwrap();
+    fs::remove_file(system.0.path().join("etc/taproot/initramfs.toml")).unwrap();
+    system.write(&format!("lib/modules/{VERSION}/pkgbase"), b"linux\n");
+    system.write("boot/initramfs-linux.img", b"of mkinitcpio");
+    system.grub("/vmlinuz-linux zfs=tank/ROOT/a ro", "/initramfs-linux.img");
+    let (_, doc) = system.json("status");
+    let rows: Vec<_> = doc["images"].as_array().unwrap().iter().map(|row| (&row["kernel"], &row["image"])).collect();
+    assert_eq!(rows, [(&VERSION.into(), &"/boot/initramfs-linux.img".into())], "{doc}");
+    let (_, codes) = system.doctor();
+    assert!(!codes.iter().any(|code| code == "image-missing" || code == "kernel-without-modules"), "{codes:?}");
+}
+
+#[test]
+fn a_boot_loader_whose_files_cannot_be_read_is_there() {
+    let system = System::new();
+    let path = system.0.path().join(GRUB);
+    fs::remove_file(&path).unwrap();
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let (_, doc) = system.json("status");
+    let why = doc["next"]["unknown"].as_str().unwrap();
+    assert!(why.ends_with("grub.cfg: expected a regular file, found a FIFO"), "{why}");
+}
+
 #[test]
 fn exit_codes_of_a_command_that_could_not() {
     let code = |args: &[&str]| Command::new(env!("CARGO_BIN_EXE_taproot")).args(args).output().unwrap().status.code();
@@ -340,4 +367,12 @@ fn exit_codes_of_a_command_that_could_not() {
     assert_eq!(code(&["status", "--nonsense"]), Some(2));
     assert_eq!(code(&["status", "--root", "/nonexistent"]), Some(1));
     assert_eq!(code(&["doctor", "--help"]), Some(0));
+    // What is no system is nothing that is known to boot.
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let empty = tempfile::tempdir().unwrap();
+    for (root, doctor, status) in [(file.path(), 3, 1), (empty.path(), 3, 3)] {
+        let root = root.to_str().unwrap();
+        assert_eq!(code(&["doctor", "--root", root]), Some(doctor), "{root}");
+        assert_eq!(code(&["status", "--root", root]), Some(status), "{root}");
+    }
 }

@@ -186,6 +186,12 @@ fn an_upgrade_without_zfs_changes_no_image_and_fails() {
     debian.good("rm /var/lib/kit-dkms/broken; dpkg --configure -a");
     assert_eq!(debian.image(&image_of(&release)).kernel, release);
 
+    // Of all kernels the first one has no zfs: that is an error, and no reason to leave the others without.
+    debian.good(&format!("mv /lib/modules/{kernel}/updates /var/tmp/; rm {}", image_of(&release)));
+    debian.bad("update-initramfs -c -k all");
+    assert_eq!(debian.image(&image_of(&release)).kernel, release);
+    debian.good(&format!("mv /var/tmp/updates /lib/modules/{kernel}/"));
+
     // The same package anew, and this time there was an image.
     let before = debian.good("cd /boot; sha256sum initrd.img-*");
     let printed =
@@ -341,6 +347,15 @@ fn pacmans_hooks_keep_kernel_and_image_together() {
     debian.configure("taproot.wait=11");
     debian.good(&hook("add", "usr/src/zfs-2.9/dkms.conf"));
     assert_eq!(debian.image("/boot/initramfs-linux.img").cmdline, "taproot.wait=11");
+    // A program that comes later is masked before pacman would call it, and the way back is noted; only if it makes images.
+    debian.good(&hook("mask", "usr/share/libalpm/hooks/90-dracut-install.hook"));
+    debian.good(&hook("mask", "usr/share/libalpm/hooks/90-dracut-install.hook"));
+    debian.good(&hook("mask", "usr/share/libalpm/hooks/30-systemd-update.hook"));
+    let masked = debian.good("ls /etc/pacman.d/hooks; readlink /etc/pacman.d/hooks/*; cat /etc/taproot/hooks.enabled");
+    let name = "90-dracut-install.hook";
+    assert_eq!(masked.trim(), format!("{name}\n/dev/null\nmasked=/etc/pacman.d/hooks/{name}"), "{masked}");
+    let mask = include_str!("../../builder/hooks/pacman/10-taproot-mask.hook");
+    assert!(mask.contains("\nWhen = PreTransaction\n"), "after it is too late: pacman has read the other's hooks");
     // pacman's trigger for paths would call it at an upgrade, too, when there is no other image yet.
     let removal = include_str!("../../builder/hooks/pacman/60-taproot-remove.hook");
     assert!(removal.contains("\nType = Package\nOperation = Remove\n") && !removal.contains("Type = Path"));

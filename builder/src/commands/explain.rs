@@ -3,16 +3,17 @@
 use crate::cli::ExplainArgs;
 use crate::explain::facts::{Facts, system_has_zfs};
 use crate::explain::{Explanation, explain};
-use crate::initramfs::tree::named;
+use crate::initramfs::tree::{bounded, named};
 use crate::inspect;
 use crate::output::print;
 use anyhow::{Context, Result};
-use std::io::Read;
 use std::path::Path;
 use taproot_init::image::ImageConfig;
 use taproot_init::report::boot::REPORT_PATH;
 
 const CMDLINE: &str = "/proc/cmdline";
+/// No record of a boot is longer, however many datasets its pools have.
+const RECORD: u64 = 64 << 20;
 
 /// Explains, on standard output; whether it would boot, as far as the facts tell.
 pub fn run(args: &ExplainArgs) -> Result<bool> {
@@ -50,17 +51,14 @@ fn make(args: &ExplainArgs) -> Result<Explanation> {
 
 /// The facts asked for, or the nearest at hand.
 fn facts(wanted: Option<&Path>) -> Result<Option<Facts>> {
-    let read = |path: &Path| {
-        let text = std::fs::read_to_string(path).with_context(|| format!("{}: reading", path.display()))?;
-        Facts::from_json(&text, &path.display().to_string())
-    };
+    let read =
+        |path: &Path| Facts::from_json(&String::from_utf8_lossy(&named(path, RECORD)?), &path.display().to_string());
     match wanted.map(|path| (path, path.to_str())) {
         Some((_, Some("system"))) => Facts::of_system().map(Some),
         Some((_, Some("none"))) => Ok(None),
         Some((_, Some("-"))) => {
-            let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text).context("standard input: reading")?;
-            Facts::from_json(&text, "standard input").map(Some)
+            let bytes = bounded(std::io::stdin().lock(), Path::new("standard input"), RECORD)?;
+            Facts::from_json(&String::from_utf8_lossy(&bytes), "standard input").map(Some)
         }
         Some((path, _)) => read(path).map(Some),
         None if Path::new(REPORT_PATH).exists() => read(Path::new(REPORT_PATH)).map(Some),

@@ -26,6 +26,7 @@ pub fn run(action: &Hooks) -> Result<()> {
             let tree = if staged.is_some() { open(root.as_ref())? } else { tree(root.as_ref())? };
             report(&[add(&tree, release, staged.as_ref(), &cleanup)?])
         }
+        Hooks::Mask { hooks } => takeover::mask(&tree(None)?, hooks),
         Hooks::Remove { release, root } => {
             let removed = remove(&tree(root.as_ref())?, release)?;
             removed.iter().try_for_each(|path| print(&format!("taproot: {}: removed\n", path.display())))

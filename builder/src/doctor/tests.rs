@@ -29,7 +29,7 @@ fn inside() -> Inside {
 }
 
 fn image(inside: Inside) -> Image {
-    Image { path: PATH.into(), bytes: 1000, made: 5, content: Content::Taproot(Box::new(inside)) }
+    Image { path: PATH.into(), bytes: 1000, made: 5, release: None, content: Content::Taproot(Box::new(inside)) }
 }
 
 /// A machine where all is well.

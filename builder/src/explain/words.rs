@@ -156,7 +156,7 @@ mod tests {
         for (word, text) in [
             ("zfs=off", "switches services of some systems; no effect on the choice of root"),
             ("zfs=on", "switches services of some systems; no effect on the choice of root"),
-            ("dozfs", "with force: a pool last used by another system is imported all the same"),
+            ("dozfs", "ZFS is looked for in any case; dozfs=force also imports a pool that another system used last"),
             ("dozfs=force", "pool of another system: imported"),
             ("resume=none", "takes an earlier resume= back"),
             ("rootfs=ZFS=p/d", "nothing reads rootfs=, ignored; did you mean root=ZFS=p/d?"),

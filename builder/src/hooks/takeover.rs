@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What Debian's packages and hooks ask for images.
 const UPDATE: &str = "/usr/sbin/update-initramfs";
@@ -90,15 +90,7 @@ fn take_over(tree: &Tree, way: Way) -> Result<String> {
             let _ = writeln!(changes, "diverted={UPDATE}");
         }
         Way::Pacman => {
-            let theirs = |name: &String| OTHERS.iter().any(|other| name.contains(other));
-            fs::create_dir_all(ALPM_MASKS).with_context(|| format!("{ALPM_MASKS}: making it"))?;
-            for name in tree.list(ALPM_HOOKS)?.into_iter().filter(theirs) {
-                let mask = Path::new(ALPM_MASKS).join(name);
-                if mask.symlink_metadata().is_err() {
-                    symlink("/dev/null", &mask).with_context(|| format!("{}: making a link", mask.display()))?;
-                    let _ = writeln!(changes, "masked={}", mask.display());
-                }
-            }
+            changes = masked(Path::new(ALPM_MASKS), tree.list(ALPM_HOOKS)?.iter().map(Path::new))?;
         }
         Way::KernelInstall => {
             let _ = writeln!(changes, "initrd_generator={}", generator(tree).unwrap_or_default());
@@ -106,6 +98,33 @@ fn take_over(tree: &Tree, way: Way) -> Result<String> {
         }
     }
     Ok(changes)
+}
+
+/// Masks those of these hooks that are other programs' and have no file there yet; what was done, for the way back.
+fn masked<'n>(masks: &Path, hooks: impl IntoIterator<Item = &'n Path>) -> Result<String> {
+    let mut changes = String::new();
+    for name in hooks.into_iter().filter_map(Path::file_name) {
+        let text = name.to_string_lossy();
+        let mask = masks.join(name);
+        let theirs = OTHERS.iter().any(|other| text.contains(other)) && text.strip_suffix(".hook").is_some();
+        if theirs && mask.symlink_metadata().is_err() {
+            fs::create_dir_all(masks).with_context(|| format!("{}: making it", masks.display()))?;
+            symlink("/dev/null", &mask).with_context(|| format!("{}: making a link", mask.display()))?;
+            let _ = writeln!(changes, "masked={}", mask.display());
+        }
+    }
+    Ok(changes)
+}
+
+/// Masks hooks that are being installed: of a program that came after the hooks were enabled. It would take the place of our
+/// images in the very transaction that it comes with.
+pub fn mask(tree: &Tree, hooks: &[PathBuf]) -> Result<()> {
+    let changes = masked(Path::new(ALPM_MASKS), hooks.iter().map(PathBuf::as_path))?;
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let text = String::from_utf8_lossy(&tree.read(ENABLED, TEXT)?).into_owned();
+    fs::write(ENABLED, text + &changes).with_context(|| format!("{ENABLED}: writing"))
 }
 
 fn undivert() -> Result<()> {
@@ -200,6 +219,21 @@ mod tests {
         assert_eq!(ours, "# comment\nlayout=bls\ninitrd_generator=taproot\n");
         assert_eq!(with_generator(&ours, "dracut"), before);
         assert_eq!(with_generator("initrd_generator=taproot", ""), "");
+    }
+
+    #[test]
+    fn hooks_that_make_images_are_masked_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let masks = dir.path().join("hooks");
+        let mask = |names: &[&str]| masked(&masks, names.iter().map(|name| Path::new(*name))).unwrap();
+        assert_eq!(mask(&["90-systemd.hook", "usr/share/libalpm/hooks/dracut.sh", "/"]), "");
+        assert!(!masks.exists());
+        let made = mask(&["usr/share/libalpm/hooks/90-dracut-install.hook", "60-mkinitcpio-remove.hook"]);
+        let [first, second] = ["90-dracut-install.hook", "60-mkinitcpio-remove.hook"].map(|name| masks.join(name));
+        assert_eq!(made, format!("masked={}\nmasked={}\n", first.display(), second.display()));
+        assert_eq!(fs::read_link(&first).unwrap(), Path::new("/dev/null"));
+        // What an administrator has there, or was masked before, is not ours to take back.
+        assert_eq!(mask(&["90-dracut-install.hook"]), "");
     }
 
     /// The shell has no constants of ours.

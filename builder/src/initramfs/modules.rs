@@ -49,7 +49,7 @@ pub struct Wanted {
 #[derive(Debug, thiserror::Error)]
 pub enum ModuleError {
     /// Unreadable file.
-    #[error("{0}; modules.dep names it, so run depmod or reinstall the kernel's modules")]
+    #[error("modules.dep names a file that cannot be read; run depmod, or reinstall the kernel's modules")]
     Read(#[from] TreeError),
     /// Not a module.
     #[error("{path}: not a kernel module: {reason}; reinstall the package it belongs to")]

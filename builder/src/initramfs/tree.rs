@@ -315,7 +315,8 @@ fn load(path: &Path, limit: u64) -> Result<Loaded, TreeError> {
     Ok(Loaded { bytes: bounded(file, path, limit)?, mode: meta.mode() & 0o7777 })
 }
 
-fn bounded(file: File, path: &Path, limit: u64) -> Result<Vec<u8>, TreeError> {
+/// Reads all of what a person gave, if it is no longer than this.
+pub fn bounded(file: impl io::Read, path: &Path, limit: u64) -> Result<Vec<u8>, TreeError> {
     let mut bytes = Vec::new();
     let taken = file.take(limit + 1).read_to_end(&mut bytes);
     taken.map_err(|cause| TreeError::Io { path: path.to_owned(), cause })?;

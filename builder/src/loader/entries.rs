@@ -11,9 +11,12 @@ use taproot_init::devices::aliases::glob;
 /// More entries than any menu has.
 const MAX_ENTRIES: usize = 1000;
 
+/// What systemd-boot reads first, on its partition.
+pub(super) const CONFIG: &str = "loader/loader.conf";
+
 /// Whether systemd-boot, or another loader that reads the same files, is set up.
 pub(super) fn is_set_up(tree: &Tree) -> bool {
-    PARTITIONS.iter().any(|at| tree.file(Path::new(at).join("loader/loader.conf")).is_some())
+    PARTITIONS.iter().any(|at| tree.file(Path::new(at).join(CONFIG)).is_some())
 }
 
 /// What systemd-boot would boot, and why.

@@ -2,7 +2,7 @@
 //! usual variables is left out, and said.
 
 use super::entries;
-use super::{Entry, Named, TEXT, release, release_of_name};
+use super::{Entry, Named, TEXT, release, release_of_name, unreadable};
 use crate::initramfs::tree::Tree;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,12 +13,18 @@ const MAX_ENTRIES: usize = 1000;
 
 /// The configuration, if there is one.
 pub(super) fn config(tree: &Tree) -> Option<PathBuf> {
-    PLACES.iter().find_map(|dir| tree.file(Path::new(dir).join("grub.cfg")))
+    configs().find_map(|path| tree.file(path))
+}
+
+/// Where it can be.
+pub(super) fn configs() -> impl Iterator<Item = PathBuf> {
+    PLACES.iter().map(|dir| Path::new(dir).join("grub.cfg"))
 }
 
 /// What would be booted, and why.
 pub(super) fn next(tree: &Tree) -> Result<(Entry, Vec<String>), String> {
-    let path = config(tree).ok_or("GRUB is used, and there is no /boot/grub/grub.cfg (is /boot mounted?)")?;
+    let absent = || "GRUB is used, and there is no /boot/grub/grub.cfg (is /boot mounted?)".to_owned();
+    let path = config(tree).ok_or_else(|| unreadable(tree).unwrap_or_else(absent))?;
     let text = tree.read(&path, TEXT).map_err(|error| error.to_string())?;
     let mut menu = Menu::parse(&String::from_utf8_lossy(&text), environment(tree, &path));
     let shown = path.display().to_string();

@@ -143,9 +143,16 @@ fn kind(tree: &Tree, firmware: &Firmware) -> Result<Kind, String> {
             Err("there are files of GRUB and of systemd-boot, and nothing says which is used".to_owned())
         }
         (None, false, None) => {
-            Err("no boot loader that is read here (GRUB, systemd-boot) has its files in /boot or /efi".to_owned())
+            let none = "no boot loader that is read here (GRUB, systemd-boot) has its files in /boot or /efi";
+            Err(unreadable(tree).unwrap_or_else(|| none.to_owned()))
         }
     }
+}
+
+/// Why the files of a boot loader that are there cannot be read: most are root's alone.
+fn unreadable(tree: &Tree) -> Option<String> {
+    let systemd = PARTITIONS.iter().map(|at| Path::new(at).join(entries::CONFIG));
+    grub::configs().chain(systemd).find_map(|path| tree.read_if_there(path, TEXT).err()).map(|error| error.to_string())
 }
 
 /// The release of a kernel: its own word, else the end of its name.

@@ -102,7 +102,7 @@ pub enum PoolError {
     #[error(transparent)]
     Tar(#[from] TarError),
     /// Reading or writing failed.
-    #[error("writing the pool: {0}")]
+    #[error("writing the pool")]
     Io(#[from] io::Error),
 }
 

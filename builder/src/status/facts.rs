@@ -56,6 +56,8 @@ pub struct Image {
     pub bytes: u64,
     /// When it was written, in seconds since 1970.
     pub made: u64,
+    /// The installed kernel that its name stands for, where the hooks or a package would put one (on Arch `initramfs-linux.img`).
+    pub release: Option<String>,
     /// What it is.
     pub content: Content,
 }

@@ -1,6 +1,7 @@
 //! Images that are there: what is in each, and what has changed in the tree since it was packed.
 
 use super::facts::{Change, Content, Image, Inside, Kernel, What};
+use crate::hooks::files::BootFiles;
 use crate::initramfs::index::Index;
 use crate::initramfs::modprobe_d::ModprobeConfig;
 use crate::initramfs::sources::{Kind, Source, hash};
@@ -33,6 +34,8 @@ pub(super) struct Now<'a> {
     modprobe: Vec<Source>,
     /// Module indexes by kernel.
     indexes: BTreeMap<String, Index>,
+    /// Images with the names that boot loaders look for, and the kernel of each.
+    images: Vec<(PathBuf, String)>,
     /// Hashes of files by path; `None`: it cannot be read.
     hashes: BTreeMap<PathBuf, Option<String>>,
     /// What of it could not be read.
@@ -57,7 +60,17 @@ impl<'a> Now<'a> {
         });
         let modprobe = modprobe.sources;
         let init = standing.init.read(tree, tree::BINARY).ok().map(|bytes| hash(&bytes));
-        Self { tree, standing, init, hostid, modprobe, indexes: BTreeMap::new(), hashes: BTreeMap::new(), unknown }
+        Self {
+            tree,
+            standing,
+            init,
+            hostid,
+            modprobe,
+            indexes: BTreeMap::new(),
+            images: Vec::new(),
+            hashes: BTreeMap::new(),
+            unknown,
+        }
     }
 
     /// The kernels of the tree, oldest first.
@@ -73,6 +86,9 @@ impl<'a> Now<'a> {
                 Ok(index) => {
                     let zfs = index.modules.contains_key("zfs") || index.builtin.contains("zfs");
                     kernels.push(Kernel { release: release.clone(), zfs });
+                    // An output without %v is no kernel's, and told of elsewhere.
+                    let image = BootFiles::of(self.tree, &release).ok().and_then(|files| self.tree.file(files.image));
+                    self.images.extend(image.map(|image| (image, release.clone())));
                     self.indexes.insert(release, index);
                 }
                 Err(error) => self.unknown.push(error.to_string()),
@@ -140,7 +156,8 @@ impl<'a> Now<'a> {
             Err(error @ TreeError::Io { .. }) => Content::Unreadable(error.to_string()),
             Err(error) => Content::Damaged(error.to_string()),
         };
-        Image { path: path.to_owned(), bytes, made, content }
+        let release = self.images.iter().find(|(image, _)| image == path).map(|(_, release)| release.clone());
+        Image { path: path.to_owned(), bytes, made, release, content }
     }
 
     fn content(&mut self, image: &[u8], made: u64) -> Content {

@@ -53,7 +53,12 @@ fn files(tree: &Tree) -> Result<()> {
     let next = loader::next(tree);
     tell(&Fact::Next(Box::new(next.clone())))?;
     let mut now = Now::read(tree);
-    for kernel in now.kernels() {
+    let kernels = now.kernels();
+    if kernels.is_empty() && now.unknown.is_empty() {
+        let modules = tree.shown("/lib/modules");
+        now.unknown.push(format!("{}: no kernel was found, expected RELEASE/modules.dep in it", modules.display()));
+    }
+    for kernel in kernels {
         tell(&Fact::Kernel(kernel))?;
     }
     let running = tree.read("/proc/sys/kernel/osrelease", tree::TEXT).unwrap_or_default();

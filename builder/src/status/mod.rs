@@ -274,8 +274,8 @@ impl Image {
 
     /// The kernel that it is for: its own word, else that of its name (`initrd.img-6.1`, `initramfs-6.1.img`).
     pub fn kernel(&self) -> Option<&str> {
-        if let Some(inside) = self.inside() {
-            return Some(&inside.kernel);
+        if let Some(kernel) = self.inside().map(|inside| &inside.kernel).or(self.release.as_ref()) {
+            return Some(kernel);
         }
         let name = self.path.file_name()?.to_str()?;
         let name = name.strip_suffix(".old").unwrap_or(name);
@@ -299,7 +299,7 @@ mod tests {
     fn what_was_found_before_the_end_is_kept() {
         let kernel = serde_json::to_string(&Fact::Kernel(Kernel { release: "6.1".into(), zfs: true })).unwrap();
         let content = Content::Unreadable("/i: Permission denied".to_owned());
-        let image = Image { path: "/boot/initrd.img-6.1".into(), bytes: 1, made: 1, content };
+        let image = Image { path: "/boot/initrd.img-6.1".into(), bytes: 1, made: 1, release: None, content };
         let image = serde_json::to_string(&Fact::Image(Box::new(image))).unwrap();
         let mut survey = Survey::default();
         survey.hear("files", &answer(&[&kernel, &image, &kernel[..9]], End::Late), PATIENCE);

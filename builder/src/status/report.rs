@@ -116,9 +116,10 @@ impl Status {
         Self { format: 1, images: rows(survey), next: next(survey), unknown: survey.unknown.clone() }
     }
 
-    /// Whether each kernel has the image that would be packed now.
+    /// Whether each kernel has the image that would be packed now. Where no kernel was found nothing is fine.
     pub fn is_fine(&self) -> bool {
-        !self.images.iter().any(|row| row.state.is_trouble())
+        let of_kernel = self.images.iter().any(|row| row.state != State::Orphan);
+        of_kernel && !self.images.iter().any(|row| row.state.is_trouble())
     }
 }
 

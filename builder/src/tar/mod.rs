@@ -42,7 +42,7 @@ pub enum TarError {
         what: String,
     },
     /// Reading failed.
-    #[error("reading the archive: {0}")]
+    #[error("reading the archive")]
     Io(#[from] io::Error),
 }
 

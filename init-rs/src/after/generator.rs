@@ -37,7 +37,10 @@ fn real(system: &dyn System) -> Option<String> {
 
 /// Puts lists without other environments over ZED's, for this process alone.
 fn show_own(system: &dyn System, root: &str) -> io::Result<()> {
-    let lists = lists(system);
+    let (lists, unreadable) = lists(system);
+    for why in unreadable {
+        eprintln!("taproot: {why}: no unit is made of what that list names");
+    }
     let datasets: Vec<Dataset> = lists.values().flat_map(|text| listcache::datasets(text)).collect();
     let foreign = mounts::foreign(&of_name(root, &datasets), &datasets);
     let is_own = |line: &&str| !line.split('\t').next().is_some_and(|name| foreign.contains_key(name));
@@ -53,12 +56,24 @@ fn show_own(system: &dyn System, root: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// ZED's lists, by pool.
-fn lists(system: &dyn System) -> BTreeMap<String, String> {
-    let pools = system.list(Path::new(listcache::DIR)).unwrap_or_default();
-    let read = |pool: String| {
-        let bytes = system.read(Path::new(&listcache::path(&pool)), LIST_MAX).ok()?;
-        Some((pool, String::from_utf8_lossy(&bytes).into_owned()))
-    };
-    pools.into_iter().filter_map(read).collect()
+/// ZED's lists, by pool, and why others cannot be read.
+pub(super) fn lists(system: &dyn System) -> (BTreeMap<String, String>, Vec<String>) {
+    let mut unreadable = Vec::new();
+    let pools = system.list(Path::new(listcache::DIR)).unwrap_or_else(|e| {
+        if e.kind() != io::ErrorKind::NotFound {
+            unreadable.push(format!("{}: {e}", listcache::DIR));
+        }
+        Vec::new()
+    });
+    let mut lists = BTreeMap::new();
+    for pool in pools {
+        let path = listcache::path(&pool);
+        match system.read(Path::new(&path), LIST_MAX) {
+            Ok(bytes) => {
+                lists.insert(pool, String::from_utf8_lossy(&bytes).into_owned());
+            }
+            Err(e) => unreadable.push(format!("{path}: {e}")),
+        }
+    }
+    (lists, unreadable)
 }

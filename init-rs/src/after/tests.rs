@@ -183,6 +183,17 @@ fn the_generator_sees_no_other_environment() {
 }
 
 #[test]
+fn a_list_that_cannot_be_read_is_no_empty_one() {
+    let dir = "/etc/zfs/zfs-list.cache";
+    // A directory in the place of a list.
+    let tree = Tree::new().with(&format!("{dir}/r"), "r\tnone\toff\n").with(&format!("{dir}/s/x"), "");
+    let (lists, unreadable) = generator::lists(&tree);
+    assert_eq!(lists.keys().collect::<Vec<_>>(), ["r"]);
+    assert!(unreadable.len() == 1 && unreadable[0].starts_with(&format!("{dir}/s: ")), "{unreadable:?}");
+    assert_eq!(generator::lists(&Tree::new()).1, [""; 0], "most systems have none");
+}
+
+#[test]
 fn a_generator_that_was_switched_off_stays_off() {
     let off = "/etc/systemd/system-generators/zfs-mount-generator";
     let tree = Tree::new()

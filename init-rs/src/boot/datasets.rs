@@ -9,6 +9,7 @@ use crate::plan::{from_zfs, listcache, mounts, names};
 use crate::sys::beneath::resolve;
 use crate::zfs::ioctl::{Objset, Zfs};
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::Path;
 
 /// In a pool with more datasets than this, those to mount are taken from the list that the root keeps, if it keeps one: the
@@ -123,7 +124,15 @@ impl Boot<'_> {
     /// What the root's own list of the pool has to be looked at; `None` without a list.
     fn listed(&self, pool: &str) -> Option<Vec<String>> {
         let path = resolve(self.system, &self.new_root, Path::new(&listcache::path(pool))).ok()?;
-        let bytes = self.system.read(&path, TEXT_MAX).ok().filter(|bytes| !bytes.is_empty())?;
+        let bytes = match self.system.read(&path, TEXT_MAX) {
+            Ok(bytes) => Some(bytes).filter(|bytes| !bytes.is_empty())?,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return None,
+            Err(e) => {
+                let path = listcache::path(pool);
+                self.log.warn(format!("{path} cannot be read, so every dataset of pool {pool} is asked about: {e}"));
+                return None;
+            }
+        };
         let text = String::from_utf8_lossy(&bytes).into_owned();
         Some(listcache::to_look_at(&text, pool).into_iter().map(str::to_owned).collect())
     }

@@ -140,7 +140,11 @@ pub const KNOWN: &[Known] = &[
     ),
     known("taproot.also_pools", "=POOL,...", "pools that are imported beside the root's"),
     known("taproot.skip_pools", "=POOL,...", "pools that an unnamed root must not come from"),
-    known("dozfs", "[=force|cache,...]", "with force: a pool last used by another system is imported all the same"),
+    known(
+        "dozfs",
+        "[=force|cache,...]",
+        "ZFS is looked for in any case; dozfs=force also imports a pool that another system used last",
+    ),
     known("zfs_boot_only", SWITCH, ALWAYS),
     known("zfs_ignorecache", SWITCH, ALWAYS),
     // keys

@@ -134,7 +134,13 @@ pub fn log_line(when: Duration, level: Level, text: &str) -> String {
 }
 
 fn one_line(text: &str) -> String {
-    text.replace('\n', " | ")
+    printable(&text.replace('\n', " | "))
+}
+
+/// Text with names that others gave (labels of disks, words of a command line, files): what would steer a terminal, or a serial
+/// line, becomes `?`. Newlines and tabs stay.
+pub fn printable(text: &str) -> String {
+    text.replace(|c: char| c.is_control() && !matches!(c, '\n' | '\t'), "?")
 }
 
 /// One record for `/dev/kmsg` (Documentation/ABI/testing/dev-kmsg): one write, one record, cut on a character boundary.
@@ -165,6 +171,16 @@ mod tests {
         assert_eq!(text.lines().count(), 2);
         assert!(text.lines().all(|l| l.starts_with('[')), "{text}");
         assert!(text.contains("info  first"), "{text}");
+    }
+
+    #[test]
+    fn what_steers_a_terminal_reaches_none() {
+        let tree = Arc::new(Tree::new());
+        let log = Log::new(Arc::<Tree>::clone(&tree));
+        log.attach().unwrap();
+        log.warn("label \x1b]0;x\x07 of\tdisk \u{9b}2J\r\n");
+        assert_eq!(tree.records(), ["<4>taproot: label ?]0;x? of\tdisk ?2J? | "]);
+        assert!(log.text().ends_with("label ?]0;x? of\tdisk ?2J? | \n"), "{}", log.text());
     }
 
     #[test]

@@ -20,6 +20,8 @@ const NO_CONSOLE_RETRY: Duration = Duration::from_secs(30);
 const GOES_ON: Duration = Duration::from_secs(10);
 /// What a screen holds at least.
 const ROWS: usize = 24;
+/// A line of so many bytes was cut by the terminal: the kernel's line discipline keeps 4096 (`N_TTY_BUF_SIZE`), an end among them.
+const CUT: usize = 4094;
 /// Where a line is typed.
 const PROMPT: &str = "(taproot) # ";
 
@@ -141,6 +143,12 @@ impl<'a> Menu<'a> {
     }
 
     fn line(&mut self, line: &str) -> Option<Decision> {
+        if line.len() >= CUT {
+            self.desk
+                .talk
+                .say(&format!("the line is longer than a terminal takes ({CUT} bytes), so nothing was done\n"));
+            return None;
+        }
         let mut parts: Vec<&str> = line.split_whitespace().collect();
         let Some(first) = parts.first_mut() else {
             self.show();

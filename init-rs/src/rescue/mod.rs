@@ -35,7 +35,7 @@ use crate::cmdline::OnFailure;
 use crate::devices::known::Hardware;
 use crate::plan::facts::PoolFact;
 use crate::report::boot::BootReport;
-use crate::report::log::{LOG_PATH, Log};
+use crate::report::log::{LOG_PATH, Log, printable};
 use crate::report::phases::Phases;
 use crate::sys::{Panic, System, Terminals};
 use menu::Menu;
@@ -182,7 +182,7 @@ pub fn ask(scene: &Scene<'_>, occasion: Occasion) -> Decision {
 
 /// Writes to every console.
 pub fn print(system: &dyn System, text: &str) {
-    system.consoles(Terminals::All).print(text);
+    system.consoles(Terminals::All).print(&printable(text));
 }
 
 /// Leaves a text for the words of the prompt and of a shell; without it they say that there is none.

@@ -2,7 +2,7 @@
 
 use crate::keyboard;
 use crate::report::calm::Calm;
-use crate::report::log::Log;
+use crate::report::log::{Log, printable};
 use crate::sys::consoles::{Answer, Consoles, Secret, Timeout};
 use crate::sys::{System, Terminals};
 use std::path::PathBuf;
@@ -61,7 +61,7 @@ impl<'a> Talk<'a> {
 
     /// Shows a text. A console that is gone is no reason to stop.
     pub(super) fn say(&self, text: &str) {
-        self.consoles.print(text);
+        self.consoles.print(&printable(text));
     }
 
     /// Shows a long text, a page at a time where it cannot be piped into a pager.
@@ -118,7 +118,7 @@ impl<'a> Talk<'a> {
     fn put(&mut self, question: &str, echo: bool, timeout: Timeout, stop: &mut dyn FnMut() -> bool) -> Answer {
         // What is on the terminal of a shell is somebody else's matter.
         let _calm = (self.terminals == Terminals::All).then(|| Calm::start(self.system));
-        let answer = self.consoles.ask(question, echo, timeout, stop);
+        let answer = self.consoles.ask(&printable(question), echo, timeout, stop);
         if let Answer::Line { console, .. } = &answer {
             self.terminal = self.consoles.path(*console);
         }
@@ -140,6 +140,16 @@ impl<'a> Talk<'a> {
 mod tests {
     use super::*;
     use crate::sys::fake::{Machine, Said, Tree};
+
+    #[test]
+    fn what_steers_a_terminal_reaches_none() {
+        let machine = Machine { said: Said::typing(&["yes"]), ..Machine::new(Tree::new()) };
+        let mut talk = Talk::on(&machine, Terminals::All);
+        // As an arrow key leaves it in a word, and as a label can have it.
+        talk.say("\x1b[A: not a word of this prompt\n");
+        assert!(talk.confirm("label \x1b[2J"));
+        assert_eq!(machine.said.text(), "?[A: not a word of this prompt\nlabel ?[2J\nType yes to do it: yes\n");
+    }
 
     #[test]
     fn long_texts_stop_at_each_page_and_the_terminal_is_where_somebody_typed() {

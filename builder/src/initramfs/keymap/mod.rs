@@ -148,8 +148,10 @@ fn value(text: &str, key: &str) -> Option<String> {
     value.get(..end).map(str::to_owned)
 }
 
-/// The keymap of this name, a PC's before those of other machines.
+/// The keymap of this name, a PC's before those of other machines. As for loadkeys it may be the name of the file.
 fn by_name(tree: &Tree, name: &str) -> Option<PathBuf> {
+    let name = decompress::strip_suffix(name);
+    let name = [".map", ".kmap"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
     let mut found = Vec::new();
     for dir in DIRECTORIES {
         search(tree, Path::new(dir), name, DEEPEST, &mut found);

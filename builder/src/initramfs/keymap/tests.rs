@@ -62,6 +62,10 @@ fn arch_with_kbds_tree() {
     let keyboard = files.find(&Choice::Name("de-latin1".to_owned())).unwrap();
     let tables = &keyboard.layout.unwrap().0.keymap.tables;
     assert_eq!((tables[&0][&16], tables[&0][&21], tables[&1][&44]), (0xb71, 0xb7a, 0xb59));
+    for file in ["de-latin1.map", "de-latin1.map.gz"] {
+        let keyboard = files.find(&Choice::Name(file.to_owned())).unwrap();
+        assert_eq!(keyboard.layout.unwrap().0.keymap.tables, *tables, "{file}, as loadkeys takes it");
+    }
     let error = format!("{:#}", files.find(&Choice::Name("xx".to_owned())).unwrap_err());
     assert!(error.contains("--keymap xx: no such keymap in"), "{error}");
 }

@@ -126,3 +126,77 @@ fn the_list_of_roots_comes_though_none_can_be_looked_into() {
     assert!(world.printed().contains("no pool has answered for 20 s"), "{end:?}: {}", world.printed());
     assert!(!world.story().contains("/run/taproot/look "));
 }
+
+/// None of these is an order: each is answered, nothing is done, and the prompt stands.
+#[test]
+fn odd_lines_are_answered_and_do_nothing() {
+    let long = format!("retry {}", "x=1 ".repeat(2500));
+    let lines = [
+        "",
+        "   \t ",
+        "0",
+        "99",
+        "-1",
+        "18446744073709551616",
+        "1x",
+        "RETRY",
+        "'retry'",
+        "\"retry\"",
+        "retry \"",
+        "retry --",
+        "retry -- 1",
+        "retry nonsense",
+        "retry zfs.zfs_arc_max=",
+        "retry\0",
+        "\x1b[A",
+        "\u{9b}2J",
+        "ü",
+        "boot 99",
+        "boot 0",
+        "boot //",
+        "boot tank//r",
+        "boot tank/r@",
+        "boot tank/r@a@b",
+        "boot \x1b",
+        "wait 0",
+        "wait -1",
+        "wait 1e3",
+        "wait 99999999",
+        "key nosuch/d",
+        "key tank/r bad:/x",
+        "import nosuch",
+        "import tank ro ro ro x",
+        "import 0",
+        "mount",
+        "mount /mnt ro",
+        "mount nosuch/d /a b",
+        "umount",
+        "umount nosuch",
+        "ls /nonexistent",
+        "ls \"/ a\"",
+        "cat",
+        "cat /",
+        "cat /nonexistent",
+        "export",
+        "export nosuch",
+        "clear",
+        "clear nosuch",
+        "continue",
+        "unlock",
+        "datasets nosuch",
+        "; reboot",
+        "&& poweroff",
+        "--help",
+        "/init",
+        "init",
+        long.as_str(),
+    ];
+    let (end, world) = rewound(BROKEN, "zfs=tank taproot.wait=2", &lines, "no");
+    let text = world.printed();
+    assert!(matches!(&end, Some(End::Question(question)) if question == PROMPT), "{end:?}: {text}");
+    assert_eq!(text.matches(PROMPT).count(), lines.len() + 1, "{text}");
+    assert_eq!(text.matches("could not be started").count(), 1, "no other attempt has begun: {text}");
+    assert!(text.contains("the line is longer than a terminal takes"), "{text}");
+    let pool = &world.machine().pools[0];
+    assert!(!pool.written && pool.imported.is_none());
+}
