@@ -31,6 +31,7 @@ pub extern "C" fn main() -> i32 {
     match args.get(1).map(String::as_str) {
         Some(after::MOUNT_ALL) => after::mount_all(&*system(), args.get(2..).unwrap_or_default()),
         Some("hook") => boot::hook(&system(), args.get(2..).unwrap_or_default()),
+        Some(scout::copy::COPIER) => scout::copy::run(args.get(2..).unwrap_or_default()),
         Some("scout") => scout::run::run(args.get(2..).unwrap_or_default()),
         _ => rescue::applet(&system(), &args),
     }

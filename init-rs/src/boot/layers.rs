@@ -7,7 +7,7 @@ use crate::plan::facts::Kind;
 use crate::plan::failure::Failure;
 use crate::plan::from_zfs;
 use crate::plan::layers::{
-    BASE, DEVICE, EMPTY, ENDINGS, KEPT, LAYERS, LayerFile, LayerKind, STATE_DIR, UPPER, is_on_base, place,
+    BASE, DEVICE, EMPTY, ENDINGS, KEPT, LAYERS, LayerFile, LayerKind, RAM, STATE_DIR, UPPER, is_on_base, place,
 };
 use crate::plan::lowers;
 use crate::plan::mounts::{self, MountStep};
@@ -37,6 +37,10 @@ impl Boot<'_> {
             LayerStep::Ask { dataset } => self.ask_part(dataset),
             LayerStep::FindZvol { dataset, nodes, until } => self.find_zvol(&dataset, nodes, until),
             LayerStep::Find { names, roots, retained } => self.find_layers(names, &roots, retained),
+            LayerStep::Measure { copies } => self.measure_layers(&copies)?,
+            LayerStep::CopyToRam { copies, extent } => self.copy_layers(&copies, extent)?,
+            LayerStep::LeaveOnMedium { why } => self.leave_layers(&why),
+            LayerStep::Release(release) => self.release_layers(release),
             LayerStep::MountImage(file) => self.mount_layer(&file)?,
             LayerStep::SetAside { dir, word } => self.set_upper_aside(&dir, &word),
             LayerStep::NoteLowers { note, text } => self.note_lowers(&note, &text),
@@ -276,8 +280,10 @@ impl Boot<'_> {
     /// upper: if they lack, they are made in a file system in memory that covers an empty `/mnt`.
     fn show_places(&mut self, root: &LayeredRoot) {
         let facts = &self.facts.attempt.layers;
-        let mut places = vec![("root-true".to_owned(), BASE.to_owned())];
-        places.extend(facts.device.then(|| ("sqsh_layerdev".to_owned(), DEVICE.to_owned())));
+        let mut places = Vec::new();
+        places.extend((!facts.released.contains(BASE)).then(|| ("root-true".to_owned(), BASE.to_owned())));
+        let device = facts.device && !facts.released.contains(DEVICE);
+        places.extend(device.then(|| ("sqsh_layerdev".to_owned(), DEVICE.to_owned())));
         places.extend(facts.upper_mounted.then(|| ("upper".to_owned(), UPPER.to_owned())));
         places.extend(facts.retained.clone().map(|path| ("sqsh_layer-upper".to_owned(), path)));
         let images = root.layers.iter().filter(|name| *name != ITSELF);
@@ -321,7 +327,7 @@ impl Boot<'_> {
         parts.extend(kept.then(|| KEPT.to_owned()));
         parts.extend(upper_mounted.then(|| UPPER.to_owned()));
         parts.extend(device.then(|| DEVICE.to_owned()));
-        parts.push(BASE.to_owned());
+        parts.extend([RAM, BASE].map(str::to_owned));
         for part in parts {
             let _ = self.system.unmount(Path::new(&part), true);
         }
@@ -377,7 +383,7 @@ fn kind_of(system: &dyn System, path: &Path, size: u64) -> (LayerKind, String) {
 }
 
 /// `/proc/meminfo`, which counts in KiB.
-fn memory(system: &dyn System) -> Option<Memory> {
+pub(super) fn memory(system: &dyn System) -> Option<Memory> {
     let text = system.text("/proc/meminfo");
     let field = |name: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;

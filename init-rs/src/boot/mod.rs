@@ -18,6 +18,7 @@ mod ready;
 mod root;
 mod snapshots;
 mod start;
+mod to_ram;
 mod typed;
 
 use crate::cmdline::{OnFailure, Request};

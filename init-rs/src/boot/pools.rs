@@ -25,7 +25,7 @@ const UNDRIVEN_PATIENCE: Duration = Duration::from_secs(2);
 impl Boot<'_> {
     /// What is done with pools, without the disks that do not answer: opening one would hold up the kernel, and us. Nor may it
     /// come upon a disk with a label that is left over: it would write all of them anew.
-    fn with_pools<T>(&self, work: impl FnOnce(Pools<'_>) -> T) -> T {
+    pub(super) fn with_pools<T>(&self, work: impl FnOnce(Pools<'_>) -> T) -> T {
         let now = self.system.now();
         let devices = self.scout.hardware.devices.values().filter(|d| d.content == Reading::Waiting);
         let silent = devices.filter(|d| now.saturating_sub(d.since) >= FRESH);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{
     Automatic, Decided, Fallback, Fsck, HostidPolicy, LayerSettings, OnFailure, Repair, Request, Selector, Stage,
-    UpperFallback, Which,
+    ToRam, UpperFallback, Which,
 };
 
 /// One setting in words.
@@ -80,6 +80,9 @@ fn layers(asked: &LayerSettings, list: &mut List) {
         |dir| if dir.is_empty() { "the topmost".to_owned() } else { dir.clone() },
     );
     list.maybe("overlay's options", asked.flags.as_ref(), |flags| flags.join(","));
+    list.maybe("layers in memory", asked.to_ram.as_ref(), |how| {
+        pick(*how == ToRam::Must, "yes", "if there is room for them")
+    });
     list.add("upper", &asked.upper, ToString::to_string);
     list.maybe("topmost layer, read-only", asked.retained.as_ref(), ToString::to_string);
     if let Some(word) = &asked.fresh {

@@ -77,7 +77,7 @@ pub const KNOWN: &[Known] = &[
         "[=tmpfs[:size=SIZE,nr_inodes=N]|LABEL=|UUID=|/dev/...]",
         "the root itself is a layer under an upper, as dracut calls it",
     ),
-    known("taproot.to_ram", SWITCH, "the layers are copied to memory before the root is mounted"),
+    known("taproot.to_ram", "[=yes|no|try]", "the layers are copied to memory before the root is mounted"),
     known("to_ram", "", "the same, as RuckusRD calls it"),
     known("root_true_rw", "", "no effect: the base is writable if the upper is on it"),
     known("shell", "", "stop before anything is looked for, as RuckusRD calls it"),

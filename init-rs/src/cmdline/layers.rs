@@ -53,8 +53,19 @@ pub struct LayerSettings {
     pub fresh: Option<String>,
     /// `taproot.upper_fallback=`: what follows when the upper cannot be had.
     pub fallback: Decided<UpperFallback>,
+    /// `taproot.to_ram`, `to_ram`: whether the layers are copied to memory first.
+    pub to_ram: Option<Decided<ToRam>>,
     /// Whether the parts are shown where RuckusRD has them, too: its words were used.
     pub places: bool,
+}
+
+/// How much it is wanted that layers are in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ToRam {
+    /// Without that there is no boot.
+    Must,
+    /// Where there is too little memory they stay where they are.
+    IfItFits,
 }
 
 /// What takes what is written.
@@ -124,7 +135,7 @@ pub(super) struct LayerWords {
     pub(super) fresh: Option<String>,
     pub(super) kept: Option<String>,
     fallback: Option<Decided<UpperFallback>>,
-    to_ram: Option<String>,
+    to_ram: Option<Decided<ToRam>>,
     places: bool,
     /// Where RuckusRD would give a shell.
     stops: Vec<Decided<Stage>>,
@@ -156,8 +167,9 @@ impl State {
             },
             ("upper_reset", v) => self.fresh_upper(word, v),
             ("upper_readonly", v) => self.kept_upper(word, v),
+            ("to_ram", Some("try")) => words.to_ram = Some(Decided::new(ToRam::IfItFits, why)),
             ("to_ram", v) => match boolean(v) {
-                Some(on) => words.to_ram = on.then(|| why.to_owned()),
+                Some(on) => words.to_ram = on.then(|| Decided::new(ToRam::Must, why)),
                 None => return false,
             },
             _ => return false,
@@ -191,7 +203,7 @@ impl State {
                 Some(upper) => words.ram = Some(Decided::new(upper, why)),
                 None => return self.problem(word, "ram_layer=SIZE, e.g. 2G or 50%"),
             },
-            ("to_ram", None) => words.to_ram = Some(why.to_owned()),
+            ("to_ram", None) => words.to_ram = Some(Decided::new(ToRam::Must, why)),
             // It is left as it was mounted: writable if the upper is on it.
             ("root_true_rw", None) => {}
             ("shell", None) => return words.stop(Stage::Start, why),
@@ -266,10 +278,6 @@ impl LayerWords {
     /// What they say, whichever the layers are.
     fn settings(self) -> Result<LayerSettings, Note> {
         let note = |word: &str, message: String| Note { word: word.to_owned(), message };
-        if let Some(word) = &self.to_ram {
-            let message = "copying layers to memory is not possible yet; without the word they stay on their device";
-            return Err(note(word, message.to_owned()));
-        }
         let device = match self.device {
             None => None,
             Some(word) => match layer_device(&word.value) {
@@ -306,6 +314,7 @@ impl LayerWords {
             retained,
             fresh: self.fresh,
             fallback: self.fallback.unwrap_or_else(|| Decided::new(UpperFallback::Fail, format!("{DEFAULT} (fail)"))),
+            to_ram: self.to_ram,
             places: self.places,
         })
     }
@@ -452,8 +461,12 @@ mod tests {
         let settings = layers("sqsh_layers=a:b ram_layer=2G overlayflags=index=on,lowerdir=/x,xino=auto root_true_rw");
         assert_eq!(settings.upper.value, Upper::Ram { size: Some("2G".into()), inodes: None });
         assert!(settings.places && settings.retained.is_some());
-        let refused = parse(b"sqsh_layers=a:b ram_layer=2G to_ram");
-        assert!(matches!(&refused.root.value, Selector::Unusable(why) if why.contains("not possible yet")));
+        let to_ram = |words: &str| layers(&format!("sqsh_layers=a:b {words}")).to_ram.map(|to_ram| to_ram.value);
+        assert_eq!(to_ram("ram_layer=2G to_ram"), Some(ToRam::Must));
+        assert!(
+            parse(b"root=UUID=1 taproot.layers=. taproot.to_ram").problems[0].message.contains("itself is a layer")
+        );
+        assert_eq!((to_ram("taproot.to_ram=try"), to_ram("to_ram taproot.to_ram=no")), (Some(ToRam::IfItFits), None));
         assert_eq!(settings.flags.unwrap().value, ["index=on", "xino=auto"]);
         let settings = layers("taproot.upper=none sqsh_layers=a:b ram_layer=2G");
         assert!(settings.upper.value == Upper::None && settings.retained.is_none());

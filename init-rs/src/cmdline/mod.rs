@@ -24,7 +24,7 @@ use std::fmt;
 use std::time::Duration;
 
 pub use describe::{Setting, settings};
-pub use layers::{ITSELF, LAYERS_MAX, LayerSettings, Upper, UpperFallback};
+pub use layers::{ITSELF, LAYERS_MAX, LayerSettings, ToRam, Upper, UpperFallback};
 pub use parse::parse;
 pub use root::is_block_device;
 pub use settings::{

@@ -81,6 +81,11 @@ impl LayerSettings {
     /// The same for these layers.
     pub fn named(&self, names: Decided<Vec<String>>) -> Result<Self, Note> {
         let mut settings = Self { names, ..self.clone() };
+        if let Some(to_ram) = settings.to_ram.as_ref().filter(|_| settings.itself()) {
+            let message = "the base itself is a layer, and only layers that lie on something are copied to memory; \
+                           taproot.layers=NAME:... names such layers";
+            return Err(Note { word: to_ram.why.clone(), message: message.to_owned() });
+        }
         if settings.itself() && matches!(settings.upper.value, Upper::Directory(_)) {
             if !settings.upper.is_default() {
                 let message =

@@ -234,7 +234,9 @@ const OWN_WORDS: &[(&str, Check)] = &[
         r.layers.as_ref().is_some_and(|l| l.names.value == ["a", "b"] && l.device.is_some() && l.dir.value == "d")
     }),
     ("taproot.layers=a taproot.upper=ram taproot.upper_fallback=ro taproot.to_ram=no", |r| {
-        r.layers.as_ref().is_some_and(|l| l.fallback.value == UpperFallback::ReadOnly && !l.places)
+        r.layers
+            .as_ref()
+            .is_some_and(|l| l.to_ram.is_none() && l.fallback.value == UpperFallback::ReadOnly && !l.places)
     }),
     ("taproot.layers=a taproot.upper_reset", |r| r.layers.as_ref().is_some_and(|l| l.fresh.is_some())),
     ("taproot.layers=a taproot.upper_readonly", |r| r.layers.as_ref().is_some_and(|l| l.retained.is_some())),

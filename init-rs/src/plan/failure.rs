@@ -40,6 +40,8 @@ pub enum Code {
     NoLayer,
     /// A layer's image is cut off, or none.
     BrokenLayer,
+    /// The layers could not be copied to memory.
+    ToRam,
     /// What is to take what is written cannot be had.
     NoUpper,
     /// The layers could not be put together.
@@ -62,7 +64,7 @@ pub enum Code {
 
 impl Code {
     /// All of them, for tests and the documentation.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::ZfsModule,
         Self::NoPool,
         Self::NoBootfs,
@@ -80,6 +82,7 @@ impl Code {
         Self::NoLayerDevice,
         Self::NoLayer,
         Self::BrokenLayer,
+        Self::ToRam,
         Self::NoUpper,
         Self::Overlay,
         Self::Mount,
@@ -111,6 +114,7 @@ impl Code {
             Self::NoLayerDevice => "no-layer-device",
             Self::NoLayer => "no-layer",
             Self::BrokenLayer => "layer-broken",
+            Self::ToRam => "to-ram-failed",
             Self::NoUpper => "no-upper",
             Self::Overlay => "overlay-failed",
             Self::Mount => "mount-failed",

@@ -21,6 +21,12 @@ pub const STATE_DIR: &str = ".layers";
 /// What stands for the identity of a directory with nothing in it.
 pub const EMPTY: &str = "empty";
 
+/// Where layers lie that were copied to memory.
+pub const RAM: &str = "/run/taproot/ram";
+
+/// What lies beside an image and says whether it is the one that was sealed, by its ending.
+pub const BESIDE: [&str; 3] = ["sha256", "verity", "roothash"];
+
 /// How images are called, behind the layer's name; the first that is there is taken (what they say of themselves:
 /// [`crate::devices::probe::sealed`]).
 pub const ENDINGS: [&str; 3] = [".sqsh", ".squashfs", ".erofs"];
@@ -59,6 +65,29 @@ pub enum LayerKind {
         /// Why it is not taken for one.
         why: String,
     },
+}
+
+/// Something that is copied to memory: an image with what lies beside it, or all of a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Copied {
+    /// Where it is.
+    pub from: String,
+    /// Where it comes to lie, below [`RAM`].
+    pub to: String,
+}
+
+/// What something takes in memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Extent {
+    /// Bytes, each file in whole pages.
+    pub bytes: u64,
+    /// Files and directories.
+    pub files: u64,
+}
+
+/// Where the copy of what lies there comes to lie.
+pub fn in_ram(path: &str) -> String {
+    format!("{RAM}/{}", path.rsplit('/').next().unwrap_or_default())
 }
 
 /// An overlay.
@@ -121,7 +150,7 @@ pub fn is_on_base(upper: &Upper) -> bool {
 /// The part, mounted outside of the root, that a path lies in.
 pub fn part_of(path: &str) -> Option<&'static str> {
     let within = |part: &&str| path.strip_prefix(*part).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    [BASE, DEVICE, UPPER].into_iter().find(within)
+    [BASE, DEVICE, UPPER, RAM].into_iter().find(within)
 }
 
 /// Where a layer is mounted.

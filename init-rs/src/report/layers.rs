@@ -4,7 +4,7 @@ use super::json::Json;
 use crate::cmdline::{ITSELF, LayerSettings, Upper};
 use crate::layers::State;
 use crate::layers::state::Operation;
-use crate::plan::layers::{BASE, DEVICE, LayerFile, LayerKind, part_of, place};
+use crate::plan::layers::{BASE, DEVICE, LayerFile, LayerKind, RAM, part_of, place};
 use crate::plan::next::facts::LayerFacts;
 use crate::plan::root::LayeredRoot;
 
@@ -13,8 +13,8 @@ use crate::plan::root::LayeredRoot;
 pub struct PartDone {
     /// The dataset, or the device as the command line names it.
     pub source: String,
-    /// Where it is mounted.
-    pub place: &'static str,
+    /// Where it is mounted; `None`: the layers are in memory, and it was given back.
+    pub place: Option<&'static str>,
 }
 
 /// What takes what is written.
@@ -61,9 +61,10 @@ impl LayersDone {
     pub fn new(settings: &LayerSettings, known: &LayerFacts, root: &LayeredRoot) -> Self {
         let base = known.base.as_ref().map(|base| base.name().to_owned()).unwrap_or_default();
         let device = settings.device.as_ref().filter(|_| known.device).map(|device| device.value.to_string());
+        let at = |place: &'static str| (!known.released.contains(place)).then_some(place);
         Self {
-            base: PartDone { source: base, place: BASE },
-            device: device.map(|source| PartDone { source, place: DEVICE }),
+            base: PartDone { source: base, place: at(BASE) },
+            device: device.map(|source| PartDone { source, place: at(DEVICE) }),
             stack: known.found.clone().unwrap_or_default(),
             upper: UpperDone {
                 what: root.upper.clone(),
@@ -97,6 +98,7 @@ impl LayersDone {
         let source = match part_of(&layer.path) {
             Some(DEVICE) => self.device.as_ref().map(|device| device.source.as_str()),
             Some(BASE) => Some(self.base.source.as_str()),
+            Some(RAM) => Some("memory"),
             _ => None,
         };
         Json::line(vec![

@@ -5,6 +5,7 @@
 //! before the hand-over, wherever it sits. [`run`](mod@run) is that process, [`client`] is PID 1's side of it.
 
 pub mod client;
+pub mod copy;
 pub mod message;
 mod reader;
 mod requests;

@@ -103,6 +103,12 @@ impl Tree {
         self.nodes.retain(|name, _| name != path && !name.starts_with(&below));
     }
 
+    /// Bytes, as `size` counts those of a file, and how many files there are.
+    pub(super) fn extent(&self, size: &dyn Fn(&[u8]) -> u64) -> (u64, u64) {
+        let bytes = self.nodes.values().map(|node| if let Node::File(bytes, _) = node { size(bytes) } else { 0 });
+        (bytes.sum(), self.nodes.len() as u64 - 1)
+    }
+
     /// The file at a path.
     pub fn get(&self, path: &str) -> Option<&Node> {
         self.nodes.get(path.trim_matches('/'))
@@ -299,6 +305,20 @@ impl Names {
         change(&mut bytes);
         let inner = place.inner.clone();
         self.writable(&place)?.put(&inner, Node::File(bytes, mode));
+        Ok(())
+    }
+
+    /// Copies a file, or all of a directory.
+    pub(super) fn copy(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        let (source, target) = (self.walk(from, true)?.path, self.walk(to, true)?);
+        let node = self.node(from)?.clone();
+        let tree = if node == Node::Dir { self.part(&source) } else { Tree::default() };
+        let inner = target.inner.clone();
+        let room = self.writable(&target)?;
+        room.put(&inner, node);
+        for (name, node) in tree.nodes.iter().filter(|(name, _)| !name.is_empty()) {
+            room.put(&join(&inner, name), node.clone());
+        }
         Ok(())
     }
 

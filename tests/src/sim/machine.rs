@@ -35,6 +35,8 @@ pub struct Machine {
     pub images: BTreeMap<String, Tree>,
     /// KiB of memory that can be had.
     pub memory: u64,
+    /// What its media do when layers are copied from them to memory.
+    pub medium: Medium,
     /// Programs that can be run, by path.
     pub programs: BTreeMap<String, ProgramSpec>,
     /// What a person types.
@@ -45,6 +47,18 @@ pub struct Machine {
     pub limit: Duration,
     /// When it starts: the time the kernel takes before PID 1 runs.
     pub started: Duration,
+}
+
+/// What a medium does in the middle of a copy.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Medium {
+    /// It can be read to its end.
+    #[default]
+    Good,
+    /// It cannot be read any further.
+    Fails,
+    /// It does not answer any more.
+    Silent,
 }
 
 /// A version of OpenZFS.
@@ -197,6 +211,7 @@ impl Machine {
             firmware: None,
             images: BTreeMap::new(),
             memory: 1 << 20,
+            medium: Medium::default(),
             programs: BTreeMap::new(),
             person: Vec::new(),
             clock: 1_800_000_000,

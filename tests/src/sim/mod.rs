@@ -7,7 +7,8 @@
 
 #[cfg(test)]
 mod boots;
-pub mod faults;
+mod copying;
+mod faults;
 pub mod files;
 pub mod golden;
 pub mod invariants;

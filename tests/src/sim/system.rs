@@ -4,13 +4,14 @@ use super::files::{Node, errno};
 use super::people::Screen;
 use super::world::{End, Over, World};
 use super::zfs::name_of;
-use super::{layering, mounting, scout};
+use super::{copying, layering, mounting, scout};
 use std::any::Any;
 use std::ffi::OsString;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use taproot_init::scout::copy::COPIER;
 use taproot_init::sys::consoles::{Consoles, Secret};
 use taproot_init::sys::switch_root::SwitchError;
 use taproot_init::sys::{
@@ -294,6 +295,9 @@ impl System for World {
     ) -> io::Result<Finished> {
         let path = shown(&program.path);
         self.enter("run", &format!("{path} {}", program.args.join(" ")))?;
+        if let [COPIER, ..] = program.args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+            return copying::run(self, program.args.get(1..).unwrap_or_default(), stop);
+        }
         let spec = self.state().machine.programs.get(&path).cloned().ok_or_else(|| errno(libc::ENOENT))?;
         let end = spec.takes.unwrap_or(Duration::MAX);
         let last = end.min(limit.unwrap_or(Duration::MAX));

@@ -6,6 +6,7 @@ mod layers;
 mod mounts;
 mod prompt;
 mod stack;
+mod to_ram;
 
 use super::faults::{Effect, Fault, When};
 use super::files::{Node, Tree};
@@ -391,7 +392,7 @@ fn what_seeds_have_found_stays_away() {
 }
 
 /// What reaches each code of a failure; the seeds are those that `make sim` tells.
-const REACHED: [(Code, fn() -> Case); 25] = [
+const REACHED: [(Code, fn() -> Case); 26] = [
     (Code::ZfsModule, || seed::case(8)),
     (Code::NoPool, || seed::case(3)),
     (Code::NoBootfs, || seed::case(30)),
@@ -409,6 +410,7 @@ const REACHED: [(Code, fn() -> Case); 25] = [
     (Code::NoLayerDevice, layers::without_layer_device),
     (Code::NoLayer, layers::without_layer),
     (Code::BrokenLayer, layers::with_broken_layer),
+    (Code::ToRam, layers::without_memory),
     (Code::NoUpper, layers::without_upper),
     (Code::Overlay, layers::not_overlaid),
     (Code::Mount, || seed::case(281)),

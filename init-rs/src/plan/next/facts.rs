@@ -8,7 +8,7 @@ use crate::plan::candidates::Opened;
 use crate::plan::facts::{Dataset, PoolFact};
 use crate::plan::failure::Failure;
 use crate::plan::fstab::FstabEntry;
-use crate::plan::layers::LayerFile;
+use crate::plan::layers::{Extent, LayerFile, in_ram};
 use crate::plan::mounts::{Made, MountPlan, MountStep};
 use crate::plan::names;
 use crate::plan::next::{Mount, Part};
@@ -229,6 +229,10 @@ pub struct LayerFacts {
     pub retained: Option<String>,
     /// The machine's memory when the layers were looked for.
     pub memory: Option<Memory>,
+    /// How far they are copied to memory.
+    pub to_ram: Copying,
+    /// Places of parts that were unmounted again, because nothing of them is needed any more.
+    pub released: BTreeSet<String>,
     /// Layers that are mounted.
     pub mounted: BTreeSet<String>,
     /// Whether the upper that is a layer is mounted.
@@ -247,6 +251,22 @@ pub struct LayerFacts {
     pub overridden: Option<String>,
     /// Why the upper that was asked for cannot be had, and then the one that came in its place.
     pub no_upper: Vec<String>,
+}
+
+/// How far layers are copied to memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Copying {
+    /// Not at all.
+    #[default]
+    Wanted,
+    /// It is known how much there is to copy.
+    Measured(Extent),
+    /// They are in memory.
+    Copied,
+    /// They are in memory, and what they came from is given back.
+    Released,
+    /// They stay where they are.
+    Left,
 }
 
 /// A zvol that an upper lies on.
@@ -286,6 +306,15 @@ impl LayerFacts {
             Part::Upper => self.upper_mounted = true,
             Part::Kept => self.kept = true,
         }
+    }
+
+    /// The layers are in memory: that is where they are from now on.
+    pub fn copied(&mut self) {
+        for file in self.found.iter_mut().flatten() {
+            file.path = in_ram(&file.path);
+        }
+        self.retained = self.retained.take().map(|path| in_ram(&path));
+        self.to_ram = Copying::Copied;
     }
 
     /// The upper cannot be had.

@@ -10,7 +10,7 @@ use crate::devices::known::Reading;
 use crate::devices::probe::Wanted;
 use crate::plan::candidates::device_lines;
 use crate::plan::facts::Dataset;
-use crate::plan::layers::{self, BASE, DEVICE, EMPTY, LayerFile, LayerKind};
+use crate::plan::layers::{self, BASE, DEVICE, EMPTY, KEPT, LayerFile, LayerKind};
 use crate::plan::mounts::{Foreign, MountStep, Origin, root_step};
 use crate::plan::names;
 use crate::plan::next::facts::LayerFacts;
@@ -21,9 +21,11 @@ use std::time::Duration;
 mod kept;
 mod parts;
 mod step;
+mod to_ram;
 mod upper;
 
 pub use step::{LayerStep, Part};
+pub use to_ram::{Release, not_copied};
 
 /// The device of a part.
 struct PartDevice {
@@ -43,14 +45,15 @@ impl Moment<'_> {
         };
         self.layer_device(settings, base)?;
         self.kept_upper(settings, base)?;
-        let files = self.found_layers(settings)?;
+        self.found_layers(settings)?;
+        self.to_ram(settings, base)?;
         // The base is mounted already.
         let to_mount = |file: &&LayerFile| file.name != ITSELF && !known.mounted.contains(&file.name);
-        for file in files.iter().filter(to_mount) {
+        for file in known.found.iter().flatten().filter(to_mount) {
             self.mount_layer(file)?;
         }
         let (upper, dir) = self.upper(settings, base)?;
-        self.note_lowers(&upper, dir.as_deref(), files)?;
+        self.note_lowers(&upper, dir.as_deref(), known.found.as_deref().unwrap_or_default())?;
         self.filesystem("overlay", self.facts.attempt.last_step)?;
         Ok(Root::Layers(Box::new(layered_root(settings, known, base, &upper, dir))))
     }
@@ -177,7 +180,7 @@ impl Moment<'_> {
     }
 
     /// What the names of the layers lead to, each of them something that can be mounted.
-    fn found_layers(&self, settings: &LayerSettings) -> Settled<&[LayerFile]> {
+    fn found_layers(&self, settings: &LayerSettings) -> Settled<()> {
         let roots = [Some(BASE), settings.device.as_ref().map(|_| DEVICE)];
         let roots: Vec<String> =
             roots.into_iter().flatten().map(|root| layers::below(root, &settings.dir.value)).collect();
@@ -204,7 +207,7 @@ impl Moment<'_> {
                 LayerKind::Image { .. } | LayerKind::Directory | LayerKind::Missing => {}
             }
         }
-        Ok(files)
+        Ok(())
     }
 
     fn mount_layer(self, file: &LayerFile) -> Settled<()> {
@@ -280,7 +283,15 @@ fn layered_root(
         upper: upper.clone(),
         read_only: *upper == Upper::None,
         why: settings.names.why.clone(),
-        datasets: [base_dataset, device, of_upper(upper), kept].into_iter().flatten().collect(),
+        datasets: [
+            base_dataset.filter(|_| !known.released.contains(BASE)),
+            device.filter(|_| !known.released.contains(DEVICE)),
+            of_upper(upper),
+            kept.filter(|_| !known.released.contains(KEPT)),
+        ]
+        .into_iter()
+        .flatten()
+        .collect(),
         places: settings.places,
     }
 }

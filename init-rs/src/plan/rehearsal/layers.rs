@@ -2,10 +2,10 @@
 
 use super::Play;
 use crate::plan::facts::Dataset;
-use crate::plan::layers::{LayerFile, LayerKind};
+use crate::plan::layers::{Extent, LayerFile, LayerKind};
 use crate::plan::mounts;
-use crate::plan::next::LayerStep;
-use crate::plan::next::facts::{Memory, Zvol};
+use crate::plan::next::facts::{Copying, Memory, Zvol};
+use crate::plan::next::{LayerStep, Release};
 use crate::plan::root::{LayeredRoot, Root};
 
 impl Play<'_> {
@@ -23,6 +23,16 @@ impl Play<'_> {
                     Some(Zvol::There { node: "/dev/zd0".to_owned(), fstype: "ext4".to_owned() });
             }
             LayerStep::Find { names, roots, retained } => self.find_layers(names, &roots, retained),
+            LayerStep::Measure { .. } => {
+                self.remark("whether there is memory for the layers is not known here: it is taken to be there");
+                self.facts.attempt.layers.to_ram = Copying::Measured(Extent::default());
+            }
+            LayerStep::CopyToRam { .. } => self.facts.attempt.layers.copied(),
+            LayerStep::LeaveOnMedium { why } => {
+                self.remark(why);
+                self.facts.attempt.layers.to_ram = Copying::Left;
+            }
+            LayerStep::Release(release) => self.release(release),
             LayerStep::MountImage(file) => {
                 self.facts.attempt.layers.mounted.insert(file.name);
             }
@@ -57,6 +67,19 @@ impl Play<'_> {
         layers.found = Some(names.into_iter().map(image).collect());
         layers.memory = Some(Memory { total: u64::MAX, available: u64::MAX });
         layers.retained = retained;
+    }
+
+    fn release(&mut self, release: Release) {
+        if let Some(kept) = release.kept {
+            self.remark(kept);
+        }
+        let known = &mut self.facts.attempt.layers;
+        known.to_ram = Copying::Released;
+        self.told.mounts.retain(|mount| !release.places.contains(&mount.target));
+        known.released.extend(release.places);
+        for (_, guid) in release.pools {
+            self.facts.exported(guid);
+        }
     }
 
     fn mount_overlay(&mut self, root: LayeredRoot) {

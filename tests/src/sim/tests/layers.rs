@@ -104,6 +104,12 @@ pub(super) fn with_broken_layer() -> Case {
     case(machine, vec![])
 }
 
+pub(super) fn without_memory() -> Case {
+    let mut machine = on_ext4("taproot.to_ram");
+    machine.memory = 1 << 10;
+    case(machine, vec![])
+}
+
 pub(super) fn without_upper() -> Case {
     case(on_ext4("taproot.upper=label:none taproot.wait=1"), vec![])
 }
@@ -240,7 +246,7 @@ fn an_earlier_upper_is_the_topmost_layer_under_ram_layer() {
 const KEY: &[u8] = b"0123456789abcdef0123456789abcdef";
 
 /// A pool with a root dataset, which has nothing but an upper, and one with the layers, which has a key if it is asked for.
-fn zroot(locked: bool) -> Pool {
+pub(super) fn zroot(locked: bool) -> Pool {
     let root = |dataset: &mut Dataset| dataset.tree = Tree::default();
     let layers = |dataset: &mut Dataset| {
         dataset.tree = images("", &["top", "middle", "base"]);

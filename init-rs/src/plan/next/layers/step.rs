@@ -1,6 +1,7 @@
 //! Steps with a root made of layers, and their words.
 
-use crate::plan::layers::LayerFile;
+use super::to_ram::Release;
+use crate::plan::layers::{Copied, Extent, LayerFile};
 use crate::plan::next::step::Mount;
 use crate::plan::root::{LayeredRoot, Root};
 use std::fmt;
@@ -41,6 +42,25 @@ pub enum LayerStep {
         /// What an earlier boot left in an upper, if it is to be a layer as well.
         retained: Option<String>,
     },
+    /// See how much there is to copy to memory.
+    Measure {
+        /// Of what.
+        copies: Vec<Copied>,
+    },
+    /// Copy the layers to memory, and compare what is there then with what was read.
+    CopyToRam {
+        /// What is copied.
+        copies: Vec<Copied>,
+        /// How much that is.
+        extent: Extent,
+    },
+    /// Leave the layers where they are: there is too little memory.
+    LeaveOnMedium {
+        /// Why.
+        why: String,
+    },
+    /// Give back what the layers lay on.
+    Release(Release),
     /// Mount a layer.
     MountImage(Box<LayerFile>),
     /// Set the upper that is there aside.
@@ -102,6 +122,10 @@ impl LayerStep {
             Self::Ask { .. } => "ask-part",
             Self::FindZvol { .. } => "find-zvol",
             Self::Find { .. } => "find-layers",
+            Self::Measure { .. } => "measure-layers",
+            Self::CopyToRam { .. } => "copy-layers",
+            Self::LeaveOnMedium { .. } => "leave-layers",
+            Self::Release(_) => "release-layers",
             Self::MountImage(_) => "mount-layer",
             Self::SetAside { .. } => "set-upper-aside",
             Self::NoteLowers { .. } => "note-lowers",
@@ -124,6 +148,16 @@ impl fmt::Display for LayerStep {
             Self::FindZvol { dataset, .. } => write!(f, "look for the device of zvol {dataset}"),
             Self::Find { names, roots, .. } => {
                 write!(f, "look for layers {} in {}", names.join(", "), roots.join(", "))
+            }
+            Self::Measure { copies } => write!(f, "see how much memory {} layers take", copies.len()),
+            Self::CopyToRam { copies, extent } => {
+                write!(f, "copy {} layers to memory, {} MiB", copies.len(), extent.bytes.div_ceil(1 << 20))
+            }
+            Self::LeaveOnMedium { why } => write!(f, "leave the layers where they are: too little memory: {why}"),
+            Self::Release(release) => {
+                let pools = release.pools.iter().map(|(pool, _)| format!("pool {pool}"));
+                let all: Vec<String> = release.places.iter().cloned().chain(pools).collect();
+                write!(f, "give back {}", if all.is_empty() { "nothing".to_owned() } else { all.join(", ") })
             }
             Self::MountImage(file) => write!(f, "mount layer {} ({})", file.name, file.path),
             Self::SetAside { dir, word } => write!(f, "set the upper in {dir} aside ({word})"),

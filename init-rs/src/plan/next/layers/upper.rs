@@ -14,7 +14,7 @@ use crate::plan::root::Root;
 use std::time::Duration;
 
 /// Memory that is left to everything else before any is promised to an upper.
-const RESERVE: u64 = 64 << 20;
+pub(super) const RESERVE: u64 = 64 << 20;
 /// How long a zvol's device is waited for after its pool was imported.
 const ZVOL_WAIT: Duration = Duration::from_secs(10);
 
@@ -182,7 +182,7 @@ fn budget(memory: Option<Memory>, size: Option<&str>, inodes: Option<u64>) -> Re
 }
 
 /// A size as tmpfs takes it, in bytes.
-fn bytes_of(size: &str, total: u64) -> u64 {
+pub(super) fn bytes_of(size: &str, total: u64) -> u64 {
     let digits: String = size.chars().take_while(char::is_ascii_digit).collect();
     let number: u64 = digits.parse().unwrap_or(u64::MAX);
     match size.chars().last() {
