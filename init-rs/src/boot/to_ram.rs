@@ -3,8 +3,7 @@
 use super::Boot;
 use crate::plan::failure::Failure;
 use crate::plan::layers::{Copied, Extent, RAM};
-use crate::plan::next::facts::Copying;
-use crate::plan::next::{Release, not_copied};
+use crate::plan::next::{Copying, Release, not_copied};
 use crate::scout::copy::{COPIER, COPY, MEASURE, PROGRESS};
 use crate::sys::{Ended, Finished, Program};
 use std::path::Path;
@@ -180,11 +179,11 @@ fn line(total: Option<u64>, done: u64, took: Duration) -> String {
     };
     let total = total.max(1);
     let done = done.min(total);
-    let full = usize::try_from(done.saturating_mul(BAR) / total).unwrap_or_default();
-    let bar: String = (0..).take(BAR as usize).map(|at| if at < full { '#' } else { '.' }).collect();
+    let full = done.saturating_mul(BAR) / total;
+    let bar: String = (0..BAR).map(|at| if at < full { '#' } else { '.' }).collect();
     let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
-    let left = if done == 0 { None } else { Some((total - done).saturating_mul(micros / 1000) / done / 1000) };
-    let left = left.map_or_else(String::new, |left| format!(", {left} s left"));
+    let left = (total - done).saturating_mul(micros / 1000).checked_div(done);
+    let left = left.map_or_else(String::new, |left| format!(", {} s left", left / 1000));
     format!(
         "copying layers to memory [{bar}] {} % ({} of {} MiB, {} MB/s{left})",
         done.saturating_mul(100) / total,

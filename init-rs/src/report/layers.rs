@@ -146,7 +146,7 @@ fn state(done: &StateDone) -> Json {
         ("overridden", state.is_none().into()),
         ("generation", state.map(|state| number(state.generation)).into()),
         ("upper", state.map(|state| number(state.stack.upper.into())).into()),
-        ("layers", Json::list(layers, |layer| Json::text(layer))),
+        ("layers", Json::list(layers, Json::text)),
         ("trial", state.and_then(|state| state.trial.as_ref()).map(|trial| number(trial.tries.into())).into()),
         ("operations", Json::list(&operations, |operation| operation_of(operation))),
     ])

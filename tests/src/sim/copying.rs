@@ -24,7 +24,7 @@ fn extent(state: &State, path: &Path) -> (u64, u64) {
     if let Ok(bytes) = state.names.bytes(path) {
         return (size(bytes), 1);
     }
-    let (bytes, files) = state.names.part(&path.to_string_lossy().trim_start_matches('/').to_owned()).extent(&size);
+    let (bytes, files) = state.names.part(path.to_string_lossy().trim_start_matches('/')).extent(&size);
     (bytes, files + 1)
 }
 

@@ -8,10 +8,10 @@ use crate::plan::candidates::Opened;
 use crate::plan::facts::{Dataset, PoolFact};
 use crate::plan::failure::Failure;
 use crate::plan::fstab::FstabEntry;
-use crate::plan::layers::{Extent, LayerFile, in_ram};
+use crate::plan::layers::LayerFile;
 use crate::plan::mounts::{Made, MountPlan, MountStep};
 use crate::plan::names;
-use crate::plan::next::{Mount, Part};
+use crate::plan::next::{Copying, Mount, Part};
 use crate::plan::root::{DeviceRoot, LayeredRoot, Root};
 use crate::plan::select::Choice;
 use crate::zfs::assemble::{Candidate, Seen};
@@ -253,22 +253,6 @@ pub struct LayerFacts {
     pub no_upper: Vec<String>,
 }
 
-/// How far layers are copied to memory.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Copying {
-    /// Not at all.
-    #[default]
-    Wanted,
-    /// It is known how much there is to copy.
-    Measured(Extent),
-    /// They are in memory.
-    Copied,
-    /// They are in memory, and what they came from is given back.
-    Released,
-    /// They stay where they are.
-    Left,
-}
-
 /// A zvol that an upper lies on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Zvol {
@@ -306,15 +290,6 @@ impl LayerFacts {
             Part::Upper => self.upper_mounted = true,
             Part::Kept => self.kept = true,
         }
-    }
-
-    /// The layers are in memory: that is where they are from now on.
-    pub fn copied(&mut self) {
-        for file in self.found.iter_mut().flatten() {
-            file.path = in_ram(&file.path);
-        }
-        self.retained = self.retained.take().map(|path| in_ram(&path));
-        self.to_ram = Copying::Copied;
     }
 
     /// The upper cannot be had.

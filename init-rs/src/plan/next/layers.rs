@@ -25,7 +25,7 @@ mod to_ram;
 mod upper;
 
 pub use step::{LayerStep, Part};
-pub use to_ram::{Release, not_copied};
+pub use to_ram::{Copying, Release, not_copied};
 
 /// The device of a part.
 struct PartDevice {

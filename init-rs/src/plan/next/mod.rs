@@ -14,7 +14,7 @@ mod recovery;
 mod resume;
 mod step;
 
-pub use layers::{LayerStep, Part, Release, layer_not_mounted, not_copied, not_overlaid, part_not_mounted};
+pub use layers::{Copying, LayerStep, Part, Release, layer_not_mounted, not_copied, not_overlaid, part_not_mounted};
 pub use mounts::not_mounted;
 pub use pool::{no_dataset, not_mountable};
 pub use recovery::{Recovery, awaited, patient, recover};

@@ -4,8 +4,8 @@ use super::Play;
 use crate::plan::facts::Dataset;
 use crate::plan::layers::{Extent, LayerFile, LayerKind};
 use crate::plan::mounts;
-use crate::plan::next::facts::{Copying, Memory, Zvol};
-use crate::plan::next::{LayerStep, Release};
+use crate::plan::next::facts::{Memory, Zvol};
+use crate::plan::next::{Copying, LayerStep, Release};
 use crate::plan::root::{LayeredRoot, Root};
 
 impl Play<'_> {

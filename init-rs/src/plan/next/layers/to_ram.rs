@@ -5,7 +5,7 @@ use crate::cmdline::{LayerSettings, Selector, ToRam, Upper};
 use crate::plan::failure::{Code, Failure};
 use crate::plan::layers::{BASE, Copied, DEVICE, Extent, KEPT, LayerFile, in_ram};
 use crate::plan::names;
-use crate::plan::next::facts::{Copying, Memory};
+use crate::plan::next::facts::{LayerFacts, Memory};
 use crate::plan::next::{LayerStep, Moment, Next, Settled, Step, fail};
 use crate::plan::root::Root;
 use std::collections::BTreeSet;
@@ -16,6 +16,22 @@ const UPPER_MIN: u64 = 64 << 20;
 const PER_FILE: u64 = 1 << 10;
 const INDEX: u64 = 256;
 
+/// How far layers are copied to memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Copying {
+    /// Not at all.
+    #[default]
+    Wanted,
+    /// It is known how much there is to copy.
+    Measured(Extent),
+    /// They are in memory.
+    Copied,
+    /// They are in memory, and what they came from is given back.
+    Released,
+    /// They stay where they are.
+    Left,
+}
+
 /// What is given back once the layers are in memory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Release {
@@ -25,6 +41,17 @@ pub struct Release {
     pub pools: Vec<(String, u64)>,
     /// What stays in use, and why.
     pub kept: Option<String>,
+}
+
+impl LayerFacts {
+    /// The layers are in memory: that is where they are from now on.
+    pub fn copied(&mut self) {
+        for file in self.found.iter_mut().flatten() {
+            file.path = in_ram(&file.path);
+        }
+        self.retained = self.retained.take().map(|path| in_ram(&path));
+        self.to_ram = Copying::Copied;
+    }
 }
 
 impl Moment<'_> {
