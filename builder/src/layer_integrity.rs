@@ -4,8 +4,9 @@ mod keys;
 mod seal;
 
 pub use keys::{SecretKey, keygen};
-pub use seal::{Place, Sealed, check, seal, sum};
+pub use seal::{Place, Sealed, check, seal};
 
+use crate::layer::image::sum;
 use anyhow::{Context as _, Result, bail, ensure};
 use std::fs::{self, File, Permissions};
 use std::io::Write as _;
@@ -18,7 +19,7 @@ pub fn check_layer(layer: &Layer, image: &Path) -> Result<()> {
     let shown = image.display();
     match &layer.seal {
         Seal::Sha256(expected) => {
-            let (size, found) = sum(image)?;
+            let (size, found) = sum(image, |_| ())?;
             ensure!(size == layer.size, "{shown}: expected {} bytes, found {size}; copy the layer again", layer.size);
             ensure!(
                 found == *expected,

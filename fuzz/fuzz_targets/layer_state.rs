@@ -4,6 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use sha2::{Digest as _, Sha256};
+use taproot_init::hex::hex;
 use taproot_init::layers::boot::{self, Disk};
 use taproot_init::layers::request::{self, Mounted};
 use taproot_init::layers::{State, steps, text};
@@ -22,7 +23,7 @@ fn goes_on(state: &State) {
 fuzz_target!(|bytes: &[u8]| {
     let _ = text::parse(bytes);
     let mut text = [text::HEADER.as_bytes(), b"\n", bytes, b"\n"].concat();
-    let sum = text::hex(&Sha256::digest(&text));
+    let sum = hex(&Sha256::digest(&text));
     text.extend_from_slice(format!("sum {sum}\n").as_bytes());
     if let Ok(state) = text::parse(&text) {
         assert_eq!(text::parse(&text::render(&state)).as_ref(), Ok(&state));

@@ -8,6 +8,7 @@ pub mod boot;
 pub mod cmdline;
 pub mod devices;
 pub mod firmware;
+pub mod hex;
 pub mod image;
 pub mod keyboard;
 pub mod layers;

@@ -43,6 +43,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 use taproot_init::devices::filesystems;
 use taproot_init::devices::table::{TABLE_PATH, canonical_name};
+use taproot_init::hex::hex;
 use taproot_init::image::{CONFIG_PATH, ImageConfig, MANIFEST_PATH};
 use taproot_init::keyboard::{KERNELS, KEYMAP_PATH, Layout};
 use tree::Tree;
@@ -408,7 +409,7 @@ fn id(archive: &Archive, image: &ImageConfig) -> String {
     let mut hash = Sha256::new();
     archive.digest(&mut hash);
     hash.update(image.render());
-    sources::hex(hash.finalize().get(..16).unwrap_or_default())
+    hex(hash.finalize().get(..16).unwrap_or_default())
 }
 
 /// Words for the image. One that is for this machine only does not boot another pool by itself; the configured words, and the

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::fmt::Write as _;
+use taproot_init::hex::hex;
 
 /// Where the list lies in an image.
 pub const SOURCES_PATH: &str = "/etc/taproot/sources";
@@ -62,14 +63,6 @@ impl Source {
 /// SHA-256 in hexadecimal digits.
 pub fn hash(content: &[u8]) -> String {
     hex(&Sha256::digest(content))
-}
-
-/// Bytes in hexadecimal digits.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut out, byte| {
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
 }
 
 /// The text of the file.

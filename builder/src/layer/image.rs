@@ -1,6 +1,5 @@
 //! Files that hold a layer: what their superblock says, whether they are whole, their checksum.
 
-use crate::initramfs::sources::hex;
 use anyhow::{Context as _, Result, ensure};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
@@ -8,6 +7,7 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use taproot_init::devices::probe::{SEALED_HEAD, Sealed, sealed};
+use taproot_init::devices::verity::Digest;
 use taproot_init::plan::layers::ENDINGS;
 use taproot_init::plan::names::check_layer;
 
@@ -87,22 +87,22 @@ pub fn noted_checksum(image: &Path) -> Result<Option<String>> {
     Ok(Some(sum))
 }
 
-/// Reads a file to its end, from the disk where that can be had: what was just written is to be proven, not the memory it passed
+/// Size and checksum of a file, which is read to its end, from the disk where that can be had: what was just written is to be proven, not the memory it passed
 /// through. `read` hears how much was read so far.
-pub fn sha256(path: &Path, mut read: impl FnMut(u64)) -> Result<String> {
+pub fn sum(path: &Path, mut read: impl FnMut(u64)) -> Result<(u64, Digest)> {
     let failed = || format!("{}: reading it", path.display());
     let mut file = File::open(path).with_context(failed)?;
     // Only a wish: a file system may keep what it has.
     let _ = nix::fcntl::posix_fadvise(&file, 0, 0, nix::fcntl::PosixFadviseAdvice::POSIX_FADV_DONTNEED);
-    let mut digest = Sha256::new();
+    let mut hasher = Sha256::new();
     let mut buffer = vec![0_u8; CHUNK];
     let mut total = 0;
     loop {
         let n = file.read(&mut buffer).with_context(failed)?;
         if n == 0 {
-            return Ok(hex(&digest.finalize()));
+            return Ok((total, Digest::of(hasher)));
         }
-        digest.update(buffer.get(..n).unwrap_or_default());
+        hasher.update(buffer.get(..n).unwrap_or_default());
         total += n as u64;
         read(total);
     }
@@ -178,7 +178,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("base.sqsh");
         fs::write(&path, "abc").unwrap();
-        let sum = sha256(&path, |_| ()).unwrap();
+        let (size, sum) = sum(&path, |_| ()).unwrap();
+        assert_eq!(size, 3);
+        let sum = sum.to_string();
         assert_eq!(sum, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
         assert_eq!(noted_checksum(&path).unwrap(), None);
         fs::write(checksum_file(&path), checksum_text(&path, &sum)).unwrap();

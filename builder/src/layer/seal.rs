@@ -13,7 +13,6 @@ use super::room::{Estimate, estimate};
 use super::tree::Source;
 use super::workshop::Workshop;
 use super::{image, squashfs, tar};
-use crate::initramfs::sources::hex;
 use crate::output::{directory, free};
 use crate::progress::{Progress, megabytes};
 use anyhow::{Context as _, Result, bail, ensure};
@@ -26,6 +25,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use taproot_init::hex::hex;
 
 /// What is to be written, and how.
 #[derive(Debug, Clone)]
@@ -335,7 +335,7 @@ impl Built<'_> {
         );
         progress.step("reading it");
         let bytes = fs::metadata(&path).with_context(unnamed)?.len();
-        let sha256 = image::sha256(&path, |done| progress.part("reading", done, bytes)).with_context(unnamed)?;
+        let (_, sum) = image::sum(&path, |done| progress.part("reading", done, bytes)).with_context(unnamed)?;
         progress.step("comparing it");
         let namespace = sources.first().map(Source::namespace).unwrap_or_default();
         let image = Source::open(&path, namespace).with_context(unnamed)?;
@@ -347,7 +347,7 @@ impl Built<'_> {
             order.format.program().0,
             differences.join("; ")
         );
-        Ok(Proven { workshop, sealed: Sealed { outlook, bytes, sha256, changed: written.changed } })
+        Ok(Proven { workshop, sealed: Sealed { outlook, bytes, sha256: sum.to_string(), changed: written.changed } })
     }
 }
 

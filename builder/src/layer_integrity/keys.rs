@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use taproot_init::devices::verity::{hex, parse_hex};
+use taproot_init::hex::{hex, unhex};
 use taproot_init::plan::layerlist::{KEY_SUFFIX, LayerList, PublicKey};
 
 /// How the file of a secret key begins.
@@ -40,7 +40,7 @@ impl SecretKey {
         }
         let mut text = String::new();
         (&mut file).take(4096).read_to_string(&mut text).with_context(|| format!("{shown}: reading"))?;
-        let seed = text.trim_end().strip_prefix(SECRET).and_then(parse_hex);
+        let seed = text.trim_end().strip_prefix(SECRET).and_then(unhex);
         let seed = seed.with_context(|| format!("{shown}: expected a line `{SECRET}` with 64 hexadecimal digits"))?;
         Ok(Self::new(seed))
     }

@@ -2,7 +2,6 @@
 
 use super::{save, text};
 use anyhow::{Context as _, Result, bail, ensure};
-use sha2::{Digest as _, Sha256};
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io::{BufReader, Read as _, Seek as _, SeekFrom, Write as _};
@@ -195,23 +194,4 @@ pub fn check(path: &Path, root: impl Into<Option<Digest>>) -> Result<Sealed> {
         "{shown}: the image is as its root hash says, but its tree is damaged; seal it again"
     );
     Ok(Sealed { root, place, data_bytes })
-}
-
-/// Size and SHA-256 sum of a file.
-pub fn sum(path: &Path) -> Result<(u64, Digest)> {
-    let read = || -> std::io::Result<(u64, Digest)> {
-        let mut file = File::open(path)?;
-        let mut hasher = Sha256::new();
-        let mut chunk = vec![0; CHUNK];
-        let mut size = 0;
-        loop {
-            let n = file.read(&mut chunk)?;
-            if n == 0 {
-                return Ok((size, Digest::of(hasher)));
-            }
-            hasher.update(chunk.get(..n).unwrap_or_default());
-            size += n as u64;
-        }
-    };
-    read().with_context(|| format!("{}: reading", path.display()))
 }

@@ -2,7 +2,8 @@
 
 use crate::devices::filesystems::in_memory;
 use crate::plan::declared::Declared;
-use crate::sys::{Mapping, OverlayMount, PanicAnswer, System, ZfsCall, ZfsReply};
+use crate::plan::layers::LAYERS;
+use crate::sys::{Attached, Mapping, OverlayMount, PanicAnswer, System, ZfsCall, ZfsReply};
 use crate::zfs::calls;
 use crate::zfs::ioctl::ImportFlags;
 use crate::zfs::nvlist::NvList;
@@ -12,6 +13,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+/// Nodes of the device-mapper.
+const MAPPED: &str = "/dev/dm-";
 /// What may be mounted without any word.
 const PSEUDO: [&str; 5] = ["devtmpfs", "proc", "sysfs", "tmpfs", "efivarfs"];
 
@@ -118,6 +121,19 @@ impl<'a> Guard<'a> {
         if declared { Ok(()) } else { Err(self.refuse(what)) }
     }
 
+    /// A layer of which the words say a root hash is mounted under its tree, or not at all.
+    fn under_its_tree(&self, what: &str, target: &Path) -> io::Result<()> {
+        let bare = target
+            .strip_prefix(LAYERS)
+            .ok()
+            .and_then(|name| name.to_str())
+            .filter(|name| self.state().declared.as_ref().is_some_and(|declared| declared.rooted.contains(*name)));
+        match bare {
+            Some(name) => Err(self.refuse(&format!("mounting {what} as layer {name}, which has a root hash,"))),
+            None => Ok(()),
+        }
+    }
+
     fn refuse(&self, what: &str) -> io::Error {
         let line = format!("{what} was refused: the words of this boot do not ask for it, so it is a bug");
         let _ = self.system.kmsg(&format!("<3>taproot: {line}\n"));
@@ -139,6 +155,9 @@ impl System for Guard<'_> {
     }
 
     fn mount(&self, source: &str, target: &Path, fstype: &str, flags: u64, data: &str) -> io::Result<()> {
+        if !source.starts_with(MAPPED) {
+            self.under_its_tree(source, target)?;
+        }
         match self.mount_refused(fstype, flags) {
             Some(what) => Err(self.refuse(&what)),
             None => self.system.mount(source, target, fstype, flags, data),
@@ -147,12 +166,27 @@ impl System for Guard<'_> {
 
     fn bind(&self, source: &Path, target: &Path, read_only: bool) -> io::Result<()> {
         self.layered("showing a mount elsewhere")?;
+        self.under_its_tree("a directory", target)?;
         self.system.bind(source, target, read_only)
     }
 
     fn mount_image(&self, image: &Path, target: &Path, fstype: &str) -> io::Result<String> {
         self.layered("mounting an image")?;
+        self.under_its_tree("an image", target)?;
         self.system.mount_image(image, target, fstype)
+    }
+
+    fn attach_image(&self, image: &Path) -> io::Result<Attached> {
+        self.layered("attaching an image")?;
+        self.system.attach_image(image)
+    }
+
+    fn read_image(&self, node: &Path, take: &mut dyn FnMut(&[u8]) -> bool) -> io::Result<()> {
+        self.system.read_image(node, take)
+    }
+
+    fn detach_loop(&self, device: &Path) -> io::Result<()> {
+        self.system.detach_loop(device)
     }
 
     fn mount_overlay(&self, overlay: &OverlayMount, target: &Path) -> io::Result<()> {
@@ -173,11 +207,8 @@ impl System for Guard<'_> {
         self.system.unmount(target, lazy)
     }
 
-    /// Read-only, so nothing speaks against it once a boot has said what it is about.
     fn map(&self, mapping: &Mapping) -> io::Result<PathBuf> {
-        if self.state().declared.is_none() {
-            return Err(self.refuse(&format!("mapping {}", mapping.name)));
-        }
+        self.layered(&format!("mapping {}", mapping.name))?;
         self.system.map(mapping)
     }
 
@@ -200,7 +231,7 @@ mod tests {
     use super::*;
     use crate::cmdline::parse;
     use crate::plan::declared::declared;
-    use crate::sys::fake::Tree;
+    use crate::sys::fake::{Machine, Tree};
     use crate::zfs::nvlist::Value;
 
     fn import(guid: u64, read_only: bool) -> (u64, Vec<u8>) {
@@ -226,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_mapped_before_something_is_declared() {
+    fn nothing_is_mapped_unless_there_are_layers() {
         let tree = Tree::answering(|_, _| ZfsReply::default());
         let guard = Guard::new(&tree);
         let mapping = Mapping {
@@ -239,9 +270,27 @@ mod tests {
         assert_eq!(guard.map(&mapping).unwrap_err().raw_os_error(), Some(libc::EPERM));
         assert_eq!(guard.refused().len(), 1);
         guard.declare(declared(&parse(b"root=UUID=1")));
+        assert_eq!(guard.map(&mapping).unwrap_err().raw_os_error(), Some(libc::EPERM));
+        guard.declare(declared(&parse(b"root=UUID=1 taproot.layers=base")));
         // From here on it is the system's to say.
         assert_eq!(guard.map(&mapping).unwrap_err().kind(), io::ErrorKind::Unsupported);
         assert_eq!(guard.unmap("taproot-base").unwrap_err().kind(), io::ErrorKind::Unsupported);
+    }
+
+    #[test]
+    fn a_layer_with_a_root_hash_is_mounted_under_its_tree_alone() {
+        let machine = Machine::new(Tree::new());
+        let guard = Guard::new(&machine);
+        let hash = "a".repeat(64);
+        guard.declare(declared(&parse(format!("taproot.layers=top:base taproot.roothash=base:{hash}").as_bytes())));
+        let (base, top) = (Path::new("/run/taproot/layers/base"), Path::new("/run/taproot/layers/top"));
+        let refused = |result: io::Result<()>| result.is_err_and(|e| e.raw_os_error() == Some(libc::EPERM));
+        assert!(refused(guard.mount("/dev/loop0", base, "squashfs", libc::MS_RDONLY, "")));
+        assert!(refused(guard.mount_image(Path::new("/x"), base, "squashfs").map(drop)));
+        assert!(refused(guard.bind(Path::new("/x"), base, true)));
+        assert_eq!(guard.refused().len(), 3);
+        assert!(guard.mount("/dev/dm-0", base, "squashfs", libc::MS_RDONLY, "").is_ok());
+        assert!(guard.mount("/dev/loop0", top, "squashfs", libc::MS_RDONLY, "").is_ok());
     }
 
     #[test]

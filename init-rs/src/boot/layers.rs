@@ -12,13 +12,14 @@ use crate::plan::layers::{
 use crate::plan::lowers;
 use crate::plan::mounts::{self, MountStep};
 use crate::plan::next::facts::{LayerFacts, Memory, Zvol};
+use crate::plan::next::layers::integrity::Check;
 use crate::plan::next::{LayerStep, Mount, Part, layer_not_mounted, not_overlaid, part_not_mounted};
 use crate::plan::root::{LayeredRoot, Root};
 use crate::report::boot::{MountDone, Protected};
 use crate::report::layers::LayersDone;
 use crate::report::slow;
 use crate::sys::beneath::resolve;
-use crate::sys::{FileKind, OverlayMount, System};
+use crate::sys::{FileInfo, FileKind, OverlayMount, System};
 use crate::zfs::ioctl::Zfs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -41,10 +42,14 @@ impl Boot<'_> {
             LayerStep::CopyToRam { copies, extent } => self.copy_layers(&copies, extent)?,
             LayerStep::LeaveOnMedium { why } => self.leave_layers(&why),
             LayerStep::Release(release) => self.release_layers(release),
-            LayerStep::MountImage(file) => self.mount_layer(&file)?,
             LayerStep::SetAside { dir, word } => self.set_upper_aside(&dir, &word),
             LayerStep::NoteLowers { note, text } => self.note_lowers(&note, &text),
             LayerStep::Protect { mount, upper } => self.protect(*mount, upper.as_deref()),
+            LayerStep::ReadKeys => self.read_keys(),
+            LayerStep::ReadList { file, roots } => self.read_list(&file, &roots),
+            LayerStep::LookBeside(file) => self.look_beside(&file),
+            LayerStep::MountImage { file, check } => self.mount_layer(&file, check.as_ref())?,
+            LayerStep::KeepSerial { file, serial, dir } => self.keep_serial(&file, serial, dir.as_deref())?,
             LayerStep::MakeUpper { dir, whiteout } => self.make_upper(dir, whiteout),
             LayerStep::DoWithoutUpper { why } => self.without_upper(why),
             LayerStep::Overlay(root) => self.mount_overlay(*root)?,
@@ -170,17 +175,24 @@ impl Boot<'_> {
         layers.memory = memory(self.system);
     }
 
-    fn mount_layer(&mut self, file: &LayerFile) -> Result<(), Failure> {
+    fn mount_layer(&mut self, file: &LayerFile, check: Option<&Check>) -> Result<(), Failure> {
         let at = place(&file.name);
         let target = Path::new(&at);
         let start = self.system.now();
         let _ = self.system.unmount(target, true);
         let path = Path::new(&file.path);
-        let mounted = self.system.make_dirs(target).and_then(|()| match &file.kind {
-            LayerKind::Image { fstype, .. } => self.system.mount_image(path, target, fstype).map(Some),
-            _ => self.system.bind(path, target, true).map(|()| None),
-        });
-        let node = mounted.map_err(|e| layer_not_mounted(file, &e.to_string()))?;
+        let failed = |e: io::Error| layer_not_mounted(file, &e.to_string());
+        self.system.make_dirs(target).map_err(failed)?;
+        let node = match (&file.kind, check) {
+            (LayerKind::Image { fstype, .. }, Some(check)) => Some(self.mount_checked(file, fstype, check)?),
+            (LayerKind::Image { fstype, .. }, None) => {
+                Some(self.system.mount_image(path, target, fstype).map_err(failed)?)
+            }
+            _ => {
+                self.system.bind(path, target, true).map_err(failed)?;
+                None
+            }
+        };
         let by = node.map(|node| format!(", by {node}")).unwrap_or_default();
         self.log.info(format!("layer {} is {}{by}", file.name, file.path));
         let took = self.system.now().saturating_sub(start);
@@ -315,7 +327,7 @@ impl Boot<'_> {
 
     /// Takes away what an attempt has mounted for a layered root: its pools may have to be exported.
     pub(super) fn clear_layers(&mut self) {
-        let LayerFacts { base, device, mounted, upper_mounted, kept, parts: others, .. } =
+        let LayerFacts { base, device, mounted, upper_mounted, kept, integrity, parts: others, .. } =
             std::mem::take(&mut self.facts.attempt.layers);
         if base.is_none() {
             return;
@@ -323,8 +335,12 @@ impl Boot<'_> {
         self.report.layers = None;
         let _ = self.system.unmount(&self.new_root, true);
         let mut parts = others;
-        parts.extend(mounted.iter().map(|name| place(name)));
         parts.extend(kept.then(|| KEPT.to_owned()));
+        for name in &mounted {
+            let _ = self.system.unmount(Path::new(&place(name)), true);
+        }
+        // They lie on what comes next.
+        self.unmap_layers(&integrity.mapped);
         parts.extend(upper_mounted.then(|| UPPER.to_owned()));
         parts.extend(device.then(|| DEVICE.to_owned()));
         parts.extend([RAM, BASE].map(str::to_owned));
@@ -340,16 +356,18 @@ fn upper_and_work(dir: impl AsRef<str>) -> (PathBuf, PathBuf) {
     (dir.join("upper"), dir.join("work"))
 }
 
-/// What a layer's name leads to in a directory. Links in it do not lead out of the file system that it is on.
-fn find(system: &dyn System, root: &str, name: &str) -> Option<LayerFile> {
+/// A file in a directory of a part. Links in it do not lead out of the file system that it is on.
+pub(super) fn inside(system: &dyn System, root: &str, file: &str) -> Option<(FileInfo, PathBuf)> {
     let part = if root.starts_with(DEVICE) { DEVICE } else { BASE };
-    let within = root.strip_prefix(part).unwrap_or_default();
-    let at = |file: String| {
-        let path =
-            resolve(system, Path::new(part), &Path::new("/").join(within.trim_start_matches('/')).join(file)).ok()?;
-        Some((system.stat(&path).ok()?, path))
-    };
-    let file = |(info, path): (crate::sys::FileInfo, PathBuf)| {
+    let within = Path::new("/").join(root.strip_prefix(part).unwrap_or_default().trim_start_matches('/'));
+    let path = resolve(system, Path::new(part), &within.join(file)).ok()?;
+    Some((system.stat(&path).ok()?, path))
+}
+
+/// What a layer's name leads to in a directory.
+fn find(system: &dyn System, root: &str, name: &str) -> Option<LayerFile> {
+    let at = |file: String| inside(system, root, &file);
+    let file = |(info, path): (FileInfo, PathBuf)| {
         let empty = |path: &Path| system.list(path).is_ok_and(|names| names.is_empty());
         let (kind, identity) = match info.kind {
             FileKind::Directory if empty(&path) => (LayerKind::Directory, EMPTY.to_owned()),

@@ -7,6 +7,7 @@ mod hibernation;
 mod hook;
 mod hope;
 mod init;
+mod integrity;
 mod keys;
 mod layers;
 mod mounts;

@@ -1,6 +1,7 @@
 //! A [`Request`] as text: each setting, its value, and the word that decided it.
 #![allow(clippy::trivially_copy_pass_by_ref, clippy::ref_option)] // one shape for all that show a value: Fn(&T)
 
+use crate::devices::verity::OnCorruption;
 use std::time::Duration;
 
 use super::{
@@ -83,6 +84,7 @@ fn layers(asked: &LayerSettings, list: &mut List) {
     list.maybe("layers in memory", asked.to_ram.as_ref(), |how| {
         pick(*how == ToRam::Must, "yes", "if there is room for them")
     });
+    integrity(asked, list);
     list.add("upper", &asked.upper, ToString::to_string);
     list.maybe("topmost layer, read-only", asked.retained.as_ref(), ToString::to_string);
     if let Some(word) = &asked.fresh {
@@ -92,6 +94,23 @@ fn layers(asked: &LayerSettings, list: &mut List) {
         UpperFallback::Fail => "the boot fails".to_owned(),
         UpperFallback::Ram => "memory instead".to_owned(),
         UpperFallback::ReadOnly => "the root is read-only".to_owned(),
+    });
+}
+
+/// Only what was asked for, or what is read because nothing else was.
+fn integrity(asked: &LayerSettings, list: &mut List) {
+    let integrity = &asked.integrity;
+    for (name, root) in &integrity.roots {
+        list.push("root hash of a layer", format!("{name}: {}", root.value), &root.why, false);
+    }
+    list.maybe("root hash of the layer", integrity.only.as_ref(), ToString::to_string);
+    list.maybe("signed list of layers", integrity.list.as_ref(), Clone::clone);
+    list.add("sums beside layers are checked", &integrity.sums, yes_no);
+    list.add("layers with a tree are read before", &integrity.lazy, |lazy| pick(*lazy, "not at all", "whole"));
+    list.add("a block that is not as its tree says", &integrity.on_corruption, |then| match then {
+        OnCorruption::Error => "cannot be read".to_owned(),
+        OnCorruption::Restart => "restarts the machine".to_owned(),
+        OnCorruption::Panic => "stops the machine".to_owned(),
     });
 }
 

@@ -175,6 +175,7 @@ const ROWS: &[Row] = &[
     row("genkernel", "dozfs=cache", "import by the cache file", nothing, "there is no cache file"),
     row("ruckusrd", "sqsh_layers=a:b sqsh_layerdev=LABEL=x sqsh_layerdir=d sqshfstype=ext4 overlayflags=index=on root_true_rw", "a root made of layers", |r| layered(r, |l| l.names.value == ["a", "b"] && l.dir.value == "d" && l.device.is_some() && l.device_types.is_some() && l.flags.is_some()), ""),
     row("ruckusrd", "sqsh_layers=a ram_layer=1G", "the upper in memory", |r| layered(r, |l| l.retained.is_some() && matches!(l.upper.value, Upper::Ram { .. })), ""),
+    row("systemd", "taproot.layers=a roothash=a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0", "a root under dm-verity", |r| layered(r, |l| l.integrity.only.is_some()), "the layer's, not a partition's"),
     row("ruckusrd", "sqsh_layers=a to_ram", "layers in memory", |r| layered(r, |l| l.to_ram.is_some()), "the upper stays where it is"),
     row("ruckusrd", "sqsh_layers=a shell shell_mountdevs", "shells", |r| stops(r, &[Stage::Start, Stage::Mount]), ""),
     row("ruckusrd", "sqsh_layers=a shell_sqshprep maint", "shells", |r| stops(r, &[Stage::Mount, Stage::HandOver]), ""),

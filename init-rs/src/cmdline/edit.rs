@@ -1,7 +1,7 @@
 //! Words that a person types at the prompt, on top of those that there are: what each takes the place of, and what may be lost
 //! by the change.
 
-use super::{HostidPolicy, Repair, Request, Word, tokenize};
+use super::{HostidPolicy, Repair, Request, Word, integrity, tokenize};
 
 /// Words for one setting, of whatever system: one that is typed (first list) takes the place of those in the second.
 const SETTINGS: [(&[&str], &[&str]); 11] = [
@@ -82,7 +82,7 @@ pub fn same(one: &Request, other: &Request) -> bool {
 
 /// What the second request may destroy that the first did not, a line each.
 pub fn dangers(before: &Request, after: &Request) -> Vec<String> {
-    let mut dangers = Vec::new();
+    let mut dangers = integrity::dangers(before, after);
     let read_only = |request: &Request| request.import.read_only.value;
     if read_only(after) {
         // Nothing is written then.

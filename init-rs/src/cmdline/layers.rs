@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::integrity::Integrity;
 use super::root::{layer_device, spaces};
 use super::state::State;
 use super::values::{boolean, number};
@@ -57,6 +58,8 @@ pub struct LayerSettings {
     pub to_ram: Option<Decided<ToRam>>,
     /// Whether the parts are shown where RuckusRD has them, too: its words were used.
     pub places: bool,
+    /// What the layers must be.
+    pub integrity: Integrity,
 }
 
 /// How much it is wanted that layers are in memory.
@@ -136,6 +139,7 @@ pub(super) struct LayerWords {
     pub(super) kept: Option<String>,
     fallback: Option<Decided<UpperFallback>>,
     to_ram: Option<Decided<ToRam>>,
+    pub(super) integrity: Integrity,
     places: bool,
     /// Where RuckusRD would give a shell.
     stops: Vec<Decided<Stage>>,
@@ -233,6 +237,11 @@ impl State {
 }
 
 impl LayerWords {
+    /// A word that is about layers.
+    pub(super) fn mentioned(&mut self, word: &str) {
+        self.first.get_or_insert_with(|| word.to_owned());
+    }
+
     fn stop(&mut self, stage: Stage, why: &str) -> bool {
         self.stops.push(Decided::new(stage, why));
         true
@@ -255,6 +264,11 @@ impl LayerWords {
             if request.fallback.iter().any(|fallback| matches!(fallback.value, Fallback::Layers(_))) {
                 // They are for those.
                 return request.notes.extend(problem);
+            }
+            if !self.integrity.words().is_empty() {
+                // What was to be checked is not there to be checked.
+                let message = format!("{first} is of no use without taproot.layers=NAME:...");
+                return unusable(request, problem.unwrap_or(Note { word: first, message }));
             }
             request.notes.push(Note {
                 word: first,
@@ -316,6 +330,7 @@ impl LayerWords {
             fallback: self.fallback.unwrap_or_else(|| Decided::new(UpperFallback::Fail, format!("{DEFAULT} (fail)"))),
             to_ram: self.to_ram,
             places: self.places,
+            integrity: self.integrity,
         })
     }
 }
@@ -343,7 +358,7 @@ pub(super) fn names_of(list: &str) -> Result<Vec<String>, String> {
 }
 
 /// A directory below a file system's own, without a `/` at its beginning or end; `None` if it leads out of it.
-fn directory(text: &str) -> Option<String> {
+pub(super) fn directory(text: &str) -> Option<String> {
     let parts: Vec<&str> = text.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
     let good = |part: &&str| *part != ".." && !part.contains(|c: char| c.is_control() || ":,\\".contains(c));
     parts.iter().all(good).then(|| parts.join("/"))

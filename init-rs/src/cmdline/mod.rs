@@ -7,6 +7,7 @@
 mod defaults;
 mod describe;
 pub mod edit;
+mod integrity;
 pub mod known;
 mod layers;
 mod overlay;
@@ -24,6 +25,7 @@ use std::fmt;
 use std::time::Duration;
 
 pub use describe::{Setting, settings};
+pub use integrity::{Integrity, LIST_FILE, another_root};
 pub use layers::{ITSELF, LAYERS_MAX, LayerSettings, ToRam, Upper, UpperFallback};
 pub use parse::parse;
 pub use root::is_block_device;

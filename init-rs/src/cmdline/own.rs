@@ -8,7 +8,7 @@ use super::root::{self, spaces};
 use super::state::State;
 use super::values::{boolean, hostid, is_off, key_file, list, number, seconds, seconds_or_forever};
 use super::{Also, Automatic, Decided, Fallback, HostidPolicy, KeyFile, OnFailure, Which, Word};
-use super::{known, layers};
+use super::{integrity, known, layers};
 use crate::plan::names;
 
 impl State {
@@ -68,6 +68,7 @@ impl State {
                 let good = name.contains('/') && names::check(&name).is_ok();
                 set(&mut self.request.snapshots.clone, good.then_some(name), why)
             }
+            (name, v) if integrity::OWN.contains(&name) => self.own_integrity(word, name, v),
             (name, v) if layers::OWN.contains(&name) => self.own_layers(word, name, v),
             ("rescue", v) => self.own_rescue(v, why),
             ("attempts", Some(v)) => put(&mut self.request.rescue.attempts, small(v), why),

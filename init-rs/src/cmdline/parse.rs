@@ -101,7 +101,10 @@ impl State {
             ("modprobe.blacklist" | "module_blacklist", Some(v)) => {
                 self.request.module_blacklist.extend(list(v).map(module_name));
             }
-            _ if self.hibernation(word, value) || self.dracut_overlay(word, value) || self.ruckus(word, value) => {}
+            _ if self.hibernation(word, value)
+                || self.dracut_overlay(word, value)
+                || self.ruckus(word, value)
+                || self.root_hash(word, value) => {}
             (key, v) => match slip(key).or_else(|| stray_root(key, v?)) {
                 Some(message) => self.note(word, &message),
                 None => self.module_option(key, v),

@@ -240,6 +240,13 @@ const OWN_WORDS: &[(&str, Check)] = &[
     }),
     ("taproot.layers=a taproot.upper_reset", |r| r.layers.as_ref().is_some_and(|l| l.fresh.is_some())),
     ("taproot.layers=a taproot.upper_readonly", |r| r.layers.as_ref().is_some_and(|l| l.retained.is_some())),
+    (
+        "taproot.layers=a taproot.roothash=a:a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0 taproot.layerlist=l",
+        |r| r.layers.as_ref().is_some_and(|l| l.integrity.roots.contains_key("a") && l.integrity.list.is_some()),
+    ),
+    ("taproot.layers=a taproot.layer_sums=no taproot.verity=lazy,panic", |r| {
+        r.layers.as_ref().is_some_and(|l| !l.integrity.sums.value && l.integrity.lazy.value)
+    }),
     ("taproot.layers=a taproot.upper-fallback=ram", |r| {
         r.layers.as_ref().is_some_and(|l| l.fallback.value == UpperFallback::Ram)
     }),

@@ -9,9 +9,10 @@ mod digest;
 mod tests;
 mod tree;
 
-pub use digest::{Digest, hex, parse_hex};
+pub use digest::Digest;
 pub use tree::{Tree, build};
 
+use crate::hex::hex;
 use crate::sys::Mapping;
 use std::fmt::Write as _;
 

@@ -3,6 +3,7 @@
 use super::state::{
     Digest, Discard, Flags, Image, Kind, Layer, MAX_TROUBLE, Operation, Past, Phase, Stack, State, Trial, Trouble,
 };
+use crate::hex::{hex, unhex};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -104,25 +105,6 @@ fn digest(digest: &Digest) -> String {
     format!("{} {}", digest.size, hex(&digest.sha256))
 }
 
-/// Bytes in hexadecimal digits.
-pub fn hex(bytes: &[u8]) -> String {
-    let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or('0');
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
-}
-
-fn unhex(text: &str) -> Option<[u8; 32]> {
-    let mut bytes = [0; 32];
-    let mut digits = text.bytes().map(|digit| match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
-    });
-    for byte in &mut bytes {
-        *byte = digits.next()?? << 4 | digits.next()??;
-    }
-    digits.next().is_none().then_some(bytes)
-}
-
 /// Reads a state. The checksum is looked at before anything else but the version.
 pub fn parse(bytes: &[u8]) -> Result<State, StateError> {
     if bytes.len() > MAX_BYTES {
@@ -176,7 +158,9 @@ impl<'a> Words<'a> {
 
     fn digest(&mut self) -> Result<Digest, StateError> {
         let size = self.number()?;
-        let sha256 = unhex(self.word()?).ok_or_else(|| self.error())?;
+        let digits = self.word()?;
+        // There is one way to write a state.
+        let sha256 = unhex(digits).filter(|bytes| hex(bytes) == digits).ok_or_else(|| self.error())?;
         Ok(Digest { size, sha256 })
     }
 

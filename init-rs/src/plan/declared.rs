@@ -14,6 +14,8 @@ pub struct Declared {
     pub read_only: bool,
     /// Whether images are attached and overlays mounted.
     pub layers: bool,
+    /// Layers that are mounted under their hash trees alone.
+    pub rooted: BTreeSet<String>,
 }
 
 /// Questions, which change nothing, and what every boot needs.
@@ -60,7 +62,8 @@ pub fn declared(request: &Request) -> Declared {
             allowed.insert(calls::SNAPSHOT);
         }
     }
-    Declared { calls: allowed, read_only, layers: layers.is_some() }
+    let rooted = layers.into_iter().flat_map(|layers| layers.integrity.rooted(&layers.names.value));
+    Declared { calls: allowed, read_only, layers: layers.is_some(), rooted: rooted.map(str::to_owned).collect() }
 }
 
 #[cfg(test)]

@@ -42,6 +42,10 @@ pub enum Code {
     BrokenLayer,
     /// The layers could not be copied to memory.
     ToRam,
+    /// A layer is not, or cannot be seen to be, the one that was sealed.
+    UncheckedLayer,
+    /// The signed list of layers is not believed.
+    LayerList,
     /// What is to take what is written cannot be had.
     NoUpper,
     /// The layers could not be put together.
@@ -64,7 +68,7 @@ pub enum Code {
 
 impl Code {
     /// All of them, for tests and the documentation.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 29] = [
         Self::ZfsModule,
         Self::NoPool,
         Self::NoBootfs,
@@ -83,6 +87,8 @@ impl Code {
         Self::NoLayer,
         Self::BrokenLayer,
         Self::ToRam,
+        Self::UncheckedLayer,
+        Self::LayerList,
         Self::NoUpper,
         Self::Overlay,
         Self::Mount,
@@ -115,6 +121,8 @@ impl Code {
             Self::NoLayer => "no-layer",
             Self::BrokenLayer => "layer-broken",
             Self::ToRam => "to-ram-failed",
+            Self::UncheckedLayer => "layer-unchecked",
+            Self::LayerList => "layer-list",
             Self::NoUpper => "no-upper",
             Self::Overlay => "overlay-failed",
             Self::Mount => "mount-failed",

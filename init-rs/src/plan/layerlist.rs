@@ -15,8 +15,9 @@
 //! whose public half is packed in the image ([`KEYS_DIR`]). Nothing of a list is looked at before its signature is found good.
 
 use super::names;
-use crate::devices::verity::{Digest, hex, parse_hex};
-use std::collections::BTreeSet;
+use crate::devices::verity::Digest;
+use crate::hex::{hex, unhex};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// Where the public keys lie in an image, a file each.
@@ -102,7 +103,7 @@ impl PublicKey {
         if text.lines().count() > 1 {
             return Err(KeyError("more lines; put each key into a file of its own"));
         }
-        Self::new(words.next().and_then(parse_hex).ok_or(KeyError("other digits"))?)
+        Self::new(words.next().and_then(unhex).ok_or(KeyError("other digits"))?)
     }
 
     /// The text of its file.
@@ -220,12 +221,56 @@ impl LayerList {
     }
 }
 
+/// Serial numbers of the lists that were seen last, by their files: what an older list is known by. Lines of a number and a file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Serials(BTreeMap<String, u64>);
+
+impl Serials {
+    /// No text of them is longer, bytes: firmware has little room.
+    pub const MAX_BYTES: usize = 2048;
+
+    /// From a text that was kept. One that is damaged is none: it must not look as if nothing had been seen.
+    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let wrong = |what: &str| format!("expected lines of a number and the file of a list, found {what:?}");
+        if bytes.len() > Self::MAX_BYTES {
+            return Err(format!("expected at most {} bytes, found {}", Self::MAX_BYTES, bytes.len()));
+        }
+        let text = std::str::from_utf8(bytes).map_err(|_| wrong("bytes that are no text"))?;
+        let line = |line: &str| {
+            let (serial, file) = line.split_once(' ')?;
+            Some((Some(file).filter(|file| !file.is_empty())?.to_owned(), number(serial)?))
+        };
+        let lines = text.lines().map(|text| line(text).ok_or_else(|| wrong(text)));
+        lines.collect::<Result<_, _>>().map(Self)
+    }
+
+    /// The last one of this file's lists.
+    pub fn last(&self, file: &str) -> Option<u64> {
+        self.0.get(file).copied()
+    }
+
+    /// With this one seen; `None` if that is nothing new.
+    pub fn with(&self, file: &str, serial: u64) -> Option<Self> {
+        let new = self.last(file).is_none_or(|last| last < serial);
+        new.then(|| {
+            let mut serials = self.0.clone();
+            serials.insert(file.to_owned(), serial);
+            Self(serials)
+        })
+    }
+
+    /// The text that is kept.
+    pub fn render(&self) -> String {
+        self.0.iter().fold(String::new(), |text, (file, serial)| text + &format!("{serial} {file}\n"))
+    }
+}
+
 /// What is signed, and by what.
 fn split(bytes: &[u8]) -> Option<(&[u8], [u8; SIGNATURE_LEN])> {
     let last = bytes.strip_suffix(b"\n")?.rsplit(|byte| *byte == b'\n').next()?;
     let digits = std::str::from_utf8(last).ok()?.strip_prefix(SIGNATURE)?;
     let message = bytes.get(..bytes.len().checked_sub(last.len() + 1)?)?;
-    Some((message, parse_hex(digits)?))
+    Some((message, unhex(digits)?))
 }
 
 /// A number as we write it.

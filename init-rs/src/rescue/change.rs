@@ -1,7 +1,7 @@
 //! Words of the command line that are typed at the prompt: whether they can still do anything, and what may be lost by them.
 
 use super::desk::Desk;
-use crate::cmdline::{Request, Word, edit, known, parse, tokenize};
+use crate::cmdline::{Request, Word, another_root, edit, known, parse, tokenize};
 use std::path::Path;
 
 /// What a person types after `boot`: a root, whose name may have blanks in it, and words.
@@ -54,6 +54,12 @@ pub(super) fn other_words(desk: &mut Desk<'_>, typed: &str) -> Result<(), String
         }
     };
     confirm(desk, dangers)
+}
+
+/// Another root than layers that had to be as they were sealed: a person wants that.
+pub(super) fn unchecked(desk: &mut Desk<'_>) -> Result<(), String> {
+    let danger = another_root(&desk.request);
+    confirm(desk, danger.into_iter().collect())
 }
 
 fn confirm(desk: &mut Desk<'_>, dangers: Vec<String>) -> Result<(), String> {

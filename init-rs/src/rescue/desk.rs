@@ -203,6 +203,7 @@ impl Desk<'_> {
         let name = chosen?;
         choose::check(&name)?;
         change::agree(self, &words)?;
+        change::unchecked(self)?;
         Ok(Outcome::Decided(Decision::Boot { name, words }))
     }
 

@@ -82,6 +82,12 @@ macro_rules! delegate_layers {
         ) -> std::io::Result<String> {
             self.$field.mount_image(image, target, fstype)
         }
+        fn attach_image(&self, image: &std::path::Path) -> std::io::Result<$crate::sys::Attached> {
+            self.$field.attach_image(image)
+        }
+        fn read_image(&self, node: &std::path::Path, take: &mut dyn FnMut(&[u8]) -> bool) -> std::io::Result<()> {
+            self.$field.read_image(node, take)
+        }
         fn mount_overlay(&self, overlay: &$crate::sys::OverlayMount, target: &std::path::Path) -> std::io::Result<()> {
             self.$field.mount_overlay(overlay, target)
         }

@@ -2,8 +2,8 @@
 //! two questions.
 #![allow(unsafe_code)]
 
-use super::OverlayMount;
 use super::mounting::mount_with;
+use super::{Attached, OverlayMount};
 use nix::mount::MsFlags;
 use std::ffi::{CStr, CString};
 use std::fs::File;
@@ -14,6 +14,8 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 use std::time::Duration;
 
+/// Bytes of an image that are read at once.
+const PIECE: usize = 1 << 20;
 /// How often a free loop device is looked for: somebody else may take it first.
 const TRIES: u32 = 64;
 /// Between two looks for the node of a new device.
@@ -33,13 +35,16 @@ struct LoopConfig([u8; 304]);
 impl LoopConfig {
     const FLAGS: usize = 60;
     const FILE_NAME: usize = 64;
-    /// `LO_FLAGS_READ_ONLY | LO_FLAGS_AUTOCLEAR`: it goes with what is mounted from it.
-    const READ_ONLY_AUTOCLEAR: u32 = 1 | 4;
+    /// `LO_FLAGS_READ_ONLY`.
+    const READ_ONLY: u32 = 1;
+    /// `LO_FLAGS_AUTOCLEAR`: it goes with its last user.
+    const AUTOCLEAR: u32 = 4;
 
-    fn new(file: &File, path: &Path) -> Self {
+    fn new(file: &File, path: &Path, autoclear: bool) -> Self {
         let mut config = Self([0; 304]);
         config.put(0, &file.as_raw_fd().to_ne_bytes());
-        config.put(Self::FLAGS, &Self::READ_ONLY_AUTOCLEAR.to_ne_bytes());
+        let flags = Self::READ_ONLY | if autoclear { Self::AUTOCLEAR } else { 0 };
+        config.put(Self::FLAGS, &flags.to_ne_bytes());
         // For people: losetup(8) shows it. The last byte stays NUL.
         let name = path.as_os_str().as_bytes();
         config.put(Self::FILE_NAME, name.get(..63).unwrap_or(name));
@@ -55,8 +60,19 @@ impl LoopConfig {
 
 /// Mounts an image read-only, by a loop device; gives the device's node.
 pub(super) fn mount_image(image: &Path, target: &Path, fstype: &str) -> io::Result<String> {
+    let (Attached { node, .. }, device) = attach(image, true)?;
+    let node = node.display().to_string();
+    // The mount holds it from now on; closed before that, it would be gone.
+    let mounted = mount_with(&node, target, fstype, libc::MS_RDONLY, "");
+    drop(device);
+    mounted.map(|()| node)
+}
+
+/// Attaches an image to a loop device, read-only; gives the device, and that open. With `autoclear` it goes when it is closed, unless
+/// something else uses it by then.
+pub(super) fn attach(image: &Path, autoclear: bool) -> io::Result<(Attached, File)> {
     let file = File::open(image)?;
-    let config = LoopConfig::new(&file, image);
+    let config = LoopConfig::new(&file, image, autoclear);
     let mut last = io::Error::from_raw_os_error(libc::EBUSY);
     for _ in 0..TRIES {
         let (node, device) = free_device()?;
@@ -64,10 +80,9 @@ pub(super) fn mount_image(image: &Path, target: &Path, fstype: &str) -> io::Resu
         let result =
             unsafe { libc::ioctl(device.as_raw_fd(), request::LOOP_CONFIGURE.into(), std::ptr::from_ref(&config)) };
         if result == 0 {
-            // The mount holds it from now on; closed before that, it would be gone.
-            let mounted = mount_with(&node, target, fstype, libc::MS_RDONLY, "");
-            drop(device);
-            return mounted.map(|()| node);
+            let number = device.metadata()?.rdev();
+            let number = (libc::major(number), libc::minor(number));
+            return Ok((Attached { node: node.into(), number }, device));
         }
         last = io::Error::last_os_error();
         if last.raw_os_error() != Some(libc::EBUSY) {
@@ -75,6 +90,24 @@ pub(super) fn mount_image(image: &Path, target: &Path, fstype: &str) -> io::Resu
         }
     }
     Err(last)
+}
+
+/// Reads a device from its beginning until somebody has enough.
+pub(super) fn read_image(node: &Path, take: &mut dyn FnMut(&[u8]) -> bool) -> io::Result<()> {
+    let mut device = File::open(node)?;
+    let mut piece = vec![0; PIECE];
+    loop {
+        match device.read(&mut piece) {
+            Ok(0) => return Ok(()),
+            Ok(n) => {
+                if !take(piece.get(..n).unwrap_or_default()) {
+                    return Ok(());
+                }
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
 }
 
 /// A loop device that was free a moment ago. Its node can take a moment longer than the device.
@@ -378,7 +411,7 @@ mod tests {
     #[test]
     fn a_loop_configuration_is_as_the_kernel_reads_it() {
         let file = File::open("/dev/null").unwrap();
-        let config = LoopConfig::new(&file, Path::new(&"x".repeat(100)));
+        let config = LoopConfig::new(&file, Path::new(&"x".repeat(100)), true);
         assert_eq!(config.0[..4], file.as_raw_fd().to_ne_bytes());
         assert_eq!(config.0[60..64], 5_u32.to_ne_bytes());
         assert_eq!((config.0[64], config.0[126], config.0[127]), (b'x', b'x', 0));

@@ -5,8 +5,8 @@ use super::consoles::{Consoles, OwnTerminal, Secret, Tty};
 use super::scouting::Process;
 use super::switch_root::SwitchError;
 use super::{
-    End, FileInfo, Finished, Heard, Mapping, OverlayMount, PanicAnswer, Program, System, Terminals, ZfsCall, ZfsReply,
-    entry, files, layering, mapper, panics, power, programs, switch_root, terminal,
+    Attached, End, FileInfo, Finished, Heard, Mapping, OverlayMount, PanicAnswer, Program, System, Terminals, ZfsCall,
+    ZfsReply, entry, files, layering, mapper, panics, power, programs, switch_root, terminal,
 };
 use nix::time::{ClockId, clock_gettime};
 use std::ffi::OsString;
@@ -167,6 +167,14 @@ impl System for Linux {
 
     fn unmap(&self, name: &str) -> io::Result<()> {
         mapper::unmap(name)
+    }
+
+    fn attach_image(&self, image: &Path) -> io::Result<Attached> {
+        layering::attach(image, false).map(|(attached, _)| attached)
+    }
+
+    fn read_image(&self, node: &Path, take: &mut dyn FnMut(&[u8]) -> bool) -> io::Result<()> {
+        layering::read_image(node, take)
     }
 
     fn detach_loop(&self, device: &Path) -> io::Result<()> {

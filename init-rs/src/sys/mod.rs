@@ -89,6 +89,15 @@ pub enum FileKind {
     Other,
 }
 
+/// A loop device with a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attached {
+    /// Its node.
+    pub node: PathBuf,
+    /// Its number.
+    pub number: (u32, u32),
+}
+
 /// A read-only device-mapper device of one target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mapping {
@@ -211,8 +220,8 @@ pub type PanicAnswer = Box<dyn Fn(&Arc<dyn System>, &Panic) + Send + Sync>;
 
 /// The world, as far as a boot touches it. Paths are those of the running process: the image's, and what is mounted in it.
 ///
-/// No method reads or writes a block device: that is the scout's work, which is a process of its own, because such a call
-/// can take for ever. What can take long all the same is said with each.
+/// No method but [`System::read_image`] reads or writes a block device: that is the scout's work, which is a process of its own,
+/// because such a call can take for ever. What can take long all the same is said with each.
 pub trait System: Send + Sync {
     // Pools and mounts.
 
@@ -240,6 +249,17 @@ pub trait System: Send + Sync {
     /// Writes to the disks what is not written yet. Never ends where a disk is gone. A simulated machine has nothing to write.
     fn sync_all(&self) {}
 
+    /// Attaches a file to a loop device, read-only, until [`System::detach_loop`].
+    fn attach_image(&self, image: &Path) -> io::Result<Attached> {
+        let _ = image;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// Reads such a device, or what is mapped over one, from its beginning, piece by piece, until `take` says that it is enough.
+    /// What the file lies on is mounted: it has answered before, and can take as long as it takes.
+    fn read_image(&self, node: &Path, take: &mut dyn FnMut(&[u8]) -> bool) -> io::Result<()> {
+        let _ = (node, take);
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Makes a device-mapper device and gives its node, which is there then. Takes as long as opening the devices below takes;
     /// nothing of them is read. A simulated machine has none.
     fn map(&self, mapping: &Mapping) -> io::Result<PathBuf> {

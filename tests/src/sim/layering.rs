@@ -11,7 +11,7 @@ use taproot_init::sys::OverlayMount;
 const NAME: usize = 100;
 /// Bytes of a whole image.
 #[cfg(test)]
-const SIZE: usize = 4096;
+pub(super) const SIZE: usize = 4096;
 
 /// A file with a squashfs: the tree of this name in [`super::Machine::images`].
 #[cfg(test)]
@@ -58,15 +58,19 @@ pub(super) fn mount_image(world: &World, image: &Path, target: &Path, fstype: &s
         return Err(errno(libc::ENODEV));
     }
     let target = directory(&state, target)?;
-    let bytes = state.names.bytes(image)?;
-    let name = bytes.get(NAME..).unwrap_or_default().split(|byte| *byte == 0).next().unwrap_or_default();
-    let name = String::from_utf8_lossy(name).into_owned();
-    let files = state.machine.images.get(&name).cloned().ok_or_else(|| errno(libc::EINVAL))?;
+    let files = files(&state, state.names.bytes(image)?)?;
     let tree = state.names.add(files);
     let count = state.names.mounts.iter().filter(|mount| mount.source.starts_with("/dev/loop")).count();
     let node = format!("/dev/loop{count}");
     mounted(&mut state, node.clone(), target, fstype, true, tree);
     Ok(node)
+}
+
+/// What is in the image of these bytes.
+pub(super) fn files(state: &State, bytes: &[u8]) -> io::Result<Tree> {
+    let name = bytes.get(NAME..).unwrap_or_default().split(|byte| *byte == 0).next().unwrap_or_default();
+    let name = String::from_utf8_lossy(name).into_owned();
+    state.machine.images.get(&name).cloned().ok_or_else(|| errno(libc::EINVAL))
 }
 
 pub(super) fn mount_overlay(world: &World, overlay: &OverlayMount, target: &Path) -> io::Result<()> {

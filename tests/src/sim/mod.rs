@@ -27,6 +27,7 @@ pub mod seed;
 mod system;
 #[cfg(test)]
 mod tests;
+mod verity;
 pub mod wide;
 pub mod world;
 pub mod zfs;

@@ -2,6 +2,7 @@
 
 use super::files::{Mount, Node, errno};
 use super::machine::Holds;
+use super::verity;
 use super::world::{State, World};
 use std::io;
 use std::path::Path;
@@ -74,7 +75,10 @@ pub(super) fn mount(
             let tree = state.pseudo_tree(fstype).ok_or_else(|| errno(libc::ENODEV))?;
             Ok(Found::Tree(tree, false))
         }
-        _ => disk(&mut state, source, fstype),
+        _ => match verity::files(&state, Path::new(source), fstype) {
+            Some(files) => files.map(|files| Found::Tree(state.names.add(files), true)),
+            None => disk(&mut state, source, fstype),
+        },
     };
     let (tree, read_only) = match found? {
         Found::Tree(tree, read_only) => (tree, read_only),

@@ -4,7 +4,7 @@ use super::files::{Node, errno};
 use super::people::Screen;
 use super::world::{End, Over, World};
 use super::zfs::name_of;
-use super::{copying, layering, mounting, scout};
+use super::{copying, layering, mounting, scout, verity};
 use std::any::Any;
 use std::ffi::OsString;
 use std::io;
@@ -15,7 +15,8 @@ use taproot_init::scout::copy::COPIER;
 use taproot_init::sys::consoles::{Consoles, Secret};
 use taproot_init::sys::switch_root::SwitchError;
 use taproot_init::sys::{
-    Ended, FileInfo, FileKind, Finished, Heard, OverlayMount, Program, System, Terminals, ZfsCall, ZfsReply,
+    Attached, Ended, FileInfo, FileKind, Finished, Heard, Mapping, OverlayMount, Program, System, Terminals, ZfsCall,
+    ZfsReply,
 };
 
 /// How often a program's caller is asked whether it is still wanted.
@@ -65,6 +66,30 @@ impl System for World {
     fn mount_image(&self, image: &Path, target: &Path, fstype: &str) -> io::Result<String> {
         self.enter("mount_image", &format!("{} {} {fstype}", shown(image), shown(target)))?;
         layering::mount_image(self, image, target, fstype)
+    }
+
+    fn attach_image(&self, image: &Path) -> io::Result<Attached> {
+        self.enter("attach_image", &shown(image))?;
+        verity::attach(self, image)
+    }
+
+    fn detach_loop(&self, device: &Path) -> io::Result<()> {
+        self.enter("detach_loop", &shown(device))
+    }
+
+    fn read_image(&self, node: &Path, take: &mut dyn FnMut(&[u8]) -> bool) -> io::Result<()> {
+        self.enter("read_image", &shown(node))?;
+        verity::read(self, node, take)
+    }
+
+    fn map(&self, mapping: &Mapping) -> io::Result<PathBuf> {
+        self.enter("map", &format!("{} {}", mapping.name, mapping.parameters))?;
+        verity::map(self, mapping)
+    }
+
+    fn unmap(&self, name: &str) -> io::Result<()> {
+        self.enter("unmap", name)?;
+        verity::unmap(self, name)
     }
 
     fn mount_overlay(&self, overlay: &OverlayMount, target: &Path) -> io::Result<()> {

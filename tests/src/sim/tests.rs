@@ -1,6 +1,7 @@
 //! The machine itself: its clock, its scout, its people, and what goes wrong.
 
 mod attempts;
+mod integrity;
 mod keyboard;
 mod layers;
 mod mounts;
@@ -392,7 +393,7 @@ fn what_seeds_have_found_stays_away() {
 }
 
 /// What reaches each code of a failure; the seeds are those that `make sim` tells.
-const REACHED: [(Code, fn() -> Case); 26] = [
+const REACHED: [(Code, fn() -> Case); 28] = [
     (Code::ZfsModule, || seed::case(8)),
     (Code::NoPool, || seed::case(3)),
     (Code::NoBootfs, || seed::case(30)),
@@ -411,6 +412,8 @@ const REACHED: [(Code, fn() -> Case); 26] = [
     (Code::NoLayer, layers::without_layer),
     (Code::BrokenLayer, layers::with_broken_layer),
     (Code::ToRam, layers::without_memory),
+    (Code::UncheckedLayer, integrity::changed_layer),
+    (Code::LayerList, integrity::list_without_key),
     (Code::NoUpper, layers::without_upper),
     (Code::Overlay, layers::not_overlaid),
     (Code::Mount, || seed::case(281)),

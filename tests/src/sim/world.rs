@@ -4,6 +4,7 @@ use super::faults::{Effect, Fault, Faults};
 use super::files::{Mount, Names, Node, Tree};
 use super::machine::{Device, Machine};
 use super::scout::Child;
+use super::verity;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io;
@@ -83,6 +84,8 @@ pub(super) struct State {
     pub(super) events: Vec<Event>,
     pub(super) printed: String,
     pub(super) end: Option<End>,
+    /// Loop devices, and what is mapped over them.
+    pub(super) images: verity::Images,
     /// Calls since time passed last.
     idle: usize,
 }
@@ -162,6 +165,7 @@ impl World {
             printed: String::new(),
             end: None,
             idle: 0,
+            images: verity::Images::default(),
         };
         state.devices_come_and_go();
         Self { state: Arc::new(Mutex::new(state)) }

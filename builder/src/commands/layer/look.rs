@@ -4,7 +4,7 @@ use super::{json, namespace, open};
 use crate::cli::layer::{DiffArgs, ListArgs, VerifyArgs};
 use crate::layer::diff::{Difference, between, of_upper};
 use crate::layer::exclude::Exclusions;
-use crate::layer::image::{self, Layer, noted_checksum, sha256};
+use crate::layer::image::{self, Layer, noted_checksum, sum};
 use crate::layer::merge::{Rules, plan};
 use crate::layer::node::{Kind, Namespace};
 use crate::layer::tree::Source;
@@ -20,8 +20,8 @@ use std::path::{Path, PathBuf};
 pub(super) fn list(args: &ListArgs) -> Result<bool> {
     let mut layers = image::list(&args.directory)?;
     for layer in layers.iter_mut().filter(|layer| layer.bytes.is_some()) {
-        let sum = if args.sha256 { sha256(&layer.path, |_| ()).map(Some) } else { noted_checksum(&layer.path) };
-        match sum {
+        let read = |path: &Path| sum(path, |_| ()).map(|(_, sum)| Some(sum.to_string()));
+        match if args.sha256 { read(&layer.path) } else { noted_checksum(&layer.path) } {
             Ok(sum) => layer.sha256 = sum,
             Err(error) => layer.problem = Some(layer.problem.take().unwrap_or_else(|| format!("{error:#}"))),
         }
@@ -102,7 +102,8 @@ fn look(path: &Path, progress: &Progress, verdict: &mut Verdict) -> Result<()> {
     let bytes = std::fs::metadata(path).with_context(|| format!("{}: looking at it", path.display()))?.len();
     verdict.bytes = Some(bytes);
     progress.step(&format!("reading {}", path.display()));
-    let found = sha256(path, |done| progress.part("reading", done, bytes))?;
+    let (_, found) = sum(path, |done| progress.part("reading", done, bytes))?;
+    let found = found.to_string();
     if let Some(noted) = noted_checksum(path)? {
         verdict.noted = Some(noted == found);
         if noted != found {

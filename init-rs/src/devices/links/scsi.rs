@@ -1,6 +1,7 @@
 //! The pages of vital product data that the SCSI layer keeps of each disk (SPC-4, 7.8), and what udev's `scsi_id` and
 //! `ata_id` make of them.
 
+use crate::hex::hex;
 use std::fs;
 use std::path::Path;
 
@@ -94,9 +95,4 @@ impl Pages {
         }
         self.serial().map(|serial| format!("S{vendor} {model} {serial}"))
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let digits: Vec<String> = bytes.iter().map(|b| format!("{b:02x}")).collect();
-    digits.concat()
 }

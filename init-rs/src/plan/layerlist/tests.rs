@@ -43,7 +43,7 @@ fn a_list_that_openssl_signed() {
         ]
     );
     assert_eq!((list.serial, list.render()), (42, text()));
-    assert_eq!(list.signed(&parse_hex(SIGNED).unwrap()), signed);
+    assert_eq!(list.signed(&unhex(SIGNED).unwrap()), signed);
 }
 
 /// Whatever byte is another, the list is not believed.
@@ -189,9 +189,26 @@ fn signatures_are_those_of_the_rfc() {
         ),
     ];
     for (key, message, signature) in cases {
-        let key = PublicKey::new(parse_hex(key).unwrap()).unwrap();
-        let signature = parse_hex(signature).unwrap();
+        let key = PublicKey::new(unhex(key).unwrap()).unwrap();
+        let signature = unhex(signature).unwrap();
         assert!(key.has_signed(message, &signature));
         assert!(!key.has_signed(b"another", &signature));
+    }
+}
+
+#[test]
+fn the_last_list_of_each_file_is_kept_and_damage_is_no_beginning() {
+    let none = Serials::parse(b"").unwrap();
+    assert_eq!(none.last("layers.list"), None);
+    let one = none.with("layers.list", 7).unwrap().with("other list", 9).unwrap();
+    assert_eq!(one.render(), "7 layers.list\n9 other list\n");
+    assert_eq!(Serials::parse(one.render().as_bytes()), Ok(one.clone()));
+    assert_eq!(
+        (one.last("layers.list"), one.with("layers.list", 7), one.with("layers.list", 6)),
+        (Some(7), None, None)
+    );
+    assert_eq!(one.with("layers.list", 8).unwrap().last("layers.list"), Some(8));
+    for damaged in [&b"7"[..], b"x layers.list\n", b"7 \n", b"-1 a\n", b"\xff", &[b'7'; Serials::MAX_BYTES + 1]] {
+        assert!(Serials::parse(damaged).is_err(), "{damaged:?}");
     }
 }

@@ -11,7 +11,7 @@ use crate::plan::fstab::FstabEntry;
 use crate::plan::layers::LayerFile;
 use crate::plan::mounts::{Made, MountPlan, MountStep};
 use crate::plan::names;
-use crate::plan::next::{Copying, Mount, Part};
+use crate::plan::next::{Copying, IntegrityFacts, Mount, Part};
 use crate::plan::root::{DeviceRoot, LayeredRoot, Root};
 use crate::plan::select::Choice;
 use crate::zfs::assemble::{Candidate, Seen};
@@ -243,6 +243,8 @@ pub struct LayerFacts {
     pub noted: bool,
     /// Where parts of the root are mounted that have an overlay of their own.
     pub parts: Vec<String>,
+    /// What is known of how layers are checked.
+    pub integrity: IntegrityFacts,
     /// Whether what the upper lies on is mounted.
     pub upper_mounted: bool,
     /// The directory that holds the upper and its work directory, once they are made.

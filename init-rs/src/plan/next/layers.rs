@@ -18,6 +18,7 @@ use crate::plan::options::{MountOptions, mount_options};
 use crate::plan::root::LayeredRoot;
 use std::time::Duration;
 
+pub mod integrity;
 mod kept;
 mod parts;
 mod step;
@@ -45,14 +46,17 @@ impl Moment<'_> {
         };
         self.layer_device(settings, base)?;
         self.kept_upper(settings, base)?;
+        self.believed_list(settings)?;
         self.found_layers(settings)?;
+        self.looked_beside(settings)?;
         self.to_ram(settings, base)?;
         // The base is mounted already.
         let to_mount = |file: &&LayerFile| file.name != ITSELF && !known.mounted.contains(&file.name);
         for file in known.found.iter().flatten().filter(to_mount) {
-            self.mount_layer(file)?;
+            self.mount_layer(settings, file)?;
         }
         let (upper, dir) = self.upper(settings, base)?;
+        self.keep_serial(settings, &upper, dir.as_deref())?;
         self.note_lowers(&upper, dir.as_deref(), known.found.as_deref().unwrap_or_default())?;
         self.filesystem("overlay", self.facts.attempt.last_step)?;
         Ok(Root::Layers(Box::new(layered_root(settings, known, base, &upper, dir))))
@@ -210,13 +214,14 @@ impl Moment<'_> {
         Ok(())
     }
 
-    fn mount_layer(self, file: &LayerFile) -> Settled<()> {
+    fn mount_layer(self, settings: &LayerSettings, file: &LayerFile) -> Settled<()> {
         if let LayerKind::Image { fstype, .. } = &file.kind {
             let since = self.facts.attempt.last_step;
             let _ = self.module("loop", since, MODULE_LIMIT)?;
             self.filesystem(fstype, since)?;
         }
-        Err(Next::Do(Step::Layer(LayerStep::MountImage(Box::new(file.clone())))))
+        let check = self.check_of(settings, file)?;
+        Err(Next::Do(Step::Layer(LayerStep::MountImage { file: Box::new(file.clone()), check })))
     }
 
     fn no_layer_device(self, named: &Decided<Selector>, why: &str) -> Failure {

@@ -5,7 +5,7 @@
 pub mod facts;
 mod init;
 mod keys;
-mod layers;
+pub mod layers;
 mod mounts;
 mod others;
 mod plain;
@@ -14,6 +14,7 @@ mod recovery;
 mod resume;
 mod step;
 
+pub use layers::integrity::IntegrityFacts;
 pub use layers::{Copying, LayerStep, Part, Release, layer_not_mounted, not_copied, not_overlaid, part_not_mounted};
 pub use mounts::not_mounted;
 pub use pool::{no_dataset, not_mountable};

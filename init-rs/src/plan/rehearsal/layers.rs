@@ -1,10 +1,13 @@
 //! Steps with layers, pretended.
 
 use super::Play;
+use crate::devices::verity::Digest;
 use crate::plan::facts::Dataset;
+use crate::plan::layerlist::{Layer, LayerList, Seal};
 use crate::plan::layers::{Extent, LayerFile, LayerKind};
 use crate::plan::mounts;
 use crate::plan::next::facts::{Memory, Zvol};
+use crate::plan::next::layers::integrity::Beside;
 use crate::plan::next::{Copying, LayerStep, Release};
 use crate::plan::root::{LayeredRoot, Root};
 
@@ -33,12 +36,16 @@ impl Play<'_> {
                 self.facts.attempt.layers.to_ram = Copying::Left;
             }
             LayerStep::Release(release) => self.release(release),
-            LayerStep::MountImage(file) => {
+            LayerStep::MountImage { file, .. } => {
                 self.facts.attempt.layers.mounted.insert(file.name);
             }
             LayerStep::SetAside { .. } => self.facts.attempt.layers.set_aside = true,
             LayerStep::NoteLowers { .. } => self.facts.attempt.layers.noted = true,
             LayerStep::Protect { mount, .. } => self.done(mount.step, true),
+            LayerStep::ReadKeys => self.facts.attempt.layers.integrity.keys = Some(Ok(Vec::new())),
+            LayerStep::ReadList { file, .. } => self.read_list(&file),
+            LayerStep::LookBeside(file) => self.look_beside(file.name),
+            LayerStep::KeepSerial { .. } => self.facts.attempt.layers.integrity.kept = true,
             LayerStep::MakeUpper { dir, .. } => self.facts.attempt.layers.upper = Some(dir),
             LayerStep::DoWithoutUpper { why } => {
                 self.remark(format!("the upper that is asked for cannot be had: {why}"));
@@ -79,6 +86,31 @@ impl Play<'_> {
         known.released.extend(release.places);
         for (_, guid) in release.pools {
             self.facts.exported(guid);
+        }
+    }
+
+    /// What is in lists and trees is not known here either: they are taken to fit.
+    fn read_list(&mut self, file: &str) {
+        self.remark(format!("the signed list {file} is not read here: it is taken to be believed"));
+        let Some(asked) = &self.request.layers else { return };
+        let root =
+            |name: &String| asked.integrity.roots.get(name).or(asked.integrity.only.as_ref()).map(|root| root.value);
+        let layer = |name: &String| Layer {
+            name: name.clone(),
+            size: 0,
+            seal: root(name).map_or(Seal::Sha256(Digest::new([0; Digest::LEN])), Seal::Verity),
+        };
+        let layers = asked.names.value.iter().map(layer).collect();
+        self.facts.attempt.layers.integrity.list = Some(Ok(LayerList { serial: 0, layers }));
+    }
+
+    fn look_beside(&mut self, name: String) {
+        let layers = &mut self.facts.attempt.layers;
+        let asked = self.request.layers.as_ref();
+        if asked.is_some_and(|asked| asked.integrity.rooted(&asked.names.value).any(|rooted| rooted == name)) {
+            layers.mounted.insert(name);
+        } else {
+            layers.integrity.beside.insert(name, Beside::default());
         }
     }
 

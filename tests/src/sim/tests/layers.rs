@@ -37,7 +37,11 @@ pub(super) fn ext4(label: &str, tree: Tree) -> Holds {
 }
 
 pub(super) fn booted(machine: Machine) -> (Option<End>, World) {
-    let world = World::new(machine, vec![]);
+    booted_with(machine, vec![])
+}
+
+pub(super) fn booted_with(machine: Machine, faults: Vec<Fault>) -> (Option<End>, World) {
+    let world = World::new(machine, faults);
     let end = run(&world, |system| {
         let _ = taproot_init::boot::run(&system, Vec::new());
     });
@@ -84,7 +88,7 @@ pub(super) fn on_ext4(words: &str) -> Machine {
 }
 
 /// The case of a machine.
-fn case(machine: Machine, faults: Vec<Fault>) -> Case {
+pub(super) fn case(machine: Machine, faults: Vec<Fault>) -> Case {
     Case { machine, faults, ..seed::narrow(2) }
 }
 

@@ -1,5 +1,6 @@
 //! Steps with a root made of layers, and their words.
 
+use super::integrity::Check;
 use super::to_ram::Release;
 use crate::plan::layers::{Copied, Extent, LayerFile};
 use crate::plan::next::step::Mount;
@@ -61,8 +62,33 @@ pub enum LayerStep {
     },
     /// Give back what the layers lay on.
     Release(Release),
+    /// Read the keys that signed lists are believed by.
+    ReadKeys,
+    /// Read the signed list of layers, and which was seen last.
+    ReadList {
+        /// Its file.
+        file: String,
+        /// Directories that it may be in.
+        roots: Vec<String>,
+    },
+    /// Look for the tree of a layer, and for its sum.
+    LookBeside(Box<LayerFile>),
     /// Mount a layer.
-    MountImage(Box<LayerFile>),
+    MountImage {
+        /// What its name leads to.
+        file: Box<LayerFile>,
+        /// How it is checked before, if it must be something.
+        check: Option<Check>,
+    },
+    /// Keep the serial number of the signed list: an older one is not believed from here on.
+    KeepSerial {
+        /// The list's file.
+        file: String,
+        /// The number.
+        serial: u64,
+        /// Directory on a disk that can be written, for machines whose firmware keeps nothing.
+        dir: Option<String>,
+    },
     /// Set the upper that is there aside.
     SetAside {
         /// What holds it.
@@ -126,10 +152,14 @@ impl LayerStep {
             Self::CopyToRam { .. } => "copy-layers",
             Self::LeaveOnMedium { .. } => "leave-layers",
             Self::Release(_) => "release-layers",
-            Self::MountImage(_) => "mount-layer",
             Self::SetAside { .. } => "set-upper-aside",
             Self::NoteLowers { .. } => "note-lowers",
             Self::Protect { .. } => "mount-protected",
+            Self::ReadKeys => "read-keys",
+            Self::ReadList { .. } => "read-list",
+            Self::LookBeside(_) => "look-beside-layer",
+            Self::MountImage { .. } => "mount-layer",
+            Self::KeepSerial { .. } => "keep-serial",
             Self::MakeUpper { .. } => "make-upper",
             Self::DoWithoutUpper { .. } => "do-without-upper",
             Self::Overlay(_) => "mount-overlay",
@@ -159,13 +189,23 @@ impl fmt::Display for LayerStep {
                 let all: Vec<String> = release.places.iter().cloned().chain(pools).collect();
                 write!(f, "give back {}", if all.is_empty() { "nothing".to_owned() } else { all.join(", ") })
             }
-            Self::MountImage(file) => write!(f, "mount layer {} ({})", file.name, file.path),
             Self::SetAside { dir, word } => write!(f, "set the upper in {dir} aside ({word})"),
             Self::NoteLowers { note, .. } => write!(f, "note in {note} which layers the upper lies on"),
             Self::Protect { mount, upper } => {
                 let how = if upper.is_some() { "under the upper" } else { "read-only" };
                 write!(f, "mount {} on {}, {how} ({})", mount.step.dataset, mount.step.target, mount.step.why)
             }
+            Self::ReadKeys => f.write_str("read the keys that lists of layers are signed by"),
+            Self::ReadList { file, .. } => write!(f, "read the signed list of layers {file}"),
+            Self::LookBeside(file) => write!(f, "look for what layer {} must be", file.name),
+            Self::MountImage { file, check: None } => write!(f, "mount layer {} ({})", file.name, file.path),
+            Self::MountImage { file, check: Some(Check::Tree(tree)) } => {
+                write!(f, "mount layer {} ({}) under its hash tree ({})", file.name, file.path, tree.why)
+            }
+            Self::MountImage { file, check: Some(Check::Sum { why, .. }) } => {
+                write!(f, "check layer {} ({}) by its sum ({why}), and mount it", file.name, file.path)
+            }
+            Self::KeepSerial { serial, .. } => write!(f, "keep in mind that list {serial} of layers was seen"),
             Self::MakeUpper { dir, .. } => write!(f, "make an upper in {dir}"),
             Self::DoWithoutUpper { why } => write!(f, "do without the upper that is asked for: {why}"),
             Self::Overlay(root) => write!(f, "mount {} on / ({}; upper: {})", root.name, root.why, root.upper),

@@ -3,7 +3,7 @@
 use super::upper::{RESERVE, bytes_of};
 use crate::cmdline::{LayerSettings, Selector, ToRam, Upper};
 use crate::plan::failure::{Code, Failure};
-use crate::plan::layers::{BASE, Copied, DEVICE, Extent, KEPT, LayerFile, in_ram};
+use crate::plan::layers::{BASE, Copied, DEVICE, Extent, KEPT, in_ram};
 use crate::plan::names;
 use crate::plan::next::facts::{LayerFacts, Memory};
 use crate::plan::next::{LayerStep, Moment, Next, Settled, Step, fail};
@@ -50,6 +50,7 @@ impl LayerFacts {
             file.path = in_ram(&file.path);
         }
         self.retained = self.retained.take().map(|path| in_ram(&path));
+        self.integrity.moved(in_ram);
         self.to_ram = Copying::Copied;
     }
 }
@@ -59,7 +60,7 @@ impl Moment<'_> {
     pub(super) fn to_ram(self, settings: &LayerSettings, base: &Root) -> Settled<()> {
         let known = &self.facts.attempt.layers;
         let Some(asked) = &settings.to_ram else { return Ok(()) };
-        let copies = || copies(known.found.as_deref().unwrap_or_default(), known.retained.as_deref());
+        let copies = || copies(known);
         let step = match known.to_ram {
             Copying::Wanted => LayerStep::Measure { copies: copies() },
             Copying::Measured(extent) => match room(known.memory, extent, &settings.upper.value) {
@@ -118,8 +119,10 @@ impl Moment<'_> {
     }
 }
 
-fn copies(files: &[LayerFile], retained: Option<&str>) -> Vec<Copied> {
-    let paths = retained.into_iter().chain(files.iter().map(|file| file.path.as_str()));
+/// The layers, their trees, and an upper that is one of them.
+fn copies(known: &LayerFacts) -> Vec<Copied> {
+    let files = known.found.iter().flatten().map(|file| file.path.as_str());
+    let paths = known.retained.as_deref().into_iter().chain(files).chain(known.integrity.trees());
     paths.map(|path| Copied { from: path.to_owned(), to: in_ram(path) }).collect()
 }
 
