@@ -5,10 +5,10 @@ use super::layers::inside;
 use crate::devices::verity::{Digest, HEAD_LEN, SUPERBLOCK_LEN, Superblock, Table, appended_at, root_hash};
 use crate::firmware::{self, Variables};
 use crate::plan::failure::Failure;
-use crate::plan::layerlist::{KEY_SUFFIX, KEYS_DIR, LayerList, MAX_BYTES, MAX_KEYS, PublicKey, Serials};
+use crate::plan::layerlist::{KEY_SUFFIX, KEYS_DIR, MAX_BYTES, MAX_KEYS, PublicKey, Serials};
 use crate::plan::layers::{ENDINGS, LayerFile, LayerKind, place};
 use crate::plan::next::layers::integrity::{
-    Beside, Check, Disbelief, TreeCheck, TreeFile, forgotten, older, unchecked,
+    Beside, Check, Disbelief, TreeCheck, TreeFile, believed, forgotten, older, unchecked,
 };
 use crate::report::slow;
 use crate::sys::Attached;
@@ -62,16 +62,11 @@ impl Boot<'_> {
         };
         let keys = self.facts.attempt.layers.integrity.keys.clone().and_then(Result::ok).unwrap_or_default();
         let seen = self.firmware_serials().map(|serials| serials.and_then(|serials| serials.last(file)));
-        let list = bytes.and_then(|bytes| {
-            let seen = seen.clone().map_err(Disbelief::Memory)?;
-            LayerList::open(&bytes, &keys, seen).map_err(Disbelief::List)
-        });
+        let list = believed(&keys, bytes, seen);
         if let Ok(list) = &list {
             self.log.info(format!("the layers are those of the signed list {file}, number {}", list.serial));
         }
-        let integrity = &mut self.facts.attempt.layers.integrity;
-        integrity.seen = seen.ok().flatten();
-        integrity.list = Some(list);
+        self.facts.attempt.layers.integrity.list = Some(list);
     }
 
     /// What the firmware keeps; `None` if this machine has no such firmware.

@@ -19,8 +19,6 @@ pub struct IntegrityFacts {
     pub keys: Option<Result<Vec<PublicKey>, String>>,
     /// The signed list, once read.
     pub list: Option<Result<LayerList, Disbelief>>,
-    /// The highest serial number that this machine has seen of it.
-    pub seen: Option<u64>,
     /// Whether the list's own is kept by now.
     pub kept: bool,
     /// What lies beside each layer that was looked at.
@@ -278,6 +276,19 @@ impl Moment<'_> {
     }
 }
 
+/// The list of a file, if it is to be believed: `seen` is the highest number that this machine has seen of it.
+pub fn believed(
+    keys: &[PublicKey],
+    bytes: Result<Vec<u8>, Disbelief>,
+    seen: Result<Option<u64>, String>,
+) -> Result<LayerList, Disbelief> {
+    if keys.is_empty() {
+        return Err(Disbelief::List(ListError::NoKeys));
+    }
+    let (bytes, seen) = (bytes?, seen.map_err(Disbelief::Memory)?);
+    LayerList::open(&bytes, keys, seen).map_err(Disbelief::List)
+}
+
 /// The list's file, below the directory of the layers.
 pub fn list_file(asked: &Integrity) -> &str {
     asked.list.as_ref().map_or(LIST_FILE, |list| list.value.as_str())
@@ -290,11 +301,10 @@ fn tree_check(
     (needs, size): (u64, u64),
     wanted: Option<u64>,
 ) -> Result<TreeCheck, String> {
-    let none = || "it has no tree, neither beside it (NAME.verity) nor at its end".to_owned();
-    let tree = match tree {
-        None => return Err(none()),
-        Some(TreeFile { path: None, superblock: Err(VerityError::NoSuperblock), .. }) => return Err(none()),
-        Some(tree) => tree,
+    // Behind an image there can be anything, or nothing; a file of that name is to be a tree.
+    let there = |tree: &&TreeFile| tree.path.is_some() || tree.superblock != Err(VerityError::NoSuperblock);
+    let Some(tree) = tree.filter(there) else {
+        return Err("it has no tree, neither beside it (NAME.verity) nor at its end".to_owned());
     };
     let superblock = tree.superblock.clone().map_err(|error| format!("its tree: {error}"))?;
     let format = &superblock.format;
