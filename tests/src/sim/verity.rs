@@ -68,15 +68,16 @@ pub(super) fn map(world: &World, mapping: &Mapping) -> io::Result<PathBuf> {
     if state.images.mapped.contains_key(&mapping.name) {
         return Err(errno(libc::EBUSY));
     }
-    let content = checked(&state.images, &mapping.parameters).ok_or_else(|| errno(libc::EINVAL))?;
+    let (data, good) = checked(&state.images, &mapping.parameters).ok_or_else(|| errno(libc::EINVAL))?;
+    let content = good.then_some(data);
     let number = state.images.made;
     state.images.made += 1;
     state.images.mapped.insert(mapping.name.clone(), (number, content));
     Ok(PathBuf::from(format!("/dev/dm-{number}")))
 }
 
-/// The data of a table's line, if they, the tree and the root hash fit each other; `None` if the line itself is wrong.
-fn checked(images: &Images, line: &str) -> Option<Option<Vec<u8>>> {
+/// The data of a table's line, and whether they, the tree and the root hash fit each other; `None` if the line itself is wrong.
+fn checked(images: &Images, line: &str) -> Option<(Vec<u8>, bool)> {
     let words: Vec<&str> = line.split(' ').collect();
     let ["1", data, hash, data_block, hash_block, blocks, start, "sha256", root, "-", ..] = words.as_slice() else {
         return None;
@@ -88,7 +89,7 @@ fn checked(images: &Images, line: &str) -> Option<Option<Vec<u8>>> {
     let stored = device(hash)?.get(start..start + usize::try_from(format.tree_bytes()).ok()?)?;
     let tree = build(&format, &mut &*data).ok()?;
     let good = Some(tree.root) == Digest::parse(root) && tree.blocks == stored;
-    Some(good.then(|| data.to_vec()))
+    Some((data.to_vec(), good))
 }
 
 pub(super) fn unmap(world: &World, name: &str) -> io::Result<()> {
