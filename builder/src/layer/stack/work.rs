@@ -21,6 +21,7 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use taproot_init::hex::unhex;
 use taproot_init::layers::request::{self, Mounted};
 use taproot_init::layers::run::{Job, Work, run};
 use taproot_init::layers::state::{Digest, Trouble};
@@ -206,7 +207,8 @@ impl Companion<'_> {
         let prepared = prepare(planned, &sources, order)?;
         let workshop = Workshop::open(&self.running.places.state.join(WORKSHOP), self.cleanup)?;
         let (size, sha256) = prepared.build(workshop, self.progress)?.prove(self.progress)?.place(&job.to)?;
-        self.proven = Some((job.to.clone(), Digest { size, sha256: bytes(&sha256)? }));
+        let sha256 = unhex(&sha256).context("a checksum of 64 hexadecimal digits")?;
+        self.proven = Some((job.to.clone(), Digest { size, sha256 }));
         Ok(())
     }
 
@@ -260,20 +262,11 @@ fn emptied(directory: &Path) -> Result<()> {
     fs::create_dir(directory).with_context(failed)
 }
 
-fn bytes(sha256: &str) -> Result<[u8; 32]> {
-    let mut bytes = [0; 32];
-    for (at, byte) in bytes.iter_mut().enumerate() {
-        let digits = sha256.get(2 * at..2 * at + 2).context("a checksum of 64 digits")?;
-        *byte = u8::from_str_radix(digits, 16).context("a checksum of hexadecimal digits")?;
-    }
-    Ok(bytes)
-}
-
 /// What is in a file.
 pub fn digest(path: &Path, progress: &Progress) -> Result<Digest> {
     let size = fs::metadata(path).with_context(|| format!("{}: looking at it", path.display()))?.len();
-    let sha256 = image::sha256(path, |done| progress.part(&format!("reading {}", path.display()), done, size))?;
-    Ok(Digest { size, sha256: bytes(&sha256)? })
+    let (size, sum) = image::sum(path, |done| progress.part(&format!("reading {}", path.display()), done, size))?;
+    Ok(Digest { size, sha256: *sum.bytes() })
 }
 
 impl Work for Companion<'_> {
@@ -362,12 +355,5 @@ mod tests {
         );
         let other = trouble(&anyhow::anyhow!("squashfs cannot hold\naccess control lists"));
         assert!(!other.space && other.text == "squashfs cannot hold access control lists");
-    }
-
-    #[test]
-    fn checksums_as_bytes() {
-        let text = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        assert_eq!(bytes(text).unwrap()[..3], [0xba, 0x78, 0x16]);
-        assert!(bytes("ba78").is_err() && bytes(&text.replace('b', "x")).is_err());
     }
 }
