@@ -162,7 +162,7 @@ mod tests {
 
     fn asked(line: &str) -> Integrity {
         let request = parse(format!("taproot.layers=top:base {line}").as_bytes());
-        request.layers.unwrap_or_else(|| panic!("{line}: {:?}", request.problems)).integrity
+        *request.layers.unwrap_or_else(|| panic!("{line}: {:?}", request.problems)).integrity
     }
 
     #[test]

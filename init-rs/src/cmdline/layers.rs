@@ -59,7 +59,7 @@ pub struct LayerSettings {
     /// Whether the parts are shown where RuckusRD has them, too: its words were used.
     pub places: bool,
     /// What the layers must be.
-    pub integrity: Integrity,
+    pub integrity: Box<Integrity>,
 }
 
 /// How much it is wanted that layers are in memory.
@@ -330,7 +330,7 @@ impl LayerWords {
             fallback: self.fallback.unwrap_or_else(|| Decided::new(UpperFallback::Fail, format!("{DEFAULT} (fail)"))),
             to_ram: self.to_ram,
             places: self.places,
-            integrity: self.integrity,
+            integrity: Box::new(self.integrity),
         })
     }
 }
