@@ -1,7 +1,7 @@
 //! What layers must be: root hashes of their trees, a signed list, sums beside them.
 
 use super::state::State;
-use super::values::boolean;
+use super::values::{boolean, directory};
 use super::{Decided, LayerSettings, Request, Word};
 use crate::devices::verity::{Digest, OnCorruption, root_hash};
 use crate::plan::names;
@@ -115,7 +115,7 @@ impl State {
                     asked.roots.insert(name.to_owned(), Decided::new(root, why));
                 }
             }
-            ("layerlist", Some(v)) => match super::layers::directory(v).filter(|file| !file.is_empty()) {
+            ("layerlist", Some(v)) => match directory(v).filter(|file| !file.is_empty()) {
                 Some(file) => asked.list = Some(Decided::new(file, why)),
                 None => return self.problem(word, LIST),
             },

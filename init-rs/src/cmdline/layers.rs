@@ -5,7 +5,7 @@ use std::fmt;
 use super::integrity::Integrity;
 use super::root::{layer_device, spaces};
 use super::state::State;
-use super::values::{boolean, number};
+use super::values::{boolean, directory, number};
 use super::{Decided, Fallback, Note, Request, Selector, Stage, Word};
 use crate::plan::names;
 use std::collections::BTreeSet;
@@ -355,13 +355,6 @@ pub(super) fn names_of(list: &str) -> Result<Vec<String>, String> {
         }
     }
     Ok(names)
-}
-
-/// A directory below a file system's own, without a `/` at its beginning or end; `None` if it leads out of it.
-pub(super) fn directory(text: &str) -> Option<String> {
-    let parts: Vec<&str> = text.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
-    let good = |part: &&str| *part != ".." && !part.contains(|c: char| c.is_control() || ":,\\".contains(c));
-    parts.iter().all(good).then(|| parts.join("/"))
 }
 
 fn upper(text: &str) -> Option<Upper> {

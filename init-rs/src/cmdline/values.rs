@@ -65,6 +65,13 @@ pub(super) fn module_number(value: &str) -> Option<u64> {
     digits.starts_with(|c: char| c.is_ascii_hexdigit()).then(|| u64::from_str_radix(digits, radix).ok())?
 }
 
+/// A directory below a file system's own, without a `/` at its beginning or end; `None` if it leads out of it.
+pub(super) fn directory(text: &str) -> Option<String> {
+    let parts: Vec<&str> = text.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+    let good = |part: &&str| *part != ".." && !part.contains(|c: char| c.is_control() || ":,\\".contains(c));
+    parts.iter().all(good).then(|| parts.join("/"))
+}
+
 /// The parts of a list.
 pub(super) fn list(value: &str) -> impl Iterator<Item = &str> {
     value.split(',').filter(|part| !part.is_empty())
