@@ -61,7 +61,7 @@ impl Desk<'_> {
         if let Some(outcome) = self.decide(name, rest) {
             return outcome;
         }
-        // Dataset names may have blanks in them.
+        // Names of datasets and files may have blanks in them.
         let all = rest.join(" ");
         let first = rest.first().copied();
         let answers = match name {
@@ -97,11 +97,9 @@ impl Desk<'_> {
             "umount" => mount::unmount(self, &all),
             "clear" => export::clear(self, &all),
             "save-log" => save::run(self, first),
-            "ls" => self.list(first.unwrap_or("/")),
-            "cat" => match first {
-                Some(path) => self.file(path, false),
-                None => Err("expected a file, e.g. cat /proc/mounts".to_owned()),
-            },
+            "ls" => self.list(if all.is_empty() { "/" } else { &all }),
+            "cat" if all.is_empty() => Err("expected a file, e.g. cat /proc/mounts".to_owned()),
+            "cat" => self.file(&all, false),
             _ => Err("not a word of this prompt; `help` lists them".to_owned()),
         };
         self.outcome(name, result.map(|()| Outcome::Done))

@@ -79,6 +79,8 @@ fn files_are_shown_up_to_a_limit() {
     assert!(long.ends_with(&format!("x\n[the first {SHOWN} bytes]\n")), "{}", long.len());
     let (outcome, text) = apart(Tree::new().with("/etc/x", ""), "cat /etc");
     assert!(outcome == Outcome::Failed && text.starts_with("cat: /etc: expected a file"), "{text}");
+    let blank = apart(Tree::new().with("/mnt/My Files/x y", "z"), "cat /mnt/My Files/x y");
+    assert_eq!(blank, (Outcome::Done, "z\n".to_owned()));
     let listed = apart(Tree::new().with("/etc/b", "").with("/etc/a", ""), "ls /etc");
     assert_eq!(listed, (Outcome::Done, "a  b\n".to_owned()));
 }

@@ -104,6 +104,19 @@ mod tests {
     }
 
     #[test]
+    fn what_people_are_told_to_type_are_words() {
+        let doc = include_str!("../../../docs/rescue.md");
+        let table = doc.split("## What you see, what to type").nth(1).unwrap().split("\n## ").next().unwrap();
+        let typed = table.lines().filter_map(|row| row.strip_prefix("| `")?.split(" | ").nth(1));
+        let spans: Vec<&str> = typed.flat_map(|column| column.split('`').skip(1).step_by(2)).collect();
+        assert!(spans.len() > 30, "{spans:?}");
+        for span in spans {
+            let first = span.split(' ').next().unwrap();
+            assert!(first == "yes" || find(first).is_some(), "docs/rescue.md tells to type `{span}`");
+        }
+    }
+
+    #[test]
     fn help_fits_eighty_columns() {
         let text = help(|_| true);
         assert!(text.lines().all(|l| l.len() <= 80), "{text}");

@@ -214,10 +214,12 @@ impl Inner {
         }
     }
 
-    /// Tries again what ended with EBUSY. Linux (since 6.2) says so at once where it waited for another load of the same module
-    /// and that one failed: a scout that was killed in the midst of it leaves such a load behind.
+    /// Tries again what ended with EBUSY or EINTR. Linux says EBUSY at once (since 6.2) where another load of the same module was
+    /// under way and failed, and hands on that load's own EINTR (since 6.5, for the same file): a scout that is killed in the
+    /// midst of a module's initialisation leaves such a load behind (`kernel/module/main.c`).
     fn while_busy(&self, module: &Module, params: &str, first: io::Result<()>) -> io::Result<()> {
-        let busy = |result: &io::Result<()>| matches!(result, Err(e) if e.raw_os_error() == Some(Errno::EBUSY as i32));
+        let passing = [Some(Errno::EBUSY as i32), Some(Errno::EINTR as i32)];
+        let busy = |result: &io::Result<()>| matches!(result, Err(e) if passing.contains(&e.raw_os_error()));
         let mut result = first;
         for _ in 0..BUSY_TRIES {
             if !busy(&result) || self.lock().stopping {
