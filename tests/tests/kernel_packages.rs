@@ -353,7 +353,7 @@ fn pacmans_hooks_keep_kernel_and_image_together() {
     debian.good(&hook("mask", "usr/share/libalpm/hooks/30-systemd-update.hook"));
     let masked = debian.good("ls /etc/pacman.d/hooks; readlink /etc/pacman.d/hooks/*; cat /etc/taproot/hooks.enabled");
     let name = "90-dracut-install.hook";
-    assert_eq!(masked.trim(), format!("{name}\n/dev/null\nmasked=/etc/pacman.d/hooks/{name}"), "{masked}");
+    assert!(masked.trim().ends_with(&format!("\n{name}\n/dev/null\nmasked=/etc/pacman.d/hooks/{name}")), "{masked}");
     let mask = include_str!("../../builder/hooks/pacman/10-taproot-mask.hook");
     assert!(mask.contains("\nWhen = PreTransaction\n"), "after it is too late: pacman has read the other's hooks");
     // pacman's trigger for paths would call it at an upgrade, too, when there is no other image yet.
