@@ -66,9 +66,13 @@ fn as_asked(record: &Value, request: &Request) -> bool {
         && text(record, "/mounts/0/why").starts_with(&format!("root, selected by {why}"))
 }
 
-/// Whether the layers have another upper than the words ask for, because that could not be had: of which no record tells beforehand.
+/// Whether the layers have another upper than the words ask for, because that could not be had, or directories on media: of which
+/// no record tells beforehand.
 fn other_upper(record: &Value, request: &Request) -> bool {
     let Some(layers) = &request.layers else { return false };
+    if layers.persistence.is_some() {
+        return true;
+    }
     let mut whys = entries(record, "mounts").filter_map(|mount| text(mount, "/why").split_once("; upper: "));
     whys.any(|(_, upper)| upper != layers.upper.value.to_string())
 }

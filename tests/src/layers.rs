@@ -125,8 +125,16 @@ pub fn tiny(system: &System) -> Result<Vec<(PathBuf, &'static str)>> {
     Ok(files)
 }
 
+/// A file with an ext4 that has these files.
+pub fn file(scratch: &Scratch, name: &str, files: &[(PathBuf, &str)]) -> Result<PathBuf> {
+    let path = scratch.path().join(name);
+    ext4(&path, "inside", 16, files)?;
+    Ok(path)
+}
+
 /// A pool `zroot` with datasets `root`, which is empty, and `sqsh`, which has the layers of [`tiny`], and a zvol `live` with an
-/// ext4 labelled `persistence`.
+/// ext4 labelled `persistence`, as live-boot's variant for zvols has it: its `persistence.conf` has seven unions. Of `/etc` it
+/// has a file from an earlier boot.
 pub fn pool(name: &str, system: &System, scratch: &Scratch) -> Result<Disk> {
     made_pool(name, system, scratch, "zroot", "")
 }
@@ -155,6 +163,11 @@ fn made_pool(name: &str, system: &System, scratch: &Scratch, pool: &str, options
         zfs create -V 64M zroot/live
         for i in $(seq 50); do [ -b /dev/zd0 ] && break; sleep 0.2; done
         mkfs.ext4 -q -L persistence /dev/zd0
+        mount -t ext4 /dev/zd0 /run/d
+        printf '%s union\n' /etc /usr /var /home /root /srv /opt >/run/d/persistence.conf
+        mkdir -p /run/d/etc/rw
+        echo kept >/run/d/etc/rw/layer
+        umount /run/d
         zpool export zroot
         echo done";
     let disk = scratch.blank("lay0", 512 << 20)?;

@@ -203,6 +203,28 @@ impl System for Guard<'_> {
         self.system.zvol_name(node)
     }
 
+    fn mount_file(&self, file: &Path, target: &Path, fstype: &str, flags: u64, data: &str) -> io::Result<String> {
+        self.layered("mounting a file")?;
+        match self.mount_refused(fstype, flags) {
+            Some(what) => Err(self.refuse(&what)),
+            None => self.system.mount_file(file, target, fstype, flags, data),
+        }
+    }
+
+    fn copy_dir(&self, from: &Path, to: &Path, content: bool) -> io::Result<()> {
+        self.layered("copying a directory")?;
+        self.system.copy_dir(from, to, content)
+    }
+
+    fn give(&self, path: &Path, owner: u32, group: u32) -> io::Result<()> {
+        self.layered("giving a file to somebody")?;
+        self.system.give(path, owner, group)
+    }
+
+    fn is_opaque(&self, dir: &Path) -> bool {
+        self.system.is_opaque(dir)
+    }
+
     fn unmount(&self, target: &Path, lazy: bool) -> io::Result<()> {
         self.system.unmount(target, lazy)
     }

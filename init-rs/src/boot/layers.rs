@@ -7,7 +7,8 @@ use crate::plan::facts::Kind;
 use crate::plan::failure::Failure;
 use crate::plan::from_zfs;
 use crate::plan::layers::{
-    BASE, DEVICE, EMPTY, ENDINGS, KEPT, LAYERS, LayerFile, LayerKind, RAM, STATE_DIR, UPPER, is_on_base, place,
+    BASE, DEVICE, EMPTY, ENDINGS, KEPT, LAYERS, LayerFile, LayerKind, RAM, STATE_DIR, UPPER, UpperDirs, is_on_base,
+    place,
 };
 use crate::plan::lowers;
 use crate::plan::mounts::{self, MountStep};
@@ -50,7 +51,8 @@ impl Boot<'_> {
             LayerStep::LookBeside(file) => self.look_beside(&file),
             LayerStep::MountImage { file, check } => self.mount_layer(&file, check.as_ref())?,
             LayerStep::KeepSerial { file, serial, dir } => self.keep_serial(&file, serial, dir.as_deref())?,
-            LayerStep::MakeUpper { dir, whiteout } => self.make_upper(dir, whiteout),
+            LayerStep::MakeUpper { dirs, whiteout } => self.make_upper(dirs, whiteout),
+            LayerStep::Kept(step) => self.kept_step(step)?,
             LayerStep::DoWithoutUpper { why } => self.without_upper(why),
             LayerStep::Overlay(root) => self.mount_overlay(*root)?,
         }
@@ -88,7 +90,7 @@ impl Boot<'_> {
         }
     }
 
-    fn part_done(&mut self, step: MountStep, start: Duration) {
+    pub(super) fn part_done(&mut self, step: MountStep, start: Duration) {
         let took = self.system.now().saturating_sub(start);
         self.report.mounts.retain(|done| done.step.place != step.place);
         self.report.mounts.push(MountDone { step, took, error: None });
@@ -103,7 +105,7 @@ impl Boot<'_> {
                 if dataset.key_available == Some(false) {
                     dataset.key_location = self.key_location(&dataset.name);
                 }
-                let zvol = self.is_upper_zvol(&name);
+                let zvol = self.request.layers.as_ref().is_some_and(|layers| layers.is_zvol(&name));
                 match (zvol, dataset.kind) {
                     (true, Kind::Volume) | (false, Kind::Filesystem) => Ok(dataset),
                     (true, _) => Err(format!("{name} is no zvol")),
@@ -126,9 +128,8 @@ impl Boot<'_> {
             None => Err(format!("zvol {dataset} has no device; its volmode may be `none`")),
             Some(node) => self.zvol_type(&node).map(|fstype| Zvol::There { node, fstype }),
         };
-        let layers = &mut self.facts.attempt.layers;
-        layers.zvol_until = until;
-        layers.zvol = Some(result.unwrap_or_else(|why| Zvol::Lacking { nodes, why }));
+        let zvol = result.unwrap_or_else(|why| Zvol::Lacking { nodes, why });
+        self.facts.attempt.layers.zvols.insert(dataset.to_owned(), (zvol, until));
     }
 
     fn zvol_type(&mut self, node: &str) -> Result<String, String> {
@@ -204,11 +205,11 @@ impl Boot<'_> {
     }
 
     /// Makes the directories of the upper.
-    fn make_upper(&mut self, dir: String, whiteout: bool) {
-        let (upper, work) = upper_and_work(&dir);
-        let made = self.system.make_dirs(&upper).and_then(|()| self.system.make_dirs(&work));
+    fn make_upper(&mut self, dirs: UpperDirs, whiteout: bool) {
+        let (upper, work) = (Path::new(&dirs.upper), Path::new(&dirs.work));
+        let made = self.system.make_dirs(upper).and_then(|()| self.system.make_dirs(work));
         let probed = || {
-            let result = if whiteout { self.system.probe_whiteout(&work) } else { Ok(()) };
+            let result = if whiteout { self.system.probe_whiteout(work) } else { Ok(()) };
             result.map_err(|e| {
                 format!(
                     "no whiteout can be made on it ({e}), so it cannot be an upper: OpenZFS can since 2.2; \
@@ -217,7 +218,7 @@ impl Boot<'_> {
             })
         };
         match made.map_err(|e| format!("{}: {e}", upper.display())).and_then(|()| probed()) {
-            Ok(()) => self.facts.attempt.layers.upper = Some(dir),
+            Ok(()) => self.facts.attempt.layers.upper = Some(dirs),
             Err(why) => self.without_upper(why),
         }
     }
@@ -281,7 +282,7 @@ impl Boot<'_> {
         }
         let mount = OverlayMount {
             lowers: overlay.lowers.iter().map(PathBuf::from).collect(),
-            upper: overlay.upper.as_deref().map(upper_and_work),
+            upper: overlay.upper.as_ref().map(|dirs| (PathBuf::from(&dirs.upper), PathBuf::from(&dirs.work))),
             options: overlay.options.clone(),
             if_known: overlay.if_known.clone(),
         };
@@ -327,14 +328,15 @@ impl Boot<'_> {
 
     /// Takes away what an attempt has mounted for a layered root: its pools may have to be exported.
     pub(super) fn clear_layers(&mut self) {
-        let LayerFacts { base, device, mounted, upper_mounted, kept, integrity, parts: others, .. } =
+        let LayerFacts { base, device, mounted, upper_mounted, kept, integrity, parts: others, media, .. } =
             std::mem::take(&mut self.facts.attempt.layers);
         if base.is_none() {
             return;
         }
         self.report.layers = None;
         let _ = self.system.unmount(&self.new_root, true);
-        let mut parts = others;
+        let mut parts = media.places();
+        parts.extend(others);
         parts.extend(kept.then(|| KEPT.to_owned()));
         for name in &mounted {
             let _ = self.system.unmount(Path::new(&place(name)), true);
@@ -349,11 +351,6 @@ impl Boot<'_> {
         }
         self.log.debug(format!("what was mounted below {LAYERS} is taken away"));
     }
-}
-
-fn upper_and_work(dir: impl AsRef<str>) -> (PathBuf, PathBuf) {
-    let dir = Path::new(dir.as_ref());
-    (dir.join("upper"), dir.join("work"))
 }
 
 /// A file in a directory of a part. Links in it do not lead out of the file system that it is on.

@@ -8,6 +8,7 @@ mod hook;
 mod hope;
 mod init;
 mod integrity;
+mod kept;
 mod keys;
 mod layers;
 mod mounts;

@@ -1,7 +1,6 @@
 //! Steps with an upper that is there already, and with what is mounted in a root that is a layer itself.
 
 use super::Boot;
-use crate::cmdline::Upper;
 use crate::plan::layers::{PARTS, escaped};
 use crate::plan::lowers;
 use crate::plan::next::Mount;
@@ -12,7 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// What moves along with an upper that is set aside.
-const OF_UPPER: [&str; 4] = ["upper", "work", "parts", lowers::NOTE];
+const OF_UPPER: [&str; 5] = ["upper", "rw", "work", "parts", lowers::NOTE];
 /// What such a directory is called, with a number behind it.
 const ASIDE: &str = "old-";
 
@@ -101,21 +100,18 @@ impl Boot<'_> {
         self.system.bind(&part, &target, true)?;
         Ok((at, "read-only"))
     }
-
-    /// Whether a dataset is a zvol that an upper lies in.
-    pub(super) fn is_upper_zvol(&self, name: &str) -> bool {
-        let zvol = |upper: &Upper| matches!(upper, Upper::Zvol(zvol) if zvol == name);
-        self.request.layers.as_ref().is_some_and(|layers| layers.uppers().any(zvol))
-    }
 }
 
 /// Moves what belongs to an upper into a directory beside it, which is then an upper as good as before; gives its place.
 fn set_aside(system: &dyn System, dir: &Path) -> io::Result<Option<String>> {
     let missing = |e: &io::Error| e.kind() == io::ErrorKind::NotFound;
-    match system.list(&dir.join("upper")) {
-        Ok(names) if names.is_empty() => return Ok(None),
-        Err(e) if missing(&e) => return Ok(None),
-        names => names.map(drop)?,
+    let written = |name: &str| match system.list(&dir.join(name)) {
+        Err(e) if missing(&e) => Ok(false),
+        names => names.map(|names| !names.is_empty()),
+    };
+    // The second is what it is called on media of live systems.
+    if !written("upper")? && !written("rw")? {
+        return Ok(None);
     }
     let taken = system.list(dir)?;
     let number = |name: &String| name.strip_prefix(ASIDE)?.parse::<u32>().ok();

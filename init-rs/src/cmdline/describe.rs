@@ -5,8 +5,8 @@ use crate::devices::verity::OnCorruption;
 use std::time::Duration;
 
 use super::{
-    Automatic, Decided, Fallback, Fsck, HostidPolicy, LayerSettings, OnFailure, Repair, Request, Selector, Stage,
-    ToRam, UpperFallback, Which,
+    Automatic, Decided, Fallback, Fsck, HostidPolicy, LayerSettings, MediaKind, OnFailure, Persistence, Repair,
+    Request, Selector, Stage, ToRam, UpperFallback, Which,
 };
 
 /// One setting in words.
@@ -90,11 +90,42 @@ fn layers(asked: &LayerSettings, list: &mut List) {
     if let Some(word) = &asked.fresh {
         list.push("upper that is there", "set aside".to_owned(), word, false);
     }
-    list.add("without the upper", &asked.fallback, |how| match how {
-        UpperFallback::Fail => "the boot fails".to_owned(),
-        UpperFallback::Ram => "memory instead".to_owned(),
-        UpperFallback::ReadOnly => "the root is read-only".to_owned(),
-    });
+    list.add("without the upper", &asked.fallback, without_upper);
+    list.maybe("beside the overlay", asked.bind.as_ref(), |dirs| dirs.join(", "));
+    if let Some(kept) = &asked.persistence {
+        persistence(kept, list);
+    }
+}
+
+fn without_upper(how: &UpperFallback) -> String {
+    match how {
+        UpperFallback::Fail => "the boot fails",
+        UpperFallback::Ram => "memory instead",
+        UpperFallback::ReadOnly => "the root is read-only",
+    }
+    .to_owned()
+}
+
+fn persistence(kept: &Persistence, list: &mut List) {
+    list.push("persistence", "wanted".to_owned(), &kept.why, false);
+    list.maybe("persistence on zvol", kept.zvol.as_ref(), Clone::clone);
+    if kept.zvol.is_none() {
+        list.add("persistence is called", &kept.labels, |labels| labels.join(", "));
+        list.add("persistence can be", &kept.storage, |storage| match (storage.filesystem, storage.file) {
+            (true, true) => "a file system or a file".to_owned(),
+            (true, false) => "a file system".to_owned(),
+            _ => "a file".to_owned(),
+        });
+        list.add("directory of its file", &kept.path, |dir| pick(dir.is_empty(), "the topmost", dir));
+        list.add("persistence on", &kept.media, |media| match media {
+            MediaKind::Any => "any disk".to_owned(),
+            MediaKind::Removable => "cards and USB disks".to_owned(),
+            MediaKind::Usb => "USB disks".to_owned(),
+        });
+    }
+    list.maybe("written to it", kept.read_only.as_ref(), |_| "nothing".to_owned());
+    list.maybe("no persistence", kept.impossible.as_ref(), Clone::clone);
+    list.add("without persistence", &kept.fallback, without_upper);
 }
 
 /// Only what was asked for, or what is read because nothing else was.

@@ -1,11 +1,11 @@
 //! A root made of layers: what `taproot.layers=` and its kin, and the words of RuckusRD, ask for.
 
-use std::fmt;
-
 use super::integrity::Integrity;
-use super::root::{layer_device, spaces};
+use super::persistence::{Persistence, PersistenceWords};
+use super::root::layer_device;
 use super::state::State;
-use super::values::{boolean, directory, number};
+use super::upper::{UPPER_DIR, Upper, UpperFallback, ram, upper};
+use super::values::{boolean, directory};
 use super::{Decided, Fallback, Note, Request, Selector, Stage, Word};
 use crate::plan::names;
 use std::collections::BTreeSet;
@@ -14,11 +14,9 @@ use std::collections::BTreeSet;
 pub const LAYERS_MAX: usize = 500;
 /// In a list of layers: the base itself.
 pub const ITSELF: &str = ".";
-/// Where the upper and its work directory are on a file system that is not theirs alone.
-const UPPER_DIR: &str = "upper";
 /// Our own words, without `taproot.`.
-pub(super) const OWN: [&str; 8] =
-    ["layers", "layerdev", "layerdir", "upper", "upper_fallback", "upper_reset", "upper_readonly", "to_ram"];
+pub(super) const OWN: [&str; 9] =
+    ["layers", "layerdev", "layerdir", "upper", "upper_fallback", "upper_reset", "upper_readonly", "bind", "to_ram"];
 /// Words of RuckusRD for what its initramfs does besides.
 const ELSEWHERE: [&str; 8] = [
     "fwdev",
@@ -56,6 +54,10 @@ pub struct LayerSettings {
     pub fallback: Decided<UpperFallback>,
     /// `taproot.to_ram`, `to_ram`: whether the layers are copied to memory first.
     pub to_ram: Option<Decided<ToRam>>,
+    /// `persistence` and its kin: what is kept on media of its own.
+    pub persistence: Option<Persistence>,
+    /// `taproot.bind=`: directories that lie beside the upper, and not in the overlay.
+    pub bind: Option<Decided<Vec<String>>>,
     /// Whether the parts are shown where RuckusRD has them, too: its words were used.
     pub places: bool,
     /// What the layers must be.
@@ -69,55 +71,6 @@ pub enum ToRam {
     Must,
     /// Where there is too little memory they stay where they are.
     IfItFits,
-}
-
-/// What takes what is written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Upper {
-    /// A directory of the base.
-    Directory(String),
-    /// Memory.
-    Ram {
-        /// As tmpfs takes it; `None`: what there is room for.
-        size: Option<String>,
-        /// At most so many files; `None`: what there is room for.
-        inodes: Option<u64>,
-    },
-    /// The file system in this zvol.
-    Zvol(String),
-    /// This dataset.
-    Dataset(String),
-    /// The file system of a block device, as fstab spells it.
-    Device(String),
-    /// Nothing: the root is read-only.
-    None,
-}
-
-impl fmt::Display for Upper {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Directory(path) => write!(f, "directory {path} of the root device"),
-            Self::Ram { size, .. } => match size {
-                Some(size) => write!(f, "memory, at most {size}"),
-                None => f.write_str("memory"),
-            },
-            Self::Zvol(name) => write!(f, "zvol {name}"),
-            Self::Dataset(name) => write!(f, "dataset {name}"),
-            Self::Device(spec) => f.write_str(spec),
-            Self::None => f.write_str("none: the root is read-only"),
-        }
-    }
-}
-
-/// What follows when the upper cannot be had.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UpperFallback {
-    /// The boot fails. The default.
-    Fail,
-    /// What is written goes to memory.
-    Ram,
-    /// Nothing can be written.
-    ReadOnly,
 }
 
 /// The words so far.
@@ -140,6 +93,8 @@ pub(super) struct LayerWords {
     fallback: Option<Decided<UpperFallback>>,
     to_ram: Option<Decided<ToRam>>,
     pub(super) integrity: Integrity,
+    pub(super) persistence: PersistenceWords,
+    pub(super) bind: Option<Decided<Vec<String>>>,
     places: bool,
     /// Where RuckusRD would give a shell.
     stops: Vec<Decided<Stage>>,
@@ -172,6 +127,7 @@ impl State {
             ("upper_reset", v) => self.fresh_upper(word, v),
             ("upper_readonly", v) => self.kept_upper(word, v),
             ("to_ram", Some("try")) => words.to_ram = Some(Decided::new(ToRam::IfItFits, why)),
+            ("bind", Some(v)) => self.beside(word, v),
             ("to_ram", v) => match boolean(v) {
                 Some(on) => words.to_ram = on.then(|| Decided::new(ToRam::Must, why)),
                 None => return false,
@@ -256,7 +212,7 @@ impl LayerWords {
     /// another upper, would be another system.
     pub(super) fn settle(self, problem: Option<Note>, request: &mut Request) {
         if problem.is_none() {
-            request.stacking = self.clone().settings().ok();
+            request.stacking = self.clone().settings(&mut Vec::new()).ok();
         }
         let Some(first) = self.first.clone() else { return };
         let itself = self.itself.as_ref().map(|why| Decided::new(ITSELF.to_owned(), why));
@@ -282,7 +238,7 @@ impl LayerWords {
             request.notes.push(Note { word: word.clone(), message });
         }
         let names = names_of(&listed.value).map_err(|message| Note { word: listed.why.clone(), message });
-        match names.and_then(|names| self.settings()?.named(Decided::new(names, listed.why))) {
+        match names.and_then(|names| self.settings(&mut request.notes)?.named(Decided::new(names, listed.why))) {
             Ok(settings) if problem.is_none() => request.layers = Some(settings),
             Ok(_) => unusable(request, problem.unwrap_or(Note { word: first, message: String::new() })),
             Err(note) => unusable(request, problem.unwrap_or(note)),
@@ -290,7 +246,7 @@ impl LayerWords {
     }
 
     /// What they say, whichever the layers are.
-    fn settings(self) -> Result<LayerSettings, Note> {
+    fn settings(self, notes: &mut Vec<Note>) -> Result<LayerSettings, Note> {
         let note = |word: &str, message: String| Note { word: word.to_owned(), message };
         let device = match self.device {
             None => None,
@@ -304,7 +260,15 @@ impl LayerWords {
             Some(clean) => Decided::new(clean, dir.why),
             None => return Err(note(&dir.why, format!("`{}` is no directory below a file system", dir.value))),
         };
-        let default = || Decided::new(Upper::Directory(UPPER_DIR.to_owned()), format!("{DEFAULT} (dir:{UPPER_DIR})"));
+        let live = self.persistence.wanted();
+        let default = || {
+            // What is not kept is lost, as on any live system.
+            if live {
+                return Decided::new(Upper::Ram { size: None, inodes: None }, format!("{DEFAULT} (ram)"));
+            }
+            Decided::new(Upper::Directory(UPPER_DIR.to_owned()), format!("{DEFAULT} (dir:{UPPER_DIR})"))
+        };
+        let persistence = self.persistence.settle(self.fallback.as_ref(), notes);
         let memory = |why: &str| Decided::new(Upper::Ram { size: None, inodes: None }, why);
         let (upper, retained) = match (self.upper.or(self.dracut), self.ram, self.kept) {
             (asked, ram, Some(why)) => {
@@ -318,6 +282,9 @@ impl LayerWords {
             }
             (None, None, None) => (default(), None),
         };
+        // And so is what could not be kept.
+        let lost = persistence.as_ref().filter(|_| upper.is_default()).map(|kept| kept.fallback.clone());
+        let fallback = self.fallback.or(lost);
         Ok(LayerSettings {
             names: Decided::new(Vec::new(), DEFAULT),
             device,
@@ -327,8 +294,10 @@ impl LayerWords {
             upper,
             retained,
             fresh: self.fresh,
-            fallback: self.fallback.unwrap_or_else(|| Decided::new(UpperFallback::Fail, format!("{DEFAULT} (fail)"))),
+            fallback: fallback.unwrap_or_else(|| Decided::new(UpperFallback::Fail, format!("{DEFAULT} (fail)"))),
             to_ram: self.to_ram,
+            persistence,
+            bind: self.bind,
             places: self.places,
             integrity: Box::new(self.integrity),
         })
@@ -355,37 +324,6 @@ pub(super) fn names_of(list: &str) -> Result<Vec<String>, String> {
         }
     }
     Ok(names)
-}
-
-fn upper(text: &str) -> Option<Upper> {
-    let dataset = |name: &str| {
-        let name = spaces(name);
-        (names::check(&name).is_ok() && name.contains('/')).then_some(name)
-    };
-    let (kind, rest) = text.split_once(':').unwrap_or((text, ""));
-    Some(match (kind, rest) {
-        ("none", "") => Upper::None,
-        ("dir", "") => Upper::Directory(UPPER_DIR.to_owned()),
-        ("dir", path) => Upper::Directory(directory(path).filter(|path| !path.is_empty())?),
-        ("ram", size) => return ram(size),
-        ("zvol", name) => Upper::Zvol(dataset(name)?),
-        ("zfs", name) => Upper::Dataset(dataset(name)?),
-        ("label", label) => Upper::Device(format!("LABEL={}", Some(label).filter(|label| !label.is_empty())?)),
-        _ if super::is_block_device(text) => Upper::Device(text.to_owned()),
-        _ => return None,
-    })
-}
-
-/// `[SIZE][,inodes=N]`, as tmpfs takes a size: bytes with K, M or G behind them, or a part of the memory.
-pub(super) fn ram(text: &str) -> Option<Upper> {
-    let (size, inodes) = match text.split_once(",inodes=") {
-        Some((size, inodes)) => (size, Some(number(inodes).filter(|n| *n > 0)?)),
-        None => (text, None),
-    };
-    let digits = size.trim_end_matches(['k', 'K', 'm', 'M', 'g', 'G', '%']);
-    let good = number(digits).is_some_and(|n| n > 0) && size.len() <= digits.len() + 1;
-    let size = if size.is_empty() { None } else { Some(size).filter(|_| good).map(str::to_owned) };
-    (size.is_some() || text.is_empty() || text.starts_with(',')).then_some(Upper::Ram { size, inodes })
 }
 
 /// Options that `overlayflags=` may set: those that change how an overlay works, and not what it is made of.

@@ -13,11 +13,13 @@ mod layers;
 mod overlay;
 mod own;
 mod parse;
+mod persistence;
 mod root;
 mod settings;
 mod slips;
 mod stack;
 mod state;
+mod upper;
 mod values;
 mod words;
 
@@ -26,14 +28,16 @@ use std::time::Duration;
 
 pub use describe::{Setting, settings};
 pub use integrity::{Integrity, LIST_FILE, another_root};
-pub use layers::{ITSELF, LAYERS_MAX, LayerSettings, ToRam, Upper, UpperFallback};
+pub use layers::{ITSELF, LAYERS_MAX, LayerSettings, ToRam};
 pub use parse::parse;
+pub use persistence::{MediaKind, Persistence, Storage};
 pub use root::is_block_device;
 pub use settings::{
     Also, Automatic, Fsck, FsckSettings, HostidPolicy, ImportSettings, KeyFile, KeySettings, MountSettings, OnFailure,
     Repair, RescueSettings, ResumeSettings, SnapshotSettings, Stage, Which,
 };
 pub use stack::{Fallback, Stack};
+pub use upper::{Upper, UpperFallback};
 pub use words::{Word, tokenize};
 
 /// A value together with the word (or default) that decided it.

@@ -1,7 +1,8 @@
 //! dracut's words for an overlay over the root, and ours for what becomes of an upper that is there.
 
-use super::layers::{DEFAULT, ram};
+use super::layers::DEFAULT;
 use super::state::State;
+use super::upper::ram;
 use super::values::boolean;
 use super::{Decided, ITSELF, LayerSettings, Note, Upper, Word, is_block_device};
 

@@ -104,7 +104,8 @@ impl State {
             _ if self.hibernation(word, value)
                 || self.dracut_overlay(word, value)
                 || self.ruckus(word, value)
-                || self.root_hash(word, value) => {}
+                || self.root_hash(word, value)
+                || self.persistence(word, value) => {}
             (key, v) => match slip(key).or_else(|| stray_root(key, v?)) {
                 Some(message) => self.note(word, &message),
                 None => self.module_option(key, v),

@@ -233,6 +233,7 @@ const OWN_WORDS: &[(&str, Check)] = &[
     ("taproot.layers=a:b taproot.layerdev=UUID=1 taproot.layerdir=/d/", |r| {
         r.layers.as_ref().is_some_and(|l| l.names.value == ["a", "b"] && l.device.is_some() && l.dir.value == "d")
     }),
+    ("taproot.layers=a taproot.bind=/var/lib/docker", |r| r.layers.as_ref().unwrap().bind.is_some()),
     ("taproot.layers=a taproot.upper=ram taproot.upper_fallback=ro taproot.to_ram=no", |r| {
         r.layers
             .as_ref()

@@ -190,7 +190,7 @@ impl Hardware {
 
     /// Every device of this name, by the kernel's names. A tag never means a whole disk that has partitions: what stands at its
     /// beginning is also what the first of them begins with, or is older than they are.
-    fn all(&self, wanted: &Wanted) -> Vec<&Device> {
+    pub fn all(&self, wanted: &Wanted) -> Vec<&Device> {
         let mut found: Vec<&Device> = self.devices.values().filter(|device| device.is(wanted)).collect();
         if found.len() > 1 && matches!(wanted, Wanted::Node(_)) {
             // Its own name is stronger than a link of another one.
@@ -205,7 +205,8 @@ impl Hardware {
         found
     }
 
-    fn has_partitions(&self, disk: &str) -> bool {
+    /// Whether it is a disk with partitions.
+    pub fn has_partitions(&self, disk: &str) -> bool {
         self.devices.values().any(|device| device.disk.as_deref() == Some(disk))
     }
 
@@ -230,7 +231,7 @@ impl Device {
     }
 
     /// Whether this is the same place on the same disk, reached in another way.
-    fn is_another_path_of(&self, other: &Self) -> bool {
+    pub fn is_another_path_of(&self, other: &Self) -> bool {
         self.name == other.name || (self.wwid.is_some() && self.place() == other.place())
     }
 

@@ -40,6 +40,7 @@ pub fn declared(request: &Request) -> Declared {
     let layer_pool = layers.is_some_and(|layers| {
         matches!(layers.device.as_ref().map(|device| &device.value), Some(Selector::Dataset { .. }))
             || layers.uppers().any(|upper| matches!(upper, Upper::Zvol(_) | Upper::Dataset(_)))
+            || layers.persistence.as_ref().is_some_and(|kept| kept.zvol.is_some())
     });
     if layer_pool || !matches!(request.root.value, Selector::Unusable(_) | Selector::Device(_)) {
         allowed.insert(calls::POOL_IMPORT);

@@ -13,6 +13,8 @@ pub const UPPER: &str = "/run/taproot/upper";
 pub const KEPT: &str = "/run/taproot/upper-kept";
 /// Where parts of a root that is a layer itself are mounted, read-only.
 pub const PARTS: &str = "/run/taproot/parts";
+/// Where media are mounted that directories are kept on, each below its name.
+pub const MEDIA: &str = "/run/taproot/persistence";
 /// Where each layer is mounted, by its name.
 pub const LAYERS: &str = "/run/taproot/layers";
 
@@ -95,20 +97,46 @@ pub fn in_ram(path: &str) -> String {
 pub struct Overlay {
     /// Directories, the topmost first.
     pub lowers: Vec<String>,
-    /// The directory that holds `upper` and `work`; `None`: nothing can be written.
-    pub upper: Option<String>,
+    /// What takes what is written; `None`: nothing can be.
+    pub upper: Option<UpperDirs>,
     /// Options and their values.
     pub options: Vec<(String, String)>,
     /// Options that a kernel is told only if it knows them: where it does not, there is nothing to choose.
     pub if_known: Vec<(String, String)>,
 }
 
-/// The overlay of these layers. The order of the lowers is made here and nowhere else: what an earlier boot left in an upper, then
-/// the layers as they were named. `retained`: that upper.
-pub fn overlay(settings: &LayerSettings, retained: Option<&str>, upper: Option<String>) -> Overlay {
+/// Directories of an upper, all on one mount.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UpperDirs {
+    /// What holds them.
+    pub dir: String,
+    /// What takes what is written.
+    pub upper: String,
+    /// The kernel's work directory.
+    pub work: String,
+    /// What lies beside the overlay ([`LayerSettings::bind`]).
+    pub bind: String,
+}
+
+impl UpperDirs {
+    /// In this directory.
+    pub fn within(dir: &str) -> Self {
+        let at = |name: &str| format!("{dir}/{name}");
+        Self { dir: dir.to_owned(), upper: at("upper"), work: at("work"), bind: at("bind") }
+    }
+
+    /// In this directory, called as live-boot calls them.
+    pub fn of_live(dir: &str) -> Self {
+        Self { upper: format!("{dir}/rw"), ..Self::within(dir) }
+    }
+}
+
+/// The overlay of these layers. The order of the lowers is made here and nowhere else: what earlier boots left in uppers, then
+/// the layers as they were named. `retained`: these uppers.
+pub fn overlay(settings: &LayerSettings, retained: &[&str], upper: Option<UpperDirs>) -> Overlay {
     let itself = || below(BASE, &settings.dir.value);
     let named = settings.names.value.iter().map(|name| if name == ITSELF { itself() } else { place(name) });
-    let lowers: Vec<String> = retained.map(str::to_owned).into_iter().chain(named).collect();
+    let lowers: Vec<String> = retained.iter().map(|dir| (*dir).to_owned()).chain(named).collect();
     // Kernels differ in what they do if nothing is said, and an upper that was made in one way is damaged in another.
     let redirect = if upper.is_some() { "off" } else { "nofollow" };
     let ours =
@@ -170,7 +198,7 @@ mod tests {
 
     fn of(line: &str, retained: Option<&str>, upper: Option<&str>) -> (Vec<String>, String) {
         let settings = parse(line.as_bytes()).layers.unwrap();
-        let overlay = overlay(&settings, retained, upper.map(str::to_owned));
+        let overlay = overlay(&settings, retained.as_slice(), upper.map(UpperDirs::within));
         let options: Vec<String> = overlay.options.iter().map(|(name, value)| format!("{name}={value}")).collect();
         (overlay.lowers, options.join(","))
     }

@@ -7,6 +7,7 @@ pub mod facts;
 pub mod failure;
 pub mod from_zfs;
 pub mod fstab;
+pub mod kept;
 pub mod layerlist;
 pub mod layers;
 pub mod listcache;

@@ -52,6 +52,35 @@ pub fn check_layer(name: &str) -> Result<(), String> {
     }
 }
 
+/// Where what the boot and the kernel show lies: what covers it hides that.
+const RESERVED_DIRS: [&str; 4] = ["/run", "/proc", "/sys", "/dev"];
+
+/// A directory of the root that may lie elsewhere, as paths are written: absolute, without slashes that mean nothing; `/` for all
+/// of it. The error says why it may not.
+pub fn check_kept(dir: &str) -> Result<String, String> {
+    if !dir.starts_with('/') {
+        return Err("expected an absolute path at its beginning".to_owned());
+    }
+    let dir = format!("/{}", clean_path(dir)?);
+    // A program that is starting up must not lose its libraries.
+    if dir.starts_with("/lib") {
+        return Err("what is called /lib... is not kept".to_owned());
+    }
+    match RESERVED_DIRS.iter().find(|reserved| is_within(&dir, reserved)) {
+        Some(reserved) => Err(format!("{reserved} belongs to the running system")),
+        None => Ok(dir),
+    }
+}
+
+/// A path without slashes that mean nothing, also at its ends.
+pub fn clean_path(path: &str) -> Result<String, String> {
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    if parts.iter().any(|part| matches!(*part, "." | "..")) {
+        return Err("`.` and `..` cannot be in a path here".to_owned());
+    }
+    Ok(parts.join("/"))
+}
+
 /// The pool a dataset lies in: everything before the first `/`.
 pub fn pool_of(name: &str) -> &str {
     name.split_once('/').map_or(name, |(pool, _)| pool)

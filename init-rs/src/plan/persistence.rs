@@ -6,8 +6,6 @@ use std::collections::BTreeMap;
 
 /// Longest file that is read, bytes; more is no list of directories.
 pub const MAX: usize = 64 << 10;
-/// Where live systems keep what a directory of the medium must not cover.
-const RESERVED: [&str; 2] = ["/run/live", "/run/taproot"];
 
 /// How a directory is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +78,7 @@ fn kept(line: &str) -> Result<Kept, String> {
     if let Some(third) = parts.next() {
         return Err(format!("expected a directory and options separated by commas, found {third} behind them"));
     }
-    let dir = place(dir)?;
+    let dir = names::check_kept(dir)?;
     let mut how = None;
     let mut source = dir.trim_start_matches('/').to_owned();
     for option in options.split(',').filter(|option| !option.is_empty()) {
@@ -108,23 +106,6 @@ fn kept(line: &str) -> Result<Kept, String> {
     Ok(Kept { dir, how, source })
 }
 
-/// Where a directory lies in the root.
-fn place(dir: &str) -> Result<String, String> {
-    if !dir.starts_with('/') {
-        return Err("expected an absolute path at its beginning".to_owned());
-    }
-    let clean = clean(dir)?;
-    let dir = format!("/{clean}");
-    // A program that is starting up must not lose its libraries.
-    if clean.starts_with("lib") {
-        return Err("what is called /lib... is not kept".to_owned());
-    }
-    match RESERVED.iter().find(|reserved| names::is_within(&dir, reserved) || names::is_within(reserved, &dir)) {
-        Some(reserved) if dir != "/" => Err(format!("{reserved} is where the layers lie")),
-        _ => Ok(dir),
-    }
-}
-
 /// `source=`.
 fn place_on_medium(value: &str) -> Result<String, String> {
     match value {
@@ -133,17 +114,8 @@ fn place_on_medium(value: &str) -> Result<String, String> {
         _ if value.starts_with('/') => {
             Err("source= is a path below the top of the medium, without `/` before it".to_owned())
         }
-        _ => clean(value),
+        _ => names::clean_path(value),
     }
-}
-
-/// The path without slashes that mean nothing.
-fn clean(path: &str) -> Result<String, String> {
-    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-    if parts.iter().any(|part| matches!(*part, "." | "..")) {
-        return Err("`.` and `..` cannot be in a path here".to_owned());
-    }
-    Ok(parts.join("/"))
 }
 
 /// Whether one directory is the other, or lies in it.
@@ -188,8 +160,8 @@ mod tests {
             ("/home union bind", "behind them"),
             ("/lib/modules", "/lib..."),
             ("/lib64 union", "/lib..."),
-            ("/run/live/x", "/run/live"),
-            ("/run union", "/run/live"),
+            ("/run/live/x", "/run belongs"),
+            ("/run union", "/run belongs"),
             ("/a/../b", "`..`"),
             ("/a source=../b", "`..`"),
             ("/a source=/b", "without `/`"),

@@ -14,6 +14,7 @@ use crate::plan::declared::Declared;
 use crate::plan::facts::{Dataset, Doubt, Health, PoolFact};
 use crate::plan::fstab::FstabEntry;
 use crate::plan::mounts::{MountStep, Origin, Skipped};
+use crate::plan::persistence::How;
 use crate::plan::select::Choice;
 use crate::zfs::calls;
 
@@ -40,6 +41,21 @@ pub struct Protected {
     pub directory: String,
     /// `overlay`: what is written goes elsewhere; `read-only`: nothing is written.
     pub by: &'static str,
+}
+
+/// A directory that was to lie elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptDone {
+    /// The directory of the root.
+    pub dir: String,
+    /// How it was to lie there.
+    pub how: How,
+    /// What names the medium.
+    pub medium: String,
+    /// The directory on it.
+    pub source: String,
+    /// Why it does not lie there.
+    pub error: Option<String>,
 }
 
 /// What is known about one boot; fields are filled as the boot goes on.
@@ -71,6 +87,8 @@ pub struct BootReport {
     pub mounts: Vec<MountDone>,
     /// Of a root made of layers: directories of which nothing is written to what they show.
     pub protected: Vec<Protected>,
+    /// Directories of the root that lie on other file systems.
+    pub kept: Vec<KeptDone>,
     /// Datasets and fstab lines left out.
     pub skipped: Vec<Skipped>,
     /// Pools that the image was packed for.
@@ -118,6 +136,7 @@ impl BootReport {
             ("init", self.init.as_deref().into()),
             ("mounts", Json::list(&self.mounts, mount)),
             ("protected", Json::list(&self.protected, protected)),
+            ("kept", Json::list(&self.kept, kept)),
             ("skipped", Json::list(&self.skipped, skipped)),
             ("expected", Json::list(&self.expected, expected)),
             ("expected_root", self.expected_root.as_ref().map(expected_root).into()),
@@ -243,6 +262,21 @@ fn mount(done: &MountDone) -> Json {
 
 fn protected(protected: &Protected) -> Json {
     Json::line(vec![("directory", protected.directory.as_str().into()), ("by", protected.by.into())])
+}
+
+fn kept(kept: &KeptDone) -> Json {
+    let how = match kept.how {
+        How::Bind => "bind",
+        How::Union => "union",
+        How::Link => "link",
+    };
+    Json::Object(vec![
+        ("directory", kept.dir.as_str().into()),
+        ("how", how.into()),
+        ("medium", kept.medium.as_str().into()),
+        ("source", kept.source.as_str().into()),
+        ("error", kept.error.as_deref().into()),
+    ])
 }
 
 fn skipped(skipped: &Skipped) -> Json {

@@ -68,7 +68,7 @@ impl LayersDone {
             stack: known.found.clone().unwrap_or_default(),
             upper: UpperDone {
                 what: root.upper.clone(),
-                directory: root.overlay.upper.clone(),
+                directory: root.overlay.upper.as_ref().map(|dirs| dirs.dir.clone()),
                 asked: settings.upper.value.clone(),
                 lacking: known.no_upper.clone(),
             },
@@ -123,6 +123,7 @@ fn upper(upper: &UpperDone) -> Json {
         Upper::Zvol(name) => ("zvol", Some(name)),
         Upper::Dataset(name) => ("dataset", Some(name)),
         Upper::Device(spec) => ("device", Some(spec)),
+        Upper::Medium(name) => ("medium", Some(name)),
         Upper::None => ("none", None),
     };
     Json::Object(vec![

@@ -100,6 +100,33 @@ macro_rules! delegate_layers {
     };
 }
 
+/// The methods for what is kept on media of its own.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! delegate_kept {
+    ($field:ident) => {
+        fn mount_file(
+            &self,
+            file: &std::path::Path,
+            target: &std::path::Path,
+            fstype: &str,
+            flags: u64,
+            data: &str,
+        ) -> std::io::Result<String> {
+            self.$field.mount_file(file, target, fstype, flags, data)
+        }
+        fn copy_dir(&self, from: &std::path::Path, to: &std::path::Path, content: bool) -> std::io::Result<()> {
+            self.$field.copy_dir(from, to, content)
+        }
+        fn give(&self, path: &std::path::Path, owner: u32, group: u32) -> std::io::Result<()> {
+            self.$field.give(path, owner, group)
+        }
+        fn is_opaque(&self, dir: &std::path::Path) -> bool {
+            self.$field.is_opaque(dir)
+        }
+    };
+}
+
 /// The clock and the scout.
 #[macro_export]
 #[doc(hidden)]

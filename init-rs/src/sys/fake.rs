@@ -12,6 +12,7 @@ macro_rules! otherwise_linux {
     ($field:ident, but scout and time) => {
         $crate::delegate_files!($field);
         $crate::delegate_layers!($field);
+        $crate::delegate_kept!($field);
         $crate::delegate_log!($field);
         $crate::delegate_others!($field);
     };

@@ -40,10 +40,9 @@ impl LoopConfig {
     /// `LO_FLAGS_AUTOCLEAR`: it goes with its last user.
     const AUTOCLEAR: u32 = 4;
 
-    fn new(file: &File, path: &Path, autoclear: bool) -> Self {
+    fn new(file: &File, path: &Path, flags: u32) -> Self {
         let mut config = Self([0; 304]);
         config.put(0, &file.as_raw_fd().to_ne_bytes());
-        let flags = Self::READ_ONLY | if autoclear { Self::AUTOCLEAR } else { 0 };
         config.put(Self::FLAGS, &flags.to_ne_bytes());
         // For people: losetup(8) shows it. The last byte stays NUL.
         let name = path.as_os_str().as_bytes();
@@ -60,19 +59,30 @@ impl LoopConfig {
 
 /// Mounts an image read-only, by a loop device; gives the device's node.
 pub(super) fn mount_image(image: &Path, target: &Path, fstype: &str) -> io::Result<String> {
-    let (Attached { node, .. }, device) = attach(image, true)?;
+    mount_file(image, target, fstype, libc::MS_RDONLY, "")
+}
+
+/// Mounts a file, by a loop device; gives the device's node.
+pub(super) fn mount_file(path: &Path, target: &Path, fstype: &str, flags: u64, data: &str) -> io::Result<String> {
+    let read_only = if flags & libc::MS_RDONLY == 0 { 0 } else { LoopConfig::READ_ONLY };
+    let (Attached { node, .. }, device) = attach_as(path, read_only | LoopConfig::AUTOCLEAR)?;
     let node = node.display().to_string();
     // The mount holds it from now on; closed before that, it would be gone.
-    let mounted = mount_with(&node, target, fstype, libc::MS_RDONLY, "");
+    let mounted = mount_with(&node, target, fstype, flags, data);
     drop(device);
     mounted.map(|()| node)
 }
 
-/// Attaches an image to a loop device, read-only; gives the device, and that open. With `autoclear` it goes when it is closed, unless
+/// Attaches an image to a loop device, read-only; gives the device, and that open. It stays until it is detached.
+pub(super) fn attach(image: &Path) -> io::Result<(Attached, File)> {
+    attach_as(image, LoopConfig::READ_ONLY)
+}
+
+/// Attaches a file to a loop device; gives the device, and that open. With [`LoopConfig::AUTOCLEAR`] it goes when it is closed, unless
 /// something else uses it by then.
-pub(super) fn attach(image: &Path, autoclear: bool) -> io::Result<(Attached, File)> {
-    let file = File::open(image)?;
-    let config = LoopConfig::new(&file, image, autoclear);
+fn attach_as(path: &Path, flags: u32) -> io::Result<(Attached, File)> {
+    let file = File::options().read(true).write(flags & LoopConfig::READ_ONLY == 0).open(path)?;
+    let config = LoopConfig::new(&file, path, flags);
     let mut last = io::Error::from_raw_os_error(libc::EBUSY);
     for _ in 0..TRIES {
         let (node, device) = free_device()?;
@@ -411,7 +421,7 @@ mod tests {
     #[test]
     fn a_loop_configuration_is_as_the_kernel_reads_it() {
         let file = File::open("/dev/null").unwrap();
-        let config = LoopConfig::new(&file, Path::new(&"x".repeat(100)), true);
+        let config = LoopConfig::new(&file, Path::new(&"x".repeat(100)), LoopConfig::READ_ONLY | LoopConfig::AUTOCLEAR);
         assert_eq!(config.0[..4], file.as_raw_fd().to_ne_bytes());
         assert_eq!(config.0[60..64], 5_u32.to_ne_bytes());
         assert_eq!((config.0[64], config.0[126], config.0[127]), (b'x', b'x', 0));

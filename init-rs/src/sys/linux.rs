@@ -6,7 +6,7 @@ use super::scouting::Process;
 use super::switch_root::SwitchError;
 use super::{
     Attached, End, FileInfo, Finished, Heard, Mapping, OverlayMount, PanicAnswer, Program, System, Terminals, ZfsCall,
-    ZfsReply, entry, files, layering, mapper, panics, power, programs, switch_root, terminal,
+    ZfsReply, entry, files, keeping, layering, mapper, panics, power, programs, switch_root, terminal,
 };
 use nix::time::{ClockId, clock_gettime};
 use std::ffi::OsString;
@@ -156,6 +156,22 @@ impl System for Linux {
         layering::zvol_name(node)
     }
 
+    fn mount_file(&self, file: &Path, target: &Path, fstype: &str, flags: u64, data: &str) -> io::Result<String> {
+        layering::mount_file(file, target, fstype, flags, data)
+    }
+
+    fn copy_dir(&self, from: &Path, to: &Path, content: bool) -> io::Result<()> {
+        keeping::copy_dir(from, to, content)
+    }
+
+    fn give(&self, path: &Path, owner: u32, group: u32) -> io::Result<()> {
+        keeping::give(path, owner, group)
+    }
+
+    fn is_opaque(&self, dir: &Path) -> bool {
+        keeping::is_opaque(dir)
+    }
+
     fn unmount(&self, target: &Path, lazy: bool) -> io::Result<()> {
         let flags = if lazy { nix::mount::MntFlags::MNT_DETACH } else { nix::mount::MntFlags::empty() };
         nix::mount::umount2(target, flags).map_err(io::Error::from)
@@ -170,7 +186,7 @@ impl System for Linux {
     }
 
     fn attach_image(&self, image: &Path) -> io::Result<Attached> {
-        layering::attach(image, false).map(|(attached, _)| attached)
+        layering::attach(image).map(|(attached, _)| attached)
     }
 
     fn read_image(&self, node: &Path, take: &mut dyn FnMut(&[u8]) -> bool) -> io::Result<()> {

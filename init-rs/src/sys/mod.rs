@@ -10,6 +10,7 @@ pub mod entry;
 #[cfg(test)]
 pub(crate) mod fake;
 mod files;
+mod keeping;
 pub mod keymap;
 pub mod kmod;
 mod layering;
@@ -239,6 +240,15 @@ pub trait System: Send + Sync {
     fn probe_whiteout(&self, dir: &Path) -> io::Result<()>;
     /// The dataset whose device this is. Opening a zvol reads from its pool, whose disks have answered before.
     fn zvol_name(&self, node: &Path) -> io::Result<String>;
+    /// Mounts a file with a file system in it by a loop device that goes with the mount, writable unless the flags say otherwise;
+    /// gives its node. Takes as long as the disk takes.
+    fn mount_file(&self, file: &Path, target: &Path, fstype: &str, flags: u64, data: &str) -> io::Result<String>;
+    /// Makes a directory like another, with what is in that if `content`, whole or not at all. Takes as long as the disks take.
+    fn copy_dir(&self, from: &Path, to: &Path, content: bool) -> io::Result<()>;
+    /// Gives a file or directory to this user and group.
+    fn give(&self, path: &Path, owner: u32, group: u32) -> io::Result<()>;
+    /// Whether a directory of a layer hides what layers below it have of it.
+    fn is_opaque(&self, dir: &Path) -> bool;
     /// `umount2(2)`, lazily when asked.
     fn unmount(&self, target: &Path, lazy: bool) -> io::Result<()>;
     /// Takes the file from a loop device; one that is in use loses it with its last user. A simulated machine has none.

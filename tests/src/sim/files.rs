@@ -340,6 +340,26 @@ impl Names {
         Ok(())
     }
 
+    /// Makes a directory like another, with what is in that if `content`.
+    pub(super) fn copy_dir(&mut self, from: &Path, to: &Path, content: bool) -> io::Result<()> {
+        let from = self.walk(from, true)?;
+        if self.node_at(&from) != Some(&Node::Dir) {
+            return Err(errno(libc::ENOTDIR));
+        }
+        let part = if content { self.part(&from.path) } else { Tree::default() };
+        let to = self.walk(to, false)?;
+        if self.node_at(&to).is_some() {
+            return Err(errno(libc::EEXIST));
+        }
+        let inner = to.inner.clone();
+        let tree = self.writable(&to)?;
+        tree.put(&inner, Node::Dir);
+        for (name, node) in part.nodes.into_iter().filter(|(name, _)| !name.is_empty()) {
+            tree.put(&join(&inner, &name), node);
+        }
+        Ok(())
+    }
+
     pub(super) fn symlink(&mut self, target: &Path, path: &Path) -> io::Result<()> {
         let place = self.walk(path, false)?;
         if self.node_at(&place).is_some() {

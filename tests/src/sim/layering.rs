@@ -13,6 +13,18 @@ const NAME: usize = 100;
 #[cfg(test)]
 pub(super) const SIZE: usize = 4096;
 
+/// A file with an ext4: the tree of this name in [`super::Machine::images`].
+#[cfg(test)]
+pub(super) fn ext4_file(name: &str) -> Node {
+    let mut bytes = vec![0; SIZE];
+    for (at, value) in [(1024 + 56, &[0x53, 0xef][..]), (NAME, name.as_bytes())] {
+        for (slot, byte) in bytes.iter_mut().skip(at).zip(value) {
+            *slot = *byte;
+        }
+    }
+    Node::File(bytes, 0o644)
+}
+
 /// A file with a squashfs: the tree of this name in [`super::Machine::images`].
 #[cfg(test)]
 pub(super) fn image(name: &str) -> Node {
@@ -53,6 +65,16 @@ pub(super) fn bind(world: &World, source: &Path, target: &Path, read_only: bool)
 }
 
 pub(super) fn mount_image(world: &World, image: &Path, target: &Path, fstype: &str) -> io::Result<String> {
+    mount_file(world, image, target, fstype, true)
+}
+
+pub(super) fn mount_file(
+    world: &World,
+    image: &Path,
+    target: &Path,
+    fstype: &str,
+    read_only: bool,
+) -> io::Result<String> {
     let mut state = world.state();
     if !state.loaded("loop") || !state.loaded(fstype) {
         return Err(errno(libc::ENODEV));
@@ -62,7 +84,7 @@ pub(super) fn mount_image(world: &World, image: &Path, target: &Path, fstype: &s
     let tree = state.names.add(files);
     let count = state.names.mounts.iter().filter(|mount| mount.source.starts_with("/dev/loop")).count();
     let node = format!("/dev/loop{count}");
-    mounted(&mut state, node.clone(), target, fstype, true, tree);
+    mounted(&mut state, node.clone(), target, fstype, read_only, tree);
     Ok(node)
 }
 

@@ -107,6 +107,24 @@ impl System for World {
         layering::zvol_name(self, node)
     }
 
+    fn mount_file(&self, file: &Path, target: &Path, fstype: &str, flags: u64, data: &str) -> io::Result<String> {
+        self.enter("mount_file", &format!("{} {} {fstype} {flags:#x} {data}", shown(file), shown(target)))?;
+        layering::mount_file(self, file, target, fstype, flags & libc::MS_RDONLY != 0)
+    }
+
+    fn copy_dir(&self, from: &Path, to: &Path, content: bool) -> io::Result<()> {
+        self.enter("copy_dir", &format!("{} {} {content}", shown(from), shown(to)))?;
+        self.state().names.copy_dir(from, to, content)
+    }
+
+    fn give(&self, path: &Path, owner: u32, group: u32) -> io::Result<()> {
+        self.enter("give", &format!("{} {owner} {group}", shown(path)))
+    }
+
+    fn is_opaque(&self, _dir: &Path) -> bool {
+        false
+    }
+
     fn unmount(&self, target: &Path, lazy: bool) -> io::Result<()> {
         self.enter("unmount", &shown(target))?;
         mounting::unmount(self, target, lazy)

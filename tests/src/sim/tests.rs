@@ -5,6 +5,7 @@ mod integrity;
 mod keyboard;
 mod layers;
 mod mounts;
+mod persistence;
 mod prompt;
 mod stack;
 mod to_ram;

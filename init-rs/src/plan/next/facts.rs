@@ -8,7 +8,8 @@ use crate::plan::candidates::Opened;
 use crate::plan::facts::{Dataset, PoolFact};
 use crate::plan::failure::Failure;
 use crate::plan::fstab::FstabEntry;
-use crate::plan::layers::LayerFile;
+use crate::plan::kept::KeptFacts;
+use crate::plan::layers::{LayerFile, UpperDirs};
 use crate::plan::mounts::{Made, MountPlan, MountStep};
 use crate::plan::names;
 use crate::plan::next::{Copying, IntegrityFacts, Mount, Part};
@@ -219,10 +220,8 @@ pub struct LayerFacts {
     pub device: bool,
     /// Datasets that parts lie on, or why they cannot be had.
     pub datasets: BTreeMap<String, Result<Dataset, String>>,
-    /// What is known of the upper's zvol.
-    pub zvol: Option<Zvol>,
-    /// When it is to be there.
-    pub zvol_until: Option<Duration>,
+    /// What is known of zvols that parts lie on, and when each is to be there.
+    pub zvols: BTreeMap<String, (Zvol, Option<Duration>)>,
     /// What the names of the layers lead to, the topmost first.
     pub found: Option<Vec<LayerFile>>,
     /// What an earlier boot left in an upper, if it is to be a layer as well.
@@ -247,12 +246,14 @@ pub struct LayerFacts {
     pub integrity: IntegrityFacts,
     /// Whether what the upper lies on is mounted.
     pub upper_mounted: bool,
-    /// The directory that holds the upper and its work directory, once they are made.
-    pub upper: Option<String>,
+    /// The directories of the upper, once they are made.
+    pub upper: Option<UpperDirs>,
     /// The file with the state of layers, which a list on the command line overrides.
     pub overridden: Option<String>,
     /// Why the upper that was asked for cannot be had, and then the one that came in its place.
     pub no_upper: Vec<String>,
+    /// What is kept on media of its own.
+    pub media: KeptFacts,
 }
 
 /// A zvol that an upper lies on.

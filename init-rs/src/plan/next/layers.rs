@@ -10,7 +10,7 @@ use crate::devices::known::Reading;
 use crate::devices::probe::Wanted;
 use crate::plan::candidates::device_lines;
 use crate::plan::facts::Dataset;
-use crate::plan::layers::{self, BASE, DEVICE, EMPTY, KEPT, LayerFile, LayerKind};
+use crate::plan::layers::{self, BASE, DEVICE, EMPTY, KEPT, LayerFile, LayerKind, UpperDirs};
 use crate::plan::mounts::{Foreign, MountStep, Origin, root_step};
 use crate::plan::names;
 use crate::plan::next::facts::LayerFacts;
@@ -20,11 +20,15 @@ use std::time::Duration;
 
 pub mod integrity;
 mod kept;
+mod kept_step;
 mod parts;
+mod persistence;
 mod step;
 mod to_ram;
 mod upper;
 
+pub use kept_step::KeptStep;
+pub use persistence::not_kept;
 pub use step::{LayerStep, Part};
 pub use to_ram::{Copying, Release, not_copied};
 
@@ -55,11 +59,13 @@ impl Moment<'_> {
         for file in known.found.iter().flatten().filter(to_mount) {
             self.mount_layer(settings, file)?;
         }
-        let (upper, dir) = self.upper(settings, base)?;
-        self.keep_serial(settings, &upper, dir.as_deref())?;
-        self.note_lowers(&upper, dir.as_deref(), known.found.as_deref().unwrap_or_default())?;
+        self.persistence(settings, base)?;
+        let (upper, dirs) = self.upper(settings, base)?;
+        let dir = dirs.as_ref().map(|dirs| dirs.dir.as_str());
+        self.keep_serial(settings, &upper, dir)?;
+        self.note_lowers(&upper, dir, known.found.as_deref().unwrap_or_default())?;
         self.filesystem("overlay", self.facts.attempt.last_step)?;
-        Ok(Root::Layers(Box::new(layered_root(settings, known, base, &upper, dir))))
+        Ok(Root::Layers(Box::new(layered_root(settings, known, base, (upper, dirs)))))
     }
 
     /// The base, read-only unless the upper is a directory of it.
@@ -262,8 +268,7 @@ fn layered_root(
     settings: &LayerSettings,
     known: &LayerFacts,
     base: &Root,
-    upper: &Upper,
-    dir: Option<String>,
+    (upper, dirs): (Upper, Option<UpperDirs>),
 ) -> LayeredRoot {
     let names = settings.names.value.join(":");
     let on_zfs = |selector: &Selector| match selector {
@@ -276,22 +281,29 @@ fn layered_root(
         _ => None,
     };
     let kept = settings.retained.as_ref().and_then(|kept| of_upper(&kept.value));
+    let upper_dataset = of_upper(&upper);
     let itself = settings.itself();
+    let medium = settings.persistence.as_ref().and_then(|kept| kept.zvol.as_ref()).map(|zvol| zvol.value.clone());
+    let medium = medium.filter(|zvol| known.media.media.contains_key(zvol));
     let base_dataset = base.dataset().map(|dataset| dataset.name.clone());
+    // What was kept of the root is over what RuckusRD kept.
+    let lower = known.media.root_lower();
+    let retained: Vec<&str> = lower.as_deref().into_iter().chain(known.retained.as_deref()).collect();
     LayeredRoot {
         name: format!("layers {names} on {}", base.name()),
-        overlay: layers::overlay(settings, known.retained.as_deref(), dir.clone()),
+        dir: dirs.as_ref().map(|dirs| dirs.dir.clone()),
+        overlay: layers::overlay(settings, &retained, dirs),
         itself,
         dataset: base.dataset().filter(|_| itself && settings.dir.value.is_empty()).cloned(),
-        dir,
         layers: settings.names.value.clone(),
-        upper: upper.clone(),
-        read_only: *upper == Upper::None,
+        read_only: upper == Upper::None,
+        upper,
         why: settings.names.why.clone(),
         datasets: [
             base_dataset.filter(|_| !known.released.contains(BASE)),
             device.filter(|_| !known.released.contains(DEVICE)),
-            of_upper(upper),
+            upper_dataset,
+            medium,
             kept.filter(|_| !known.released.contains(KEPT)),
         ]
         .into_iter()

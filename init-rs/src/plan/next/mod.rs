@@ -15,7 +15,10 @@ mod resume;
 mod step;
 
 pub use layers::integrity::IntegrityFacts;
-pub use layers::{Copying, LayerStep, Part, Release, layer_not_mounted, not_copied, not_overlaid, part_not_mounted};
+pub use layers::{
+    Copying, KeptStep, LayerStep, Part, Release, layer_not_mounted, not_copied, not_kept, not_overlaid,
+    part_not_mounted,
+};
 pub use mounts::not_mounted;
 pub use pool::{no_dataset, not_mountable};
 pub use recovery::{Recovery, awaited, patient, recover};
@@ -75,6 +78,7 @@ impl Moment<'_> {
             (_, None) => self.base_root()?,
         };
         self.mount_root(&root)?;
+        self.keep(&root)?;
         self.mount_others(&root)?;
         self.give_back(&root)?;
         if self.facts.hook {

@@ -3,12 +3,14 @@
 use super::Play;
 use crate::devices::verity::Digest;
 use crate::plan::facts::Dataset;
+use crate::plan::kept::{Keeping, Medium};
 use crate::plan::layerlist::{Layer, LayerList, Seal};
 use crate::plan::layers::{Extent, LayerFile, LayerKind};
 use crate::plan::mounts;
 use crate::plan::next::facts::{Memory, Zvol};
 use crate::plan::next::layers::integrity::Beside;
-use crate::plan::next::{Copying, LayerStep, Release};
+use crate::plan::next::{Copying, KeptStep, LayerStep, Release};
+use crate::plan::persistence::{Conf, How, Kept};
 use crate::plan::root::{LayeredRoot, Root};
 
 impl Play<'_> {
@@ -21,9 +23,9 @@ impl Play<'_> {
             }
             LayerStep::SameDevice => self.facts.attempt.layers.device = true,
             LayerStep::Ask { dataset } => self.ask_part(dataset),
-            LayerStep::FindZvol { .. } => {
-                self.facts.attempt.layers.zvol =
-                    Some(Zvol::There { node: "/dev/zd0".to_owned(), fstype: "ext4".to_owned() });
+            LayerStep::FindZvol { dataset, .. } => {
+                let there = Zvol::There { node: "/dev/zd0".to_owned(), fstype: "ext4".to_owned() };
+                self.facts.attempt.layers.zvols.insert(dataset, (there, None));
             }
             LayerStep::Find { names, roots, retained } => self.find_layers(names, &roots, retained),
             LayerStep::Measure { .. } => {
@@ -46,12 +48,56 @@ impl Play<'_> {
             LayerStep::ReadList { file, .. } => self.read_list(&file),
             LayerStep::LookBeside(file) => self.look_beside(file.name),
             LayerStep::KeepSerial { .. } => self.facts.attempt.layers.integrity.kept = true,
-            LayerStep::MakeUpper { dir, .. } => self.facts.attempt.layers.upper = Some(dir),
+            LayerStep::MakeUpper { dirs, .. } => self.facts.attempt.layers.upper = Some(dirs),
+            LayerStep::Kept(step) => self.kept_step(step),
             LayerStep::DoWithoutUpper { why } => {
                 self.remark(format!("the upper that is asked for cannot be had: {why}"));
                 self.facts.attempt.layers.without_upper(why);
             }
             LayerStep::Overlay(root) => self.mount_overlay(*root),
+        }
+    }
+
+    /// What is on media is not known here: each is taken to have a `persistence.conf` of which nothing is known.
+    fn kept_step(&mut self, step: KeptStep) {
+        let kept = &mut self.facts.attempt.layers.media;
+        match step {
+            KeptStep::Mount { key, mount } | KeptStep::MountFile { key, mount, .. } => {
+                let place = mount.step.target.clone();
+                let any = Kept { dir: "/".to_owned(), how: How::Union, source: String::new() };
+                let conf = Conf { kept: vec![any], warnings: Vec::new() };
+                let medium = Medium { name: key.clone(), place, conf, read_only: true };
+                kept.media.insert(key, Ok(medium));
+                self.told.mounts.push(mount.step);
+            }
+            KeptStep::Refuse { key, why } => {
+                kept.media.insert(key.clone(), Err(why.clone()));
+                self.remark(format!("nothing is kept on {key}: {why}"));
+            }
+            KeptStep::Search { node, .. } => {
+                kept.searched.insert(node.clone(), Vec::new());
+                self.remark(format!("whether a file on {node} keeps anything is not known here"));
+            }
+            KeptStep::Host { node, .. } => {
+                kept.hosts.insert(node, Ok(()));
+            }
+            KeptStep::Settle { .. } => {
+                kept.keeping = Some(Keeping::default());
+                self.remark(
+                    "what is kept stands in the persistence.conf of its medium, which is not known here".to_owned(),
+                );
+            }
+            KeptStep::DoWithout { why, upper } => {
+                kept.keeping = Some(Keeping::default());
+                self.remark(format!("nothing is kept: {why}"));
+                if upper {
+                    self.facts.attempt.layers.without_upper(why);
+                }
+            }
+            KeptStep::Keep(keep) => {
+                kept.done.insert(keep.placed.kept.dir.clone());
+                self.told.mounts.push(keep.mount());
+            }
         }
     }
 

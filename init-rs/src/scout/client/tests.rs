@@ -70,6 +70,7 @@ impl System for Script {
     crate::delegate_files!(linux);
     crate::delegate_log!(linux);
     crate::delegate_layers!(linux);
+    crate::delegate_kept!(linux);
     crate::delegate_others!(linux);
 }
 

@@ -166,6 +166,7 @@ impl System for Machine {
         self.called(format!("name of {}", node.display()))?;
         Err(io::ErrorKind::NotFound.into())
     }
+    crate::delegate_kept!(tree);
     crate::delegate_files!(tree);
     crate::delegate_log!(tree);
     fn now(&self) -> Duration {

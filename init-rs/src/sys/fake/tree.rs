@@ -152,6 +152,7 @@ impl System for Tree {
         Ok(())
     }
     crate::delegate_layers!(linux);
+    crate::delegate_kept!(linux);
     crate::delegate_others!(linux);
     crate::delegate_clock_and_scout!(linux);
 }

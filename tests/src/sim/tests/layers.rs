@@ -79,7 +79,7 @@ pub(super) fn mounted(world: &World, target: &str) -> Option<(String, String, bo
     Some((mount.source, mount.fstype, read_only))
 }
 
-const LAYERS: &str = "root=LABEL=root taproot.layers=top:middle:base panic=1";
+pub(super) const LAYERS: &str = "root=LABEL=root taproot.layers=top:middle:base panic=1";
 
 pub(super) fn on_ext4(words: &str) -> Machine {
     let mut machine = machine(&format!("{LAYERS} {words}"));
@@ -247,7 +247,7 @@ fn an_earlier_upper_is_the_topmost_layer_under_ram_layer() {
     assert!(mounted(&world, "/run/taproot/base").unwrap().2);
 }
 
-const KEY: &[u8] = b"0123456789abcdef0123456789abcdef";
+pub(super) const KEY: &[u8] = b"0123456789abcdef0123456789abcdef";
 
 /// A pool with a root dataset, which has nothing but an upper, and one with the layers, which has a key if it is asked for.
 pub(super) fn zroot(locked: bool) -> Pool {

@@ -1,8 +1,9 @@
 //! Steps with a root made of layers, and their words.
 
 use super::integrity::Check;
+use super::kept_step::KeptStep;
 use super::to_ram::Release;
-use crate::plan::layers::{Copied, Extent, LayerFile};
+use crate::plan::layers::{Copied, Extent, LayerFile, UpperDirs};
 use crate::plan::next::step::Mount;
 use crate::plan::root::{LayeredRoot, Root};
 use std::fmt;
@@ -112,8 +113,8 @@ pub enum LayerStep {
     },
     /// Make the directories of the upper.
     MakeUpper {
-        /// What holds them.
-        dir: String,
+        /// The directories.
+        dirs: UpperDirs,
         /// Whether to see if whiteouts can be made there.
         whiteout: bool,
     },
@@ -122,6 +123,8 @@ pub enum LayerStep {
         /// Why.
         why: String,
     },
+    /// Do something about what is kept on media of its own.
+    Kept(KeptStep),
     /// Put the layers together, and mount that as the root.
     Overlay(Box<LayeredRoot>),
 }
@@ -162,6 +165,7 @@ impl LayerStep {
             Self::KeepSerial { .. } => "keep-serial",
             Self::MakeUpper { .. } => "make-upper",
             Self::DoWithoutUpper { .. } => "do-without-upper",
+            Self::Kept(step) => step.name(),
             Self::Overlay(_) => "mount-overlay",
         }
     }
@@ -206,8 +210,9 @@ impl fmt::Display for LayerStep {
                 write!(f, "check layer {} ({}) by its sum ({why}), and mount it", file.name, file.path)
             }
             Self::KeepSerial { serial, .. } => write!(f, "keep in mind that list {serial} of layers was seen"),
-            Self::MakeUpper { dir, .. } => write!(f, "make an upper in {dir}"),
+            Self::MakeUpper { dirs, .. } => write!(f, "make an upper, {}", dirs.upper),
             Self::DoWithoutUpper { why } => write!(f, "do without the upper that is asked for: {why}"),
+            Self::Kept(step) => step.fmt(f),
             Self::Overlay(root) => write!(f, "mount {} on / ({}; upper: {})", root.name, root.why, root.upper),
         }
     }

@@ -103,7 +103,8 @@ impl Moment<'_> {
         let pools = |names: &[Option<&str>]| -> BTreeSet<String> {
             names.iter().flatten().map(|name| names::pool_of(name).to_owned()).collect()
         };
-        let used = pools(&[of_upper.as_deref(), of_base.filter(|_| keeps_base)]);
+        let medium = settings.persistence.as_ref().and_then(|kept| kept.zvol.as_ref()).map(|zvol| zvol.value.as_str());
+        let used = pools(&[of_upper.as_deref(), of_base.filter(|_| keeps_base), medium]);
         let left = pools(&[of_device, of_retained.as_deref(), of_base.filter(|_| !keeps_base)]);
         let also = &self.request.import.also;
         let wanted =

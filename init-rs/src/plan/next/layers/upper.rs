@@ -4,7 +4,7 @@ use super::{PartDevice, part_of};
 use crate::cmdline::{LayerSettings, Upper, UpperFallback};
 use crate::devices::filesystems::never_written;
 use crate::plan::failure::{Code, Failure};
-use crate::plan::layers::{BASE, UPPER};
+use crate::plan::layers::{BASE, UPPER, UpperDirs};
 use crate::plan::mounts::{Foreign, MountStep};
 use crate::plan::next::facts::{Memory, Zvol};
 use crate::plan::next::step::Mount;
@@ -19,20 +19,27 @@ pub(super) const RESERVE: u64 = 64 << 20;
 const ZVOL_WAIT: Duration = Duration::from_secs(10);
 
 impl Moment<'_> {
-    /// What takes what is written, and the directory that holds the upper and its work directory, ready.
-    pub(super) fn upper(self, settings: &LayerSettings, base: &Root) -> Settled<(Upper, Option<String>)> {
+    /// What takes what is written, and its directories, ready.
+    pub(super) fn upper(self, settings: &LayerSettings, base: &Root) -> Settled<(Upper, Option<UpperDirs>)> {
         let known = &self.facts.attempt.layers;
+        if let Some(root) = known.media.root().filter(|_| known.no_upper.is_empty()) {
+            let dirs = UpperDirs::of_live(&root.source());
+            let upper = Upper::Medium(root.medium.clone());
+            if let Some(dirs) = &known.upper {
+                return Ok((upper, Some(dirs.clone())));
+            }
+            self.set_aside(settings, &upper, &dirs.dir)?;
+            return Err(Next::Do(Step::Layer(LayerStep::MakeUpper { dirs, whiteout: true })));
+        }
         let upper = match (known.no_upper.as_slice(), settings.fallback.value) {
             ([], _) => settings.upper.value.clone(),
             ([_], UpperFallback::Ram) => Upper::Ram { size: None, inodes: None },
             ([_], UpperFallback::ReadOnly) => Upper::None,
             (reasons, _) => return fail(no_upper(settings, reasons)),
         };
-        if upper == Upper::None {
-            return Ok((upper, None));
-        }
-        if let Some(dir) = &known.upper {
-            return Ok((upper, Some(dir.clone())));
+        if upper == Upper::None || known.upper.is_some() {
+            let dirs = known.upper.clone().filter(|_| upper != Upper::None);
+            return Ok((upper, dirs));
         }
         let disk = !matches!(upper, Upper::Ram { .. });
         let read_only = &self.request.import.read_only;
@@ -42,12 +49,22 @@ impl Moment<'_> {
             match self.part_of_upper(settings, &upper, base)? {
                 Ok((dir, whiteout)) => {
                     self.set_aside(settings, &upper, &dir)?;
-                    return Err(Next::Do(Step::Layer(LayerStep::MakeUpper { dir, whiteout })));
+                    let dirs = UpperDirs::within(&dir);
+                    return Err(Next::Do(Step::Layer(LayerStep::MakeUpper { dirs, whiteout })));
                 }
                 Err(why) => why,
             }
         };
         Err(Next::Do(Step::Layer(LayerStep::DoWithoutUpper { why })))
+    }
+
+    /// Whether what is written to the root goes to memory.
+    pub(super) fn upper_is_memory(self, settings: &LayerSettings) -> bool {
+        let known = &self.facts.attempt.layers;
+        match (known.no_upper.is_empty(), settings.fallback.value) {
+            (true, _) => known.media.root().is_none() && matches!(settings.upper.value, Upper::Ram { .. }),
+            (false, fallback) => fallback == UpperFallback::Ram,
+        }
     }
 
     /// The directory that the upper is to be made in, and whether it has to be seen whether whiteouts can be made there; the
@@ -114,14 +131,16 @@ impl Moment<'_> {
                 Ok(device) => self.device_mount(device, step, read_only),
                 Err(why) => return Ok(Err(format!("{spec}: {why}"))),
             },
-            Upper::Directory(_) | Upper::Ram { .. } | Upper::None => return Ok(Err(format!("{upper} is not mounted"))),
+            Upper::Directory(_) | Upper::Ram { .. } | Upper::Medium(_) | Upper::None => {
+                return Ok(Err(format!("{upper} is not mounted")));
+            }
         };
         Ok(Ok(mount))
     }
 
     /// The block device of a zvol, once its pool is imported and its key is there. Nodes come some time after the import, and
     /// nobody makes links to them: the kernel is asked whose each is.
-    fn zvol(self, name: &str, word: &str) -> Settled<Result<PartDevice, String>> {
+    pub(super) fn zvol(self, name: &str, word: &str) -> Settled<Result<PartDevice, String>> {
         if let Err(why) = self.part_dataset(name, word)? {
             return Ok(Err(why));
         }
@@ -129,7 +148,9 @@ impl Moment<'_> {
         let until = end_of(self.facts.attempt.last_step, ZVOL_WAIT);
         let nodes = self.hardware.devices.values().filter(|d| d.disk.is_none() && d.name.starts_with("zd"));
         let nodes: Vec<String> = nodes.map(|device| device.node.clone()).collect();
-        match &known.zvol {
+        let (found, due) = known.zvols.get(name).cloned().unzip();
+        let due = due.flatten();
+        match &found {
             Some(Zvol::There { node, fstype }) => {
                 self.filesystem(fstype, self.facts.attempt.last_step)?;
                 if let Err(why) = self.check(node, fstype)? {
@@ -137,14 +158,14 @@ impl Moment<'_> {
                 }
                 Ok(Ok(PartDevice { node: node.clone(), fstype: fstype.clone() }))
             }
-            Some(Zvol::Lacking { why, .. }) if self.now >= known.zvol_until.unwrap_or(self.now) => Ok(Err(why.clone())),
+            Some(Zvol::Lacking { why, .. }) if self.now >= due.unwrap_or(self.now) => Ok(Err(why.clone())),
             Some(Zvol::Lacking { nodes: asked, .. }) if *asked == nodes => {
-                Err(Next::Wait(Wait::until(format!("the device of zvol {name}"), known.zvol_until)))
+                Err(Next::Wait(Wait::until(format!("the device of zvol {name}"), due)))
             }
             _ => Err(Next::Do(Step::Layer(LayerStep::FindZvol {
                 dataset: name.to_owned(),
                 nodes,
-                until: known.zvol_until.or(until),
+                until: due.or(until),
             }))),
         }
     }
