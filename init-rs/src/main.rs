@@ -25,6 +25,9 @@ pub extern "C" fn main() -> i32 {
         }
         boot::run(&system(), std::env::args_os().skip(1).collect());
     }
+    if args.first().is_some_and(|name| name == shutdown::WATCHER) {
+        return shutdown::watch(&system());
+    }
     if args.first().is_some_and(|name| name.rsplit('/').next() == Some(after::GENERATOR)) {
         return after::generate(&*system(), args.get(1..).unwrap_or_default());
     }

@@ -57,13 +57,13 @@ impl Boot<'_> {
 
     /// What holds a layered root is given back at its end by us, and a line for `/` in its fstab is about another root.
     fn look_after_layers(&mut self) {
-        if !matches!(self.facts.attempt.root, Some(Root::Layers(_))) {
-            return;
-        }
+        let Some(Root::Layers(root)) = &self.facts.attempt.root else { return };
+        let in_memory = self.facts.attempt.layers.only_memory(&root.upper);
         let init = self.facts.attempt.init.clone().unwrap_or_else(|| "/sbin/init".to_owned());
-        let end = shutdown::prepare(self.system).and_then(|()| {
-            if after::runs_systemd(self.system, &self.new_root, &init) { shutdown::mark(self.system) } else { Ok(()) }
-        });
+        let systemd = after::runs_systemd(self.system, &self.new_root, &init);
+        let end = shutdown::prepare(self.system)
+            .and_then(|()| if systemd { shutdown::mark(self.system) } else { Ok(()) })
+            .and_then(|()| if systemd && !in_memory { shutdown::leave_watcher(self.system) } else { Ok(()) });
         if let Err(e) = end {
             self.trouble(format!("what holds the root may not be given back in order when this system ends: {e}"));
         }

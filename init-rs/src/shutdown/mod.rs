@@ -6,6 +6,9 @@
 
 mod plan;
 mod release;
+mod watch;
+
+pub use watch::{WATCHER, leave as leave_watcher, run as watch};
 
 use crate::sys::{End, System};
 use std::io;
@@ -60,15 +63,19 @@ pub fn called(args: &[String]) -> Option<End> {
     if name != "/shutdown" {
         return None;
     }
-    let end = |word: &String| match word.as_str() {
+    // A word that is none of them: it is still the end.
+    Some(words.iter().find_map(|word| end_of(word)).unwrap_or(End::PowerOff))
+}
+
+/// What systemd's word for an end means.
+fn end_of(word: &str) -> Option<End> {
+    match word {
         "reboot" => Some(End::Restart),
         "poweroff" | "exit" => Some(End::PowerOff),
         "halt" => Some(End::Halt),
         "kexec" => Some(End::Kexec),
         _ => None,
-    };
-    // A word that is none of them: it is still the end.
-    Some(words.iter().find_map(end).unwrap_or(End::PowerOff))
+    }
 }
 
 /// Gives back what holds disks and ends the machine. Comes back only where the machine is a simulated one.

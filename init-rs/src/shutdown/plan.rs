@@ -11,8 +11,8 @@ pub(super) struct Mount {
     id: u64,
     parent: u64,
     pub(super) place: String,
-    kind: String,
-    source: String,
+    pub(super) kind: String,
+    pub(super) source: String,
 }
 
 /// What holds disks.

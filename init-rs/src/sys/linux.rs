@@ -5,8 +5,9 @@ use super::consoles::{Consoles, OwnTerminal, Secret, Tty};
 use super::scouting::Process;
 use super::switch_root::SwitchError;
 use super::{
-    Attached, End, FileInfo, Finished, Heard, Mapping, OverlayMount, PanicAnswer, Program, System, Terminals, ZfsCall,
-    ZfsReply, entry, files, keeping, layering, mapper, panics, power, programs, switch_root, terminal,
+    Attached, End, FileInfo, Finished, Heard, Kept, Mapping, OverlayMount, PanicAnswer, Program, System, Terminals,
+    ZfsCall, ZfsReply, entry, files, keeping, layering, loops, mapper, panics, pinning, power, programs, switch_root,
+    terminal,
 };
 use nix::time::{ClockId, clock_gettime};
 use std::ffi::OsString;
@@ -186,7 +187,7 @@ impl System for Linux {
     }
 
     fn attach_image(&self, image: &Path) -> io::Result<Attached> {
-        layering::attach(image).map(|(attached, _)| attached)
+        loops::attach(&File::open(image)?, image, loops::READ_ONLY).map(|(attached, _)| attached)
     }
 
     fn read_image(&self, node: &Path, take: &mut dyn FnMut(&[u8]) -> bool) -> io::Result<()> {
@@ -194,7 +195,7 @@ impl System for Linux {
     }
 
     fn detach_loop(&self, device: &Path) -> io::Result<()> {
-        super::mounting::detach_loop(device)
+        loops::detach(device)
     }
 
     fn sync_all(&self) {
@@ -384,6 +385,18 @@ impl System for Linux {
 
     fn hang_up_caller(&self) -> io::Result<()> {
         nix::sys::signal::kill(nix::unistd::getppid(), nix::sys::signal::Signal::SIGHUP).map_err(io::Error::from)
+    }
+
+    fn keep_in_memory(&self, path: &Path) -> io::Result<Kept> {
+        pinning::keep(path)
+    }
+
+    fn answers(&self, node: &Path) -> io::Result<()> {
+        pinning::answers(node)
+    }
+
+    fn await_stop(&self) -> io::Result<()> {
+        pinning::await_stop()
     }
 
     fn on_panic(&self, then: PanicAnswer) {

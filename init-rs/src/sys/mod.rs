@@ -15,10 +15,13 @@ pub mod keymap;
 pub mod kmod;
 mod layering;
 pub mod linux;
+mod loops;
 mod mapper;
+mod mount_api;
 mod mounting;
 pub mod netlink;
 mod panics;
+mod pinning;
 mod power;
 mod programs;
 pub mod scouting;
@@ -26,6 +29,7 @@ pub mod switch_root;
 mod terminal;
 pub mod xattrs;
 
+pub use pinning::Kept;
 pub use scouting::MESSAGE_MAX as SCOUT_MESSAGE_MAX;
 
 use consoles::{Consoles, Secret};
@@ -392,6 +396,22 @@ pub trait System: Send + Sync {
     /// said before. A simulated machine leaves panics to the test that runs it.
     fn on_panic(&self, then: PanicAnswer) {
         drop(then);
+    }
+
+    /// Keeps a file in memory, so that whoever executes it needs no medium for that. Takes as long as reading it. A simulated
+    /// machine keeps nothing.
+    fn keep_in_memory(&self, path: &Path) -> io::Result<Kept> {
+        let _ = path;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// Reads a block of a device, from the device itself. Takes as long as that takes. A simulated machine has no such device.
+    fn answers(&self, node: &Path) -> io::Result<()> {
+        let _ = node;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// Waits until this process is told to stop, which then is for the caller to do. A simulated machine tells nobody.
+    fn await_stop(&self) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     // The scout.

@@ -2,9 +2,7 @@
 
 use nix::mount::{MsFlags, mount};
 use std::ffi::CStr;
-use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd as _;
 use std::path::Path;
 
 /// What the kernel copies of mount(2)'s last argument, however short the text in it is (`copy_mount_options` in
@@ -46,18 +44,6 @@ pub(super) fn own_mounts() -> io::Result<()> {
         return Err(io::Error::last_os_error());
     }
     mount_with("none", Path::new("/"), "", libc::MS_REC | libc::MS_PRIVATE, "")
-}
-
-/// `LOOP_CLR_FD` of `include/uapi/linux/loop.h`.
-const LOOP_CLR_FD: u64 = 0x4c01;
-
-/// Takes the file from a loop device.
-#[allow(unsafe_code)]
-pub(super) fn detach_loop(device: &Path) -> io::Result<()> {
-    let device = File::open(device)?;
-    // SAFETY: the request takes no memory.
-    let result = unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CLR_FD, 0) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Mounts. Without options the kernel is given none: even of an empty text it would copy a page.

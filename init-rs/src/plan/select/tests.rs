@@ -144,12 +144,12 @@ fn pools_of_other_hosts() {
 
     // Taken over, but never silently.
     for (request, expected, because) in [
-        (known("zfs=a/r"), none, "it is named by zfs=a/r"),
-        (known("zfs=1/r"), none, "it is named by zfs=1/r"),
-        (known("zfs=a"), none, "it is named by zfs=a"),
-        (known(""), expected, "the image expects it"),
-        (force(""), none, "taproot.hostid=x"),
-        (read_only(""), none, "taproot.import=ro writes nothing to it"),
+        (Box::new(known("zfs=a/r")), none, "it is named by zfs=a/r"),
+        (Box::new(known("zfs=1/r")), none, "it is named by zfs=1/r"),
+        (Box::new(known("zfs=a")), none, "it is named by zfs=a"),
+        (Box::new(known("")), expected, "the image expects it"),
+        (Box::new(force("")), none, "taproot.hostid=x"),
+        (Box::new(read_only("")), none, "taproot.import=ro writes nothing to it"),
     ] {
         let choice = choose(&request, &pools, expected).unwrap();
         assert_eq!(choice.dataset.as_deref(), Some("a/r"));

@@ -44,6 +44,11 @@ pub struct Release {
 }
 
 impl LayerFacts {
+    /// Whether a root with this upper lies on nothing but memory.
+    pub fn only_memory(&self, upper: &Upper) -> bool {
+        self.released.contains(BASE) && matches!(upper, Upper::Ram { .. } | Upper::None)
+    }
+
     /// The layers are in memory: that is where they are from now on.
     pub fn copied(&mut self) {
         for file in self.found.iter_mut().flatten() {
