@@ -4,7 +4,7 @@ mod keys;
 mod seal;
 
 pub use keys::{SecretKey, keygen};
-pub use seal::{Place, Sealed, check, seal};
+pub use seal::{Place, Sealed, check, is_sealed, seal};
 
 use crate::layer::image::sum;
 use anyhow::{Context as _, Result, bail, ensure};
@@ -36,7 +36,7 @@ pub fn check_layer(layer: &Layer, image: &Path) -> Result<()> {
 }
 
 /// Writes a file whole or not at all, also after a power cut.
-fn save(path: &Path, parts: &[&[u8]], mode: u32) -> Result<()> {
+pub(crate) fn save(path: &Path, parts: &[&[u8]], mode: u32) -> Result<()> {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let Some(name) = path.file_name() else { bail!("{}: expected the name of a file", path.display()) };
     let write = || {

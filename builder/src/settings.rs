@@ -49,6 +49,7 @@ struct File {
     init: Option<PathBuf>,
     add_modules: Vec<String>,
     add_files: Vec<String>,
+    layers_keys: Vec<PathBuf>,
     cmdline: Option<String>,
     microcode: Option<bool>,
 }
@@ -86,6 +87,8 @@ pub struct Settings {
     pub add_modules: Vec<String>,
     /// Files asked for: path in the tree, path in the image.
     pub add_files: Vec<(PathBuf, String)>,
+    /// Public keys, besides the tree's own, that signed lists of layers are believed by.
+    pub layers_keys: Vec<Named>,
     /// Words put before the kernel command line.
     pub cmdline: String,
     /// Whether microcode is packed.
@@ -190,6 +193,12 @@ impl Settings {
             init: given(&args.init, file.init).unwrap_or_else(|| Named::Here(beside("taproot-init"))),
             add_modules: file.add_modules.into_iter().chain(args.add_modules.iter().cloned()).collect(),
             add_files: files,
+            layers_keys: file
+                .layers_keys
+                .into_iter()
+                .map(named)
+                .chain(args.layers_keys.iter().cloned().map(Named::Here))
+                .collect(),
             cmdline,
             microcode: !args.no_microcode && file.microcode.unwrap_or(true),
             preflight: !args.no_preflight,

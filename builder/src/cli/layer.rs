@@ -1,5 +1,6 @@
 //! The command line of `taproot layer`.
 
+use super::integrity::{KeygenArgs, SEAL_HELP, SIGN_HELP, SignArgs, TreeArgs};
 use crate::layer::format::{Compression, Format};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
@@ -32,6 +33,15 @@ pub enum Layer {
         taproot layer diff /upper/upper --lowers /layers/site.sqsh /layers/base.sqsh    what the upper changes"
     )]
     Diff(DiffArgs),
+    /// Make the hash trees of images, or check them.
+    #[command(after_help = SEAL_HELP)]
+    Seal(TreeArgs),
+    /// Sign a list of layers.
+    #[command(after_help = SIGN_HELP)]
+    Sign(SignArgs),
+    /// Make a pair of keys, to sign lists of layers with.
+    #[command(after_help = "Examples:\n  taproot layer keygen /root/site --comment 'lists of site'")]
+    Keygen(KeygenArgs),
     /// Make one layer of several: of the running system's topmost ones, or of any with --offline.
     #[command(after_help = MERGE_HELP)]
     Merge(MergeArgs),

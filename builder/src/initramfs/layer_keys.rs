@@ -3,22 +3,52 @@
 use super::archive::Archive;
 use super::sources::{Kind, Source};
 use super::tree::{self, Tree};
-use anyhow::{Context as _, Result};
+use crate::settings::{Named, Settings};
+use anyhow::{Context as _, Result, ensure};
+use std::collections::BTreeMap;
 use std::path::Path;
-use taproot_init::plan::layerlist::{KEY_SUFFIX, KEYS_DIR, PublicKey};
+use taproot_init::cmdline::parse;
+use taproot_init::plan::layerlist::{KEY_SUFFIX, KEYS_DIR, MAX_KEYS, PublicKey};
 
-/// Packs them, if there are any. One that the boot could not read is refused: without it there would be a boot less that checks.
-pub(super) fn pack(archive: &mut Archive, tree: &Tree) -> Result<Vec<Source>> {
-    let mut sources = Vec::new();
-    for name in tree.list(KEYS_DIR)?.into_iter().filter(|name| name.ends_with(KEY_SUFFIX)) {
-        let path = Path::new(KEYS_DIR).join(name);
-        let shown = path.to_string_lossy();
-        let bytes = tree.read(&path, tree::TEXT)?;
-        PublicKey::parse(&String::from_utf8_lossy(&bytes)).with_context(|| shown.clone().into_owned())?;
-        sources.push(Source::of(Kind::File, shown.clone(), &bytes));
-        archive.file(&shown, bytes, "a key that lists of layers are checked by")?;
+/// Packs those of the tree and those that were named, if there are any. One that the boot could not read is refused: without it there
+/// would be a boot less that checks.
+pub(super) fn pack(archive: &mut Archive, tree: &Tree, named: &[Named]) -> Result<Vec<Source>> {
+    let mut keys = Vec::new();
+    for name in own(tree)? {
+        let path = Path::new(KEYS_DIR).join(&name);
+        keys.push((path.to_string_lossy().into_owned(), name, tree.read(&path, tree::TEXT)?));
     }
+    for key in named {
+        let shown = key.shown(tree);
+        let stem = shown.file_stem().unwrap_or_default().to_string_lossy();
+        keys.push((shown.display().to_string(), format!("{stem}{KEY_SUFFIX}"), key.read(tree, tree::TEXT)?));
+    }
+    let mut sources = Vec::new();
+    let mut packed = BTreeMap::new();
+    for (shown, name, bytes) in keys {
+        PublicKey::parse(&String::from_utf8_lossy(&bytes)).with_context(|| shown.clone())?;
+        if let Some(other) = packed.insert(name.clone(), bytes.clone()) {
+            ensure!(other == bytes, "{shown}: expected another name, found {name} a second time, with another key");
+            continue;
+        }
+        let path = format!("{KEYS_DIR}/{name}");
+        sources.push(Source::of(Kind::File, path.clone(), &bytes));
+        archive.file(&path, bytes, "a key that lists of layers are checked by")?;
+    }
+    ensure!(packed.len() <= MAX_KEYS, "expected at most {MAX_KEYS} keys of lists of layers, found {}", packed.len());
     Ok(sources)
+}
+
+/// Names of the tree's own.
+fn own(tree: &Tree) -> Result<Vec<String>> {
+    Ok(tree.list(KEYS_DIR)?.into_iter().filter(|name| name.ends_with(KEY_SUFFIX)).collect())
+}
+
+/// Whether the boot of such an image wants layers that are checked, as far as is known here.
+pub(super) fn checks(settings: &Settings) -> bool {
+    let words = parse(settings.cmdline.as_bytes()).layers;
+    let asked = words.is_some_and(|layers| !layers.integrity.roots.is_empty() || layers.integrity.only.is_some());
+    asked || !settings.layers_keys.is_empty() || own(&settings.tree).is_ok_and(|keys| !keys.is_empty())
 }
 
 #[cfg(test)]
@@ -32,7 +62,8 @@ mod tests {
         let tree = Tree::open(dir.path()).unwrap();
         let packed = || {
             let mut archive = Archive::default();
-            pack(&mut archive, &tree).map(|sources| sources.into_iter().map(|source| source.name).collect::<Vec<_>>())
+            pack(&mut archive, &tree, &[])
+                .map(|sources| sources.into_iter().map(|source| source.name).collect::<Vec<_>>())
         };
         assert_eq!(packed().unwrap(), [""; 0]);
         let keys = dir.path().join(KEYS_DIR.trim_start_matches('/'));
@@ -41,6 +72,13 @@ mod tests {
         fs::write(keys.join("site.pub"), format!("ed25519 {key} site\n")).unwrap();
         fs::write(keys.join("site.key"), "a secret that somebody forgot").unwrap();
         assert_eq!(packed().unwrap(), ["/etc/taproot/layer-keys/site.pub"]);
+        let also = dir.path().join("site.pub");
+        let twice = |text: &str| {
+            fs::write(&also, text).unwrap();
+            pack(&mut Archive::default(), &tree, &[Named::Here(also.clone())]).map(|sources| sources.len())
+        };
+        assert_eq!(twice(&format!("ed25519 {key} site\n")).unwrap(), 1, "the same key");
+        assert!(format!("{:#}", twice(&format!("ed25519 {key} other\n")).unwrap_err()).contains("a second time"));
         fs::write(keys.join("old.pub"), "ssh-ed25519 AAAA\n").unwrap();
         let error = format!("{:#}", packed().unwrap_err());
         assert!(error.starts_with("/etc/taproot/layer-keys/old.pub: expected a line `ed25519`"), "{error}");

@@ -116,6 +116,9 @@ fn wanted(settings: &Settings, index: &Index, root: &Known) -> Wanted {
     };
     add(&sets::ZFS);
     sets::ALWAYS.iter().for_each(&mut add);
+    if layer_keys::checks(settings) {
+        sets::CHECKED.iter().for_each(&mut add);
+    }
     let (mut disks, mut inputs) = (root.disks.clone(), Vec::new());
     match settings.modules {
         ModuleSet::Generic => {
@@ -382,7 +385,7 @@ fn collect(
     sources.extend(modules);
     let member = |member: Member| Source { kind: Kind::Member, name: member.path, mark: member.vdev.to_string() };
     sources.extend(root.members.into_iter().map(member));
-    sources.extend(layer_keys::pack(archive, &settings.tree)?);
+    sources.extend(layer_keys::pack(archive, &settings.tree, &settings.layers_keys)?);
     for (source, target) in &settings.add_files {
         sources.push(add_file(archive, &settings.tree, source, target)?);
     }

@@ -32,6 +32,13 @@ pub const ALWAYS: &[Group] = &[
     Group { why: "USB disks: sticks with keys, and for save-log", names: &["usb_storage", "uas", "sd_mod"] },
 ];
 
+/// For layers that must be as they were sealed.
+pub const LAYERS_CHECKED: Group = Group { why: "layers that are checked as they are read", names: &verity::MODULES };
+
+/// In images, also of one machine, whose boot wants such layers.
+pub const CHECKED: &[Group] =
+    &[LAYERS_CHECKED, Group { why: "layers and images", names: &["loop", "overlay", "squashfs", "erofs"] }];
+
 /// Keyboards and disks of common machines, real and virtual.
 pub const GENERIC: &[Group] = &[
     Group {
@@ -93,7 +100,7 @@ pub const GENERIC: &[Group] = &[
         ],
     },
     Group { why: "layers and images", names: &["loop", "overlay"] },
-    Group { why: "layers that are checked as they are read", names: &verity::MODULES },
+    LAYERS_CHECKED,
     Group { why: "plain roots: squashfs, erofs, iso9660", names: &["squashfs", "erofs", "isofs"] },
 ];
 

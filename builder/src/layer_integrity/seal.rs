@@ -49,6 +49,11 @@ fn beside(image: &Path, ending: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
+/// Whether an image has a root hash beside it.
+pub fn is_sealed(image: &Path) -> bool {
+    beside(image, "roothash").exists()
+}
+
 /// An image, how long its file is, and where it ends by its own superblock.
 struct Image<'a> {
     path: &'a Path,

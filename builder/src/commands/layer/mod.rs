@@ -1,5 +1,6 @@
 //! `taproot layer`.
 
+mod integrity;
 mod look;
 mod make;
 mod stack;
@@ -32,6 +33,9 @@ pub fn run(action: &Layer) -> Result<bool> {
         Layer::List(args) => look::list(args),
         Layer::Verify(args) => look::verify(args),
         Layer::Diff(args) => look::diff(args),
+        Layer::Seal(args) => integrity::seal(args).map(done),
+        Layer::Sign(args) => integrity::sign(args).map(done),
+        Layer::Keygen(args) => integrity::keygen(args).map(done),
     }
 }
 
