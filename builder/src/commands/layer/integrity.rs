@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     fn image(path: &Path) {
-        let mut bytes = vec![7_u8; 8192];
+        let mut bytes = vec![0_u8; 8192];
         bytes[..4].copy_from_slice(b"hsqs");
         bytes[20] = 1;
         bytes[28] = 4;
