@@ -5,13 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use taproot::layer::image::sum;
-use taproot::layer_integrity::{Place, SecretKey, seal};
-use taproot_init::plan::layerlist::{Layer, LayerList, Seal};
-use taproot_tests::layers::{self, LABEL};
-use taproot_tests::scenario::{explained_failure, vm};
+use taproot::layer_integrity::{Place, seal};
+use taproot_tests::kit;
+use taproot_tests::scenarios;
 use taproot_tests::vm::{Disk, Scratch, Vm};
-use taproot_tests::{kit, scenarios, words};
 
 /// In the large file, where bytes are changed: far from the superblock and from the tables at the image's end.
 const MARK: &[u8] = b"in the middle of the layer";
@@ -136,87 +133,5 @@ scenarios! {
         said("cut: Error: Os { code: 22");
         assert!(text.lines().any(|line| line.trim() == "left:"), "a device is left:\n{text}");
         assert!(!text.contains("still here"), "{text}");
-    }
-
-    /// One machine, one attempt after the other: a layer without its tree, cut off, changed, with a wrong sum or an old list is not mounted, and
-    /// the whole one boots under its tree.
-    fn layers_that_are_not_as_they_were_sealed_do_not_boot(system) {
-        let scratch = Scratch::new().unwrap();
-        let at = |name: &str| scratch.path().join(name);
-        let put = |name: &str, bytes: &[u8]| {
-            fs::write(at(name), bytes).unwrap();
-            at(name)
-        };
-        let image = put("base.sqsh", &fs::read(taproot_tests::plain::image("squashfs").unwrap()).unwrap());
-        let data = fs::read(&image).unwrap();
-        let root = seal(&image, Place::Beside, b"").unwrap().root;
-        let tree = at("base.verity");
-        let flipped = put("flipped", &changed(&data, data.len() / 2));
-        let cut = put("cut", &data[..data.len() / 2]);
-        let (size, sum) = sum(&image, |_| ()).unwrap();
-        let sums = put("sums", format!("{sum}  base.sqsh\n").as_bytes());
-        let key = SecretKey::new([3; 32]);
-        let list = |serial| LayerList { serial, layers: vec![Layer { name: "base".to_owned(), size, seal: Seal::Sha256(sum) }] };
-        let (new, old) = (put("new", key.sign(&list(5)).unwrap().as_bytes()), put("old", key.sign(&list(4)).unwrap().as_bytes()));
-        let unsigned = put("unsigned", list(9).render().as_bytes());
-        let files = [
-            (&image, "bare/base.sqsh"),
-            (&image, "good/base.sqsh"), (&tree, "good/base.verity"),
-            (&cut, "cut/base.sqsh"), (&tree, "cut/base.verity"),
-            (&flipped, "flip/base.sqsh"), (&tree, "flip/base.verity"),
-            (&flipped, "sum/base.sqsh"), (&sums, "sum/base.sha256"),
-            (&image, "new/base.sqsh"), (&new, "new/layers.list"),
-            (&image, "old/base.sqsh"), (&old, "old/layers.list"),
-            (&image, "unsigned/base.sqsh"), (&unsigned, "unsigned/layers.list"),
-        ];
-        let files: Vec<(PathBuf, &str)> = files.into_iter().map(|(path, name)| (path.clone(), name)).collect();
-        let disk = layers::small_disk(&scratch, "sealed0", LABEL, &files).unwrap();
-        let words = format!("root=LABEL={LABEL} taproot.layers=base taproot.layerdir=bare taproot.upper=ram roothash={root}");
-        let mut vm = vm("verity-boots", system, &words).unwrap().disks([disk]).start().unwrap();
-        let fails = |said: &str| {
-            let text = explained_failure(&vm, 60).unwrap();
-            assert!(text.contains(said), "no {said:?} in: {text}");
-        };
-        fails("it has no tree, neither beside it");
-        for (words, said) in [
-            ("taproot.layerdir=cut", "it is cut off"),
-            ("taproot.layerdir=flip", "it is not what its tree and the root hash"),
-        ] {
-            vm.type_line(&format!("retry {words}")).unwrap();
-            fails(said);
-        }
-        let agree = |words: &str| {
-            vm.type_line(&format!("retry {words}")).unwrap();
-            vm.expect(words::CONFIRM, 10).unwrap();
-            vm.type_line("yes").unwrap();
-        };
-        agree("roothash= taproot.layerdir=sum");
-        fails("its sum is");
-        // The key that an image would have.
-        let public = key.public().unwrap().render("test");
-        vm.type_line("shell").unwrap();
-        vm.expect(words::SHELL_PROMPT, 20).unwrap();
-        vm.type_line("mkdir -p /etc/taproot/layer-keys").unwrap();
-        vm.type_line(&format!("echo '{}' >/etc/taproot/layer-keys/test.pub", public.trim())).unwrap();
-        vm.type_line("exit").unwrap();
-        vm.expect(words::PROMPT, 10).unwrap();
-        for (words, said) in [
-            ("taproot.layerdir=unsigned", "expected a line `signature`"),
-            ("taproot.layerdir=new taproot.upper=dir init=/none", "has no"),
-            ("taproot.layerdir=old", "expected a list with serial number 5 or later"),
-        ] {
-            vm.type_line(&format!("retry {words}")).unwrap();
-            fails(said);
-        }
-        vm.type_line("shell").unwrap();
-        vm.expect(words::SHELL_PROMPT, 20).unwrap();
-        vm.type_line("rm /etc/taproot/layer-keys/test.pub; exit").unwrap();
-        vm.expect(words::PROMPT, 10).unwrap();
-        vm.type_line(&format!("retry taproot.layerdir=good init= taproot.upper=ram roothash={root}")).unwrap();
-        let report = vm.report(90).unwrap();
-        let mounts = report.mounts();
-        let layer = mounts.iter().find(|mount| mount.point == "/run/taproot/layers/base").unwrap();
-        assert_eq!((layer.source.as_str(), layer.kind.as_str()), ("/dev/dm-0", "squashfs"), "{layer:?}");
-        vm.wait_exit(20).unwrap();
     }
 }
