@@ -6,6 +6,7 @@ use super::{possible, settle};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use taproot_init::layers::boot::enter;
 use taproot_init::layers::state::State;
 use taproot_init::layers::{Layer, Places, Stack, Store};
 use taproot_init::sys::System;
@@ -86,7 +87,9 @@ impl Machine {
         self.mounts = None;
         let linux = Linux::new();
         let system: &dyn System = &linux;
-        let entered = Store::new(&system, &self.places).enter().unwrap().unwrap();
+        let store = Store::new(&system, &self.places);
+        let looked = store.look().unwrap().unwrap();
+        let entered = store.enter(&looked.loaded, enter(&looked.loaded.state, &looked.disk).unwrap());
         let Stack { upper, layers } = &entered.stack;
         let upper = format!("/run/taproot/base/.layers/uppers/{upper}");
         let lowers: Vec<String> = layers

@@ -2,7 +2,7 @@
 
 use crate::devices::filesystems::in_memory;
 use crate::plan::declared::Declared;
-use crate::plan::layers::LAYERS;
+use crate::plan::layers::{LAYERS, STATE_DIR};
 use crate::sys::{Attached, Mapping, OverlayMount, PanicAnswer, System, ZfsCall, ZfsReply};
 use crate::zfs::calls;
 use crate::zfs::ioctl::ImportFlags;
@@ -134,6 +134,13 @@ impl<'a> Guard<'a> {
         }
     }
 
+    /// Whether the words ask for what is under way with layers to go on: nothing else writes their state.
+    fn state_is_ours(&self, path: &Path) -> io::Result<()> {
+        let is_state = path.iter().any(|part| part == STATE_DIR);
+        let declared = self.state().declared.as_ref().is_some_and(|declared| declared.layer_state);
+        if declared || !is_state { Ok(()) } else { Err(self.refuse(&format!("writing {}", path.display()))) }
+    }
+
     fn refuse(&self, what: &str) -> io::Error {
         let line = format!("{what} was refused: the words of this boot do not ask for it, so it is a bug");
         let _ = self.system.kmsg(&format!("<3>taproot: {line}\n"));
@@ -238,6 +245,16 @@ impl System for Guard<'_> {
         self.system.unmap(name)
     }
 
+    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        self.state_is_ours(path)?;
+        self.system.write(path, bytes)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.state_is_ours(to)?;
+        self.system.rename(from, to)
+    }
+
     fn on_panic(&self, then: PanicAnswer) {
         self.system.on_panic(then);
     }
@@ -313,6 +330,24 @@ mod tests {
         assert_eq!(guard.refused().len(), 3);
         assert!(guard.mount("/dev/dm-0", base, "squashfs", libc::MS_RDONLY, "").is_ok());
         assert!(guard.mount("/dev/loop0", top, "squashfs", libc::MS_RDONLY, "").is_ok());
+    }
+
+    #[test]
+    fn the_layer_state_is_written_only_where_the_words_go_by_it() {
+        let tree = Tree::new();
+        tree.make_dirs(Path::new("/run/taproot/base/.layers")).unwrap();
+        let guard = Guard::new(&tree);
+        let path = Path::new("/run/taproot/base/.layers/state");
+        for line in ["", "taproot.layers=a:b", "taproot.layers taproot.import=ro", "taproot.layers taproot.upper=none"]
+        {
+            guard.declare(declared(&parse(format!("root=UUID=1 {line}").as_bytes())));
+            assert!(guard.write(path, b"x").is_err() && guard.rename(path, path).is_err(), "{line}");
+        }
+        for line in ["taproot.layers", "taproot.layers taproot.upper=ram"] {
+            guard.declare(declared(&parse(format!("root=UUID=1 {line}").as_bytes())));
+            assert!(guard.write(path, b"x").is_ok(), "{line}");
+        }
+        assert!(guard.write(Path::new("/run/other"), b"x").is_ok());
     }
 
     #[test]

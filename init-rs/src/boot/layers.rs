@@ -7,8 +7,8 @@ use crate::plan::facts::Kind;
 use crate::plan::failure::Failure;
 use crate::plan::from_zfs;
 use crate::plan::layers::{
-    BASE, DEVICE, EMPTY, ENDINGS, KEPT, LAYERS, LayerFile, LayerKind, RAM, STATE_DIR, UPPER, UpperDirs, is_on_base,
-    place,
+    BASE, DEVICE, EMPTY, ENDINGS, KEPT, LAYERS, LayerFile, LayerKind, RAM, STATE_DIR, UPPER, UPPERS, UpperDirs,
+    is_on_base, place,
 };
 use crate::plan::lowers;
 use crate::plan::mounts::{self, MountStep};
@@ -43,6 +43,10 @@ impl Boot<'_> {
             LayerStep::CopyToRam { copies, extent } => self.copy_layers(&copies, extent)?,
             LayerStep::LeaveOnMedium { why } => self.leave_layers(&why),
             LayerStep::Release(release) => self.release_layers(release),
+            LayerStep::ReadState { places } => self.read_state(&places),
+            LayerStep::EnterState { places, entry } => self.enter_state(&places, *entry),
+            LayerStep::GiveUp { places, why } => self.give_up(&places, &why)?,
+            LayerStep::FindStack { stack, places } => self.find_stack(&stack, &places),
             LayerStep::SetAside { dir, word } => self.set_upper_aside(&dir, &word),
             LayerStep::NoteLowers { note, text } => self.note_lowers(&note, &text),
             LayerStep::Protect { mount, upper } => self.protect(*mount, upper.as_deref()),
@@ -259,6 +263,9 @@ impl Boot<'_> {
 
     /// The layers are those that the command line lists, whatever a state file says.
     fn look_for_state(&mut self) {
+        if self.facts.attempt.layers.entered.is_some() {
+            return;
+        }
         let on_base = |asked: &LayerSettings| is_on_base(&asked.upper.value);
         let top = match self.request.layers.as_ref().is_none_or(on_base) {
             true => BASE,
@@ -328,8 +335,18 @@ impl Boot<'_> {
 
     /// Takes away what an attempt has mounted for a layered root: its pools may have to be exported.
     pub(super) fn clear_layers(&mut self) {
-        let LayerFacts { base, device, mounted, upper_mounted, kept, integrity, parts: others, media, .. } =
-            std::mem::take(&mut self.facts.attempt.layers);
+        let LayerFacts {
+            base,
+            device,
+            mounted,
+            upper_mounted,
+            uppers_mounted,
+            kept,
+            integrity,
+            parts: others,
+            media,
+            ..
+        } = std::mem::take(&mut self.facts.attempt.layers);
         if base.is_none() {
             return;
         }
@@ -344,6 +361,7 @@ impl Boot<'_> {
         // They lie on what comes next.
         self.unmap_layers(&integrity.mapped);
         parts.extend(upper_mounted.then(|| UPPER.to_owned()));
+        parts.extend(uppers_mounted.then(|| UPPERS.to_owned()));
         parts.extend(device.then(|| DEVICE.to_owned()));
         parts.extend([RAM, BASE].map(str::to_owned));
         for part in parts {
@@ -382,7 +400,7 @@ fn find(system: &dyn System, root: &str, name: &str) -> Option<LayerFile> {
 }
 
 /// What a file is, and what tells it from others: its superblock, which has its size and when it was made.
-fn kind_of(system: &dyn System, path: &Path, size: u64) -> (LayerKind, String) {
+pub(super) fn kind_of(system: &dyn System, path: &Path, size: u64) -> (LayerKind, String) {
     let mut head = [0; SEALED_HEAD];
     match system.read_at(path, 0, &mut head) {
         Err(e) => (LayerKind::Unknown { why: format!("it cannot be read: {e}") }, String::new()),

@@ -10,6 +10,7 @@ mod init;
 mod integrity;
 mod kept;
 mod keys;
+mod layer_state;
 mod layers;
 mod mounts;
 mod parts;

@@ -72,7 +72,10 @@ pub fn settings(request: &Request) -> Vec<Setting> {
 }
 
 fn layers(asked: &LayerSettings, list: &mut List) {
-    list.add("layers", &asked.names, |names| names.join(":"));
+    list.add("layers", &asked.names, |names| match names.as_slice() {
+        [] => "those of the layer state".to_owned(),
+        names => names.join(":"),
+    });
     list.maybe("layers also on", asked.device.as_ref(), root);
     list.maybe("type of the layer device", asked.device_types.as_ref(), |types| types.join(", "));
     list.add(

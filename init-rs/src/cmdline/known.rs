@@ -47,7 +47,11 @@ pub const KNOWN: &[Known] = &[
         "roots to try when the chosen one cannot be booted",
     ),
     // layers
-    known("taproot.layers", "=TOP:...:BOTTOM", "the root is made of these layers; root= is their base"),
+    known(
+        "taproot.layers",
+        "[=TOP:...:BOTTOM]",
+        "the root is made of these layers, or of those that the layer state names; root= is their base",
+    ),
     known("sqsh_layers", "=TOP:...:BOTTOM", "the same, as RuckusRD calls it"),
     known("taproot.layerdev", "=as root=", "where layers are looked for that the base does not have"),
     known("sqsh_layerdev", "=as root=", "the same, as RuckusRD calls it"),

@@ -6,7 +6,7 @@ use super::root::layer_device;
 use super::state::State;
 use super::upper::{UPPER_DIR, Upper, UpperFallback, ram, upper};
 use super::values::{boolean, directory};
-use super::{Decided, Fallback, Note, Request, Selector, Stage, Word};
+use super::{Decided, Fallback, Note, Request, Selector, Stage, Word, overlay};
 use crate::plan::names;
 use std::collections::BTreeSet;
 
@@ -34,7 +34,7 @@ pub(super) const DEFAULT: &str = "default";
 /// A root made of layers; its base is what `root=` names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayerSettings {
-    /// `taproot.layers=`, `sqsh_layers=`: names, the topmost first.
+    /// `taproot.layers=`, `sqsh_layers=`: names, the topmost first; none for `taproot.layers` alone: those of the state file.
     pub names: Decided<Vec<String>>,
     /// `taproot.layerdev=`, `sqsh_layerdev=`: where layers are looked for that the base does not have.
     pub device: Option<Decided<Selector>>,
@@ -76,7 +76,7 @@ pub enum ToRam {
 /// The words so far.
 #[derive(Debug, Clone, Default)]
 pub(super) struct LayerWords {
-    names: Option<Decided<String>>,
+    names: Option<Decided<Option<String>>>,
     device: Option<Decided<String>>,
     types: Option<Decided<Vec<String>>>,
     dir: Option<Decided<String>>,
@@ -111,7 +111,7 @@ impl State {
         let words = &mut self.layers;
         words.first.get_or_insert_with(|| why.to_owned());
         match (name, value) {
-            ("layers", Some(v)) => words.names = Some(Decided::new(v.to_owned(), why)),
+            ("layers", v) => words.names = Some(Decided::new(v.map(str::to_owned), why)),
             ("layerdev", Some(v)) => words.device = Some(Decided::new(v.to_owned(), why)),
             ("layerdir", Some(v)) => words.dir = Some(Decided::new(v.to_owned(), why)),
             ("upper", Some(v)) => match upper(v) {
@@ -142,7 +142,7 @@ impl State {
         let why = word.text.as_str();
         let words = &mut self.layers;
         match (word.key.as_str(), value) {
-            ("sqsh_layers", Some(v)) => words.names = Some(Decided::new(v.to_owned(), why)),
+            ("sqsh_layers", Some(v)) => words.names = Some(Decided::new(Some(v.to_owned()), why)),
             ("sqsh_layerdev", Some(v)) => words.device = Some(Decided::new(v.to_owned(), why)),
             ("sqsh_layerdir", Some(v)) => words.dir = Some(Decided::new(v.to_owned(), why)),
             ("sqshfstype", Some(v)) => {
@@ -215,7 +215,7 @@ impl LayerWords {
             request.stacking = self.clone().settings(&mut Vec::new()).ok();
         }
         let Some(first) = self.first.clone() else { return };
-        let itself = self.itself.as_ref().map(|why| Decided::new(ITSELF.to_owned(), why));
+        let itself = self.itself.as_ref().map(|why| Decided::new(Some(ITSELF.to_owned()), why));
         let Some(listed) = self.names.clone().or(itself) else {
             if request.fallback.iter().any(|fallback| matches!(fallback.value, Fallback::Layers(_))) {
                 // They are for those.
@@ -237,7 +237,9 @@ impl LayerWords {
             let message = "is for RuckusRD's own initramfs; nothing here corresponds to it; ignored".to_owned();
             request.notes.push(Note { word: word.clone(), message });
         }
-        let names = names_of(&listed.value).map_err(|message| Note { word: listed.why.clone(), message });
+        request.notes.extend(overlay::directory_of_state(&listed, self.upper.as_ref()));
+        let names = listed.value.as_deref().map_or(Ok(Vec::new()), names_of);
+        let names = names.map_err(|message| Note { word: listed.why.clone(), message });
         match names.and_then(|names| self.settings(&mut request.notes)?.named(Decided::new(names, listed.why))) {
             Ok(settings) if problem.is_none() => request.layers = Some(settings),
             Ok(_) => unusable(request, problem.unwrap_or(Note { word: first, message: String::new() })),

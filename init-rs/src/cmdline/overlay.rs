@@ -78,6 +78,13 @@ impl State {
     }
 }
 
+/// What is to be said of a directory that is asked for where the layer state says which upper it is.
+pub(super) fn directory_of_state(listed: &Decided<Option<String>>, upper: Option<&Decided<Upper>>) -> Option<Note> {
+    let dir = upper.filter(|upper| listed.value.is_none() && matches!(upper.value, Upper::Directory(_)))?;
+    let message = format!("says no more than dir: with {} alone, uppers lie where the layer state is", listed.why);
+    Some(Note { word: dir.why.clone(), message })
+}
+
 impl LayerSettings {
     /// The same for these layers.
     pub fn named(&self, names: Decided<Vec<String>>) -> Result<Self, Note> {
@@ -96,6 +103,16 @@ impl LayerSettings {
             settings.upper = Decided::new(Upper::Ram { size: None, inodes: None }, format!("{DEFAULT} (ram)"));
         }
         Ok(settings)
+    }
+
+    /// Whether the state file says which layers there are.
+    pub fn by_state(&self) -> bool {
+        self.names.value.is_empty()
+    }
+
+    /// What the state file lies with: the upper that is asked for, or the one that is a layer.
+    pub fn home(&self) -> &Upper {
+        &self.retained.as_ref().unwrap_or(&self.upper).value
     }
 
     /// The uppers that are mounted: the one that is written to, and one that is a layer.
@@ -158,6 +175,21 @@ mod tests {
         let settings = layers("taproot.layers=a ram_layer=1G rd.overlay.readonly taproot.upper=LABEL=x");
         assert!(matches!(settings.upper.value, Upper::Ram { size: Some(_), .. }));
         assert_eq!(settings.retained.unwrap().value, Upper::Device("LABEL=x".into()));
+    }
+
+    #[test]
+    fn without_a_list_the_state_says_which() {
+        let settings = layers("root=UUID=1 taproot.layers ro");
+        assert!(settings.by_state() && settings.upper.value == Upper::Directory("upper".into()));
+        assert!(!layers("taproot.layers sqsh_layers=a:b").by_state(), "a list holds");
+        assert!(layers("sqsh_layers=a:b taproot.layers").by_state(), "the last one holds");
+        let notes = |line: &str| parse(line.as_bytes()).notes.len();
+        assert_eq!(
+            layers("taproot.layers taproot.upper=label:x rd.overlay.readonly").home(),
+            &Upper::Device("LABEL=x".into())
+        );
+        assert_eq!(notes("taproot.layers taproot.upper=dir"), 1, "no directory of its own");
+        assert_eq!(notes("taproot.layers taproot.upper=label:x") + notes("taproot.layers=a taproot.upper=dir:x"), 0);
     }
 
     #[test]

@@ -2,7 +2,9 @@
 //! that was tried in vain. Milliseconds: nothing here reads or writes more than names and the state.
 
 use super::request::aside;
-use super::state::{Kind, Layer, MAX_FROZEN, MAX_LAYERS, Operation, Phase, Stack, State, TRIES, Trial, Trouble};
+use super::state::{
+    Kind, Layer, MAX_FROZEN, MAX_LAYERS, MAX_PASTS, Operation, Past, Phase, Stack, State, TRIES, Trial, Trouble,
+};
 use super::steps::{replaced, settle};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -59,10 +61,23 @@ pub enum Note {
     },
     /// An upper in RAM went with the power before it was copied.
     LostWithRam(String),
+    /// The upper was set aside, under this number, and a fresh one begun.
+    SetAside(u32),
+    /// No fresh upper was begun.
+    NotAfresh(String),
+    /// Nothing may be written, so what waits for a boot waits on.
+    LeftAsItIs,
     /// The state could not be written, or not durably.
     NotWritten(String),
     /// The state's file was damaged; the one before was read.
     Older(u64),
+}
+
+impl Note {
+    /// Whether people have to know of it.
+    pub fn is_trouble(&self) -> bool {
+        !matches!(self, Self::Sealed(_) | Self::OnTrial { .. } | Self::LeftAsItIs)
+    }
 }
 
 impl fmt::Display for Note {
@@ -78,6 +93,16 @@ impl fmt::Display for Note {
             }
             Self::LostWithRam(name) => {
                 write!(f, "commit {name} is lost: the upper was in RAM, and was not copied before the system ended")
+            }
+            Self::SetAside(number) => {
+                write!(
+                    f,
+                    "the upper that was there is set aside, and a fresh one begun; `taproot layer rollback {number}` goes back to it"
+                )
+            }
+            Self::NotAfresh(why) => write!(f, "no fresh upper is begun: {why}"),
+            Self::LeftAsItIs => {
+                f.write_str("nothing may be written: what waits for a boot in the layer state waits for another one")
             }
             Self::NotWritten(why) => {
                 write!(
@@ -116,6 +141,45 @@ pub fn enter(state: &State, disk: &Disk) -> Result<Entry, Broken> {
     disk.uppers.extend(entry.make);
     let lacking = lacking(entry.state.as_ref().unwrap_or(state), &entry.stack, &disk);
     if lacking.is_empty() { Ok(entry) } else { Err(Broken { lacking }) }
+}
+
+/// The same boot with a fresh upper: that of now is set aside with its layers, and can be gone back to. Not while a stack is on trial,
+/// which may need it.
+pub fn begin_afresh(state: &State, mut entry: Entry) -> Entry {
+    let mut new = entry.state.clone().unwrap_or_else(|| state.clone());
+    let is_fresh = entry.make.is_some();
+    let hindrance = match &new.trial {
+        Some(_) => Some("a stack is on trial"),
+        None if new.pasts.len() >= MAX_PASTS / 2 => Some("too many are set aside already"),
+        None => None,
+    };
+    if let Some(why) = hindrance.filter(|_| !is_fresh) {
+        entry.notes.push(Note::NotAfresh(why.to_owned()));
+    }
+    if is_fresh || hindrance.is_some() {
+        return entry;
+    }
+    let upper = new.another_upper();
+    let old = std::mem::replace(&mut new.stack.upper, upper);
+    new.last_past = new.last_past.saturating_add(1);
+    let (number, layers) = (new.last_past, new.stack.layers.clone());
+    new.pasts.push(Past { number, upper: Some(old), layers });
+    (entry.make, entry.stack) = (Some(upper), new.stack.clone());
+    entry.notes.push(Note::SetAside(number));
+    entry.state = Some(settle(state, new));
+    entry
+}
+
+/// What a boot mounts that may write nothing: what is known to work. Nothing goes on.
+pub fn look(state: &State, disk: &Disk) -> Result<Entry, Broken> {
+    let stack = state.trial.as_ref().map_or(&state.stack, |trial| &trial.back).clone();
+    let lacking = lacking(state, &stack, disk);
+    if !lacking.is_empty() {
+        return Err(Broken { lacking });
+    }
+    let waits = enter(state, disk).is_ok_and(|entry| entry.state.is_some());
+    let notes = if waits { vec![Note::LeftAsItIs] } else { Vec::new() };
+    Ok(Entry { make: None, state: None, otherwise: stack.clone(), stack, notes })
 }
 
 /// The stack on trial cannot be mounted, or the boot failed in another way that is its fault: what is mounted instead. `None` if

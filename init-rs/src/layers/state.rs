@@ -28,6 +28,16 @@ pub enum Layer {
     Frozen(u32),
 }
 
+impl Layer {
+    /// What people call it: the name of an image without its ending.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Image(file) => file.rsplit_once('.').map_or(file.as_str(), |(name, _)| name).to_owned(),
+            Self::Frozen(_) => self.to_string(),
+        }
+    }
+}
+
 impl fmt::Display for Layer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -409,8 +419,8 @@ fn check_list(layers: &[Layer]) -> Result<(), String> {
     if layers.len() > MAX_LAYERS {
         return Err(format!("{} layers, at most {MAX_LAYERS} are possible", layers.len()));
     }
-    let different: BTreeSet<&Layer> = layers.iter().collect();
-    if different.len() == layers.len() { Ok(()) } else { Err("a layer is in a list twice".to_owned()) }
+    let different: BTreeSet<String> = layers.iter().map(Layer::name).collect();
+    if different.len() == layers.len() { Ok(()) } else { Err("two layers of a list have one name".to_owned()) }
 }
 
 /// Checks that `file` can be the file of a layer's image: the layer's name, a dot, and what kind of image it is.

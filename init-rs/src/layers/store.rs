@@ -1,6 +1,6 @@
 //! Where layers lie, and how their state is read and written: there is always one that can be read, whenever the power fails.
 
-use super::boot::{self, Broken, Disk, Entry, Note};
+use super::boot::{self, Disk, Entry, Note};
 use super::state::{Discard, Layer, Stack, State, temporary};
 use super::text::{self, MAX_BYTES, StateError};
 use crate::sys::{FileKind, System};
@@ -131,9 +131,6 @@ pub enum StoreError {
     /// The next state would be none that can be read.
     #[error("the layer state is left as it is, because the next one does not fit together: {0}")]
     Inconsistent(String),
-    /// Layers of the stack are missing.
-    #[error(transparent)]
-    Broken(#[from] Broken),
 }
 
 /// A state that was read.
@@ -154,6 +151,15 @@ pub enum Slot {
     New,
     /// `state.prev`, the one before. Read only if `state` cannot be.
     Previous,
+}
+
+/// What a boot decides from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Looked {
+    /// The newest state.
+    pub loaded: Loaded,
+    /// What is there of what it names.
+    pub disk: Disk,
 }
 
 /// What a boot mounts.
@@ -309,20 +315,21 @@ impl<'a> Store<'a> {
         Ok(Disk { files, uppers: names.iter().filter_map(|name| name.parse().ok()).collect() })
     }
 
-    /// What a boot does: it seals, tries or goes back, writes that down, and says what is to be mounted. `None` if there is no state.
-    pub fn enter(&self) -> Result<Option<Entered>, StoreError> {
+    /// What a boot decides from. `None` if there is no state.
+    pub fn look(&self) -> Result<Option<Looked>, StoreError> {
         let Some(loaded) = self.load()? else { return Ok(None) };
-        let entry = boot::enter(&loaded.state, &self.survey(&loaded.state)?)?;
-        Ok(Some(self.carry_out(&loaded, entry)))
+        let disk = self.survey(&loaded.state)?;
+        Ok(Some(Looked { loaded, disk }))
     }
 
     /// What a boot does when the stack on trial cannot be mounted. `None` if nothing is on trial.
     pub fn give_up(&self, why: &str) -> Result<Option<Entered>, StoreError> {
         let Some(loaded) = self.load()? else { return Ok(None) };
-        Ok(boot::give_up(&loaded.state, why).map(|entry| self.carry_out(&loaded, entry)))
+        Ok(boot::give_up(&loaded.state, why).map(|entry| self.enter(&loaded, entry)))
     }
 
-    fn carry_out(&self, loaded: &Loaded, entry: Entry) -> Entered {
+    /// Does what a boot has decided: makes the upper and writes the state, durably; what is to be mounted then.
+    pub fn enter(&self, loaded: &Loaded, entry: Entry) -> Entered {
         let mut notes = entry.notes;
         if loaded.from != Slot::State {
             notes.insert(0, Note::Older(loaded.state.generation));

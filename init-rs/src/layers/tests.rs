@@ -379,23 +379,29 @@ fn on_a_real_file_system() {
     let files: &dyn System = &linux;
     fs::create_dir(&places.state).unwrap();
     let store = Store::new(&files, &places);
-    assert!(store.load().unwrap().is_none() && store.enter().unwrap().is_none());
+    assert!(store.load().unwrap().is_none() && store.look().unwrap().is_none());
+    let enter = || {
+        let seen = store.look().unwrap().unwrap();
+        Ok(store.enter(&seen.loaded, boot::enter(&seen.loaded.state, &seen.disk)?))
+    };
     fs::write(dir.path().join("site.sqsh"), [0; 10]).unwrap();
     fs::write(dir.path().join("base.sqsh"), [0; 20]).unwrap();
-    let missing = store.write(None, &start()).and_then(|_| store.enter()).unwrap_err();
+    store.write(None, &start()).unwrap();
+    let missing: Result<_, boot::Broken> = enter();
+    let missing = missing.unwrap_err();
     assert!(missing.to_string().contains("upper 1"), "{missing}");
     store.make_upper(1).unwrap();
     let mounted = Mounted { stack: start().stack, ram: false };
     let asked = store.update(|state| request::commit(state, &mounted, "new.sqsh", 0).ok()).unwrap();
     assert_eq!(asked.unwrap().generation, 1);
-    let entered = store.enter().unwrap().unwrap();
+    let entered = enter().unwrap();
     assert_eq!((entered.stack.upper, entered.state.generation), (2, 2));
     assert!(places.upper(2).join("work").is_dir());
     // The newest goes bad: the one before is as good.
     fs::write(places.state.join("state"), "x").unwrap();
     let loaded = store.load().unwrap().unwrap();
     assert_eq!((loaded.state.generation, loaded.from), (1, Slot::Previous));
-    assert_eq!(store.enter().unwrap().unwrap().stack.upper, 2);
+    assert_eq!(enter().unwrap().stack.upper, 2);
     fs::write(places.state.join("state"), "x").unwrap();
     fs::write(places.state.join("state.prev"), "y").unwrap();
     assert!(matches!(store.load(), Err(StoreError::Unreadable { .. })));

@@ -16,6 +16,8 @@ pub struct Declared {
     pub layers: bool,
     /// Layers that are mounted under their hash trees alone.
     pub rooted: BTreeSet<String>,
+    /// Whether the state file of layers is written.
+    pub layer_state: bool,
 }
 
 /// Questions, which change nothing, and what every boot needs.
@@ -64,7 +66,14 @@ pub fn declared(request: &Request) -> Declared {
         }
     }
     let rooted = layers.into_iter().flat_map(|layers| layers.integrity.rooted(&layers.names.value));
-    Declared { calls: allowed, read_only, layers: layers.is_some(), rooted: rooted.map(str::to_owned).collect() }
+    let goes_on = layers.is_some_and(|layers| layers.by_state() && layers.upper.value != Upper::None);
+    Declared {
+        calls: allowed,
+        read_only,
+        layers: layers.is_some(),
+        layer_state: goes_on && !read_only,
+        rooted: rooted.map(str::to_owned).collect(),
+    }
 }
 
 #[cfg(test)]

@@ -46,6 +46,8 @@ pub enum Code {
     UncheckedLayer,
     /// The signed list of layers is not believed.
     LayerList,
+    /// The state file of layers is not there, or cannot be read.
+    LayerState,
     /// What is to take what is written cannot be had.
     NoUpper,
     /// The layers could not be put together.
@@ -68,7 +70,7 @@ pub enum Code {
 
 impl Code {
     /// All of them, for tests and the documentation.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::ZfsModule,
         Self::NoPool,
         Self::NoBootfs,
@@ -89,6 +91,7 @@ impl Code {
         Self::ToRam,
         Self::UncheckedLayer,
         Self::LayerList,
+        Self::LayerState,
         Self::NoUpper,
         Self::Overlay,
         Self::Mount,
@@ -123,6 +126,7 @@ impl Code {
             Self::ToRam => "to-ram-failed",
             Self::UncheckedLayer => "layer-unchecked",
             Self::LayerList => "layer-list",
+            Self::LayerState => "layer-state",
             Self::NoUpper => "no-upper",
             Self::Overlay => "overlay-failed",
             Self::Mount => "mount-failed",

@@ -15,6 +15,8 @@ pub const KEPT: &str = "/run/taproot/upper-kept";
 pub const PARTS: &str = "/run/taproot/parts";
 /// Where media are mounted that directories are kept on, each below its name.
 pub const MEDIA: &str = "/run/taproot/persistence";
+/// Where the file system of the layer state is mounted, if it is not the base.
+pub const UPPERS: &str = "/run/taproot/uppers";
 /// Where each layer is mounted, by its name.
 pub const LAYERS: &str = "/run/taproot/layers";
 
@@ -131,22 +133,25 @@ impl UpperDirs {
     }
 }
 
-/// The overlay of these layers. The order of the lowers is made here and nowhere else: what earlier boots left in uppers, then
-/// the layers as they were named. `retained`: these uppers.
-pub fn overlay(settings: &LayerSettings, retained: &[&str], upper: Option<UpperDirs>) -> Overlay {
+/// The overlay of these layers, by their names. The order of the lowers is made here and nowhere else: what earlier boots left in
+/// uppers, then the layers as they were named. `retained`: these uppers. `flags`: options over ours.
+pub fn overlay(
+    settings: &LayerSettings,
+    names: &[String],
+    retained: &[&str],
+    upper: Option<UpperDirs>,
+    flags: Vec<(String, String)>,
+) -> Overlay {
     let itself = || below(BASE, &settings.dir.value);
-    let named = settings.names.value.iter().map(|name| if name == ITSELF { itself() } else { place(name) });
-    let lowers: Vec<String> = retained.iter().map(|dir| (*dir).to_owned()).chain(named).collect();
+    let places = names.iter().map(|name| if name == ITSELF { itself() } else { place(name) });
+    let lowers: Vec<String> = retained.iter().map(|dir| (*dir).to_owned()).chain(places).collect();
     // Kernels differ in what they do if nothing is said, and an upper that was made in one way is damaged in another.
     let redirect = if upper.is_some() { "off" } else { "nofollow" };
     let ours =
         [("index", "off"), ("metacopy", "off"), ("nfs_export", "off"), ("redirect_dir", redirect), ("xino", "off")];
     let mut options: BTreeMap<String, String> = BTreeMap::new();
     options.extend(ours.map(|(name, value)| (name.to_owned(), value.to_owned())));
-    for flag in settings.flags.iter().flat_map(|flags| &flags.value) {
-        let (name, value) = flag.split_once('=').unwrap_or((flag, ""));
-        options.insert(name.to_owned(), value.to_owned());
-    }
+    options.extend(flags);
     // Left to itself the kernel writes a number of its own into a new upper.
     let if_known = if options.contains_key("uuid") { vec![] } else { vec![("uuid".to_owned(), "null".to_owned())] };
     Overlay { lowers, upper, options: options.into_iter().collect(), if_known }
@@ -178,7 +183,7 @@ pub fn is_on_base(upper: &Upper) -> bool {
 /// The part, mounted outside of the root, that a path lies in.
 pub fn part_of(path: &str) -> Option<&'static str> {
     let within = |part: &&str| path.strip_prefix(*part).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    [BASE, DEVICE, UPPER, RAM].into_iter().find(within)
+    [BASE, DEVICE, UPPER, UPPERS, RAM].into_iter().find(within)
 }
 
 /// Where a layer is mounted.
@@ -198,7 +203,13 @@ mod tests {
 
     fn of(line: &str, retained: Option<&str>, upper: Option<&str>) -> (Vec<String>, String) {
         let settings = parse(line.as_bytes()).layers.unwrap();
-        let overlay = overlay(&settings, retained.as_slice(), upper.map(UpperDirs::within));
+        let flag = |flag: &String| {
+            let (name, value) = flag.split_once('=').unwrap_or((flag, ""));
+            (name.to_owned(), value.to_owned())
+        };
+        let flags = settings.flags.iter().flat_map(|flags| &flags.value).map(flag).collect();
+        let dirs = upper.map(UpperDirs::within);
+        let overlay = overlay(&settings, &settings.names.value, retained.as_slice(), dirs, flags);
         let options: Vec<String> = overlay.options.iter().map(|(name, value)| format!("{name}={value}")).collect();
         (overlay.lowers, options.join(","))
     }

@@ -181,6 +181,7 @@ fn declared(declared: &Declared, refused: &[String]) -> Json {
         ("read_only", declared.read_only.into()),
         ("layers", declared.layers.into()),
         ("rooted", Json::list(&rooted, |name| name.as_str().into())),
+        ("layer_state", declared.layer_state.into()),
         ("refused", Json::list(refused, |line| line.as_str().into())),
     ])
 }

@@ -2,9 +2,9 @@
 
 use super::json::Json;
 use crate::cmdline::{ITSELF, LayerSettings, Upper};
-use crate::layers::State;
 use crate::layers::state::Operation;
-use crate::plan::layers::{BASE, DEVICE, LayerFile, LayerKind, RAM, part_of, place};
+use crate::layers::store::Entered;
+use crate::plan::layers::{BASE, DEVICE, LayerFile, LayerKind, RAM, STATE_DIR, UPPERS, is_on_base, part_of, place};
 use crate::plan::next::facts::LayerFacts;
 use crate::plan::root::LayeredRoot;
 
@@ -33,10 +33,10 @@ pub struct UpperDone {
 /// The state file of layers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateDone {
-    /// The file.
-    pub path: String,
-    /// What it says, if this boot went by it and not by a list of layers on the command line.
-    pub state: Option<State>,
+    /// The file, if what it lies on is still there.
+    pub path: Option<String>,
+    /// What this boot did with it, if it went by it and not by a list of layers on the command line.
+    pub entered: Option<Entered>,
 }
 
 /// A root made of layers.
@@ -69,11 +69,11 @@ impl LayersDone {
             upper: UpperDone {
                 what: root.upper.clone(),
                 directory: root.overlay.upper.as_ref().map(|dirs| dirs.dir.clone()),
-                asked: settings.upper.value.clone(),
+                asked: asked(settings, known),
                 lacking: known.no_upper.clone(),
             },
             options: root.overlay.options.clone(),
-            state: known.overridden.clone().map(|path| StateDone { path, state: None }),
+            state: state_done(settings, known),
         }
     }
 
@@ -112,6 +112,22 @@ impl LayersDone {
     }
 }
 
+fn asked(settings: &LayerSettings, known: &LayerFacts) -> Upper {
+    match (&settings.upper.value, &known.entered) {
+        (Upper::Directory(_), Some(entered)) => Upper::Directory(format!("{STATE_DIR}/uppers/{}", entered.stack.upper)),
+        (upper, _) => upper.clone(),
+    }
+}
+
+fn state_done(settings: &LayerSettings, known: &LayerFacts) -> Option<StateDone> {
+    let top = if is_on_base(settings.home()) { BASE } else { UPPERS };
+    if known.overridden.is_none() && known.entered.is_none() {
+        return None;
+    }
+    let path = known.overridden.clone().unwrap_or_else(|| format!("{top}/{STATE_DIR}/state"));
+    Some(StateDone { path: Some(path).filter(|_| !known.released.contains(top)), entered: known.entered.clone() })
+}
+
 fn part(part: &PartDone) -> Json {
     Json::line(vec![("source", part.source.as_str().into()), ("place", part.place.into())])
 }
@@ -139,17 +155,21 @@ fn upper(upper: &UpperDone) -> Json {
 
 fn state(done: &StateDone) -> Json {
     let number = |number: u64| Json::Int(i64::try_from(number).unwrap_or(i64::MAX));
-    let state = done.state.as_ref();
-    let layers = state.map(|state| state.stack.layers.as_slice()).unwrap_or_default();
+    let (entered, state) = (done.entered.as_ref(), done.entered.as_ref().map(|entered| &entered.state));
+    let layers = entered.map(|entered| entered.stack.layers.as_slice()).unwrap_or_default();
+    let trial = entered.filter(|entered| entered.stack == entered.state.stack);
+    let trial = trial.and_then(|entered| entered.state.trial.as_ref());
+    let notes = entered.map(|entered| entered.notes.as_slice()).unwrap_or_default();
     let operations: Vec<&Operation> = state.into_iter().flat_map(|state| &state.operations).collect();
     Json::Object(vec![
-        ("path", done.path.as_str().into()),
+        ("path", done.path.as_deref().into()),
         ("overridden", state.is_none().into()),
         ("generation", state.map(|state| number(state.generation)).into()),
-        ("upper", state.map(|state| number(state.stack.upper.into())).into()),
+        ("upper", entered.map(|entered| number(entered.stack.upper.into())).into()),
         ("layers", Json::list(layers, Json::text)),
-        ("trial", state.and_then(|state| state.trial.as_ref()).map(|trial| number(trial.tries.into())).into()),
+        ("trial", trial.map(|trial| number(trial.tries.into())).into()),
         ("operations", Json::list(&operations, |operation| operation_of(operation))),
+        ("notes", Json::list(notes, Json::text)),
     ])
 }
 

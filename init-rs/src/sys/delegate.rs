@@ -1,7 +1,7 @@
 //! Methods of [`System`](super::System) that are answered by another system in a field: for those that have an opinion on a few
 //! of them only.
 
-/// The methods for files.
+/// The methods for files, but for those of [`delegate_writes`](crate::delegate_writes).
 #[macro_export]
 #[doc(hidden)]
 macro_rules! delegate_files {
@@ -14,9 +14,6 @@ macro_rules! delegate_files {
         }
         fn read_at(&self, path: &std::path::Path, offset: u64, buf: &mut [u8]) -> std::io::Result<usize> {
             self.$field.read_at(path, offset, buf)
-        }
-        fn write(&self, path: &std::path::Path, bytes: &[u8]) -> std::io::Result<()> {
-            self.$field.write(path, bytes)
         }
         fn append(&self, path: &std::path::Path, bytes: &[u8]) -> std::io::Result<()> {
             self.$field.append(path, bytes)
@@ -45,9 +42,6 @@ macro_rules! delegate_files {
         fn symlink(&self, target: &std::path::Path, path: &std::path::Path) -> std::io::Result<()> {
             self.$field.symlink(target, path)
         }
-        fn rename(&self, from: &std::path::Path, to: &std::path::Path) -> std::io::Result<()> {
-            self.$field.rename(from, to)
-        }
         fn remove(&self, path: &std::path::Path) -> std::io::Result<()> {
             self.$field.remove(path)
         }
@@ -62,6 +56,20 @@ macro_rules! delegate_files {
         }
         fn wipe(&self, path: &std::path::Path) -> std::io::Result<()> {
             self.$field.wipe(path)
+        }
+    };
+}
+
+/// The methods that write or replace a file.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! delegate_writes {
+    ($field:ident) => {
+        fn write(&self, path: &std::path::Path, bytes: &[u8]) -> std::io::Result<()> {
+            self.$field.write(path, bytes)
+        }
+        fn rename(&self, from: &std::path::Path, to: &std::path::Path) -> std::io::Result<()> {
+            self.$field.rename(from, to)
         }
     };
 }

@@ -11,6 +11,7 @@ macro_rules! otherwise_linux {
     // Those of the clock and of the scout are the fake's as well.
     ($field:ident, but scout and time) => {
         $crate::delegate_files!($field);
+        $crate::delegate_writes!($field);
         $crate::delegate_layers!($field);
         $crate::delegate_kept!($field);
         $crate::delegate_log!($field);

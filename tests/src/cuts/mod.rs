@@ -3,6 +3,7 @@
 //! whole, and every file that was durable; in the end all operations must be done, and nothing be left over.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a model's mistake ends the run that shows it")]
 
+mod boots;
 pub mod disk;
 pub mod story;
 #[cfg(test)]
@@ -15,8 +16,8 @@ use std::path::{Path, PathBuf};
 
 use taproot_init::layers::request::{self, Mounted};
 use taproot_init::layers::state::{Flags, Image, Kind};
-use taproot_init::layers::store::{Entered, Loaded, StoreError};
-use taproot_init::layers::{Files as _, Layer, Note, Places, Stack, State, Store, boot, run};
+use taproot_init::layers::store::Loaded;
+use taproot_init::layers::{Files as _, Layer, Places, Stack, State, Store, run};
 
 use crate::sim::prng::Prng;
 use disk::{Disk, Loss};
@@ -226,13 +227,16 @@ impl World {
 
     /// Boots until one gets as far as mounting.
     fn boot(&mut self, ram: bool) {
+        if !self.calm && matches!(self.cuts, Cuts::Random) && self.prng.chance(5) {
+            self.look();
+        }
         loop {
             self.cuts.arm(&self.disk, &mut self.prng);
             if !self.calm && matches!(self.cuts, Cuts::Random) && self.prng.chance(3) {
                 self.disk.set_full(Some(self.prng.below(10)));
             }
             self.stage = self.what_a_boot_does();
-            let entered = Store::new(&self.disk, &self.places).enter();
+            let entered = self.enter(if ram { "taproot.layers taproot.upper=ram" } else { "taproot.layers" });
             self.disk.set_full(None);
             if self.disk.is_dead() {
                 self.crash();
@@ -246,7 +250,7 @@ impl World {
                     self.crash();
                     continue;
                 }
-                match self.entered(given_up) {
+                match self.entered(given_up.map_err(|e| e.to_string())) {
                     Some(other) => entered = other,
                     None => return,
                 }
@@ -255,73 +259,6 @@ impl World {
             self.ram = Content::new();
             self.check(&entered);
             return;
-        }
-    }
-
-    fn entered(&mut self, entered: Result<Option<Entered>, StoreError>) -> Option<Entered> {
-        match entered {
-            Ok(Some(entered)) => {
-                let layers: Vec<String> = entered.stack.layers.iter().map(ToString::to_string).collect();
-                let notes: Vec<String> = entered.notes.iter().map(Note::to_string).collect();
-                let (generation, upper) = (entered.state.generation, entered.stack.upper);
-                self.tell(format!(
-                    "boot: generation {generation}, upper {upper} over {}; {}",
-                    layers.join(" "),
-                    notes.join("; ")
-                ));
-                Some(entered)
-            }
-            Ok(None) => {
-                self.breach("there is no state".to_owned());
-                None
-            }
-            Err(e) => {
-                self.breach(format!("no boot: {e}"));
-                None
-            }
-        }
-    }
-
-    fn what_a_boot_does(&self) -> &'static str {
-        let store = Store::new(&self.disk, &self.places);
-        let Some(state) = self.state() else { return "boot" };
-        let Ok(Ok(entry)) = store.survey(&state).map(|disk| boot::enter(&state, &disk)) else { return "boot" };
-        match entry.notes.first() {
-            Some(Note::Sealed(_)) => "boot that seals",
-            Some(Note::OnTrial { tries: 1, .. }) => "boot that adopts",
-            Some(Note::OnTrial { .. }) => "boot that tries again",
-            Some(Note::WentBack { .. }) => "boot that goes back",
-            _ => "boot",
-        }
-    }
-
-    /// Everything that the stack names is there and whole, and shows what it should.
-    fn check(&mut self, entered: &Entered) {
-        let mut contents = Vec::new();
-        for layer in &entered.stack.layers {
-            let path = self.places.layer(layer, &self.disk);
-            if let Layer::Image(file) = layer {
-                let bytes = self.disk.read(&path, usize::MAX).unwrap_or_default();
-                if entered.state.images.get(file).map(|image| image.digest) != Some(work::digest(&bytes)) {
-                    self.breach(format!("{file} is not whole"));
-                    return;
-                }
-            }
-            match work::layer(&self.disk, &self.places, layer) {
-                Ok(content) => contents.push((layer.clone(), content)),
-                Err(e) => {
-                    self.breach(format!("{layer}: {e}"));
-                    return;
-                }
-            }
-        }
-        match work::view(&self.disk, &self.places, &self.mounted, &Content::new()) {
-            Ok(view) => {
-                for line in self.watch.booted(entered, &contents, view) {
-                    self.breach(line);
-                }
-            }
-            Err(e) => self.breach(format!("upper {}: {e}", entered.stack.upper)),
         }
     }
 

@@ -3,6 +3,7 @@
 mod attempts;
 mod integrity;
 mod keyboard;
+mod layer_state;
 mod layers;
 mod mounts;
 mod persistence;
@@ -394,7 +395,7 @@ fn what_seeds_have_found_stays_away() {
 }
 
 /// What reaches each code of a failure; the seeds are those that `make sim` tells.
-const REACHED: [(Code, fn() -> Case); 28] = [
+const REACHED: [(Code, fn() -> Case); 29] = [
     (Code::ZfsModule, || seed::case(8)),
     (Code::NoPool, || seed::case(3)),
     (Code::NoBootfs, || seed::case(30)),
@@ -415,6 +416,7 @@ const REACHED: [(Code, fn() -> Case); 28] = [
     (Code::ToRam, layers::without_memory),
     (Code::UncheckedLayer, integrity::changed_layer),
     (Code::LayerList, integrity::list_without_key),
+    (Code::LayerState, layer_state::without_state),
     (Code::NoUpper, layers::without_upper),
     (Code::Overlay, layers::not_overlaid),
     (Code::Mount, || seed::case(281)),

@@ -307,6 +307,11 @@ impl World {
         self.state().scout.is_some()
     }
 
+    /// The files below a mount point, as they would be found by the next boot.
+    pub fn files(&self, path: &str) -> Tree {
+        self.state().names.part(path.trim_start_matches('/'))
+    }
+
     /// Bytes of a file, wherever it lies.
     pub fn file(&self, path: &str) -> Option<Vec<u8>> {
         self.state().names.bytes(Path::new(path)).ok().map(<[u8]>::to_vec)

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use taproot_init::layers::request::Mounted;
 use taproot_init::layers::state::{Digest, Flags, Image};
 use taproot_init::layers::{Layer, Places, Stack, State};
-use taproot_init::plan::layers::{BASE, DEVICE, ENDINGS, LAYERS, UPPER};
+use taproot_init::plan::layers::{BASE, DEVICE, ENDINGS, LAYERS, UPPER, UPPERS};
 
 /// The state's directory, at the top of the file system that holds the uppers.
 const STATE: &str = ".layers";
@@ -76,7 +76,12 @@ impl Running {
         })?;
         let in_memory = mounted_at(mountinfo, Path::new(UPPER)).is_some_and(|(kind, _)| kind == "tmpfs");
         let is_upper = |path: &Path| path.starts_with(UPPER);
-        let uppers = if in_memory || !overlay.upper.as_deref().is_some_and(is_upper) { BASE } else { UPPER };
+        let uppers = match overlay.upper.as_deref() {
+            // A boot by the state mounts what it lies on there, whatever is the upper.
+            _ if mounted_at(mountinfo, Path::new(UPPERS)).is_some() => UPPERS,
+            Some(upper) if !in_memory && is_upper(upper) => UPPER,
+            _ => BASE,
+        };
         let state = Path::new(uppers).join(STATE);
         let dir = request.layers.as_ref().map(|layers| layers.dir.value.clone()).unwrap_or_default();
         let mut images: Vec<PathBuf> = Vec::new();
@@ -304,6 +309,10 @@ mod tests {
         let device =
             of("/run/taproot/upper/upper/upper", &lowers, "31 30 8:2 / /run/taproot/upper rw - ext4 /dev/sdb rw\n");
         assert_eq!(device.places.state, Path::new("/run/taproot/upper/.layers"));
+        let by_state = "31 30 8:2 / /run/taproot/uppers rw - ext4 /dev/sdb rw\n";
+        let lying = of("/run/taproot/uppers/.layers/uppers/4/upper", &["/run/taproot/layers/#3", lowers[1]], by_state);
+        assert_eq!(lying.places.state, Path::new("/run/taproot/uppers/.layers"));
+        assert_eq!((lying.live, &lying.lowers[0]), (Live::Numbered(4), &Lower::Frozen(3)));
         let sealed = of(
             "/run/taproot/base/.layers/uppers/4/upper",
             &["/run/taproot/base/.layers/uppers/3/upper", lowers[1]],

@@ -10,7 +10,7 @@ use crate::devices::known::Reading;
 use crate::devices::probe::Wanted;
 use crate::plan::candidates::device_lines;
 use crate::plan::facts::Dataset;
-use crate::plan::layers::{self, BASE, DEVICE, EMPTY, KEPT, LayerFile, LayerKind, UpperDirs};
+use crate::plan::layers::{self, BASE, DEVICE, EMPTY, KEPT, LayerFile, LayerKind, UPPERS, UpperDirs, is_on_base};
 use crate::plan::mounts::{Foreign, MountStep, Origin, root_step};
 use crate::plan::names;
 use crate::plan::next::facts::LayerFacts;
@@ -23,12 +23,15 @@ mod kept;
 mod kept_step;
 mod parts;
 mod persistence;
+mod state;
 mod step;
 mod to_ram;
 mod upper;
 
 pub use kept_step::KeptStep;
 pub use persistence::not_kept;
+pub use state::entry;
+use state::only_looks;
 pub use step::{LayerStep, Part};
 pub use to_ram::{Copying, Release, not_copied};
 
@@ -44,28 +47,44 @@ impl Moment<'_> {
         let known = &self.facts.attempt.layers;
         let Some(base) = &known.base else {
             let base = self.base_root()?;
-            let writable = matches!(settings.upper.value, Upper::Directory(_)) && !self.request.import.read_only.value;
+            let written = match settings.upper.value {
+                Upper::Directory(_) => true,
+                // The state is.
+                Upper::Ram { .. } => settings.by_state() && is_on_base(settings.home()),
+                _ => false,
+            };
+            let writable = written && !only_looks(settings, self.request.import.read_only.value);
             let mount = Box::new(self.base_mount(&base, writable));
             return Err(Next::Do(Step::Layer(LayerStep::Mount { part: Part::Base(Box::new(base)), mount })));
         };
         self.layer_device(settings, base)?;
-        self.kept_upper(settings, base)?;
+        if settings.by_state() {
+            self.stack(settings, base)?;
+        } else {
+            self.kept_upper(settings, base)?;
+        }
         self.believed_list(settings)?;
         self.found_layers(settings)?;
         self.looked_beside(settings)?;
         self.to_ram(settings, base)?;
+        let files = known.found.as_deref().unwrap_or_default();
         // The base is mounted already.
         let to_mount = |file: &&LayerFile| file.name != ITSELF && !known.mounted.contains(&file.name);
-        for file in known.found.iter().flatten().filter(to_mount) {
+        for file in files.iter().filter(to_mount) {
             self.mount_layer(settings, file)?;
         }
         self.persistence(settings, base)?;
         let (upper, dirs) = self.upper(settings, base)?;
         let dir = dirs.as_ref().map(|dirs| dirs.dir.as_str());
         self.keep_serial(settings, &upper, dir)?;
-        self.note_lowers(&upper, dir, known.found.as_deref().unwrap_or_default())?;
+        self.note_lowers(&upper, dir, files)?;
         self.filesystem("overlay", self.facts.attempt.last_step)?;
-        Ok(Root::Layers(Box::new(layered_root(settings, known, base, (upper, dirs)))))
+        let upper = match (upper, self.live_upper()) {
+            (Upper::Directory(_), Some(live)) => Upper::Directory(live),
+            (upper, _) => upper,
+        };
+        let names = files.iter().map(|file| file.name.clone()).collect();
+        Ok(Root::Layers(Box::new(layered_root(settings, known, base, names, (upper, dirs)))))
     }
 
     /// The base, read-only unless the upper is a directory of it.
@@ -195,6 +214,9 @@ impl Moment<'_> {
         let roots: Vec<String> =
             roots.into_iter().flatten().map(|root| layers::below(root, &settings.dir.value)).collect();
         let Some(files) = &self.facts.attempt.layers.found else {
+            if let Some(entered) = &self.facts.attempt.layers.entered {
+                return Err(Next::Do(Step::Layer(Self::find_stack(settings, &self.upper_to_take(settings)?, entered))));
+            }
             let retained = self.kept_at(settings);
             return Err(Next::Do(Step::Layer(LayerStep::Find {
                 names: settings.names.value.clone(),
@@ -268,9 +290,9 @@ fn layered_root(
     settings: &LayerSettings,
     known: &LayerFacts,
     base: &Root,
+    names: Vec<String>,
     (upper, dirs): (Upper, Option<UpperDirs>),
 ) -> LayeredRoot {
-    let names = settings.names.value.join(":");
     let on_zfs = |selector: &Selector| match selector {
         Selector::Dataset { dataset, .. } => Some(dataset.clone()),
         _ => None,
@@ -280,7 +302,9 @@ fn layered_root(
         Upper::Zvol(name) | Upper::Dataset(name) => Some(name.clone()),
         _ => None,
     };
-    let kept = settings.retained.as_ref().and_then(|kept| of_upper(&kept.value));
+    let kept = settings.retained.as_ref().filter(|_| known.entered.is_none()).and_then(|kept| of_upper(&kept.value));
+    let home = known.entered.as_ref().and_then(|_| of_upper(settings.home()));
+    let home = home.filter(|_| !known.released.contains(UPPERS));
     let upper_dataset = of_upper(&upper);
     let itself = settings.itself();
     let medium = settings.persistence.as_ref().and_then(|kept| kept.zvol.as_ref()).map(|zvol| zvol.value.clone());
@@ -290,14 +314,13 @@ fn layered_root(
     let lower = known.media.root_lower();
     let retained: Vec<&str> = lower.as_deref().into_iter().chain(known.retained.as_deref()).collect();
     LayeredRoot {
-        name: format!("layers {names} on {}", base.name()),
+        name: format!("layers {} on {}", names.join(":"), base.name()),
         dir: dirs.as_ref().map(|dirs| dirs.dir.clone()),
-        overlay: layers::overlay(settings, &retained, dirs),
+        overlay: layers::overlay(settings, &names, &retained, dirs, state::flags(settings, known.entered.as_ref())),
         itself,
         dataset: base.dataset().filter(|_| itself && settings.dir.value.is_empty()).cloned(),
-        layers: settings.names.value.clone(),
+        layers: names,
         read_only: upper == Upper::None,
-        upper,
         why: settings.names.why.clone(),
         datasets: [
             base_dataset.filter(|_| !known.released.contains(BASE)),
@@ -305,10 +328,12 @@ fn layered_root(
             upper_dataset,
             medium,
             kept.filter(|_| !known.released.contains(KEPT)),
+            home,
         ]
         .into_iter()
         .flatten()
         .collect(),
+        upper,
         places: settings.places,
     }
 }
@@ -382,6 +407,13 @@ pub fn part_not_mounted(part: &Part, mount: &Mount, errno: Option<i32>, error: &
             "a mountable file system",
             vec![],
             &["look at the log (log)", "retry taproot.layerdev=UUID=... here names another one"],
+        )),
+        Part::Uppers => Ok(Failure::new(
+            Code::LayerState,
+            format!("{name}, which the layer state lies on, could not be mounted: {error}"),
+            "a mountable file system",
+            vec![],
+            &["look at the log (log)", "retry taproot.layers=NAME:... taproot.upper=ram here goes without it"],
         )),
         Part::Upper | Part::Kept => Err(format!("{name} could not be mounted: {error}")),
     }

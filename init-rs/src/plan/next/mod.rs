@@ -16,7 +16,7 @@ mod step;
 
 pub use layers::integrity::IntegrityFacts;
 pub use layers::{
-    Copying, KeptStep, LayerStep, Part, Release, layer_not_mounted, not_copied, not_kept, not_overlaid,
+    Copying, KeptStep, LayerStep, Part, Release, entry, layer_not_mounted, not_copied, not_kept, not_overlaid,
     part_not_mounted,
 };
 pub use mounts::not_mounted;
@@ -117,7 +117,7 @@ impl Moment<'_> {
     fn failed(self) -> Settled<()> {
         match &self.facts.attempt.failure {
             None => Ok(()),
-            Some(failure) => Err(Next::Fail(failure.clone())),
+            Some(failure) => Err(self.leaves_trial(failure).map_or_else(|| Next::Fail(failure.clone()), Next::Do)),
         }
     }
 

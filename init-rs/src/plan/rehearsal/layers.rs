@@ -2,6 +2,10 @@
 
 use super::Play;
 use crate::devices::verity::Digest;
+use crate::layers::boot::{Disk, Entry};
+use crate::layers::state::{self, Flags, Image};
+use crate::layers::store::{Entered, Loaded, Looked, Slot};
+use crate::layers::{self, State};
 use crate::plan::facts::Dataset;
 use crate::plan::kept::{Keeping, Medium};
 use crate::plan::layerlist::{Layer, LayerList, Seal};
@@ -12,6 +16,16 @@ use crate::plan::next::layers::integrity::Beside;
 use crate::plan::next::{Copying, KeptStep, LayerStep, Release};
 use crate::plan::persistence::{Conf, How, Kept};
 use crate::plan::root::{LayeredRoot, Root};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A state of which nothing is known but that it is there.
+fn unknown_state() -> Result<Looked, String> {
+    let file = "as-the-layer-state-says.sqsh".to_owned();
+    let image = Image { digest: state::Digest { size: 0, sha256: [0; 32] }, made: false };
+    let state = State::new(BTreeMap::from([(file.clone(), image)]), vec![file.clone()], Flags::portable())?;
+    let disk = Disk { files: BTreeMap::from([(file, 0)]), uppers: BTreeSet::from([state.stack.upper]) };
+    Ok(Looked { loaded: Loaded { state, from: Slot::State }, disk })
+}
 
 impl Play<'_> {
     /// Does a step with a layered root.
@@ -38,6 +52,17 @@ impl Play<'_> {
                 self.facts.attempt.layers.to_ram = Copying::Left;
             }
             LayerStep::Release(release) => self.release(release),
+            LayerStep::ReadState { .. } => {
+                self.remark("what the layer state says is not known here");
+                self.facts.attempt.layers.state = Some(unknown_state());
+            }
+            LayerStep::EnterState { entry, .. } => self.enter_state(*entry),
+            // Nothing fails here that a trial could be left for.
+            LayerStep::GiveUp { .. } => self.facts.attempt.layers.gave_up = true,
+            LayerStep::FindStack { stack, places } => {
+                let images: Vec<String> = places.images.iter().map(|path| path.display().to_string()).collect();
+                self.find_layers(stack.iter().map(layers::Layer::name).collect(), &images, None);
+            }
             LayerStep::MountImage { file, .. } => {
                 self.facts.attempt.layers.mounted.insert(file.name);
             }
@@ -106,6 +131,14 @@ impl Play<'_> {
         let known = self.known.datasets.iter().find(|dataset| dataset.name == name).map(|dataset| self.locked(dataset));
         let dataset = known.unwrap_or_else(|| Dataset::with_defaults(&name));
         self.facts.attempt.layers.datasets.insert(name, Ok(dataset));
+    }
+
+    /// What is written is what was decided.
+    fn enter_state(&mut self, entry: Entry) {
+        let layers = &mut self.facts.attempt.layers;
+        let before = layers.state.as_ref().and_then(|state| state.as_ref().ok()).map(|seen| &seen.loaded.state);
+        let Some(state) = entry.state.or_else(|| before.cloned()) else { return };
+        layers.entered = Some(Entered { state, stack: entry.stack, notes: entry.notes });
     }
 
     /// What is on file systems is not known here: every layer is taken to be there.

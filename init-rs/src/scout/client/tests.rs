@@ -68,6 +68,7 @@ impl System for Script {
     }
     fn end_scout(&self) {}
     crate::delegate_files!(linux);
+    crate::delegate_writes!(linux);
     crate::delegate_log!(linux);
     crate::delegate_layers!(linux);
     crate::delegate_kept!(linux);

@@ -168,6 +168,7 @@ impl System for Machine {
     }
     crate::delegate_kept!(tree);
     crate::delegate_files!(tree);
+    crate::delegate_writes!(tree);
     crate::delegate_log!(tree);
     fn now(&self) -> Duration {
         *self.now.lock().unwrap()

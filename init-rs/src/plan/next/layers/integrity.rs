@@ -256,7 +256,9 @@ impl Moment<'_> {
             Fallback::Root(_) => None,
         });
         let first = self.facts.begin.as_ref().and_then(|asked| asked.layers.as_ref()).map(|layers| &layers.names.value);
-        fallbacks.chain(first).chain([&settings.names.value]).any(|names| names.contains(name))
+        let mut by_state = self.facts.attempt.layers.found.iter().flatten().filter(|_| settings.by_state());
+        by_state.any(|file| file.name == *name)
+            || fallbacks.chain(first).chain([&settings.names.value]).any(|names| names.contains(name))
     }
 
     /// Has the list's serial number kept, once everything that it names was found good.

@@ -47,7 +47,11 @@ impl Moment<'_> {
     }
 
     /// Has it noted what lies under the upper, and told if that is something else than before.
+    /// With a layer state they are what it says.
     pub(super) fn note_lowers(self, upper: &Upper, dir: Option<&str>, files: &[LayerFile]) -> Settled<()> {
+        if self.facts.attempt.layers.entered.is_some() {
+            return Ok(());
+        }
         let Some(dir) = dir.filter(|_| on_disk(upper) && !self.facts.attempt.layers.noted) else { return Ok(()) };
         let text = lowers::note(files.iter().map(|file| (file.name.as_str(), file.identity.as_str())));
         Err(Next::Do(Step::Layer(LayerStep::NoteLowers { note: format!("{dir}/{}", lowers::NOTE), text })))

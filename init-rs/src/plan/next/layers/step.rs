@@ -3,6 +3,8 @@
 use super::integrity::Check;
 use super::kept_step::KeptStep;
 use super::to_ram::Release;
+use crate::layers::boot::Entry;
+use crate::layers::{Layer, Places};
 use crate::plan::layers::{Copied, Extent, LayerFile, UpperDirs};
 use crate::plan::next::step::Mount;
 use crate::plan::root::{LayeredRoot, Root};
@@ -74,6 +76,32 @@ pub enum LayerStep {
     },
     /// Look for the tree of a layer, and for its sum.
     LookBeside(Box<LayerFile>),
+    /// Read the state of layers, and see what is there of what it names.
+    ReadState {
+        /// Where they lie.
+        places: Places,
+    },
+    /// Go on with what is under way: make the upper, write the state.
+    EnterState {
+        /// Where they lie.
+        places: Places,
+        /// What was decided.
+        entry: Box<Entry>,
+    },
+    /// Leave the stack that is on trial.
+    GiveUp {
+        /// Where they lie.
+        places: Places,
+        /// Why.
+        why: String,
+    },
+    /// Look for the layers of the state.
+    FindStack {
+        /// Which, the topmost first.
+        stack: Vec<Layer>,
+        /// Where they lie.
+        places: Places,
+    },
     /// Mount a layer.
     MountImage {
         /// What its name leads to.
@@ -140,6 +168,8 @@ pub enum Part {
     Upper,
     /// What took what was written, and is a layer now.
     Kept,
+    /// What the layer state and its uppers lie on.
+    Uppers,
 }
 
 impl LayerStep {
@@ -155,6 +185,10 @@ impl LayerStep {
             Self::CopyToRam { .. } => "copy-layers",
             Self::LeaveOnMedium { .. } => "leave-layers",
             Self::Release(_) => "release-layers",
+            Self::ReadState { .. } => "read-state",
+            Self::EnterState { .. } => "enter-state",
+            Self::GiveUp { .. } => "give-up-trial",
+            Self::FindStack { .. } => "find-stack",
             Self::SetAside { .. } => "set-upper-aside",
             Self::NoteLowers { .. } => "note-lowers",
             Self::Protect { .. } => "mount-protected",
@@ -192,6 +226,17 @@ impl fmt::Display for LayerStep {
                 let pools = release.pools.iter().map(|(pool, _)| format!("pool {pool}"));
                 let all: Vec<String> = release.places.iter().cloned().chain(pools).collect();
                 write!(f, "give back {}", if all.is_empty() { "nothing".to_owned() } else { all.join(", ") })
+            }
+            Self::ReadState { places } => write!(f, "read the layer state in {}", places.state.display()),
+            Self::EnterState { entry, .. } if entry.state.is_none() => f.write_str("go by the layer state"),
+            Self::EnterState { entry, .. } => {
+                let notes: Vec<String> = entry.notes.iter().map(ToString::to_string).collect();
+                write!(f, "write the layer state: {}", notes.join("; "))
+            }
+            Self::GiveUp { why, .. } => write!(f, "leave the stack on trial: {why}"),
+            Self::FindStack { stack, .. } => {
+                let stack: Vec<String> = stack.iter().map(ToString::to_string).collect();
+                write!(f, "look for layers {}", stack.join(", "))
             }
             Self::SetAside { dir, word } => write!(f, "set the upper in {dir} aside ({word})"),
             Self::NoteLowers { note, .. } => write!(f, "note in {note} which layers the upper lies on"),

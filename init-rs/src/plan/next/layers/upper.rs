@@ -4,7 +4,7 @@ use super::{PartDevice, part_of};
 use crate::cmdline::{LayerSettings, Upper, UpperFallback};
 use crate::devices::filesystems::never_written;
 use crate::plan::failure::{Code, Failure};
-use crate::plan::layers::{BASE, UPPER, UpperDirs};
+use crate::plan::layers::{BASE, UPPER, UPPERS, UpperDirs, is_on_base};
 use crate::plan::mounts::{Foreign, MountStep};
 use crate::plan::next::facts::{Memory, Zvol};
 use crate::plan::next::step::Mount;
@@ -19,10 +19,20 @@ pub(super) const RESERVE: u64 = 64 << 20;
 const ZVOL_WAIT: Duration = Duration::from_secs(10);
 
 impl Moment<'_> {
+    /// What is to take what is written, as far as is known and no medium says another.
+    pub(super) fn upper_to_take(self, settings: &LayerSettings) -> Settled<Upper> {
+        match (self.facts.attempt.layers.no_upper.as_slice(), settings.fallback.value) {
+            ([], _) => Ok(settings.upper.value.clone()),
+            ([_], UpperFallback::Ram) => Ok(Upper::Ram { size: None, inodes: None }),
+            ([_], UpperFallback::ReadOnly) => Ok(Upper::None),
+            (reasons, _) => fail(no_upper(settings, reasons)),
+        }
+    }
+
     /// What takes what is written, and its directories, ready.
     pub(super) fn upper(self, settings: &LayerSettings, base: &Root) -> Settled<(Upper, Option<UpperDirs>)> {
         let known = &self.facts.attempt.layers;
-        if let Some(root) = known.media.root().filter(|_| known.no_upper.is_empty()) {
+        if let Some(root) = known.media.root().filter(|_| known.no_upper.is_empty() && !settings.by_state()) {
             let dirs = UpperDirs::of_live(&root.source());
             let upper = Upper::Medium(root.medium.clone());
             if let Some(dirs) = &known.upper {
@@ -31,12 +41,7 @@ impl Moment<'_> {
             self.set_aside(settings, &upper, &dirs.dir)?;
             return Err(Next::Do(Step::Layer(LayerStep::MakeUpper { dirs, whiteout: true })));
         }
-        let upper = match (known.no_upper.as_slice(), settings.fallback.value) {
-            ([], _) => settings.upper.value.clone(),
-            ([_], UpperFallback::Ram) => Upper::Ram { size: None, inodes: None },
-            ([_], UpperFallback::ReadOnly) => Upper::None,
-            (reasons, _) => return fail(no_upper(settings, reasons)),
-        };
+        let upper = self.upper_to_take(settings)?;
         if upper == Upper::None || known.upper.is_some() {
             let dirs = known.upper.clone().filter(|_| upper != Upper::None);
             return Ok((upper, dirs));
@@ -48,7 +53,9 @@ impl Moment<'_> {
         } else {
             match self.part_of_upper(settings, &upper, base)? {
                 Ok((dir, whiteout)) => {
-                    self.set_aside(settings, &upper, &dir)?;
+                    if !settings.by_state() {
+                        self.set_aside(settings, &upper, &dir)?;
+                    }
                     let dirs = UpperDirs::within(&dir);
                     return Err(Next::Do(Step::Layer(LayerStep::MakeUpper { dirs, whiteout })));
                 }
@@ -79,6 +86,12 @@ impl Moment<'_> {
         let word = settings.upper.why.as_str();
         let step = part_of(&upper.to_string(), UPPER, word);
         let dir = || format!("{UPPER}/upper");
+        let live = self.live_upper().filter(|_| !matches!(upper, Upper::Ram { .. } | Upper::None));
+        if let Some(live) = live {
+            let top = if is_on_base(upper) { BASE } else { UPPERS };
+            let on_zfs = matches!(upper, Upper::Dataset(_)) || top == BASE && base.dataset().is_some();
+            return Ok(Ok((format!("{top}/{live}"), on_zfs)));
+        }
         let mount = match upper {
             Upper::Directory(dir) => return Ok(Ok((format!("{BASE}/{dir}"), base.dataset().is_some()))),
             Upper::Ram { .. } if known.upper_mounted => return Ok(Ok((UPPER.to_owned(), false))),
