@@ -328,6 +328,7 @@ impl Boot<'_> {
 
     /// Takes away what an attempt has mounted for a layered root: its pools may have to be exported.
     pub(super) fn clear_layers(&mut self) {
+        self.clear_images();
         let LayerFacts { base, device, mounted, upper_mounted, kept, integrity, parts: others, media, .. } =
             std::mem::take(&mut self.facts.attempt.layers);
         if base.is_none() {
