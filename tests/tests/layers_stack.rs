@@ -167,8 +167,10 @@ scenarios! {
         }
         vm.type_line("mount /run/taproot/base/middle.sqsh /run/look").unwrap();
         vm.expect("is mounted on /run/look, read-only", 30).unwrap();
+        vm.expect("(taproot) # ", 20).unwrap();
         vm.type_line("ls /run/look/opt").unwrap();
         vm.expect("kinds", 20).unwrap();
+        vm.expect("(taproot) # ", 20).unwrap();
         vm.type_line("boot layers:top:middle:base taproot.upper=ram").unwrap();
         let report = vm.report(60).unwrap();
         vm.wait_exit(20).unwrap();

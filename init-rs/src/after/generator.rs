@@ -16,7 +16,7 @@ const LIST_MAX: usize = 16 << 20;
 /// Runs with the arguments of a generator; comes back, with the exit status, only if there is none to become.
 pub fn run(system: &dyn System, dirs: &[String]) -> i32 {
     let Some(path) = real(system) else { return 0 };
-    if let Some(root) = root_name(&zfs_mounts(system))
+    if let Some(root) = root_name(system, &zfs_mounts(system))
         && let Err(e) = show_own(system, &root)
     {
         eprintln!("taproot: {GENERATOR} makes units for datasets of other boot environments too: {e}");

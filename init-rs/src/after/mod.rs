@@ -8,9 +8,11 @@
 mod generator;
 mod mount_all;
 mod prepare;
+mod protect;
 mod root_line;
 
 use crate::plan::facts::Dataset;
+use crate::plan::layers::BASE;
 use crate::rescue::mounted;
 use crate::sys::System;
 use std::path::PathBuf;
@@ -18,6 +20,7 @@ use std::path::PathBuf;
 pub use generator::run as generate;
 pub use mount_all::run as mount_all;
 pub use prepare::{prepare, runs_systemd};
+pub use protect::read_only_lines;
 pub use root_line::without_root_line;
 
 /// The word of `taproot-init` for [`mount_all`].
@@ -42,10 +45,21 @@ fn zfs_mounts(system: &dyn System) -> Vec<(String, PathBuf)> {
     mounts.map(|mount| (mount.source, mount.target)).collect()
 }
 
-/// The dataset that is `/`, or whose snapshot is.
-fn root_name(mounts: &[(String, PathBuf)]) -> Option<String> {
-    let root = mounts.iter().rev().find(|(_, target)| target.as_os_str() == "/")?;
+/// The dataset that is `/`, or whose snapshot is, or that `/` is an overlay over.
+fn root_name(system: &dyn System, mounts: &[(String, PathBuf)]) -> Option<String> {
+    let at = |place: &str| mounts.iter().rev().find(|(_, target)| target.as_os_str() == place);
+    let root = at("/").or_else(|| at(BASE).filter(|_| is_over_base(system)))?;
     root.0.split('@').next().map(str::to_owned)
+}
+
+/// Whether `/` is an overlay of which the base itself is a layer, and not only what its layers lie on.
+fn is_over_base(system: &dyn System) -> bool {
+    let text = system.text("/proc/self/mounts");
+    let root = text.lines().rev().find(|line| line.split(' ').nth(1) == Some("/"));
+    let options = root.and_then(|line| line.split(' ').nth(3)).unwrap_or_default();
+    let lowers =
+        options.split(',').filter_map(|option| option.split_once('=')).filter(|(name, _)| name.starts_with("lowerdir"));
+    lowers.flat_map(|(_, value)| value.split(':')).any(|lower| lower == BASE)
 }
 
 /// A dataset of this name; with nothing but the name, if it is not among those that are known.

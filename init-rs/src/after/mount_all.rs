@@ -26,7 +26,7 @@ struct All {
 /// Returns the exit status.
 pub fn run(system: &dyn System, words: &[String]) -> i32 {
     let mounts = zfs_mounts(system);
-    let Some(root) = root_name(&mounts) else { return stock(system, words) };
+    let Some(root) = root_name(system, &mounts) else { return stock(system, words) };
     let all = match ask(system) {
         Ok(all) => all,
         Err(e) => {

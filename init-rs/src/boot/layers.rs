@@ -335,6 +335,7 @@ impl Boot<'_> {
 
     /// Takes away what an attempt has mounted for a layered root: its pools may have to be exported.
     pub(super) fn clear_layers(&mut self) {
+        self.clear_images();
         let LayerFacts {
             base,
             device,

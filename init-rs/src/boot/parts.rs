@@ -1,11 +1,12 @@
 //! Steps with an upper that is there already, and with what is mounted in a root that is a layer itself.
 
 use super::Boot;
-use crate::plan::layers::{PARTS, escaped};
+use crate::plan::layers::{LAYERS, PARTS, escaped};
 use crate::plan::lowers;
 use crate::plan::next::Mount;
 use crate::report::boot::Protected;
 use crate::report::slow;
+use crate::rescue::mounted;
 use crate::sys::{OverlayMount, System};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -99,6 +100,15 @@ impl Boot<'_> {
         }
         self.system.bind(&part, &target, true)?;
         Ok((at, "read-only"))
+    }
+
+    /// Takes away what a person mounted of images at the prompt: the file systems that they lie on would be in use.
+    pub(super) fn clear_images(&self) {
+        let images = mounted::all(self.system).into_iter().filter(|mount| mount.source.starts_with("/dev/loop"));
+        for image in images.filter(|mount| !mount.target.starts_with(LAYERS)) {
+            let _ = self.system.unmount(&image.target, true);
+            self.log.info(format!("{} is unmounted: it was mounted of an image", image.target.display()));
+        }
     }
 }
 

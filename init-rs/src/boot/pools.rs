@@ -153,6 +153,12 @@ impl Boot<'_> {
         for warning in warnings {
             self.log.warn(warning);
         }
+        // Where the root is in no pool, nothing has told of pools before.
+        for fact in self.pool_facts() {
+            if self.report.pools.iter().all(|known| known.guid != fact.guid) {
+                self.report.pools.push(fact);
+            }
+        }
         self.guard.choose_beside(*guid);
         let result = self.import_as(&choice, &config.unwrap_or_default(), true);
         if let Err(e) = &result {

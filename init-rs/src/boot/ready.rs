@@ -4,7 +4,7 @@ use super::{Boot, start};
 use crate::after;
 use crate::plan::root::Root;
 use crate::pools;
-use crate::report::boot::REPORT_PATH;
+use crate::report::boot::{Protected, REPORT_PATH};
 use crate::report::log::LOG_PATH;
 use crate::shutdown;
 use std::path::Path;
@@ -67,6 +67,7 @@ impl Boot<'_> {
         if let Err(e) = end {
             self.trouble(format!("what holds the root may not be given back in order when this system ends: {e}"));
         }
+        self.look_after_lines(&init);
         match after::without_root_line(self.system, &self.new_root, &init) {
             Ok(mut files) if !files.is_empty() => {
                 self.log.info("the root's fstab has a line for /, which is not for layers: systemd is kept from it");
@@ -74,6 +75,35 @@ impl Boot<'_> {
             }
             Ok(_) => {}
             Err(e) => self.trouble(format!("systemd may try to remount / as the root's fstab says, and fail: {e}")),
+        }
+    }
+
+    /// What belongs to a root that is a layer itself is not written to by the booted system either.
+    fn look_after_lines(&mut self, init: &str) {
+        let itself = matches!(&self.facts.attempt.root, Some(Root::Layers(layers)) if layers.itself);
+        if !itself {
+            return;
+        }
+        let mounted: Vec<String> = self
+            .report
+            .mounts
+            .iter()
+            .filter(|done| done.error.is_none())
+            .map(|done| done.step.target.clone())
+            .collect();
+        match after::read_only_lines(self.system, &self.new_root, init, &mounted) {
+            Ok(lines) => {
+                let by = "read-only";
+                self.report.protected.extend(lines.read_only.into_iter().map(|directory| Protected { directory, by }));
+                self.report.after.extend(lines.files);
+                if !lines.writable.is_empty() {
+                    let directories = lines.writable.join(", ");
+                    self.trouble(format!(
+                        "the booted system mounts {directories} itself, as its fstab says, and writes to it"
+                    ));
+                }
+            }
+            Err(e) => self.trouble(format!("the booted system may write to what its fstab names: {e}")),
         }
     }
 

@@ -90,6 +90,11 @@ impl LayerSettings {
     pub fn named(&self, names: Decided<Vec<String>>) -> Result<Self, Note> {
         let mut settings = Self { names, ..self.clone() };
         if let Some(to_ram) = settings.to_ram.as_ref().filter(|_| settings.itself()) {
+            let message =
+                "the base itself is a layer, which is not copied to memory; an image of it can be (taproot layer init)";
+            return Err(Note { word: to_ram.why.clone(), message: message.to_owned() });
+        }
+        if let Some(to_ram) = settings.to_ram.as_ref().filter(|_| settings.itself()) {
             let message = "the base itself is a layer, and only layers that lie on something are copied to memory; \
                            taproot.layers=NAME:... names such layers";
             return Err(Note { word: to_ram.why.clone(), message: message.to_owned() });
@@ -199,6 +204,7 @@ mod tests {
         assert!(matches!(settings.upper.value, Upper::Ram { .. }), "a directory of it would be below itself");
         let request = parse(b"root=UUID=1 taproot.layers=. taproot.upper=dir");
         assert!(matches!(&request.root.value, Selector::Unusable(why) if why.contains("itself is a layer")));
+        assert!(matches!(parse(b"root=UUID=1 taproot.layers=. to_ram").root.value, Selector::Unusable(_)));
         assert_eq!(layers("root=UUID=1 taproot.layers=. taproot.upper=none").upper.value, Upper::None);
         let mut request = parse(b"root=UUID=1");
         crate::plan::roots::ask_for(&mut request, "layers:.@t/a", "chosen").unwrap();

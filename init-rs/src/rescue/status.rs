@@ -53,6 +53,9 @@ pub(super) fn text(report: &BootReport) -> String {
         let word = if mount.error.is_some() { "failed" } else { "mounted" };
         line(word, &format!("{} on {}{error}", mount.step.dataset, mount.step.target));
     }
+    for part in &report.protected {
+        line("protected", &format!("{} ({})", part.directory, part.by));
+    }
     for problem in &report.problems {
         line("problem", problem);
     }

@@ -87,6 +87,11 @@ impl Moment<'_> {
         Ok(Root::Layers(Box::new(layered_root(settings, known, base, names, (upper, dirs)))))
     }
 
+    /// Whether what `root=` names is written to: as the root, or as what holds the upper.
+    pub(super) fn base_is_written(self) -> bool {
+        self.request.layers.as_ref().is_none_or(|layers| matches!(layers.upper.value, Upper::Directory(_)))
+    }
+
     /// The base, read-only unless the upper is a directory of it.
     fn base_mount(self, base: &Root, writable: bool) -> Mount {
         // `ro` is for the root, which it does not concern either.
@@ -128,7 +133,7 @@ impl Moment<'_> {
             selector => {
                 let spec = selector.to_string();
                 let types = settings.device_types.as_ref().map(|types| types.value.as_slice()).unwrap_or_default();
-                match self.part_device("the layer device", &spec, types)? {
+                match self.part_device("the layer device", &spec, types, true)? {
                     Ok(device) if matches!(base, Root::Device(base) if base.node == device.node) => {
                         return Err(Next::Do(Step::Layer(LayerStep::SameDevice)));
                     }
@@ -175,9 +180,16 @@ impl Moment<'_> {
         }
     }
 
-    /// The block device of a part, waited for, read, checked and with its driver loaded; the inner error says why it cannot be
-    /// had. The time for it counts from the beginning, as for the root's.
-    fn part_device(self, what: &str, spec: &str, types: &[String]) -> Settled<Result<PartDevice, String>> {
+    /// The block device of a part, waited for, read, with its driver loaded, and checked if it is to be written to: others may be
+    /// using one that is only read, or it may be one that nobody can write to. The inner error says why it cannot be had. The time
+    /// for it counts from the beginning, as for the root's.
+    fn part_device(
+        self,
+        what: &str,
+        spec: &str,
+        types: &[String],
+        read_only: bool,
+    ) -> Settled<Result<PartDevice, String>> {
         let Some(wanted) = Wanted::parse(spec) else { return Ok(Err(format!("{spec} names no device"))) };
         let wait = self.request.wait.value;
         let until = end_of(self.facts.attempt.began, wait);
@@ -202,7 +214,7 @@ impl Moment<'_> {
         };
         let node = device.node.clone();
         self.filesystem(&fstype, self.facts.attempt.last_step)?;
-        if let Err(why) = self.check(&node, &fstype)? {
+        if let Some(Err(why)) = (!read_only).then(|| self.check(&node, &fstype)).transpose()? {
             return Ok(Err(why));
         }
         Ok(Ok(PartDevice { node, fstype }))

@@ -25,7 +25,9 @@ impl Moment<'_> {
         self.stop(Stage::Mount)?;
         self.discard_image()?;
         self.filesystem(&fstype, self.facts.attempt.last_step)?;
-        if let Err(why) = self.check(&device.node, &fstype)? {
+        if self.base_is_written()
+            && let Err(why) = self.check(&device.node, &fstype)?
+        {
             return fail(unchecked(spec, &why));
         }
         let flags = self.request.root_flags.as_ref().map(|flags| flags.value.as_str()).unwrap_or_default();

@@ -151,6 +151,21 @@ fn an_empty_directory_is_no_layer() {
     boots(machine);
 }
 
+#[test]
+fn what_is_only_read_is_not_checked() {
+    use super::{ProgramSpec, seconds};
+    let broken = |words: &str| {
+        let mut machine = on_ext4(words);
+        let fsck = ProgramSpec { takes: Some(seconds(1)), output: "You must have r/w access".into(), status: 8 };
+        machine.programs.insert("/sbin/fsck.ext4".to_owned(), fsck);
+        machine.add("vdb", ext4("more", images("", &["top", "middle", "base"])));
+        machine
+    };
+    boots(broken("taproot.upper=ram taproot.layerdev=LABEL=more"));
+    fails(broken(""), "fsck-failed");
+    fails(broken("taproot.upper=label:more"), "no-upper");
+}
+
 /// A pool with a root whose `/var` and `/home` are datasets of their own.
 fn tank(fstab: &str) -> Pool {
     let at = |path: &'static str| move |dataset: &mut Dataset| dataset.set("mountpoint", path);
@@ -169,7 +184,7 @@ fn tank(fstab: &str) -> Pool {
 
 fn over_root(words: &str) -> Machine {
     let mut machine = machine(&format!("root=ZFS=tank/ROOT/a {words} panic=1"));
-    machine.add_pool(tank("LABEL=usr /usr ext4 defaults 0 2\n"));
+    machine.add_pool(tank("LABEL=usr /usr ext4 defaults 0 2\nUUID=9 /boot ext4 defaults 0 2\n"));
     machine.add("vdb", ext4("usr", Tree::of(&[("bin/x", b"")])));
     machine
 }
@@ -191,6 +206,7 @@ fn nothing_of_a_root_under_an_upper_in_memory_is_written_to() {
             .collect();
         assert_eq!(on_disk, [""; 0], "{words}");
         let told = record(&world);
+        assert!(told["problems"].to_string().contains("the booted system mounts /boot itself"), "{told}");
         let protected: Vec<(&str, &str)> = told["protected"]
             .as_array()
             .unwrap()

@@ -47,7 +47,7 @@ impl Moment<'_> {
         }
         if let Some(zvol) = &asked.zvol {
             if !self.facts.attempt.layers.media.media.contains_key(&zvol.value) {
-                match self.zvol(&zvol.value, &zvol.why)? {
+                match self.zvol(&zvol.value, &zvol.why, false)? {
                     Ok(device) => return Err(self.mount_medium(asked, &zvol.value, device)),
                     Err(why) => return Ok(Err(format!("{}: {why}", zvol.value))),
                 }

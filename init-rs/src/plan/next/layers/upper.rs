@@ -130,11 +130,11 @@ impl Moment<'_> {
                 Ok(dataset) => Self::dataset_mount(&dataset, read_only, step),
                 Err(why) => return Ok(Err(why)),
             },
-            Upper::Zvol(name) => match self.zvol(name, word)? {
+            Upper::Zvol(name) => match self.zvol(name, word, read_only)? {
                 Ok(device) => self.device_mount(device, step, read_only),
                 Err(why) => return Ok(Err(why)),
             },
-            Upper::Device(spec) => match self.part_device("the device of the upper", spec, &[])? {
+            Upper::Device(spec) => match self.part_device("the device of the upper", spec, &[], read_only)? {
                 Ok(device) if matches!(base, Root::Device(base) if base.node == device.node) => {
                     return Ok(Err(on_base(spec)));
                 }
@@ -153,7 +153,7 @@ impl Moment<'_> {
 
     /// The block device of a zvol, once its pool is imported and its key is there. Nodes come some time after the import, and
     /// nobody makes links to them: the kernel is asked whose each is.
-    pub(super) fn zvol(self, name: &str, word: &str) -> Settled<Result<PartDevice, String>> {
+    pub(super) fn zvol(self, name: &str, word: &str, read_only: bool) -> Settled<Result<PartDevice, String>> {
         if let Err(why) = self.part_dataset(name, word)? {
             return Ok(Err(why));
         }
@@ -166,7 +166,7 @@ impl Moment<'_> {
         match &found {
             Some(Zvol::There { node, fstype }) => {
                 self.filesystem(fstype, self.facts.attempt.last_step)?;
-                if let Err(why) = self.check(node, fstype)? {
+                if let Some(Err(why)) = (!read_only).then(|| self.check(node, fstype)).transpose()? {
                     return Ok(Err(why));
                 }
                 Ok(Ok(PartDevice { node: node.clone(), fstype: fstype.clone() }))
