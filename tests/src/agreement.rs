@@ -14,8 +14,9 @@ type Mount = [String; 5];
 
 /// What a `boot.json` and its rehearsal do not agree on, a line each.
 ///
-/// Nothing is compared of boots that depend on what no record holds: those that a person led elsewhere, or that failed before
-/// they succeeded; and not the mounts of a root that stands for a snapshot, or of a pool of which not all is recorded.
+/// Nothing is compared of boots that depend on what no record holds: those that a person led elsewhere, that failed before they
+/// succeeded, or that went by a state of layers; and not the mounts of a root that stands for a snapshot, or of a pool of which not
+/// all is recorded.
 pub fn disagreements(record: &Value) -> Vec<String> {
     if !is_complete(record) {
         return Vec::new();
@@ -54,9 +55,10 @@ pub fn disagreements(record: &Value) -> Vec<String> {
     all
 }
 
-/// Whether it is of a boot that came to a root at the first attempt.
+/// Whether it is of a boot that came to a root at the first attempt, and not by a state of layers, which no record holds.
 fn is_complete(record: &Value) -> bool {
-    record.get("failure").is_none_or(Value::is_null) && record.get("root").is_some_and(Value::is_string)
+    let by_state = record.pointer("/layers/state/overridden") == Some(&Value::Bool(false));
+    !by_state && record.get("failure").is_none_or(Value::is_null) && record.get("root").is_some_and(Value::is_string)
 }
 
 /// Whether the root is the one that the words ask for: nobody chose another one.

@@ -109,6 +109,49 @@ pub fn disk(system: &System, scratch: &Scratch) -> Result<Disk> {
     scratch.overlay_image(&dir.join("disk.img"), "layers0")
 }
 
+/// A writable disk with two layers: `base.sqsh`, which is the system, and `tools.sqsh` with what commits need there: our program, its
+/// units, and the programs that write images, with their libraries.
+pub fn commit_disk(system: &System, scratch: &Scratch) -> Result<Disk> {
+    let tree = scratch.path().join("tools");
+    let put = |from: &Path, to: &str| -> Result<()> {
+        let to = tree.join(to);
+        fs::create_dir_all(to.parent().context("a name in a directory")?)?;
+        fs::copy(from, &to).with_context(|| format!("copying {}", from.display())).map(drop)
+    };
+    put(&crate::image::builder(), "usr/bin/taproot")?;
+    for unit in ["taproot-layer-work.service", "taproot-layer-confirm.service"] {
+        put(&crate::checkout().join("builder/units").join(unit), &format!("usr/lib/systemd/system/{unit}"))?;
+        let wants = tree.join("usr/lib/systemd/system/multi-user.target.wants");
+        fs::create_dir_all(&wants)?;
+        std::os::unix::fs::symlink(Path::new("..").join(unit), wants.join(unit))?;
+    }
+    for program in ["mksquashfs", "mkfs.erofs"] {
+        let found = kit::run(Command::new("sh").args(["-c", "command -v \"$1\"", "sh", program]))?;
+        put(Path::new(found.trim()), &format!("usr/bin/{program}"))?;
+        // Of the libraries only those that the system does not have itself.
+        for word in
+            kit::run(Command::new("ldd").arg(found.trim()))?.split_whitespace().filter(|word| word.starts_with('/'))
+        {
+            let library = Path::new(word);
+            let name = library.file_name().context("a library's name")?.to_string_lossy().into_owned();
+            let place = format!("usr/lib/x86_64-linux-gnu/{name}");
+            if !system.tree().join(&place).exists() && !name.starts_with("ld-linux") {
+                put(library, &place)?;
+            }
+        }
+    }
+    let tools = scratch.path().join("tools.sqsh");
+    kit::run(Command::new("mksquashfs").arg(&tree).arg(&tools).args([
+        "-noappend",
+        "-quiet",
+        "-no-progress",
+        "-all-root",
+    ]))?;
+    let path = scratch.path().join("commit0.img");
+    ext4(&path, LABEL, 700, &[(system.squashfs(), "base.sqsh"), (tools, "tools.sqsh")])?;
+    Ok(Disk { path, format: "raw", serial: "commit0".to_owned(), bus: crate::vm::Bus::Virtio, read_only: false })
+}
+
 /// A small disk with these files.
 pub fn small_disk(scratch: &Scratch, serial: &str, label: &str, files: &[(PathBuf, &str)]) -> Result<Disk> {
     ensure!(label.len() <= 16, "{label} is too long for ext4");

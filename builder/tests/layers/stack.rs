@@ -129,11 +129,15 @@ impl Machine {
         self.mounts = Some(Mounts::new(BOOT, &arguments));
     }
 
-    fn inside(&self, words: &[&str]) -> (bool, String) {
+    fn program(&self, words: &[&str]) -> Command {
         let mut command = Command::new("nsenter");
         command.arg("--mount").arg("--target").arg(self.mounts.as_ref().unwrap().pid().to_string());
         command.arg("chroot").arg(self.dir.path().join("root")).args(words).env_remove("SOURCE_DATE_EPOCH");
-        let Output { status, stdout, stderr } = command.stdin(Stdio::null()).output().unwrap();
+        command
+    }
+
+    fn inside(&self, words: &[&str]) -> (bool, String) {
+        let Output { status, stdout, stderr } = self.program(words).stdin(Stdio::null()).output().unwrap();
         (status.success(), format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr)))
     }
 
@@ -163,6 +167,15 @@ impl Machine {
         let said = self.layer("work");
         let (done, status) = self.typed("status");
         assert!(done, "{said}\n{status}");
+    }
+
+    /// Starts the background and kills it after so long.
+    fn kill_work(&self, after: std::time::Duration) {
+        let mut command = self.program(&["/run/taproot-program", "layer", "work", "--quiet"]);
+        let mut child = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(after);
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     fn state(&self) -> State {
@@ -362,4 +375,37 @@ fn what_cannot_be_sealed_is_refused_at_once() {
         machine.boot();
         assert_eq!(machine.layers(), ["site.erofs", "base.sqsh"]);
     }
+}
+
+/// The background is killed wherever it happens to be, and the machine boots then: the root shows what it did, and in the end all is
+/// done and nothing left over.
+#[test]
+fn work_that_is_killed_is_done_again() {
+    if !possible() {
+        return;
+    }
+    let mut machine = Machine::new();
+    machine.boot_listed("/run/taproot/base/upper");
+    machine.sh(WORK);
+    machine.sh("head -c 3000000 /dev/urandom >srv/large");
+    machine.layer("commit site");
+    let before = machine.shows();
+    machine.boot();
+    for round in 0..10_u64 {
+        machine.kill_work(std::time::Duration::from_millis(40 * round));
+        let trial = machine.boot().contains("on trial");
+        same(&machine.shows(), &before);
+        if trial {
+            machine.layer("confirm");
+        }
+    }
+    machine.work();
+    let _ = machine.boot();
+    machine.layer("confirm");
+    machine.work();
+    same(&machine.shows(), &before);
+    assert_eq!(machine.layers(), ["site.sqsh", "base.sqsh"]);
+    let upper = machine.state().stack.upper.to_string();
+    let left = machine.left();
+    assert_eq!(left, [".layers", "base.sha256", "base.sqsh", "site.sqsh", upper.as_str()]);
 }

@@ -9,10 +9,8 @@ use std::path::{Path, PathBuf};
 use taproot_init::layers::request::Mounted;
 use taproot_init::layers::state::{Digest, Flags, Image};
 use taproot_init::layers::{Layer, Places, Stack, State};
-use taproot_init::plan::layers::{BASE, DEVICE, ENDINGS, LAYERS, UPPER, UPPERS};
-
-/// The state's directory, at the top of the file system that holds the uppers.
-const STATE: &str = ".layers";
+use taproot_init::plan::layers::{BASE, DEVICE, ENDINGS, LAYERS, STATE_DIR, UPPER, UPPERS};
+use taproot_init::report::boot::REPORT_PATH;
 
 /// What takes what is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +61,11 @@ impl Running {
             let value = fs::read_to_string(format!("/sys/module/overlay/parameters/{name}")).unwrap_or_default();
             value.trim() == "Y"
         };
-        Self::of(&read("/proc/self/mountinfo")?, &read("/proc/cmdline")?, parameter)
+        let words = match fs::read_to_string(REPORT_PATH).ok().and_then(|json| words(&json)) {
+            Some(words) => words,
+            None => read("/proc/cmdline")?,
+        };
+        Self::of(&read("/proc/self/mountinfo")?, &words, parameter)
     }
 
     fn of(mountinfo: &str, cmdline: &str, parameter: impl Fn(&str) -> bool) -> Result<Self> {
@@ -74,24 +76,20 @@ impl Running {
                  for layers of no running system"
             )
         })?;
+        let is_mounted = |place: &str| mounted_at(mountinfo, Path::new(place)).is_some();
         let in_memory = mounted_at(mountinfo, Path::new(UPPER)).is_some_and(|(kind, _)| kind == "tmpfs");
         let is_upper = |path: &Path| path.starts_with(UPPER);
-        let uppers = match overlay.upper.as_deref() {
-            // A boot by the state mounts what it lies on there, whatever is the upper.
-            _ if mounted_at(mountinfo, Path::new(UPPERS)).is_some() => UPPERS,
-            Some(upper) if !in_memory && is_upper(upper) => UPPER,
+        let home = match &overlay.upper {
+            _ if is_mounted(UPPERS) => UPPERS,
+            Some(upper) if is_upper(upper) && !in_memory => UPPER,
             _ => BASE,
         };
-        let state = Path::new(uppers).join(STATE);
+        let state = Path::new(home).join(STATE_DIR);
         let dir = request.layers.as_ref().map(|layers| layers.dir.value.clone()).unwrap_or_default();
-        let mut images: Vec<PathBuf> = Vec::new();
-        for place in [PathBuf::from(uppers), Path::new(BASE).join(&dir), Path::new(DEVICE).join(&dir)] {
-            // Joined with nothing, a path ends with a slash.
-            let place: PathBuf = place.components().collect();
-            if !images.contains(&place) {
-                images.push(place);
-            }
-        }
+        // Joined with nothing, a path ends with a slash.
+        let within = |part: &str| -> PathBuf { Path::new(part).join(&dir).components().collect() };
+        let device = is_mounted(DEVICE).then(|| within(DEVICE));
+        let images = [within(BASE)].into_iter().chain(device).collect();
         let live = match &overlay.upper {
             None => Live::None,
             Some(upper) => match numbered(&state, upper) {
@@ -112,7 +110,12 @@ impl Running {
         })
     }
 
-    /// The file system that holds the state and new images.
+    /// Where new images go.
+    pub fn images(&self) -> &Path {
+        self.places.images.first().map_or(self.home(), PathBuf::as_path)
+    }
+
+    /// The top of the file system that holds the state.
     pub fn home(&self) -> &Path {
         self.places.state.parent().unwrap_or(&self.places.state)
     }
@@ -261,6 +264,13 @@ impl Running {
     }
 }
 
+/// The words that a boot obeyed, also those that were typed or came with the image, by its `boot.json`.
+fn words(json: &str) -> Option<String> {
+    let json: serde_json::Value = serde_json::from_str(json).ok()?;
+    let words: Option<Vec<&str>> = json["request"]["words"].as_array()?.iter().map(|word| word.as_str()).collect();
+    Some(words?.join(" "))
+}
+
 /// The number of the state's upper that a path is.
 fn numbered(state: &Path, path: &Path) -> Option<u32> {
     path.strip_prefix(state.join("uppers")).ok()?.to_str()?.strip_suffix("/upper")?.parse().ok()
@@ -302,24 +312,33 @@ mod tests {
         let lowers = ["/run/taproot/layers/site", "/run/taproot/layers/base"];
         let named = of("/run/taproot/base/upper/upper", &lowers, "");
         assert_eq!(named.places.state, Path::new("/run/taproot/base/.layers"));
-        let images = ["/run/taproot/base", "/run/taproot/base/live", "/run/taproot/layer-device/live"];
-        assert_eq!(named.places.images, images.map(PathBuf::from));
+        assert_eq!(named.places.images, [PathBuf::from("/run/taproot/base/live")]);
         assert_eq!(named.live, Live::Named(PathBuf::from("/run/taproot/base/upper")));
         assert!(named.listed && !named.volatile && named.flags == Flags::portable());
-        let device =
-            of("/run/taproot/upper/upper/upper", &lowers, "31 30 8:2 / /run/taproot/upper rw - ext4 /dev/sdb rw\n");
+        let more = "31 30 8:2 / /run/taproot/upper rw - ext4 /dev/sdb rw\n32 30 8:3 / /run/taproot/layer-device ro - ext4 /dev/sdc ro\n";
+        let device = of("/run/taproot/upper/upper/upper", &lowers, more);
         assert_eq!(device.places.state, Path::new("/run/taproot/upper/.layers"));
-        let by_state = "31 30 8:2 / /run/taproot/uppers rw - ext4 /dev/sdb rw\n";
-        let lying = of("/run/taproot/uppers/.layers/uppers/4/upper", &["/run/taproot/layers/#3", lowers[1]], by_state);
-        assert_eq!(lying.places.state, Path::new("/run/taproot/uppers/.layers"));
-        assert_eq!((lying.live, &lying.lowers[0]), (Live::Numbered(4), &Lower::Frozen(3)));
-        let sealed = of(
-            "/run/taproot/base/.layers/uppers/4/upper",
-            &["/run/taproot/base/.layers/uppers/3/upper", lowers[1]],
-            "",
+        assert_eq!(device.places.images[1..], [PathBuf::from("/run/taproot/layer-device/live")]);
+        let state = of(
+            "/run/taproot/uppers/.layers/uppers/7/upper",
+            &lowers,
+            "31 30 8:2 / /run/taproot/uppers rw - ext4 /dev/sdb rw\n",
         );
+        assert_eq!(
+            (state.live, state.places.state.as_path()),
+            (Live::Numbered(7), Path::new("/run/taproot/uppers/.layers"))
+        );
+        let sealed = of("/run/taproot/base/.layers/uppers/4/upper", &["/run/taproot/layers/#3", lowers[1]], "");
         assert_eq!((sealed.live, &sealed.lowers[0]), (Live::Numbered(4), &Lower::Frozen(3)));
         assert_eq!(of("", &lowers, "").live, Live::None);
+    }
+
+    #[test]
+    fn words_that_were_typed_count() {
+        let json = r#"{"request": {"words": ["root=LABEL=A", "taproot.layers=a:b"]}}"#;
+        assert_eq!(words(json).as_deref(), Some("root=LABEL=A taproot.layers=a:b"));
+        assert_eq!(words(r#"{"request": null}"#), None);
+        assert_eq!(words("cut"), None);
     }
 
     #[test]
@@ -334,7 +353,7 @@ mod tests {
         let other = of("/run/taproot/base/.layers/uppers/1/upper", &lowers[1..], "");
         assert_ne!(other.mounted(&state).stack, state.stack);
         let tmpfs = "31 30 0:31 / /run/taproot/upper rw - tmpfs taproot-upper rw\n";
-        let over = ["/run/taproot/base/.layers/uppers/1/upper", lowers[0], lowers[1]];
+        let over = ["/run/taproot/layers/#1", lowers[0], lowers[1]];
         let ram = of("/run/taproot/upper/upper", &over, tmpfs);
         assert_eq!(ram.mounted(&state), Mounted { stack: state.stack.clone(), ram: true });
         let alone = of("/run/taproot/upper/upper", &lowers, tmpfs);

@@ -27,6 +27,7 @@ use taproot_init::layers::run::{Job, Work, run};
 use taproot_init::layers::state::{Digest, Trouble};
 use taproot_init::layers::steps::{Keep, Step, Wait, next};
 use taproot_init::layers::{Places, State, Store};
+use taproot_init::plan::layers::BASE;
 use taproot_init::sys::System;
 use taproot_init::sys::linux::Linux;
 
@@ -34,8 +35,9 @@ use taproot_init::sys::linux::Linux;
 const LOCK: &str = "lock";
 /// Whoever carries out steps holds this.
 const AT_WORK: &str = "work.lock";
-/// Where images are made before they have a name, and files that are kept.
-const WORKSHOP: &str = "new";
+/// Where images are made before they have a name, beside them.
+const WORKSHOP: &str = "layers";
+/// Where files that are kept are made.
 const PART: &str = "part";
 /// So often an upper in memory is copied anew because it changed meanwhile.
 const COPIES: usize = 3;
@@ -63,13 +65,19 @@ pub fn lock(places: &Places) -> io::Result<File> {
     }
 }
 
-/// The file system of the state, writable for as long as this lives: under an upper in memory it is mounted read-only.
+/// A file system, writable for as long as this lives: under an upper that lies elsewhere the base is mounted read-only.
 #[derive(Debug)]
 pub struct Writable(Option<PathBuf>);
 
 impl Writable {
-    /// Makes it so.
-    pub fn make(home: &Path) -> Result<Self> {
+    /// Those of the state and of new images.
+    pub fn both(running: &Running) -> Result<[Self; 2]> {
+        let base = Path::new(BASE);
+        let images = if running.images().starts_with(base) { base } else { running.home() };
+        Ok([Self::make(running.home())?, Self::make(images)?])
+    }
+
+    fn make(home: &Path) -> Result<Self> {
         let flags = statvfs(home).with_context(|| format!("{}: looking at it", home.display()))?.flags();
         if !flags.contains(FsFlags::ST_RDONLY) {
             return Ok(Self(None));
@@ -102,7 +110,7 @@ pub fn go_on(running: &Running, options: &Options, progress: &Progress, cleanup:
     if !places.state.join("state").exists() && !places.state.join("state.prev").exists() {
         return Ok(None);
     }
-    let _writable = Writable::make(running.home())?;
+    let _writable = Writable::both(running)?;
     let at_work = File::options().create(true).truncate(false).write(true).open(places.state.join(AT_WORK));
     let at_work = at_work.with_context(|| format!("{}: opening it", places.state.join(AT_WORK).display()))?;
     match at_work.try_lock() {
@@ -118,8 +126,9 @@ pub fn go_on(running: &Running, options: &Options, progress: &Progress, cleanup:
     let linux = Linux::new();
     let system: &dyn System = &linux;
     let store = Store::new(&system, places);
+    fs::create_dir_all(running.images()).with_context(|| format!("{}: making it", running.images().display()))?;
     // What an interrupted run left there goes, whatever became of its operation.
-    drop(Workshop::open(&places.state.join(WORKSHOP), cleanup)?);
+    drop(Workshop::open(&places.new_image(WORKSHOP), cleanup)?);
     let mut companion = Companion { running, options, progress, cleanup, proven: None };
     let mut fresh = true;
     loop {
@@ -146,7 +155,7 @@ pub fn confirm(running: &Running) -> Result<Option<State>> {
     if request::confirm(&loaded.state, &mounted).is_none() {
         return Ok(None);
     }
-    let _writable = Writable::make(running.home())?;
+    let _writable = Writable::both(running)?;
     let _held = lock(&running.places).with_context(|| format!("{}: locking it", running.places.state.display()))?;
     Ok(store.update(|state| request::confirm(state, &mounted))?)
 }
@@ -205,7 +214,7 @@ impl Companion<'_> {
             empty: true,
         };
         let prepared = prepare(planned, &sources, order)?;
-        let workshop = Workshop::open(&self.running.places.state.join(WORKSHOP), self.cleanup)?;
+        let workshop = Workshop::open(&self.running.places.new_image(WORKSHOP), self.cleanup)?;
         let (size, sha256) = prepared.build(workshop, self.progress)?.prove(self.progress)?.place(&job.to)?;
         let sha256 = unhex(&sha256).context("a checksum of 64 hexadecimal digits")?;
         self.proven = Some((job.to.clone(), Digest { size, sha256 }));

@@ -1,0 +1,156 @@
+//! What was written to a real Debian over layers becomes a layer, and layers become one: through the reboots that it needs the tree
+//! stays what it was, entry by entry.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use taproot_tests::kit::System;
+use taproot_tests::layers::{self, LABEL};
+use taproot_tests::scenario::vm;
+use taproot_tests::scenarios;
+use taproot_tests::vm::{Disk, Scratch};
+
+/// What each boot has. `list` says what the root shows, without what a boot itself writes: directories keep no time, because files
+/// come and go in them. Lists lie beside the layers, in no tree.
+const TOOLS: &str = r##"set -e
+say() { echo "@@$*"; }
+base=/run/taproot/base
+list() {
+    find / -xdev \( -path /var/log -o -path /var/lib/systemd -o -path /tmp -o -path /var/tmp -o -path /root/.cache \) -prune \
+        -o -type d -printf '%P %y %m %U:%G\n' -o -printf '%P %y %m %U:%G %s %n %Ts %l\n' | LC_ALL=C sort >$base/$1
+    find /etc /opt /srv /usr/local -xdev -type f -exec sha256sum {} + | LC_ALL=C sort >>$base/$1
+    python3 - >>$base/$1 <<'END'
+import os
+for top in ("/opt", "/srv", "/etc"):
+    for path, names, files in os.walk(top):
+        for name in files + names:
+            at = os.path.join(path, name)
+            try:
+                attributes = sorted(os.listxattr(at, follow_symlinks=False))
+            except OSError: # of a link in squashfs
+                attributes = []
+            for attribute in attributes:
+                print(at, attribute, os.getxattr(at, attribute, follow_symlinks=False).hex())
+END
+}
+same() {
+    list now
+    say SAME $1 $(LC_ALL=C diff $base/$1 $base/now >/run/difference && echo yes || echo no)
+    sed 's/^/@@DIFFERS /' /run/difference
+}
+# Until the background has done what it can.
+worked() {
+    for i in $(seq 600); do
+        systemctl is-active --quiet taproot-layer-work || break
+        sleep 0.2
+    done
+    say WORK $(systemctl show -p Result --value taproot-layer-work)
+    taproot layer status | sed 's/^/@@STATUS /'
+}
+good() {
+    for i in $(seq 300); do
+        systemctl is-active --quiet taproot-layer-confirm && break
+        sleep 0.2
+    done
+    say CONFIRM $(systemctl is-active taproot-layer-confirm)
+}
+"##;
+
+/// Everything that can become of files of a layer.
+const CHANGES: &str = r#"
+mkdir -p /srv/deep/deeper
+echo new >/srv/deep/deeper/file
+ln /srv/deep/deeper/file /srv/deep/again
+rm /etc/debian_version
+rm -r /etc/skel
+mkdir /etc/skel
+echo new >/etc/skel/new
+mv /etc/pam.d /etc/pam.moved
+cp -a /etc/pam.moved /etc/pam.d
+rm -r /etc/terminfo
+echo file >/etc/terminfo
+echo more >>/etc/hosts
+chmod 4700 /etc/issue
+mknod /srv/null c 1 3
+mkfifo /srv/pipe
+ln -s nowhere /srv/link
+python3 -c 'import os
+open("/opt/capable", "w").write("x")
+os.setxattr("/opt/capable", "security.capability", bytes.fromhex("0100000200200000000000000000000000000000"))
+os.setxattr("/opt/capable", "user.note", b"kept")'
+"#;
+
+/// The next session.
+const MORE: &str = r"
+rm -r /srv/deep/deeper
+rm /srv/pipe
+echo file >/srv/deep/deeper
+echo again >/etc/skel/again
+rm -r /etc/pam.moved
+mkdir /etc/debian_version
+chmod 600 /srv/deep/again
+";
+
+/// Boots, runs the script after the report, and gives what it said.
+fn session(name: &str, system: &System, disk: &Disk, words: &str, script: &str) -> Said {
+    let script = format!("{TOOLS}{script}\nsystemctl --no-block poweroff\n");
+    let vm = vm(&format!("commit-{name}"), system, &format!("root=LABEL={LABEL} {words}")).unwrap();
+    let mut vm = vm.disk(disk.clone()).file("opt/taproot/script", script.as_bytes()).start().unwrap();
+    let report = vm.report(200).unwrap();
+    assert_eq!(report.one("STATE"), "active failed=0", "{:?}", report.all("FAILED"));
+    let said = vm.script(200).unwrap();
+    vm.wait_exit(60).unwrap();
+    Said(said)
+}
+
+/// What a script said.
+struct Said(String);
+
+impl Said {
+    #[track_caller]
+    fn has(&self, line: &str) {
+        assert!(self.0.lines().any(|found| found.trim() == format!("@@{line}")), "no {line}:\n{}", self.0);
+    }
+
+    #[track_caller]
+    fn tells(&self, text: &str) {
+        let told = self.0.lines().any(|line| line.starts_with("@@") && line.contains(text));
+        assert!(told, "no {text}:\n{}", self.0);
+    }
+}
+
+scenarios! {
+    /// Asked for, sealed, built and proven in the background, tried, confirmed, cleaned; then merged with the layer below it.
+    fn commit_and_merge(system) {
+        let scratch = Scratch::new().unwrap();
+        let disk = layers::commit_disk(system, &scratch).unwrap();
+        let first = format!(
+            "{CHANGES}taproot layer commit site 2>&1 | sed 's/^/@@ASKED /'\nlist first\ncp /etc/machine-id $base/id\n"
+        );
+        let said = session("asks", system, &disk, "taproot.layers=tools:base", &first);
+        said.tells("noted: the next boot seals the upper");
+        said.tells("write taproot.layers there");
+
+        let script = format!("same first\nworked\n{MORE}list second\n");
+        let said = session("sealed", system, &disk, "taproot.layers", &script);
+        said.has("SAME first yes");
+        said.has("WORK success");
+        said.tells("commit site    ready, of #1");
+
+        let script = "same second\ngood\nworked\ntaproot layer merge 2 both 2>&1 | sed 's/^/@@ASKED /'\nworked\n\
+            ls $base/.layers/uppers | sed 's/^/@@LEFT /'\n";
+        let said = session("tried", system, &disk, "taproot.layers", script);
+        said.has("SAME second yes");
+        said.has("CONFIRM active");
+        said.tells("noted: the image is built now");
+        said.tells("merge both     ready, of site.");
+        let left: Vec<&str> = said.0.lines().filter(|line| line.starts_with("@@LEFT")).map(str::trim).collect();
+        assert_eq!(left, ["@@LEFT 2"], "what was sealed is gone:\n{}", said.0);
+
+        let script = "same second\ngood\nworked\nsame second\nsay ID $(cmp /etc/machine-id $base/id && echo kept)\n";
+        let said = session("merged", system, &disk, "taproot.layers", script);
+        said.has("SAME second yes");
+        said.has("CONFIRM active");
+        said.has("ID kept");
+        said.tells("running on     both : base");
+        said.tells("waits for      nothing");
+    }
+}
