@@ -10,7 +10,7 @@ use taproot_tests::vm::{Disk, Scratch};
 
 /// What each boot has. `list` says what the root shows, without what a boot itself writes: directories keep no time, because files
 /// come and go in them. Lists lie beside the layers, in no tree.
-const TOOLS: &str = r##"set -e
+const TOOLS: &str = r#"set -e
 say() { echo "@@$*"; }
 base=/run/taproot/base
 list() {
@@ -52,7 +52,7 @@ good() {
     done
     say CONFIRM $(systemctl is-active taproot-layer-confirm)
 }
-"##;
+"#;
 
 /// Everything that can become of files of a layer.
 const CHANGES: &str = r#"

@@ -267,7 +267,7 @@ impl Running {
 /// The words that a boot obeyed, also those that were typed or came with the image, by its `boot.json`.
 fn words(json: &str) -> Option<String> {
     let json: serde_json::Value = serde_json::from_str(json).ok()?;
-    let words: Option<Vec<&str>> = json["request"]["words"].as_array()?.iter().map(|word| word.as_str()).collect();
+    let words: Option<Vec<&str>> = json.pointer("/request/words")?.as_array()?.iter().map(|word| word.as_str()).collect();
     Some(words?.join(" "))
 }
 
