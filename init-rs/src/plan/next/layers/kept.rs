@@ -52,7 +52,9 @@ impl Moment<'_> {
         if self.facts.attempt.layers.entered.is_some() {
             return Ok(());
         }
-        let Some(dir) = dir.filter(|_| on_disk(upper) && !self.facts.attempt.layers.noted) else { return Ok(()) };
+        // Where a state file says what lies under an upper, its layers change by what it says.
+        let unnoted = !self.facts.attempt.layers.noted && self.live_upper().is_none();
+        let Some(dir) = dir.filter(|_| on_disk(upper) && unnoted) else { return Ok(()) };
         let text = lowers::note(files.iter().map(|file| (file.name.as_str(), file.identity.as_str())));
         Err(Next::Do(Step::Layer(LayerStep::NoteLowers { note: format!("{dir}/{}", lowers::NOTE), text })))
     }
