@@ -83,7 +83,7 @@ scenarios! {
             layers::disk(system, &scratch).unwrap(),
             layers::pool(&format!("persistence-{}", system.name), system, &scratch).unwrap(),
         ];
-        let script = r#"
+        let script = r"
             say LAYER $(cat /etc/layer)
             say DELETED $(test -e /etc/debian_version || echo gone)
             say SKEL $(ls -A /etc/skel)
@@ -92,7 +92,7 @@ scenarios! {
             echo mine >/home/written && say HOME $(cat /run/live/persistence/zd0/home/rw/written)
             touch /mnt/x && say MEMORY $(ls /run/taproot/upper/upper/mnt)
             say REMOUNT $(systemctl is-failed systemd-remount-fs)
-        "#;
+        ";
         let words = format!("root=LABEL={LABEL} {STACK} persistence-zfs=zroot/live");
         let seen = boot("zvol", system, disks, &words, script);
         assert_eq!(problems(&seen.report), "[]");
@@ -121,7 +121,7 @@ scenarios! {
         let scratch = Scratch::new().unwrap();
         let conf = text(&scratch, "conf", "/home\n/opt bind,source=o\n/nothing unon\n");
         let keep = layers::small_disk(&scratch, "keep0", "persistence", &[(conf, "persistence.conf")]).unwrap();
-        let script = r#"
+        let script = r"
             containers() {
                 mkdir -p $1/one $1/two $1/upper $1/work $1/merged
                 echo lower >$1/one/file
@@ -135,7 +135,7 @@ scenarios! {
             say FILLED $(cat /opt/middle) $(stat -c %h /opt/kinds/first) $(stat -c %a /opt/kinds/suid) $(stat -c %t:%T /opt/kinds/null)
             echo mine >/home/written && say HOME $(cat /run/taproot/persistence/vd*/home/written)
             say OPT $(ls /run/taproot/persistence/vd*/o)
-        "#;
+        ";
         let words = format!(
             "root=LABEL={LABEL} {STACK} taproot.upper=dir persistence taproot.bind=/var/lib/containers:/var/lib/docker taproot.wait=60"
         );
