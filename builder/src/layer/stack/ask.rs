@@ -123,7 +123,7 @@ pub fn ask(running: &Running, ask: &Ask, how: How, progress: &Progress) -> Resul
     if how.dry_run {
         return Ok(answer);
     }
-    let _writable = Writable::both(running)?;
+    let _writable = Writable::make(running.home())?;
     if loaded.is_none() {
         running.adopt_upper()?;
         let _held = lock(&running.places).with_context(|| format!("{}: locking it", running.places.state.display()))?;
@@ -207,9 +207,9 @@ fn content(running: &Running, state: &State, ask: &Ask, how: How, progress: &Pro
     let compression = Compression::default_of(format);
     let estimate = estimate(&planned, &sources, format, &compression);
     let file = format!("{name}.{}", format.ending());
-    let free = free(running.images())?;
+    let free = free(running.home())?;
     if !how.force && estimate.needed > free {
-        let (target, place) = (running.places.new_image(&file), running.images().to_owned());
+        let (target, place) = (running.places.new_image(&file), running.home().to_owned());
         return Err(NoRoom { target, needed: estimate.needed, free, place }.into());
     }
     Ok(Some(Content { file, totals: planned.totals(), estimate, note }))

@@ -86,10 +86,14 @@ impl Running {
         };
         let state = Path::new(home).join(STATE_DIR);
         let dir = request.layers.as_ref().map(|layers| layers.dir.value.clone()).unwrap_or_default();
-        // Joined with nothing, a path ends with a slash.
-        let within = |part: &str| -> PathBuf { Path::new(part).join(&dir).components().collect() };
-        let device = is_mounted(DEVICE).then(|| within(DEVICE));
-        let images = [within(BASE)].into_iter().chain(device).collect();
+        let mut images: Vec<PathBuf> = Vec::new();
+        for place in [PathBuf::from(home), Path::new(BASE).join(&dir), Path::new(DEVICE).join(&dir)] {
+            // Joined with nothing, a path ends with a slash.
+            let place: PathBuf = place.components().collect();
+            if !images.contains(&place) {
+                images.push(place);
+            }
+        }
         let live = match &overlay.upper {
             None => Live::None,
             Some(upper) => match numbered(&state, upper) {
@@ -110,12 +114,7 @@ impl Running {
         })
     }
 
-    /// Where new images go.
-    pub fn images(&self) -> &Path {
-        self.places.images.first().map_or(self.home(), PathBuf::as_path)
-    }
-
-    /// The top of the file system that holds the state.
+    /// The top of the file system that holds the state and new images.
     pub fn home(&self) -> &Path {
         self.places.state.parent().unwrap_or(&self.places.state)
     }
@@ -267,7 +266,8 @@ impl Running {
 /// The words that a boot obeyed, also those that were typed or came with the image, by its `boot.json`.
 fn words(json: &str) -> Option<String> {
     let json: serde_json::Value = serde_json::from_str(json).ok()?;
-    let words: Option<Vec<&str>> = json.pointer("/request/words")?.as_array()?.iter().map(|word| word.as_str()).collect();
+    let words: Option<Vec<&str>> =
+        json.pointer("/request/words")?.as_array()?.iter().map(|word| word.as_str()).collect();
     Some(words?.join(" "))
 }
 
@@ -312,13 +312,14 @@ mod tests {
         let lowers = ["/run/taproot/layers/site", "/run/taproot/layers/base"];
         let named = of("/run/taproot/base/upper/upper", &lowers, "");
         assert_eq!(named.places.state, Path::new("/run/taproot/base/.layers"));
-        assert_eq!(named.places.images, [PathBuf::from("/run/taproot/base/live")]);
+        let images = ["/run/taproot/base", "/run/taproot/base/live", "/run/taproot/layer-device/live"];
+        assert_eq!(named.places.images, images.map(PathBuf::from));
         assert_eq!(named.live, Live::Named(PathBuf::from("/run/taproot/base/upper")));
         assert!(named.listed && !named.volatile && named.flags == Flags::portable());
         let more = "31 30 8:2 / /run/taproot/upper rw - ext4 /dev/sdb rw\n32 30 8:3 / /run/taproot/layer-device ro - ext4 /dev/sdc ro\n";
         let device = of("/run/taproot/upper/upper/upper", &lowers, more);
         assert_eq!(device.places.state, Path::new("/run/taproot/upper/.layers"));
-        assert_eq!(device.places.images[1..], [PathBuf::from("/run/taproot/layer-device/live")]);
+        assert_eq!(device.places.images[0], Path::new("/run/taproot/upper"), "new ones lie beside the state");
         let state = of(
             "/run/taproot/uppers/.layers/uppers/7/upper",
             &lowers,

@@ -27,7 +27,6 @@ use taproot_init::layers::run::{Job, Work, run};
 use taproot_init::layers::state::{Digest, Trouble};
 use taproot_init::layers::steps::{Keep, Step, Wait, next};
 use taproot_init::layers::{Places, State, Store};
-use taproot_init::plan::layers::BASE;
 use taproot_init::sys::System;
 use taproot_init::sys::linux::Linux;
 
@@ -65,19 +64,13 @@ pub fn lock(places: &Places) -> io::Result<File> {
     }
 }
 
-/// A file system, writable for as long as this lives: under an upper that lies elsewhere the base is mounted read-only.
+/// The file system of the state, writable for as long as this lives: under an upper in memory it is mounted read-only.
 #[derive(Debug)]
 pub struct Writable(Option<PathBuf>);
 
 impl Writable {
-    /// Those of the state and of new images.
-    pub fn both(running: &Running) -> Result<[Self; 2]> {
-        let base = Path::new(BASE);
-        let images = if running.images().starts_with(base) { base } else { running.home() };
-        Ok([Self::make(running.home())?, Self::make(images)?])
-    }
-
-    fn make(home: &Path) -> Result<Self> {
+    /// Makes it so.
+    pub fn make(home: &Path) -> Result<Self> {
         let flags = statvfs(home).with_context(|| format!("{}: looking at it", home.display()))?.flags();
         if !flags.contains(FsFlags::ST_RDONLY) {
             return Ok(Self(None));
@@ -110,7 +103,7 @@ pub fn go_on(running: &Running, options: &Options, progress: &Progress, cleanup:
     if !places.state.join("state").exists() && !places.state.join("state.prev").exists() {
         return Ok(None);
     }
-    let _writable = Writable::both(running)?;
+    let _writable = Writable::make(running.home())?;
     let at_work = File::options().create(true).truncate(false).write(true).open(places.state.join(AT_WORK));
     let at_work = at_work.with_context(|| format!("{}: opening it", places.state.join(AT_WORK).display()))?;
     match at_work.try_lock() {
@@ -126,7 +119,6 @@ pub fn go_on(running: &Running, options: &Options, progress: &Progress, cleanup:
     let linux = Linux::new();
     let system: &dyn System = &linux;
     let store = Store::new(&system, places);
-    fs::create_dir_all(running.images()).with_context(|| format!("{}: making it", running.images().display()))?;
     // What an interrupted run left there goes, whatever became of its operation.
     drop(Workshop::open(&places.new_image(WORKSHOP), cleanup)?);
     let mut companion = Companion { running, options, progress, cleanup, proven: None };
@@ -155,7 +147,7 @@ pub fn confirm(running: &Running) -> Result<Option<State>> {
     if request::confirm(&loaded.state, &mounted).is_none() {
         return Ok(None);
     }
-    let _writable = Writable::both(running)?;
+    let _writable = Writable::make(running.home())?;
     let _held = lock(&running.places).with_context(|| format!("{}: locking it", running.places.state.display()))?;
     Ok(store.update(|state| request::confirm(state, &mounted))?)
 }
