@@ -36,11 +36,11 @@ same() {
     say SAME $1 $(LC_ALL=C diff $base/$1 $base/now >/run/difference && echo yes || echo no)
     sed 's/^/@@DIFFERS /' /run/difference
 }
-# Until the background has done what it can.
+# Until the background has done what it can. Its unit counts as not active until it runs, so that says nothing.
 worked() {
-    for i in $(seq 600); do
-        systemctl is-active --quiet taproot-layer-work || break
-        sleep 0.2
+    for i in $(seq 300); do
+        taproot layer status | grep -q '^waits for *the background' || break
+        sleep 0.5
     done
     say WORK $(systemctl show -p Result --value taproot-layer-work)
     taproot layer status | sed 's/^/@@STATUS /'

@@ -57,7 +57,8 @@ pub(super) fn attach(file: &File, name: &Path, flags: u32) -> io::Result<(Attach
     let config = Config::new(file, name, flags);
     let mut last = io::Error::from_raw_os_error(libc::EBUSY);
     for _ in 0..TRIES {
-        let (node, device) = free_device()?;
+        // One that is only read itself makes the kernel attach the file so, too.
+        let (node, device) = free_device(flags & READ_ONLY == 0)?;
         // SAFETY: the request reads 304 bytes through the pointer, which is valid for the call.
         let result = unsafe { libc::ioctl(device.as_raw_fd(), request::LOOP_CONFIGURE, std::ptr::from_ref(&config)) };
         if result == 0 {
@@ -73,7 +74,7 @@ pub(super) fn attach(file: &File, name: &Path, flags: u32) -> io::Result<(Attach
 }
 
 /// A loop device that was free a moment ago. Its node can take a moment longer than the device.
-fn free_device() -> io::Result<(String, File)> {
+fn free_device(write: bool) -> io::Result<(String, File)> {
     let control = File::options().read(true).write(true).open("/dev/loop-control")?;
     // SAFETY: no memory is passed.
     let number = unsafe { libc::ioctl(control.as_raw_fd(), request::LOOP_CTL_GET_FREE) };
@@ -82,7 +83,7 @@ fn free_device() -> io::Result<(String, File)> {
     }
     let node = format!("/dev/loop{number}");
     for _ in 0..TRIES {
-        match File::options().read(true).open(&node) {
+        match File::options().read(true).write(write).open(&node) {
             Ok(device) => return Ok((node, device)),
             Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENXIO | libc::ENODEV)) => {
                 std::thread::sleep(PAUSE);
