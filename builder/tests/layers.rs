@@ -47,6 +47,19 @@ fn possible() -> bool {
     true
 }
 
+/// A POSIX ACL as its attribute has it: `user::rw-,user:1000:r--,group::r--,mask::rw-,other::---`.
+fn acl() -> Vec<u8> {
+    [(1_u16, 6_u16, u32::MAX), (2, 4, 1000), (4, 4, u32::MAX), (16, 6, u32::MAX), (32, 0, u32::MAX)].iter().fold(
+        2_u32.to_le_bytes().to_vec(),
+        |mut all, (tag, bits, id)| {
+            all.extend(tag.to_le_bytes());
+            all.extend(bits.to_le_bytes());
+            all.extend(id.to_le_bytes());
+            all
+        },
+    )
+}
+
 /// Something done to a raw layer.
 #[derive(Debug, Clone)]
 enum Act {

@@ -1,7 +1,7 @@
 //! `taproot layer` as it is typed.
 
 use super::view::{Mounts, view};
-use super::{possible, settle};
+use super::{acl, possible, settle};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -195,15 +195,7 @@ fn what_is_not_good_is_told() {
     mark(b"trusted.overlay.metacopy", b"");
     refused(dir, "merge --offline x.sqsh marked tree", 1, "marked/in/file: the overlay was mounted with metacopy=on");
 
-    // user::rw-, user:1000:r--, group::r--, mask::rw-, other::---
-    let acl: Vec<u8> = [(1_u16, 6_u16, u32::MAX), (2, 4, 1000), (4, 4, u32::MAX), (16, 6, u32::MAX), (32, 0, u32::MAX)]
-        .iter()
-        .fold(2_u32.to_le_bytes().to_vec(), |mut all, (tag, bits, id)| {
-            all.extend(tag.to_le_bytes());
-            all.extend(bits.to_le_bytes());
-            all.extend(id.to_le_bytes());
-            all
-        });
+    let acl = acl();
     let file = dir.join("tree/etc/hostname");
     if xattrs::set(&fs::File::open(&file).unwrap(), b"system.posix_acl_access", &acl).is_ok() {
         refused(

@@ -2,7 +2,7 @@
 //! is the library's, the mounts are the kernel's, and what is typed is the program.
 
 use super::view::{Mounts, view};
-use super::{possible, settle};
+use super::{acl, possible, settle};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -359,14 +359,7 @@ fn what_cannot_be_sealed_is_refused_at_once() {
     mark("srv/dir", "trusted.overlay.redirect", b"/srv/lists");
     machine.refused("commit site", "upper/upper/srv/dir: the overlay was mounted with redirect_dir=on");
     fs::remove_dir(upper.join("srv/dir")).unwrap();
-    let acl: Vec<u8> = [(1_u16, 6_u16, u32::MAX), (2, 4, 1000), (4, 4, u32::MAX), (16, 6, u32::MAX), (32, 0, u32::MAX)]
-        .iter()
-        .fold(2_u32.to_le_bytes().to_vec(), |mut all, (tag, bits, id)| {
-            all.extend(tag.to_le_bytes());
-            all.extend(bits.to_le_bytes());
-            all.extend(id.to_le_bytes());
-            all
-        });
+    let acl = acl();
     if xattrs::set(&fs::File::open(upper.join("srv/data/two")).unwrap(), b"system.posix_acl_access", &acl).is_ok() {
         machine.refused("commit site --type squashfs", "/srv/data/two has one; take erofs (--type erofs)");
         assert!(machine.layer("commit site").contains("it will be erofs, because squashfs cannot hold"));
