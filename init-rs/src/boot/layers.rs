@@ -1,6 +1,7 @@
 //! Steps with the parts of a layered root: mounted below `/run`, which moves along, and put together.
 
 use super::Boot;
+use super::release::release;
 use crate::cmdline::{ITSELF, LayerSettings};
 use crate::devices::probe::{SEALED_HEAD, Sealed, sealed, superblock};
 use crate::plan::facts::Kind;
@@ -366,7 +367,7 @@ impl Boot<'_> {
         parts.extend(device.then(|| DEVICE.to_owned()));
         parts.extend([RAM, BASE].map(str::to_owned));
         for part in parts {
-            let _ = self.system.unmount(Path::new(&part), true);
+            release(self.system, Path::new(&part));
         }
         self.log.debug(format!("what was mounted below {LAYERS} is taken away"));
     }

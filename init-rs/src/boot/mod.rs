@@ -18,6 +18,7 @@ mod people;
 mod pools;
 pub mod program;
 mod ready;
+mod release;
 mod root;
 mod snapshots;
 mod start;
@@ -314,6 +315,7 @@ impl<'a> Boot<'a> {
 
     /// Begins another attempt.
     fn begin_anew(&mut self) {
+        self.clear_plain_root();
         self.clear_layers();
         let now = self.system.now();
         self.guard.declare(declared(&self.request));

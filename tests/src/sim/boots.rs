@@ -185,3 +185,17 @@ fn a_check_that_cannot_be_executed_keeps_nobody_from_booting() {
         assert_eq!(world.story().contains("is mounted unchecked"), status > 100, "{status}");
     }
 }
+
+/// A root that was mounted, and had no program to start, is checked again when it is tried again: nothing uses it then.
+#[test]
+fn a_root_that_was_mounted_is_checked_again_at_the_next_attempt() {
+    let mut machine = Machine::new("root=/dev/vda init=/none");
+    let tree = Tree::system("");
+    machine.add("vda", Holds::Filesystem { kind: "ext4".into(), uuid: "u".into(), label: "l".into(), tree });
+    let takes = Some(std::time::Duration::from_secs(1));
+    machine.programs.insert("/sbin/fsck.ext4".into(), ProgramSpec { takes, output: String::new(), status: 0 });
+    machine.person = vec![Typed::line(crate::words::PROMPT.trim(), "retry init=/sbin/init")];
+    let (world, end) = boot(machine);
+    assert!(matches!(end, Some(End::HandOver { .. })), "{end:?} {}", world.printed());
+    assert_eq!(world.story().matches("run /sbin/fsck.ext4").count(), 2, "{}", world.story());
+}

@@ -187,6 +187,14 @@ fn disk(state: &mut State, source: &str, fstype: &str) -> io::Result<Found> {
     }
 }
 
+/// `/proc/self/mounts`.
+pub(super) fn list(state: &State) -> String {
+    let escaped = |text: &str| text.replace('\\', "\\134").replace(' ', "\\040");
+    let line =
+        |mount: &Mount| format!("{} /{} {} rw 0 0\n", escaped(&mount.source), escaped(&mount.target), mount.fstype);
+    state.names.mounts.iter().map(line).collect()
+}
+
 /// Unmounts what is mounted there last; with everything below it if lazily.
 pub(super) fn unmount(world: &World, target: &Path, lazy: bool) -> io::Result<()> {
     let mut state = world.state();

@@ -133,6 +133,9 @@ impl System for World {
     fn read(&self, path: &Path, limit: usize) -> io::Result<Vec<u8>> {
         self.enter("read", &shown(path))?;
         let mut state = self.state();
+        if path == Path::new("/proc/self/mounts") {
+            return Ok(mounting::list(&state).into_bytes());
+        }
         let bytes = state.names.bytes(path).map(|bytes| bytes.iter().take(limit).copied().collect());
         if let Err(e) = &bytes {
             state.note(false, &format!("  {e}"));
@@ -342,6 +345,10 @@ impl System for World {
             return copying::run(self, program.args.get(1..).unwrap_or_default(), stop);
         }
         let spec = self.state().machine.programs.get(&path).cloned().ok_or_else(|| errno(libc::ENOENT))?;
+        let used = |arg: &String| self.state().names.mounts.iter().any(|mount| mount.source == *arg);
+        if path.starts_with("/sbin/fsck.") && program.args.iter().any(used) {
+            return Ok(Finished { ended: Ended::Exit(8), output: Secret::new(b"it is in use".to_vec()) });
+        }
         let end = spec.takes.unwrap_or(Duration::MAX);
         let last = end.min(limit.unwrap_or(Duration::MAX));
         let mut ran = Duration::ZERO;
