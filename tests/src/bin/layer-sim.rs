@@ -1,5 +1,4 @@
-//! Simulated power cuts of commits, merges and rollbacks of layers: `layer-sim SEEDS [FIRST]` plays that many stories and says what
-//! was broken; `layer-sim --seed SEED` tells one.
+//! Simulated power cuts of commits, merges and rollbacks of layers; [`USAGE`] has the words.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -8,6 +7,14 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 use taproot_tests::cuts::{self, story};
 use taproot_tests::seeds;
+
+const USAGE: &str = "\
+usage: layer-sim [SEEDS [FIRST]]    plays the stories of SEEDS seeds (100000) from FIRST (0) on and says what was broken
+       layer-sim --seed SEED        tells one story
+
+examples:
+  layer-sim 30000 500000            other stories than the suite's
+  layer-sim --seed 9395             what happened in one of them";
 
 /// Broken runs that are told one by one.
 const TOLD: usize = 20;
@@ -19,10 +26,14 @@ fn main() -> Result<ExitCode> {
     let number = |text: &str| text.parse::<u64>().with_context(|| format!("{text}: expected a number"));
     match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["--seed", seed] => Ok(tell(number(seed)?)),
+        ["-h" | "--help"] => {
+            println!("{USAGE}");
+            Ok(ExitCode::SUCCESS)
+        }
         [] => Ok(all(100_000, 0)),
         [seeds] => Ok(all(number(seeds)?, 0)),
         [seeds, first] => Ok(all(number(seeds)?, number(first)?)),
-        _ => bail!("expected: layer-sim [SEEDS [FIRST]], or layer-sim --seed SEED"),
+        _ => bail!("expected SEEDS, SEEDS FIRST, or --seed SEED; see layer-sim --help"),
     }
 }
 

@@ -1,5 +1,4 @@
-//! Simulated boots: `sim RUNS [FIRST]` boots the machines of that many seeds and says what was broken; `sim --seed SEED` tells
-//! the whole story of one, `sim --narrow SEED` that of its narrow machine.
+//! Simulated boots; [`USAGE`] has the words.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -8,6 +7,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use taproot_tests::seeds;
 use taproot_tests::sim::{self, End};
+
+const USAGE: &str = "\
+usage: sim [RUNS [FIRST]]           boots the machines of RUNS seeds (20000) from FIRST (0) on and says what was broken
+       sim --seed|--narrow SEED     the whole story of one machine, or of its narrow one
+
+examples:
+  sim 1000000                       the seeds below a million, in a quarter of an hour on two cores
+  sim --seed 17259                  what happened in one of them";
 
 /// Broken runs that are told one by one.
 const TOLD: usize = 20;
@@ -20,10 +27,14 @@ fn main() -> Result<ExitCode> {
     match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["--seed", seed] => Ok(tell(&sim::seed::case(number(seed)?))),
         ["--narrow", seed] => Ok(tell(&sim::seed::narrow(number(seed)?))),
+        ["-h" | "--help"] => {
+            println!("{USAGE}");
+            Ok(ExitCode::SUCCESS)
+        }
         [] => Ok(all(20_000, 0)),
         [runs] => Ok(all(number(runs)?, 0)),
         [runs, first] => Ok(all(number(runs)?, number(first)?)),
-        _ => bail!("expected: sim [RUNS [FIRST]], or sim --seed|--narrow SEED"),
+        _ => bail!("expected RUNS, RUNS FIRST, or --seed SEED; see sim --help"),
     }
 }
 
