@@ -65,7 +65,7 @@ switch: host build kit ## a Debian with initramfs-tools is switched to Taproot b
 	@tests/kit/switch.sh
 
 bench: host build kit ## boot phases, image build time and size, against the floor; 10 000 datasets against none, 60 disks against 2
-	@tests/kit/pools.sh debian13-zfs2.4 large many
+	@tests/kit/pools.sh debian13-zfs2.4 many
 	cargo build --locked --profile boot -p taproot-tests --bin minimal-init
 	install -D -m 755 target/$(TARGET)/boot/minimal-init out/minimal-init
 	cargo run --locked --quiet --release -p taproot-tests --bin bench

@@ -6,6 +6,7 @@
 //! shown, because on a shared machine only interference makes one larger. Ends with 1 when a limit is missed.
 
 mod boot;
+mod large;
 mod pools;
 
 use std::cell::RefCell;
@@ -91,7 +92,7 @@ fn tables(system: &System, only: Option<&str>, runs: usize, limits: &Limits) -> 
         pools::many_table(system, &packed, runs, limits)?;
     }
     if wanted("large") {
-        pools::large_table(system, &packed, runs, limits)?;
+        large::table(system, &packed, runs, limits)?;
     }
     Ok(())
 }
