@@ -69,7 +69,7 @@ pub enum Note {
     LeftAsItIs,
     /// The state could not be written, or not durably.
     NotWritten(String),
-    /// The state's file was damaged; the one before was read.
+    /// The state's file was damaged; its copy, of this generation, was read.
     Older(u64),
 }
 
@@ -111,7 +111,7 @@ impl fmt::Display for Note {
                 )
             }
             Self::Older(generation) => {
-                write!(f, "the layer state was damaged; the copy before it, generation {generation}, is used")
+                write!(f, "the layer state was damaged; its copy, generation {generation}, is used")
             }
         }
     }

@@ -34,8 +34,8 @@ pub trait Work {
     fn digest(&mut self, path: &Path) -> io::Result<Digest>;
     /// Copies the upper that is in RAM to a directory, durably. What an earlier try left there is replaced.
     fn copy(&mut self, into: &Path) -> Result<(), Trouble>;
-    /// Keeps files that belong to this machine, where they are neither there nor marked as deleted there, durably, each whole or not
-    /// at all.
+    /// Keeps files that belong to this machine, where they are neither there nor marked as deleted there, each whole or not at all. All
+    /// are durable then, those that were there before too: the image will not show what they cover.
     fn keep(&mut self, keep: &Keep, places: &Places) -> Result<(), Trouble>;
     /// Puts files that belong to this machine into the upper of a rollback, durably. What an earlier try left there is replaced.
     fn prepare(&mut self, upper: &Path) -> Result<(), Trouble>;
@@ -78,7 +78,7 @@ impl<W: Work> Runner<'_, '_, W> {
     fn carry_out(&mut self, step: Step) -> Result<(), StoreError> {
         match step {
             Step::Remove(discards) => {
-                // Nothing goes before the copy of the state does not name it any more either.
+                // Nothing goes before no copy of the state names it any more, whatever became of the write before.
                 self.update(|state| Some(state.clone()))?;
                 self.remove(&discards)?;
                 self.update(|state| Some(steps::removed(state, &discards)))

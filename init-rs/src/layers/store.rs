@@ -121,7 +121,7 @@ pub enum StoreError {
         error: io::Error,
     },
     /// A state file is there, and none that can be read.
-    #[error("{path}: {error}; the copy before it cannot be read either", path = .path.display())]
+    #[error("{path}: {error}; its copy cannot be read either", path = .path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -149,7 +149,7 @@ pub enum Slot {
     State,
     /// `state.new`, while it is written. Read only if `state` cannot be.
     New,
-    /// `state.prev`, the one before. Read only if `state` cannot be.
+    /// `state.prev`, the copy. Read only if `state` cannot be.
     Previous,
 }
 
@@ -230,9 +230,9 @@ impl<'a> Store<'a> {
         }
     }
 
-    /// The newest state that is whole; `None` if there is none at all. The file `state` is replaced by one rename, so if it is
-    /// whole it is the newest; only otherwise the two others count. Of these one is at most a write behind, and each write is one that
-    /// can be done again.
+    /// The state that holds; `None` if there is none at all. The file `state` is replaced by one rename, so it counts if it is whole;
+    /// only otherwise the two others do. The newer of these says the same, or what comes next; only if `state` went bad twice, with
+    /// the power failing between, it is a write behind, and each write is one that can be done again.
     pub fn load(&self) -> Result<Option<Loaded>, StoreError> {
         let first = self.read("state");
         if let Ok(Some(Ok(state))) = first {
@@ -249,8 +249,8 @@ impl<'a> Store<'a> {
         }
     }
 
-    /// Writes a state, as the next generation behind `before`, durably; what is given back holds then. Everything that it says must be
-    /// durable already.
+    /// Writes a state, as the next generation behind `before`, durably and twice; what is given back holds then. Everything that it
+    /// says must be durable already: the copy can be whole before the state is, and counts if that of now goes bad.
     pub fn write(&self, before: Option<&Loaded>, new: &State) -> Result<State, StoreError> {
         new.check().map_err(StoreError::Inconsistent)?;
         let mut new = new.clone();
@@ -259,16 +259,24 @@ impl<'a> Store<'a> {
             if before.from != Slot::State {
                 after_loss(&before.state, &mut new);
             }
-            // The copy of the one before. It may be the only good one: then it stays as it is.
-            if before.from != Slot::Previous {
-                self.write_durably("state.prev", &before.state)?;
-                Self::io("cannot sync", &self.places.state, self.files.sync(&self.places.state))?;
-            }
+        }
+        let from = before.map(|before| before.from);
+        // What was read from there may be whole in memory alone.
+        if from == Some(Slot::New) {
+            let path = self.path("state.new");
+            Self::io("cannot sync", &path, self.files.sync(&path))?;
+        }
+        // The copy may be the only good one: then it is written last.
+        if matches!(from, Some(Slot::State | Slot::New)) {
+            self.write_copy(&new)?;
         }
         self.write_durably("state.new", &new)?;
         let (part, path) = (self.path("state.new"), self.path("state"));
         Self::io("cannot rename", &path, self.files.rename(&part, &path))?;
-        Self::io("cannot sync", &self.places.state, self.files.sync(&self.places.state))?;
+        self.sync_names()?;
+        if from == Some(Slot::Previous) {
+            self.write_copy(&new)?;
+        }
         Ok(new)
     }
 
@@ -276,6 +284,15 @@ impl<'a> Store<'a> {
         let path = self.path(name);
         Self::io("cannot write", &path, self.files.write(&path, &text::render(state)))?;
         Self::io("cannot sync", &path, self.files.sync(&path))
+    }
+
+    fn write_copy(&self, state: &State) -> Result<(), StoreError> {
+        self.write_durably("state.prev", state)?;
+        self.sync_names()
+    }
+
+    fn sync_names(&self) -> Result<(), StoreError> {
+        Self::io("cannot sync", &self.places.state, self.files.sync(&self.places.state))
     }
 
     /// Reads the state, and writes what `change` makes of it; `None` from that leaves it. Whoever calls this in a system where others

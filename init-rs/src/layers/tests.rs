@@ -397,11 +397,18 @@ fn on_a_real_file_system() {
     let entered = enter().unwrap();
     assert_eq!((entered.stack.upper, entered.state.generation), (2, 2));
     assert!(places.upper(2).join("work").is_dir());
-    // The newest goes bad: the one before is as good.
+    // It goes bad: its copy says the same. That is not written to before there is another.
     fs::write(places.state.join("state"), "x").unwrap();
     let loaded = store.load().unwrap().unwrap();
-    assert_eq!((loaded.state.generation, loaded.from), (1, Slot::Previous));
+    assert_eq!((loaded.state, loaded.from), (entered.state, Slot::Previous));
     assert_eq!(enter().unwrap().stack.upper, 2);
+    fs::create_dir(places.state.join("state.new")).unwrap();
+    assert!(store.update(|state| Some(state.clone())).is_err());
+    assert_eq!(store.load().unwrap().unwrap().state.generation, 2);
+    fs::remove_dir(places.state.join("state.new")).unwrap();
+    store.update(|state| Some(state.clone())).unwrap();
+    fs::write(places.state.join("state"), "x").unwrap();
+    assert_eq!(store.load().unwrap().unwrap().state.generation, 3);
     fs::write(places.state.join("state"), "x").unwrap();
     fs::write(places.state.join("state.prev"), "y").unwrap();
     assert!(matches!(store.load(), Err(StoreError::Unreadable { .. })));

@@ -206,7 +206,7 @@ impl World {
         self.rot();
     }
 
-    /// Now and then the newest state goes bad besides, where there is a copy of the one before.
+    /// Now and then the state goes bad besides, where there is a copy of it, or another one.
     fn rot(&mut self) {
         if !matches!(self.cuts, Cuts::Random) || !self.prng.chance(4) {
             return;
@@ -216,10 +216,10 @@ impl World {
         let good = |bytes: &[u8]| taproot_init::layers::text::parse(bytes).map(|state| state.generation).ok();
         let before = spare.ok().and_then(|bytes| good(&bytes));
         let now = self.disk.read(&state, usize::MAX).ok().and_then(|bytes| good(&bytes));
-        if before.is_some() && before.map(|generation| generation + 1) == now {
+        if before.is_some() && now.is_some() {
             let at = usize::try_from(self.prng.below(1 << 20)).unwrap();
             self.disk.rot(&state, at);
-            self.watch.stepped_back();
+            self.watch.went_bad(before != now);
             *self.out.cuts.entry("and the state bad".to_owned()).or_default() += 1;
             self.tell("-- and the state is bad".to_owned());
         }
@@ -324,9 +324,11 @@ impl World {
     fn run_companion(&mut self) {
         let Self { disk, places, prng, mounted, ram, stage, calm, .. } = self;
         let (disk, places, mounted, ram, calm) = (&*disk, &*places, &*mounted, &*ram, *calm);
-        let mut companion = Companion { disk, places, mounted, ram, prng, calm, stage, copied: false, prepared: None };
+        let (copied, prepared, removed) = (false, None, Vec::new());
+        let mut companion = Companion { disk, places, mounted, ram, prng, calm, stage, copied, prepared, removed };
         let store = Store::new(disk, places);
         let result = run::run(&store, &mut companion, mounted, true);
+        self.watch.removed(&companion.removed);
         if let Some((upper, content)) = companion.prepared.take() {
             self.watch.prepared(upper, content);
         }
@@ -381,7 +383,7 @@ impl World {
         let named = uppers_of(&state);
         for number in uppers.iter().filter_map(|name| name.parse::<u32>().ok()) {
             // The next seal takes an upper that was made before the power failed.
-            if !named.contains(&number) && number <= state.last_upper && !self.watch.ever_stepped_back() {
+            if !named.contains(&number) && number <= state.last_upper && !self.watch.ever_went_bad() {
                 self.breach(format!("upper {number} is left over"));
             }
         }

@@ -30,7 +30,7 @@ pub(super) struct Watch {
     layers: BTreeMap<Layer, Content>,
     /// What a commit from RAM would show, if it was noted.
     ram: Option<Ram>,
-    stepped_back: bool,
+    went_bad: bool,
     /// Files of which nobody knows what a write that failed made of them.
     wild: BTreeSet<String>,
     /// The machine's files in uppers that were made for a rollback.
@@ -57,17 +57,22 @@ impl Watch {
         self.upper = 1;
     }
 
-    /// The state is one write behind.
-    pub(super) fn stepped_back(&mut self) {
-        self.stepped_back = true;
-        if let Some(ram) = &mut self.ram {
+    /// The state went bad, and its copy is another one.
+    pub(super) fn went_bad(&mut self, is_other: bool) {
+        self.went_bad = true;
+        if let Some(ram) = self.ram.as_mut().filter(|_| is_other) {
             ram.certain = None;
         }
     }
 
     /// Whether that ever happened.
-    pub(super) fn ever_stepped_back(&self) -> bool {
-        self.stepped_back
+    pub(super) fn ever_went_bad(&self) -> bool {
+        self.went_bad
+    }
+
+    /// These images were removed: others can have their names.
+    pub(super) fn removed(&mut self, files: &[String]) {
+        self.layers.retain(|layer, _| !matches!(layer, Layer::Image(file) if files.contains(file)));
     }
 
     /// Everything that was written is durable.

@@ -8,7 +8,7 @@ use std::path::Path;
 use sha2::{Digest as _, Sha256};
 use taproot_init::layers::request::Mounted;
 use taproot_init::layers::run::{Job, Work};
-use taproot_init::layers::state::{Digest, Trouble};
+use taproot_init::layers::state::{Digest, Discard, Trouble};
 use taproot_init::layers::steps::{Keep, Step};
 use taproot_init::layers::{Files, Layer, Places, State, Store, request};
 
@@ -115,6 +115,8 @@ pub(super) struct Companion<'a> {
     pub(super) copied: bool,
     /// The machine's files in an upper for a rollback.
     pub(super) prepared: Option<(u32, Content)>,
+    /// Images that were removed.
+    pub(super) removed: Vec<String>,
 }
 
 impl Companion<'_> {
@@ -227,6 +229,10 @@ impl Work for Companion<'_> {
                 .collect::<Result<Vec<_>, _>>()
                 .map(folded)
         };
+        let covering =
+            MACHINE.iter().filter(|name| there.contains_key(**name)).map(|name| upper.join("upper").join(name));
+        let synced = covering.chain([upper.join("upper")]).try_for_each(|path| self.disk.sync(&path));
+        synced.map_err(Trouble::new)?;
         for (name, content) in kept.map_err(Trouble::new)? {
             let Some(content) = content.filter(|_| MACHINE.contains(&name.as_str()) && !there.contains_key(&name))
             else {
@@ -258,6 +264,12 @@ impl Work for Companion<'_> {
     }
 
     fn tell(&mut self, step: &Step) {
+        if let Step::Remove(discards) = step {
+            self.removed.extend(discards.iter().filter_map(|discard| match discard {
+                Discard::File(file, _) => Some(file.clone()),
+                Discard::Upper(_) => None,
+            }));
+        }
         *self.stage = match step {
             Step::Remove(_) => "remove",
             Step::Copy { .. } => "copy",

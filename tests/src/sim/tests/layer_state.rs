@@ -252,10 +252,10 @@ fn a_damaged_state_gives_way_to_the_one_before_and_none_is_explained() {
     damaged.put(".layers/state.prev", Node::File(good, 0o644));
     damaged.text(".layers/state", "taproot-layers-state 1\nnot whole");
     let world = boots(on(damaged.clone(), ""));
-    assert!(problems(&world).contains("the layer state was damaged; the copy before it, generation 7, is used"));
+    assert!(problems(&world).contains("the layer state was damaged; its copy, generation 7, is used"));
     damaged.text(".layers/state.prev", "nor this");
     let said = fails(on(damaged, ""), "layer-state");
-    assert!(said.contains("the copy before it cannot be read either"), "{said}");
+    assert!(said.contains("its copy cannot be read either"), "{said}");
     let said = fails(on(images("", &NAMES), ""), "layer-state");
     assert!(said.contains("there is none in /run/taproot/base/.layers"), "{said}");
     let mut lacking = tree(&start(), &[1]);
