@@ -10,6 +10,8 @@ use std::collections::BTreeSet;
 pub struct Keep {
     /// Those directories, the topmost first.
     pub frozen: Vec<u32>,
+    /// They with the images between them, which may hide what lies under them.
+    pub sources: Vec<Layer>,
     /// The upper that is to have them.
     pub upper: u32,
     /// That upper is live over these directories: it must not be written to beside the overlay. Opening a file of the root for
@@ -158,7 +160,7 @@ fn of_operation(state: &State, operation: &Operation, mounted: &Mounted) -> Step
             if !frozen.is_empty() && !in_sight {
                 return Step::Wait(Wait::Boot);
             }
-            Step::Publish { file, number, digest, keep: Keep { frozen, upper, live } }
+            Step::Publish { file, number, digest, keep: Keep { frozen, sources, upper, live } }
         }
         Phase::Ready => Step::Wait(Wait::Boot),
         Phase::Trial => Step::Wait(Wait::Confirmation),

@@ -223,11 +223,7 @@ impl Work for Companion<'_> {
         let kept = if keep.live {
             self.view()
         } else {
-            keep.frozen
-                .iter()
-                .map(|n| directory(self.disk, &places.upper(*n).join("upper")))
-                .collect::<Result<Vec<_>, _>>()
-                .map(folded)
+            keep.sources.iter().map(|of| layer(self.disk, places, of)).collect::<Result<Vec<_>, _>>().map(folded)
         };
         let covering =
             MACHINE.iter().filter(|name| there.contains_key(**name)).map(|name| upper.join("upper").join(name));

@@ -59,10 +59,10 @@ fn touch(root: &OwnedFd, path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Copies those of sealed uppers, the topmost first, into an upper that lies over them and is nowhere written to, where it says nothing
-/// of them itself. Each is there whole or not at all.
-pub fn add(sealed: &[PathBuf], upper: &Path, part: &Path, progress: &Progress) -> Result<()> {
-    let layers: Vec<PathBuf> = [upper.to_owned()].into_iter().chain(sealed.iter().cloned()).collect();
+/// Copies those of sealed uppers into an upper that lies over them and is nowhere written to, where neither it nor one of the layers,
+/// these uppers with the images between them, the topmost first, hides them. Each is there whole or not at all.
+pub fn add(sealed: &[PathBuf], layers: &[PathBuf], upper: &Path, part: &Path, progress: &Progress) -> Result<()> {
+    let layers: Vec<PathBuf> = [upper.to_owned()].into_iter().chain(layers.iter().cloned()).collect();
     let sources = layers.iter().map(|path| Source::open(path, Namespace::Trusted)).collect::<Result<Vec<_>>>()?;
     let paths: BTreeSet<PathBuf> = sealed.iter().flat_map(|upper| matching(upper, &MACHINE)).collect();
     for path in paths {

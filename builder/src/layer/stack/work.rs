@@ -237,7 +237,10 @@ impl Companion<'_> {
             return machine::copy_up(&sealed);
         }
         let part = places.state.join(PART);
-        machine::add(&sealed, &places.upper(keep.upper).join("upper"), &part, self.progress)
+        let linux = Linux::new();
+        let system: &dyn System = &linux;
+        let layers: Vec<PathBuf> = keep.sources.iter().map(|layer| places.layer(layer, &system)).collect();
+        machine::add(&sealed, &layers, &places.upper(keep.upper).join("upper"), &part, self.progress)
     }
 }
 
