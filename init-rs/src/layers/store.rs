@@ -266,8 +266,9 @@ impl<'a> Store<'a> {
             let path = self.path("state.new");
             Self::io("cannot sync", &path, self.files.sync(&path))?;
         }
-        // The copy may be the only good one: then it is written last.
+        // The copy may be the only good one: then it is written last. Nor is it written to before the other's name is durable.
         if matches!(from, Some(Slot::State | Slot::New)) {
+            self.sync_names()?;
             self.write_copy(&new)?;
         }
         self.write_durably("state.new", &new)?;
