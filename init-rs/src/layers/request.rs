@@ -4,7 +4,7 @@ use super::state::{
     Discard, Kind, Layer, MAX_DISCARDS, MAX_FROZEN, MAX_LAYERS, MAX_OPERATIONS, MAX_PASTS, Operation, Past, Phase,
     Stack, State, check_file,
 };
-use super::steps::settle;
+use super::steps::{perhaps_named, settle};
 
 /// What the running system was booted with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -227,10 +227,7 @@ pub fn withdraw(state: &State, name: &str) -> Result<State, Refusal> {
         }
     }
     let mut new = settle(state, new);
-    // It may have got its name already without that being noted.
-    if let (Phase::Verified(_, seal), Some(file)) = (operation.phase, operation.file()) {
-        new.discards.push(Discard::File(file.to_owned(), Some(seal)));
-    }
+    new.discards.extend(perhaps_named(&operation));
     Ok(new)
 }
 

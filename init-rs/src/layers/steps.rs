@@ -250,8 +250,11 @@ pub fn published(state: &State, file: &str) -> Option<State> {
 pub fn lost(state: &State, file: &str) -> Option<State> {
     let mut new = state.clone();
     let operation = new.making(file).filter(|operation| matches!(operation.phase, Phase::Verified(..)))?;
+    let named = perhaps_named(operation);
     operation.phase = Phase::Sealed;
-    Some(settle(state, new))
+    let mut new = settle(state, new);
+    new.discards.extend(named);
+    Some(new)
 }
 
 /// A step failed. What was sealed stays so; what was half written is removed.
@@ -259,11 +262,22 @@ pub fn failed(state: &State, name: &str, trouble: Trouble) -> Option<State> {
     let mut new = state.clone();
     let is = |operation: &&mut Operation| operation.phase != Phase::Done && operation.name() == name;
     let operation = new.operations.iter_mut().find(is)?;
+    let named = perhaps_named(operation);
     operation.trouble = Some(trouble);
     if matches!(operation.phase, Phase::Building(_) | Phase::Verified(..)) {
         operation.phase = Phase::Sealed;
     }
-    Some(settle(state, new))
+    let mut new = settle(state, new);
+    new.discards.extend(named);
+    Some(new)
+}
+
+/// The image of an operation that leaves its phase for an earlier one, or goes: it may have got its name without that being noted.
+pub(super) fn perhaps_named(operation: &Operation) -> Option<Discard> {
+    match (operation.phase, operation.file()) {
+        (Phase::Verified(_, digest), Some(file)) => Some(Discard::File(file.to_owned(), Some(digest))),
+        _ => None,
+    }
 }
 
 /// A copy in which operations that only lacked room have another go: for the start of what carries steps out.
