@@ -54,14 +54,17 @@ pub fn run<W: Work>(
     fresh: bool,
 ) -> Result<Option<Wait>, StoreError> {
     let mut runner = Runner { store, work };
-    if fresh {
-        runner.update(steps::fresh_start)?;
-    }
+    let mut written = fresh && runner.update(steps::fresh_start)?;
     loop {
         let Some(loaded) = store.load()? else { return Ok(None) };
         let step = steps::next(&loaded.state, mounted);
         if let Step::Wait(wait) = step {
             return Ok(Some(wait));
+        }
+        if !written {
+            // A write that was cut off may have left a copy that calls a step done. It is not while it is done again.
+            written = runner.update(|state| Some(state.clone()))?;
+            continue;
         }
         runner.work.tell(&step);
         runner.carry_out(step)?;
@@ -81,7 +84,7 @@ impl<W: Work> Runner<'_, '_, W> {
                 // Nothing goes before no copy of the state names it any more, whatever became of the write before.
                 self.update(|state| Some(state.clone()))?;
                 self.remove(&discards)?;
-                self.update(|state| Some(steps::removed(state, &discards)))
+                self.update(|state| Some(steps::removed(state, &discards)))?;
             }
             Step::Copy { file, into, upper } => {
                 self.store.make_upper(into)?;
@@ -90,27 +93,31 @@ impl<W: Work> Runner<'_, '_, W> {
                 if self.in_trouble(&file, done)?.is_none() {
                     return Ok(());
                 }
-                self.update(|state| steps::copied(state, &file))
+                self.update(|state| steps::copied(state, &file))?;
             }
             Step::Prepare { upper } => {
                 self.store.make_upper(upper)?;
                 let done = self.work.prepare(&self.store.places().upper(upper).join("upper"));
                 match done {
-                    Ok(()) => self.update(|state| steps::prepared(state, upper)),
-                    Err(trouble) => self.update(|state| steps::failed(state, "rollback", trouble)),
-                }
+                    Ok(()) => self.update(|state| steps::prepared(state, upper))?,
+                    Err(trouble) => self.update(|state| steps::failed(state, "rollback", trouble))?,
+                };
             }
-            Step::Begin { file } => self.update(|state| steps::begun(state, &file)),
-            Step::Build { file, number, sources, bottom } => self.build(&file, number, &sources, bottom),
-            Step::Publish { file, number, digest, keep } => self.publish(&file, number, digest, &keep),
-            Step::Wait(_) => Ok(()),
+            Step::Begin { file } => {
+                self.update(|state| steps::begun(state, &file))?;
+            }
+            Step::Build { file, number, sources, bottom } => self.build(&file, number, &sources, bottom)?,
+            Step::Publish { file, number, digest, keep } => self.publish(&file, number, digest, &keep)?,
+            Step::Wait(_) => {}
         }
+        Ok(())
     }
 
-    fn update(&mut self, change: impl FnOnce(&State) -> Option<State>) -> Result<(), StoreError> {
+    /// Whether there was something to write.
+    fn update(&mut self, change: impl FnOnce(&State) -> Option<State>) -> Result<bool, StoreError> {
         let lock = self.work.lock();
         let _held = Store::io("cannot lock", &self.store.places().state, lock)?;
-        self.store.update(change).map(drop)
+        self.store.update(change).map(|new| new.is_some())
     }
 
     /// What a step gave; `None` if it was trouble, which is noted.
@@ -197,9 +204,9 @@ impl<W: Work> Runner<'_, '_, W> {
         } else if Store::io("cannot look at", &from, files.size(&from))? == Some(digest.size) {
             Store::io("cannot rename", &to, files.rename(&from, &to))?;
         } else {
-            return self.update(|state| steps::lost(state, file));
+            return self.update(|state| steps::lost(state, file)).map(drop);
         }
         self.sync_images()?;
-        self.update(|state| steps::published(state, file))
+        self.update(|state| steps::published(state, file)).map(drop)
     }
 }
