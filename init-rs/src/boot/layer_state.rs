@@ -6,9 +6,8 @@ use crate::layers::boot::Entry;
 use crate::layers::store::Entered;
 use crate::layers::{Layer, Places, Store};
 use crate::plan::failure::Failure;
-use crate::plan::layers::{LayerFile, LayerKind, place};
+use crate::plan::layers::{LayerFile, LayerKind};
 use crate::sys::FileKind;
-use std::path::Path;
 
 impl Boot<'_> {
     pub(super) fn read_state(&mut self, places: &Places) {
@@ -39,7 +38,8 @@ impl Boot<'_> {
         }
     }
 
-    /// The stack on trial is what failed: the one before it is mounted instead, without another boot.
+    /// The stack on trial is what failed: everything that was mounted of it is taken away, and the one before it is mounted instead,
+    /// without another boot.
     pub(super) fn give_up(&mut self, places: &Places, why: &str) -> Result<(), Failure> {
         let failed = self.facts.attempt.failure.take();
         self.facts.attempt.layers.gave_up = true;
@@ -49,12 +49,10 @@ impl Boot<'_> {
             (_, Some(failure)) => return Err(failure),
             (_, None) => return Ok(()),
         };
-        let _ = system.unmount(&self.new_root, true);
-        for name in &self.facts.attempt.layers.mounted {
-            let _ = system.unmount(Path::new(&place(name)), true);
-        }
         self.tell_of(&entered);
-        self.facts.attempt.layers.trial_left(entered);
+        let state = self.facts.attempt.layers.state.take();
+        self.clear_layers();
+        self.facts.trial_left(state, entered);
         Ok(())
     }
 

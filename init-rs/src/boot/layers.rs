@@ -353,6 +353,7 @@ impl Boot<'_> {
             return;
         }
         self.report.layers = None;
+        self.report.mounts.clear();
         let _ = self.system.unmount(&self.new_root, true);
         let mut parts = media.places();
         parts.extend(others);

@@ -4,6 +4,7 @@
 use crate::cmdline::{Decided, LayerSettings, Request, Selector, SnapshotSettings, Stage};
 use crate::devices::swap::Header;
 use crate::image::ExpectedPool;
+use crate::layers::store::{Entered, Looked};
 use crate::plan::candidates::Opened;
 use crate::plan::facts::{Dataset, PoolFact};
 use crate::plan::failure::Failure;
@@ -279,6 +280,27 @@ impl Facts {
     pub fn overlay_mounted(&mut self, root: LayeredRoot) {
         self.attempt.mounted = true;
         self.attempt.root = Some(Root::Layers(Box::new(root)));
+    }
+
+    /// The stack on trial was left for the one before: nothing is mounted, and what was made of it is void. What is known of disks,
+    /// pools and keys holds.
+    pub fn trial_left(&mut self, state: Option<Result<Looked, String>>, entered: Entered) {
+        let layers = LayerFacts { state, entered: Some(entered), gave_up: true, ..LayerFacts::default() };
+        let old = std::mem::take(&mut self.attempt);
+        self.attempt = Attempt {
+            began: old.began,
+            last_step: old.last_step,
+            found: old.found,
+            imported: old.imported,
+            bootfs: old.bootfs,
+            candidates: old.candidates,
+            others: old.others,
+            stand_ins: old.stand_ins,
+            checked: old.checked,
+            keys_tried: old.keys_tried,
+            layers,
+            ..Attempt::default()
+        };
     }
 
     /// A pool was given back. Where the root is mounted, it was another one; else it is looked for anew: it may be imported again,

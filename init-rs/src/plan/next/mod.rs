@@ -59,6 +59,7 @@ pub struct Moment<'a> {
 pub fn next(moment: Moment<'_>) -> Next {
     match moment.boot() {
         Ok(done) => done,
+        Err(Next::Fail(failure)) => moment.leaves_trial(&failure).map_or(Next::Fail(failure), Next::Do),
         Err(first) => first,
     }
 }
@@ -117,7 +118,7 @@ impl Moment<'_> {
     fn failed(self) -> Settled<()> {
         match &self.facts.attempt.failure {
             None => Ok(()),
-            Some(failure) => Err(self.leaves_trial(failure).map_or_else(|| Next::Fail(failure.clone()), Next::Do)),
+            Some(failure) => fail(failure.clone()),
         }
     }
 

@@ -184,9 +184,31 @@ fn a_stack_on_trial_that_cannot_be_put_together_is_left_at_once() {
 }
 
 #[test]
+fn a_stack_on_trial_without_a_program_to_start_is_left_at_once() {
+    // It replaces all layers, and has nothing of them.
+    let whole = request::commit(&start(), &running(&start()), "new.sqsh", 3).unwrap();
+    let ready = made(&boots(with(&whole, "")));
+    let world = boots(on(ready.clone(), ""));
+    assert_eq!(stack(&world), ("#1 top.sqsh middle.sqsh base.sqsh".into(), 2));
+    assert!(problems(&world).contains("back to the stack before new: root layers new on"), "{}", problems(&world));
+    assert!(problems(&world).contains("has no /sbin/init, /etc/init, /bin/init that can be executed"));
+    let state = state_of(&world);
+    assert!(state.trial.is_none() && state.operations[0].trouble.is_some(), "{state:?}");
+    // Nothing of it is there any more, and what is mounted instead is complete.
+    assert!(mounted(&world, "/run/taproot/layers/new").is_none() && !has(&world, "/newroot/opt/new"));
+    assert!(has(&world, "/newroot/opt/upper-1") && has(&world, "/newroot/opt/top"));
+    let record = record(&world);
+    let places: Vec<&str> =
+        record["mounts"].as_array().unwrap().iter().map(|mount| mount["target"].as_str().unwrap()).collect();
+    assert_eq!(places, [BASE, "/"], "{record}");
+    // Where the one before has none either it is a failure like any other.
+    assert!(fails(on(ready, "init=/sbin/nothing"), "no-init").contains("/sbin/nothing"));
+}
+
+#[test]
 fn where_the_state_cannot_be_written_the_stack_is_the_one_that_it_still_says() {
     // The last sync is behind the rename: then the new one holds.
-    for nth in 0..7 {
+    for nth in 0..8 {
         for errno in [libc::ENOSPC, libc::EIO] {
             let fault = Fault::at("sync", nth, Effect::Errno(errno));
             let (end, world) = booted_with(with(&requested(), ""), fault);
@@ -195,7 +217,7 @@ fn where_the_state_cannot_be_written_the_stack_is_the_one_that_it_still_says() {
             let state = state_of(&world);
             assert_eq!(u64::from(state.stack.upper), upper, "sync {nth}");
             assert_eq!(layers.starts_with("#1 "), upper == 2, "sync {nth}: {layers}");
-            assert_eq!(upper, if nth == 6 { 2 } else { 1 }, "sync {nth}");
+            assert_eq!(upper, if nth == 7 { 2 } else { 1 }, "sync {nth}");
             assert!(problems(&world).contains("the layer state could not be written"), "{}", problems(&world));
             assert!(has(&world, "/newroot/opt/upper-1"));
             // The next boot does it.

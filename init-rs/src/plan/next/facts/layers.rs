@@ -111,12 +111,6 @@ impl LayerFacts {
         (self.upper, self.upper_mounted) = (None, false);
     }
 
-    /// Another stack is put together than the one that could not be.
-    pub fn trial_left(&mut self, entered: Entered) {
-        (self.entered, self.found, self.upper) = (Some(entered), None, None);
-        self.mounted.clear();
-    }
-
     /// The datasets that parts lie on.
     pub fn all_datasets(&self) -> impl Iterator<Item = Dataset> {
         let base = self.base.as_ref().and_then(Root::dataset);

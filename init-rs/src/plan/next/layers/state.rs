@@ -65,10 +65,10 @@ impl Moment<'_> {
     /// What this boot mounts.
     pub(super) fn stack(&self, settings: &LayerSettings, base: &Root) -> Settled<&Entered> {
         let known = &self.facts.attempt.layers;
+        self.uppers(settings, base)?;
         if let Some(entered) = &known.entered {
             return Ok(entered);
         }
-        self.uppers(settings, base)?;
         let places = places(settings);
         let seen = match &known.state {
             None => return Err(Next::Do(Step::Layer(LayerStep::ReadState { places }))),
@@ -108,12 +108,18 @@ impl Moment<'_> {
         Some(format!("{STATE_DIR}/uppers/{}", entered.stack.upper))
     }
 
-    /// A stack on trial that cannot be put together is left at once.
+    /// A stack on trial that cannot be put together, or that has no program to hand over to, is left at once.
     pub(in crate::plan::next) fn leaves_trial(&self, failure: &Failure) -> Option<Step> {
         let known = &self.facts.attempt.layers;
         let (settings, entered) = (self.request.layers.as_ref()?, known.entered.as_ref()?);
-        let is_its_fault =
-            matches!(failure.code, Code::NoLayer | Code::BrokenLayer | Code::UncheckedLayer | Code::Overlay);
+        let is_its_fault = match failure.code {
+            Code::NoLayer | Code::BrokenLayer | Code::UncheckedLayer | Code::Overlay => true,
+            // Not if something that is mounted over it hides the program.
+            Code::NoInit => {
+                self.facts.attempt.search.iter().flat_map(|search| &search.covers).all(|cover| !cover.hides)
+            }
+            _ => false,
+        };
         let on_trial = entered.state.trial.is_some() && entered.stack == entered.state.stack;
         (is_its_fault && on_trial && !known.gave_up)
             .then(|| Step::Layer(LayerStep::GiveUp { places: places(settings), why: failure.to_string() }))
