@@ -59,7 +59,7 @@ pub enum Layer {
     /// Say what the root is made of, what is under way, and what the next boot does.
     #[command(
         after_help = "The exit code is 3 if something waits for a person, or the next boot would lack a layer.\n\n\
-        Examples:\n  taproot layer status\n  taproot layer status --json | jq -r '.operations[] | .name + \" \" + .phase'"
+        Examples:\n  taproot layer status\n  taproot layer status --hidden\n  taproot layer status --json | jq -r '.operations[] | .name + \" \" + .phase'"
     )]
     Status(StackStatusArgs),
     /// Withdraw a commit, merge or rollback that is not finished.
@@ -316,6 +316,9 @@ pub struct RollbackArgs {
 /// Arguments of `taproot layer status`.
 #[derive(Debug, Args)]
 pub struct StackStatusArgs {
+    /// Also list what the upper hides of the layers; reads all of them
+    #[arg(long)]
+    pub hidden: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

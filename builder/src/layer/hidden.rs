@@ -6,6 +6,7 @@ use super::node::{Kind, Node};
 use super::tree::Source;
 use anyhow::Result;
 use serde::Serialize;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Where package managers keep what is installed.
@@ -68,6 +69,32 @@ pub fn hidden(upper: &Source, lowers: &[Source]) -> Result<Report> {
         report.hidden.push(Hidden { path: path.clone(), how, with });
     }
     Ok(report)
+}
+
+/// In words.
+pub fn text(report: &Report) -> String {
+    let mut text = match report.hidden.len() {
+        0 => "hides          nothing of the layers\n".to_owned(),
+        count => format!("hides          {count} of what the layers have\n"),
+    };
+    for Hidden { path, how, with } in &report.hidden {
+        let how = match how {
+            How::Deleted => "deleted",
+            How::Replaced => "replaced",
+            How::OtherKind => "another kind",
+            How::Newer => "older copy",
+        };
+        let with = if *with == 0 { String::new() } else { format!(", with {with} below it") };
+        let _ = writeln!(text, "  {how:<12} /{}{with}", path.display());
+    }
+    for database in &report.databases {
+        let _ = writeln!(
+            text,
+            "               /{} is older than the layers': its package manager does not know of programs that came with them",
+            database.display()
+        );
+    }
+    text
 }
 
 /// How what is above hides what is below at the same path. That each of them is stored with times of its own tells whether what was

@@ -66,15 +66,18 @@ impl Machine {
         }
         settle(&tree, &tree, 1);
         fs::create_dir(dir.path().join("base")).unwrap();
-        let mut init = Command::new(env!("CARGO_BIN_EXE_taproot"));
-        init.args(["layer", "init", "base", "--keep", "all", "--quiet", "--into"])
-            .arg(dir.path().join("base"))
-            .arg("--from")
-            .arg(&tree);
-        assert!(init.status().unwrap().success());
         let base = dir.path().join("base");
         let places = Places { state: base.join(".layers"), images: vec![base] };
-        Self { dir, places, mounts: None }
+        let machine = Self { dir, places, mounts: None };
+        machine.pack();
+        machine
+    }
+
+    /// Makes the layer of its tree.
+    fn pack(&self) {
+        let mut init = Command::new(env!("CARGO_BIN_EXE_taproot"));
+        init.args(["layer", "init", "base", "--keep", "all", "--quiet", "--into"]).arg(self.dir.path().join("base"));
+        assert!(init.arg("--from").arg(self.dir.path().join("tree")).status().unwrap().success());
     }
 
     /// Boots as the command line lists layers.
@@ -401,4 +404,50 @@ fn work_that_is_killed_is_done_again() {
     let upper = machine.state().stack.upper.to_string();
     let left = machine.left();
     assert_eq!(left, [".layers", "base.sha256", "base.sqsh", "site.sqsh", upper.as_str()]);
+}
+
+/// What the upper keeps of the base goes on hiding what a newer base has.
+#[test]
+fn what_the_upper_hides_of_changed_layers_is_listed() {
+    if !possible() {
+        return;
+    }
+    let mut machine = Machine::new();
+    machine.boot_listed("/run/taproot/base/upper");
+    machine.sh(
+        "echo mine >/etc/hostname; rm /srv/tool; rm -r /srv/data/old; mkdir /srv/data/old; rm -r /srv/lists; echo list >/srv/lists
+        mkdir -p /var/lib/dpkg; echo old >/var/lib/dpkg/status; touch -d 2001-01-01 /etc/hostname /var/lib/dpkg/status",
+    );
+    let before = machine.layer("status --hidden");
+    for line in ["deleted      /srv/tool", "replaced     /srv/data/old, with 1 below it", "another kind /srv/lists"] {
+        assert!(before.contains(line), "{line}: {before}");
+    }
+    // The base is built anew.
+    machine.mounts = None;
+    let tree = machine.dir.path().join("tree");
+    for (path, text) in [("etc/hostname", "newer\n"), ("var/lib/dpkg/status", "newer\n"), ("srv/lists/one", "1")] {
+        fs::create_dir_all(tree.join(path).parent().unwrap()).unwrap();
+        fs::write(tree.join(path), text).unwrap();
+    }
+    fs::remove_file(machine.dir.path().join("base/base.sqsh")).unwrap();
+    machine.pack();
+    machine.boot_listed("/run/taproot/base/upper");
+    let said = machine.layer("status --hidden");
+    for line in [
+        "hides          5 of what the layers have",
+        "older copy   /etc/hostname",
+        "older copy   /var/lib/dpkg/status",
+        "another kind /srv/lists, with 1 below it",
+        "/var/lib/dpkg is older than the layers'",
+    ] {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+    assert!(!machine.layer("status").contains("hides"));
+    let json: serde_json::Value = serde_json::from_str(&machine.layer("status --json --hidden")).unwrap();
+    assert_eq!(json["hidden"]["databases"][0], "var/lib/dpkg");
+    let of =
+        |how: &str| json["hidden"]["hidden"].as_array().unwrap().iter().filter(|hidden| hidden["how"] == how).count();
+    assert_eq!(["deleted", "replaced", "other-kind", "newer"].map(of), [1, 1, 1, 2]);
+    let json: serde_json::Value = serde_json::from_str(&machine.layer("status --json")).unwrap();
+    assert!(json["hidden"].is_null());
 }

@@ -42,7 +42,7 @@ impl Boot<'_> {
         if let Some(changes) = before.and_then(|before| lowers::changes(&before, text)) {
             self.trouble(format!(
                 "the layers under the upper are not those that it was written over ({changes}); what it hides of them stays \
-                 hidden: taproot layer status lists it, taproot.upper_reset begins a fresh upper and keeps this one"
+                 hidden: taproot layer status --hidden lists it, taproot.upper_reset begins a fresh upper and keeps this one"
             ));
         }
         if let Err(e) = self.system.save(path, text.as_bytes()) {

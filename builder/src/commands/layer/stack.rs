@@ -122,7 +122,7 @@ fn restart() -> Result<()> {
 /// Says how far everything is; whether nothing waits for a person.
 pub(super) fn status(args: &StackStatusArgs) -> Result<bool> {
     root()?;
-    let report = report(&Running::find()?)?;
+    let report = report(&Running::find()?, args.hidden)?;
     if args.json {
         json(&report)?;
     } else {
@@ -155,7 +155,7 @@ pub(super) fn work(args: &WorkArgs) -> Result<()> {
     if args.quiet {
         return Ok(());
     }
-    print(&format!("waits for {}\n", report(&running)?.waits_for))
+    print(&format!("waits for {}\n", report(&running, false)?.waits_for))
 }
 
 /// Calls this boot good.

@@ -1,6 +1,7 @@
 //! How far everything is: the stack, its uppers, what is under way, what the next boot does.
 
 use super::running::{Live, Running};
+use crate::layer::hidden;
 use anyhow::Result;
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -37,6 +38,8 @@ pub struct Report {
     pub to_remove: usize,
     /// What is done now, or waited for.
     pub waits_for: String,
+    /// What the upper hides of the layers; `null` if that was not asked for.
+    pub hidden: Option<hidden::Report>,
 }
 
 /// What the next boot does.
@@ -80,8 +83,8 @@ pub struct PastStack {
     pub layers: Vec<String>,
 }
 
-/// Looks.
-pub fn report(running: &Running) -> Result<Report> {
+/// Looks; also at all files of all layers if what is hidden of them is asked for.
+pub fn report(running: &Running, with_hidden: bool) -> Result<Report> {
     let linux = Linux::new();
     let system: &dyn System = &linux;
     let store = Store::new(&system, &running.places);
@@ -99,6 +102,7 @@ pub fn report(running: &Running) -> Result<Report> {
         pasts: Vec::new(),
         to_remove: 0,
         waits_for: "nothing: nothing was asked for yet".to_owned(),
+        hidden: with_hidden.then(|| running.hidden()).transpose()?,
     };
     if let Some(state) = &state {
         let mounted = running.mounted(state);
@@ -238,5 +242,5 @@ pub fn text(report: &Report) -> String {
         let _ = writeln!(text, "to be removed  {}", report.to_remove);
     }
     let _ = writeln!(text, "waits for      {}", report.waits_for);
-    text
+    text + &report.hidden.as_ref().map(hidden::text).unwrap_or_default()
 }

@@ -1,6 +1,9 @@
 //! What the running system was booted with: where its layers, its upper and its state lie.
 
 use super::mounts::{flags, mounted_at, overlay_at};
+use crate::layer::hidden;
+use crate::layer::node::Namespace;
+use crate::layer::tree::Source;
 use anyhow::{Context as _, Result, bail, ensure};
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,7 +12,7 @@ use std::path::{Path, PathBuf};
 use taproot_init::layers::request::Mounted;
 use taproot_init::layers::state::{Digest, Flags, Image};
 use taproot_init::layers::{Layer, Places, Stack, State};
-use taproot_init::plan::layers::{BASE, DEVICE, ENDINGS, LAYERS, STATE_DIR, UPPER, UPPERS};
+use taproot_init::plan::layers::{BASE, DEVICE, ENDINGS, LAYERS, STATE_DIR, UPPER, UPPERS, place};
 use taproot_init::report::boot::REPORT_PATH;
 
 /// What takes what is written.
@@ -130,6 +133,21 @@ impl Running {
                  nothing to commit"
             ),
         }
+    }
+
+    /// What the upper hides of the layers below it.
+    pub fn hidden(&self) -> Result<hidden::Report> {
+        if self.live == Live::None {
+            return Ok(hidden::Report::default());
+        }
+        let open = |path: PathBuf| Source::open(&path, Namespace::Trusted);
+        let place_of = |lower: &Lower| match lower {
+            Lower::Named(name) => PathBuf::from(place(name)),
+            Lower::Frozen(number) => self.places.upper(*number).join("upper"),
+            Lower::Directory(path) => path.clone(),
+        };
+        let lowers = self.lowers.iter().map(|lower| open(place_of(lower))).collect::<Result<Vec<_>>>()?;
+        hidden::hidden(&open(self.upper()?)?, &lowers)
     }
 
     /// What it was booted with, in the state's words.
