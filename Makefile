@@ -15,9 +15,11 @@ build: ## both binaries: out/taproot and out/taproot-init
 	@command -v cargo >/dev/null || { echo "cargo is not there: install Rust (rustup, or your distribution's package)" >&2; exit 1; }
 	@command -v cc >/dev/null || { echo "cc is not there: install gcc or clang" >&2; exit 1; }
 	@echo 'int main(void){return 0;}' | cc -static -x c -o /dev/null - || { echo "no static C library: install libc6-dev (Debian), glibc-static (Fedora); Arch has it in glibc" >&2; exit 1; }
+	@command -v strip >/dev/null || { echo "strip is not there: install binutils" >&2; exit 1; }
 	cargo build --locked --profile boot -p taproot-init
 	cargo build --locked --release -p taproot
 	install -D -m 755 target/$(TARGET)/boot/taproot-init out/taproot-init
+	strip --strip-all --wildcard --keep-symbol='*taproot_init*' out/taproot-init # of all names, those that a panic's backtrace needs
 	out/taproot-init --version # one that does not start would not start at boot either
 	install -D -m 755 target/$(TARGET)/release/taproot out/taproot
 

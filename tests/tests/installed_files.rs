@@ -51,3 +51,12 @@ fn what_is_installed_is_uninstalled() {
     files(dir.path(), &mut left);
     assert_eq!(left, [own]);
 }
+
+#[test]
+fn names_of_our_own_functions_are_left_for_the_backtrace_of_a_panic() {
+    let program = std::fs::read(taproot_tests::image::boot_binary()).unwrap();
+    let has = |name: &str| program.windows(name.len()).any(|bytes| bytes == name.as_bytes());
+    for name in ["taproot_init4boot4Boot", "taproot_init4plan4next", "taproot_init5scout"] {
+        assert!(has(name), "{name} is in no symbol of taproot-init");
+    }
+}

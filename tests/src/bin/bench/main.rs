@@ -26,6 +26,8 @@ const USAGE: &str = "usage: bench [boot|silent|many|large]
   many    a pool of 60 disks beside one of two
   large   a pool of 10 000 datasets
 all of them without a word; TAPROOT_SYSTEM=NAME: on one kit system; BENCH_RUNS=N: N rounds instead of 3";
+/// Bytes of `taproot-init`.
+const LIMIT_INIT: u64 = 4_000_000;
 /// Megabytes of the generic image with the small rescue set.
 const LIMIT_SIZE: f64 = 13.5;
 /// Seconds to pack it.
@@ -64,6 +66,9 @@ fn main() -> Result<ExitCode> {
     let limits = Limits::default();
     let runs: usize = std::env::var("BENCH_RUNS").ok().and_then(|n| n.parse().ok()).unwrap_or(3).max(1);
     let names = std::env::var("TAPROOT_SYSTEM").map_or_else(|_| SYSTEMS.map(str::to_owned).to_vec(), |name| vec![name]);
+    let size = std::fs::metadata(image::boot_binary()).context("taproot-init")?.len();
+    let verdict = limits.verdict("taproot-init", size <= LIMIT_INIT, "limit 4 MB");
+    println!("taproot-init: {:.2} MB {verdict}", megabytes(usize::try_from(size)?));
     println!("QEMU with {}; fastest of {runs} runs each", accel()?.argument());
     for name in names {
         tables(&System::open(&name)?, only, runs, &limits)?;
