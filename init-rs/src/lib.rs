@@ -18,6 +18,7 @@ pub mod report;
 pub mod rescue;
 pub mod scout;
 pub mod shutdown;
+pub mod sorted;
 pub mod sys;
 pub mod unlock;
 pub mod zfs;

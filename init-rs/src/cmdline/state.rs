@@ -6,6 +6,7 @@ use super::layers::LayerWords;
 use super::root::Roots;
 use super::values::module_number;
 use super::{Decided, HostidPolicy, ModuleOption, Note, OnFailure, Request, Stage, defaults};
+use crate::sorted;
 
 /// A setting that both our own words and those of other systems reach: ours win wherever they stand.
 #[derive(Debug)]
@@ -93,7 +94,7 @@ impl State {
             request.keys.prompt = prompt;
         }
         stops.extend(self.rescue_now.map(|why| Decided::new(Stage::Start, why)));
-        stops.sort_by_key(|a| a.value);
+        sorted::by_key(&mut stops, |a| a.value);
         stops.dedup_by_key(|stop| stop.value);
         request.rescue.stops = stops;
         drop_other_hostids(&mut request);

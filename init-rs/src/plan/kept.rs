@@ -6,6 +6,7 @@ use super::names;
 use super::options::MountOptions;
 use super::persistence::{Conf, How, Kept};
 use crate::cmdline::{LayerSettings, UpperFallback};
+use crate::sorted;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -161,7 +162,7 @@ pub fn together<'m>(media: impl Iterator<Item = &'m Medium>, root: bool) -> Keep
         }
     }
     let (roots, mut dirs): (Vec<Placed>, Vec<Placed>) = all.into_iter().partition(|placed| placed.kept.dir == "/");
-    dirs.sort_by(|a, b| a.kept.dir.cmp(&b.kept.dir));
+    sorted::by(&mut dirs, |a, b| a.kept.dir.cmp(&b.kept.dir));
     keeping.dirs = dirs;
     keeping.root = roots.into_iter().next().filter(|placed| {
         if !root {
@@ -200,7 +201,7 @@ pub fn list(settings: &LayerSettings, overlay: &Overlay, known: &KeptFacts, memo
         let others = keeping.dirs.iter().filter(|placed| !named.contains(&placed.kept.dir));
         all.extend(others.map(|placed| keep(placed.clone(), persistence.fallback.value, &persistence.why)));
     }
-    all.sort_by_key(|keep| (keep.placed.kept.how == How::Link, keep.placed.kept.dir.clone()));
+    sorted::by_key(&mut all, |keep| (keep.placed.kept.how == How::Link, keep.placed.kept.dir.clone()));
     all
 }
 

@@ -19,6 +19,7 @@ use super::fstab::FstabEntry;
 use super::options::{MountOptions, mount_options, root_flags};
 use super::root::Root;
 use crate::cmdline::{Request, Which};
+use crate::sorted;
 pub(crate) use claims::in_init_tree;
 use planner::Planner;
 pub use rest::{Rest, foreign, rest};
@@ -266,7 +267,7 @@ pub fn plan(ground: Ground<'_>, request: &Request) -> MountPlan {
             .extend(unknown.map(|word| format!("{}: the zfs module has no option `{word}`; left out", flags.why)));
     }
     plan.steps.push(root_step(root, request));
-    plan.steps.sort_by(|a, b| parts(&a.place).cmp(parts(&b.place)));
+    sorted::by(&mut plan.steps, |a, b| parts(&a.place).cmp(parts(&b.place)));
     plan.remount_root = remount::remount_root(root, fstab, request);
     plan
 }

@@ -6,6 +6,7 @@ mod obstacle;
 use super::facts::{Health, PoolFact};
 use crate::cmdline::{Request, Selector};
 use crate::image::ExpectedPool;
+use crate::sorted;
 use obstacle::{Obstacle, is_guid, obstacle, warnings};
 
 pub use obstacle::{names, untouched};
@@ -275,7 +276,7 @@ fn other_guid(pool: &PoolFact, hint: &ExpectedPool) -> String {
 /// All of them can be imported.
 fn ambiguous(name: &str, pools: &[&PoolFact]) -> String {
     let mut list: Vec<_> = pools.iter().map(|p| (p.guid, format!("{}{}", p.guid, on(p)))).collect();
-    list.sort();
+    sorted::by(&mut list, Ord::cmp);
     let first = list.first().map(|(guid, _)| *guid).unwrap_or_default();
     let guids: Vec<_> = list.into_iter().map(|(_, text)| text).collect();
     format!(

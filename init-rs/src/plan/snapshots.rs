@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use super::facts::{Kind, Mountpoint};
 use super::mounts::{MountPlan, Skipped};
 use super::{Refusal, names};
+use crate::sorted;
 use crate::zfs::ioctl::Objset;
 use crate::zfs::nvlist::Value;
 use crate::zfs::snapshots::Snapshot;
@@ -128,7 +129,7 @@ pub fn missing(root: &str, snapshot: &str, why: &str, have: &[Snapshot]) -> Refu
 /// The datasets that take part, parents first, and those that do not.
 fn parts<'a>(root: &str, snapshot: &str, sources: &'a [Source]) -> (Vec<&'a Source>, Vec<Skipped>) {
     let mut sorted: Vec<&Source> = sources.iter().filter(|s| names::is_within(&s.name, root)).collect();
-    sorted.sort_by(|a, b| a.name.cmp(&b.name));
+    sorted::by(&mut sorted, |a, b| a.name.cmp(&b.name));
     let mut parts: Vec<&Source> = Vec::new();
     let mut left_out = Vec::new();
     for source in sorted {

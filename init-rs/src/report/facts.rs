@@ -6,6 +6,7 @@ use crate::image::{ExpectedPool, ExpectedRoot};
 use crate::plan::facts::{CanMount, Dataset, Kind, Mountpoint};
 use crate::plan::fstab::FstabEntry;
 use crate::plan::names;
+use crate::sorted;
 
 /// More datasets than this are counted, not written.
 const MOST_DATASETS: usize = 2000;
@@ -19,7 +20,7 @@ pub(super) fn datasets(all: &[Dataset], root: Option<&str>) -> (Json, Json) {
     if left_out > 0 {
         // The root itself first: without it nothing can be decided again.
         let place = |d: &Dataset| (root != Some(d.name.as_str()), !near(d));
-        written.sort_by_key(|d| place(d));
+        sorted::by_key(&mut written, |d| place(d));
         written.truncate(MOST_DATASETS);
     }
     (Json::list(&written, |d| dataset(d)), Json::Int(i64::try_from(left_out).unwrap_or(i64::MAX)))

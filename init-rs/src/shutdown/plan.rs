@@ -2,6 +2,7 @@
 
 use crate::plan::fstab::decode;
 use crate::plan::names;
+use crate::sorted;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -117,7 +118,7 @@ fn going(held: &Held) -> Vec<&Mount> {
         .filter(|(_, mount)| goes(mount))
         .map(|(at, mount)| (depth(mount, &parents), at, mount))
         .collect();
-    list.sort_by_key(|(depth, at, _)| Reverse((*depth, *at)));
+    sorted::by_key(&mut list, |(depth, at, _)| Reverse((*depth, *at)));
     list.into_iter().map(|(_, _, mount)| mount).collect()
 }
 

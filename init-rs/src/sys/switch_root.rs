@@ -2,6 +2,7 @@
 
 use super::beneath::resolve_here;
 use super::entry;
+use crate::sorted;
 use nix::dir::Dir;
 use nix::fcntl::{AtFlags, OFlag};
 use nix::mount::{MsFlags, mount};
@@ -96,7 +97,7 @@ fn places(new_root: &Path) -> Result<Vec<(PathBuf, &'static str)>, SwitchError> 
         Ok((target, what))
     };
     let mut places = MOVED.into_iter().map(place).collect::<Result<Vec<_>, _>>()?;
-    places.sort();
+    sorted::by(&mut places, Ord::cmp);
     Ok(places)
 }
 

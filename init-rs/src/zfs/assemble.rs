@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::label::{Label, PoolState};
 use super::nvlist::{NvList, Value};
+use crate::sorted;
 
 pub use tree::{set_leaf_path, set_leaf_paths};
 
@@ -243,7 +244,7 @@ pub fn aux_labels<'a>(seen: impl Iterator<Item = Sight<'a>>) -> Vec<Aux> {
     };
     let mut found: Vec<Aux> =
         seen.filter(|sight| sight.label.is_aux() && !sight.is_leftover()).filter_map(aux).collect();
-    found.sort();
+    sorted::by(&mut found, Ord::cmp);
     found.dedup();
     found
 }
@@ -268,12 +269,12 @@ pub fn assemble_labels<'a>(seen: impl Iterator<Item = Sight<'a>>) -> Vec<Candida
     let mut candidates: Vec<Candidate> =
         pools.into_iter().filter_map(|(guid, devices)| assemble_pool(guid, devices)).collect();
     let key = |left: &Sight<'_>| (left.label.pool_guid(), left.label.guid(), left.device.to_owned());
-    leftovers.sort_by_key(key);
+    sorted::by_key(&mut leftovers, key);
     leftovers.dedup_by_key(|left| key(left));
     for candidate in &mut candidates {
         candidate.doubt_without(&leftovers);
     }
-    candidates.sort_by(|a, b| (&a.name, a.guid).cmp(&(&b.name, b.guid)));
+    sorted::by(&mut candidates, |a, b| (&a.name, a.guid).cmp(&(&b.name, b.guid)));
     candidates
 }
 
@@ -323,7 +324,7 @@ impl<'a> Member<'a> {
 
 fn assemble_pool(guid: u64, mut devices: Vec<Sight<'_>>) -> Option<Candidate> {
     // Newest first; the rest of the key makes the result independent of the order given.
-    devices.sort_by(|a, b| {
+    sorted::by(&mut devices, |a, b| {
         let newer = b.label.txg().cmp(&a.label.txg()).then_with(|| a.device.cmp(b.device));
         newer.then_with(|| a.label.config.encode_xdr().cmp(&b.label.config.encode_xdr()))
     });

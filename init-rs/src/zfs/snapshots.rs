@@ -4,6 +4,7 @@
 use super::calls::{CLONE, DESTROY, DESTROY_SNAPS, ROLLBACK, SET_PROP, SNAPSHOT, SNAPSHOT_LIST_NEXT};
 use super::ioctl::{Zfs, ZfsError};
 use super::nvlist::{NvList, Value};
+use crate::sorted;
 use crate::sys::ZfsCall;
 
 /// Room for the list of what failed.
@@ -71,7 +72,7 @@ impl Zfs<'_> {
                 all.push(snapshot);
             }
         }
-        all.sort_by(|a, b| (a.createtxg, &a.name).cmp(&(b.createtxg, &b.name)));
+        sorted::by(&mut all, |a, b| (a.createtxg, &a.name).cmp(&(b.createtxg, &b.name)));
         Ok(all)
     }
 

@@ -6,6 +6,7 @@
 
 use super::calls::DATASET_LIST_NEXT;
 use super::ioctl::{Objset, ObjsetKind, Zfs, ZfsError, text};
+use crate::sorted;
 use crate::sys::ZfsCall;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -108,7 +109,7 @@ impl Zfs<'_> {
         if let Some(error) = failed {
             return Err(error);
         }
-        found.sort_by(|a, b| a.name.cmp(&b.name));
+        sorted::by(&mut found, |a, b| a.name.cmp(&b.name));
         let complete = found.len() <= limit;
         Ok(Walk { found, complete })
     }

@@ -13,6 +13,7 @@ use crate::plan::fstab::FstabEntry;
 use crate::plan::names;
 use crate::plan::options::{MountOptions, foreign_options, mount_options};
 use crate::plan::root::Root;
+use crate::sorted;
 
 /// Trees that are moved into the new root or set up by the booted system; a dataset mounted there would be covered.
 const SYSTEM_TREES: [&str; 4] = ["/dev", "/proc", "/run", "/sys"];
@@ -154,7 +155,7 @@ impl<'a> Planner<'a> {
             .filter(ours)
             .map(|d| (Nearness::of(d, &root.name, &self.datasets), d))
             .collect();
-        by_nearness.sort_by(|a, b| a.0.cmp(&b.0));
+        sorted::by(&mut by_nearness, |a, b| a.0.cmp(&b.0));
         for (nearness, dataset) in by_nearness {
             if !self.done.contains(&dataset.name)
                 && let Err(why) = self.try_property(dataset, &nearness)

@@ -8,6 +8,7 @@ use super::{MountStep, Origin, Skipped, parts, target_path};
 use crate::plan::environments::Environments;
 use crate::plan::facts::{CanMount, Dataset, Kind};
 use crate::plan::options::mount_options;
+use crate::sorted;
 
 /// What is to be mounted, and what `zfs mount -a` would mount besides.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -32,7 +33,7 @@ pub fn rest(root: &Dataset, datasets: &[Dataset], mounted: &[(String, String)]) 
         .filter(|d| !done.contains(d.name.as_str()))
         .filter_map(|d| Some((Nearness::of(d, &root.name, &all), d, automatic(d)?)))
         .collect();
-    wanted.sort_by(|a, b| a.0.cmp(&b.0));
+    sorted::by(&mut wanted, |a, b| a.0.cmp(&b.0));
     let mut rest = Rest::default();
     for (_, dataset, target) in wanted {
         let holder = taken.get(&target).map(|holder| format!("{holder} is mounted on {target}"));
@@ -44,7 +45,7 @@ pub fn rest(root: &Dataset, datasets: &[Dataset], mounted: &[(String, String)]) 
         taken.insert(target.clone(), dataset.name.clone());
         rest.steps.push(step(dataset, target));
     }
-    rest.steps.sort_by(|a, b| parts(&a.target).cmp(parts(&b.target)));
+    sorted::by(&mut rest.steps, |a, b| parts(&a.target).cmp(parts(&b.target)));
     rest
 }
 

@@ -6,6 +6,7 @@ use crate::devices::known::Reading;
 use crate::devices::probe::Wanted;
 use crate::plan::mounts::{KeyNeed, MountStep};
 use crate::plan::names;
+use crate::sorted;
 
 impl Moment<'_> {
     /// The key that the root needs.
@@ -52,7 +53,7 @@ impl Moment<'_> {
         if keys.is_empty() {
             return Ok(());
         }
-        keys.sort_by_key(|key| !key.ask);
+        sorted::by_key(&mut keys, |key| !key.ask);
         // For what the booted system can mount as well nothing is waited for.
         if keys.iter().any(|key| key.needed) {
             self.key_devices()?;

@@ -9,6 +9,7 @@ use crate::plan::candidates::{self, awaited, device_lines, lines, missing_driver
 use crate::plan::facts::{Dataset, Health, PoolFact};
 use crate::plan::names;
 use crate::plan::select::{self, Choice, NoChoice, choose};
+use crate::sorted;
 use crate::zfs::judge::Judgement;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -161,7 +162,10 @@ impl<'a> Search<'a> {
         let Moment { hardware, facts, now, .. } = moment;
         let is_imported = |guid: u64| imported.iter().any(|pool| pool.guid == guid);
         let mut candidates: Vec<&Candidate> = facts.disks.candidates.iter().filter(|c| !is_imported(c.guid)).collect();
-        candidates.sort_by_key(|c| (select::rank(&facts.expected, &c.name, c.guid), &c.name, c.guid));
+        sorted::by(&mut candidates, |a, b| {
+            let key = |c: &&'a Candidate| (select::rank(&facts.expected, &c.name, c.guid), &c.name, c.guid);
+            key(a).cmp(&key(b))
+        });
         let of = |c: &&Candidate| candidates::fact(c, judgement(moment, c), zfs.hostid);
         let facts_of = imported.iter().cloned().chain(candidates.iter().map(of)).collect();
         let holds_up = |device: &crate::devices::known::Device| {

@@ -5,6 +5,7 @@ use super::{Choice, NoChoice, Pick, Scene, ambiguous, on, other_guid, rank};
 use crate::cmdline::{Automatic, Selector, parse};
 use crate::image::ExpectedPool;
 use crate::plan::facts::PoolFact;
+use crate::sorted;
 
 impl Scene<'_> {
     /// Any pool with a `bootfs`.
@@ -15,7 +16,7 @@ impl Scene<'_> {
             .filter(|pool| self.obstacle(pool).is_none())
             .filter_map(|pool| Some((self.rank(pool), pool, pool.bootfs.as_ref()?)))
             .collect();
-        usable.sort_by(|(a, x, _), (b, y, _)| (a, &x.name, x.guid).cmp(&(b, &y.name, y.guid)));
+        sorted::by(&mut usable, |(a, x, _), (b, y, _)| (a, &x.name, x.guid).cmp(&(b, &y.name, y.guid)));
         let Some(&(rank, pool, bootfs)) = usable.first() else { return Err(self.nothing_bootable()) };
         let expected = rank < self.unexpected();
         if !expected && !self.expected.is_empty() && self.request.import.automatic.value == Automatic::Expected {
