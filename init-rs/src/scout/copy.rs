@@ -2,14 +2,12 @@
 //! waits for it sees in a file how far it is, and kills it when nothing goes on.
 
 use crate::plan::layers::{BESIDE, Extent};
-use crate::sys::xattrs;
-use nix::sys::stat::{Mode, SFlag, UtimensatFlags, mknod, utimensat};
-use nix::sys::time::TimeSpec;
+use crate::sys::keeping;
 use std::collections::HashMap;
-use std::fs::{self, File, Metadata, Permissions};
+use std::fs::{self, File, Metadata};
 use std::hash::{DefaultHasher, Hasher as _};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -148,12 +146,8 @@ impl Copier {
         }
         if meta.is_file() {
             self.copy_file(from, to)?;
-        } else if meta.is_symlink() {
-            let target = fs::read_link(from).map_err(of(from))?;
-            std::os::unix::fs::symlink(target, to).map_err(of(to))?;
         } else {
-            let kind = SFlag::from_bits_truncate(meta.mode() & libc::S_IFMT);
-            mknod(to, kind, Mode::empty(), meta.rdev()).map_err(io::Error::from).map_err(of(to))?;
+            keeping::special(from, to, meta).map_err(of(from))?;
         }
         self.tell(0);
         Ok(true)
@@ -210,33 +204,16 @@ fn names(dir: &Path) -> Result<Vec<std::ffi::OsString>, String> {
     list.map(|entry| entry.map(|entry| entry.file_name())).collect::<io::Result<_>>().map_err(of(dir))
 }
 
-/// Owner, permissions, extended attributes, times: in this order, because each takes away some of what comes later.
+/// Memory keeps every attribute: what lies in it is a layer still.
 fn properties(from: &Path, to: &Path, meta: &Metadata) -> Result<(), String> {
-    std::os::unix::fs::lchown(to, Some(meta.uid()), Some(meta.gid())).map_err(of(to))?;
-    if !meta.is_symlink() {
-        fs::set_permissions(to, Permissions::from_mode(meta.mode() & 0o7777)).map_err(of(to))?;
-    }
-    let by_path = |path: &Path| {
-        File::options().read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(path).map_err(of(path))
-    };
-    let (source, target) = (by_path(from)?, by_path(to)?);
-    for name in xattrs::list(&source).map_err(of(from))? {
-        let value = xattrs::get(&source, &name).map_err(of(from))?;
-        xattrs::set(&target, &name, &value).map_err(|error| {
-            let name = String::from_utf8_lossy(&name);
-            format!("{}: memory of this kernel cannot have the attribute {name} of it: {error}", from.display())
-        })?;
-    }
-    let time = |seconds: i64, nanoseconds: i64| TimeSpec::new(seconds, nanoseconds);
-    let (read, written) = (time(meta.atime(), meta.atime_nsec()), time(meta.mtime(), meta.mtime_nsec()));
-    utimensat(nix::fcntl::AT_FDCWD, to, &read, &written, UtimensatFlags::NoFollowSymlink)
-        .map_err(io::Error::from)
-        .map_err(of(to))
+    keeping::attributes(from, to, meta, &|_| true).map_err(of(from))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt as _;
 
     fn copier(dir: &Path) -> Copier {
         Copier { done: 0, told: None, progress: dir.join("progress"), links: HashMap::new() }

@@ -2,12 +2,13 @@
 #![allow(unsafe_code)]
 
 use super::xattrs;
+use nix::fcntl::AT_FDCWD;
+use nix::sys::stat::{Mode, SFlag, UtimensatFlags, mknod, utimensat};
+use nix::sys::time::TimeSpec;
 use std::collections::HashMap;
-use std::ffi::CString;
 use std::fs::{self, File, Metadata, Permissions};
 use std::io;
 use std::os::fd::AsRawFd as _;
-use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{
     FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, lchown, symlink,
 };
@@ -74,55 +75,56 @@ fn copy(from: &Path, to: &Path, content: bool) -> io::Result<()> {
     for path in made.iter().rev() {
         let (source, target) = (at(from, path), at(to, path));
         let meta = fs::symlink_metadata(&source)?;
-        attributes(&source, &target, &meta).map_err(|e| within(path, &e))?;
+        attributes(&source, &target, &meta, &kept).map_err(|e| within(path, &e))?;
     }
     Ok(())
 }
 
 fn node(from: &Path, to: &Path, meta: &Metadata) -> io::Result<()> {
-    let kind = meta.file_type();
-    if kind.is_symlink() {
-        symlink(fs::read_link(from)?, to)?;
-    } else if kind.is_file() {
-        fs::copy(from, to)?;
-    } else if kind.is_socket() {
+    if meta.file_type().is_socket() {
         // Nobody listens at one that was copied.
         return Ok(());
-    } else {
-        let path = text(to)?;
-        let kind = meta.mode() & libc::S_IFMT;
-        // SAFETY: the path is a valid string for the call.
-        let result = unsafe { libc::mknod(path.as_ptr(), kind | 0o600, meta.rdev()) };
-        if result < 0 {
-            return Err(io::Error::last_os_error());
-        }
     }
-    attributes(from, to, meta)
+    if meta.is_file() {
+        fs::copy(from, to)?;
+    } else {
+        special(from, to, meta)?;
+    }
+    attributes(from, to, meta, &kept)
 }
 
-/// The owner first: a change of it takes away set-user-ID bits and capabilities.
-fn attributes(from: &Path, to: &Path, meta: &Metadata) -> io::Result<()> {
+/// Whether an attribute belongs to the file, and not to the overlay that it was a layer of.
+fn kept(name: &[u8]) -> bool {
+    !name.starts_with(OVERLAYS_OWN)
+}
+
+/// Makes a symbolic link, a device, a fifo or a socket like another.
+pub(crate) fn special(from: &Path, to: &Path, meta: &Metadata) -> io::Result<()> {
+    if meta.is_symlink() {
+        return symlink(fs::read_link(from)?, to);
+    }
+    let kind = SFlag::from_bits_truncate(meta.mode() & libc::S_IFMT);
+    Ok(mknod(to, kind, Mode::S_IRUSR | Mode::S_IWUSR, meta.rdev())?)
+}
+
+/// Gives a file the owner, permissions, extended attributes of these names, and times of another: in this order, because each takes
+/// away some of what comes later.
+pub(crate) fn attributes(from: &Path, to: &Path, meta: &Metadata, kept: &dyn Fn(&[u8]) -> bool) -> io::Result<()> {
     lchown(to, Some(meta.uid()), Some(meta.gid()))?;
-    if !meta.file_type().is_symlink() {
+    if !meta.is_symlink() {
         fs::set_permissions(to, Permissions::from_mode(meta.mode() & 0o7777))?;
     }
     let open = |path: &Path| File::options().read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(path);
     let (source, target) = (open(from)?, open(to)?);
-    for name in xattrs::list(&source)? {
-        if name.starts_with(OVERLAYS_OWN) {
-            continue;
-        }
+    for name in xattrs::list(&source)?.into_iter().filter(|name| kept(name)) {
         let value = xattrs::get(&source, &name)?;
         xattrs::set(&target, &name, &value).map_err(|e| {
             io::Error::new(e.kind(), format!("its attribute {} cannot be kept: {e}", String::from_utf8_lossy(&name)))
         })?;
     }
-    let time = |seconds, nanoseconds| libc::timespec { tv_sec: seconds, tv_nsec: nanoseconds };
-    let times = [time(meta.atime(), meta.atime_nsec()), time(meta.mtime(), meta.mtime_nsec())];
-    let path = text(to)?;
-    // SAFETY: the path is a valid string for the call, and there are two times.
-    let result = unsafe { libc::utimensat(libc::AT_FDCWD, path.as_ptr(), times.as_ptr(), libc::AT_SYMLINK_NOFOLLOW) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    let (read, written) =
+        (TimeSpec::new(meta.atime(), meta.atime_nsec()), TimeSpec::new(meta.mtime(), meta.mtime_nsec()));
+    Ok(utimensat(AT_FDCWD, to, &read, &written, UtimensatFlags::NoFollowSymlink)?)
 }
 
 /// Waits until all of a file system is on its disk.
@@ -131,10 +133,6 @@ fn sync_all(path: &Path) -> io::Result<()> {
     // SAFETY: no memory is passed.
     let result = unsafe { libc::syncfs(open.as_raw_fd()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
-fn text(path: &Path) -> io::Result<CString> {
-    Ok(CString::new(path.as_os_str().as_bytes())?)
 }
 
 /// Gives a directory or file to somebody.

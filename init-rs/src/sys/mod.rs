@@ -10,7 +10,7 @@ pub mod entry;
 #[cfg(test)]
 pub(crate) mod fake;
 mod files;
-mod keeping;
+pub mod keeping;
 pub mod keymap;
 pub mod kmod;
 mod layering;
