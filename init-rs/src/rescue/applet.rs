@@ -103,6 +103,7 @@ fn word(system: &Arc<dyn System>, name: &str, rest: &[&str]) -> i32 {
         packed,
         pools: &[],
         stopped: true,
+        listed: Vec::new(),
     };
     match desk.answer(name, rest) {
         Outcome::Done => 0,

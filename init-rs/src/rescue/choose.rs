@@ -1,6 +1,7 @@
 //! The roots that could be booted, as a list to choose from.
 
 use super::apart::{PATIENCE, Part};
+use super::desk::Desk;
 use super::talk::Talk;
 use super::{Scene, apart};
 use crate::cmdline::{Decided, Fallback, Request, Stack, is_block_device};
@@ -174,15 +175,30 @@ pub(super) fn typed(answer: &str, roots: &[RootCandidate]) -> Result<String, Str
     }
 }
 
-/// Lets a person choose; `None` if nothing was chosen.
-pub(super) fn ask(
-    system: &dyn System,
-    log: &Log,
-    talk: &mut Talk<'_>,
-    (seen, request): (&[PoolFact], &Request),
-) -> Option<String> {
-    let mut roots = roots(system, seen, Some(request), None);
-    let silent = silent(system, seen);
+/// Lets a person choose; `None` if nothing was chosen. The list is kept: numbers are those of the one that was shown last.
+pub(super) fn ask(desk: &mut Desk<'_>) -> Option<String> {
+    show(desk);
+    if desk.listed.is_empty() {
+        return None;
+    }
+    let answer = desk.talk.ask("Which one? Number, or name, or name@snapshot; Enter for none: ")?;
+    if answer.is_empty() {
+        return None;
+    }
+    match typed(&answer, &desk.listed) {
+        Ok(name) => snapshot_of(desk.system, &mut desk.talk, name),
+        Err(e) => {
+            desk.talk.say(&format!("{e}\n"));
+            None
+        }
+    }
+}
+
+/// Shows the roots that could be booted.
+fn show(desk: &mut Desk<'_>) {
+    let Desk { system, log, talk, request, pools: seen, listed, .. } = desk;
+    let mut roots = roots(*system, seen, Some(request), None);
+    let silent = silent(*system, seen);
     if let Some(first) = silent.first() {
         let pools = silent.join(", ");
         talk.say(&format!(
@@ -192,22 +208,11 @@ pub(super) fn ask(
     }
     if roots.is_empty() {
         talk.say("no root was found in the imported pools; `pools` lists what is on the disks\n");
-        return None;
+    } else {
+        look_into(*system, log, &mut roots);
+        talk.page(&list(&roots, None));
     }
-    look_into(system, log, &mut roots);
-    let roots = &roots;
-    talk.page(&list(roots, None));
-    let answer = talk.ask("Which one? Number, or name, or name@snapshot; Enter for none: ")?;
-    if answer.is_empty() {
-        return None;
-    }
-    match typed(&answer, roots) {
-        Ok(name) => snapshot_of(system, talk, name),
-        Err(e) => {
-            talk.say(&format!("{e}\n"));
-            None
-        }
-    }
+    *listed = roots;
 }
 
 /// Lets a person choose a snapshot of the root, where it has any.

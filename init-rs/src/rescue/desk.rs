@@ -7,6 +7,7 @@ use super::{
 };
 use crate::cmdline::Request;
 use crate::plan::facts::PoolFact;
+use crate::plan::roots::RootCandidate;
 use crate::report::boot::{REPORT_PATH, WORDS_PATH};
 use crate::report::log::{LOG_PATH, Log};
 use crate::report::phases::Phases;
@@ -47,6 +48,8 @@ pub(super) struct Desk<'a> {
     pub(super) pools: &'a [PoolFact],
     /// Whether there is something to go on with.
     pub(super) stopped: bool,
+    /// The roots that were listed last: pools come and go, and a number means what was read beside it.
+    pub(super) listed: Vec<RootCandidate>,
 }
 
 impl Desk<'_> {
@@ -189,11 +192,13 @@ impl Desk<'_> {
     fn boot(&mut self, rest: &[&str]) -> Result<Outcome, String> {
         let (name, words) = change::split(rest);
         let chosen = if name.is_empty() {
-            choose::ask(self.system, self.log, &mut self.talk, (self.pools, &self.request)).map(Ok)
+            choose::ask(self).map(Ok)
         } else if name.bytes().all(|b| b.is_ascii_digit()) {
             // A number of the list: no dataset is called so, and whoever means a pool can name what is in it.
-            let roots = choose::roots(self.system, self.pools, Some(&self.request), None);
-            Some(choose::typed(&name, &roots))
+            if self.listed.is_empty() {
+                return Err(format!("{name}: no list of roots was shown yet; `boot` alone shows it and asks"));
+            }
+            Some(choose::typed(&name, &self.listed))
         } else {
             Some(Ok(name))
         };

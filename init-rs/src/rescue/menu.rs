@@ -68,6 +68,7 @@ impl<'a> Menu<'a> {
                 packed: scene.packed.to_owned(),
                 pools: scene.pools,
                 stopped,
+                listed: Vec::new(),
             },
             occasion,
             lock: scene.locked().then(|| Lock::new(scene.password)),

@@ -51,6 +51,7 @@ fn word(machine: &Arc<Machine>, hands: Scripted, line: &str) -> (Outcome, String
         packed: String::new(),
         pools: &[],
         stopped: false,
+        listed: Vec::new(),
     };
     let words: Vec<&str> = line.split(' ').collect();
     let outcome = desk.answer(words[0], &words[1..]);
@@ -173,7 +174,7 @@ fn words_that_need_nothing_or_cannot_be() {
     assert_eq!(plain(Tree::new(), "cmdline root=ZFS=t/a taproot.import=ro").0, Outcome::Decided(words));
     assert_eq!(plain(Tree::new(), "boot t/a").0, Outcome::Decided(boot("t/a", "")));
     let (outcome, text) = plain(Tree::new(), "boot 2");
-    assert!(outcome == Outcome::Failed && text.contains("2: no root is listed"), "{text}");
+    assert!(outcome == Outcome::Failed && text.contains("2: no list of roots was shown yet"), "{text}");
     let shown = plain(Tree::new().with("/proc/cmdline", "zfs=t quiet\n"), "cmdline");
     assert_eq!(shown, (Outcome::Done, "zfs=t quiet\n".to_owned()));
     let (outcome, text) = plain(Tree::new(), "continue");

@@ -127,6 +127,24 @@ fn the_list_of_roots_comes_though_none_can_be_looked_into() {
     assert!(!world.story().contains("/run/taproot/look "));
 }
 
+/// A number means what was read beside it, though another pool has come since.
+#[test]
+fn numbers_are_those_of_the_list_that_was_shown() {
+    let mut machine = Machine::new("zfs=tank taproot.break=mount");
+    machine.add_pool(tank());
+    let root = |dataset: &mut Dataset| dataset.tree = Tree::system("");
+    machine.add_pool(Pool::new("apple", 8).disk("/dev/vdb").dataset("r", root).bootfs("r"));
+    machine.person =
+        [(PROMPT, "boot 1"), (PROMPT, "boot"), ("Which one?", ""), (PROMPT, "import apple"), (PROMPT, "boot 1")]
+            .map(|(question, line)| Typed::line(question, line))
+            .to_vec();
+    let (end, world) = booted(machine);
+    let text = world.printed();
+    assert!(text.contains("1: no list of roots was shown yet"), "{text}");
+    assert!(text.contains("imported  pool apple"), "{text}");
+    assert!(matches!(&end, Some(End::HandOver { root, .. }) if root.source == "tank/r"), "{end:?}: {text}");
+}
+
 /// Lines that are no orders.
 const ODD: [&str; 57] = [
     "",
