@@ -6,7 +6,7 @@ PREFIX ?= /usr
 RUNS ?= 20000
 SEEDS ?= 100000
 
-.PHONY: help build guest-init host kit lint notices test test-all unit sim layer-sim golden demo switch bench fuzz install uninstall clean
+.PHONY: help build guest-init host kit lint notices test test-all unit sim layer-sim torture golden demo switch bench fuzz install uninstall clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -48,6 +48,10 @@ sim: ## simulated boots: RUNS=20000 of them, or the whole story of one with SEED
 
 layer-sim: ## simulated power cuts of commits, merges and rollbacks of layers: SEEDS=100000 stories, or the one of SEED=
 	cargo run --locked --quiet --release -p taproot-tests --bin layer-sim -- $(if $(SEED),--seed $(SEED),$(SEEDS))
+
+# RUNS= as it is given; the default above is that of sim.
+torture: host build kit ## real power cuts: QEMU is killed at RUNS=60 random writes of commits and merges of layers; SEED=1 is the first, RUNS=1 SEED= repeats one
+	cargo run --locked --quiet --release -p taproot-tests --bin torture -- $(if $(filter file,$(origin RUNS)),60,$(RUNS)) $(or $(SEED),1)
 
 golden: host build kit ## what the kit's kernels answer, asked anew for tests/golden (what simulated machines go by)
 	cargo build --locked --release -p taproot-tests --bin record --bin recorder

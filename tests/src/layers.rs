@@ -84,7 +84,7 @@ pub fn with_list(scratch: &Scratch) -> Result<PathBuf> {
 }
 
 /// An ext4 image with these files of the host, and nothing else.
-fn ext4(image: &Path, label: &str, mib: u64, files: &[(PathBuf, &str)]) -> Result<()> {
+pub(crate) fn ext4(image: &Path, label: &str, mib: u64, files: &[(PathBuf, &str)]) -> Result<()> {
     let tree = image.with_extension("tree");
     fs::create_dir_all(&tree).with_context(|| format!("creating {}", tree.display()))?;
     for (from, name) in files {

@@ -19,6 +19,7 @@ pub mod silent;
 pub mod sim;
 #[cfg(test)]
 mod tidy;
+pub mod torture;
 pub mod vm;
 pub mod words;
 

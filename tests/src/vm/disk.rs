@@ -33,7 +33,7 @@ pub enum Bus {
 pub struct Disk {
     /// Image file.
     pub path: PathBuf,
-    /// `raw` or `qcow2`.
+    /// `raw` or `qcow2`; `logged`: raw, and what is written to it stands in a log beside it (`.log`), in the order in which it was.
     pub format: &'static str,
     /// Serial number; udev names the disk after it.
     pub serial: String,
@@ -58,6 +58,15 @@ impl Disk {
 
     /// The value of QEMU's `-blockdev` (also the arguments of QMP's `blockdev-add`).
     pub fn blockdev(&self) -> serde_json::Value {
+        if self.format == "logged" {
+            // The log is of what the guest says, its flushes included.
+            let file = Self { format: "raw", serial: format!("{}-file", self.serial), ..self.clone() };
+            return serde_json::json!({
+                "driver": "blklogwrites", "node-name": self.node(), "file": file.blockdev(), "log": {
+                    "driver": "file", "filename": self.path.with_extension("log"), "locking": "off", "cache": { "no-flush": true },
+                },
+            });
+        }
         // Nothing here outlives the test, so the guest's flushes need not reach the platter.
         serde_json::json!({
             "driver": self.format, "node-name": self.node(), "read-only": self.read_only, "discard": "unmap",

@@ -301,6 +301,14 @@ impl Running {
         }
     }
 
+    /// Pulls the plug; all that was said on the second serial line until then.
+    pub fn pulled(mut self) -> Result<String> {
+        self.guard.child.kill().context("killing QEMU")?;
+        self.guard.child.wait().context("waiting for QEMU")?;
+        self.report.expect_end(self.deadline(10))?;
+        Ok(self.report.text())
+    }
+
     /// Pulls the plug.
     pub fn kill(mut self) -> Result<()> {
         self.guard.child.kill().context("killing QEMU")?;
