@@ -48,7 +48,8 @@ fn entries(log: &File) -> Result<Vec<Entry>> {
     let end = log.metadata().context("the log of writes")?.len();
     let mut head = [0; 32];
     log.read_exact_at(&mut head, 0).context("the log of writes")?;
-    ensure!(number(&head, 0) == MAGIC, "expected a log of writes, found none: did QEMU open it?");
+    // The head comes with the first flush.
+    ensure!([0, MAGIC].contains(&number(&head, 0)), "expected a log of writes, found something else");
     let (mut at, mut found) = (SECTOR, Vec::new());
     loop {
         // The last one may not be whole: it was never said to be done.
@@ -81,13 +82,14 @@ pub(super) fn replay(log: &Path, image: &Path, prng: &mut Prng) -> Result<Loss> 
     let log = File::open(log).with_context(|| format!("opening {}", log.display()))?;
     let disk = File::options().write(true).open(image).with_context(|| format!("opening {}", image.display()))?;
     let entries = entries(&log)?;
-    let flushed = entries.iter().rposition(|entry| entry.flushes).unwrap_or(0);
+    ensure!(!entries.is_empty(), "expected writes in the log, found none: did QEMU open it?");
+    let flushed = entries.iter().rposition(|entry| entry.flushes);
     // Some cuts take all that they can, some nothing.
     let kept = prng.pick(50, &[0, 80, 100]);
     let mut loss = Loss::default();
     for (number, entry) in entries.iter().enumerate().filter(|(_, entry)| entry.bytes > 0) {
         let mut bytes = entry.bytes;
-        if number > flushed && !entry.durable {
+        if flushed.is_none_or(|flushed| number > flushed) && !entry.durable {
             loss.unsynced += 1;
             if !prng.chance(kept) {
                 // Of the first part of a write that is torn there is a sector at least.
@@ -110,6 +112,22 @@ pub(super) fn replay(log: &Path, image: &Path, prng: &mut Prng) -> Result<Loss> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_is_flushed_before_the_first_flush() {
+        let log = log_of(&[(1, 0, &[1; 512])], 0);
+        log.as_file().write_all_at(&[0; 512], 0).unwrap();
+        let mut seen = std::collections::BTreeSet::new();
+        for seed in 0..100 {
+            let image = tempfile::NamedTempFile::new().unwrap();
+            image.as_file().set_len(1024).unwrap();
+            replay(log.path(), image.path(), &mut Prng::new(seed)).unwrap();
+            seen.insert(std::fs::read(image.path()).unwrap()[512]);
+        }
+        assert_eq!(seen.into_iter().collect::<Vec<_>>(), [0, 1]);
+        let nothing = log_of(&[], 0);
+        assert!(replay(nothing.path(), log.path(), &mut Prng::new(0)).is_err());
+    }
 
     fn log_of(entries: &[(u64, u64, &[u8])], cut: usize) -> tempfile::NamedTempFile {
         let mut bytes = vec![0; 512];
