@@ -1,6 +1,7 @@
-//! Sorting by something else than a type's own order.
+//! Sorting, compiled once for many lists.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 
 /// Sorts as `sort_by` of slices does, stable. That one is compiled anew, in 5 KB, for each comparison; there are some twenty, of
 /// lists that are short. Here it is compiled once, for places in the list.
@@ -15,6 +16,13 @@ pub fn by<T>(list: &mut Vec<T>, compare: impl Fn(&T, &T) -> Ordering) {
 /// By a key.
 pub fn by_key<T, K: Ord>(list: &mut Vec<T>, key: impl Fn(&T) -> K) {
     by(list, |a, b| key(a).cmp(&key(b)));
+}
+
+/// A map, made by the code that all maps of its type are made by: `collect` is compiled anew, in 8 KB with the sorting that it
+/// begins with, for each iterator.
+pub fn map<K: Ord, V>(entries: impl Iterator<Item = (K, V)>) -> BTreeMap<K, V> {
+    let entries: Vec<(K, V)> = entries.collect();
+    entries.into_iter().collect()
 }
 
 fn sort(places: &mut [usize], order: &dyn Fn(usize, usize) -> Ordering) {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use super::facts::{CanMount, Dataset, Mountpoint};
 use super::names;
+use crate::sorted;
 
 /// Name of the container that holds nothing but boot environments, by the convention of every distribution.
 const CONTAINER: &str = "ROOT";
@@ -30,7 +31,7 @@ pub(super) struct Other {
 
 impl<'a> Environments<'a> {
     pub(super) fn new(root: &'a Dataset, all: &'a [Dataset]) -> Self {
-        let datasets = all.iter().map(|d| (d.name.as_str(), d)).collect();
+        let datasets = sorted::map(all.iter().map(|d| (d.name.as_str(), d)));
         let mut environments = Self { root, datasets, systems: BTreeMap::new() };
         let mut systems = BTreeMap::new();
         for dataset in all {

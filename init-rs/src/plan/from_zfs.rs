@@ -2,6 +2,7 @@
 //! ours to supply (reference zfs-ioctl 5.3).
 
 use super::facts::{CanMount, Dataset, Mountpoint};
+use crate::sorted;
 use crate::zfs::ioctl::Objset;
 use crate::zfs::nvlist::NvList;
 use std::collections::BTreeMap;
@@ -95,7 +96,7 @@ pub fn dataset(objset: &Objset, relatime_default: bool) -> Dataset {
 /// Tells datasets where the keys of their encryption roots are, as far as those are among them.
 pub fn share_key_locations(all: &mut [Dataset]) {
     let own = |d: &Dataset| Some((d.name.clone(), d.key_location.clone()?));
-    let known: BTreeMap<String, String> = all.iter().filter_map(own).collect();
+    let known: BTreeMap<String, String> = sorted::map(all.iter().filter_map(own));
     for dataset in all.iter_mut().filter(|d| d.key_location.is_none() && d.key_available.is_some()) {
         dataset.key_location = known.get(dataset.key()).cloned();
     }

@@ -227,7 +227,7 @@ pub fn view(root: &str, snapshot: &str, sources: &[Source]) -> SnapshotPlan {
         steps: vec![],
         why: format!("{root}@{snapshot} itself, read-only, because the pool is imported read-only"),
         left_out,
-        stands_for: parts.iter().map(|p| (p.name.clone(), format!("{}@{snapshot}", p.name))).collect(),
+        stands_for: sorted::map(parts.iter().map(|p| (p.name.clone(), format!("{}@{snapshot}", p.name)))),
     }
 }
 

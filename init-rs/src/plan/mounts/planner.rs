@@ -66,7 +66,7 @@ impl<'a> Planner<'a> {
             root,
             settings: &request.mounts,
             read_only: request.import.read_only.value.then_some(true),
-            datasets: datasets.iter().map(|d| (d.name.as_str(), d)).collect(),
+            datasets: sorted::map(datasets.iter().map(|d| (d.name.as_str(), d))),
             environments: root.dataset().map(|dataset| Environments::new(dataset, datasets)),
             claims: Claims::new(root.name(), made),
             done: done.chain([root.name().to_owned()]).collect(),

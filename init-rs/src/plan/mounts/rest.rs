@@ -23,9 +23,9 @@ pub struct Rest {
 /// of ZFS.
 pub fn rest(root: &Dataset, datasets: &[Dataset], mounted: &[(String, String)]) -> Rest {
     let environments = Environments::new(root, datasets);
-    let all: BTreeMap<&str, &Dataset> = datasets.iter().map(|d| (d.name.as_str(), d)).collect();
+    let all: BTreeMap<&str, &Dataset> = sorted::map(datasets.iter().map(|d| (d.name.as_str(), d)));
     let mut taken: BTreeMap<String, String> =
-        mounted.iter().map(|(dataset, target)| (target.clone(), dataset.clone())).collect();
+        sorted::map(mounted.iter().map(|(dataset, target)| (target.clone(), dataset.clone())));
     let done: BTreeSet<&str> =
         mounted.iter().map(|(dataset, _)| dataset.as_str()).chain([root.name.as_str()]).collect();
     let mut wanted: Vec<(Nearness, &Dataset, String)> = datasets
@@ -52,7 +52,7 @@ pub fn rest(root: &Dataset, datasets: &[Dataset], mounted: &[(String, String)]) 
 /// Which of these datasets belong to another boot environment or system than the root, and why.
 pub fn foreign(root: &Dataset, datasets: &[Dataset]) -> BTreeMap<String, String> {
     let environments = Environments::new(root, datasets);
-    datasets.iter().filter_map(|d| Some((d.name.clone(), environments.other(&d.name)?.why))).collect()
+    sorted::map(datasets.iter().filter_map(|d| Some((d.name.clone(), environments.other(&d.name)?.why))))
 }
 
 /// Where `zfs mount -a` would mount a dataset, if it would.

@@ -3,6 +3,7 @@
 use super::{Existing, STATE_PROPERTY, SnapshotPlan, Source, Step, UNFINISHED, parts};
 use crate::plan::facts::Mountpoint;
 use crate::plan::{Refusal, names};
+use crate::sorted;
 use crate::zfs::nvlist::Value;
 
 /// Properties that a clone gets if they are set on the original itself (zfsprops(7)): what decides how the files in it look
@@ -95,7 +96,7 @@ pub fn clone(
     {
         plan.why = format!("{name}, the clone of {origin} that exists already; what was changed in it is kept");
         let kept = parts.iter().filter(|p| there(&target(&p.name)).is_some());
-        plan.stands_for = kept.map(|p| (p.name.clone(), target(&p.name))).collect();
+        plan.stands_for = sorted::map(kept.map(|p| (p.name.clone(), target(&p.name))));
         return Ok(plan);
     }
     let alone = parts.len() < 2;
