@@ -64,6 +64,15 @@ pub struct LayerSettings {
     pub integrity: Box<Integrity>,
 }
 
+impl LayerSettings {
+    /// Whether the layer device, the upper or what is kept is in a pool.
+    pub(super) fn names_pools(&self) -> bool {
+        let device = self.device.as_ref().is_some_and(|device| !matches!(device.value, Selector::Device(_)));
+        let upper = matches!(self.upper.value, Upper::Zvol(_) | Upper::Dataset(_));
+        device || upper || self.persistence.as_ref().is_some_and(|kept| kept.zvol.is_some())
+    }
+}
+
 /// How much it is wanted that layers are in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ToRam {

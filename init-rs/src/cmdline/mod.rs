@@ -185,6 +185,13 @@ pub struct Request {
 }
 
 impl Request {
+    /// Whether what the boot needs first is in a pool, or may be. If not, zfs is loaded when something asks for it: its start keeps a
+    /// processor for seconds, and other modules wait for that.
+    pub fn names_pools(&self) -> bool {
+        let layers = self.layers.as_ref().is_some_and(LayerSettings::names_pools);
+        self.ours || layers || !self.import.also.is_empty() || self.rescue.menu.is_some()
+    }
+
     /// Whether the console is to stay silent but for errors and warnings (`quiet`, or `loglevel=` up to 4).
     pub fn quiet(&self) -> bool {
         self.console_level.as_ref().is_some_and(|l| l.value <= 4)

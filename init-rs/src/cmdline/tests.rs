@@ -9,6 +9,31 @@ fn split(line: &str) -> Vec<(String, Option<String>)> {
 }
 
 #[test]
+fn which_boots_begin_with_zfs() {
+    let layers = "root=LABEL=a taproot.layers=b";
+    for line in ["", "root=ZFS=p/d", "zfs=p/d", "root=LABEL=a taproot.also_pools=p", "root=LABEL=a taproot.menu"] {
+        assert!(parse(line.as_bytes()).names_pools(), "{line}");
+    }
+    for more in [
+        "taproot.upper=zvol:p/v",
+        "taproot.upper=zfs:p/d",
+        "taproot.layerdev=ZFS=p/d",
+        "persistence persistence-zfs=p/v",
+    ] {
+        assert!(parse(format!("{layers} {more}").as_bytes()).names_pools(), "{more}");
+    }
+    for line in [
+        "root=LABEL=a",
+        "root=/dev/sda1",
+        layers,
+        "root=LABEL=a rd.overlay",
+        "root=LABEL=a taproot.layers=b persistence",
+    ] {
+        assert!(!parse(line.as_bytes()).names_pools(), "{line}");
+    }
+}
+
+#[test]
 fn words_as_the_kernel_splits_them() {
     type Expected<'a> = &'a [(&'a str, Option<&'a str>)];
     let cases: &[(&str, Expected<'_>)] = &[

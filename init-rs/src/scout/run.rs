@@ -15,7 +15,7 @@ use crate::cmdline::{self, Request};
 use crate::devices::coldplug;
 use crate::devices::known::Module as ModuleState;
 use crate::devices::loader::{self, Insertion, Level as LoadLevel, Loader};
-use crate::devices::table::{Module, ModuleTable, TABLE_PATH, canonical_name};
+use crate::devices::table::{Module, ModuleTable, TABLE_PATH, When, canonical_name};
 use crate::devices::watch::Devices;
 use crate::image::{CONFIG_PATH, ImageConfig};
 use crate::report::boot::WORDS_PATH;
@@ -170,6 +170,9 @@ fn loader(loads: bool, events: &Sender<Event>) -> Loader {
         table.aliases.clear();
     }
     let request = request();
+    if !request.names_pools() {
+        table.modules.iter_mut().filter(|module| module.name == "zfs").for_each(|module| module.when = When::Device);
+    }
     let options = request.options_for_modules();
     let options: Vec<_> = options.into_iter().map(|o| (o.module, o.param, o.value)).collect();
     let prepare = |module: &Module| -> std::io::Result<Insertion> {
