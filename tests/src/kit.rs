@@ -33,6 +33,7 @@ pub struct System {
     pub zfs: String,
     dir: PathBuf,
     pools: PathBuf,
+    live: PathBuf,
 }
 
 impl System {
@@ -50,7 +51,8 @@ impl System {
                 .with_context(|| format!("{name}: no {key}= in {}", dir.join("facts").display()))
         };
         let pools = cache.join("pools").join(name);
-        let system = Self { name: name.to_owned(), kernel: fact("KERNEL")?, zfs: fact("ZFS")?, dir, pools };
+        let live = cache.join("live").join(name);
+        let system = Self { name: name.to_owned(), kernel: fact("KERNEL")?, zfs: fact("ZFS")?, dir, pools, live };
         ensure!(
             system.pool_sets().next().is_some(),
             "{name}: no finished pools in {}; run: make kit",
@@ -90,6 +92,12 @@ impl System {
     /// The initramfs of the helper VM.
     pub fn helper_initrd(&self) -> PathBuf {
         self.dir.join("helper.cpio")
+    }
+
+    /// The initramfs that another live system's tool made for it (`tests/kit/live.sh`): `live-boot` or `dracut`. If there is none, the path
+    /// is one that does not exist.
+    pub fn live_initrd(&self, tool: &str) -> PathBuf {
+        self.live.join(format!("{tool}.img"))
     }
 
     /// What the tree was made from, for caches that depend on it.

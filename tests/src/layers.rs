@@ -160,12 +160,44 @@ pub fn small_disk(scratch: &Scratch, serial: &str, label: &str, files: &[(PathBu
     Ok(Disk { path, format: "raw", serial: serial.to_owned(), bus: crate::vm::Bus::Virtio, read_only: false })
 }
 
+/// A disk that is a live medium: nobody can write to it, and it has the system as `live/filesystem.squashfs`.
+pub fn medium(system: &System, label: &str) -> Result<Disk> {
+    let dir = made(system, "medium", label, |dir| {
+        ext4(&dir.join("disk.img"), label, 400, &[(system.squashfs(), "live/filesystem.squashfs")])
+    })?;
+    Ok(Disk::read_only(&dir.join("disk.img"), "medium0"))
+}
+
 /// The small layers over a bottom that says what it sees mounted and powers off: `base.sqsh`, `middle.sqsh`, `top.erofs`.
 pub fn tiny(system: &System) -> Result<Vec<(PathBuf, &'static str)>> {
     let small = small(system)?;
     let mut files: Vec<(PathBuf, &str)> = ["middle.sqsh", "top.erofs"].map(|name| (small.join(name), name)).into();
     files.push((crate::plain::image("squashfs")?, "base.sqsh"));
     Ok(files)
+}
+
+/// A disk with so many layers and these files: a bottom `base` that says what it sees mounted, and small ones over it, each with a file
+/// of its own. The names of the layers, of which the topmost, the first, names the machine.
+pub fn many(scratch: &Scratch, count: usize, files: &[(PathBuf, &str)]) -> Result<(Disk, Vec<String>)> {
+    const SCRIPT: &str = r#"set -e
+        cd "$1"
+        mkdir -p l000/etc
+        echo hundred >l000/etc/hostname
+        for n in $(seq -f %03g 0 $(($2 - 1))); do
+            mkdir -p l$n/opt/many
+            echo $n >l$n/opt/many/$n
+            mksquashfs l$n l$n.sqsh -noappend -quiet -no-progress -processors 1 >/dev/null
+        done"#;
+    let dir = scratch.path().join(format!("many{count}"));
+    fs::create_dir(&dir).context("a directory for layers")?;
+    let small = count.saturating_sub(1);
+    kit::run(Command::new("bash").args(["-c", SCRIPT, "bash"]).arg(&dir).arg(small.to_string()))?;
+    let mut names: Vec<String> = (0..small).map(|n| format!("l{n:03}")).collect();
+    let images: Vec<String> = names.iter().map(|name| format!("{name}.sqsh")).collect();
+    let mut all: Vec<(PathBuf, &str)> = images.iter().map(|name| (dir.join(name), name.as_str())).collect();
+    all.push((crate::plain::image("squashfs")?, "base.sqsh"));
+    names.push("base".to_owned());
+    Ok((small_disk(scratch, &format!("many{count}"), LABEL, &[&all, files].concat())?, names))
 }
 
 /// A file with an ext4 that has these files.

@@ -9,10 +9,8 @@
 )]
 
 use std::fs;
-use std::path::PathBuf;
-use std::process::Command;
 
-use taproot_tests::kit::{self, System};
+use taproot_tests::kit::System;
 use taproot_tests::layers::{self, LABEL};
 use taproot_tests::scenario::{explained_failure, vm};
 use taproot_tests::scenarios;
@@ -36,31 +34,6 @@ fn boot(name: &str, system: &System, disks: Vec<Disk>, words: &str) -> Report {
     let report = vm.report(60).unwrap();
     vm.wait_exit(20).unwrap();
     report
-}
-
-/// Images of so many layers: each has a file of its own, the first is the topmost and names the machine.
-fn many(scratch: &Scratch, count: usize) -> Vec<(PathBuf, String)> {
-    const SCRIPT: &str = r#"set -e
-        cd "$1"
-        mkdir -p l000/etc
-        echo hundred >l000/etc/hostname
-        for n in $(seq -f %03g 0 $(($2 - 1))); do
-            mkdir -p l$n/opt/many
-            echo $n >l$n/opt/many/$n
-            mksquashfs l$n l$n.sqsh -noappend -quiet -no-progress -processors 1 >/dev/null
-        done"#;
-    let dir = scratch.path().join("many");
-    fs::create_dir(&dir).unwrap();
-    kit::run(Command::new("bash").args(["-c", SCRIPT, "bash"]).arg(&dir).arg(count.to_string())).unwrap();
-    (0..count).map(|n| format!("l{n:03}.sqsh")).map(|name| (dir.join(&name), name)).collect()
-}
-
-/// A disk with these images besides the bottom one.
-fn disk_of(scratch: &Scratch, images: &[(PathBuf, String)]) -> Disk {
-    let base = taproot_tests::plain::image("squashfs").unwrap();
-    let mut files: Vec<(PathBuf, &str)> = images.iter().map(|(path, name)| (path.clone(), name.as_str())).collect();
-    files.push((base, "base.sqsh"));
-    layers::small_disk(scratch, "many0", LABEL, &files).unwrap()
 }
 
 scenarios! {
@@ -89,10 +62,8 @@ scenarios! {
     /// One boot of a hundred layers.
     fn a_hundred_layers(system) {
         let scratch = Scratch::new().unwrap();
-        let images = many(&scratch, 99);
-        let disk = disk_of(&scratch, &images);
-        let names: Vec<&str> = images.iter().filter_map(|(_, name)| name.strip_suffix(".sqsh")).collect();
-        let words = format!("root=LABEL={LABEL} taproot.layers={}:base taproot.upper=ram", names.join(":"));
+        let (disk, names) = layers::many(&scratch, 100, &[]).unwrap();
+        let words = format!("root=LABEL={LABEL} taproot.layers={} taproot.upper=ram", names.join(":"));
         let report = boot("hundred", system, vec![disk], &words);
         assert_eq!(report.hostname(), "hundred");
         let loops = report.mounts().iter().filter(|m| m.source.starts_with("/dev/loop")).count();

@@ -87,18 +87,26 @@ pub fn noted_checksum(image: &Path) -> Result<Option<String>> {
     Ok(Some(sum))
 }
 
-/// Size and checksum of a file, which is read to its end, from the disk where that can be had: what was just written is to be proven, not the memory it passed
-/// through. `read` hears how much was read so far.
-pub fn sum(path: &Path, mut read: impl FnMut(u64)) -> Result<(u64, Digest)> {
-    let failed = || format!("{}: reading it", path.display());
-    let mut file = File::open(path).with_context(failed)?;
+/// A file that is read from the disk where that can be had: what was just written is to be proven, not the memory it passed through.
+pub(super) fn from_disk(path: &Path) -> Result<File> {
+    let file = File::open(path).with_context(|| format!("{}: reading it", path.display()))?;
     // Only a wish: a file system may keep what it has.
     let _ = nix::fcntl::posix_fadvise(&file, 0, 0, nix::fcntl::PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+    Ok(file)
+}
+
+/// Size and checksum of a file, which is read to its end, from the disk. `read` hears how much was read so far.
+pub fn sum(path: &Path, read: impl FnMut(u64)) -> Result<(u64, Digest)> {
+    sum_of(from_disk(path)?, read).with_context(|| format!("{}: reading it", path.display()))
+}
+
+/// Size and checksum of an open file.
+pub(super) fn sum_of(mut file: File, mut read: impl FnMut(u64)) -> io::Result<(u64, Digest)> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0_u8; CHUNK];
     let mut total = 0;
     loop {
-        let n = file.read(&mut buffer).with_context(failed)?;
+        let n = file.read(&mut buffer)?;
         if n == 0 {
             return Ok((total, Digest::of(hasher)));
         }

@@ -333,13 +333,14 @@ impl Built<'_> {
             order.format.word(),
             sealed.kind
         );
-        progress.step("reading it");
-        let bytes = fs::metadata(&path).with_context(unnamed)?.len();
-        let (_, sum) = image::sum(&path, |done| progress.part("reading", done, bytes)).with_context(unnamed)?;
         progress.step("comparing it");
+        let file = image::from_disk(&path).with_context(unnamed)?;
         let namespace = sources.first().map(Source::namespace).unwrap_or_default();
         let image = Source::open(&path, namespace).with_context(unnamed)?;
-        let differences = compare(&plan, &written, &image, progress).with_context(unnamed)?;
+        // Both read it all, and one waits for the disk while the other one computes.
+        let (summed, differences) =
+            rayon::join(|| image::sum_of(file, |_| ()), || compare(&plan, &written, &image, progress));
+        let ((bytes, sum), differences) = (summed.with_context(unnamed)?, differences.with_context(unnamed)?);
         ensure!(
             differences.is_empty(),
             "{}: the image that {} wrote is not what it was given, and was thrown away: {}",

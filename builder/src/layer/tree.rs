@@ -112,9 +112,11 @@ impl Source {
     ) -> Result<([u8; 32], bool)> {
         let mut file = self.file(path)?;
         let (mut digest, mut left, mut changed) = (Sha256::new(), size, false);
-        let mut buffer = vec![0_u8; CHUNK];
+        let up_to = |left: u64| usize::try_from(left).map_or(CHUNK, |left| left.min(CHUNK));
+        // No larger than the file: to clear so much for each small one would take longer than to read it.
+        let mut buffer = vec![0_u8; up_to(size)];
         while left > 0 {
-            let most = usize::try_from(left).map_or(CHUNK, |left| left.min(CHUNK));
+            let most = up_to(left);
             let room = buffer.get_mut(..most).unwrap_or_default();
             let n = match file.read(room) {
                 Ok(0) => {

@@ -210,7 +210,7 @@ fn chain(json: &Value, dependencies: &Dependencies, module: &str) -> f64 {
 }
 
 /// The real init's own stamp, in milliseconds since the kernel started.
-fn real_init(report: &Report) -> Result<f64> {
+pub(crate) fn real_init(report: &Report) -> Result<f64> {
     Ok(report.one("USERSPACE").parse::<f64>().context("the real init's start time")? / 1000.0)
 }
 
@@ -243,7 +243,7 @@ fn bare_boot(system: &System, empty: &Path) -> Result<f64> {
 }
 
 /// The kernel's stamp on a line, in milliseconds.
-fn stamp(line: &str) -> Option<f64> {
+pub(crate) fn stamp(line: &str) -> Option<f64> {
     let stamp = line.trim_start_matches('[').split(']').next()?;
     stamp.trim().parse::<f64>().ok().map(|seconds| seconds * 1000.0)
 }
