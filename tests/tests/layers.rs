@@ -8,11 +8,13 @@
     reason = "a test fails by panicking"
 )]
 
-use taproot_tests::kit::System;
+use std::process::Command;
+
+use taproot_tests::kit::{self, System};
 use taproot_tests::layers::{self, LABEL};
 use taproot_tests::scenario::{explained_failure, vm};
-use taproot_tests::scenarios;
-use taproot_tests::vm::{Disk, Mount, Report, Running, Scratch};
+use taproot_tests::vm::{Bus, Disk, Mount, Report, Running, Scratch, Vm};
+use taproot_tests::{image, scenarios};
 
 /// What the booted system says of its root.
 const LOOK: &str = r#"say() { echo "@@$*"; }
@@ -196,6 +198,60 @@ scenarios! {
         assert!(problems.contains("the root's upper is not the one that is asked for, but memory"), "{problems}");
         let report = tiny("to-nothing", system, vec![disk()], &format!("{words} taproot.upper_fallback=ro"));
         assert!(is_read_only(&report, "/") && upper_of(&report).is_empty());
+    }
+
+    /// What earlier boots left in the upper, as a layer under memory; then set aside whole, under a fresh upper.
+    fn an_old_upper_is_read_only_or_set_aside(system) {
+        let scratch = Scratch::new().unwrap();
+        let name = scratch.path().join("name");
+        std::fs::write(&name, "kept\n").unwrap();
+        let mut files = layers::tiny(system).unwrap();
+        files.push((name, "upper/upper/etc/hostname"));
+        let disk = layers::small_disk(&scratch, "tiny0", LABEL, &files).unwrap();
+        let boots = |name: &str, word: &str| {
+            let words = format!("root=LABEL={LABEL} ro {STACK} {word}");
+            let mut vm = vm(&format!("layers-{name}"), system, &words).unwrap().disk(disk.clone()).start().unwrap();
+            let report = vm.report(60).unwrap();
+            vm.wait_exit(20).unwrap();
+            (report, vm.console.text())
+        };
+        let (report, _) = boots("upper-read-only", "taproot.upper_readonly");
+        assert_eq!(report.hostname(), "kept");
+        assert_eq!((at(&report, "/run/taproot/upper").kind.as_str(), upper_of(&report).as_str()), ("tmpfs", "/run/taproot/upper/upper"));
+        assert!(is_read_only(&report, "/run/taproot/base"));
+        let (report, said) = boots("upper-reset", "taproot.upper_reset");
+        assert_eq!((report.hostname(), upper_of(&report).as_str()), ("top", "/run/taproot/base/upper/upper"));
+        assert!(said.contains("the upper that was there is kept in /run/taproot/base/upper/old-1"), "{said}");
+    }
+
+    /// One squashfs and a USB stick, by the commands of docs/layers.md: a whole system, read-write although the boot loader says `ro`,
+    /// and what is written lies on the stick. Nothing of its fstab is about `/`.
+    fn a_stick_by_the_commands_of_the_page(system) {
+        let page = std::fs::read_to_string(taproot_tests::checkout().join("docs/layers.md")).unwrap();
+        let section = page.split("\n## ").find(|section| section.starts_with("From one squashfs")).unwrap();
+        let commands: Vec<&str> = section.split("\n\n").nth(2).unwrap().lines().map(str::trim).collect();
+        assert_eq!(commands.len(), 5, "{commands:#?}");
+        let scratch = Scratch::new().unwrap();
+        let disk = scratch.blank("stick0", 1 << 30).unwrap();
+        std::os::unix::fs::symlink(system.squashfs(), scratch.path().join("filesystem.squashfs")).unwrap();
+        let script = format!(
+            "set -e\nsudo() {{ \"$@\"; }}\ntaproot() {{ {} \"$@\" --init {}; }}\n{}\n",
+            image::builder().display(),
+            image::boot_binary().display(),
+            commands.join("\n").replace("/dev/sdX1", &disk.path.display().to_string())
+        );
+        let mut made = Command::new("unshare");
+        made.args(["--mount", "--propagation", "private", "bash", "-c", &script]).current_dir(scratch.path());
+        kit::run(&mut made).unwrap();
+        let script = "echo kept >/root/written\nsystemctl --no-block poweroff\n";
+        let vm = Vm::new("layers-stick", system, &scratch.path().join("stick/initrd.img")).append("ro taproot-test.report");
+        let mut vm = vm.disk(disk.clone().on(Bus::Usb)).file("opt/taproot/script", script.as_bytes()).start().unwrap();
+        let report = vm.report(200).unwrap();
+        vm.wait_exit(60).unwrap();
+        assert_eq!(report.one("STATE"), "active failed=0", "{:?}", report.all("FAILED"));
+        assert!(at(&report, "/").kind == "overlay" && !is_read_only(&report, "/"));
+        let written = ["-R", "cat /upper/upper/root/written"];
+        assert_eq!(kit::run(Command::new("debugfs").args(written).arg(&disk.path)).unwrap(), "kept\n");
     }
 
     /// Layers on a device of their own, which comes late; a missing one, and one that is cut off.

@@ -156,6 +156,7 @@ fn main() -> io::Result<()> {
     write(&directory.join("text"), &texts())?;
     write(&directory.join("verity"), &trees())?;
     write(&directory.join("layerlist"), &lists())?;
+    write(&directory.join("persistence_conf"), &persistence().map(<[u8]>::to_vec))?;
 
     write(&directory.join("archive"), &builder::archives()?)?;
     write(&directory.join("elf"), &builder::programs())?;
@@ -170,7 +171,9 @@ fn layer_states() -> Vec<Vec<u8>> {
     let head = "generation 9\nflags index=off metacopy=off redirect_dir=off xino=off\nnumbers 3 1\nkeep 2\ngood 4\n";
     let images = format!("image a.sqsh 9 {sum} made\nimage b.sqsh 20 {sum} given\n");
     let ends = [
-        format!("stack 3 #2 a.sqsh b.sqsh\npast 1 - b.sqsh\ncommit c.sqsh 0 -\nphase verified 7 12 {sum}\nfrom #2\ndiscard-upper 1"),
+        format!(
+            "stack 3 #2 a.sqsh b.sqsh\npast 1 - b.sqsh\ncommit c.sqsh 0 -\nphase verified 7 12 {sum}\nfrom #2\ndiscard-upper 1"
+        ),
         "stack 3 a.sqsh b.sqsh\ntrial 1 3 #2 b.sqsh\ncommit a.sqsh 0 -\nphase trial\nfrom #2".to_owned(),
         "stack 2 a.sqsh b.sqsh\nrollback - 3\nphase ready\nfrom\ndiscard-file tmp-a.5".to_owned(),
         "stack 2 a.sqsh b.sqsh\nmerge c.sqsh\nphase building 8\nfrom a.sqsh b.sqsh\ntrouble space no room".to_owned(),
@@ -247,6 +250,15 @@ fn lists() -> Vec<Vec<u8>> {
     let signature = "b384f4724c4acfc5b9c5a3755c401e67881547d2c53618989db883eaa92ea13ca917c52b5422ebc99ddd1852684586da7b9db41728a90de9809041daaf4f730b";
     let key = "ed25519 03a107bff3ce10be1d70dd18e74bc09967e4d6309ba50d5f1ddc8664125531b8 of the tests\n";
     [format!("{text}signature {signature}\n"), text, key.to_owned()].map(String::into_bytes).to_vec()
+}
+
+/// Every option of `persistence.conf`, and what is passed over.
+fn persistence() -> [&'static [u8]; 3] {
+    [
+        b"# mine\n/ union,source=all\n/home\n/etc union\n/home/me/.ssh bind,source=keys\n/root link,source=dots\n",
+        b"/etc union\n/usr union\n/var union\n/home union\n/root union\n/srv union\n/opt union\n",
+        b"/ union,source=.\n/home\n/a union,bind\n/run x\n/lib64\n/b source=../c\n/b source=/c d\n",
+    ]
 }
 
 /// One text of each kind, behind the byte that chooses the kind.

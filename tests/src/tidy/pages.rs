@@ -114,6 +114,28 @@ fn no_word_of_the_command_line_is_made_up() {
     none(&list, "each word in the tables of the page is in cmdline/known.rs");
 }
 
+/// RuckusRD's words, as its `parse_boot_params` and its pages have them.
+const RUCKUSRD: &str = "root CDLABEL rootflags rootfstype rw ro init quiet verbose sqsh_layers sqsh_layerdev sqsh_layerdir sqshfstype \
+    overlayflags ram_layer to_ram root_true_rw shell shell_mountdevs shell_sqshprep shell_mountoverlay maint firstboot hoststamp modinject \
+    fwdev modules-early blacklist initramsys initramsys-net initramsys-installer squashfs squashdev overlay_size";
+/// live-boot's words, as live-boot(7) has them; those that are not understood yet are not asked of the page.
+const LIVE_BOOT: &str = "boot live-media live-media-path live-media-encryption live-media-offset live-media-timeout module toram todisk \
+    findiso fromiso isofrom fetch ftpfs httpfs netboot nfsroot nfsopts nopersistence persistence persistence-encryption persistence-label \
+    persistence-media persistence-method persistence-path persistence-read-only persistence-remove persistence-storage persistence-zfs \
+    union ignore_uuid verify-checksums noeject swap swapon integrity-check ip";
+
+/// Somebody who comes from RuckusRD or live-boot finds every word.
+#[test]
+fn the_page_of_layers_has_the_words_of_those_who_come() {
+    let page = page("docs/layers.md");
+    let written: BTreeSet<&str> = quoted(&page).into_iter().flat_map(|code| code.split(['=', '[', ' '])).collect();
+    let live =
+        LIVE_BOOT.split_whitespace().filter(|word| *word != "boot" && KNOWN.iter().any(|known| known.word == *word));
+    let missing = RUCKUSRD.split_whitespace().chain(live).filter(|word| !written.contains(word));
+    let list: Vec<String> = missing.map(|word| format!("docs/layers.md: {word}")).collect();
+    none(&list, "each word of RuckusRD, and each of live-boot that is understood, stands on the page");
+}
+
 #[test]
 fn no_word_of_the_rescue_is_made_up() {
     let table = page("init-rs/src/rescue/words.rs");
