@@ -120,7 +120,8 @@ impl<'a> Torture<'a> {
         let scene = SCENES.get(turn).context("a scene")?;
         let mut prng = Prng::new(seed);
         let writes = self.stages.get(scene.from).context("a stage")?.writes;
-        let moment = 1 + prng.below(writes);
+        // As a part of the whole: how many writes there are is not the same each time.
+        let moment = 1 + writes * prng.below(1000) / 1000;
         let what = format!("seed {seed}: {}, cut after write {moment} of {writes}", scene.what);
         let (loss, boots) = self.cut(scene, moment, &mut prng).with_context(|| what.clone())?;
         let Loss { unsynced, lost, torn } = loss;
