@@ -76,7 +76,7 @@ pub enum Command {
     gives the same bytes. An image that could not boot is refused with the reasons, and no file is left behind. Nothing is read \
     from outside the tree: links are followed inside it, and paths in its own configuration file lie in it.\n\n\
     The configuration file takes kernel, output, modules, compress, compress-modules, rescue, rescue-password-file, fsck, keymap, init and cmdline as texts, \
-    add-modules, add-files and layers-keys as lists (add-modules = [\"xfs\"]), and microcode as true or false.\n\n\
+    add-modules, add-files and layers-keys as lists (add-modules = [\"xfs\"]), layers and microcode as true or false.\n\n\
     Examples:\n  taproot initramfs\n  taproot initramfs --modules generic --rescue full --compress zstd:19\n  \
     taproot initramfs --root /mnt/tree --kernel 6.12.9-amd64 --output /mnt/esp/initramfs.img\n  \
     taproot initramfs --config /etc/taproot/initramfs.toml --json"
@@ -109,6 +109,9 @@ pub struct InitramfsArgs {
     /// Programs that check a plain root and /usr before they are mounted: of the types that they have, none, or of these types [default: auto]
     #[arg(long, value_name = "auto|none|TYPE,...")]
     pub fsck: Option<Fsck>,
+    /// Pack for a root made of layers, whatever the tree's root is; the running system's is seen by itself
+    #[arg(long)]
+    pub layers: bool,
     /// Public key that signed lists of layers are believed by: a boot of this image believes no other layers; may be given several times
     #[arg(long = "layers-key", value_name = "FILE")]
     pub layers_keys: Vec<PathBuf>,

@@ -49,6 +49,7 @@ struct File {
     init: Option<PathBuf>,
     add_modules: Vec<String>,
     add_files: Vec<String>,
+    layers: bool,
     layers_keys: Vec<PathBuf>,
     cmdline: Option<String>,
     microcode: Option<bool>,
@@ -87,6 +88,8 @@ pub struct Settings {
     pub add_modules: Vec<String>,
     /// Files asked for: path in the tree, path in the image.
     pub add_files: Vec<(PathBuf, String)>,
+    /// Whether the root is made of layers, wherever this is packed.
+    pub layers: bool,
     /// Public keys, besides the tree's own, that signed lists of layers are believed by.
     pub layers_keys: Vec<Named>,
     /// Words put before the kernel command line.
@@ -177,6 +180,7 @@ impl Settings {
             bail!("the words for the command line must stand on one line");
         }
         let files = file.add_files.iter().chain(&args.add_files).map(|f| split_file(f)).collect::<Result<_>>()?;
+        let keys = file.layers_keys.into_iter().map(named);
         let mut settings = Self {
             kernel: args.kernel.clone().or(file.kernel),
             output: PathBuf::new(),
@@ -193,12 +197,8 @@ impl Settings {
             init: given(&args.init, file.init).unwrap_or_else(|| Named::Here(beside("taproot-init"))),
             add_modules: file.add_modules.into_iter().chain(args.add_modules.iter().cloned()).collect(),
             add_files: files,
-            layers_keys: file
-                .layers_keys
-                .into_iter()
-                .map(named)
-                .chain(args.layers_keys.iter().cloned().map(Named::Here))
-                .collect(),
+            layers: args.layers || file.layers,
+            layers_keys: keys.chain(args.layers_keys.iter().cloned().map(Named::Here)).collect(),
             cmdline,
             microcode: !args.no_microcode && file.microcode.unwrap_or(true),
             preflight: !args.no_preflight,

@@ -5,6 +5,7 @@
 mod made;
 
 use made::module;
+use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -232,6 +233,49 @@ fn a_tree_with_a_plain_root() {
     assert!(files.iter().any(|file| file.path == "/sbin/fsck.ext3" && file.kind == "link"));
     assert!(tree.pack(&["--fsck", "none"]).status.success());
     assert!(!listing(&tree.image()).files.iter().any(|file| file.path.contains("fsck")));
+}
+
+/// Of a tree without zfs it is not known what its root is; that it is made of layers can be said.
+#[test]
+fn a_tree_whose_root_is_made_of_layers() {
+    let tree = Tree::new();
+    let dep = format!("lib/modules/{VERSION}/modules.dep");
+    let magic = format!("vermagic={VERSION} SMP preempt\0");
+    let mut lines = String::new();
+    let mut has = |name: &str| {
+        tree.write(&format!("lib/modules/{VERSION}/kernel/{name}.ko"), &module(&magic));
+        writeln!(lines, "kernel/{name}.ko:").unwrap();
+        tree.write(&dep, lines.as_bytes());
+    };
+    has("virtio_blk");
+    has("loop");
+    has("erofs");
+    tree.refused(&[], "no zfs module");
+    tree.refused(&["--layers"], "layers need module overlay");
+    has("overlay");
+    has("dm-verity");
+    has("isofs");
+    let root = tree.root().to_owned();
+    let (image, init) = (tree.image(), std::env::current_exe().unwrap());
+    let host = ["initramfs", "--root", &root, "--rescue", "none", "--compress", "zstd:1", "--output"];
+    let pack = |more: &[&str]| {
+        let last = [image.to_str().unwrap(), "--init", init.to_str().unwrap()];
+        let output = taproot(&[&host[..], &last, more].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        let names: Vec<String> = table(&image).modules.iter().map(|module| module.name.clone()).collect();
+        names
+    };
+    let names = pack(&["--layers"]);
+    for name in ["loop", "overlay", "erofs", "dm_verity", "isofs"] {
+        assert!(names.iter().any(|found| found == name), "{name}: {names:?}");
+    }
+    tree.write("etc/taproot/initramfs.toml", b"layers = true\n");
+    assert_eq!(pack(&[]), names);
+    // Checked layers need what checks them.
+    tree.write(&dep, lines.replace("kernel/dm-verity.ko:\n", "").as_bytes());
+    fs::remove_file(&image).unwrap();
+    let hash = format!("taproot.layers=base taproot.roothash=base:{}", "0".repeat(64));
+    tree.refused(&["--cmdline", &hash], "layers need module dm_verity");
 }
 
 #[test]

@@ -24,7 +24,7 @@ pub fn run(action: &Hooks) -> Result<()> {
             let staged = staging.clone().zip(entry.clone()).map(|(staging, entry)| Staged { staging, entry });
             // With a place for it kernel-install has asked, and its configuration names us.
             let tree = if staged.is_some() { open(root.as_ref())? } else { tree(root.as_ref())? };
-            report(&[add(&tree, release, staged.as_ref(), &cleanup)?])
+            report(add(&tree, release, staged.as_ref(), &cleanup)?.as_slice())
         }
         Hooks::Mask { hooks } => takeover::mask(&tree(None)?, hooks),
         Hooks::Remove { release, root } => {

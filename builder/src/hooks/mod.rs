@@ -9,7 +9,7 @@ pub mod takeover;
 
 use crate::cli::InitramfsArgs;
 use crate::initramfs::tree::{self, Tree};
-use crate::initramfs::{Summary, build, host};
+use crate::initramfs::{Summary, build, host, reach};
 use crate::inspect;
 use crate::output::{Cleanup, Target};
 use crate::progress::{Progress, megabytes};
@@ -148,9 +148,21 @@ fn remove_file(path: &Path) -> Result<()> {
     }
 }
 
-/// Makes a kernel's image and puts it in place. If that fails, everything stays as it was, and the error says so.
-pub fn add(tree: &Tree, version: &str, staged: Option<&Staged>, cleanup: &Cleanup) -> Result<Summary> {
+/// Makes a kernel's image and puts it in place. If that fails, everything stays as it was, and the error says so. Nothing is made, and
+/// that is no error, where no boot loader would read it: a package manager could only be left with half a kernel.
+pub fn add(tree: &Tree, version: &str, staged: Option<&Staged>, cleanup: &Cleanup) -> Result<Option<Summary>> {
     let files = BootFiles::of(tree, version)?;
+    // Of what is only staged the directory of the entry counts, which has the kernel too.
+    let image = reach::unread(tree, staged.map_or(&files.image, |staged| &staged.entry))?;
+    let kernel = if staged.is_some() { None } else { reach::unread(tree, &files.kernel)? };
+    let nowhere = image.is_some() && staged.is_none();
+    if let Some(unread) = image.or(kernel) {
+        let again = format!("taproot hooks add {version}");
+        eprintln!("taproot: KERNEL {version} DOES NOT REACH THE BOOT LOADER: {}", unread.say(&again));
+    }
+    if nowhere {
+        return Ok(None);
+    }
     let place = Place::of(tree, &files, staged)?;
     let made = make(tree, &files, &place, cleanup);
     let summary = made.with_context(|| {
@@ -172,7 +184,7 @@ pub fn add(tree: &Tree, version: &str, staged: Option<&Staged>, cleanup: &Cleanu
     if staged.is_none() {
         tell(tree, &files)?;
     }
-    Ok(summary)
+    Ok(Some(summary))
 }
 
 fn make(tree: &Tree, files: &BootFiles, place: &Place, cleanup: &Cleanup) -> Result<Summary> {
@@ -224,9 +236,19 @@ fn run(program: &str, args: &[&str]) -> Result<()> {
     Ok(())
 }
 
+/// Why no boot loader would read the newest kernel's image, and what to do before this command.
+fn unread(tree: &Tree, again: &str) -> Result<Option<String>> {
+    let Some(newest) = BootFiles::installed(tree)?.pop() else { return Ok(None) };
+    Ok(reach::unread(tree, &newest.image)?.map(|unread| unread.say(again)))
+}
+
 /// Makes the images of installed kernels anew: of those that have one, or of `all`. That of the newest kernel and of the running one
 /// must succeed; of another, whose modules may have gone with an upgrade of zfs, the old image is as good as before.
 pub fn update(tree: &Tree, all: bool, cleanup: &Cleanup) -> Result<Vec<Summary>> {
+    if let Some(why) = unread(tree, "taproot hooks update")? {
+        eprintln!("taproot: NO IMAGE WAS MADE: {why}");
+        return Ok(Vec::new());
+    }
     let by_kernel_install = generator(tree).as_deref() == Some("taproot");
     let there = |files: &BootFiles| all || by_kernel_install || tree.file(&files.image).is_some();
     let kernels: Vec<BootFiles> = BootFiles::installed(tree)?.into_iter().filter(there).collect();
@@ -240,7 +262,7 @@ pub fn update(tree: &Tree, all: bool, cleanup: &Cleanup) -> Result<Vec<Summary>>
             let kernel = files.copied.as_ref().map_or(&files.kernel, |copied| &copied.from);
             run("kernel-install", &["add", &files.version, &kernel.to_string_lossy()]).map(|()| None)
         } else {
-            add(tree, &files.version, None, cleanup).map(Some)
+            add(tree, &files.version, None, cleanup)
         };
         match result {
             Ok(summary) => made.extend(summary),
@@ -262,6 +284,13 @@ pub fn remove(tree: &Tree, version: &str) -> Result<Vec<PathBuf>> {
     if let Some(other) = others.iter().find(|other| other.version != version && other.image == files.image) {
         eprintln!("note: {} stays: it is kernel {}'s now", tree.shown(&files.image).display(), other.version);
         return Ok(Vec::new());
+    }
+    if reach::unread(tree, &files.image)?.is_some() {
+        eprintln!(
+            "taproot: what the boot loader has of kernel {version} stays: it reads another place than {}, and would boot that kernel \
+             without its modules",
+            files.image.parent().unwrap_or(&files.image).display()
+        );
     }
     let mut paths = vec![files.image, files.fallback];
     if let Some(copied) = files.copied {

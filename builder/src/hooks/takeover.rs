@@ -2,7 +2,7 @@
 //! [`ENABLED`], and taken back from there.
 
 use super::files::{BootFiles, ENABLED, enabled, has_dpkg};
-use super::{INSTALL_CONF, generator, remove_file, run, update};
+use super::{INSTALL_CONF, generator, remove_file, run, unread, update};
 use crate::initramfs::Summary;
 use crate::initramfs::tree::{TEXT, Tree};
 use crate::output::{Cleanup, print};
@@ -52,6 +52,9 @@ pub fn enable(cleanup: &Cleanup) -> Result<Vec<Summary>> {
     let tree = this_system()?;
     if enabled(&tree) {
         return update(&tree, true, cleanup);
+    }
+    if let Some(why) = unread(&tree, "taproot hooks enable")? {
+        bail!("the hooks stay off: {why}");
     }
     let way = Way::find(&tree)?;
     if way == Way::KernelInstall {

@@ -46,9 +46,15 @@ fn own(tree: &Tree) -> Result<Vec<String>> {
 
 /// Whether the boot of such an image wants layers that are checked, as far as is known here.
 pub(super) fn checks(settings: &Settings) -> bool {
-    let words = parse(settings.cmdline.as_bytes()).layers;
-    let asked = words.is_some_and(|layers| !layers.integrity.roots.is_empty() || layers.integrity.only.is_some());
-    asked || !settings.layers_keys.is_empty() || own(&settings.tree).is_ok_and(|keys| !keys.is_empty())
+    wants_checked(&settings.cmdline)
+        || !settings.layers_keys.is_empty()
+        || own(&settings.tree).is_ok_and(|keys| !keys.is_empty())
+}
+
+/// Whether these words of a command line want layers that are checked.
+pub(super) fn wants_checked(words: &str) -> bool {
+    let layers = parse(words.as_bytes()).layers;
+    layers.is_some_and(|layers| !layers.integrity.roots.is_empty() || layers.integrity.only.is_some())
 }
 
 #[cfg(test)]

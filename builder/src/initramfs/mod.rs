@@ -10,18 +10,21 @@ pub mod host;
 pub mod index;
 pub mod keymap;
 mod layer_keys;
+pub mod layered;
 pub mod members;
 pub mod modinfo;
 pub mod modprobe_d;
 pub mod modules;
 pub mod password;
 pub mod preflight;
+pub mod reach;
 pub mod root;
 pub mod sets;
 pub mod sources;
 pub mod tree;
 pub mod trial;
 
+use crate::layer::stack::running::Running;
 use crate::output::{Cleanup, Target};
 use crate::progress::{Progress, megabytes};
 use crate::settings::{ModuleSet, Settings};
@@ -41,6 +44,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+use taproot_init::cmdline::parse;
 use taproot_init::devices::filesystems;
 use taproot_init::devices::table::{TABLE_PATH, canonical_name};
 use taproot_init::hex::hex;
@@ -116,8 +120,8 @@ fn wanted(settings: &Settings, index: &Index, root: &Known) -> Wanted {
     };
     add(&sets::ZFS);
     sets::ALWAYS.iter().for_each(&mut add);
-    if layer_keys::checks(settings) {
-        sets::CHECKED.iter().for_each(&mut add);
+    if root.layered.is_some() {
+        sets::LAYERED.iter().for_each(&mut add);
     }
     let (mut disks, mut inputs) = (root.disks.clone(), Vec::new());
     match settings.modules {
@@ -137,6 +141,11 @@ fn wanted(settings: &Settings, index: &Index, root: &Known) -> Wanted {
         wanted.names.extend(chain.modules.into_iter().map(|module| (module, why.clone())));
         wanted.modaliases.extend(chain.modaliases.into_iter().map(|modalias| (modalias, why.clone())));
     }
+    if let Some(layered) = &root.layered {
+        wanted.names.extend(file_systems(&settings.tree, index));
+        let why = "the boot of the running layers loaded it";
+        wanted.names.extend(layered.loaded.iter().map(|name| (name.clone(), why.to_owned())));
+    }
     for name in &settings.add_modules {
         wanted.names.push((name.clone(), "asked for by the configuration".to_owned()));
         wanted.boot.push(name.clone());
@@ -155,13 +164,16 @@ fn generic(tree: &Tree, index: &Index) -> Vec<(String, String)> {
         });
         names.extend(inside.map(|(name, _)| (name.clone(), (*why).to_owned())));
     }
-    let all = !index.modules.contains_key("zfs") && !index.builtin.contains("zfs");
-    for (name, programs) in sets::FILE_SYSTEMS {
-        if all || programs.iter().any(|program| tree.program(program).is_some()) {
-            names.push(((*name).to_owned(), "plain roots: its programs are in the tree".to_owned()));
-        }
-    }
+    names.extend(file_systems(tree, index));
     names
+}
+
+/// The large file systems that the tree's programs are for; all of them if it has no ZFS.
+fn file_systems(tree: &Tree, index: &Index) -> Vec<(String, String)> {
+    let all = !index.modules.contains_key("zfs") && !index.builtin.contains("zfs");
+    let there = |programs: &[&str]| all || programs.iter().any(|program| tree.program(program).is_some());
+    let names = sets::FILE_SYSTEMS.iter().filter(|(_, programs)| there(programs));
+    names.map(|(name, _)| ((*name).to_owned(), "plain roots: its programs are in the tree".to_owned())).collect()
 }
 
 /// Builds the image and writes it; `ready` is called with its id when all is done but the writing.
@@ -271,7 +283,11 @@ impl Selection {
         progress.step(&format!("kernel {version}: choosing modules"));
         let index = Index::read(&settings.tree, &version)?;
         let modprobe = ModprobeConfig::read(&settings.tree)?;
-        let root = Known::find(&settings.tree)?;
+        let mut root = Known::find(&settings.tree)?;
+        let checked = layer_keys::checks(settings);
+        if settings.layers || checked || parse(settings.cmdline.as_bytes()).layers.is_some() {
+            root.layered.get_or_insert_default().checked |= checked;
+        }
         for name in &settings.add_modules {
             if index.resolve(name).is_empty() && !index.builtin.contains(&canonical_name(name)) {
                 bail!("module {name} was asked for, but kernel {version} has none of that name");
@@ -307,10 +323,20 @@ fn check(settings: &Settings, selection: &Selection) -> Result<(Vec<u8>, Option<
     remarks.problems.extend(index.lacking.iter().cloned());
     remarks.problems.extend(index.torn(chosen.keys()));
     preflight::modules(tree, version, (index, modprobe), chosen, root, &mut remarks.problems);
+    if let Some(layered) = &root.layered {
+        let there = |name: &str| chosen.contains_key(name) || index.builtin.contains(name);
+        remarks.problems.extend(layered.problems(version, there, tree.kernel_config(version)?.as_deref()));
+        if layered.images.is_some() {
+            remarks.problems.extend(layered::lost(&Running::find()?, &root::mounts(), version));
+        }
+    }
     preflight::judge(preflight::kernels(version, packed), &needed, &mut remarks);
     preflight::judge(preflight::options(modprobe, packed), &needed, &mut remarks);
     if let Target::File(path) = &settings.target {
-        remarks.notes.extend(root::not_mounted(tree, path)?);
+        match reach::unread(tree, path)?.filter(|_| path.starts_with("/boot")) {
+            Some(unread) => remarks.notes.push(unread.say("pack again")),
+            None => remarks.notes.extend(root::not_mounted(tree, path)?),
+        }
     }
     let problems = &mut remarks.problems;
     let shown = settings.init.shown(tree);

@@ -47,6 +47,8 @@ pub fn wanted(index: &Index, root: &Known) -> Vec<(String, String)> {
         let names = names.chain(index.resolve(&format!("fs-{}", mounted.fstype)));
         wanted.extend(names.map(|name| (name, format!("file system of {}", mounted.what))));
     }
+    let layers = root.layered.iter().flat_map(|layered| layered.needed());
+    wanted.extend(layers.map(|(name, why)| (name.to_owned(), why.to_owned())));
     for disk in &root.disks {
         let by_alias = disk.modaliases.iter().flat_map(|modalias| index.matching(modalias));
         let names = disk.modules.iter().cloned().chain(by_alias);

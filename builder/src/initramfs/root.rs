@@ -1,6 +1,7 @@
 //! What the packed system has its root on: a pool or a file system, and which types of file systems its boot mounts.
 
 use super::host::{self, Chain};
+use super::layered::{self, Layered};
 use super::members::{self, Member};
 use super::preflight::Remarks;
 use super::tree::{self, Tree, TreeError};
@@ -35,6 +36,8 @@ pub struct Known {
     pub disks: Vec<Chain>,
     /// Types besides zfs.
     pub types: Vec<Mounted>,
+    /// That it is made of layers, and what of.
+    pub layered: Option<Layered>,
     /// How the root is encrypted, and its key kept.
     pub key: Option<Encryption>,
     /// Why this image could not boot this root.
@@ -48,7 +51,7 @@ impl Known {
     pub fn find(tree: &Tree) -> Result<Self, TreeError> {
         let fstab = tree.read_if_there("/etc/fstab", tree::TEXT)?.unwrap_or_default();
         let fstab = fstab::parse(&fstab);
-        let mut known = if tree.is_running() { Self::of_this_machine() } else { Self::default() };
+        let mut known = if tree.is_running() { Self::of_this_machine(tree) } else { Self::default() };
         if !tree.is_running()
             && let Some(root) = in_fstab(&fstab, "/", "the root")
         {
@@ -60,7 +63,10 @@ impl Known {
 
     /// Whether a pool is what the image boots from, as far as is known.
     pub fn needs_zfs(&self) -> bool {
-        self.types.iter().all(|mounted| mounted.what != "the root")
+        match &self.layered {
+            Some(layered) => layered.zfs || !self.pools.is_empty(),
+            None => self.types.iter().all(|mounted| mounted.what != "the root"),
+        }
     }
 
     /// Takes what the fstab of another tree says of its root, unless that is over: many systems on ZFS keep the line of the file
@@ -81,9 +87,11 @@ impl Known {
         self.types.push(root);
     }
 
-    fn of_this_machine() -> Self {
-        let mounts = fs::read("/proc/self/mounts").unwrap_or_default();
-        let mounts = fstab::parse(&mounts);
+    fn of_this_machine(tree: &Tree) -> Self {
+        let mounts = mounts();
+        if let Some(report) = layered::report(tree, &mounts) {
+            return layered::known(&report, &mounts, (Path::new("/sys"), Path::new("/dev")), Self::dataset);
+        }
         match of(&mounts) {
             Some(On::Dataset(name)) => Self::dataset(name),
             Some(On::Plain(entry)) => match plain(entry, Path::new("/sys"), Path::new("/dev")) {
@@ -124,14 +132,18 @@ impl Known {
     }
 }
 
+/// What is mounted now.
+pub fn mounts() -> Vec<FstabEntry> {
+    fstab::parse(&fs::read("/proc/self/mounts").unwrap_or_default())
+}
+
 /// An image below `/boot` is for the boot loader, which looks at the file system that fstab has there.
 pub fn not_mounted(tree: &Tree, image: &Path) -> Result<Option<String>, TreeError> {
     if !tree.is_running() {
         return Ok(None);
     }
     let fstab = tree.read_if_there("/etc/fstab", tree::TEXT)?.unwrap_or_default();
-    let mounts = fs::read("/proc/self/mounts").unwrap_or_default();
-    Ok(absent(&fstab::parse(&fstab), &fstab::parse(&mounts), image).map(|place| {
+    Ok(absent(&fstab::parse(&fstab), &mounts(), image).map(|place| {
         let image = image.display();
         format!("{place} is not mounted, though fstab names it: the boot loader will not see {image}; mount {place}, and pack again")
     }))
@@ -180,7 +192,7 @@ fn of(mounts: &[FstabEntry]) -> Option<On<'_>> {
 
 /// Why a root that is no dataset is on no disk that a boot finds.
 #[derive(Debug, PartialEq, Eq)]
-enum NoDisk {
+pub(super) enum NoDisk {
     /// On no disk of this machine: a container's root, a network's.
     Elsewhere(String),
     /// Device mapper or md makes the device up of others.
@@ -188,12 +200,12 @@ enum NoDisk {
 }
 
 /// The root as an image expects it, and the kernel's name of its device.
-fn plain(entry: &FstabEntry, sys: &Path, dev: &Path) -> Result<(ExpectedRoot, String), NoDisk> {
+pub(super) fn plain(entry: &FstabEntry, sys: &Path, dev: &Path) -> Result<(ExpectedRoot, String), NoDisk> {
     let FstabEntry { source, fstype, .. } = entry;
     let there = |name: &String| sys.join("class/block").join(name).exists();
     let node = Path::new(source).canonicalize().ok();
     let by_node = node.as_deref().and_then(|node| Some(node.strip_prefix(dev).ok()?.to_str()?.replace('/', "!")));
-    let Some(name) = by_node.filter(there).or_else(|| by_number(sys)) else {
+    let Some(name) = by_node.filter(there).or_else(|| by_number(entry, sys)) else {
         return Err(NoDisk::Elsewhere(format!("it is {source} of type {fstype}, which is on no disk of this machine")));
     };
     if let Some(by) = members::made_by(sys, &name) {
@@ -216,8 +228,8 @@ fn plain(entry: &FstabEntry, sys: &Path, dev: &Path) -> Result<(ExpectedRoot, St
 }
 
 /// A kernel that mounted the root itself calls it `/dev/root`, and has no such node.
-fn by_number(sys: &Path) -> Option<String> {
-    let number = fs::metadata("/").ok()?.dev();
+fn by_number(entry: &FstabEntry, sys: &Path) -> Option<String> {
+    let number = fs::metadata(&entry.target).ok()?.dev();
     let (major, minor) = (nix::sys::stat::major(number), nix::sys::stat::minor(number));
     let dir = sys.join("dev/block").join(format!("{major}:{minor}")).canonicalize().ok()?;
     Some(dir.file_name()?.to_str()?.to_owned())

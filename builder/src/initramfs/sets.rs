@@ -35,9 +35,12 @@ pub const ALWAYS: &[Group] = &[
 /// For layers that must be as they were sealed.
 pub const LAYERS_CHECKED: Group = Group { why: "layers that are checked as they are read", names: &verity::MODULES };
 
-/// In images, also of one machine, whose boot wants such layers.
-pub const CHECKED: &[Group] =
-    &[LAYERS_CHECKED, Group { why: "layers and images", names: &["loop", "overlay", "squashfs", "erofs"] }];
+/// In images, also of one machine, whose boot makes its root of layers.
+pub const LAYERED: &[Group] = &[
+    LAYERS_CHECKED,
+    Group { why: "layers and images", names: &["loop", "overlay", "squashfs", "erofs"] },
+    Group { why: "media that layers lie on, or that directories are kept on", names: &["isofs", "udf", "exfat"] },
+];
 
 /// Keyboards and disks of common machines, real and virtual.
 pub const GENERIC: &[Group] = &[

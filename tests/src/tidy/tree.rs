@@ -5,9 +5,10 @@ use super::source::{Source, product, words};
 use super::{none, rust_files};
 
 /// Files that read this machine, and have no path of a tree: a `Tree` does not say where it is.
-const THIS_MACHINE: [&str; 5] = [
+const THIS_MACHINE: [&str; 6] = [
     "builder/src/initramfs/tree.rs", // is the way to the tree
     "builder/src/initramfs/host.rs",
+    "builder/src/initramfs/layered.rs",
     "builder/src/initramfs/members.rs",
     "builder/src/initramfs/root.rs",
     "builder/src/initramfs/password.rs",

@@ -16,6 +16,7 @@ use serde::Serialize;
 use std::path::{Path, PathBuf};
 use taproot_init::layers::request::{self, Mounted, Refusal};
 use taproot_init::layers::{Layer, State, Store};
+use taproot_init::plan::layers::LAYERS;
 use taproot_init::plan::names::check_layer;
 use taproot_init::sys::System;
 use taproot_init::sys::linux::Linux;
@@ -111,6 +112,14 @@ pub fn ask(running: &Running, ask: &Ask, how: How, progress: &Progress) -> Resul
     let change = |state: &State| changed(state, &mounted, ask, file.as_deref());
     let mut notes: Vec<String> = content.iter().filter_map(|content| content.note.clone()).collect();
     notes.extend(about_command_line(running));
+    if let Ask::Rollback(to) = ask {
+        let kernel = crate::initramfs::host::kernel().unwrap_or_default();
+        let place = |layer: &Layer| match layer {
+            Layer::Image(file) => Path::new(LAYERS).join(Path::new(file).file_stem().unwrap_or_default()),
+            Layer::Frozen(number) => running.places.upper(*number).join("upper"),
+        };
+        notes.extend(about_modules(&kernel, Path::new("/"), &state, *to, place));
+    }
     let mut answer = Noted {
         image: file.as_deref().map(|file| running.places.new_image(file)),
         totals: content.as_ref().map(|content| content.totals),
@@ -160,6 +169,34 @@ fn about_command_line(running: &Running) -> Option<String> {
         "the kernel command line lists layers, which goes over the state: write taproot.layers there, without a list, or the next boot does \
          nothing of this (GRUB: GRUB_CMDLINE_LINUX in /etc/default/grub, then update-grub)"
             .to_owned()
+    })
+}
+
+/// A stack of the past need not have the modules of the kernel that runs, and that the boot loader may boot again. `place` says where a
+/// layer is mounted; what is not mounted is not looked into.
+fn about_modules(
+    kernel: &str,
+    root: &Path,
+    state: &State,
+    to: Option<u32>,
+    place: impl Fn(&Layer) -> PathBuf,
+) -> Option<String> {
+    let has = |top: &Path| {
+        ["usr/lib/modules", "lib/modules"].iter().any(|dir| top.join(dir).join(kernel).join("modules.dep").is_file())
+    };
+    let past = to.and_then(|number| state.pasts.iter().find(|past| past.number == number));
+    let upper = past.and_then(|past| past.upper).map(Layer::Frozen);
+    let layers = past.map_or(&state.stack.layers, |past| &past.layers);
+    let may_have = |layer: &Layer| {
+        let place = place(layer);
+        !place.is_dir() || has(&place)
+    };
+    let lacks = has(root) && !upper.iter().chain(layers).any(may_have);
+    lacks.then(|| {
+        format!(
+            "the stack that is gone back to has no modules of kernel {kernel}, which runs now: choose a kernel that it has in the boot \
+             loader, or the next boot goes without modules"
+        )
     })
 }
 
@@ -273,5 +310,42 @@ impl Running {
     /// Whether the upper is in memory: what is committed of it is copied while it is written.
     pub fn in_memory(&self) -> bool {
         self.live == Live::Ram
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+    use std::fs;
+    use taproot_init::layers::state::{Digest, Flags, Image, Past};
+
+    #[test]
+    fn a_stack_without_the_running_kernels_modules() {
+        let dir = tempfile::tempdir().unwrap();
+        let with = |top: &str| {
+            fs::create_dir_all(dir.path().join(top).join("usr/lib/modules/6.1")).unwrap();
+            fs::write(dir.path().join(top).join("usr/lib/modules/6.1/modules.dep"), "").unwrap();
+        };
+        with("root");
+        with("upper");
+        fs::create_dir(dir.path().join("base")).unwrap();
+        let image = Image { digest: Digest { size: 1, sha256: [0; 32] }, made: false };
+        let images = BTreeMap::from([("base.sqsh".to_owned(), image)]);
+        let mut state = State::new(images, vec!["base.sqsh".to_owned()], Flags::portable()).unwrap();
+        state.pasts.push(Past { number: 3, upper: Some(2), layers: state.stack.layers.clone() });
+        let place = |layer: &Layer| match layer {
+            Layer::Image(_) => dir.path().join("base"),
+            Layer::Frozen(_) => dir.path().join("upper"),
+        };
+        let root = dir.path().join("root");
+        let said = about_modules("6.1", &root, &state, None, place).unwrap();
+        assert!(said.contains("has no modules of kernel 6.1, which runs now"), "{said}");
+        assert_eq!(about_modules("6.1", &root, &state, Some(3), place), None, "its upper has them");
+        assert_eq!(about_modules("6.2", &root, &state, None, place), None, "a kernel without modules");
+        with("base");
+        assert_eq!(about_modules("6.1", &root, &state, None, place), None);
+        let nowhere = |_: &Layer| dir.path().join("not-mounted");
+        assert_eq!(about_modules("6.1", &root, &state, None, nowhere), None);
     }
 }

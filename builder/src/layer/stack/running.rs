@@ -71,7 +71,7 @@ impl Running {
         Self::of(&read("/proc/self/mountinfo")?, &words, parameter)
     }
 
-    fn of(mountinfo: &str, cmdline: &str, parameter: impl Fn(&str) -> bool) -> Result<Self> {
+    pub(crate) fn of(mountinfo: &str, cmdline: &str, parameter: impl Fn(&str) -> bool) -> Result<Self> {
         let request = taproot_init::cmdline::parse(cmdline.as_bytes());
         let overlay = overlay_at(mountinfo, Path::new("/")).map_err(|kind| {
             anyhow::anyhow!(
@@ -141,13 +141,17 @@ impl Running {
             return Ok(hidden::Report::default());
         }
         let open = |path: PathBuf| Source::open(&path, Namespace::Trusted);
-        let place_of = |lower: &Lower| match lower {
+        let lowers = self.lowers.iter().map(|lower| open(self.place_of(lower))).collect::<Result<Vec<_>>>()?;
+        hidden::hidden(&open(self.upper()?)?, &lowers)
+    }
+
+    /// Where a lower can be looked into.
+    pub fn place_of(&self, lower: &Lower) -> PathBuf {
+        match lower {
             Lower::Named(name) => PathBuf::from(place(name)),
             Lower::Frozen(number) => self.places.upper(*number).join("upper"),
             Lower::Directory(path) => path.clone(),
-        };
-        let lowers = self.lowers.iter().map(|lower| open(place_of(lower))).collect::<Result<Vec<_>>>()?;
-        hidden::hidden(&open(self.upper()?)?, &lowers)
+        }
     }
 
     /// What it was booted with, in the state's words.
