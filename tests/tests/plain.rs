@@ -235,12 +235,15 @@ scenarios! {
         assert!(usr.kind == "ext4" && has(&usr, "nodev"), "{usr:?}");
     }
 
-    /// From a plain root to a dataset, and the other way; the record says what failed.
+    /// From a plain root to a dataset, for which zfs starts only then, and the other way; the record says what failed.
     fn fallbacks_between_plain_roots_and_datasets(system) {
         let scratch = Scratch::new().unwrap();
         let disks = scratch.overlays(system, &["mirror0", "mirror1"]).unwrap();
         let cmdline = format!("root={} taproot.wait=2 taproot.fallback=pmirror/ROOT/default", EXT4.by_label());
-        let report = boot("fallback-dataset", system, disks, &cmdline);
+        // From the prompt on zfs would be there.
+        let mut vm = vm("plain-fallback-dataset", system, &cmdline).unwrap().cold().disks(disks).start().unwrap();
+        let report = vm.report(120).unwrap();
+        vm.wait_exit(20).unwrap();
         assert_eq!(dataset_at(&report, "/").as_deref(), Some("pmirror/ROOT/default"));
         assert!(report.json.unwrap()["problems"].to_string().contains(&EXT4.by_label()));
 
