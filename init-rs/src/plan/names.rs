@@ -78,6 +78,9 @@ pub fn clean_path(path: &str) -> Result<String, String> {
     if parts.iter().any(|part| matches!(*part, "." | "..")) {
         return Err("`.` and `..` cannot be in a path here".to_owned());
     }
+    if path.contains('\0') {
+        return Err("a NUL cannot be in a path".to_owned());
+    }
     Ok(parts.join("/"))
 }
 

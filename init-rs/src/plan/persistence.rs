@@ -165,6 +165,8 @@ mod tests {
             ("/a/../b", "`..`"),
             ("/a source=../b", "`..`"),
             ("/a source=/b", "without `/`"),
+            ("/a\0 union", "a NUL"),
+            ("/a source=b\0", "a NUL"),
             ("/a source=", "names no directory"),
             ("/ bind", "`/ union` only"),
         ] {
