@@ -33,6 +33,10 @@ pub extern "C" fn main() -> i32 {
     }
     match args.get(1).map(String::as_str) {
         Some(after::MOUNT_ALL) => after::mount_all(&*system(), args.get(2..).unwrap_or_default()),
+        Some(boot::LOOK) => {
+            println!("{}", boot::look(&*system(), args.get(2..).unwrap_or_default()));
+            0
+        }
         Some("hook") => boot::hook(&system(), args.get(2..).unwrap_or_default()),
         Some(scout::copy::COPIER) => scout::copy::run(args.get(2..).unwrap_or_default()),
         Some("scout") => scout::run::run(args.get(2..).unwrap_or_default()),

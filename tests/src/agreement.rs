@@ -3,7 +3,7 @@
 use crate::show::{entries, text};
 use serde_json::Value;
 use taproot::explain::facts::Facts;
-use taproot_init::cmdline::{Request, parse};
+use taproot_init::cmdline::{Request, Selector, parse};
 use taproot_init::plan::layers;
 use taproot_init::plan::mounts::MountStep;
 use taproot_init::plan::rehearsal::{Rehearsal, rehearse};
@@ -15,8 +15,8 @@ type Mount = [String; 5];
 /// What a `boot.json` and its rehearsal do not agree on, a line each.
 ///
 /// Nothing is compared of boots that depend on what no record holds: those that a person led elsewhere, that failed before they
-/// succeeded, or that went by a state of layers; and not the mounts of a root that stands for a snapshot, or of a pool of which not
-/// all is recorded.
+/// succeeded, that went by a state of layers, or that took whatever live medium there was; and not the mounts of a root that stands
+/// for a snapshot, or of a pool of which not all is recorded.
 pub fn disagreements(record: &Value) -> Vec<String> {
     if !is_complete(record) {
         return Vec::new();
@@ -27,7 +27,7 @@ pub fn disagreements(record: &Value) -> Vec<String> {
     };
     let mut request = parse(facts.words.clone().unwrap_or_default().as_bytes());
     prefer_packed(&mut request, facts.packed.as_ref());
-    if !as_asked(record, &request) {
+    if !as_asked(record, &request) || request.root.value == Selector::Medium {
         return Vec::new();
     }
     let told = rehearse(&request, &facts.known);

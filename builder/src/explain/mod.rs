@@ -162,7 +162,7 @@ fn text_of(setting: Setting) -> SettingText {
 /// The boot as far as the facts reach.
 fn boot(request: &Request, facts: &mut Facts) -> Boot {
     let mut roots = request.fallback.iter().filter_map(|fallback| fallback.value.base()).chain([&request.root.value]);
-    if roots.any(|root| matches!(root, Selector::Device(_))) {
+    if roots.any(|root| matches!(root, Selector::Device(_) | Selector::Medium)) {
         facts.look_at_devices();
     }
     let mut told = rehearse(request, &facts.known);

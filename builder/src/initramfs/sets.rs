@@ -104,6 +104,7 @@ pub const GENERIC: &[Group] = &[
     },
     Group { why: "layers and images", names: &["loop", "overlay"] },
     LAYERS_CHECKED,
+    Group { why: "file systems that the ISO file of a live system may lie on", names: &["exfat", "ntfs3", "udf"] },
     Group { why: "plain roots: squashfs, erofs, iso9660", names: &["squashfs", "erofs", "isofs"] },
 ];
 

@@ -220,7 +220,7 @@ fn root_from(survey: &Survey, request: &Request, root: Option<&str>) -> String {
     };
     match &request.root.value {
         Selector::Device(_) if request.root.is_default() => "image: it was packed for it".to_owned(),
-        Selector::Dataset { .. } | Selector::Device(_) => by,
+        Selector::Dataset { .. } | Selector::Device(_) | Selector::Medium => by,
         Selector::Auto | Selector::Pool(_) => {
             let pool = root.map(|root| format!(" of pool {}", names::pool_of(root))).unwrap_or_default();
             format!("bootfs{pool}; {by}")

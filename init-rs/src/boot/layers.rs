@@ -36,6 +36,8 @@ impl Boot<'_> {
     pub(super) fn layer_step(&mut self, step: LayerStep) -> Result<(), Failure> {
         match step {
             LayerStep::Mount { part, mount } => self.mount_part(part, &mount)?,
+            LayerStep::LookInto { node, fstype, since, sought } => self.look_into(node, &fstype, since, &sought),
+            LayerStep::ListImages { dir, lists } => self.list_images(&dir, &lists),
             LayerStep::SameDevice => self.facts.attempt.layers.device = true,
             LayerStep::Ask { dataset } => self.ask_part(dataset),
             LayerStep::FindZvol { dataset, nodes, until } => self.find_zvol(&dataset, nodes, until),
@@ -74,10 +76,11 @@ impl Boot<'_> {
         }
         let start = self.system.now();
         let options = &step.options;
-        let result = self
-            .system
-            .make_dirs(target)
-            .and_then(|()| slow::mount(self.system, self.log, (source, target, fstype), options.flags, &options.data));
+        let made = self.system.make_dirs(target);
+        let result = made.and_then(|()| match part {
+            Part::Image(_) => self.system.mount_image(Path::new(source), target, fstype).map(drop),
+            _ => slow::mount(self.system, self.log, (source, target, fstype), options.flags, &options.data),
+        });
         match result {
             Ok(()) => {
                 self.log.info(format!("mounted {} on {} ({})", step.dataset, step.target, step.why));
@@ -258,6 +261,9 @@ impl Boot<'_> {
         if root.places {
             self.show_places(&root);
         }
+        if let Some(live) = self.request.layers.as_ref().and_then(|layers| layers.live.clone()) {
+            self.show_live_places(&live, &root);
+        }
         self.facts.overlay_mounted(root);
         Ok(())
     }
@@ -336,6 +342,7 @@ impl Boot<'_> {
 
     /// Takes away what an attempt has mounted for a layered root: its pools may have to be exported.
     pub(super) fn clear_layers(&mut self) {
+        self.clear_live();
         self.clear_images();
         let LayerFacts {
             base,
@@ -398,8 +405,10 @@ fn find(system: &dyn System, root: &str, name: &str) -> Option<LayerFile> {
         LayerFile { name: name.to_owned(), path: path.display().to_string(), kind, identity }
     };
     let images = ENDINGS.iter().filter_map(|ending| at(format!("{name}{ending}")));
-    let directory = || at(name.to_owned()).filter(|(info, _)| info.kind == FileKind::Directory);
-    images.map(file).next().or_else(|| directory().map(file))
+    // A directory, or an image that is named with its ending, as those of live media are.
+    let itself =
+        || at(name.to_owned()).filter(|(info, _)| !matches!(info.kind, FileKind::Block { .. } | FileKind::Other));
+    images.map(file).next().or_else(|| itself().map(file))
 }
 
 /// What a file is, and what tells it from others: its superblock, which has its size and when it was made.

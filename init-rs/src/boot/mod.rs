@@ -12,6 +12,8 @@ mod kept;
 mod keys;
 mod layer_state;
 mod layers;
+mod live;
+mod look;
 mod mounts;
 mod parts;
 mod people;
@@ -40,6 +42,7 @@ use crate::scout::Scout;
 use crate::sys::System;
 use crate::unlock::Keyring;
 pub use hook::run as hook;
+pub use look::{LOOK, look};
 
 use guard::Guard;
 use people::Headless;

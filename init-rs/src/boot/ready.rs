@@ -25,6 +25,7 @@ impl Boot<'_> {
         self.look_ahead();
         self.look_after_layers();
         self.save_report();
+        self.leave_live_log();
         // Killed, and not waited for: it can sit in a read of a disk that does not answer.
         self.scout.stop();
         if !self.facts.hook {

@@ -5,8 +5,8 @@ use crate::devices::verity::OnCorruption;
 use std::time::Duration;
 
 use super::{
-    Automatic, Decided, Fallback, Fsck, HostidPolicy, LayerSettings, MediaKind, OnFailure, Persistence, Repair,
-    Request, Selector, Stage, ToRam, UpperFallback, Which,
+    Automatic, Decided, Fallback, Fsck, HostidPolicy, Images, LayerSettings, MediaKind, MediumKind, OnFailure,
+    Persistence, Repair, Request, Selector, Stage, ToRam, UpperFallback, Which,
 };
 
 /// One setting in words.
@@ -72,10 +72,25 @@ pub fn settings(request: &Request) -> Vec<Setting> {
 }
 
 fn layers(asked: &LayerSettings, list: &mut List) {
-    list.add("layers", &asked.names, |names| match names.as_slice() {
-        [] => "those of the layer state".to_owned(),
-        names => names.join(":"),
-    });
+    if let Some(live) = &asked.live {
+        let any = live.iso.is_none() && live.tag.is_none() && live.marker.is_none();
+        let medium = if any { "any".to_owned() } else { live.medium() };
+        list.push("live medium", medium, &live.system.why, false);
+        list.maybe("disks that may be it", live.kind.as_ref(), |kind| {
+            pick(*kind == MediumKind::Usb, "USB disks", "USB disks, memory cards, optical drives")
+        });
+        list.add("images of it", &live.images, |images| match images {
+            Images::Listed(name) => format!("those that {name}.module lists, else all"),
+            Images::Named(names) => names.join(":"),
+            Images::FirstOf(names) => names.join(" or "),
+        });
+    }
+    if asked.live.is_none() || !asked.names.value.is_empty() {
+        list.add("layers", &asked.names, |names| match names.as_slice() {
+            [] => "those of the layer state".to_owned(),
+            names => names.join(":"),
+        });
+    }
     list.maybe("layers also on", asked.device.as_ref(), root);
     list.maybe("type of the layer device", asked.device_types.as_ref(), |types| types.join(", "));
     list.add(
@@ -245,7 +260,7 @@ fn root(selector: &Selector) -> String {
     match selector {
         Selector::Dataset { .. } => format!("dataset {selector}"),
         Selector::Device(_) => format!("block device {selector}"),
-        Selector::Auto | Selector::Pool(_) | Selector::Unusable(_) => selector.to_string(),
+        Selector::Auto | Selector::Pool(_) | Selector::Medium | Selector::Unusable(_) => selector.to_string(),
     }
 }
 

@@ -3,6 +3,8 @@
 //! archzfs: its hook for mkinitcpio. debian: OpenZFS for initramfs-tools and the core of that. dracut: its core and OpenZFS's
 //! module for it.
 
+mod live;
+
 use super::*;
 
 struct Row {
@@ -348,7 +350,7 @@ const ROWS: &[Row] = &[
 
 #[test]
 fn every_spelling() {
-    for row in ROWS {
+    for row in ROWS.iter().chain(live::ROWS) {
         let request = parse(row.line.as_bytes());
         assert!(
             (row.ours)(&request),
@@ -364,8 +366,11 @@ fn every_spelling() {
 /// The table covers every word of other systems that the parser knows.
 #[test]
 fn every_known_word_is_in_the_table() {
-    for known in known::KNOWN.iter().filter(|known| !known.word.starts_with("taproot.")) {
-        let there = ROWS.iter().any(|row| tokenize(row.line.as_bytes()).iter().any(|word| word.key == known.word));
+    for known in known::all().filter(|known| !known.word.starts_with("taproot.")) {
+        let there = ROWS
+            .iter()
+            .chain(live::ROWS)
+            .any(|row| tokenize(row.line.as_bytes()).iter().any(|word| word.key == known.word));
         let elsewhere = ["modprobe.blacklist", "module_blacklist"].contains(&known.word);
         assert!(there || elsewhere, "{}", known.word);
     }

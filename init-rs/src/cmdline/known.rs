@@ -1,6 +1,10 @@
 //! Every word that is understood: one table for the messages of the parser, for `taproot explain` and for the check that
 //! `docs/boot-parameters.md` leaves none out.
 
+mod live;
+
+pub use live::LIVE;
+
 /// A word that is understood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Known {
@@ -40,7 +44,11 @@ pub const KNOWN: &[Known] = &[
         "=TYPE[,TYPE...]",
         "type of a root on a block device; `zfs`: root=POOL/DATASET is a dataset, and no root= is the bootfs of a pool",
     ),
-    known("boot", "=zfs", "root=POOL/DATASET is a dataset, and no root= is the bootfs of a pool"),
+    known(
+        "boot",
+        "=zfs|live|casper",
+        "`zfs`: root=POOL/DATASET is a dataset, and no root= is the bootfs of a pool; `live`, `casper`: the root is on a live medium",
+    ),
     known(
         "taproot.fallback",
         "=POOL/DATASET|bootfs|UUID=|LABEL=|/dev/...|layers:TOP:...:BOTTOM[@BASE],...",
@@ -227,9 +235,14 @@ pub const KNOWN: &[Known] = &[
     known("module_blacklist", "=MODULE,...", "modules not to load for a device"),
 ];
 
+/// Every word.
+pub fn all() -> impl Iterator<Item = &'static Known> {
+    KNOWN.iter().chain(LIVE)
+}
+
 /// The entry of a word (its part before the `=`).
 pub fn find(key: &str) -> Option<&'static Known> {
-    KNOWN.iter().find(|known| known.word == key)
+    all().find(|known| known.word == key)
 }
 
 /// The known `taproot.` word that looks most like `key`, if any does.
@@ -270,8 +283,8 @@ mod tests {
 
     #[test]
     fn each_word_once() {
-        let words: BTreeSet<_> = KNOWN.iter().map(|known| known.word).collect();
-        assert_eq!(words.len(), KNOWN.len());
+        let words: BTreeSet<_> = all().map(|known| known.word).collect();
+        assert_eq!(words.len(), all().count());
     }
 
     #[test]
@@ -292,7 +305,7 @@ mod tests {
     #[test]
     fn the_documentation_names_every_word() {
         let doc = include_str!("../../../docs/boot-parameters.md");
-        for known in KNOWN {
+        for known in all() {
             // `word`, `word=...` or `word[=...]`
             let there = ["`", "=", "["].iter().any(|end| doc.contains(&format!("`{}{end}", known.word)));
             assert!(there, "docs/boot-parameters.md lacks `{}`", known.word);

@@ -1,6 +1,7 @@
 //! A root made of layers: what `taproot.layers=` and its kin, and the words of RuckusRD, ask for.
 
 use super::integrity::Integrity;
+use super::live::{self, LiveSettings};
 use super::persistence::{Persistence, PersistenceWords};
 use super::root::layer_device;
 use super::state::State;
@@ -34,8 +35,11 @@ pub(super) const DEFAULT: &str = "default";
 /// A root made of layers; its base is what `root=` names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayerSettings {
-    /// `taproot.layers=`, `sqsh_layers=`: names, the topmost first; none for `taproot.layers` alone: those of the state file.
+    /// `taproot.layers=`, `sqsh_layers=`: names, the topmost first; none for `taproot.layers` alone: those of the state file, and
+    /// none where a live medium says which there are.
     pub names: Decided<Vec<String>>,
+    /// The base is a live medium.
+    pub live: Option<Box<LiveSettings>>,
     /// `taproot.layerdev=`, `sqsh_layerdev=`: where layers are looked for that the base does not have.
     pub device: Option<Decided<Selector>>,
     /// `sqshfstype=`: types that it may have.
@@ -219,13 +223,22 @@ impl LayerWords {
 
     /// What they ask for. Words that cannot be obeyed make the root one that cannot be used: another stack of layers, or
     /// another upper, would be another system.
-    pub(super) fn settle(self, problem: Option<Note>, request: &mut Request) {
+    pub(super) fn settle(self, problem: Option<Note>, live: Option<Result<live::Asked, Note>>, request: &mut Request) {
         if problem.is_none() {
-            request.stacking = self.clone().settings(&mut Vec::new()).ok();
+            request.stacking = self.clone().settings(None, &mut Vec::new()).ok();
         }
-        let Some(first) = self.first.clone() else { return };
+        let live = match live.transpose() {
+            Ok(live) => live,
+            Err(note) => return unusable(request, note),
+        };
+        // Where no word names them, the medium does.
+        let of_medium = live.as_ref().map(|asked| Decided::new(None, asked.live.system.why.as_str()));
+        let Some(first) = self.first.clone().or(of_medium.as_ref().map(|of| of.why.clone())) else { return };
         let itself = self.itself.as_ref().map(|why| Decided::new(Some(ITSELF.to_owned()), why));
-        let Some(listed) = self.names.clone().or(itself) else {
+        if let (Some(Decided { value: None, why }), Some(of)) = (&self.names, &of_medium) {
+            return unusable(request, state_and_medium(why, &of.why));
+        }
+        let Some(listed) = self.names.clone().or(of_medium).or(itself) else {
             if request.fallback.iter().any(|fallback| matches!(fallback.value, Fallback::Layers(_))) {
                 // They are for those.
                 return request.notes.extend(problem);
@@ -246,18 +259,18 @@ impl LayerWords {
             let message = "is for RuckusRD's own initramfs; nothing here corresponds to it; ignored".to_owned();
             request.notes.push(Note { word: word.clone(), message });
         }
-        request.notes.extend(overlay::directory_of_state(&listed, self.upper.as_ref()));
+        request.notes.extend(overlay::directory_of_state(&listed, self.upper.as_ref()).filter(|_| live.is_none()));
         let names = listed.value.as_deref().map_or(Ok(Vec::new()), names_of);
         let names = names.map_err(|message| Note { word: listed.why.clone(), message });
-        match names.and_then(|names| self.settings(&mut request.notes)?.named(Decided::new(names, listed.why))) {
+        match names.and_then(|names| self.settings(live, &mut request.notes)?.named(Decided::new(names, listed.why))) {
             Ok(settings) if problem.is_none() => request.layers = Some(settings),
             Ok(_) => unusable(request, problem.unwrap_or(Note { word: first, message: String::new() })),
             Err(note) => unusable(request, problem.unwrap_or(note)),
         }
     }
 
-    /// What they say, whichever the layers are.
-    fn settings(self, notes: &mut Vec<Note>) -> Result<LayerSettings, Note> {
+    /// What they say, whichever the layers are. `live`: what the words of a live system say.
+    fn settings(self, live: Option<live::Asked>, notes: &mut Vec<Note>) -> Result<LayerSettings, Note> {
         let note = |word: &str, message: String| Note { word: word.to_owned(), message };
         let device = match self.device {
             None => None,
@@ -266,22 +279,19 @@ impl LayerWords {
                 Err(message) => return Err(note(&word.why, message)),
             },
         };
-        let dir = self.dir.unwrap_or_else(|| Decided::new(String::new(), format!("{DEFAULT} (the topmost directory)")));
+        let dir = self.dir.or(live.as_ref().map(|live| live.dir.clone()));
+        let dir = dir.unwrap_or_else(|| Decided::new(String::new(), format!("{DEFAULT} (the topmost directory)")));
         let dir = match directory(&dir.value) {
             Some(clean) => Decided::new(clean, dir.why),
             None => return Err(note(&dir.why, format!("`{}` is no directory below a file system", dir.value))),
         };
-        let live = self.persistence.wanted();
-        let default = || {
-            // What is not kept is lost, as on any live system.
-            if live {
-                return Decided::new(Upper::Ram { size: None, inodes: None }, format!("{DEFAULT} (ram)"));
-            }
-            Decided::new(Upper::Directory(UPPER_DIR.to_owned()), format!("{DEFAULT} (dir:{UPPER_DIR})"))
-        };
+        let (usual, fallback) = defaults(live.is_some(), self.persistence.wanted());
+        let default = || usual.clone();
         let persistence = self.persistence.settle(self.fallback.as_ref(), notes);
+        let of_live = live.as_ref().filter(|_| self.ram.is_none()).and_then(|live| live.upper.clone());
+        let asked = self.upper.or(self.dracut).or(of_live);
         let memory = |why: &str| Decided::new(Upper::Ram { size: None, inodes: None }, why);
-        let (upper, retained) = match (self.upper.or(self.dracut), self.ram, self.kept) {
+        let (upper, retained) = match (asked, self.ram, self.kept) {
             (asked, ram, Some(why)) => {
                 let on_disk = |kept: &Decided<Upper>| !matches!(kept.value, Upper::Ram { .. } | Upper::None);
                 (ram.unwrap_or_else(|| memory(&why)), Some(asked.unwrap_or_else(default)).filter(on_disk))
@@ -295,9 +305,10 @@ impl LayerWords {
         };
         // And so is what could not be kept.
         let lost = persistence.as_ref().filter(|_| upper.is_default()).map(|kept| kept.fallback.clone());
-        let fallback = self.fallback.or(lost);
         Ok(LayerSettings {
             names: Decided::new(Vec::new(), DEFAULT),
+            to_ram: self.to_ram.or(live.as_ref().and_then(|live| live.to_ram.clone())),
+            live: live.map(|live| Box::new(live.live)),
             device,
             device_types: self.types,
             dir,
@@ -305,14 +316,36 @@ impl LayerWords {
             upper,
             retained,
             fresh: self.fresh,
-            fallback: fallback.unwrap_or_else(|| Decided::new(UpperFallback::Fail, format!("{DEFAULT} (fail)"))),
-            to_ram: self.to_ram,
+            fallback: self.fallback.or(lost).unwrap_or(fallback),
             persistence,
             bind: self.bind,
             places: self.places,
             integrity: Box::new(self.integrity),
         })
     }
+}
+
+/// The upper and what follows without it, where no word says so. A live medium is sealed, and menus of live systems ask for a
+/// persistence that many a stick does not have. `kept`: what is kept is kept elsewhere, and the rest is lost.
+fn defaults(live: bool, kept: bool) -> (Decided<Upper>, Decided<UpperFallback>) {
+    let memory = || Decided::new(Upper::Ram { size: None, inodes: None }, format!("{DEFAULT} (ram)"));
+    if live {
+        return (memory(), Decided::new(UpperFallback::Ram, format!("{DEFAULT} (ram)")));
+    }
+    let fail = Decided::new(UpperFallback::Fail, format!("{DEFAULT} (fail)"));
+    if kept {
+        return (memory(), fail);
+    }
+    (Decided::new(Upper::Directory(UPPER_DIR.to_owned()), format!("{DEFAULT} (dir:{UPPER_DIR})")), fail)
+}
+
+/// Two that say which layers there are.
+fn state_and_medium(word: &str, medium: &str) -> Note {
+    let message = format!(
+        "{word} without a value takes the layers of a layer state, and {medium} the images of a live medium; expected one of \
+         them, or {word}=NAME:..., which names images of the medium"
+    );
+    Note { word: word.to_owned(), message }
 }
 
 fn unusable(request: &mut Request, note: Note) {
@@ -345,102 +378,4 @@ fn is_flag(text: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cmdline::parse;
-
-    fn layers(line: &str) -> LayerSettings {
-        let request = parse(line.as_bytes());
-        request.layers.unwrap_or_else(|| panic!("{line}: {:?} {:?}", request.problems, request.notes))
-    }
-
-    #[test]
-    fn the_list_is_taken_whole_or_not_at_all() {
-        let settings = layers("root=UUID=1 taproot.layers=top:mid-2.0:base");
-        assert_eq!(settings.names.value, ["top", "mid-2.0", "base"]);
-        assert_eq!(settings.upper.value, Upper::Directory("upper".into()));
-        assert!(!settings.places && settings.retained.is_none());
-        let many = |count: usize| (0..count).map(|n| format!("l{n}")).collect::<Vec<_>>().join(":");
-        assert_eq!(layers(&format!("taproot.layers={}", many(500))).names.value.len(), 500);
-        for (list, why) in [
-            ("", "empty"),
-            ("a::b", "empty"),
-            ("a:a", "twice"),
-            ("a:upper", "writable layer"),
-            ("a,b", "cannot be in a name"),
-            ("\"a b\"", "cannot be in a name"),
-            ("a:../b", "letter or digit"),
-            (&many(501), "501 layers"),
-        ] {
-            let request = parse(format!("root=UUID=1 taproot.layers={list} taproot.fallback=UUID=2").as_bytes());
-            assert_eq!(request.layers, None, "{list}");
-            let Selector::Unusable(message) = &request.root.value else { panic!("{list}: {:?}", request.root) };
-            assert!(message.contains(why), "{list}: {message}");
-            assert_eq!(request.problems.len(), 1, "{list}");
-        }
-    }
-
-    #[test]
-    fn every_upper() {
-        let upper = |text: &str| layers(&format!("taproot.layers=a taproot.upper={text}")).upper.value;
-        let ram = |size: Option<&str>, inodes| Upper::Ram { size: size.map(str::to_owned), inodes };
-        assert_eq!(upper("dir:/a//b/"), Upper::Directory("a/b".into()));
-        assert_eq!(upper("dir"), Upper::Directory("upper".into()));
-        assert_eq!(upper("ram"), ram(None, None));
-        assert_eq!(upper("ram:2G"), ram(Some("2G"), None));
-        assert_eq!(upper("ram:50%,inodes=9"), ram(Some("50%"), Some(9)));
-        assert_eq!(upper("ram:,inodes=9"), ram(None, Some(9)));
-        assert_eq!(upper("zvol:tank/live"), Upper::Zvol("tank/live".into()));
-        assert_eq!(upper("zfs:tank/upper"), Upper::Dataset("tank/upper".into()));
-        assert_eq!(upper("label:persistence"), Upper::Device("LABEL=persistence".into()));
-        assert_eq!(upper("PARTLABEL=x"), Upper::Device("PARTLABEL=x".into()));
-        assert_eq!(upper("none"), Upper::None);
-        for wrong in [
-            "",
-            "dir:..",
-            "dir:/",
-            "ram:x",
-            "ram:0",
-            "ram:2GB",
-            "ram:1,inodes=0",
-            "zvol:tank",
-            "zfs:a//b",
-            "label:",
-            "x",
-        ] {
-            let request = parse(format!("taproot.layers=a taproot.upper={wrong}").as_bytes());
-            assert!(matches!(request.root.value, Selector::Unusable(_)), "{wrong}: {:?}", request.layers);
-        }
-    }
-
-    #[test]
-    fn own_words_are_stronger_and_those_of_others_leave_a_mark() {
-        let settings = layers("sqsh_layers=a:b ram_layer=2G overlayflags=index=on,lowerdir=/x,xino=auto root_true_rw");
-        assert_eq!(settings.upper.value, Upper::Ram { size: Some("2G".into()), inodes: None });
-        assert!(settings.places && settings.retained.is_some());
-        let to_ram = |words: &str| layers(&format!("sqsh_layers=a:b {words}")).to_ram.map(|to_ram| to_ram.value);
-        assert_eq!(to_ram("ram_layer=2G to_ram"), Some(ToRam::Must));
-        assert!(
-            parse(b"root=UUID=1 taproot.layers=. taproot.to_ram").problems[0].message.contains("itself is a layer")
-        );
-        assert_eq!((to_ram("taproot.to_ram=try"), to_ram("to_ram taproot.to_ram=no")), (Some(ToRam::IfItFits), None));
-        assert_eq!(settings.flags.unwrap().value, ["index=on", "xino=auto"]);
-        let settings = layers("taproot.upper=none sqsh_layers=a:b ram_layer=2G");
-        assert!(settings.upper.value == Upper::None && settings.retained.is_none());
-        assert!(parse(b"ram_layer=2G").notes[0].message.contains("nothing without taproot.layers="));
-        assert!(parse(b"sqsh_layers=a ram_layer=x").layers.is_none());
-    }
-
-    #[test]
-    fn a_layer_device_is_spelled_as_a_root() {
-        let device = |text: &str| layers(&format!("sqsh_layers=a sqsh_layerdev={text}")).device.unwrap().value;
-        assert_eq!(device("LABEL=x"), Selector::Device("LABEL=x".into()));
-        let dataset = Selector::Dataset { pool: "zroot".into(), dataset: "zroot/sqsh".into() };
-        assert_eq!(device("ZFS=zroot/sqsh"), dataset);
-        assert_eq!(device("/dev/sr0"), Selector::Device("/dev/sr0".into()));
-        for wrong in ["nonsense", "zfs:AUTO", "ZFS=a/b@c"] {
-            let request = parse(format!("sqsh_layers=a sqsh_layerdev={wrong}").as_bytes());
-            assert!(matches!(request.root.value, Selector::Unusable(_)), "{wrong}: {:?}", request.layers);
-        }
-    }
-}
+mod tests;

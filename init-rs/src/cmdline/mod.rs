@@ -10,6 +10,7 @@ pub mod edit;
 mod integrity;
 pub mod known;
 mod layers;
+mod live;
 mod overlay;
 mod own;
 mod parse;
@@ -29,6 +30,7 @@ use std::time::Duration;
 pub use describe::{Setting, settings};
 pub use integrity::{Integrity, LIST_FILE, another_root};
 pub use layers::{ITSELF, LAYERS_MAX, LayerSettings, ToRam};
+pub use live::{Images, IsoFile, LiveSettings, LiveSystem, MediumKind};
 pub use parse::parse;
 pub use persistence::{MediaKind, Persistence, Storage};
 pub use root::is_block_device;
@@ -78,6 +80,8 @@ pub enum Selector {
     /// The file system of this block device, spelled as in fstab (`UUID=`, `LABEL=`, `PARTUUID=`, `PARTLABEL=`, `/dev/...`,
     /// `MAJOR:MINOR`).
     Device(String),
+    /// Whichever file system is a live medium ([`LayerSettings::live`]).
+    Medium,
     /// The words name a root that cannot be used; [`crate::plan::select::choose`] refuses with this text rather than
     /// boot something that was not asked for.
     Unusable(String),
@@ -89,6 +93,7 @@ impl fmt::Display for Selector {
             Self::Auto => f.write_str("bootfs of a pool"),
             Self::Pool(pool) => write!(f, "bootfs of pool {pool}"),
             Self::Dataset { dataset: name, .. } | Self::Device(name) => f.write_str(name),
+            Self::Medium => f.write_str("a live medium"),
             Self::Unusable(_) => f.write_str("none that can be used"),
         }
     }

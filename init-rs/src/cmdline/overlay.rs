@@ -10,7 +10,7 @@ impl State {
     /// A word of dracut about an overlay; whether it is one.
     pub(super) fn dracut_overlay(&mut self, word: &Word, value: Option<&str>) -> bool {
         match word.key.as_str() {
-            "rd.overlay" => self.dracut_upper(word, value),
+            "rd.overlay" | "rd.live.overlay" => self.dracut_upper(word, value),
             "rd.overlay.reset" | "rd.live.overlay.reset" => self.fresh_upper(word, value),
             "rd.overlay.readonly" | "rd.live.overlay.readonly" => self.kept_upper(word, value),
             _ => return false,
@@ -112,7 +112,7 @@ impl LayerSettings {
 
     /// Whether the state file says which layers there are.
     pub fn by_state(&self) -> bool {
-        self.names.value.is_empty()
+        self.names.value.is_empty() && self.live.is_none()
     }
 
     /// What the state file lies with: the upper that is asked for, or the one that is a layer.

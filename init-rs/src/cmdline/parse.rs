@@ -35,6 +35,11 @@ impl State {
     fn take(&mut self, word: &Word) {
         let value = word.value.as_deref();
         if let Some(value) = value
+            && self.live.take_root(&word.key, value, &word.text)
+        {
+            return self.roots.forget_root();
+        }
+        if let Some(value) = value
             && self.roots.take(&word.key, value, &word.text)
         {
             return;
@@ -105,7 +110,8 @@ impl State {
                 || self.dracut_overlay(word, value)
                 || self.ruckus(word, value)
                 || self.root_hash(word, value)
-                || self.persistence(word, value) => {}
+                || self.persistence(word, value)
+                || self.live.take(word) => {}
             (key, v) => match slip(key).or_else(|| stray_root(key, v?)) {
                 Some(message) => self.note(word, &message),
                 None => self.module_option(key, v),

@@ -74,6 +74,11 @@ impl Roots {
         true
     }
 
+    /// The last `root=` is a word for a live medium.
+    pub(super) fn forget_root(&mut self) {
+        self.root = None;
+    }
+
     /// Decides `root`, `snapshot` and `ours`.
     pub(super) fn resolve(self, request: &mut Request) {
         let mut notes = Vec::new();

@@ -41,7 +41,8 @@ impl Stack {
 
     /// The layers that a request asks for, if it does.
     pub fn of(request: &Request) -> Option<Self> {
-        let layers = request.layers.as_ref()?;
+        // What is on a live medium has no such name.
+        let layers = request.layers.as_ref().filter(|layers| layers.live.is_none())?;
         Some(Self { names: layers.names.value.clone(), base: Some(request.root.value.clone()) })
     }
 }
@@ -53,7 +54,7 @@ impl fmt::Display for Stack {
             Some(Selector::Device(name)) => write!(f, "@{name}"),
             Some(Selector::Dataset { dataset, .. }) if dataset.contains('/') => write!(f, "@{dataset}"),
             Some(Selector::Dataset { dataset, .. }) => write!(f, "@ZFS={dataset}"),
-            Some(Selector::Auto | Selector::Pool(_) | Selector::Unusable(_)) | None => Ok(()),
+            Some(Selector::Auto | Selector::Pool(_) | Selector::Medium | Selector::Unusable(_)) | None => Ok(()),
         }
     }
 }

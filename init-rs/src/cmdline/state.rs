@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::layers::LayerWords;
+use super::live::LiveWords;
 use super::root::Roots;
 use super::values::module_number;
 use super::{Decided, HostidPolicy, ModuleOption, Note, OnFailure, Request, Stage, defaults};
@@ -34,6 +35,7 @@ pub(super) struct State {
     pub(super) request: Request,
     pub(super) roots: Roots,
     pub(super) layers: LayerWords,
+    pub(super) live: LiveWords,
     /// The first word about layers that cannot be obeyed.
     pub(super) layers_problem: Option<Note>,
     pub(super) wait: Slot<Duration>,
@@ -58,6 +60,7 @@ impl State {
             request: defaults::request(),
             roots: Roots::default(),
             layers: LayerWords::default(),
+            live: LiveWords::default(),
             layers_problem: None,
             wait: Slot::new(),
             resume_wait: Slot::new(),
@@ -78,7 +81,11 @@ impl State {
         stops.extend(self.layers.stops());
         let mut request = self.request;
         self.roots.resolve(&mut request);
-        self.layers.settle(self.layers_problem, &mut request);
+        let live = self.live.settle(&mut request);
+        if let Some(Ok(live)) = &live {
+            self.wait.other = live.wait.clone().or(self.wait.other);
+        }
+        self.layers.settle(self.layers_problem, live, &mut request);
         same_pool(&mut request);
         request.wait = self.wait.or(request.wait);
         request.resume.wait = self.resume_wait.or(request.resume.wait);

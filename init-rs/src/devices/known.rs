@@ -173,14 +173,24 @@ pub struct Ambiguous {
     pub nodes: Vec<String>,
 }
 
+impl Ambiguous {
+    /// Whether these are more than one disk.
+    pub fn of(wanted: &Wanted, found: &[&Device]) -> Option<Self> {
+        let first = found.first().copied()?;
+        let others = found.iter().filter(|device| !device.is_another_path_of(first));
+        let nodes: Vec<String> = std::iter::once(&first).chain(others).map(|device| device.node.clone()).collect();
+        (nodes.len() > 1).then(|| Self { wanted: wanted.to_string(), nodes })
+    }
+}
+
 impl Hardware {
     /// The device that is meant. By label or UUID it is found only once it was read.
     pub fn find(&self, wanted: &Wanted) -> Result<Option<&Device>, Ambiguous> {
         let all = self.all(wanted);
-        let Some(first) = all.first().copied() else { return Ok(None) };
-        let others = all.iter().filter(|device| !device.is_another_path_of(first));
-        let nodes: Vec<String> = std::iter::once(&first).chain(others).map(|device| device.node.clone()).collect();
-        if nodes.len() == 1 { Ok(Some(first)) } else { Err(Ambiguous { wanted: wanted.to_string(), nodes }) }
+        match Ambiguous::of(wanted, &all) {
+            Some(ambiguous) => Err(ambiguous),
+            None => Ok(all.first().copied()),
+        }
     }
 
     /// Nodes of the further paths by which the disk that is meant can be reached.
@@ -200,14 +210,14 @@ impl Hardware {
             }
         }
         if !matches!(wanted, Wanted::Node(_) | Wanted::Number(..)) {
-            found.retain(|device| device.disk.is_some() || !self.has_partitions(&device.name));
+            found.retain(|device| !self.is_divided(device));
         }
         found
     }
 
-    /// Whether it is a disk with partitions.
-    pub fn has_partitions(&self, disk: &str) -> bool {
-        self.devices.values().any(|device| device.disk.as_deref() == Some(disk))
+    /// Whether this is a whole disk that has partitions.
+    pub fn is_divided(&self, disk: &Device) -> bool {
+        disk.disk.is_none() && self.devices.values().any(|device| device.disk.as_ref() == Some(&disk.name))
     }
 
     /// Devices that have not answered yet and could be the one that is meant, should they answer.

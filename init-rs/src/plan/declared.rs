@@ -44,7 +44,7 @@ pub fn declared(request: &Request) -> Declared {
             || layers.uppers().any(|upper| matches!(upper, Upper::Zvol(_) | Upper::Dataset(_)))
             || layers.persistence.as_ref().is_some_and(|kept| kept.zvol.is_some())
     });
-    if layer_pool || !matches!(request.root.value, Selector::Unusable(_) | Selector::Device(_)) {
+    if layer_pool || !matches!(request.root.value, Selector::Unusable(_) | Selector::Device(_) | Selector::Medium) {
         allowed.insert(calls::POOL_IMPORT);
     }
     let snapshots = &request.snapshots;

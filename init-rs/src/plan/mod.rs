@@ -11,6 +11,7 @@ pub mod kept;
 pub mod layerlist;
 pub mod layers;
 pub mod listcache;
+pub mod live;
 pub mod location;
 pub mod lowers;
 pub mod mounts;

@@ -1,6 +1,28 @@
 //! Datasets for tests of layouts.
 
 use super::facts::{CanMount, Dataset, Mountpoint};
+use crate::devices::known::{Content, Device, Reading, Superblock, Zfs};
+use crate::devices::swap;
+use std::time::Duration;
+
+/// A device with this on it.
+pub(super) fn filesystem(name: &str, superblock: Superblock) -> Device {
+    let content = Content { superblock: Some(superblock), swap: swap::Header::default(), zfs: Zfs::Nothing };
+    Device {
+        name: name.to_owned(),
+        node: format!("/dev/{name}"),
+        number: (8, 1),
+        size: 1 << 30,
+        disk: None,
+        partition: None,
+        wwid: None,
+        identity: String::new(),
+        links: Vec::new(),
+        left_out: None,
+        since: Duration::ZERO,
+        content: Reading::Done(Box::new(content)),
+    }
+}
 
 /// A file system with these two properties, the others at their defaults; `mountpoint` as `zfs set` takes it.
 pub(super) fn dataset(name: &str, canmount: CanMount, mountpoint: &str) -> Dataset {

@@ -55,6 +55,7 @@ pub fn choose(request: &Request, pools: &[PoolFact], expected: &[ExpectedPool]) 
     match &request.root.value {
         Selector::Unusable(why) => Err(NoChoice::new(why.clone(), false)),
         Selector::Device(device) => Err(NoChoice::new(format!("{device} is a block device, not a pool"), false)),
+        Selector::Medium => Err(NoChoice::new("a live medium is no pool".to_owned(), false)),
         Selector::Auto => scene.auto(),
         Selector::Pool(pool) => scene.named(pool, None),
         Selector::Dataset { pool, dataset } => scene.named(pool, Some(dataset)),

@@ -39,6 +39,19 @@ pub(super) fn image(name: &str) -> Node {
     Node::File(bytes, 0o644)
 }
 
+/// A file with an ISO 9660 file system: the tree of this name.
+#[cfg(test)]
+pub(super) fn iso(name: &str) -> Node {
+    const DESCRIPTOR: usize = 0x8000;
+    let mut bytes = vec![0; DESCRIPTOR + 2048];
+    for (at, value) in [(NAME, name.as_bytes()), (DESCRIPTOR, b"\x01CD001")] {
+        for (slot, byte) in bytes.iter_mut().skip(at).zip(value) {
+            *slot = *byte;
+        }
+    }
+    Node::File(bytes, 0o644)
+}
+
 fn directory(state: &State, path: &Path) -> io::Result<String> {
     match state.names.node(path)? {
         Node::Dir => Ok(state.names.walk(path, true)?.path),
@@ -76,7 +89,7 @@ pub(super) fn mount_file(
     read_only: bool,
 ) -> io::Result<String> {
     let mut state = world.state();
-    if !state.loaded("loop") || !state.loaded(fstype) {
+    if !state.loaded("loop") || !state.loaded(super::mounting::module_of(fstype)) {
         return Err(errno(libc::ENODEV));
     }
     let target = directory(&state, target)?;

@@ -31,6 +31,8 @@ pub struct Machine {
     pub built_in: Vec<String>,
     /// Variables of UEFI firmware: name and data; `None` for a machine with another firmware.
     pub firmware: Option<BTreeMap<String, Vec<u8>>>,
+    /// Devices that answer the scout, and then nobody any more.
+    pub stuck: Vec<String>,
     /// Trees of the images in its file systems, by the names that stand in them.
     pub images: BTreeMap<String, Tree>,
     /// KiB of memory that can be had.
@@ -209,6 +211,7 @@ impl Machine {
             modules,
             built_in: ["tmpfs", "proc", "sysfs", "devtmpfs"].map(str::to_owned).to_vec(),
             firmware: None,
+            stuck: Vec::new(),
             images: BTreeMap::new(),
             memory: 1 << 20,
             medium: Medium::default(),

@@ -11,7 +11,7 @@ use std::time::Duration;
 /// What a mount takes.
 const TAKES: Duration = Duration::from_millis(8);
 /// File systems that need a module, and which.
-const MODULES: [(&str, &str); 12] = [
+const MODULES: [(&str, &str); 14] = [
     ("zfs", "zfs"),
     ("ext2", "ext4"),
     ("ext3", "ext4"),
@@ -20,11 +20,18 @@ const MODULES: [(&str, &str); 12] = [
     ("btrfs", "btrfs"),
     ("f2fs", "f2fs"),
     ("vfat", "vfat"),
+    ("exfat", "exfat"),
+    ("ntfs3", "ntfs3"),
     ("squashfs", "squashfs"),
     ("erofs", "erofs"),
     ("iso9660", "isofs"),
     ("efivarfs", "efivarfs"),
 ];
+
+/// The module of a file system.
+pub(super) fn module_of(fstype: &str) -> &str {
+    MODULES.iter().find(|(name, _)| *name == fstype).map_or(fstype, |(_, module)| module)
+}
 
 /// What mounting comes to.
 enum Found {
@@ -173,7 +180,7 @@ fn disk(state: &mut State, source: &str, fstype: &str) -> io::Result<Found> {
         let there = state.names.node(Path::new(source)).is_ok();
         return Err(errno(if there { libc::ENOTBLK } else { libc::ENOENT }));
     };
-    if device.answers.is_none() {
+    if device.answers.is_none() || state.machine.stuck.contains(&device.name) {
         return Ok(Found::Never);
     }
     let name = device.name.clone();

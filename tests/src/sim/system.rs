@@ -344,6 +344,11 @@ impl System for World {
         if let [COPIER, ..] = program.args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
             return copying::run(self, program.args.get(1..).unwrap_or_default(), stop);
         }
+        if let [first, look @ ..] = program.args.as_slice()
+            && first == taproot_init::boot::LOOK
+        {
+            return Ok(self.look(look, limit));
+        }
         let spec = self.state().machine.programs.get(&path).cloned().ok_or_else(|| errno(libc::ENOENT))?;
         let used = |arg: &String| self.state().names.mounts.iter().any(|mount| mount.source == *arg);
         if path.starts_with("/sbin/fsck.") && program.args.iter().any(used) {
@@ -376,6 +381,10 @@ impl System for World {
 
     fn own_program(&self) -> PathBuf {
         PathBuf::from("/init")
+    }
+
+    fn own_mounts(&self) -> io::Result<()> {
+        Ok(())
     }
 
     fn is_init(&self) -> bool {
@@ -451,6 +460,17 @@ impl System for World {
 }
 
 impl World {
+    /// Our own program, looking into a file system: in a process of its own, which can be late.
+    fn look(&self, args: &[String], limit: Option<Duration>) -> Finished {
+        let device = args.first().and_then(|node| node.strip_prefix("/dev/")).unwrap_or_default().to_owned();
+        if self.state().machine.stuck.contains(&device) {
+            self.pass(limit.unwrap_or(Duration::MAX));
+            return Finished { ended: Ended::Late, output: Secret::default() };
+        }
+        let text = taproot_init::boot::look(self, args);
+        Finished { ended: Ended::Exit(0), output: Secret::new(text.into_bytes()) }
+    }
+
     /// The kernel is asked to resume from this device: comes back only if there is no image.
     fn resume(&self, number: &str) -> io::Result<()> {
         let image = {

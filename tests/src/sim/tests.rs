@@ -5,6 +5,7 @@ mod integrity;
 mod keyboard;
 mod layer_state;
 mod layers;
+mod live;
 mod mounts;
 mod persistence;
 mod prompt;

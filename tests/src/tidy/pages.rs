@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use taproot_init::cmdline::known::KNOWN;
+use taproot_init::cmdline::known;
 
 use super::source::{Source, body, product, words};
 use super::{none, page, rust_files};
@@ -108,7 +108,7 @@ fn no_word_of_the_command_line_is_made_up() {
     assert!(listed.len() > 50, "only {} words are in the tables of the page", listed.len());
     // A value by itself, and what stands for any option of any module.
     let no_words = ["AUTO", "module.param"];
-    let known = |word: &str| KNOWN.iter().any(|known| known.word == word) || no_words.contains(&word);
+    let known = |word: &str| known::find(word).is_some() || no_words.contains(&word);
     let unknown = listed.iter().filter(|word| !known(word));
     let list: Vec<String> = unknown.map(|word| format!("docs/boot-parameters.md: {word}")).collect();
     none(&list, "each word in the tables of the page is in cmdline/known.rs");

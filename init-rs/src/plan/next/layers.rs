@@ -21,6 +21,7 @@ use std::time::Duration;
 pub mod integrity;
 mod kept;
 mod kept_step;
+mod medium;
 mod parts;
 mod persistence;
 mod state;
@@ -46,16 +47,15 @@ impl Moment<'_> {
     pub(super) fn layers(self, settings: &LayerSettings) -> Settled<Root> {
         let known = &self.facts.attempt.layers;
         let Some(base) = &known.base else {
-            let base = self.base_root()?;
-            let written = match settings.upper.value {
-                Upper::Directory(_) => true,
-                // The state is.
-                Upper::Ram { .. } => settings.by_state() && is_on_base(settings.home()),
-                _ => false,
-            };
-            let writable = written && !only_looks(settings, self.request.import.read_only.value);
-            let mount = Box::new(self.base_mount(&base, writable));
-            return Err(Next::Do(Step::Layer(LayerStep::Mount { part: Part::Base(Box::new(base)), mount })));
+            return self.mount_base(settings);
+        };
+        let named;
+        let settings = match &settings.live {
+            Some(live) if settings.names.value.is_empty() => {
+                named = self.named_on_medium(settings, live)?;
+                &named
+            }
+            _ => settings,
         };
         self.layer_device(settings, base)?;
         if settings.by_state() {
@@ -90,6 +90,24 @@ impl Moment<'_> {
     /// Whether what `root=` names is written to: as the root, or as what holds the upper.
     pub(super) fn base_is_written(self) -> bool {
         self.request.layers.as_ref().is_none_or(|layers| matches!(layers.upper.value, Upper::Directory(_)))
+    }
+
+    fn mount_base(self, settings: &LayerSettings) -> Settled<Root> {
+        let (base, image) = match &settings.live {
+            Some(live) => self.medium(settings, live)?,
+            None => (self.base_root()?, false),
+        };
+        let written = match settings.upper.value {
+            Upper::Directory(_) => !image,
+            // The state is.
+            Upper::Ram { .. } => settings.by_state() && is_on_base(settings.home()),
+            _ => false,
+        };
+        let writable = written && !only_looks(settings, self.request.import.read_only.value);
+        let mount = Box::new(self.base_mount(&base, writable));
+        let base = Box::new(base);
+        let part = if image { Part::Image(base) } else { Part::Base(base) };
+        Err(Next::Do(Step::Layer(LayerStep::Mount { part, mount })))
     }
 
     /// The base, read-only unless the upper is a directory of it.
@@ -412,7 +430,7 @@ pub fn not_overlaid(root: &LayeredRoot, error: &str) -> Failure {
 pub fn part_not_mounted(part: &Part, mount: &Mount, errno: Option<i32>, error: &str) -> Result<Failure, String> {
     let name = &mount.step.dataset;
     match part {
-        Part::Base(_) => Ok(super::not_mounted(name, &mount.fstype, errno, error)),
+        Part::Base(_) | Part::Image(_) | Part::Host => Ok(super::not_mounted(name, &mount.fstype, errno, error)),
         Part::Device => Ok(Failure::new(
             Code::NoLayerDevice,
             format!("the layer device {name} could not be mounted: {error}"),

@@ -9,7 +9,7 @@ use crate::plan::options::foreign_options;
 use crate::plan::root::DeviceRoot;
 
 /// What stands on a device that is no file system to be mounted.
-const CONTAINERS: [&str; 6] = ["swap", "LUKS", "LVM2_member", "linux_raid_member", "zfs_member", "DRBD"];
+pub(super) const CONTAINERS: [&str; 6] = ["swap", "LUKS", "LVM2_member", "linux_raid_member", "zfs_member", "DRBD"];
 
 impl Moment<'_> {
     /// The device that the request names, ready to be mounted.
@@ -49,7 +49,7 @@ impl Moment<'_> {
     }
 
     /// No pool is wanted: those that this boot imported are given back.
-    fn leave_all(self) -> Settled<()> {
+    pub(super) fn leave_all(self) -> Settled<()> {
         match self.facts.ours.iter().next() {
             None => Ok(()),
             Some((guid, import)) => Err(Next::Do(super::Step::Export { pool: import.pool.clone(), guid: *guid })),
@@ -70,7 +70,7 @@ impl Moment<'_> {
         let over = self.is_over(until);
         let wait = |again| Err(Next::Wait(Wait { what: format!("the root device {spec}"), until, again }));
         match self.named(&wanted, over) {
-            Named::Several(ambiguous) => fail(self.several(&ambiguous)),
+            Named::Several(ambiguous) => fail(several(self, &ambiguous, &self.request.root.why)),
             Named::Awaited { .. } if over => fail(self.no_device(spec)),
             Named::Awaited { again } => wait(again),
             Named::There(device) => match &device.content {
@@ -119,20 +119,6 @@ impl Moment<'_> {
         )
     }
 
-    fn several(self, ambiguous: &Ambiguous) -> Failure {
-        let devices = self.hardware.devices.values().filter(|device| ambiguous.nodes.contains(&device.node));
-        Failure::new(
-            Code::AmbiguousDevice,
-            format!("the root device is not clear ({}): {ambiguous}", self.request.root.why),
-            "one disk of that name; a copy of a disk has the names of its original",
-            devices.map(describe).collect(),
-            &[
-                "detach the one that is not meant, then retry",
-                "name it by what only it has: boot /dev/NAME at this prompt, root=/dev/disk/by-id/... on the command line",
-            ],
-        )
-    }
-
     fn no_filesystem(spec: &str, device: &Device, why: &str) -> Failure {
         let as_asked = if device.node == spec { String::new() } else { format!(" ({})", device.node) };
         Failure::new(
@@ -149,7 +135,22 @@ impl Moment<'_> {
 }
 
 /// A device in a line.
-fn describe(device: &Device) -> String {
+/// Several disks answer to the name.
+pub(super) fn several(moment: &Moment<'_>, ambiguous: &Ambiguous, word: &str) -> Failure {
+    let devices = moment.hardware.devices.values().filter(|device| ambiguous.nodes.contains(&device.node));
+    Failure::new(
+        Code::AmbiguousDevice,
+        format!("the root device is not clear ({word}): {ambiguous}"),
+        "one disk of that name; a copy of a disk has the names of its original",
+        devices.map(describe).collect(),
+        &[
+            "detach the one that is not meant, then retry",
+            "name it by what only it has: boot /dev/NAME at this prompt, root=/dev/disk/by-id/... on the command line",
+        ],
+    )
+}
+
+pub(super) fn describe(device: &Device) -> String {
     let mut parts = vec![format!("{} MiB", device.size >> 20)];
     match device.superblock() {
         Some(superblock) => {

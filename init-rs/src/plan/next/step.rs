@@ -247,7 +247,7 @@ pub struct Snapshots {
 pub fn place_of(stage: Stage, root: &Selector) -> &'static str {
     match (stage, root) {
         (Stage::Start, _) => "before anything is looked for",
-        (Stage::Import, Selector::Device(_)) => "before the root device is checked and mounted",
+        (Stage::Import, Selector::Device(_) | Selector::Medium) => "before the root device is checked and mounted",
         (Stage::Import, _) => "before the pool is imported",
         (Stage::Mount, _) => "before anything is mounted",
         (Stage::HandOver, _) => "before the hand-over",

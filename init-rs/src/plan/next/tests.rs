@@ -2,6 +2,7 @@
 
 mod again;
 mod layouts;
+mod live;
 mod names;
 mod order;
 mod plain;

@@ -9,10 +9,13 @@ use crate::plan::next::Wait;
 
 /// The type of a file system that nobody names.
 pub(super) const UNKNOWN_TYPE: &str = "auto";
+/// A live medium that no word names.
+const MEDIUM: &str = "/dev/live-medium";
 
-fn device_of(selector: &Selector) -> Option<&String> {
+fn device_of(selector: &Selector) -> Option<String> {
     match selector {
-        Selector::Device(spec) => Some(spec),
+        Selector::Device(spec) => Some(spec.clone()),
+        Selector::Medium => Some(MEDIUM.to_owned()),
         _ => None,
     }
 }
@@ -44,14 +47,14 @@ impl Play<'_> {
             Some(&self.request.root.value),
             layers.and_then(|layers| layers.device.as_ref()).map(|device| &device.value),
         ];
-        let mut devices: Vec<&String> = parts.into_iter().flatten().filter_map(device_of).collect();
+        let mut devices: Vec<String> = parts.into_iter().flatten().filter_map(device_of).collect();
         devices.extend(layers.and_then(|layers| match &layers.upper.value {
-            Upper::Device(spec) => Some(spec),
+            Upper::Device(spec) => Some(spec.clone()),
             _ => None,
         }));
         if let Some(spec) = devices.into_iter().find(|spec| absent(spec)) {
-            let known = self.known.roots.get(spec).and_then(|root| root.fstype.clone());
-            return Some((spec.clone(), known.unwrap_or_else(|| UNKNOWN_TYPE.to_owned())));
+            let known = self.known.roots.get(&spec).and_then(|root| root.fstype.clone());
+            return Some((spec, known.unwrap_or_else(|| UNKNOWN_TYPE.to_owned())));
         }
         let attempt = &self.facts.attempt;
         let mut keys = self.request.keys.files.iter().filter_map(|file| file.device.as_ref());

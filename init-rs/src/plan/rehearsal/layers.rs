@@ -1,6 +1,9 @@
 //! Steps with layers, pretended.
 
 use super::Play;
+use crate::cmdline::{Images, LiveSettings};
+use crate::devices::known::Superblock;
+use crate::devices::probe::Wanted;
 use crate::devices::verity::Digest;
 use crate::layers::boot::{Disk, Entry};
 use crate::layers::state::{self, Flags, Image};
@@ -10,6 +13,7 @@ use crate::plan::facts::Dataset;
 use crate::plan::kept::{Keeping, Medium};
 use crate::plan::layerlist::{Layer, LayerList, Seal};
 use crate::plan::layers::{Extent, LayerFile, LayerKind};
+use crate::plan::live::{self, Listing, Sight};
 use crate::plan::mounts;
 use crate::plan::next::facts::{Memory, Zvol};
 use crate::plan::next::layers::integrity::Beside;
@@ -17,6 +21,7 @@ use crate::plan::next::{Copying, KeptStep, LayerStep, Release};
 use crate::plan::persistence::{Conf, How, Kept};
 use crate::plan::root::{LayeredRoot, Root};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// A state of which nothing is known but that it is there.
 fn unknown_state() -> Result<Looked, String> {
@@ -35,6 +40,8 @@ impl Play<'_> {
                 self.facts.attempt.layers.part_mounted(part);
                 self.told.mounts.push(mount.step);
             }
+            LayerStep::LookInto { node, since, .. } => self.look_into(node, since),
+            LayerStep::ListImages { dir, lists } => self.list_images(&dir, lists),
             LayerStep::SameDevice => self.facts.attempt.layers.device = true,
             LayerStep::Ask { dataset } => self.ask_part(dataset),
             LayerStep::FindZvol { dataset, .. } => {
@@ -126,6 +133,31 @@ impl Play<'_> {
         }
     }
 
+    /// What is on file systems is not known here: the first one is taken to be the medium that is looked for.
+    fn look_into(&mut self, node: String, since: Duration) {
+        let Some(live) = self.request.layers.as_ref().and_then(|layers| layers.live.clone()) else { return };
+        let looked = &self.facts.attempt.layers.live.looked;
+        let result = if looked.values().any(|looked| looked.result.is_ok()) {
+            Err("another one is taken to be the medium".to_owned())
+        } else {
+            Ok(pretended(&live))
+        };
+        if result.is_ok() {
+            self.remark(format!("what is on {node} is not known here: it is taken to be the {}", live.medium()));
+        }
+        self.facts.attempt.layers.live.looked.insert(node, live::Looked { since, result });
+    }
+
+    fn list_images(&mut self, dir: &str, _: Vec<String>) {
+        let live = self.request.layers.as_ref().and_then(|layers| layers.live.as_ref());
+        let names = live.map(|live| pretended(live).names).unwrap_or_default();
+        self.remark(format!(
+            "which images are in the directory {dir} of the medium is not known here: {} is taken to be",
+            names.join(", ")
+        ));
+        self.facts.attempt.layers.live.listing = Some(Listing { names, ..Listing::default() });
+    }
+
     /// A dataset of which nothing is known is there, and needs no key.
     fn ask_part(&mut self, name: String) {
         let known = self.known.datasets.iter().find(|dataset| dataset.name == name).map(|dataset| self.locked(dataset));
@@ -199,4 +231,21 @@ impl Play<'_> {
         self.told.mounts.push(mounts::root_step(&layers, &self.request));
         self.facts.overlay_mounted(root);
     }
+}
+
+/// What is seen of a medium as these settings look for it.
+fn pretended(live: &LiveSettings) -> Sight {
+    let names = match &live.images.value {
+        Images::Listed(name) => vec![format!("{name}.squashfs")],
+        Images::Named(names) => names.clone(),
+        Images::FirstOf(names) => names.iter().take(1).cloned().collect(),
+    };
+    let (mut uuid, mut label) = (String::new(), String::new());
+    match live.tag.as_ref().and_then(|tag| Wanted::parse(&tag.value)) {
+        Some(Wanted::Label(wanted)) => label = wanted,
+        Some(Wanted::Uuid(wanted)) => uuid = wanted,
+        _ => {}
+    }
+    let iso = live.iso.is_some().then(|| (0, Some(Superblock { kind: "iso9660".to_owned(), uuid, label })));
+    Sight { names, marker: true, iso }
 }

@@ -16,7 +16,7 @@ pub(super) struct Obstacle {
 pub fn names(request: &Request, name: &str, guid: u64) -> bool {
     match &request.root.value {
         Selector::Pool(pool) | Selector::Dataset { pool, .. } => pool == name || pool.parse() == Ok(guid),
-        Selector::Auto | Selector::Device(_) | Selector::Unusable(_) => false,
+        Selector::Auto | Selector::Device(_) | Selector::Medium | Selector::Unusable(_) => false,
     }
 }
 
@@ -24,7 +24,7 @@ pub fn names(request: &Request, name: &str, guid: u64) -> bool {
 pub(super) fn is_guid(request: &Request, guid: u64) -> bool {
     match &request.root.value {
         Selector::Pool(pool) | Selector::Dataset { pool, .. } => pool.parse() == Ok(guid),
-        Selector::Auto | Selector::Device(_) | Selector::Unusable(_) => false,
+        Selector::Auto | Selector::Device(_) | Selector::Medium | Selector::Unusable(_) => false,
     }
 }
 
@@ -37,6 +37,7 @@ pub fn untouched(request: &Request, pool: &PoolFact, expected: &[ExpectedPool]) 
         }
         Selector::Unusable(why) => Some(why.clone()),
         Selector::Device(device) => Some(format!("{} asks for the block device {device}", request.root.why)),
+        Selector::Medium => Some(format!("{} asks for a live medium", request.root.why)),
         Selector::Pool(wanted) | Selector::Dataset { pool: wanted, .. } if !named => {
             Some(format!("{} asks for pool {wanted}", request.root.why))
         }

@@ -4,6 +4,7 @@ use crate::layers::store::{Entered, Looked};
 use crate::plan::facts::Dataset;
 use crate::plan::kept::KeptFacts;
 use crate::plan::layers::{LayerFile, UpperDirs};
+use crate::plan::live::LiveFacts;
 use crate::plan::next::{Copying, IntegrityFacts, Part};
 use crate::plan::root::Root;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +16,8 @@ use std::time::Duration;
 pub struct LayerFacts {
     /// The base, once it is mounted.
     pub base: Option<Root>,
+    /// What is known of a live medium.
+    pub live: LiveFacts,
     /// Whether the layer device is mounted.
     pub device: bool,
     /// Datasets that parts lie on, or why they cannot be had.
@@ -95,7 +98,8 @@ impl LayerFacts {
     /// A part is mounted.
     pub fn part_mounted(&mut self, part: Part) {
         match part {
-            Part::Base(root) => self.base = Some(*root),
+            Part::Base(root) | Part::Image(root) => self.base = Some(*root),
+            Part::Host => self.live.host = true,
             Part::Device => self.device = true,
             Part::Upper => self.upper_mounted = true,
             Part::Kept => self.kept = true,

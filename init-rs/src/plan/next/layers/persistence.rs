@@ -178,8 +178,7 @@ impl Moment<'_> {
         for device in self.hardware.devices.values().filter(|device| is_on(device, asked.media.value)) {
             let kind = device.superblock().map(|superblock| superblock.kind.as_str());
             let Some(kind) = kind.filter(|kind| SEARCHED.contains(kind)) else { continue };
-            let whole = device.disk.is_none() && self.hardware.has_partitions(&device.name);
-            if !whole && !taken.contains(&device.node) && !device.is_member() {
+            if !self.hardware.is_divided(device) && !taken.contains(&device.node) && !device.is_member() {
                 self.files_on(asked, (&device.node, kind), false, &paths)?;
             }
         }

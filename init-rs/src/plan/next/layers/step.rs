@@ -6,6 +6,7 @@ use super::to_ram::Release;
 use crate::layers::boot::Entry;
 use crate::layers::{Layer, Places};
 use crate::plan::layers::{Copied, Extent, LayerFile, UpperDirs};
+use crate::plan::live::Sought;
 use crate::plan::next::step::Mount;
 use crate::plan::root::{LayeredRoot, Root};
 use std::fmt;
@@ -20,6 +21,24 @@ pub enum LayerStep {
         part: Part,
         /// The mount, outside of the root.
         mount: Box<Mount>,
+    },
+    /// Look into a file system that may be the live medium, in a process of its own.
+    LookInto {
+        /// Its node.
+        node: String,
+        /// Its type.
+        fstype: String,
+        /// Since when the device is there.
+        since: Duration,
+        /// What is looked for.
+        sought: Box<Sought>,
+    },
+    /// See which images are on the live medium.
+    ListImages {
+        /// Their directory.
+        dir: String,
+        /// Names of lists that may say which count.
+        lists: Vec<String>,
     },
     /// The layer device is what is mounted as the base already.
     SameDevice,
@@ -162,6 +181,10 @@ pub enum LayerStep {
 pub enum Part {
     /// What `root=` names.
     Base(Box<Root>),
+    /// The same, by a loop device: it is a file, or a disk whose partitions others are to have.
+    Image(Box<Root>),
+    /// The file system that holds the ISO file with the live medium.
+    Host,
     /// Where further layers are.
     Device,
     /// What takes what is written.
@@ -177,6 +200,8 @@ impl LayerStep {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Mount { .. } => "mount-part",
+            Self::LookInto { .. } => "look-into",
+            Self::ListImages { .. } => "list-images",
             Self::SameDevice => "same-device",
             Self::Ask { .. } => "ask-part",
             Self::FindZvol { .. } => "find-zvol",
@@ -211,6 +236,8 @@ impl fmt::Display for LayerStep {
             Self::Mount { mount, .. } => {
                 write!(f, "mount {} on {} ({})", mount.step.dataset, mount.step.target, mount.step.why)
             }
+            Self::LookInto { node, .. } => write!(f, "look whether {node} is the live medium"),
+            Self::ListImages { dir, .. } => write!(f, "see which images are in the directory {dir} of the live medium"),
             Self::SameDevice => f.write_str("the layer device is what the base is on"),
             Self::Ask { dataset } => write!(f, "ask for the properties of {dataset}"),
             Self::FindZvol { dataset, .. } => write!(f, "look for the device of zvol {dataset}"),

@@ -4,6 +4,7 @@ use super::upper::{RESERVE, bytes_of};
 use crate::cmdline::{LayerSettings, Selector, ToRam, Upper};
 use crate::plan::failure::{Code, Failure};
 use crate::plan::layers::{BASE, Copied, DEVICE, Extent, KEPT, UPPERS, in_ram};
+use crate::plan::live::HOST;
 use crate::plan::names;
 use crate::plan::next::facts::{LayerFacts, Memory};
 use crate::plan::next::{LayerStep, Moment, Next, Settled, Step, fail};
@@ -86,10 +87,12 @@ impl Moment<'_> {
         let device = settings.device.as_ref().map(|device| &device.value);
         let retained = settings.retained.as_ref().map(|retained| &retained.value);
         let on_its_own = retained.is_some_and(|upper| !matches!(upper, Upper::Directory(_)));
+        let host = self.facts.attempt.layers.live.host;
         let places = [
             (if settings.by_state() { UPPERS } else { KEPT }, on_its_own),
             (DEVICE, device.is_some()),
             (BASE, !keeps_base),
+            (HOST, host),
         ];
         let kept = keeps_base.then(|| {
             format!(

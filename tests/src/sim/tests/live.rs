@@ -1,0 +1,206 @@
+//! Live media: hybrid sticks in every order of events, decoys, disks that fall silent, ISO files, and where the parts are shown.
+
+use super::layers::{boots, fails, machine, mounted, text};
+use super::{Holds, Machine, ModuleSpec, Node, Tree, World};
+use crate::sim::layering::{image, iso};
+use std::path::Path;
+use std::time::Duration;
+use taproot_init::devices::known::Partition;
+use taproot_init::sys::System as _;
+
+fn live(words: &str) -> Machine {
+    let mut machine = machine(&format!("{words} panic=1"));
+    for module in ["exfat", "ntfs3"] {
+        machine.modules.insert(module.to_owned(), ModuleSpec::takes(10));
+    }
+    machine
+}
+
+fn holds(kind: &str, label: &str, tree: Tree) -> Holds {
+    Holds::Filesystem { kind: kind.into(), uuid: format!("{label}-uuid"), label: label.into(), tree }
+}
+
+/// What a medium of live-boot has, the images in the order of their names.
+fn medium() -> Tree {
+    let mut tree = Tree::of(&[("live/vmlinuz", b"x")]);
+    for (file, name) in [("10-base.squashfs", "base"), ("20-middle.squashfs", "middle"), ("30-top.squashfs", "top")] {
+        tree.put(&format!("live/{file}"), image(name));
+    }
+    tree
+}
+
+/// Adds a partition that comes then.
+fn part(machine: &mut Machine, disk: &str, number: u32, holds: Holds, comes: u64) {
+    let device = machine.add(&format!("{disk}{number}"), holds);
+    device.disk = Some(disk.to_owned());
+    device.partition = Some(Partition { number, start: u64::from(number) << 20, ..Partition::default() });
+    device.arrives = Duration::from_millis(comes);
+}
+
+/// A stick as xorriso makes them: the disk begins as its first partition does, an ESP without a label, a partition for what is kept.
+/// Each comes at its time.
+fn stick(words: &str, comes: [u64; 4]) -> Machine {
+    let mut machine = live(words);
+    let [disk, first, esp, kept] = comes;
+    machine.add("sdb", holds("iso9660", "LIVE", Tree::default())).arrives = Duration::from_millis(disk);
+    part(&mut machine, "sdb", 1, holds("iso9660", "LIVE", medium()), first);
+    part(&mut machine, "sdb", 2, holds("vfat", "", Tree::of(&[("EFI/BOOT/BOOTX64.EFI", b"x")])), esp);
+    part(&mut machine, "sdb", 3, holds("ext4", "persistence", Tree::default()), kept);
+    machine
+}
+
+/// The disk itself is never mounted, so that its third partition can be.
+fn is_from_partition(world: &World, about: &str) {
+    assert_eq!(mounted(world, "/run/taproot/base").unwrap(), ("/dev/sdb1".into(), "iso9660".into(), true), "{about}");
+    let touched = world.events().into_iter().any(|event| {
+        let text = event.text;
+        (text.starts_with("mount ") || text.starts_with("run "))
+            && text.split([' ', ',']).any(|word| word == "/dev/sdb")
+    });
+    assert!(!touched, "{about}: the whole disk was mounted");
+    assert_eq!(text(world, "/newroot/etc/layer"), "top", "{about}");
+    assert_eq!(mounted(world, "/newroot").unwrap().1, "overlay", "{about}");
+}
+
+/// Every order in which the four devices of a stick can be told of, close together and apart.
+#[test]
+fn a_hybrid_stick_in_every_order_of_events() {
+    for line in ["boot=live live-media=LABEL=LIVE", "boot=live", "root=LABEL=LIVE boot=live"] {
+        for order in 0..24_usize {
+            let mut left = vec![0_usize, 1, 2, 3];
+            let mut code = order;
+            let order: Vec<usize> = (1..=4)
+                .rev()
+                .map(|n| {
+                    let at = code % n;
+                    code /= n;
+                    left.remove(at)
+                })
+                .collect();
+            for gap in [1, 90, 250] {
+                let mut comes = [0; 4];
+                for (place, device) in order.iter().enumerate() {
+                    comes[*device] = 600 + gap * place as u64;
+                }
+                // A disk without partitions for longer than the kernel takes to read a table is taken for one that has none.
+                if comes.iter().max().unwrap() - comes[0] > 290 {
+                    continue;
+                }
+                let about = format!("{line} {comes:?}");
+                is_from_partition(&boots(stick(line, comes)), &about);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_carries_the_label_and_has_no_image_is_no_medium() {
+    for late in [600, 2000] {
+        let mut machine = stick("boot=live live-media=LABEL=LIVE", [700, 710, 720, 730]);
+        machine.add("sda", holds("ext4", "LIVE", Tree::of(&[("live/readme", b"x")]))).arrives =
+            Duration::from_millis(late);
+        is_from_partition(&boots(machine), &format!("{late}"));
+    }
+    // One without the label does not count, whatever is on it.
+    let mut machine = live("boot=live live-media=LABEL=OTHER taproot.wait=2");
+    machine.add("sda", holds("ext4", "LIVE", medium()));
+    assert!(fails(machine, "no-device").contains("no live medium LABEL=OTHER was found within 2 s"));
+    let mut machine = live("boot=live taproot.wait=2");
+    machine.add("sda", holds("ext4", "DATA", Tree::default()));
+    assert!(fails(machine, "no-device").contains("has no image in live"));
+    // Two that count: neither is guessed.
+    let mut machine = stick("boot=live live-media=LABEL=LIVE", [700, 710, 720, 730]);
+    machine.add("sda", holds("ext4", "LIVE", medium()));
+    assert!(fails(machine, "ambiguous-device").contains("/dev/sda and /dev/sdb1 are both LABEL=LIVE"));
+    // Where nothing is named, what can be pulled out comes first.
+    let mut machine = live("boot=live");
+    machine.add("sda", holds("ext4", "", medium()));
+    machine.add("sdb", holds("ext4", "", medium())).links = vec!["by-id/usb-Stick_1-0:0".to_owned()];
+    assert_eq!(mounted(&boots(machine), "/run/taproot/base").unwrap().0, "/dev/sdb");
+}
+
+/// One that answers the scout and falls silent then holds up the look into it, and not the boot.
+#[test]
+fn a_disk_that_falls_silent() {
+    for line in ["boot=live live-media=LABEL=LIVE", "boot=live"] {
+        let mut machine = stick(line, [700, 710, 720, 730]);
+        machine.add("sda", holds("ext4", "LIVE", medium())).arrives = Duration::from_millis(500);
+        machine.stuck.push("sda".to_owned());
+        machine.add("sdc", holds("ext4", "LIVE", medium())).answers = None;
+        let world = boots(machine);
+        is_from_partition(&world, line);
+        assert!(world.time() < Duration::from_secs(25), "{line}: {:?}", world.time());
+    }
+}
+
+fn host(kind: &str, path: &str, file: Node) -> Holds {
+    let mut tree = Tree::default();
+    tree.put(path, file);
+    holds(kind, "DATA", tree)
+}
+
+#[test]
+fn an_iso_file_with_a_blank_in_its_path() {
+    let path = "my isos/live 13.iso";
+    for (line, kind) in [
+        ("boot=live \"findiso=/my isos/live 13.iso\"", "exfat"),
+        ("boot=live \"fromiso=/dev/sda1/my isos/live 13.iso\"", "ntfs3"),
+        ("boot=live live-media=LABEL=DATA \"findiso=/my isos/live 13.iso\"", "vfat"),
+        ("boot=casper live-media-path=live \"iso-scan/filename=/my isos/live 13.iso\"", "ext4"),
+        ("boot=live img_dev=LABEL=DATA \"img_loop=/my isos/live 13.iso\"", "exfat"),
+    ] {
+        let mut machine = live(line);
+        machine.images.insert("iso".to_owned(), medium());
+        // What has no such file is no host.
+        machine.add("sda", holds("ext4", "DATA0", Tree::default()));
+        part(&mut machine, "sda", 1, host(kind, path, iso("iso")), 900);
+        let world = boots(machine);
+        assert_eq!(text(&world, "/newroot/etc/layer"), "top", "{line}");
+        let (source, fstype, read_only) = mounted(&world, "/run/taproot/medium-host").unwrap();
+        assert_eq!((source.as_str(), fstype.as_str(), read_only), ("/dev/sda1", kind, true), "{line}");
+        assert_eq!(mounted(&world, "/run/taproot/base").unwrap().1, "iso9660", "{line}");
+        assert!(world.stat(Path::new("/run/live/findiso/my isos")).is_ok(), "{line}");
+    }
+    let mut machine = live("boot=live findiso=/live.iso taproot.wait=2");
+    machine.add("sda1", host("vfat", "live.iso", Node::File(vec![0; 9000], 0o644)));
+    assert!(fails(machine, "no-device").contains("live.iso is no ISO file"));
+}
+
+#[test]
+fn images_by_a_list_and_what_lacks() {
+    let with_list = |list: &str| {
+        let mut machine = live("boot=live");
+        let mut tree = medium();
+        tree.text("live/filesystem.module", list);
+        machine.add("sda", holds("ext4", "", tree));
+        machine
+    };
+    let world = boots(with_list("10-base.squashfs 30-top.squashfs 20-middle.squashfs\n"));
+    assert_eq!(text(&world, "/newroot/etc/layer"), "middle", "the last one of the list is on top");
+    assert!(fails(with_list("10-base.squashfs 40-lost.squashfs"), "no-layer").contains("40-lost.squashfs"));
+}
+
+#[test]
+fn places_log_and_memory() {
+    let world = boots(stick("boot=live toram=0", [700, 710, 720, 730]));
+    for place in ["medium/live/vmlinuz", "rootfs/30-top.squashfs/etc/layer", "overlay/upper", "boot-live.log"] {
+        assert!(world.stat(Path::new("/run/live").join(place).as_path()).is_ok(), "{place}");
+    }
+    assert_eq!(mounted(&world, "/run/taproot/upper").unwrap().1, "tmpfs");
+    // What is asked to be kept and cannot be goes to memory, and that is told.
+    let world = boots(stick("boot=live taproot.upper=label:lost taproot.wait=2", [700, 710, 720, 730]));
+    assert_eq!(mounted(&world, "/run/taproot/upper").unwrap().1, "tmpfs");
+    assert!(text(&world, "/run/taproot/boot.json").contains("the root's upper is not the one that is asked for"));
+    let mut arch = live("archisobasedir=arch archisolabel=ARCH");
+    let mut tree = Tree::default();
+    tree.put(&format!("arch/{}/airootfs.sfs", std::env::consts::ARCH), image("base"));
+    arch.add("sr0", holds("iso9660", "ARCH", tree));
+    let world = boots(arch);
+    assert_eq!(text(&world, "/run/archiso/airootfs/etc/layer"), "base");
+    assert_eq!(mounted(&world, "/run/archiso/bootmnt").unwrap().0, "run/taproot/base");
+    let mut fedora = live("root=live:CDLABEL=F rd.live.image");
+    let mut tree = Tree::default();
+    tree.put("LiveOS/squashfs.img", image("base"));
+    fedora.add("sr0", holds("iso9660", "F", tree));
+    assert_eq!(text(&boots(fedora), "/run/rootfsbase/etc/layer"), "base");
+}
