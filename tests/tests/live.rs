@@ -1,0 +1,100 @@
+//! Live media, on real kernels: a hybrid stick, whose disk, first partition and ESP can answer to one label, and an ISO file on another
+//! file system, with a blank in its path.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use taproot_tests::kit::{self, System};
+use taproot_tests::plain;
+use taproot_tests::scenario::vm;
+use taproot_tests::scenarios;
+use taproot_tests::vm::{Bus, Disk, Mount, Report, Scratch};
+
+/// Makes in `$1`: `live.iso`, a hybrid of an ISO 9660 that begins also in its first partition, an ESP without a label and an ext4
+/// `persistence`, with the image `$2`; `data.img`, a FAT with that ISO file, and a FAT without it that has the ISO's label.
+const MEDIA: &str = r#"set -eu
+cd "$1"
+mkdir -p tree/live tree/EFI
+cp "$2" tree/live/filesystem.squashfs
+truncate -s 4M esp.img && mkfs.vfat -n "" esp.img >/dev/null 2>&1 || mkfs.vfat esp.img >/dev/null
+mkfs.ext4 -q -L persistence persistence.img 8M
+xorriso -as mkisofs -quiet -R -J -V TAPLIVE -partition_offset 16 -append_partition 2 0xef esp.img \
+    -append_partition 3 0x83 persistence.img -o live.iso tree
+size=$(($(stat -c %s live.iso) / 1048576 + 8))
+truncate -s "${size}M" data.img && mkfs.vfat -n TAPDATA data.img >/dev/null
+mmd -i data.img "::/my isos"
+mcopy -i data.img live.iso "::/my isos/live 1.iso"
+truncate -s 8M decoy.img && mkfs.vfat -n TAPLIVE decoy.img >/dev/null
+rm -r tree esp.img persistence.img
+"#;
+
+fn made(scratch: &Scratch) -> PathBuf {
+    let dir = scratch.path().join("media");
+    std::fs::create_dir_all(&dir).unwrap();
+    let image = plain::image("squashfs").unwrap();
+    kit::run(Command::new("bash").args(["-c", MEDIA, "bash"]).arg(&dir).arg(image)).unwrap();
+    dir
+}
+
+fn disk(path: &Path, serial: &str, bus: Bus) -> Disk {
+    Disk { path: path.to_owned(), format: "raw", serial: serial.to_owned(), bus, read_only: false }
+}
+
+fn at(report: &Report, point: &str) -> Mount {
+    report.mounts().into_iter().rev().find(|m| m.point == point).unwrap_or_else(|| panic!("nothing is on {point}"))
+}
+
+fn boot(name: &str, system: &System, disks: Vec<Disk>, words: &str) -> Report {
+    let mut vm = vm(&format!("live-{name}"), system, words).unwrap().disks(disks).start().unwrap();
+    let report = vm.report(90).unwrap();
+    vm.wait_exit(20).unwrap();
+    let root = at(&report, "/");
+    assert_eq!(root.kind, "overlay", "{root:?}");
+    assert!(root.options.iter().any(|option| option == "rw"), "{root:?}");
+    assert_eq!(at(&report, "/run/taproot/upper").kind, "tmpfs");
+    report
+}
+
+scenarios! {
+    /// The stick comes late and behind USB; something else carries its label, and is there first. The disk itself is not in use, so
+    /// its third partition can be an upper.
+    fn a_hybrid_stick(system) {
+        let scratch = Scratch::new().unwrap();
+        let media = made(&scratch);
+        let words = "boot=live live-media=LABEL=TAPLIVE ro";
+        let decoy = disk(&media.join("decoy.img"), "decoy0", Bus::Virtio);
+        let stick = disk(&media.join("live.iso"), "stick0", Bus::Usb);
+        let report = boot("hybrid", system, vec![decoy.clone(), stick.clone()], words);
+        let medium = at(&report, "/run/taproot/base");
+        assert_eq!((medium.source.as_str(), medium.kind.as_str()), ("/dev/sda1", "iso9660"));
+        for (place, kind) in [("medium", "iso9660"), ("rootfs/filesystem.squashfs", "squashfs"), ("overlay", "tmpfs")] {
+            assert_eq!(at(&report, &format!("/run/live/{place}")).kind, kind, "{place}");
+        }
+        let words = format!("{words} taproot.upper=label:persistence taproot.upper_fallback=fail");
+        let vm = vm("live-hybrid-upper", system, &words).unwrap();
+        let mut vm = vm.disks([decoy, stick]).start().unwrap();
+        let report = vm.report(90).unwrap();
+        vm.wait_exit(20).unwrap();
+        let upper = at(&report, "/run/taproot/upper");
+        assert_eq!((upper.source.as_str(), upper.kind.as_str()), ("/dev/sda3", "ext4"));
+    }
+
+    fn an_iso_file(system) {
+        let scratch = Scratch::new().unwrap();
+        let media = made(&scratch);
+        let data = disk(&media.join("data.img"), "data0", Bus::Virtio);
+        let report = boot("iso-file", system, vec![data], "boot=live \"findiso=/my isos/live 1.iso\"");
+        let host = at(&report, "/run/taproot/medium-host");
+        assert_eq!((host.source.as_str(), host.kind.as_str()), ("/dev/vda", "vfat"));
+        assert!(host.options.iter().any(|option| option == "ro"), "{host:?}");
+        let medium = at(&report, "/run/taproot/base");
+        assert!(medium.kind == "iso9660" && medium.source.starts_with("/dev/loop"), "{medium:?}");
+        at(&report, "/run/live/findiso");
+    }
+}
