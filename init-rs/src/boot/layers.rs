@@ -15,7 +15,7 @@ use crate::plan::lowers;
 use crate::plan::mounts::{self, MountStep};
 use crate::plan::next::facts::{LayerFacts, Memory, Zvol};
 use crate::plan::next::layers::integrity::Check;
-use crate::plan::next::{LayerStep, Mount, Part, layer_not_mounted, not_overlaid, part_not_mounted};
+use crate::plan::next::{LayerStep, Mount, Part, layer_not_mounted, nested_image, not_overlaid, part_not_mounted};
 use crate::plan::root::{LayeredRoot, Root};
 use crate::report::boot::{MountDone, Protected};
 use crate::report::layers::LayersDone;
@@ -209,7 +209,7 @@ impl Boot<'_> {
             self.log.info(format!("mounting layer {} took {} ms", file.name, took.as_millis()));
         }
         self.facts.attempt.layers.mounted.insert(file.name.clone());
-        Ok(())
+        self.nested_image(target).map_or(Ok(()), |inner| Err(nested_image(file, inner)))
     }
 
     /// Makes the directories of the upper.

@@ -3,7 +3,7 @@
 use super::{Boot, look};
 use crate::cmdline::LiveSettings;
 use crate::plan::layers::{BASE, UPPER, below, place};
-use crate::plan::live::{HOST, Listing, Looked, Place, Sight, Sought, places};
+use crate::plan::live::{HOST, Listing, Looked, NESTED, Place, Sight, Sought, places};
 use crate::plan::next::Copying;
 use crate::plan::root::LayeredRoot;
 use crate::sys::Ended;
@@ -81,7 +81,7 @@ impl Boot<'_> {
                 // What is in memory alone has left it.
                 Place::Medium | Place::Host if facts.to_ram == Copying::Released => {}
                 Place::Medium => shown.push((at.to_owned(), BASE.into())),
-                Place::Host if facts.live.host => shown.push((at.to_owned(), HOST.into())),
+                Place::Host if facts.live.host.is_some() => shown.push((at.to_owned(), HOST.into())),
                 Place::Upper if facts.upper_mounted => shown.push((at.to_owned(), UPPER.into())),
                 Place::Images => {
                     shown.extend(root.layers.iter().map(|name| (below(at, name), PathBuf::from(place(name)))));
@@ -93,12 +93,38 @@ impl Boot<'_> {
             }
         }
         for (at, from) in shown {
-            let target = Path::new(&at);
-            match self.system.make_dirs(target).and_then(|()| self.system.bind(&from, target, false)) {
-                Ok(()) => self.facts.attempt.layers.live.shown.push(at),
+            let result = self.live_place(&at, root).and_then(|target| {
+                self.system.bind(&from, &target, false)?;
+                Ok(target.display().to_string())
+            });
+            match result {
+                Ok(target) => self.facts.attempt.layers.live.shown.push(target),
                 Err(e) => self.trouble(format!("{at}, where {} has it, is not there: {e}", live.system.value)),
             }
         }
+    }
+
+    /// The directory for such a place. In the root it is made only where that writes to no upper that is kept.
+    fn live_place(&self, at: &str, root: &LayeredRoot) -> io::Result<PathBuf> {
+        if at.starts_with("/run/") {
+            self.system.make_dirs(Path::new(at))?;
+            return Ok(at.into());
+        }
+        let target = resolve(self.system, &self.new_root, Path::new(at))?;
+        let in_memory = root.overlay.upper.as_ref().is_some_and(|dirs| dirs.dir == UPPER);
+        match self.system.exists(&target) {
+            false if in_memory => self.system.make_dirs(&target)?,
+            false => return Err(io::Error::other("no image has that directory, and none is made in the root for it")),
+            true => {}
+        }
+        Ok(target)
+    }
+
+    /// The image that is in a mounted one, where there should be a root.
+    pub(super) fn nested_image(&self, mounted: &Path) -> Option<&'static str> {
+        self.request.layers.as_ref()?.live.as_ref()?;
+        let holds = |inner: &&str| self.system.exists(&mounted.join(inner));
+        NESTED.into_iter().find(holds).filter(|_| !self.system.exists(&mounted.join("usr")))
     }
 
     /// Takes these places away.
@@ -106,7 +132,7 @@ impl Boot<'_> {
         for at in std::mem::take(&mut self.facts.attempt.layers.live.shown).iter().rev() {
             let _ = self.system.unmount(Path::new(at), true);
         }
-        if std::mem::take(&mut self.facts.attempt.layers.live.host) {
+        if self.facts.attempt.layers.live.host.take().is_some() {
             let _ = self.system.unmount(Path::new(HOST), true);
         }
     }

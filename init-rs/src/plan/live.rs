@@ -1,6 +1,7 @@
 //! Live media: what makes a file system one, and which of its images the root is made of. Pure.
 
 use super::names;
+use super::root::DeviceRoot;
 use crate::cmdline::{Images, LAYERS_MAX, LayerSettings, LiveSettings, LiveSystem};
 use crate::devices::known::{Device, Superblock};
 use crate::devices::probe::Wanted;
@@ -9,6 +10,8 @@ use std::time::Duration;
 
 /// Where a file system is mounted that holds the ISO file with the medium.
 pub const HOST: &str = "/run/taproot/medium-host";
+/// Images that are in another image, as older media of Fedora have them.
+pub const NESTED: [&str; 2] = ["LiveOS/rootfs.img", "LiveOS/ext3fs.img"];
 /// How images are called; the first four can be layers, the others are known to live-boot.
 const ENDINGS: [&str; 10] =
     [".squashfs", ".erofs", ".sqsh", ".sfs", ".dir", ".ext2", ".ext3", ".ext4", ".xfs", ".jffs2"];
@@ -29,8 +32,8 @@ pub struct Sight {
 pub struct LiveFacts {
     /// File systems that were looked into, by their nodes.
     pub looked: BTreeMap<String, Looked>,
-    /// Whether the file system is mounted that holds the ISO file with the medium.
-    pub host: bool,
+    /// The file system that holds the ISO file with the medium, once it is mounted.
+    pub host: Option<DeviceRoot>,
     /// What is in the directory of its images, once it is mounted.
     pub listing: Option<Listing>,
     /// Where else its parts are shown.
@@ -191,15 +194,18 @@ fn by_name(live: &LiveSettings, dir: &str, names: &[String]) -> Result<Vec<Strin
     Ok(found)
 }
 
-/// Where the live system has its parts, and which of ours each is.
+/// Where the live system has its parts, and which of ours each is. What is not below `/run` is in the root.
 pub fn places(system: LiveSystem) -> Vec<(&'static str, Place)> {
+    let of_live_boot = [
+        ("/run/live/medium", Place::Medium),
+        ("/run/live/rootfs", Place::Images),
+        ("/run/live/overlay", Place::Upper),
+        ("/run/live/findiso", Place::Host),
+    ];
     match system {
-        LiveSystem::LiveBoot | LiveSystem::Casper => vec![
-            ("/run/live/medium", Place::Medium),
-            ("/run/live/rootfs", Place::Images),
-            ("/run/live/overlay", Place::Upper),
-            ("/run/live/findiso", Place::Host),
-        ],
+        LiveSystem::LiveBoot => of_live_boot.to_vec(),
+        // Its installer and its list of packages are looked for there.
+        LiveSystem::Casper => of_live_boot.into_iter().chain([("/cdrom", Place::Medium)]).collect(),
         LiveSystem::Archiso => vec![
             ("/run/archiso/bootmnt", Place::Medium),
             ("/run/archiso/airootfs", Place::Image),

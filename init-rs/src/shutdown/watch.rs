@@ -97,16 +97,21 @@ fn gone(system: &Arc<dyn System>) -> Option<String> {
     let sources: BTreeSet<String> = mounts
         .into_iter()
         .filter(|mount| names::is_within(&mount.place, PARTS))
-        .filter_map(|mount| below(&mount.kind, &mount.source))
+        .filter_map(|mount| below(&**system, &mount.kind, &mount.source))
         .collect();
     sources.into_iter().find(|source| !within(system, source))
 }
 
 /// The device or pool that a mount is of; none of its own for memory, and for what lies on another mount.
-fn below(kind: &str, source: &str) -> Option<String> {
+fn below(system: &dyn System, kind: &str, source: &str) -> Option<String> {
+    if let Some(name) = source.strip_prefix("/dev/loop") {
+        // A live medium that is a whole disk with partitions has one.
+        let file = system.text(&format!("/sys/block/loop{name}/loop/backing_file"));
+        return Some(file).filter(|file| file.starts_with("/dev/"));
+    }
     match kind {
         "zfs" => Some(source.split(['/', '@']).next().unwrap_or_default().to_owned()),
-        _ if ["/dev/loop", "/dev/dm-", "/dev/mapper/"].iter().any(|on| source.starts_with(on)) => None,
+        _ if ["/dev/dm-", "/dev/mapper/"].iter().any(|on| source.starts_with(on)) => None,
         _ => Some(source).filter(|source| source.starts_with("/dev/")).map(str::to_owned),
     }
 }
@@ -277,6 +282,10 @@ mod tests {
             let (calls, _) = Asked::new(&dead).ends();
             assert_eq!(calls.last().unwrap(), "PowerOff after 40 s", "{dead:?}");
         }
+        // A live medium that is attached as a file is.
+        let mut attached = Asked::new(&["/dev/vdx"]);
+        attached.machine.tree = attached.machine.tree.with("/sys/block/loop0/loop/backing_file", "/dev/vdx\n");
+        assert_eq!(attached.ends().0.last().unwrap(), "PowerOff after 40 s");
         let mut suspended = Asked::new(&[]);
         suspended.machine.tree = suspended
             .machine

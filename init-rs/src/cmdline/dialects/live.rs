@@ -87,6 +87,8 @@ pub(super) const ROWS: &[Row] = &[
     row("casper", "layerfs-path=a.b.squashfs ---", "one image over another", |r| live(r, |l, m| l.dir.value == "casper" && named(m, &["a.b.squashfs", "a.squashfs"])), ""),
     row("casper", "boot=casper iso-scan/filename=/u.iso", "an ISO file", |r| live(r, |_, m| iso(m, None, "u.iso")), ""),
     row("casper", "boot=casper url=http://h/u.iso", "over a network", |r| refused(r, "over a network"), REFUSED),
+    row("casper", "boot=casper persistent", "a partition called casper-rw or writable takes what is written", |r| live(r, |l, _| memory(l, None)) && r.notes.len() == 1, "what is written goes to memory, and a remark says so"),
+    row("live-boot", "boot=live persistence", "a medium, and what is kept on another", |r| live(r, |l, _| l.persistence.is_some() && memory(l, None)) && r.notes.is_empty(), ""),
     row("archiso", "archisobasedir=arch archisolabel=ARCH_1", "a medium by its label", |r| live(r, |l, m| tag(m, "LABEL=ARCH_1") && l.dir.value == format!("arch/{}", std::env::consts::ARCH) && first_of(m, &["airootfs.sfs", "airootfs.erofs"])), ""),
     row("archiso", "archisodevice=UUID=1-2", "a medium", |r| live(r, |_, m| tag(m, "UUID=1-2")), ""),
     row("archiso", "archisosearchuuid=1-2", "by UUID, or by a file of that name", |r| live(r, |_, m| tag(m, "UUID=1-2") && m.marker.as_ref().is_some_and(|f| f.value == "boot/1-2.uuid")), ""),

@@ -30,6 +30,7 @@ pub const LIVE: &[Known] = &[
     known("img_dev", "=LABEL=|UUID=|/dev/...", "the device that the file of img_loop= is on"),
     known("img_label", "=LABEL", "label of the device that the file of img_loop= is on"),
     known("img_flags", "=OPTIONS", NO_EFFECT),
+    known("persistent", "", "no effect, which is told of: what is written goes to memory"),
     // which images
     known("live-media-path", "=DIRECTORY", "the directory that holds the images of a live medium"),
     known("archisobasedir", "=DIRECTORY", "the same, as archiso calls it; in it is one for each architecture"),

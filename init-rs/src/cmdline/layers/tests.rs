@@ -83,3 +83,29 @@ fn a_layer_device_is_spelled_as_a_root() {
         assert!(matches!(request.root.value, Selector::Unusable(_)), "{wrong}: {:?}", request.layers);
     }
 }
+
+#[test]
+fn a_live_medium_and_what_is_kept_are_one_request() {
+    let memory = Upper::Ram { size: None, inodes: None };
+    for line in ["boot=live persistence", "persistence boot=live", "boot=casper persistence persistence-label=writable"]
+    {
+        let settings = layers(line);
+        assert!(settings.live.is_some() && settings.names.value.is_empty() && !settings.by_state(), "{line}");
+        assert_eq!((&settings.upper.value, settings.fallback.value), (&memory, UpperFallback::Ram), "{line}");
+        assert_eq!(settings.persistence.unwrap().fallback.value, UpperFallback::Ram, "{line}");
+    }
+    let settings = layers("boot=live persistence nopersistence");
+    assert!(settings.live.is_some() && settings.persistence.is_none());
+    let settings = layers("boot=live persistence taproot.upper=label:x");
+    assert_eq!(settings.fallback.value, UpperFallback::Ram, "an upper that a stick does not have");
+    let settings = layers("boot=live persistence taproot.upper_fallback=fail");
+    assert_eq!(settings.fallback.value, UpperFallback::Fail);
+    assert_eq!(settings.persistence.unwrap().fallback.value, UpperFallback::Fail);
+    assert_eq!(layers("boot=live taproot.layers=a:b").names.value, ["a", "b"]);
+    let request = parse(b"boot=live taproot.layers");
+    assert!(request.layers.is_none());
+    let Selector::Unusable(message) = &request.root.value else { panic!("{:?}", request.root) };
+    assert!(message.contains("boot=live the images of a live medium"), "{message}");
+    let note = parse(b"boot=casper persistent").notes.remove(0);
+    assert!(note.word == "persistent" && note.message.contains("goes to memory"), "{note:?}");
+}

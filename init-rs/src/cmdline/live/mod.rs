@@ -303,6 +303,13 @@ impl Asked {
             ("rd.live.overlay.persistent", v) if !is_off(v) => {
                 self.notes.push(note(why, "no partition is made for what is written, which goes to memory"));
             }
+            ("persistent", None) => {
+                self.notes.push(note(
+                    why,
+                    "casper's way to keep things is not known here: what is written goes to memory; persistence keeps it \
+                     on a medium with a persistence.conf, taproot.upper=label:NAME on a partition",
+                ));
+            }
             ("union", Some(v)) if v != "overlay" && v != "overlayfs" => {
                 self.notes.push(note(why, "the union is always an overlay"));
             }

@@ -414,6 +414,20 @@ fn broken_layer(file: &LayerFile, why: &str) -> Failure {
     )
 }
 
+/// An image of a live medium holds no root, but another image.
+pub fn nested_image(file: &LayerFile, inner: &str) -> Failure {
+    Failure::new(
+        Code::BrokenLayer,
+        format!("image {} holds no root, but another image: {inner}", file.name),
+        "an image with the root itself in it; what is in an image that is in an image is not mounted",
+        vec![format!("{} in {}", inner, file.path)],
+        &[
+            "make one image of what is in the inner one, in a running system: mount both, then mksquashfs DIRECTORY NEW",
+            "retry rd.live.squashimg=NAME here names another image of the medium",
+        ],
+    )
+}
+
 /// The parts could not be put together.
 pub fn not_overlaid(root: &LayeredRoot, error: &str) -> Failure {
     let count = root.overlay.lowers.len();
@@ -430,7 +444,7 @@ pub fn not_overlaid(root: &LayeredRoot, error: &str) -> Failure {
 pub fn part_not_mounted(part: &Part, mount: &Mount, errno: Option<i32>, error: &str) -> Result<Failure, String> {
     let name = &mount.step.dataset;
     match part {
-        Part::Base(_) | Part::Image(_) | Part::Host => Ok(super::not_mounted(name, &mount.fstype, errno, error)),
+        Part::Base(_) | Part::Image(_) | Part::Host(_) => Ok(super::not_mounted(name, &mount.fstype, errno, error)),
         Part::Device => Ok(Failure::new(
             Code::NoLayerDevice,
             format!("the layer device {name} could not be mounted: {error}"),

@@ -16,8 +16,8 @@ mod step;
 
 pub use layers::integrity::IntegrityFacts;
 pub use layers::{
-    Copying, KeptStep, LayerStep, Part, Release, entry, layer_not_mounted, not_copied, not_kept, not_overlaid,
-    part_not_mounted,
+    Copying, KeptStep, LayerStep, Part, Release, entry, layer_not_mounted, nested_image, not_copied, not_kept,
+    not_overlaid, part_not_mounted,
 };
 pub use mounts::not_mounted;
 pub use pool::{no_dataset, not_mountable};

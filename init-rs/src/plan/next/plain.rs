@@ -134,7 +134,6 @@ impl Moment<'_> {
     }
 }
 
-/// A device in a line.
 /// Several disks answer to the name.
 pub(super) fn several(moment: &Moment<'_>, ambiguous: &Ambiguous, word: &str) -> Failure {
     let devices = moment.hardware.devices.values().filter(|device| ambiguous.nodes.contains(&device.node));
@@ -150,6 +149,7 @@ pub(super) fn several(moment: &Moment<'_>, ambiguous: &Ambiguous, word: &str) ->
     )
 }
 
+/// A device in a line.
 pub(super) fn describe(device: &Device) -> String {
     let mut parts = vec![format!("{} MiB", device.size >> 20)];
     match device.superblock() {
@@ -164,7 +164,7 @@ pub(super) fn describe(device: &Device) -> String {
     format!("{}: {}", device.node, parts.join(", "))
 }
 
-fn unchecked(spec: &str, why: &str) -> Failure {
+pub(super) fn unchecked(spec: &str, why: &str) -> Failure {
     Failure::new(
         Code::Fsck,
         format!("the file system of root {spec} was not mounted: {why}"),

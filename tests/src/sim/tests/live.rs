@@ -2,7 +2,7 @@
 
 use super::layers::{boots, fails, machine, mounted, text};
 use super::{Holds, Machine, ModuleSpec, Node, Tree, World};
-use crate::sim::layering::{image, iso};
+use crate::sim::layering::{ext4_file, image, iso};
 use std::path::Path;
 use std::time::Duration;
 use taproot_init::devices::known::Partition;
@@ -40,12 +40,17 @@ fn part(machine: &mut Machine, disk: &str, number: u32, holds: Holds, comes: u64
 /// A stick as xorriso makes them: the disk begins as its first partition does, an ESP without a label, a partition for what is kept.
 /// Each comes at its time.
 fn stick(words: &str, comes: [u64; 4]) -> Machine {
+    keeping(words, comes, Tree::default())
+}
+
+/// The same, with that on the third partition.
+fn keeping(words: &str, comes: [u64; 4], what: Tree) -> Machine {
     let mut machine = live(words);
     let [disk, first, esp, kept] = comes;
     machine.add("sdb", holds("iso9660", "LIVE", Tree::default())).arrives = Duration::from_millis(disk);
     part(&mut machine, "sdb", 1, holds("iso9660", "LIVE", medium()), first);
     part(&mut machine, "sdb", 2, holds("vfat", "", Tree::of(&[("EFI/BOOT/BOOTX64.EFI", b"x")])), esp);
-    part(&mut machine, "sdb", 3, holds("ext4", "persistence", Tree::default()), kept);
+    part(&mut machine, "sdb", 3, holds("ext4", "persistence", what), kept);
     machine
 }
 
@@ -203,4 +208,111 @@ fn places_log_and_memory() {
     tree.put("LiveOS/squashfs.img", image("base"));
     fedora.add("sr0", holds("iso9660", "F", tree));
     assert_eq!(text(&boots(fedora), "/run/rootfsbase/etc/layer"), "base");
+}
+
+fn report(world: &World) -> String {
+    text(world, "/run/taproot/boot.json")
+}
+
+/// The words for the medium and for what is kept are one request.
+#[test]
+fn a_stick_keeps_what_is_written_on_its_third_partition() {
+    let comes = [700, 710, 720, 730];
+    let conf = |text: &str| Tree::of(&[("persistence.conf", text.as_bytes())]);
+    let world = boots(keeping("boot=live live-media=LABEL=LIVE persistence", comes, conf("/home union\n")));
+    is_from_partition(&world, "directories");
+    let kept = mounted(&world, "/run/taproot/persistence/sdb3").unwrap();
+    assert_eq!(kept, ("/dev/sdb3".into(), "ext4".into(), false));
+    assert!(world.stat(Path::new("/run/taproot/persistence/sdb3/home/rw")).is_ok());
+    assert_eq!(mounted(&world, "/run/taproot/upper").unwrap().1, "tmpfs");
+    let world = boots(keeping("boot=live persistence", comes, conf("/ union\n")));
+    assert!(world.story().contains("/run/taproot/persistence/sdb3/rw"), "{}", world.story());
+    assert_eq!(mounted(&world, "/run/taproot/upper"), None);
+    assert!(world.stat(Path::new("/run/live/persistence/sdb3/rw")).is_ok());
+    // A stick without one, and one whose partition says nothing: memory, and that is told.
+    for (machine, says) in [
+        (keeping("boot=live persistence", comes, Tree::default()), "it has no persistence.conf"),
+        (keeping("boot=live persistence persistence-label=lost", comes, Tree::default()), "no file called lost"),
+    ] {
+        let world = boots(machine.clone());
+        is_from_partition(&world, says);
+        let said = report(&world);
+        assert!(said.contains("NOTHING IS KEPT of what is written") && said.contains(says), "{said}");
+        assert_eq!(mounted(&world, "/run/taproot/upper").unwrap().1, "tmpfs", "{says}");
+        let mut strict = machine;
+        strict.cmdline += " taproot.upper_fallback=fail";
+        assert!(fails(strict, "no-upper").contains("nothing can be kept (persistence)"), "{says}");
+    }
+}
+
+/// A file beside the ISO file: what both are on is made writable, unless that would be without its journal.
+#[test]
+fn what_is_kept_in_a_file_beside_an_iso_file() {
+    let with = |kind: &str, words: &str| {
+        let mut machine = live(&format!("boot=live findiso=/live.iso persistence {words}"));
+        machine.images.insert("iso".to_owned(), medium());
+        machine.images.insert("kept".to_owned(), Tree::of(&[("persistence.conf", b"/home union\n")]));
+        let mut tree = Tree::default();
+        tree.put("live.iso", iso("iso"));
+        tree.put("persistence", ext4_file("kept"));
+        machine.add("sda1", holds(kind, "DATA", tree));
+        machine
+    };
+    let world = boots(with("exfat", ""));
+    assert_eq!(mounted(&world, "/run/taproot/medium-host").unwrap(), ("/dev/sda1".into(), "exfat".into(), false));
+    assert_eq!(mounted(&world, "/run/taproot/persistence/sda1.file").unwrap().1, "ext4", "{}", world.story());
+    assert!(world.stat(Path::new("/run/taproot/persistence/sda1.file/home/rw")).is_ok());
+    let world = boots(with("ext4", ""));
+    assert!(mounted(&world, "/run/taproot/medium-host").unwrap().2, "it stays read-only");
+    assert!(report(&world).contains("mounted without its journal (ext4)"), "{}", report(&world));
+    let world = boots(with("ext4", "persistence-label=DATA"));
+    assert!(report(&world).contains("the ISO file of the live medium is on it"), "{}", report(&world));
+}
+
+/// Images in memory: neither the medium nor what its file is on is needed, or shown.
+#[test]
+fn in_memory_everything_is_given_back() {
+    let mut machine = live("boot=live findiso=/live.iso toram");
+    machine.images.insert("iso".to_owned(), medium());
+    machine.add("sda1", host("exfat", "live.iso", iso("iso")));
+    let world = boots(machine);
+    for place in ["base", "medium-host"] {
+        assert_eq!(mounted(&world, &format!("/run/taproot/{place}")), None, "{place}: {}", world.story());
+    }
+    assert!(world.story().contains("is not needed any more and can be taken away"), "{}", world.story());
+    assert_eq!(text(&world, "/newroot/etc/layer"), "top");
+    assert!(world.stat(Path::new("/run/live/medium")).is_err() && world.stat(Path::new("/run/live/findiso")).is_err());
+    assert!(world.stat(Path::new("/run/live/rootfs/30-top.squashfs/etc/layer")).is_ok());
+}
+
+#[test]
+fn an_image_in_an_image_is_refused_with_its_own_reason() {
+    let mut fedora = live("root=live:CDLABEL=F rd.live.image");
+    let mut tree = Tree::default();
+    tree.put("LiveOS/squashfs.img", image("outer"));
+    fedora.images.insert("outer".to_owned(), Tree::of(&[("LiveOS/rootfs.img", b"x")]));
+    fedora.add("sr0", holds("iso9660", "F", tree));
+    let said = fails(fedora, "layer-broken");
+    assert!(said.contains("image squashfs.img holds no root, but another image: LiveOS/rootfs.img"), "{said}");
+}
+
+#[test]
+fn casper_has_its_medium_in_the_root_too() {
+    let casper = |words: &str| {
+        let mut machine = live(&format!("boot=casper {words}"));
+        let mut tree = Tree::of(&[("casper/vmlinuz", b"x")]);
+        tree.put("casper/filesystem.squashfs", image("base"));
+        machine.add("sr0", holds("iso9660", "UBUNTU", tree));
+        machine.add("sdc", holds("ext4", "mine", Tree::default()));
+        machine
+    };
+    let world = boots(casper("persistent"));
+    assert!(world.stat(Path::new("/newroot/cdrom/casper/vmlinuz")).is_ok(), "{}", world.story());
+    // Nothing is made in an upper that is kept.
+    let world = boots(casper("taproot.upper=label:mine"));
+    assert!(world.stat(Path::new("/newroot/cdrom")).is_err());
+    assert!(report(&world).contains("/cdrom, where casper has it, is not there"), "{}", report(&world));
+    let mut machine = casper("taproot.upper=label:mine");
+    machine.images.get_mut("base").unwrap().text("cdrom/.keep", "");
+    assert!(boots(machine).stat(Path::new("/newroot/cdrom/casper/vmlinuz")).is_ok());
 }

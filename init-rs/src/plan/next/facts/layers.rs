@@ -99,7 +99,7 @@ impl LayerFacts {
     pub fn part_mounted(&mut self, part: Part) {
         match part {
             Part::Base(root) | Part::Image(root) => self.base = Some(*root),
-            Part::Host => self.live.host = true,
+            Part::Host(device) => self.live.host = Some(*device),
             Part::Device => self.device = true,
             Part::Upper => self.upper_mounted = true,
             Part::Kept => self.kept = true,

@@ -1,9 +1,9 @@
 //! A live medium as the base: found by what it carries, whatever the order in which disks come, and looked into by a process of its
 //! own before it is mounted.
 
-use super::super::plain::{describe, several};
+use super::super::plain::{describe, several, unchecked};
 use super::part_of;
-use crate::cmdline::{LayerSettings, LiveSettings, MediumKind};
+use crate::cmdline::{LayerSettings, LiveSettings, MediumKind, Upper};
 use crate::devices::filesystems::without_replay;
 use crate::devices::known::{Ambiguous, Device, Reading};
 use crate::devices::probe::Wanted;
@@ -34,15 +34,25 @@ impl Moment<'_> {
         let name = live.device().unwrap_or(&node).to_owned();
         let Some(iso) = &live.iso else {
             let whole = self.hardware.is_divided(device);
-            let options = read_only(&fstype);
+            let options = match settings.upper.value {
+                // Where it is written to, it is checked, and has its journal.
+                Upper::Directory(_) if !whole => {
+                    if let Err(why) = self.check(&node, &fstype)? {
+                        return fail(unchecked(&name, &why));
+                    }
+                    MountOptions { flags: 0, data: String::new() }
+                }
+                _ => read_only(&fstype),
+            };
             return Ok((Root::Device(DeviceRoot { name, node, fstype, options }), whole));
         };
-        if !self.facts.attempt.layers.live.host {
+        if self.facts.attempt.layers.live.host.is_none() {
             let mut step = part_of(&name, HOST, &iso.why);
             step.options = read_only(&fstype);
+            let host = DeviceRoot { name, node: node.clone(), fstype: fstype.clone(), options: step.options.clone() };
             step.foreign = Some(Foreign { fstype: fstype.clone(), device: true, wait: Duration::ZERO });
             let mount = Box::new(Mount { step, source: node, fstype });
-            return Err(Next::Do(Step::Layer(LayerStep::Mount { part: Part::Host, mount })));
+            return Err(Next::Do(Step::Layer(LayerStep::Mount { part: Part::Host(Box::new(host)), mount })));
         }
         let inside = self.facts.attempt.layers.live.sight(device).and_then(|sight| sight.iso.clone()?.1);
         let fstype = inside.map_or_else(|| "iso9660".to_owned(), |inside| inside.kind);

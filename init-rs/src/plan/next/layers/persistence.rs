@@ -4,12 +4,13 @@
 use super::kept_step::KeptStep;
 use super::{PartDevice, part_of};
 use crate::cmdline::{LayerSettings, MediaKind, Persistence, Upper, UpperFallback};
-use crate::devices::filesystems::never_written;
+use crate::devices::filesystems::{never_written, without_replay};
 use crate::devices::known::{Device, Reading};
 use crate::devices::probe::Wanted;
 use crate::plan::failure::{Code, Failure};
 use crate::plan::kept::{self, Keep, MediumFile, host_place, place_of};
 use crate::plan::layers::{BASE, below};
+use crate::plan::live::HOST;
 use crate::plan::next::{FRESH, LayerStep, MODULE_LIMIT, Moment, Next, Settled, Step, Wait, end_of, fail};
 use crate::plan::root::{DeviceRoot, LayeredRoot, Root};
 use std::time::Duration;
@@ -68,20 +69,27 @@ impl Moment<'_> {
         Ok(Ok(()))
     }
 
-    /// The device of the base, unless the layers are in memory and it was given back.
-    fn mounted_base(self, base: &Root) -> Option<&DeviceRoot> {
-        match base {
-            Root::Device(device) if !self.facts.attempt.layers.released.contains(BASE) => Some(device),
+    /// What is mounted already and can hold files, and where: the base, and what holds the ISO file of a live medium; not what
+    /// was given back because the layers are in memory.
+    fn own_places<'a>(&'a self, base: &'a Root) -> Vec<(&'a DeviceRoot, &'static str)> {
+        let known = &self.facts.attempt.layers;
+        let base = match base {
+            Root::Device(device) => Some((device, BASE)),
             _ => None,
-        }
+        };
+        let host = known.live.host.as_ref().map(|host| (host, HOST));
+        base.into_iter().chain(host).filter(|(_, place)| !known.released.contains(*place)).collect()
+    }
+
+    /// Whether the ISO file of the live medium is on this device.
+    fn holds_iso(self, device: &Device) -> bool {
+        let known = &self.facts.attempt.layers;
+        !known.released.contains(HOST) && known.live.host.as_ref().is_some_and(|host| host.node == device.node)
     }
 
     /// Nodes of what holds layers: no second mount is made of it.
     fn taken(self, settings: &LayerSettings, base: &Root) -> Vec<String> {
-        let mut taken = Vec::new();
-        if let Some(base) = self.mounted_base(base) {
-            taken.push(base.node.clone());
-        }
+        let mut taken: Vec<String> = self.own_places(base).iter().map(|(device, _)| device.node.clone()).collect();
         let specs = [
             settings.device.as_ref().map(|device| device.value.to_string()),
             match &settings.upper.value {
@@ -106,7 +114,8 @@ impl Moment<'_> {
         let mut found: Vec<&Device> = Vec::new();
         for device in wanted.iter().flat_map(|wanted| self.hardware.all(wanted)) {
             let known = found.iter().any(|other| other.is_another_path_of(device));
-            if !known && !taken.contains(&device.node) && is_on(device, asked.media.value) {
+            let free = !taken.contains(&device.node) || self.holds_iso(device);
+            if !known && free && is_on(device, asked.media.value) {
                 found.push(device);
             }
         }
@@ -142,6 +151,9 @@ impl Moment<'_> {
         }
         let kind = device.superblock().map(|superblock| superblock.kind.clone());
         let usable = match (&device.content, kind) {
+            _ if self.holds_iso(device) => Err("the ISO file of the live medium is on it, and for that it is mounted \
+                                                read-only; expected another partition"
+                .to_owned()),
             (Reading::Waiting, _) => Err("it does not answer".to_owned()),
             (Reading::Failed(why), _) => Err(format!("it cannot be read: {why}")),
             (_, Some(kind)) if kind.contains("LUKS") => {
@@ -172,39 +184,40 @@ impl Moment<'_> {
     fn files(self, asked: &Persistence, base: &Root, taken: &[String]) -> Settled<()> {
         let paths: Vec<String> = asked.labels.value.iter().map(|label| below(&asked.path.value, label)).collect();
         let paths: Vec<String> = paths.iter().map(|path| path.trim_start_matches('/').to_owned()).collect();
-        if let Some(device) = self.mounted_base(base) {
-            self.files_on(asked, (&device.node, &device.fstype), true, &paths)?;
+        for (device, place) in self.own_places(base) {
+            self.files_on(asked, (&device.node, &device.fstype), Some(place), &paths)?;
         }
         for device in self.hardware.devices.values().filter(|device| is_on(device, asked.media.value)) {
             let kind = device.superblock().map(|superblock| superblock.kind.as_str());
             let Some(kind) = kind.filter(|kind| SEARCHED.contains(kind)) else { continue };
             if !self.hardware.is_divided(device) && !taken.contains(&device.node) && !device.is_member() {
-                self.files_on(asked, (&device.node, kind), false, &paths)?;
+                self.files_on(asked, (&device.node, kind), None, &paths)?;
             }
         }
         Ok(())
     }
 
-    fn files_on(self, asked: &Persistence, on: (&str, &str), base: bool, paths: &[String]) -> Settled<()> {
+    /// `mounted`: where it is mounted already.
+    fn files_on(self, asked: &Persistence, on: (&str, &str), mounted: Option<&str>, paths: &[String]) -> Settled<()> {
         let known = &self.facts.attempt.layers.media;
         let (node, fstype) = on;
-        let place = if base { BASE.to_owned() } else { host_place(node) };
+        let place = mounted.map_or_else(|| host_place(node), str::to_owned);
         let mount = |read_only: bool| {
             let device = PartDevice { node: node.to_owned(), fstype: fstype.to_owned() };
             let mut mount = self.device_mount(device, part_of(node, &place, &asked.why), read_only);
             if read_only {
                 // Looking writes nothing, not even what a journal holds.
-                crate::devices::filesystems::without_replay(fstype).clone_into(&mut mount.step.options.data);
-            } else if base {
+                without_replay(fstype).clone_into(&mut mount.step.options.data);
+            } else if mounted.is_some() {
                 mount.step.options.flags |= libc::MS_REMOUNT;
             }
             Box::new(mount)
         };
         let Some(files) = known.searched.get(node) else {
-            if !base {
+            if mounted.is_none() {
                 self.filesystem(fstype, self.facts.attempt.last_step)?;
             }
-            let mount = (!base).then(|| mount(true));
+            let mount = mounted.is_none().then(|| mount(true));
             return Err(step(KeptStep::Search { node: node.to_owned(), mount, place, files: paths.to_vec() }));
         };
         for file in files {
@@ -216,11 +229,14 @@ impl Moment<'_> {
             let writable = asked.read_only.is_none() && !self.request.import.read_only.value && !never_written(fstype);
             match known.hosts.get(node) {
                 Some(Err(why)) => return Err(refused(&key, why)),
-                None if writable || !base => {
+                None if writable && mounted.is_some() && self.is_without_journal(fstype) => {
+                    return Err(refused(&key, &on_medium(fstype)));
+                }
+                None if writable || mounted.is_none() => {
                     if !writable {
                         return Err(step(KeptStep::Host { node: node.to_owned(), mount: mount(true) }));
                     }
-                    if let Err(why) = self.check_host(node, fstype, base)? {
+                    if let Err(why) = self.check_host(node, fstype, mounted.is_some())? {
                         return Err(refused(&key, &why));
                     }
                     return Err(step(KeptStep::Host { node: node.to_owned(), mount: mount(false) }));
@@ -243,9 +259,15 @@ impl Moment<'_> {
         Ok(())
     }
 
-    /// The base was checked before it was mounted.
-    fn check_host(self, node: &str, fstype: &str, base: bool) -> Settled<Result<(), String>> {
-        if base { Ok(Ok(())) } else { self.check(node, fstype) }
+    /// Whether parts of this type are mounted in such a way that no journal is replayed: those of a live medium.
+    fn is_without_journal(self, fstype: &str) -> bool {
+        let live = self.request.layers.as_ref().is_some_and(|layers| layers.live.is_some());
+        live && !without_replay(fstype).is_empty()
+    }
+
+    /// What is mounted is not checked any more.
+    fn check_host(self, node: &str, fstype: &str, mounted: bool) -> Settled<Result<(), String>> {
+        if mounted { Ok(Ok(())) } else { self.check(node, fstype) }
     }
 
     /// What is kept of the mounted root.
@@ -278,6 +300,13 @@ fn is_on(device: &Device, media: MediaKind) -> bool {
         MediaKind::Usb => usb(),
         MediaKind::Removable => usb() || device.name.starts_with("mmcblk"),
     }
+}
+
+fn on_medium(fstype: &str) -> String {
+    format!(
+        "it is on the live medium, or beside its ISO file: that is mounted without its journal ({fstype}), so that nothing is \
+         written to it; expected another partition, or such a file on FAT or exFAT"
+    )
 }
 
 fn of_no_use(key: &str, why: Option<&String>) -> String {

@@ -8,7 +8,7 @@ use crate::layers::{Layer, Places};
 use crate::plan::layers::{Copied, Extent, LayerFile, UpperDirs};
 use crate::plan::live::Sought;
 use crate::plan::next::step::Mount;
-use crate::plan::root::{LayeredRoot, Root};
+use crate::plan::root::{DeviceRoot, LayeredRoot, Root};
 use std::fmt;
 use std::time::Duration;
 
@@ -184,7 +184,7 @@ pub enum Part {
     /// The same, by a loop device: it is a file, or a disk whose partitions others are to have.
     Image(Box<Root>),
     /// The file system that holds the ISO file with the live medium.
-    Host,
+    Host(Box<DeviceRoot>),
     /// Where further layers are.
     Device,
     /// What takes what is written.

@@ -87,7 +87,7 @@ impl Moment<'_> {
         let device = settings.device.as_ref().map(|device| &device.value);
         let retained = settings.retained.as_ref().map(|retained| &retained.value);
         let on_its_own = retained.is_some_and(|upper| !matches!(upper, Upper::Directory(_)));
-        let host = self.facts.attempt.layers.live.host;
+        let host = self.facts.attempt.layers.live.host.is_some();
         let places = [
             (if settings.by_state() { UPPERS } else { KEPT }, on_its_own),
             (DEVICE, device.is_some()),
