@@ -17,13 +17,14 @@ use taproot_tests::scenarios;
 use taproot_tests::vm::{Bus, Disk, Mount, Report, Scratch};
 
 /// Makes in `$1`: `live.iso`, a hybrid of an ISO 9660 that begins also in its first partition, an ESP without a label and an ext4
-/// `persistence`, with the image `$2`; `data.img`, a FAT with that ISO file, and a FAT without it that has the ISO's label.
+/// `persistence` that keeps the whole root, with the image `$2`; `data.img`, a FAT with that ISO file, and a FAT without it that has the ISO's label.
 const MEDIA: &str = r#"set -eu
 cd "$1"
 mkdir -p tree/live tree/EFI
 cp "$2" tree/live/filesystem.squashfs
 truncate -s 4M esp.img && mkfs.vfat -n "" esp.img >/dev/null 2>&1 || mkfs.vfat esp.img >/dev/null
-mkfs.ext4 -q -L persistence persistence.img 8M
+mkdir keep && echo "/ union" >keep/persistence.conf
+mkfs.ext4 -q -L persistence -d keep persistence.img 8M
 xorriso -as mkisofs -quiet -R -J -V TAPLIVE -partition_offset 16 -append_partition 2 0xef esp.img \
     -append_partition 3 0x83 persistence.img -o live.iso tree
 size=$(($(stat -c %s live.iso) / 1048576 + 8))
@@ -31,7 +32,7 @@ truncate -s "${size}M" data.img && mkfs.vfat -n TAPDATA data.img >/dev/null
 mmd -i data.img "::/my isos"
 mcopy -i data.img live.iso "::/my isos/live 1.iso"
 truncate -s 8M decoy.img && mkfs.vfat -n TAPLIVE decoy.img >/dev/null
-rm -r tree esp.img persistence.img
+rm -r tree keep esp.img persistence.img
 "#;
 
 fn made(scratch: &Scratch) -> PathBuf {
@@ -63,7 +64,7 @@ fn boot(name: &str, system: &System, disks: Vec<Disk>, words: &str) -> Report {
 
 scenarios! {
     /// The stick comes late and behind USB; something else carries its label, and is there first. The disk itself is not in use, so
-    /// its third partition can be an upper.
+    /// its third partition can keep what is written.
     fn a_hybrid_stick(system) {
         let scratch = Scratch::new().unwrap();
         let media = made(&scratch);
@@ -76,13 +77,16 @@ scenarios! {
         for (place, kind) in [("medium", "iso9660"), ("rootfs/filesystem.squashfs", "squashfs"), ("overlay", "tmpfs")] {
             assert_eq!(at(&report, &format!("/run/live/{place}")).kind, kind, "{place}");
         }
-        let words = format!("{words} taproot.upper=label:persistence taproot.upper_fallback=fail");
-        let vm = vm("live-hybrid-upper", system, &words).unwrap();
+        let words = format!("{words} persistence taproot.upper_fallback=fail");
+        let vm = vm("live-hybrid-kept", system, &words).unwrap();
         let mut vm = vm.disks([decoy, stick]).start().unwrap();
         let report = vm.report(90).unwrap();
         vm.wait_exit(20).unwrap();
-        let upper = at(&report, "/run/taproot/upper");
-        assert_eq!((upper.source.as_str(), upper.kind.as_str()), ("/dev/sda3", "ext4"));
+        let kept = at(&report, "/run/taproot/persistence/sda3");
+        assert_eq!((kept.source.as_str(), kept.kind.as_str()), ("/dev/sda3", "ext4"));
+        let root = at(&report, "/");
+        let upper = "upperdir=/run/taproot/persistence/sda3/rw";
+        assert!(root.super_options.iter().any(|option| option == upper), "{root:?}");
     }
 
     fn an_iso_file(system) {

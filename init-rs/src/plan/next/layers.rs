@@ -49,11 +49,11 @@ impl Moment<'_> {
         let Some(base) = &known.base else {
             return self.mount_base(settings);
         };
-        let named;
+        let completed;
         let settings = match &settings.live {
             Some(live) if settings.names.value.is_empty() => {
-                named = self.named_on_medium(settings, live)?;
-                &named
+                completed = self.named_on_medium(settings, live)?;
+                &completed
             }
             _ => settings,
         };
