@@ -1,11 +1,13 @@
 //! Layers that must be as they were sealed: what is, boots; what is not, or cannot be seen to be, is never mounted.
 
+use super::layer_state;
 use super::layers::{booted, booted_with, boots, case, ext4, fails, mounted, on_ext4, text};
 use super::{Case, Effect, End, Fault, Holds, Machine, ModuleSpec, Node, Tree};
 use crate::sim::layering::{SIZE, image};
 use taproot::layer_integrity::SecretKey;
 use taproot_init::devices::verity::{Digest, Format, Superblock, build};
 use taproot_init::hex::hex;
+use taproot_init::layers::State;
 use taproot_init::plan::layerlist::{KEYS_DIR, Layer, LayerList, Seal};
 
 use sha2::{Digest as _, Sha256};
@@ -223,6 +225,48 @@ fn a_signed_list_says_what_each_layer_must_be() {
     disk(&mut directory).take("middle.sqsh");
     disk(&mut directory).text("middle/etc/x", "");
     assert!(fails(directory, "layer-unchecked").contains("it is a directory"));
+}
+
+/// The same machine, going by a state.
+fn listed_by_state(state: &State) -> Machine {
+    let mut machine = listed("", 42);
+    machine.cmdline = "root=LABEL=root taproot.layers panic=1".to_owned();
+    machine.images.insert("new".to_owned(), Tree::of(&[("opt/new", b"")]));
+    layer_state::keep(disk(&mut machine), state, &[1]);
+    machine
+}
+
+/// With a state the images of its stack are what must be in the list. Sealed uppers are in none: they are as little checked as the
+/// live one.
+#[test]
+fn the_stack_of_a_state_has_the_images_of_the_signed_list() {
+    const KEPT: &str = "/run/taproot/base/.layers/layer-lists";
+    let world = boots(listed_by_state(&layer_state::start()));
+    assert!(mounted(&world, "/run/taproot/layers/base").unwrap().0.starts_with("/dev/dm-"));
+    assert_eq!(text(&world, KEPT), "42 layers.list\n");
+    let world = boots(listed_by_state(&layer_state::requested()));
+    assert_eq!(layer_state::stack(&world), ("#1 top.sqsh middle.sqsh base.sqsh".into(), 2));
+    assert!(mounted(&world, "/run/taproot/layers/top").unwrap().0.starts_with("/dev/dm-"));
+    // Which list was seen is known under the next upper, too.
+    let after = |tree: Tree| {
+        let mut machine = listed_by_state(&layer_state::start());
+        *disk(&mut machine) = tree;
+        machine
+    };
+    let mut newer = after(world.files("/run/taproot/base"));
+    disk(&mut newer).text(".layers/layer-lists", "43 layers.list\n");
+    assert!(fails(newer, "layer-list").contains("serial number 43 or later"));
+    // An image that was made here, and not signed, is not even tried.
+    let world = boots(after(layer_state::made(&world)));
+    assert_eq!(layer_state::stack(&world).0, "#1 top.sqsh middle.sqsh base.sqsh");
+    let said = layer_state::problems(&world);
+    assert!(said.contains("back to the stack before new: the signed list layers.list has other layers"), "{said}");
+    let mut fewer = layer_state::start();
+    fewer.stack.layers.remove(0);
+    assert!(refused(listed_by_state(&fewer), "layer-list").contains("has other layers than"));
+    let mut flipped = listed_by_state(&layer_state::start());
+    flip(&mut flipped, "base.sqsh", SIZE - 1);
+    fails(flipped, "layer-unchecked");
 }
 
 #[test]

@@ -17,7 +17,7 @@ fn image_of(seed: u8) -> Image {
 }
 
 /// Three layers under upper 1.
-fn start() -> State {
+pub(super) fn start() -> State {
     let files = NAMES.map(|name| format!("{name}.sqsh"));
     let images = files.iter().map(|file| (file.clone(), image_of(1))).collect();
     let mut state = State::new(images, files.to_vec(), Flags::portable()).unwrap();
@@ -30,19 +30,24 @@ fn running(state: &State) -> Mounted {
 }
 
 /// With a commit that waits for a boot.
-fn requested() -> State {
+pub(super) fn requested() -> State {
     request::commit(&start(), &running(&start()), "new.sqsh", 0).unwrap()
 }
 
 /// A file system with this state, and uppers that have a file each.
 fn tree(state: &State, uppers: &[u32]) -> Tree {
     let mut tree = images("", &NAMES);
+    keep(&mut tree, state, uppers);
+    tree
+}
+
+/// Puts a state and its uppers there.
+pub(super) fn keep(tree: &mut Tree, state: &State, uppers: &[u32]) {
     for number in uppers {
         tree.text(&format!(".layers/uppers/{number}/upper/opt/upper-{number}"), "kept");
         tree.put(&format!(".layers/uppers/{number}/work"), Node::Dir);
     }
     tree.put(".layers/state", Node::File(written::render(state), 0o644));
-    tree
 }
 
 fn on(tree: Tree, words: &str) -> Machine {
@@ -70,12 +75,12 @@ fn record(world: &World) -> serde_json::Value {
     serde_json::from_str(&text(world, "/run/taproot/boot.json")).unwrap()
 }
 
-fn problems(world: &World) -> String {
+pub(super) fn problems(world: &World) -> String {
     record(world)["problems"].to_string()
 }
 
 /// Layers as the state spells them, and the upper.
-fn stack(world: &World) -> (String, u64) {
+pub(super) fn stack(world: &World) -> (String, u64) {
     let state = &record(world)["layers"]["state"];
     let layers: Vec<&str> = state["layers"].as_array().unwrap().iter().map(|layer| layer.as_str().unwrap()).collect();
     (layers.join(" "), state["upper"].as_u64().unwrap())
@@ -112,7 +117,7 @@ fn a_boot_seals_and_what_was_live_is_the_topmost_layer() {
 }
 
 /// After a seal the image is made, which only a running system does.
-fn made(world: &World) -> Tree {
+pub(super) fn made(world: &World) -> Tree {
     let mut state = state_of(world);
     let generation = state.generation;
     state = steps::begun(&state, "new.sqsh").unwrap();

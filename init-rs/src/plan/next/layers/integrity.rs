@@ -1,8 +1,10 @@
 //! How a layer is known to be the one that was sealed: what it must be, by which word or list, and how that is seen before anything
 //! of it is mounted. Where something must be, there is no way without it: what cannot be checked fails.
 
+use super::state::places;
 use crate::cmdline::{Fallback, Integrity, LIST_FILE, LayerSettings, Upper};
 use crate::devices::verity::{Digest, MODULES, OnCorruption, Superblock, VerityError};
+use crate::layers::Layer;
 use crate::plan::failure::{Code, Failure};
 use crate::plan::layerlist::{KEYS_DIR, LayerList, ListError, PublicKey, Seal};
 use crate::plan::layers::{BASE, DEVICE, LayerFile, LayerKind, below};
@@ -151,10 +153,18 @@ impl Moment<'_> {
             }
             Some(Err(why)) => fail(disbelieved(asked, file, why)),
             Some(Ok(list)) => {
-                let signed: Vec<&str> = list.layers.iter().map(|layer| layer.name.as_str()).collect();
-                if signed == settings.names.value { Ok(()) } else { fail(other_layers(settings, file, &signed)) }
+                let signed: Vec<String> = list.layers.iter().map(|layer| layer.name.clone()).collect();
+                let named = self.images(settings);
+                if signed == named { Ok(()) } else { fail(other_layers(settings, file, [&signed, &named])) }
             }
         }
+    }
+
+    /// The images of the stack. What a state has sealed of its uppers is no more in a list than the live one.
+    fn images(self, settings: &LayerSettings) -> Vec<String> {
+        let Some(entered) = &self.facts.attempt.layers.entered else { return settings.names.value.clone() };
+        let images = entered.stack.layers.iter().filter(|layer| matches!(layer, Layer::Image(_)));
+        images.map(Layer::name).collect()
     }
 
     /// Sees what lies beside each image, while it is where it was found; and what is no image must be nothing.
@@ -270,7 +280,11 @@ impl Moment<'_> {
                 Err(Next::Do(Step::Layer(LayerStep::KeepSerial {
                     file: list_file(&settings.integrity).to_owned(),
                     serial: list.serial,
-                    dir: dir.filter(|_| on_disk).map(str::to_owned),
+                    // Beside an upper of a state is not beside the next one.
+                    dir: dir.filter(|_| on_disk).map(|dir| match &self.facts.attempt.layers.entered {
+                        Some(_) => places(settings).state.display().to_string(),
+                        None => dir.to_owned(),
+                    }),
                 })))
             }
             _ => Ok(()),
@@ -353,8 +367,8 @@ fn no_keys(why: &str) -> Failure {
     refused(format!("a key in {KEYS_DIR} of the image cannot be used: {why}"), vec![])
 }
 
-fn other_layers(settings: &LayerSettings, file: &str, signed: &[&str]) -> Failure {
-    let found = vec![format!("signed: {}", signed.join(":")), format!("named: {}", settings.names.value.join(":"))];
+fn other_layers(settings: &LayerSettings, file: &str, [signed, named]: [&Vec<String>; 2]) -> Failure {
+    let found = vec![format!("signed: {}", signed.join(":")), format!("named: {}", named.join(":"))];
     refused(format!("the signed list {file} has other layers than {}", settings.names.why), found)
 }
 

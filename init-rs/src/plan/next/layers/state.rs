@@ -52,7 +52,7 @@ pub(super) fn flags(settings: &LayerSettings, entered: Option<&Entered>) -> Vec<
 }
 
 /// Where the state, its uppers and its images lie; images also beside the state, where those that are made are put.
-fn places(settings: &LayerSettings) -> Places {
+pub(super) fn places(settings: &LayerSettings) -> Places {
     let top = if is_on_base(settings.home()) { BASE } else { UPPERS };
     let parts = [Some(BASE), settings.device.as_ref().map(|_| DEVICE)];
     let mut images = vec![PathBuf::from(top)];
@@ -113,7 +113,7 @@ impl Moment<'_> {
         let known = &self.facts.attempt.layers;
         let (settings, entered) = (self.request.layers.as_ref()?, known.entered.as_ref()?);
         let is_its_fault = match failure.code {
-            Code::NoLayer | Code::BrokenLayer | Code::UncheckedLayer | Code::Overlay => true,
+            Code::NoLayer | Code::BrokenLayer | Code::UncheckedLayer | Code::LayerList | Code::Overlay => true,
             // Not if something that is mounted over it hides the program.
             Code::NoInit => {
                 self.facts.attempt.search.iter().flat_map(|search| &search.covers).all(|cover| !cover.hides)
