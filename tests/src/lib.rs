@@ -4,6 +4,7 @@ pub mod account;
 pub mod agreement;
 pub mod chroot;
 pub mod cuts;
+pub mod exfat;
 pub mod hibernation;
 pub mod image;
 pub mod installed;

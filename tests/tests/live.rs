@@ -1,5 +1,5 @@
-//! Live media, on real kernels: a hybrid stick, whose disk, first partition and ESP can answer to one label, and an ISO file on another
-//! file system, with a blank in its path.
+//! Live media, on real kernels: a hybrid stick, whose disk, first partition and ESP can answer to one label, and a whole system from an
+//! ISO file on exFAT, with a blank in its path.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -10,6 +10,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use taproot_tests::exfat;
 use taproot_tests::kit::{self, System};
 use taproot_tests::plain;
 use taproot_tests::scenario::vm;
@@ -17,7 +18,7 @@ use taproot_tests::scenarios;
 use taproot_tests::vm::{Bus, Disk, Mount, Report, Scratch};
 
 /// Makes in `$1`: `live.iso`, a hybrid of an ISO 9660 that begins also in its first partition, an ESP without a label and an ext4
-/// `persistence` that keeps the whole root, with the image `$2`; `data.img`, a FAT with that ISO file, and a FAT without it that has the ISO's label.
+/// `persistence` that keeps the whole root, with the image `$2`; and a FAT without an image that has the ISO's label.
 const MEDIA: &str = r#"set -eu
 cd "$1"
 mkdir -p tree/live tree/EFI
@@ -27,12 +28,18 @@ mkdir keep && echo "/ union" >keep/persistence.conf
 mkfs.ext4 -q -L persistence -d keep persistence.img 8M
 xorriso -as mkisofs -quiet -R -J -V TAPLIVE -partition_offset 16 -append_partition 2 0xef esp.img \
     -append_partition 3 0x83 persistence.img -o live.iso tree
-size=$(($(stat -c %s live.iso) / 1048576 + 8))
-truncate -s "${size}M" data.img && mkfs.vfat -n TAPDATA data.img >/dev/null
-mmd -i data.img "::/my isos"
-mcopy -i data.img live.iso "::/my isos/live 1.iso"
 truncate -s 8M decoy.img && mkfs.vfat -n TAPLIVE decoy.img >/dev/null
 rm -r tree keep esp.img persistence.img
+"#;
+
+/// Makes `$1/live.iso` as vmpacstrap and its kin say: `/live` has what they make of the tree `$2`, which is its squashfs `$3` and
+/// the files at the top of its `/boot`.
+const TREE: &str = r#"set -eu
+mkdir -p "$1/tree/live"
+cp "$3" "$1/tree/live/filesystem.squashfs"
+find "$2/boot" -maxdepth 1 -type f -exec cp -t "$1/tree/live" {} +
+xorriso -as mkisofs -quiet -R -J -V TAPTREE -o "$1/live.iso" "$1/tree"
+rm -r "$1/tree"
 "#;
 
 fn made(scratch: &Scratch) -> PathBuf {
@@ -55,11 +62,16 @@ fn boot(name: &str, system: &System, disks: Vec<Disk>, words: &str) -> Report {
     let mut vm = vm(&format!("live-{name}"), system, words).unwrap().disks(disks).start().unwrap();
     let report = vm.report(90).unwrap();
     vm.wait_exit(20).unwrap();
-    let root = at(&report, "/");
+    in_memory(&report);
+    report
+}
+
+/// The root can be written to, and what is written stays in memory.
+fn in_memory(report: &Report) {
+    let root = at(report, "/");
     assert_eq!(root.kind, "overlay", "{root:?}");
     assert!(root.options.iter().any(|option| option == "rw"), "{root:?}");
-    assert_eq!(at(&report, "/run/taproot/upper").kind, "tmpfs");
-    report
+    assert_eq!(at(report, "/run/taproot/upper").kind, "tmpfs");
 }
 
 scenarios! {
@@ -89,16 +101,32 @@ scenarios! {
         assert!(root.super_options.iter().any(|option| option == upper), "{root:?}");
     }
 
-    fn an_iso_file(system) {
+    /// A whole system, from an image as vmpacstrap makes it, in an ISO file on exFAT.
+    fn a_live_tree_in_an_iso_file(system) {
         let scratch = Scratch::new().unwrap();
-        let media = made(&scratch);
-        let data = disk(&media.join("data.img"), "data0", Bus::Virtio);
-        let report = boot("iso-file", system, vec![data], "boot=live \"findiso=/my isos/live 1.iso\"");
-        let host = at(&report, "/run/taproot/medium-host");
-        assert_eq!((host.source.as_str(), host.kind.as_str()), ("/dev/vda", "vfat"));
+        let dir = scratch.path();
+        let (iso, data) = (dir.join("live.iso"), dir.join("data.img"));
+        let paths = [dir, &system.tree(), &system.squashfs()];
+        kit::run(Command::new("bash").args(["-c", TREE, "bash"]).args(paths)).unwrap();
+        exfat::image(&data, "TAPDATA", ("my isos", "live 1.iso"), &iso).unwrap();
+        std::fs::remove_file(&iso).unwrap();
+        let script = "cmp /run/live/medium/live/vmlinuz-$(uname -r) /boot/vmlinuz-$(uname -r) && echo @@KERNEL the same\n\
+            echo kept >/root/written && echo @@WRITTEN $(cat /run/live/overlay/upper/root/written)\n\
+            systemctl --no-block poweroff\n";
+        let vm = vm("live-tree", system, "boot=live components \"findiso=/my isos/live 1.iso\"").unwrap();
+        let vm = vm.disks([disk(&data, "data0", Bus::Virtio)]).file("opt/taproot/script", script.as_bytes());
+        let mut vm = vm.start().unwrap();
+        let report = vm.report(200).unwrap();
+        let said = vm.script(100).unwrap();
+        vm.wait_exit(60).unwrap();
+        assert_eq!(report.one("STATE"), "active failed=0", "{:?}", report.all("FAILED"));
+        in_memory(&report);
+        let host = at(&report, "/run/live/findiso");
+        assert_eq!((host.source.as_str(), host.kind.as_str()), ("/dev/vda", "exfat"));
         assert!(host.options.iter().any(|option| option == "ro"), "{host:?}");
-        let medium = at(&report, "/run/taproot/base");
+        let medium = at(&report, "/run/live/medium");
         assert!(medium.kind == "iso9660" && medium.source.starts_with("/dev/loop"), "{medium:?}");
-        at(&report, "/run/live/findiso");
+        assert_eq!(at(&report, "/run/live/rootfs/filesystem.squashfs").kind, "squashfs");
+        assert!(said.contains("@@KERNEL the same") && said.contains("@@WRITTEN kept"), "{said}");
     }
 }
