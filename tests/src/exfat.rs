@@ -1,6 +1,8 @@
 //! An exFAT file system with one file, as the specification has it (exFAT revision 1.00, sections 3 to 7): no program of the kit's
 //! machines writes files into one, and only a kernel with the driver could.
 
+#![allow(clippy::indexing_slicing, reason = "the sizes are of this file; a mistake ends the test that shows it")]
+
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;

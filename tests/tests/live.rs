@@ -80,7 +80,8 @@ scenarios! {
     fn a_hybrid_stick(system) {
         let scratch = Scratch::new().unwrap();
         let media = made(&scratch);
-        let words = "boot=live live-media=LABEL=TAPLIVE ro";
+        // USB is slow where the processor is emulated.
+        let words = "boot=live live-media=LABEL=TAPLIVE taproot.wait=80 ro";
         let decoy = disk(&media.join("decoy.img"), "decoy0", Bus::Virtio);
         let stick = disk(&media.join("live.iso"), "stick0", Bus::Usb);
         let report = boot("hybrid", system, vec![decoy.clone(), stick.clone()], words);
