@@ -129,8 +129,7 @@ const LIVE_BOOT: &str = "boot live-media live-media-path live-media-encryption l
 fn the_page_of_layers_has_the_words_of_those_who_come() {
     let page = page("docs/layers.md");
     let written: BTreeSet<&str> = quoted(&page).into_iter().flat_map(|code| code.split(['=', '[', ' '])).collect();
-    let live =
-        LIVE_BOOT.split_whitespace().filter(|word| *word != "boot" && KNOWN.iter().any(|known| known.word == *word));
+    let live = LIVE_BOOT.split_whitespace().filter(|word| *word != "boot" && known::find(word).is_some());
     let missing = RUCKUSRD.split_whitespace().chain(live).filter(|word| !written.contains(word));
     let list: Vec<String> = missing.map(|word| format!("docs/layers.md: {word}")).collect();
     none(&list, "each word of RuckusRD, and each of live-boot that is understood, stands on the page");
