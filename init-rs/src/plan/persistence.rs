@@ -43,7 +43,8 @@ pub fn parse(text: &str) -> Conf {
     let mut conf = Conf::default();
     let mut by_dir: BTreeMap<String, (usize, Kept)> = BTreeMap::new();
     for (number, line) in (1..).zip(text.lines()) {
-        let line = line.trim();
+        // As words are told apart: what is a blank in Unicode alone is part of a name.
+        let line = line.trim_ascii();
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
@@ -140,6 +141,7 @@ mod tests {
         let entry = |dir: &str, how, source: &str| (dir.to_owned(), how, source.to_owned());
         assert_eq!(keeps("/ union\n"), [entry("/", How::Union, "")]);
         assert_eq!(keeps("/ union,source=.\n"), [entry("/", How::Union, "")]);
+        assert_eq!(keeps("/a source=b\u{b}"), [entry("/a", How::Bind, "b\u{b}")]);
         assert_eq!(keeps("# mine\n\n  /home  \n"), [entry("/home", How::Bind, "home")]);
         assert_eq!(keeps("/home/user/.ssh bind,source=keys"), [entry("/home/user/.ssh", How::Bind, "keys")]);
         assert_eq!(keeps("/home/user link,source=dots//files/"), [entry("/home/user", How::Link, "dots/files")]);
