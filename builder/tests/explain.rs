@@ -220,6 +220,19 @@ fn without_facts_the_words_alone() {
     assert!(text.contains("No facts about pools"), "{text}");
 }
 
+/// Of media nothing is known: what keeps things is taken to be there, as the live medium is.
+#[test]
+fn a_live_system_keeps_what_is_written() {
+    for (words, said) in [
+        ("boot=live persistence taproot.upper_fallback=fail", "LABEL=persistence is not known here"),
+        ("boot=live persistence persistence-label=mine", "LABEL=mine is not known here"),
+    ] {
+        let doc = Recorded::new().json(words);
+        assert!(doc["boot"]["failure"].is_null(), "{words}: {doc:#}");
+        assert!(doc["boot"]["steps"].to_string().contains(said), "{words}: {doc:#}");
+    }
+}
+
 #[test]
 fn words_and_pools_packed_into_an_image() {
     use taproot_init::image::{CONFIG_PATH, ImageConfig};

@@ -30,7 +30,8 @@ impl Play<'_> {
         true
     }
 
-    /// What next waits for, in the order in which it does: the device for resuming, the root's, that of a key.
+    /// What next waits for, in the order in which it does: the device for resuming, the root's and those of its layers, what keeps
+    /// things, that of a key.
     fn awaited(&self) -> Option<(String, String)> {
         let absent =
             |spec: &str| Wanted::parse(spec).is_some_and(|wanted| matches!(self.hardware.find(&wanted), Ok(None)));
@@ -55,6 +56,12 @@ impl Play<'_> {
         if let Some(spec) = devices.into_iter().find(|spec| absent(spec)) {
             let known = self.known.roots.get(&spec).and_then(|root| root.fstype.clone());
             return Some((spec, known.unwrap_or_else(|| UNKNOWN_TYPE.to_owned())));
+        }
+        let media = layers.and_then(|layers| layers.persistence.as_ref());
+        let media = media.filter(|asked| asked.zvol.is_none() && asked.storage.value.filesystem);
+        let label = media.and_then(|asked| asked.labels.value.first()).map(|label| format!("LABEL={label}"));
+        if let Some(spec) = label.filter(|spec| absent(spec)) {
+            return Some((spec, UNKNOWN_TYPE.to_owned()));
         }
         let attempt = &self.facts.attempt;
         let mut keys = self.request.keys.files.iter().filter_map(|file| file.device.as_ref());
