@@ -42,8 +42,13 @@ pub(super) fn meaning(word: &str, request: &Request, all: &[Setting]) -> String 
     }
     if let Some(known) = known::find(&key) {
         let types = value.unwrap_or_default();
-        if matches!(known.word, "rootfstype" | "boot") && !types.split(',').any(|t| t == "zfs") {
-            return format!("no effect; {}=zfs has one", known.word);
+        let expected = match known.word {
+            "rootfstype" => Some("rootfstype=zfs has one"),
+            "boot" => Some("boot=zfs, boot=live and boot=casper have one"),
+            _ => None,
+        };
+        if let Some(expected) = expected.filter(|_| !types.split(',').any(|t| t == "zfs")) {
+            return format!("no effect; {expected}");
         }
         // What it would do if it stood alone tells whether another word has taken its place.
         let alone: Vec<Setting> = settings(&parse(word.as_bytes())).into_iter().filter(|s| !s.default).collect();
@@ -58,6 +63,7 @@ pub(super) fn meaning(word: &str, request: &Request, all: &[Setting]) -> String 
             word if SILENT.contains(&word) => known.meaning.to_owned(),
             _ if token.is_off() => format!("switched off: {}", known.meaning),
             _ if is_of_layers(word) => format!("{}: not done, because no layers can be had", known.meaning),
+            word if is_of_live(word) => known.meaning.to_owned(),
             word => format!("no effect; expected {word}{}", known.form),
         };
     }
@@ -78,6 +84,11 @@ fn is_of_layers(word: &str) -> bool {
     const LIST: &str = "taproot.layers=base";
     let set = |line: &str| settings(&parse(line.as_bytes())).into_iter().filter(|setting| !setting.default).count();
     set(&format!("{LIST} {word}")) > set(LIST)
+}
+
+/// Of these a note says what they do, where it is not what the table says.
+fn is_of_live(word: &str) -> bool {
+    known::LIVE.iter().any(|known| known.word == word)
 }
 
 /// What keeps a setting from being done, with the word that does; else nothing.
@@ -142,7 +153,7 @@ mod tests {
         assert_eq!(meaning_of(&e, "taproot.skip-pools=x"), "pools to leave alone: x");
         assert!(meaning_of(&e, "taproot.key-wait=3").ends_with("decided by taproot.key-wait=4"));
         assert!(meaning_of(&e, "spl.spl_hostid=00bab10c").contains("0x00bab10c would do"));
-        assert!(meaning_of(&e, "boot=zfs").starts_with("root=POOL/DATASET is a dataset"));
+        assert!(meaning_of(&e, "boot=zfs").starts_with("`zfs`: root=POOL/DATASET is a dataset"));
         assert!(meaning_of(&e, "zfs_force=0").starts_with("switched off: "));
         assert_eq!(meaning_of(&e, "rootfstype=ext4"), "root's type: ext4");
         assert_eq!(e.init_args, ["single"]);
@@ -175,6 +186,11 @@ mod tests {
             ("systemd.unit=x", "left to the booted system"),
             ("rd.timeout=5", "is for dracut; here it would be taproot.wait=SECONDS"),
             ("rd.driver.blacklist=x", "is for dracut; here it would be modprobe.blacklist=MODULE,..."),
+            ("boot=local", "no effect; boot=zfs, boot=live and boot=casper have one"),
+            (
+                "findiso=/x.iso",
+                "means nothing without boot=live, boot=casper, root=live:... or archisobasedir=; ignored",
+            ),
             ("rd.luks.uuid=x", "left to the kernel and the booted system"),
         ] {
             assert_eq!(meaning(word), text, "{word}");

@@ -3,7 +3,7 @@
 use super::{Known, known};
 
 /// What is refused with its reason.
-const REFUSED: &str = "cannot be done: the boot is refused, with the reason";
+const REFUSED: &str = "cannot be done: the boot of a live system is refused, with the reason";
 /// What makes no difference.
 const NO_EFFECT: &str = "no effect";
 
