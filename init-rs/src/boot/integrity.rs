@@ -2,6 +2,7 @@
 
 use super::Boot;
 use super::layers::inside;
+use super::release::patiently;
 use crate::devices::verity::{Digest, HEAD_LEN, SUPERBLOCK_LEN, Superblock, Table, appended_at, root_hash};
 use crate::firmware::{self, Variables};
 use crate::plan::failure::Failure;
@@ -246,9 +247,7 @@ impl Boot<'_> {
             self.mount_device(file, &node, fstype)
                 .map_err(|e| format!("{e}; under its tree, with the root hash {}", tree.root))
         });
-        if mounted.is_err() {
-            let _ = self.system.unmap(&name);
-        } else {
+        if mounted.is_ok() || !self.unmap_layer(&name) {
             self.facts.attempt.layers.integrity.mapped.push(name);
         }
         mounted.map(|()| format!("{} under its hash tree", node.display()))
@@ -302,10 +301,16 @@ impl Boot<'_> {
     /// Removes the devices of an attempt, once nothing of it is mounted any more.
     pub(super) fn unmap_layers(&self, mapped: &[String]) {
         for name in mapped {
-            if let Err(e) = self.system.unmap(name) {
-                self.log.debug(format!("device-mapper {name} stays: {e}"));
-            }
+            self.unmap_layer(name);
         }
+    }
+
+    fn unmap_layer(&self, name: &str) -> bool {
+        let gone = patiently(self.system, &|| self.system.unmap(name));
+        if let Err(e) = &gone {
+            self.log.warn(format!("device-mapper {name} stays, and what it lies on with it: {e}"));
+        }
+        gone.is_ok()
     }
 }
 

@@ -1,12 +1,14 @@
 //! Takes away what an attempt has mounted, so that the next one finds devices that nothing uses.
 //!
-//! A lazy unmount says nothing of when the file system is really gone: a loop device gives its file back when its last reader,
-//! which can be the scout, closes it. Until then a check says that the device is in use, and another mount that it is busy.
+//! A device of device-mapper, and a loop device's file, are held by whoever reads the device, and the scout reads each that comes.
+//! A lazy unmount says nothing of when the file system is really gone; until then a check says that the device is in use, and
+//! another mount that it is busy.
 
 use super::Boot;
 use crate::plan::root::Root;
 use crate::rescue::mounted;
 use crate::sys::System;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -28,17 +30,21 @@ impl Boot<'_> {
     }
 }
 
+/// Does what something else may still hold off for a moment.
+pub(super) fn patiently(system: &dyn System, work: &dyn Fn() -> io::Result<()>) -> io::Result<()> {
+    let end = system.now() + PATIENCE;
+    loop {
+        match work() {
+            Err(e) if e.raw_os_error() == Some(libc::EBUSY) && system.now() < end => system.sleep(TURN),
+            done => return done,
+        }
+    }
+}
+
 /// Unmounts, and waits a moment for what still uses it; after that, lazily.
 pub(super) fn release(system: &dyn System, target: &Path) {
-    let end = system.now() + PATIENCE;
-    while let Err(e) = system.unmount(target, false) {
-        if e.raw_os_error() != Some(libc::EBUSY) {
-            return;
-        }
-        if system.now() >= end {
-            let _ = system.unmount(target, true);
-            return;
-        }
-        system.sleep(TURN);
+    let busy = |e: io::Error| e.raw_os_error() == Some(libc::EBUSY);
+    if patiently(system, &|| system.unmount(target, false)).is_err_and(busy) {
+        let _ = system.unmount(target, true);
     }
 }

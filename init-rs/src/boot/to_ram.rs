@@ -1,6 +1,7 @@
 //! Steps that bring layers to memory. The medium is read by a process of its own, which can be killed if it does not answer.
 
 use super::Boot;
+use super::release::patiently;
 use crate::plan::failure::Failure;
 use crate::plan::layers::{Copied, Extent, RAM};
 use crate::plan::next::{Copying, Release, not_copied};
@@ -164,7 +165,8 @@ impl Boot<'_> {
         let (system, log) = (self.system, self.log);
         let mut tell = |took: Duration| log.warn(format!("unmounting {place}: {} s so far", took.as_secs()));
         let mut result = Ok(());
-        system.watched(TICK, &mut tell, &mut || result = system.unmount(Path::new(place), false));
+        let unmount = || system.unmount(Path::new(place), false);
+        system.watched(TICK, &mut tell, &mut || result = patiently(system, &unmount));
         match result {
             Err(e) if matches!(e.raw_os_error(), Some(libc::EINVAL | libc::ENOENT)) => Ok(()),
             result => result,

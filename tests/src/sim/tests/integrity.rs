@@ -145,6 +145,19 @@ fn devices_go_when_an_attempt_is_given_up() {
     assert_eq!(world.mapped(), [""; 0]);
 }
 
+/// The scout reads each device that comes, and holds it for that moment.
+#[test]
+fn a_device_that_is_still_read_goes_with_its_reader() {
+    let mut machine = sealed(&format!("{} taproot.wait=2 taproot.fallback=LABEL=plain", roots()));
+    flip(&mut machine, "base.sqsh", SIZE - 1);
+    machine.add("vdb", ext4("plain", Tree::system("")));
+    let held = (0..3).map(|call| Fault::at("unmap", call, Effect::Errno(libc::EBUSY))).collect();
+    let (end, world) = booted_with(machine, held);
+    assert!(matches!(end, Some(End::HandOver { .. })), "{}", world.printed());
+    assert_eq!(mounted(&world, "/newroot").unwrap().0, "/dev/vdb");
+    assert_eq!(world.mapped(), [""; 0], "{}", world.story());
+}
+
 fn sum_file(name: &str) -> String {
     format!("{}  {name}.sqsh\n", hex(&Sha256::digest(bytes(name))))
 }
