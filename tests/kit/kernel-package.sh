@@ -33,6 +33,12 @@ done
 for file in "$tree/lib/modules/$old/kernel"/{drivers/block/virtio_blk,drivers/firmware/qemu_fw_cfg,fs/binfmt_misc}.ko*; do
     [ ! -e "$file" ] || install -D -m 644 "$file" "$work/lib/modules/$new/${file#"$tree/lib/modules/$old/"}"
 done
+# A root made of layers needs these, and they what modules.dep says; ext4 asks for its checksum by name.
+for name in virtio_pci virtio_blk ext4 crc32c_generic crc32c-intel loop overlay squashfs erofs dm-verity; do
+    for file in $(awk -v name="/$name.ko" 'index($1, name) { gsub(":", ""); print }' "$tree/lib/modules/$old/modules.dep"); do
+        install -D -m 644 "$tree/lib/modules/$old/$file" "$work/lib/modules/$new/$file"
+    done
+done
 find "$work/lib" -name '*.ko.xz' -exec xz -d {} +
 find "$work/lib" -name '*.ko.zst' -exec zstd -q -d --rm {} +
 find "$work/lib" -name '*.ko' -exec env LC_ALL=C sed -i "s/${old//./\\.}/$new/g" {} +

@@ -109,8 +109,95 @@ pub fn disk(system: &System, scratch: &Scratch) -> Result<Disk> {
     scratch.overlay_image(&dir.join("disk.img"), "layers0")
 }
 
-/// A writable disk with two layers: `base.sqsh`, which is the system, and `tools.sqsh` with what commits need there: our program, its
-/// units, and the programs that write images, with their libraries.
+/// Where the packages of [`commit_disk`] lie in the system.
+pub const PACKAGES: &str = "/usr/share/kit";
+/// Debian's packages that are upgraded there, twice: files of theirs lie in the base.
+pub const UPGRADED: [&str; 2] = ["sed", "gzip"];
+
+/// Packs `$2` of the installed tree `$1` again as version `$3`, into `$4`: what Debian has in it, with a line more in its copyright.
+const REPACK: &str = r#"set -eu
+tree=$1 package=$2 version=$3 deb=$4
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+chmod 755 "$work"
+mkdir "$work/DEBIAN"
+awk -v package="$package" '$1 == "Package:" { on = $2 == package } on && NF && !/^(Status|Conffiles|Version):/ && !/^ .* [0-9a-f]{32}/' \
+    "$tree/var/lib/dpkg/status" >"$work/DEBIAN/control"
+echo "Version: $version" >>"$work/DEBIAN/control"
+for part in preinst postinst prerm postrm conffiles; do
+    [ ! -e "$tree/var/lib/dpkg/info/$package.$part" ] || cp -p "$tree/var/lib/dpkg/info/$package.$part" "$work/DEBIAN/$part"
+done
+cd "$tree"
+while read -r path; do
+    if [ -d ".$path" ] && [ ! -L ".$path" ]; then mkdir -p "$work$path"
+    elif [ -e ".$path" ] || [ -L ".$path" ]; then cp -a --parents ".$path" "$work"; fi
+done <"$tree/var/lib/dpkg/info/$package.list"
+echo "$version" >>"$work/usr/share/doc/$package/copyright"
+cd "$work"
+find . -path ./DEBIAN -prune -o -type f -printf '%P\n' | xargs md5sum >DEBIAN/md5sums
+dpkg-deb --root-owner-group -Znone -b "$work" "$deb" >/dev/null
+"#;
+
+/// The release of the kernel that [`kernel_package`] has: the last number but that of the architecture counts up.
+pub fn newer_release(system: &System) -> Result<String> {
+    let (before, arch) = system.kernel.rsplit_once('-').context("a release with an architecture")?;
+    let digits = before.len() - before.trim_end_matches(|c: char| c.is_ascii_digit()).len();
+    let (stem, number) = before.split_at(before.len() - digits);
+    let newer = number.parse::<u32>().context("a release with a number before its architecture")? + 1;
+    let release = format!("{stem}{newer}-{arch}");
+    ensure!(release.len() == system.kernel.len(), "{release}: expected as many digits as {} has", system.kernel);
+    Ok(release)
+}
+
+/// The package of a newer kernel that boots and calls itself so: Debian's own, with another release and few modules.
+fn kernel_package(system: &System) -> Result<PathBuf> {
+    let scripts = ["kernel-release.sh", "kernel-package.sh"].map(|name| crate::checkout().join("tests/kit").join(name));
+    let [release, package] = &scripts;
+    let newer = newer_release(system)?;
+    let mut of = newer.clone();
+    for script in &scripts {
+        of += &fs::read_to_string(script).with_context(|| format!("reading {}", script.display()))?;
+    }
+    let dir = made(system, "kernel", &of, |dir| {
+        let kernel = dir.join("vmlinuz");
+        let common = |script: &Path| {
+            let mut command = Command::new(script);
+            command.arg(system.tree()).args([&system.kernel, &newer]);
+            command
+        };
+        kit::run(common(release).arg(&kernel))?;
+        kit::run(common(package).arg(dir.join("kernel.deb")).arg(&kernel))?;
+        fs::remove_file(&kernel).context("removing the kernel that is packed")
+    })?;
+    Ok(dir.join("kernel.deb"))
+}
+
+/// The packages: `kernel.deb`, and of each of [`UPGRADED`] `NAME-1.deb` and `NAME-2.deb`.
+fn packages(system: &System, dir: &Path) -> Result<()> {
+    fs::create_dir_all(dir).with_context(|| format!("creating {}", dir.display()))?;
+    fs::copy(kernel_package(system)?, dir.join("kernel.deb")).context("copying the package of the kernel")?;
+    for package in UPGRADED {
+        for number in ["1", "2"] {
+            let status = ["--admindir", "var/lib/dpkg", "--showformat", "${Version}", "--show", package];
+            let version = kit::run(Command::new("dpkg-query").current_dir(system.tree()).args(status))?;
+            let mut command = Command::new("bash");
+            command.args(["-c", REPACK, "bash"]).arg(system.tree()).args([package, &format!("{version}+kit{number}")]);
+            kit::run(command.arg(dir.join(format!("{package}-{number}.deb"))))?;
+        }
+    }
+    Ok(())
+}
+
+/// A file of the file system of [`commit_disk`], while no machine has it.
+pub fn file_of(disk: &Disk, path: &str, to: &Path) -> Result<()> {
+    let request = format!("dump {path} {}", to.display());
+    kit::run(Command::new("debugfs").args(["-R", &request]).arg(&disk.path))?;
+    ensure!(to.metadata().is_ok_and(|meta| meta.len() > 0), "{path} is not on {}", disk.serial);
+    Ok(())
+}
+
+/// A writable disk with two layers: `base.sqsh`, which is the system, and `tools.sqsh` with what commits need there: our programs, their
+/// units and hooks, the programs that write images, with their libraries, and packages.
 pub fn commit_disk(system: &System, scratch: &Scratch) -> Result<Disk> {
     let tree = scratch.path().join("tools");
     let put = |from: &Path, to: &str| -> Result<()> {
@@ -119,6 +206,15 @@ pub fn commit_disk(system: &System, scratch: &Scratch) -> Result<Disk> {
         fs::copy(from, &to).with_context(|| format!("copying {}", from.display())).map(drop)
     };
     put(&crate::image::builder(), "usr/bin/taproot")?;
+    put(&crate::image::boot_binary(), "usr/lib/taproot/taproot-init")?;
+    for (from, to) in [
+        ("update-initramfs", "usr/lib/taproot/update-initramfs"),
+        ("kernel/postinst.d/taproot", "etc/kernel/postinst.d/taproot"),
+        ("kernel/postrm.d/taproot", "etc/kernel/postrm.d/taproot"),
+    ] {
+        put(&crate::checkout().join("builder/hooks").join(from), to)?;
+    }
+    packages(system, &tree.join(PACKAGES.trim_start_matches('/')))?;
     for unit in ["taproot-layer-work.service", "taproot-layer-confirm.service"] {
         put(&crate::checkout().join("builder/units").join(unit), &format!("usr/lib/systemd/system/{unit}"))?;
         let wants = tree.join("usr/lib/systemd/system/multi-user.target.wants");

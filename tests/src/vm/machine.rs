@@ -96,6 +96,13 @@ impl Vm {
         self
     }
 
+    /// Boots another kernel than the system's own.
+    #[must_use]
+    pub fn kernel(mut self, kernel: &Path) -> Self {
+        kernel.clone_into(&mut self.kernel);
+        self
+    }
+
     /// Adds words to the kernel command line.
     #[must_use]
     pub fn append(mut self, words: &str) -> Self {
