@@ -95,6 +95,8 @@ clean() {
 const KERNEL: &str = r#"
 dpkg-divert --quiet --local --rename --divert /usr/sbin/update-initramfs.without-taproot --add /usr/sbin/update-initramfs
 ln -s /usr/lib/taproot/update-initramfs /usr/sbin/update-initramfs
+# Which the newer kernel does not have.
+systemctl --quiet mask zfs-load-module.service
 mkdir -p /etc/taproot $base/boot
 echo on >/etc/taproot/hooks.enabled
 printf 'compress = "zstd:1"\ncompress-modules = "zstd:1"\nrescue = "none"\nmicrocode = false\n' >/etc/taproot/initramfs.toml
