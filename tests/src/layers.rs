@@ -129,8 +129,9 @@ for part in preinst postinst prerm postrm conffiles; do
 done
 cd "$tree"
 while read -r path; do
+    case $path in /bin | /sbin | /lib) mkdir -p "$work$path"; continue ;; esac # links to those below /usr, which packages do not know
     if [ -d ".$path" ] && [ ! -L ".$path" ]; then mkdir -p "$work$path"
-    elif [ -e ".$path" ] || [ -L ".$path" ]; then cp -a --parents ".$path" "$work"; fi
+    elif [ -e ".$path" ] || [ -L ".$path" ]; then mkdir -p "$work${path%/*}"; cp -a ".$path" "$work$path"; fi
 done <"$tree/var/lib/dpkg/info/$package.list"
 echo "$version" >>"$work/usr/share/doc/$package/copyright"
 cd "$work"
