@@ -6,6 +6,7 @@ use crate::plan::layers::{BASE, UPPER, below, place};
 use crate::plan::live::{HOST, Listing, Looked, NESTED, Place, Sight, Sought, places};
 use crate::plan::next::Copying;
 use crate::plan::root::LayeredRoot;
+use crate::report::slow;
 use crate::sys::Ended;
 use crate::sys::beneath::resolve;
 use std::io;
@@ -14,8 +15,6 @@ use std::time::Duration;
 
 /// How long a look into a file system may take.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// Between two lines while it is under way.
-const STATUS: Duration = Duration::from_millis(4900);
 /// As much as a look may tell.
 const TOLD: usize = 1 << 20;
 /// Bytes of a list of images that are read.
@@ -27,16 +26,7 @@ impl Boot<'_> {
     /// Has a process of its own look into a file system.
     pub(super) fn look_into(&mut self, node: String, fstype: &str, since: Duration, sought: &Sought) {
         let (system, log) = (self.system, self.log);
-        let began = system.now();
-        let mut told = began;
-        let mut tell = || {
-            let now = system.now();
-            if now.saturating_sub(told) >= STATUS {
-                told = now;
-                log.info(format!("still looking into {node}: {} s so far", now.saturating_sub(began).as_secs()));
-            }
-            false
-        };
+        let mut tell = slow::still(system, log, format!("looking into {node}"));
         let finished = system.run(&look::program(system, &node, fstype, sought), Some(PATIENCE), TOLD, &mut tell);
         let result = match finished {
             Err(e) => Err(format!("no process could be started to look into it: {e}")),

@@ -15,12 +15,9 @@ use crate::sys::switch_root::SwitchError;
 use crate::sys::{Ended, Finished, Program};
 use crate::zfs::ioctl::{ObjsetKind, Zfs};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// How many names are shown where one was looked for in vain.
 const SHOWN: usize = 40;
-/// Between two lines while a file system is checked.
-const CHECK_STATUS: Duration = Duration::from_millis(4900);
 /// As much as a check may say.
 const CHECK_OUTPUT: usize = 16 << 10;
 
@@ -73,19 +70,9 @@ impl Boot<'_> {
     pub(super) fn check(&mut self, node: String, fstype: &str, program: &str, args: Vec<String>) {
         let phase = self.phases.start("fsck");
         self.log.info(format!("checking {node} ({fstype})"));
-        let began = self.system.now();
-        let mut told = began;
-        let (system, log) = (self.system, self.log);
-        let mut tell = || {
-            let now = system.now();
-            if now.saturating_sub(told) >= CHECK_STATUS {
-                told = now;
-                log.info(format!("still checking {node}: {} s so far", now.saturating_sub(began).as_secs()));
-            }
-            false
-        };
+        let mut tell = slow::still(self.system, self.log, format!("checking {node}"));
         let program = Program { path: PathBuf::from(program), args, ..Program::default() };
-        let finished = system.run(&program, None, CHECK_OUTPUT, &mut tell);
+        let finished = self.system.run(&program, None, CHECK_OUTPUT, &mut tell);
         drop(phase);
         let result = match finished {
             // A file system without a program that can be executed is mounted as it would be without any.

@@ -117,10 +117,7 @@ pub fn judge(settings: &LayerSettings, live: &LiveSettings, device: &Device, sig
     if !settings.names.value.is_empty() {
         return Ok(());
     }
-    match images(live, &settings.dir.value, &sight.names, &BTreeMap::new()) {
-        Ok(_) => Ok(()),
-        Err(why) => Err(why),
-    }
+    images(live, &settings.dir.value, &sight.names, &BTreeMap::new()).map(drop)
 }
 
 fn carries(tag: &str, superblock: &Superblock) -> bool {

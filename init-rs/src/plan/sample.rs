@@ -8,6 +8,11 @@ use std::time::Duration;
 /// A device with this on it.
 pub(super) fn filesystem(name: &str, superblock: Superblock) -> Device {
     let content = Content { superblock: Some(superblock), swap: swap::Header::default(), zfs: Zfs::Nothing };
+    device(name, Reading::Done(Box::new(content)))
+}
+
+/// A whole disk of which this is known.
+pub(super) fn device(name: &str, content: Reading) -> Device {
     Device {
         name: name.to_owned(),
         node: format!("/dev/{name}"),
@@ -20,7 +25,7 @@ pub(super) fn filesystem(name: &str, superblock: Superblock) -> Device {
         links: Vec::new(),
         left_out: None,
         since: Duration::ZERO,
-        content: Reading::Done(Box::new(content)),
+        content,
     }
 }
 

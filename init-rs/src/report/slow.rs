@@ -1,4 +1,4 @@
-//! Mounts that take long: a disk spins up, a log is replayed. They are told of, so that they do not look like a hang.
+//! What takes long: a disk spins up, a log is replayed, a program reads. It is told of, so that it does not look like a hang.
 
 use super::log::Log;
 use crate::sys::System;
@@ -9,6 +9,8 @@ use std::time::Duration;
 const TICK: Duration = Duration::from_secs(1);
 /// Between two lines, whatever the one before was about; with a tick it makes five seconds.
 const EVERY: Duration = Duration::from_secs(4);
+/// Between two lines about a program.
+const PROGRAM_EVERY: Duration = Duration::from_millis(4900);
 
 /// Mounts `what` (source, target, type), and says every few seconds that it is still going on.
 pub fn mount(system: &dyn System, log: &Log, what: (&str, &Path, &str), flags: u64, data: &str) -> io::Result<()> {
@@ -21,4 +23,18 @@ pub fn mount(system: &dyn System, log: &Log, what: (&str, &Path, &str), flags: u
     let mut result = Ok(());
     system.watched(TICK, &mut tell, &mut || result = system.mount(source, target, fstype, flags, data));
     result
+}
+
+/// What a program is asked for while it runs: it goes on, and every few seconds a line says so.
+pub fn still<'a>(system: &'a dyn System, log: &'a Log, what: String) -> impl FnMut() -> bool + 'a {
+    let began = system.now();
+    let mut told = began;
+    move || {
+        let now = system.now();
+        if now.saturating_sub(told) >= PROGRAM_EVERY {
+            told = now;
+            log.info(format!("still {what}: {} s so far", now.saturating_sub(began).as_secs()));
+        }
+        false
+    }
 }

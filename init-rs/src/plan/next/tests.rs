@@ -18,7 +18,7 @@ use crate::devices::swap;
 use crate::plan::facts::{CanMount, Mountpoint, PoolFact};
 use crate::plan::failure::Code;
 use crate::plan::rehearsal::{End, Known, KnownRoot, Play, Rehearsal};
-use crate::plan::sample::dataset;
+use crate::plan::sample::{self, dataset};
 use crate::zfs::assemble::{Candidate, Leaf};
 use crate::zfs::label::PoolState;
 use crate::zfs::nvlist::NvList;
@@ -167,18 +167,9 @@ fn comes(play: &mut Play<'_>, name: &str, content: Reading) {
 
 fn device(name: &str, content: Reading) -> Device {
     Device {
-        name: name.to_owned(),
-        node: format!("/dev/{name}"),
-        number: (8, 1),
-        size: 1 << 30,
-        disk: None,
         partition: Some(Partition { number: 1, start: 0, uuid: "aa-01".into(), label: "system".into() }),
-        wwid: None,
-        identity: String::new(),
         links: vec!["by-id/ata-disk-part1".to_owned()],
-        left_out: None,
-        since: Duration::ZERO,
-        content,
+        ..sample::device(name, content)
     }
 }
 
