@@ -10,6 +10,7 @@ use std::fs::File;
 
 use made::{Made, archive};
 use taproot::pool::{Compatibility, Compression, Dataset, Options, Snapshot, write};
+use taproot::tar::Archive;
 use taproot_tests::kit::{self, System};
 use taproot_tests::scenarios;
 use taproot_tests::vm::{Bus, Disk, Scratch, Vm};
@@ -329,7 +330,7 @@ fn check(system: &System, name: &str, ashift: u32, compression: Compression) {
     let path = scratch.path().join(format!("{name}.img"));
     let out = File::create(&path).unwrap();
     out.set_len(SIZE).unwrap();
-    write(&out, &options(name, ashift, compression), &mut &*archive(&tree)).unwrap();
+    write(&out, &options(name, ashift, compression), &mut Archive::new(&*archive(&tree))).unwrap();
     let disk = Disk { path, format: "raw", serial: name.into(), bus: Bus::Virtio, read_only: false };
     let mut vm = Vm::helper(&format!("pool-{name}"), system, &format!("bash -e /run/check.sh {name}"))
         .disk(disk)

@@ -1,8 +1,5 @@
 //! The labels: what the pool is, where its root is; written last.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt as _;
-
 use taproot_init::zfs::label::{self, REGION_SIZE, REGION_START, label_offsets};
 use taproot_init::zfs::nvlist::{NvList, Value};
 
@@ -10,6 +7,7 @@ use super::block::{BIRTH, Bp};
 use super::bytes::{put, put64};
 use super::features::Features;
 use super::layout::Geometry;
+use super::store::Device;
 use super::{Compatibility, PoolError};
 
 /// The pool's format: with features.
@@ -123,7 +121,7 @@ impl Identity {
     }
 
     /// Makes a pool of what was written and synced: configuration first, then the uberblocks, without which there is no pool.
-    pub(super) fn write(&self, out: &File, root: &Bp) -> Result<(), PoolError> {
+    pub(super) fn write(&self, out: &Device<'_>, root: &Bp) -> Result<(), PoolError> {
         let seal = |data: Vec<u8>, size: usize, offset: u64| {
             label::seal(data, size, offset).ok_or_else(|| PoolError::TooLarge("the pool's configuration".into()))
         };
@@ -134,13 +132,13 @@ impl Identity {
             out.write_all_at(&seal(Vec::new(), BOOT_SIZE, boot)?, boot)?;
             out.write_all_at(&seal(config.clone(), REGION_SIZE, region)?, region)?;
         }
-        out.sync_all()?;
+        out.file.sync_all()?;
         let size = (1_u64 << self.geometry.ashift).max(1024);
         let slot = TXG % (RING_SIZE / size);
         for offset in offsets {
             let at = offset + RING_START + slot * size;
             out.write_all_at(&seal(self.uberblock(root, size), super::bytes::index(size), at)?, at)?;
         }
-        Ok(out.sync_all()?)
+        Ok(out.file.sync_all()?)
     }
 }

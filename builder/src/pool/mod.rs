@@ -40,14 +40,14 @@ mod zap;
 mod zpl;
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 
 pub use block::Compression;
 pub use features::Compatibility;
 pub use plan::{Dataset, Options, Snapshot};
 pub use writer::Counts;
 
-use crate::tar::TarError;
+use crate::tar::{Entries, TarError};
 use dmu::types;
 use dsl::Planned;
 use features::Features;
@@ -57,7 +57,7 @@ use mos::Mos;
 use plan::Plan;
 use random::Random;
 use sa::Znode;
-use store::Store;
+use store::{Device, Store};
 use tree::Tree;
 use writer::Writer;
 use zap::Value;
@@ -129,12 +129,12 @@ pub struct Summary {
     pub allocated: u64,
 }
 
-/// Writes a pool with the files of a tar stream to a file or device of at least `options.size` bytes.
-pub fn write(out: &File, options: &Options, input: &mut dyn Read) -> Result<Summary, PoolError> {
+/// Writes a pool with the files of a tar stream to a file or device that has `options.size` bytes from `options.offset` on.
+pub fn write(out: &File, options: &Options, input: &mut dyn Entries) -> Result<Summary, PoolError> {
     let plan = Plan::new(options)?;
     let geometry = Geometry::new(options.size, options.ashift, options.grow_to)?;
     let seed = Random::new(format!("{}\0{}", options.name, options.seed).as_bytes());
-    let mut store = Store::new(out, geometry)?;
+    let mut store = Store::new(Device { file: out, offset: options.offset }, geometry)?;
     let mut systems: Vec<FileSystem> = plan
         .sets
         .iter()
@@ -159,7 +159,7 @@ pub fn write(out: &File, options: &Options, input: &mut dyn Read) -> Result<Summ
     let root = write_mos(&plan, &planned, &mut identity, options, &seed, &mut store)?;
     store.flush()?;
     out.sync_all()?;
-    identity.write(out, &root)?;
+    identity.write(&Device { file: out, offset: options.offset }, &root)?;
     Ok(Summary { guid: identity.pool_guid, counts, allocated: store.allocator.used().iter().sum() })
 }
 

@@ -14,6 +14,8 @@ pub struct Options {
     pub name: String,
     /// Bytes that it may take.
     pub size: u64,
+    /// Where it begins in the output.
+    pub offset: u64,
     /// Smallest allocation as a power of two: 9, 12 or 13.
     pub ashift: u32,
     /// Bytes that it is expected to have later on; the sizes of metaslabs are for those.
@@ -39,6 +41,7 @@ impl Default for Options {
         Options {
             name: String::new(),
             size: 0,
+            offset: 0,
             ashift: 12,
             grow_to: 64 << 30,
             seed: String::new(),

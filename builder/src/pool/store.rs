@@ -33,11 +33,24 @@ impl Space {
     }
 }
 
+/// The part of a file or device that the pool has.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Device<'a> {
+    pub(super) file: &'a File,
+    pub(super) offset: u64,
+}
+
+impl Device<'_> {
+    pub(super) fn write_all_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+        self.file.write_all_at(bytes, self.offset + at)
+    }
+}
+
 /// The device being written.
 #[derive(Debug)]
 pub(super) struct Store<'a> {
     /// Absent for a rehearsal, which only allocates.
-    out: Option<&'a File>,
+    out: Option<Device<'a>>,
     pub(super) geometry: Geometry,
     pub(super) allocator: Allocator,
     gathered: Vec<u8>,
@@ -48,12 +61,12 @@ pub(super) struct Store<'a> {
 
 impl<'a> Store<'a> {
     /// Begins with a device without labels, so that nothing half written can be taken for a pool.
-    pub(super) fn new(out: &'a File, geometry: Geometry) -> Result<Self, PoolError> {
+    pub(super) fn new(out: Device<'a>, geometry: Geometry) -> Result<Self, PoolError> {
         let zeros = vec![0; index(LABEL_SIZE)];
         for offset in label_offsets(geometry.size).unwrap_or_default() {
             out.write_all_at(&zeros, offset)?;
         }
-        out.sync_data()?;
+        out.file.sync_data()?;
         let mut store = Self::rehearsal(geometry, Allocator::new(geometry));
         store.out = Some(out);
         store.gathered.reserve_exact(2 * GATHER);

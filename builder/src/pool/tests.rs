@@ -7,6 +7,7 @@ use taproot_init::zfs::label::{PoolState, read_labels};
 
 use super::*;
 use crate::made::tar::{Made, archive};
+use crate::tar::Archive;
 
 fn options() -> Options {
     let set = |name: &str, tree: &str| Dataset { name: name.into(), tree: Some(tree.into()), ..Dataset::default() };
@@ -43,7 +44,7 @@ fn tree() -> Vec<Made> {
 fn make(options: &Options, input: &[u8]) -> (File, Result<Summary, PoolError>) {
     let out = tempfile::tempfile().unwrap();
     out.set_len(options.size).unwrap();
-    let made = write(&out, options, &mut &*input);
+    let made = write(&out, options, &mut Archive::new(input));
     (out, made)
 }
 

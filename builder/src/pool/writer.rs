@@ -1,7 +1,6 @@
 //! From a stream of files to the objects of file systems: reads, deals blocks out to the workers, and commits them in order.
 
 use std::collections::VecDeque;
-use std::io::{BufReader, Read};
 
 use super::PoolError;
 use super::block::{Bp, Compression, Kind};
@@ -12,16 +11,12 @@ use super::sa::Znode;
 use super::store::{Space, Store};
 use super::tree::Tree;
 use super::zpl::{FileSystem, METADATA};
-use crate::tar;
+use crate::tar::{self, Entries};
 
 /// Longest target of a symbolic link.
 const MAX_TARGET: usize = 4095;
-/// Bytes of the archive that are read at once; whole blocks are read without the detour.
-const READ_AHEAD: usize = 64 << 10;
 /// Bytes of a sector, to which small files are rounded up.
 const SECTOR: usize = 512;
-
-type Input<'i> = tar::Archive<BufReader<&'i mut dyn Read>>;
 
 /// What was written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -74,11 +69,10 @@ impl<'a, 's> Writer<'a, 's> {
     }
 
     /// Reads the whole archive into the file systems of `tree`.
-    pub(super) fn run(mut self, input: &mut dyn Read, mut tree: Tree) -> Result<Counts, PoolError> {
-        let mut archive = tar::Archive::new(BufReader::with_capacity(READ_AHEAD, input));
+    pub(super) fn run(mut self, archive: &mut dyn Entries, mut tree: Tree) -> Result<Counts, PoolError> {
         while let Some(entry) = archive.next_entry()? {
             let path = entry.path.clone();
-            self.entry(entry, &mut archive, &mut tree).map_err(|error| error.of(&path))?;
+            self.entry(entry, archive, &mut tree).map_err(|error| error.of(&path))?;
         }
         while !self.steps.is_empty() {
             self.commit()?;
@@ -91,7 +85,7 @@ impl<'a, 's> Writer<'a, 's> {
         Ok(self.counts)
     }
 
-    fn entry(&mut self, entry: tar::Entry, archive: &mut Input<'_>, tree: &mut Tree) -> Result<(), PoolError> {
+    fn entry(&mut self, entry: tar::Entry, archive: &mut dyn Entries, tree: &mut Tree) -> Result<(), PoolError> {
         let type_bits = match entry.kind {
             tar::Kind::HardLink => {
                 self.counts.links += 1;
@@ -158,7 +152,7 @@ impl<'a, 's> Writer<'a, 's> {
         size: u64,
         block_size: usize,
         compression: Compression,
-        archive: &mut Input<'_>,
+        archive: &mut dyn Entries,
     ) -> Result<(), PoolError> {
         let step = block_size as u64;
         let blocks = size.div_ceil(step);

@@ -92,7 +92,26 @@ pub struct Entry {
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-/// A tar stream.
+/// Entries one after the other: an archive, or what becomes of one in passing.
+pub trait Entries {
+    /// The next entry; `None` at the end.
+    fn next_entry(&mut self) -> Result<Option<Entry>, TarError>;
+
+    /// Fills the buffer with the next bytes of the current entry's content, the parts one behind the other.
+    fn read(&mut self, buffer: &mut [u8]) -> Result<(), TarError>;
+}
+
+impl<R: Read> Entries for Archive<R> {
+    fn next_entry(&mut self) -> Result<Option<Entry>, TarError> {
+        Archive::next_entry(self)
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> Result<(), TarError> {
+        Archive::read(self, buffer)
+    }
+}
+
+/// A tar stream. It reads in small pieces: give it a buffered reader.
 #[derive(Debug)]
 pub struct Archive<R> {
     input: R,

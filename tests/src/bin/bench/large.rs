@@ -3,11 +3,13 @@
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
+use std::io::BufReader;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result};
 use taproot::pool::{Dataset, Options, Snapshot, write};
+use taproot::tar::Archive;
 use taproot_tests::checkout;
 use taproot_tests::kit::System;
 use taproot_tests::show::{self, seconds};
@@ -106,7 +108,7 @@ fn make(scratch: &Scratch, pool: &str, more: bool) -> Result<()> {
     let mut tar = Command::new("tar");
     tar.args(["--owner=0", "--group=0", "--numeric-owner", "-cf", "-", "-C"]).arg(tree).arg(".");
     let mut tar = tar.stdout(Stdio::piped()).spawn().context("starting tar")?;
-    let mut stream = tar.stdout.take().context("tar's output")?;
+    let stream = tar.stdout.take().context("tar's output")?;
     let disk = File::create(image(scratch, pool))?;
     disk.set_len(SIZE)?;
     let options = Options {
@@ -116,7 +118,8 @@ fn make(scratch: &Scratch, pool: &str, more: bool) -> Result<()> {
         datasets,
         ..Options::default()
     };
-    let written = write(&disk, &options, &mut stream).with_context(|| format!("writing the pool {pool}"))?;
+    let written = write(&disk, &options, &mut Archive::new(BufReader::new(stream)))
+        .with_context(|| format!("writing the pool {pool}"))?;
     anyhow::ensure!(tar.wait()?.success(), "tar failed");
     println!("pool {pool}: {} datasets, {} MB", options.datasets.len(), written.allocated >> 20);
     Ok(())
