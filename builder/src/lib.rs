@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod commands;
 pub mod doctor;
+pub mod esp;
 pub mod explain;
 pub mod hooks;
 pub mod image;

@@ -63,7 +63,7 @@ pub fn id(image: &Path) -> Result<Option<String>> {
 
 /// Whether the image in place becomes the fallback when a new one comes. One that is running has proved itself; of others, which
 /// may never have booted, only the first stays.
-fn becomes_fallback(current: &str, new: &str, running: Option<&str>, fallback: bool) -> bool {
+pub(crate) fn becomes_fallback(current: &str, new: &str, running: Option<&str>, fallback: bool) -> bool {
     current != new && (!fallback || running.is_some_and(|running| running == current))
 }
 

@@ -57,3 +57,44 @@ pub(crate) fn program(sections: &[(&str, &[u8])]) -> Vec<u8> {
     }
     out
 }
+
+/// An EFI program as systemd's stub is one: its sections begin at this place in memory.
+pub(crate) fn stub(first: u32, sections: &[(&str, &[u8])]) -> Vec<u8> {
+    const FILE: usize = 0x200;
+    let mut out = b"MZ".to_vec();
+    out.resize(0x40, 0);
+    out[0x3c] = 0x40;
+    out.extend(b"PE\0\0");
+    let mut coff = [0_u8; 20];
+    coff[..2].copy_from_slice(&0x8664_u16.to_le_bytes());
+    coff[2] = u8::try_from(sections.len()).unwrap();
+    coff[8] = 9; // symbols that are not there
+    coff[16] = 240;
+    out.extend(coff);
+    let mut optional = [0_u8; 240];
+    optional[..2].copy_from_slice(&0x20b_u16.to_le_bytes());
+    for (at, value) in [(32, first.min(0x1000)), (36, 0x200), (60, 0x200), (108, 16)] {
+        optional[at..at + 4].copy_from_slice(&u32::to_le_bytes(value));
+    }
+    out.extend(optional);
+    let mut memory = first;
+    let mut at = FILE * (out.len() + 40 * sections.len()).div_ceil(FILE);
+    for (name, data) in sections {
+        let size = u32::try_from(data.len()).unwrap();
+        let mut entry = [0_u8; 40];
+        entry[..name.len()].copy_from_slice(name.as_bytes());
+        let padded = u32::try_from(data.len().next_multiple_of(FILE)).unwrap();
+        for (place, value) in [(8, size), (12, memory), (16, padded), (20, u32::try_from(at).unwrap())] {
+            entry[place..place + 4].copy_from_slice(&value.to_le_bytes());
+        }
+        out.extend(entry);
+        memory = (memory + size).next_multiple_of(0x1000);
+        at += data.len().next_multiple_of(FILE);
+    }
+    for (_, data) in sections {
+        out.resize(out.len().next_multiple_of(FILE), 0);
+        out.extend(*data);
+    }
+    out.resize(out.len().next_multiple_of(FILE), 0);
+    out
+}

@@ -1,4 +1,8 @@
-//! Unified kernel images: PE programs that carry a kernel, an initramfs and a command line as sections (UAPI.5). Foreign bytes.
+//! Unified kernel images: PE programs that carry a kernel, an initramfs and a command line as sections (UAPI.5): read here,
+//! made in `write.rs`, signed in `sign.rs`. What is read are foreign bytes.
+
+pub mod sign;
+pub mod write;
 
 /// More than any such program has.
 const MAX_SECTIONS: usize = 96;
