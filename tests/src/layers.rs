@@ -222,21 +222,7 @@ pub fn commit_disk(system: &System, scratch: &Scratch) -> Result<Disk> {
         fs::create_dir_all(&wants)?;
         std::os::unix::fs::symlink(Path::new("..").join(unit), wants.join(unit))?;
     }
-    for program in ["mksquashfs", "mkfs.erofs"] {
-        let found = kit::run(Command::new("sh").args(["-c", "command -v \"$1\"", "sh", program]))?;
-        put(Path::new(found.trim()), &format!("usr/bin/{program}"))?;
-        // Of the libraries only those that the system does not have itself.
-        for word in
-            kit::run(Command::new("ldd").arg(found.trim()))?.split_whitespace().filter(|word| word.starts_with('/'))
-        {
-            let library = Path::new(word);
-            let name = library.file_name().context("a library's name")?.to_string_lossy().into_owned();
-            let place = format!("usr/lib/x86_64-linux-gnu/{name}");
-            if !system.tree().join(&place).exists() && !name.starts_with("ld-linux") {
-                put(library, &place)?;
-            }
-        }
-    }
+    programs(system, &tree, &["mksquashfs", "mkfs.erofs"])?;
     let tools = scratch.path().join("tools.sqsh");
     kit::run(Command::new("mksquashfs").arg(&tree).arg(&tools).args([
         "-noappend",
@@ -247,6 +233,37 @@ pub fn commit_disk(system: &System, scratch: &Scratch) -> Result<Disk> {
     let path = scratch.path().join("commit0.img");
     ext4(&path, LABEL, 700, &[(system.squashfs(), "base.sqsh"), (tools, "tools.sqsh")])?;
     Ok(Disk { path, format: "raw", serial: "commit0".to_owned(), bus: crate::vm::Bus::Virtio, read_only: false })
+}
+
+/// Puts programs of this machine into a tree, and of their libraries those that the system does not have itself.
+fn programs(system: &System, tree: &Path, names: &[&str]) -> Result<()> {
+    let put = |from: &Path, to: String| -> Result<()> {
+        let to = tree.join(to);
+        fs::create_dir_all(to.parent().context("a name in a directory")?)?;
+        fs::copy(from, &to).with_context(|| format!("copying {}", from.display())).map(drop)
+    };
+    for name in names {
+        let found = kit::run(Command::new("sh").args(["-c", "command -v \"$1\"", "sh", name]))?;
+        put(Path::new(found.trim()), format!("usr/bin/{name}"))?;
+        let words = kit::run(Command::new("ldd").arg(found.trim()))?;
+        for library in words.split_whitespace().filter(|word| word.starts_with('/')).map(Path::new) {
+            let name = library.file_name().context("a library's name")?.to_string_lossy().into_owned();
+            let place = format!("usr/lib/x86_64-linux-gnu/{name}");
+            if !system.tree().join(&place).exists() && !name.starts_with("ld-linux") {
+                put(library, place)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A disk with `taproot` and programs of this machine, as an archive to be unpacked in the system.
+pub fn payload(system: &System, scratch: &Scratch, names: &[&str]) -> Result<Disk> {
+    let (tree, path) = (scratch.path().join("payload"), scratch.path().join("payload.tar"));
+    programs(system, &tree, names)?;
+    fs::copy(crate::image::builder(), tree.join("usr/bin/taproot")).context("copying taproot")?;
+    kit::run(Command::new("tar").arg("-cf").arg(&path).arg("-C").arg(&tree).arg("usr"))?;
+    Ok(Disk::read_only(&path, "payload"))
 }
 
 /// A small disk with these files.

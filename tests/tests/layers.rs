@@ -33,6 +33,7 @@ say NEST $(mount -t overlay -o lowerdir=/,upperdir=/run/nest/upper,workdir=/run/
 say NULL $(stat -c %t:%T /opt/kinds/null) $(echo x >/opt/kinds/null && echo writes)
 say REMOUNT $(systemctl is-failed systemd-remount-fs)
 say OLD $(cat /root/written 2>/dev/null)
+say KEPT $(cat /run/taproot/base/upper/old-1/upper/root/written 2>/dev/null)
 echo $RANDOM-written >/root/written && say WRITES $(cat /root/written)
 for place in base layer-device upper layers/base layers/middle layers/top; do
     say PLACE $place $(findmnt -n -o FSTYPE,VFS-OPTIONS /run/taproot/$place | tr -s ' ' | cut -d, -f1)
@@ -149,7 +150,8 @@ const STACK: &str = "taproot.layers=top:middle:base";
 
 scenarios! {
     /// The upper is a directory of the root device: what is written is there at the next boot. `ro` is for boot loaders' sake, and a
-    /// layer's line for `/` is about another root.
+    /// layer's line for `/` is about another root. Then it is set aside; the power fails as soon as that is done, and the boot after
+    /// that has a fresh one.
     fn directory_upper(system) {
         let scratch = Scratch::new().unwrap();
         let disk = layers::disk(system, &scratch).unwrap();
@@ -161,9 +163,16 @@ scenarios! {
         assert_eq!(value(&root, "upperdir"), Some("/run/taproot/base/upper/upper"), "{root:?}");
         assert_eq!(value(&root, "workdir"), Some("/run/taproot/base/upper/work"), "{root:?}");
         assert_eq!(first.tag("MNT"), [""; 0]);
-        let second = boot("directory-again", system, vec![disk], &words);
+        let second = boot("directory-again", system, vec![disk.clone()], &words);
         check(&second, system);
         assert_eq!(second.one("OLD"), first.one("WRITES"));
+        let words = format!("{words} taproot.upper_reset");
+        let cut = vm("layers-directory-cut", system, &words).unwrap().disk(disk.clone()).start().unwrap();
+        cut.expect("is kept in /run/taproot/base/upper/old-1", 60).unwrap();
+        cut.kill().unwrap();
+        let third = boot("directory-reset", system, vec![disk], &words);
+        check(&third, system);
+        assert_eq!((third.one("OLD"), third.one("KEPT")), ("", second.one("WRITES")), "{}", third.said);
     }
 
     /// Over all of a Debian, what is written goes to memory. An access control list, which only erofs keeps, is still there after
@@ -224,8 +233,8 @@ scenarios! {
         assert!(said.contains("the upper that was there is kept in /run/taproot/base/upper/old-1"), "{said}");
     }
 
-    /// One squashfs and a USB stick, by the commands of docs/layers.md: a whole system, read-write although the boot loader says `ro`,
-    /// and what is written lies on the stick. Nothing of its fstab is about `/`.
+    /// One squashfs and a USB stick, by the commands of docs/layers.md, and what its entry for GRUB names there: a whole system,
+    /// read-write although the boot loader says `ro`, and what is written lies on the stick. Nothing of its fstab is about `/`.
     fn a_stick_by_the_commands_of_the_page(system) {
         let page = std::fs::read_to_string(taproot_tests::checkout().join("docs/layers.md")).unwrap();
         let section = page.split("\n## ").find(|section| section.starts_with("From one squashfs")).unwrap();
@@ -243,8 +252,16 @@ scenarios! {
         let mut made = Command::new("unshare");
         made.args(["--mount", "--propagation", "private", "bash", "-c", &script]).current_dir(scratch.path());
         kit::run(&mut made).unwrap();
+        let entry = section.split("\n\n").find(|block| block.trim_start().starts_with("menuentry ")).unwrap();
+        let named = |word: &str| entry.lines().find_map(|line| line.trim().strip_prefix(word)).unwrap().replace("RELEASE", &system.kernel);
+        assert!(commands[4].contains(&format!("-L {} ", named("search --set=root --label "))), "{entry}");
+        let [kernel, initrd] = ["linux ", "initrd "].map(|word| {
+            let to = scratch.path().join(word.trim());
+            layers::file_of(&disk, &named(word), &to).unwrap();
+            to
+        });
         let script = "echo kept >/root/written\nsystemctl --no-block poweroff\n";
-        let vm = Vm::new("layers-stick", system, &scratch.path().join("stick/initrd.img")).append("ro taproot-test.report");
+        let vm = Vm::new("layers-stick", system, &initrd).kernel(&kernel).append("ro taproot-test.report");
         let mut vm = vm.disk(disk.clone().on(Bus::Usb)).file("opt/taproot/script", script.as_bytes()).start().unwrap();
         let report = vm.report(200).unwrap();
         vm.wait_exit(60).unwrap();

@@ -116,6 +116,30 @@ scenarios! {
         assert_eq!(fs::read(&shared.path).unwrap(), bytes, "nothing was written to it");
     }
 
+    /// Lines that RuckusRD's pages have as examples, by names of devices; the simulation has all four.
+    fn ruckusrds_lines(system) {
+        let scratch = Scratch::new().unwrap();
+        let files = layers::tiny(system).unwrap();
+        let root = layers::small_disk(&scratch, "root0", "ROOT", &[]).unwrap();
+        let all = layers::small_disk(&scratch, "all0", "ALL", &files).unwrap();
+        let line = "root=/dev/vda sqsh_layerdev=/dev/vdb sqsh_layers=top:middle:base";
+        let report = boot("ruckusrd-device", system, vec![root, all.clone()], line);
+        assert_eq!(report.hostname(), "top");
+        for (place, source, read_only) in [
+            ("root-true", "/dev/vda", false),
+            ("sqsh_layerdev", "/dev/vdb", true),
+            ("sqsh_layer-middle", "/dev/loop", true),
+        ] {
+            let mount = at(&report, &format!("/mnt/{place}"));
+            assert!(mount.source.starts_with(source) && is_read_only(&mount) == read_only, "{mount:?}");
+        }
+        let line = "root=/dev/vda sqsh_layers=top:middle:base ram_layer=50% to_ram";
+        let report = boot("ruckusrd-memory", system, vec![all], line);
+        assert_eq!(report.hostname(), "top");
+        assert_eq!(at(&report, "/mnt/upper").kind, "tmpfs");
+        assert!(report.mounts().iter().all(|mount| mount.source != "/dev/vda"), "{:#?}", report.mounts());
+    }
+
     /// Too little memory, a name that can be none, a layer that is missing: each is explained, and words help; layers are looked
     /// into from the prompt and booted by their name.
     fn what_is_typed_about_layers(system) {

@@ -1,4 +1,5 @@
-//! What depmod wrote about a kernel's modules: `modules.dep`, `modules.alias`, `modules.softdep`, `modules.builtin`.
+//! What depmod wrote about a kernel's modules: `modules.dep`, `modules.alias`, `modules.softdep`, `modules.builtin`,
+//! `modules.builtin.modinfo`.
 
 use super::tree::{self, Tree, TreeError};
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,6 +38,8 @@ pub struct Index {
     pub soft: BTreeMap<String, Soft>,
     /// Canonical names of what is built into the kernel.
     pub builtin: BTreeSet<String>,
+    /// Aliases of that; `None` where nothing says them.
+    pub builtin_aliases: Option<BTreeSet<String>>,
     /// Files beside `modules.dep` that are missing or cannot be read, and why: without them devices have no drivers.
     pub lacking: Vec<String>,
 }
@@ -100,7 +103,9 @@ impl Index {
             Vec::new()
         };
         let (alias, soft, builtin) = (beside("modules.alias"), beside("modules.softdep"), beside("modules.builtin"));
-        Ok(Self { dir, lacking, ..Self::parse([&dep, &alias, &soft, &builtin]) })
+        // Not in kernels before 5.2.
+        let builtin_aliases = read("modules.builtin.modinfo").ok().map(|bytes| parse_builtin_aliases(&bytes));
+        Ok(Self { dir, lacking, builtin_aliases, ..Self::parse([&dep, &alias, &soft, &builtin]) })
     }
 
     /// From the contents of `modules.dep`, `modules.alias`, `modules.softdep` and `modules.builtin`; total over any bytes.
@@ -109,6 +114,7 @@ impl Index {
         Self {
             dir: PathBuf::new(),
             lacking: Vec::new(),
+            builtin_aliases: None,
             modules: parse_dep(&dep),
             aliases: parse_alias(&alias),
             soft: parse_softdep(&softdep),
@@ -180,6 +186,15 @@ fn parse_alias(text: &str) -> Vec<(String, String)> {
         Some((pattern.to_owned(), name))
     };
     text.lines().filter_map(line).collect()
+}
+
+/// `NAME.alias=crypto-crc32c` and the like, each with a NUL.
+fn parse_builtin_aliases(bytes: &[u8]) -> BTreeSet<String> {
+    let alias = |text: &[u8]| {
+        let text = std::str::from_utf8(text).ok()?;
+        Some(text.split_once('.')?.1.strip_prefix("alias=")?.to_owned())
+    };
+    bytes.split(|byte| *byte == 0).filter_map(alias).collect()
 }
 
 /// `softdep NAME pre: a b post: c`; words before the first of the two labels mean nothing.
@@ -263,6 +278,9 @@ mod tests {
         let soft =
             parse_softdep("# x\nsoftdep ext4 pre: crypto-crc32c\nsoftdep cifs gcm\nsoftdep a-b post: c pre: d e\n");
         assert_eq!(soft["ext4"].pre, ["crypto-crc32c"]);
+        let builtin =
+            parse_builtin_aliases(b"crc32c_generic.license=GPL\0crc32c_generic.alias=crypto-crc32c\0x\0\xff.alias=y\0");
+        assert_eq!(builtin, ["crypto-crc32c".to_owned()].into());
         assert_eq!(soft["cifs"], Soft::default());
         assert_eq!(
             (soft["a_b"].pre.as_slice(), soft["a_b"].post.as_slice()),

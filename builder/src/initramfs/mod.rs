@@ -1,6 +1,7 @@
 //! Building an initramfs image: what goes in, in which order, checked before anything is written.
 
 pub mod archive;
+pub mod ciphers;
 pub mod compress;
 pub mod decompress;
 pub mod elf;
@@ -330,6 +331,7 @@ fn check(settings: &Settings, selection: &Selection) -> Result<(Vec<u8>, Option<
             remarks.problems.extend(layered::lost(&Running::find()?, &root::mounts(), version));
         }
     }
+    ciphers::check((index, modprobe), chosen, &needed, &mut remarks);
     preflight::judge(preflight::kernels(version, packed), &needed, &mut remarks);
     preflight::judge(preflight::options(modprobe, packed), &needed, &mut remarks);
     if let Target::File(path) = &settings.target {

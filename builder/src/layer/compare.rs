@@ -6,7 +6,7 @@ use super::merge::{Item, Plan, Rules, plan};
 use super::node::{Kind, Node};
 use super::tree::Source;
 use crate::progress::Progress;
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use rayon::prelude::*;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -55,14 +55,17 @@ pub fn attributes(expected: &Node, found: &Node) -> Vec<String> {
     list
 }
 
-/// Compares an image with the plan that it was made of, and its data with what was written.
-pub fn compare(expected: &Plan, written: &Written, image: &Source, progress: &Progress) -> Result<Vec<String>> {
+/// Compares an image with the plan that it was made of, and its data with what was written. It is mounted several times: a kernel can
+/// have one decompressor for each mount of squashfs.
+pub fn compare(expected: &Plan, written: &Written, images: &[Source], progress: &Progress) -> Result<Vec<String>> {
     let nothing = Exclusions::none();
     // As it is stored: of a complete layer too, in which there must be no whiteout.
-    let found = plan(std::slice::from_ref(image), Rules { complete: false, exclude: &nothing })?;
-    let mut list = entries(&expected.items, &found.items);
+    let rules = Rules { complete: false, exclude: &nothing };
+    let first = images.get(..1).context("an image that is not mounted")?;
+    let (found, data) = rayon::join(|| plan(first, rules), || data(expected, written, images, progress));
+    let mut list = entries(&expected.items, &found?.items);
     if list.is_empty() {
-        list = data(&found, written, image, progress)?;
+        list = data?;
     }
     if list.len() > NAMED {
         let more = list.len() - NAMED;
@@ -100,13 +103,14 @@ fn entries(expected: &[Item], found: &[Item]) -> Vec<String> {
     }
 }
 
-/// Reads all files of the image.
-fn data(found: &Plan, written: &Written, image: &Source, progress: &Progress) -> Result<Vec<String>> {
-    let (total, done) = (found.totals().bytes, AtomicU64::new(0));
+/// Reads all files of the image, as they are expected in it.
+fn data(expected: &Plan, written: &Written, images: &[Source], progress: &Progress) -> Result<Vec<String>> {
+    let (total, done) = (expected.totals().bytes, AtomicU64::new(0));
     let differs = |(item, digest): (&Item, &Option<[u8; 32]>)| -> Option<Result<String>> {
         let expected = digest.filter(|_| item.link_to.is_none())?;
         let size = item.node.size();
-        let read = image.pour(&item.path, size, |_| Ok(()));
+        let turn = rayon::current_thread_index().unwrap_or(0).checked_rem(images.len())?;
+        let read = images.get(turn)?.pour(&item.path, size, |_| Ok(()));
         let so_far = done.fetch_add(size, Ordering::Relaxed) + size;
         progress.part("comparing", so_far, total);
         match read {
@@ -115,5 +119,5 @@ fn data(found: &Plan, written: &Written, image: &Source, progress: &Progress) ->
             Err(e) => Some(Err(e)),
         }
     };
-    found.items.par_iter().zip(&written.digests).filter_map(differs).collect()
+    expected.items.par_iter().zip(&written.digests).filter_map(differs).collect()
 }

@@ -12,7 +12,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// What moves along with an upper that is set aside.
-const OF_UPPER: [&str; 5] = ["upper", "rw", "work", "parts", lowers::NOTE];
+const OF_UPPER: [&str; 5] = ["upper", "rw", "work", PARTS_OF_UPPER, lowers::NOTE];
+/// Uppers of what is mounted in a root that is a layer itself.
+const PARTS_OF_UPPER: &str = "parts";
 /// What such a directory is called, with a number behind it.
 const ASIDE: &str = "old-";
 
@@ -119,8 +121,14 @@ fn set_aside(system: &dyn System, dir: &Path) -> io::Result<Option<String>> {
         Err(e) if missing(&e) => Ok(false),
         names => names.map(|names| !names.is_empty()),
     };
-    // The second is what it is called on media of live systems.
-    if !written("upper")? && !written("rw")? {
+    // The second is what it is called on media of live systems. What is mounted in a root can have been written to, and the root not.
+    let parts = match system.list(&dir.join(PARTS_OF_UPPER)) {
+        Err(e) if missing(&e) => Vec::new(),
+        parts => parts?,
+    };
+    let uppers = parts.iter().map(|part| format!("{PARTS_OF_UPPER}/{part}/upper"));
+    let mut uppers = ["upper".to_owned(), "rw".to_owned()].into_iter().chain(uppers);
+    if !uppers.try_fold(false, |any, name| Ok::<_, io::Error>(any || written(&name)?))? {
         return Ok(None);
     }
     let taken = system.list(dir)?;
@@ -162,6 +170,47 @@ mod tests {
             assert_eq!(fs::read_to_string(at(&format!("old-{turn}/lowers"))).unwrap(), turn.to_string());
         }
         fs::create_dir(at("upper")).unwrap();
+        fs::create_dir_all(at("parts/home/upper")).unwrap();
         assert_eq!(set_aside(&linux, dir.path()).unwrap(), None, "nothing is in it");
+        fs::write(at("parts/home/upper/file"), "").unwrap();
+        assert!(set_aside(&linux, dir.path()).unwrap().is_some(), "a part was written to");
+    }
+
+    /// The power fails on the way, and any of the renames can be durable without the others: the next boot with the word sets aside what
+    /// is still there, and each file is there once.
+    #[test]
+    fn a_power_cut_on_the_way_loses_nothing() {
+        let linux = Linux::new();
+        for moved in 0_u32..1 << OF_UPPER.len() {
+            let dir = tempfile::tempdir().unwrap();
+            let old = dir.path().join("old-1");
+            fs::create_dir(&old).unwrap();
+            for (turn, name) in OF_UPPER.iter().enumerate() {
+                let at = if moved & 1 << turn == 0 { dir.path() } else { &old }.join(name);
+                if *name == lowers::NOTE {
+                    fs::write(at, name).unwrap();
+                    continue;
+                }
+                let inside = if *name == PARTS_OF_UPPER { at.join("home/upper") } else { at };
+                fs::create_dir_all(&inside).unwrap();
+                fs::write(inside.join("file"), name).unwrap();
+            }
+            set_aside(&linux, dir.path()).unwrap();
+            for name in ["upper", "rw", PARTS_OF_UPPER] {
+                assert!(!dir.path().join(name).exists(), "{moved:b}: {name} is fresh");
+            }
+            let found = |name: &str| {
+                let inside =
+                    if name == PARTS_OF_UPPER { format!("{name}/home/upper/file") } else { format!("{name}/file") };
+                let places = [dir.path().to_owned(), old.clone(), dir.path().join("old-2")];
+                places
+                    .iter()
+                    .filter(|place| fs::read_to_string(place.join(&inside)).is_ok_and(|text| text == name))
+                    .count()
+            };
+            for name in ["upper", "rw", "work", PARTS_OF_UPPER] {
+                assert_eq!(found(name), 1, "{moved:b}: {name}");
+            }
+        }
     }
 }

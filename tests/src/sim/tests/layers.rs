@@ -247,6 +247,42 @@ fn an_earlier_upper_is_the_topmost_layer_under_ram_layer() {
     assert!(mounted(&world, "/run/taproot/base").unwrap().2);
 }
 
+/// The four command lines that RuckusRD's pages have as examples, to the letter: on the device, the layers on one of their own, what is
+/// written in memory over what earlier boots left, and the layers in memory, too.
+#[test]
+fn the_lines_of_ruckusrds_pages() {
+    let line = |words: &str, devices: &[(&str, &[&str])]| {
+        let mut machine = machine("");
+        machine.cmdline = format!("{words} panic=1");
+        machine.memory = 4 << 20;
+        for (name, layer) in [("base", "base"), ("server", "middle"), ("extra", "top")] {
+            let image = machine.images.get(layer).unwrap().clone();
+            machine.images.insert(name.to_owned(), image);
+        }
+        for (device, names) in devices {
+            machine.add(device, ext4(device, images("", names)));
+        }
+        if let Some(Holds::Filesystem { tree, .. }) = machine.device(devices[0].0).map(|device| &mut device.holds) {
+            tree.text("upper/upper/etc/kept", "kept");
+        }
+        let world = boots(machine);
+        assert_eq!(text(&world, "/newroot/etc/layer"), "top", "{words}");
+        assert_eq!(text(&world, "/newroot/etc/kept"), "kept", "{words}");
+        world
+    };
+    let all = ["extra", "server", "base"];
+    let world = line("root=/dev/sda1 sqsh_layers=extra:server:base", &[("sda1", &all)]);
+    assert_eq!(mounted(&world, "/run/taproot/base").unwrap(), ("/dev/sda1".into(), "ext4".into(), false));
+    let words = "root=/dev/xvda1 sqsh_layerdev=/dev/xvdb1 sqsh_layers=extra:server:base";
+    let world = line(words, &[("xvda1", &[]), ("xvdb1", &all)]);
+    assert_eq!(mounted(&world, "/run/taproot/layer-device").unwrap(), ("/dev/xvdb1".into(), "ext4".into(), true));
+    let world = line("root=/dev/sda1 sqsh_layers=extra:server:base ram_layer=50%", &[("sda1", &all)]);
+    assert!(mounted(&world, "/run/taproot/base").unwrap().2, "nothing is written to it");
+    assert_eq!(mounted(&world, "/run/taproot/upper").unwrap().1, "tmpfs");
+    let world = line("root=/dev/sda1 sqsh_layers=extra:server:base ram_layer=50% to_ram", &[("sda1", &all)]);
+    assert_eq!(mounted(&world, "/run/taproot/base"), None, "the medium is given back");
+}
+
 pub(super) const KEY: &[u8] = b"0123456789abcdef0123456789abcdef";
 
 /// A pool with a root dataset, which has nothing but an upper, and one with the layers, which has a key if it is asked for.
