@@ -18,18 +18,20 @@ use taproot_tests::scenarios;
 use taproot_tests::vm::{Bus, Disk, Mount, Report, Scratch};
 
 /// Makes in `$1`: `live.iso`, a hybrid of an ISO 9660 that begins also in its first partition, an ESP without a label and an ext4
-/// `persistence` that keeps the whole root, with the image `$2`; and a FAT without an image that has the ISO's label.
+/// `persistence` that keeps the whole root, with what the image `$2` has, compressed by xz as vmpacstrap does it; and a FAT without an
+/// image that has the ISO's label.
 const MEDIA: &str = r#"set -eu
 cd "$1"
 mkdir -p tree/live tree/EFI
-cp "$2" tree/live/filesystem.squashfs
+unsquashfs -quiet -no-progress -dest root "$2" >/dev/null
+mksquashfs root tree/live/filesystem.squashfs -comp xz -noappend -quiet -no-progress >/dev/null
 truncate -s 4M esp.img && mkfs.vfat -n "" esp.img >/dev/null 2>&1 || mkfs.vfat esp.img >/dev/null
 mkdir keep && echo "/ union" >keep/persistence.conf
 mkfs.ext4 -q -L persistence -d keep persistence.img 8M
 xorriso -as mkisofs -quiet -R -J -V TAPLIVE -partition_offset 16 -append_partition 2 0xef esp.img \
     -append_partition 3 0x83 persistence.img -o live.iso tree
 truncate -s 8M decoy.img && mkfs.vfat -n TAPLIVE decoy.img >/dev/null
-rm -r tree keep esp.img persistence.img
+rm -r tree root keep esp.img persistence.img
 "#;
 
 /// Makes `$1/live.iso` as vmpacstrap and its kin say: `/live` has what they make of the tree `$2`, which is its squashfs `$3` and

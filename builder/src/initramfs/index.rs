@@ -105,7 +105,7 @@ impl Index {
         let (alias, soft, builtin) = (beside("modules.alias"), beside("modules.softdep"), beside("modules.builtin"));
         // Not in kernels before 5.2.
         let builtin_aliases = read("modules.builtin.modinfo").ok().map(|bytes| parse_builtin_aliases(&bytes));
-        Ok(Self { dir, lacking, builtin_aliases, ..Self::parse([&dep, &alias, &soft, &builtin]) })
+        Ok(Self { dir, builtin_aliases, lacking, ..Self::parse([&dep, &alias, &soft, &builtin]) })
     }
 
     /// From the contents of `modules.dep`, `modules.alias`, `modules.softdep` and `modules.builtin`; total over any bytes.
