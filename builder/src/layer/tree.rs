@@ -10,7 +10,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use taproot_init::devices::probe::Sealed;
 use taproot_init::sys::detached::Detached;
@@ -39,15 +39,7 @@ impl Source {
         );
         let meta = fs::metadata(path).with_context(|| format!("{shown}: expected a layer, an image or a directory"))?;
         if meta.is_dir() {
-            let root = File::options().read(true).open(path).with_context(|| format!("{shown}: opening it"))?;
-            return Ok(Self {
-                device: meta.dev(),
-                root: root.into(),
-                shown: path.to_owned(),
-                namespace,
-                image: None,
-                _mount: None,
-            });
+            return Self::directory(path, namespace);
         }
         let sealed = image::whole(path)?;
         let file = File::open(path).with_context(|| format!("{shown}: opening it"))?;
@@ -61,6 +53,15 @@ impl Source {
         let root = mount.as_fd().try_clone_to_owned()?;
         let device = File::from(root.try_clone()?).metadata()?.dev();
         Ok(Self { root, shown: path.to_owned(), device, namespace, image: Some(sealed), _mount: Some(mount) })
+    }
+
+    /// A directory as whoever asks sees it; what overlays note is shown to root alone.
+    pub fn directory(path: &Path, namespace: Namespace) -> Result<Self> {
+        let shown = path.display();
+        let root = File::options().read(true).custom_flags(nix::libc::O_DIRECTORY).open(path);
+        let root = root.with_context(|| format!("{shown}: expected a directory"))?;
+        let device = root.metadata().with_context(|| format!("{shown}: reading it"))?.dev();
+        Ok(Self { device, root: root.into(), shown: path.to_owned(), namespace, image: None, _mount: None })
     }
 
     /// As a person knows it.

@@ -1,4 +1,4 @@
-//! Reads tar streams: ustar, pax and GNU, with extended attributes, access lists and sparse files.
+//! Reads tar streams, and writes their entries: ustar, pax and GNU, with extended attributes, access lists and sparse files.
 //!
 //! A reader of its own, because what decides here is what others leave to their callers: paths, names and attributes as bytes, the
 //! vendors' pax records, sparse files as maps instead of zeros, and an answer to any bytes whatever, as archives come from
@@ -9,6 +9,7 @@ mod header;
 mod pax;
 #[cfg(test)]
 mod tests;
+pub mod write;
 
 use std::io::{self, Read};
 
