@@ -131,6 +131,11 @@ impl<R: Read> Archive<R> {
         Archive { input, at: 0, left: 0, padding: 0, path: Vec::new(), global: Records::default() }
     }
 
+    /// What it reads from; behind the end of the archive there may be more.
+    pub fn into_inner(self) -> R {
+        self.input
+    }
+
     /// Fills the buffer with the next bytes of the current entry's content.
     pub fn read(&mut self, buffer: &mut [u8]) -> Result<(), TarError> {
         let wanted = buffer.len() as u64;

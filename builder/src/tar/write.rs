@@ -4,10 +4,13 @@
 //! [`super::Archive`] reads.
 
 use super::header::BLOCK;
-use super::{Entry, Kind, padding};
+use super::{Entries, Entry, Kind, TarError, padding};
+use std::io;
 
 /// Of the name and of a link's target in a header.
 const NAME: usize = 100;
+/// Bytes that are copied at once.
+const PIECE: usize = 1 << 18;
 /// What an archive ends with.
 pub const END: [u8; 2 * BLOCK] = [0; 2 * BLOCK];
 
@@ -63,6 +66,27 @@ pub fn header(entry: &Entry) -> Vec<u8> {
 /// Bytes of an entry's content in the archive, without the map of a sparse file.
 pub fn stored(entry: &Entry) -> u64 {
     if entry.kind == Kind::File { entry.parts.iter().map(|(_, length)| length).sum() } else { 0 }
+}
+
+/// Writes entries as an uncompressed archive; gives how many.
+pub fn archive(input: &mut dyn Entries, out: &mut dyn io::Write) -> Result<u64, TarError> {
+    let mut buffer = vec![0; PIECE];
+    let mut count = 0;
+    while let Some(entry) = input.next_entry()? {
+        out.write_all(&header(&entry))?;
+        let mut left = stored(&entry);
+        while left > 0 {
+            let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+            let room = buffer.get_mut(..most).unwrap_or_default();
+            input.read(room)?;
+            out.write_all(room)?;
+            left -= most as u64;
+        }
+        out.write_all(pad(stored(&entry)))?;
+        count += 1;
+    }
+    out.write_all(&END)?;
+    Ok(count)
 }
 
 fn is_sparse(entry: &Entry) -> bool {

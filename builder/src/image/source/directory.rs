@@ -152,7 +152,11 @@ impl Walker<'_> {
             }
             self.links.insert(identity, entry.path.clone());
         }
-        if entry.kind == tar::Kind::File { self.file(place, path, entry) } else { Ok(self.out.write_all(&write::header(&entry))?) }
+        if entry.kind == tar::Kind::File {
+            self.file(place, path, entry)
+        } else {
+            Ok(self.out.write_all(&write::header(&entry))?)
+        }
     }
 
     /// What the header says; `None` of a socket.
@@ -264,7 +268,11 @@ impl Walker<'_> {
 
     fn note(&mut self, same: bool, path: &Path, named: impl Fn() -> String) -> Result<()> {
         if !same {
-            ensure!(self.how.live, "{}: it changed while it was read; stop whatever writes there, and try again", named());
+            ensure!(
+                self.how.live,
+                "{}: it changed while it was read; stop whatever writes there, and try again",
+                named()
+            );
             self.changed.push(path.to_owned());
         }
         Ok(())
