@@ -3,6 +3,7 @@
 //! One pass: the pool writer takes the stream, and what the boot needs of it is kept on its way. Then an initramfs is packed for the
 //! tree's kernel, the system partition is filled, and the partition table - without which nothing of it counts - comes last.
 
+pub mod config;
 pub mod edit;
 pub mod source;
 

@@ -131,6 +131,11 @@ impl<R: Read> Archive<R> {
         Archive { input, at: 0, left: 0, padding: 0, path: Vec::new(), global: Records::default() }
     }
 
+    /// Bytes read so far: behind an entry's header, where its content begins.
+    pub fn position(&self) -> u64 {
+        self.at
+    }
+
     /// What it reads from; behind the end of the archive there may be more.
     pub fn into_inner(self) -> R {
         self.input

@@ -99,11 +99,12 @@ fn map(entry: &Entry) -> Vec<u8> {
     if parts.last().is_none_or(|(offset, length)| offset + length != entry.size) {
         parts.push((entry.size, 0));
     }
-    let mut text = format!("{}\n", parts.len());
-    for (offset, length) in parts {
-        text.push_str(&format!("{offset}\n{length}\n"));
+    let numbers = parts.iter().flat_map(|(offset, length)| [*offset, *length]);
+    let mut map = Vec::new();
+    for number in std::iter::once(parts.len() as u64).chain(numbers) {
+        map.extend_from_slice(number.to_string().as_bytes());
+        map.push(b'\n');
     }
-    let mut map = text.into_bytes();
     let more = pad(map.len() as u64);
     map.extend_from_slice(more);
     map

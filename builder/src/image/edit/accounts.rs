@@ -101,7 +101,8 @@ pub(super) fn write(desk: &mut Desk, edits: &Edits) -> Result<(), TarError> {
         gshadow: Table::read(desk, GSHADOW)?,
         today: edits.time / DAY,
     };
-    if !all.passwd.there && !(edits.users.is_empty() && edits.root_password == Password::Unchanged) {
+    let asked = !edits.users.is_empty() || edits.root_password != Password::Unchanged;
+    if asked && !all.passwd.there {
         return Err(wrong(PASSWD.as_bytes(), "expected the table of accounts in the tree, found none"));
     }
     if edits.root_password != Password::Unchanged {
@@ -217,16 +218,15 @@ impl Accounts {
             return Err(wrong(PASSWD.as_bytes(), format!("user {name}: the number {id} is taken")));
         }
         let gid = self.group.field(name, 2).and_then(|gid| gid.parse().ok());
-        let gid: u32 = match gid {
-            Some(gid) => gid,
-            None => {
-                let id = if self.group.numbers().any(|other| other == id) { free().unwrap_or(id) } else { id };
-                self.group.push(format!("{name}:x:{id}:"));
-                if self.gshadow.there {
-                    self.gshadow.push(format!("{name}:!::"));
-                }
-                id
+        let gid: u32 = if let Some(gid) = gid {
+            gid
+        } else {
+            let id = if self.group.numbers().any(|other| other == id) { free().unwrap_or(id) } else { id };
+            self.group.push(format!("{name}:x:{id}:"));
+            if self.gshadow.there {
+                self.gshadow.push(format!("{name}:!::"));
             }
+            id
         };
         let shell = user.shell.as_deref().unwrap_or("/bin/bash");
         self.passwd.push(format!("{name}:x:{id}:{gid}::/home/{name}:{shell}"));
@@ -293,7 +293,7 @@ fn home(desk: &mut Desk, home: &str, owner: (u32, u32)) -> Result<(), TarError> 
             continue;
         }
         let place = [home.as_bytes(), b"/", &path].concat();
-        let mut above = home.as_bytes().len();
+        let mut above = home.len();
         while let Some(next) = place.get(above + 1..).and_then(|rest| rest.iter().position(|byte| *byte == b'/')) {
             above += 1 + next;
             desk.directory(place.get(..above).unwrap_or_default(), 0o755, owner)?;

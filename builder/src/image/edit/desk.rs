@@ -77,12 +77,12 @@ impl Desk {
 
     /// Writes a file. One that is there keeps its owner, permissions and attributes.
     pub(super) fn put(&mut self, path: &str, content: impl Into<Vec<u8>>, mode: u32) -> Result<(), TarError> {
-        let content = content.into();
+        let bytes = content.into();
         let entry = match self.held.get(path.as_bytes()) {
-            Some(made) if made.entry.kind == Kind::File => made.entry.clone(),
+            Some(old) if old.entry.kind == Kind::File => old.entry.clone(),
             _ => self.blank(path.as_bytes(), Kind::File, mode, (0, 0)),
         };
-        self.insert(entry, Data::Bytes(content))
+        self.insert(entry, Data::Bytes(bytes))
     }
 
     pub(super) fn link(&mut self, path: &str, target: &str) -> Result<(), TarError> {

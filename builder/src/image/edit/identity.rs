@@ -106,5 +106,10 @@ fn undivert(desk: &mut Desk) -> Result<(), TarError> {
 
 /// Lines, each with its end.
 pub(super) fn lines_of<T: AsRef<str>>(lines: &[T]) -> String {
-    lines.iter().map(|line| format!("{}\n", line.as_ref())).collect()
+    let mut text = String::new();
+    for line in lines {
+        text.push_str(line.as_ref());
+        text.push('\n');
+    }
+    text
 }

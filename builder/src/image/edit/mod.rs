@@ -20,6 +20,7 @@ mod texts;
 use std::path::PathBuf;
 
 pub use report::{Change, Report};
+pub(in crate::image) use seen::clean;
 pub use stream::Edited;
 
 /// Whether what one machine has for itself stays in the tree.

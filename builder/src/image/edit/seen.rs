@@ -96,7 +96,7 @@ pub(super) fn fate_of(kind: Kind) -> Fate {
 }
 
 /// A path of an archive as names with a slash between them; the top is the empty path.
-pub(super) fn clean(path: &[u8]) -> Result<Vec<u8>, TarError> {
+pub(in crate::image) fn clean(path: &[u8]) -> Result<Vec<u8>, TarError> {
     if path.starts_with(b"/") {
         return Err(wrong(
             path,

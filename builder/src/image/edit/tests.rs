@@ -42,7 +42,7 @@ fn edited(entries: &[Made], edits: Edits) -> Result<(Tree, Report, Vec<u8>), Tar
 }
 
 fn said(entries: &[Made], edits: Edits) -> String {
-    edited(entries, edits).err().expect("an error").to_string()
+    edited(entries, edits).unwrap_err().to_string()
 }
 
 fn content(tree: &Tree, path: &str) -> String {
@@ -175,10 +175,10 @@ fn scaffolding_goes() {
         "Enabled: no\nTypes: deb\nURIs: file:/srv/mirror\nSuites: x\n\nTypes: deb\nURIs: http://deb.debian.org/debian\nSuites: y\n"
     );
     // The real program may come first, as in an archive that is not sorted.
-    let (mut turned, last) = (entries.clone(), entries.len());
-    turned.swap(system().len() + 2, system().len() + 3);
-    assert_eq!(content(&edited(&turned, Edits::default()).unwrap().0, "usr/sbin/start-stop-daemon"), "ELF");
-    assert_eq!(turned.len(), last);
+    let (mut unsorted, count) = (entries.clone(), entries.len());
+    unsorted.swap(system().len() + 2, system().len() + 3);
+    assert_eq!(content(&edited(&unsorted, Edits::default()).unwrap().0, "usr/sbin/start-stop-daemon"), "ELF");
+    assert_eq!(unsorted.len(), count);
 }
 
 #[test]
@@ -341,7 +341,7 @@ fn what_is_no_archive_of_a_system() {
         (hard("./x", "./etc"), "a directory"),
         (hard("./x", "./var/log/syslog"), "left out"),
     ] {
-        let said = said(&with(&[entry.clone()]), Edits::default());
+        let said = said(&with(std::slice::from_ref(&entry)), Edits::default());
         assert!(said.contains(expected), "{:?}: {said}", String::from_utf8_lossy(&entry.path));
     }
     let behind = with(&[link("./lib", "usr"), text("./lib/x", "")]);

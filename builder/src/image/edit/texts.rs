@@ -4,6 +4,7 @@ use super::Edits;
 use super::desk::Desk;
 use super::identity::lines_of;
 use crate::tar::TarError;
+use std::path::Path;
 
 const MARK: &str = "# taproot: of the machine that made this image: ";
 /// Types of file systems that lie on no disk.
@@ -74,7 +75,8 @@ fn on_disk(line: &str) -> bool {
     let bind = options.unwrap_or_default().split(',').any(|option| option == "bind" || option == "rbind");
     // A file of the root itself: an image of an archive, a file to swap to.
     let of_root = device.starts_with('/') && !device.starts_with("/dev/");
-    !bind && !of_root && !NO_DISK.contains(&kind) && !(kind.starts_with("fuse") && !device.starts_with("/dev/"))
+    let of_programs = kind.starts_with("fuse") && !device.starts_with("/dev/");
+    !(bind || of_root || of_programs || NO_DISK.contains(&kind))
 }
 
 fn fstab(desk: &mut Desk, lines: &[String]) -> Result<(), TarError> {
@@ -193,11 +195,12 @@ fn is_local(address: &str) -> bool {
 }
 
 fn mirrors(desk: &mut Desk) -> Result<(), TarError> {
-    let mut lists = paths(desk, "etc/apt/sources.list");
-    let (stanzas, lines): (Vec<String>, Vec<String>) = lists.drain(..).partition(|path| path.ends_with(".sources"));
+    let lists = paths(desk, "etc/apt/sources.list").into_iter();
+    let ends = |path: &String, end: &str| Path::new(path).extension().is_some_and(|found| found == end);
+    let (stanzas, lines): (Vec<String>, Vec<String>) = lists.partition(|path| ends(path, "sources"));
     let mut left = 0;
     let had_any = !lines.is_empty() || !stanzas.is_empty();
-    for path in lines.iter().filter(|path| path.ends_with(".list")) {
+    for path in lines.iter().filter(|path| ends(path, "list")) {
         let local = |line: &str| {
             line.starts_with("deb")
                 && line

@@ -139,7 +139,7 @@ impl Walker<'_> {
     }
 
     fn entry(&mut self, place: &Place<'_>, path: &Path, node: &Node) -> Result<()> {
-        let Some(mut entry) = self.described(place, path, node)? else {
+        let Some(mut entry) = Self::described(place, path, node)? else {
             self.sockets += 1;
             return Ok(());
         };
@@ -160,7 +160,7 @@ impl Walker<'_> {
     }
 
     /// What the header says; `None` of a socket.
-    fn described(&self, place: &Place<'_>, path: &Path, node: &Node) -> Result<Option<Entry>> {
+    fn described(place: &Place<'_>, path: &Path, node: &Node) -> Result<Option<Entry>> {
         let named = || place.source.name(&place.inside);
         ensure!(!node.marks.metacopy, "{}: its data are in another layer; say --layers with all of them", named());
         let (kind, target, number) = match &node.kind {
