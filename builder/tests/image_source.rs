@@ -18,8 +18,15 @@ use taproot::image::source::directory::Walk;
 use taproot::image::source::packed;
 use taproot::tar::{Archive, Entry, Kind, write};
 
+/// An entry with its content.
+type Whole = (Entry, Vec<u8>);
+/// What a source gave, and what it told.
+type Read = Result<(Vec<Whole>, Vec<String>), String>;
+/// What is known of an entry whatever wrote it: path, kind, mode, time and size.
+type Known = (String, Kind, u32, (i64, u32), u64);
+
 /// Entries in order, each with its content.
-fn entries(stream: Box<dyn Tarball>) -> Result<(Vec<(Entry, Vec<u8>)>, Vec<String>), String> {
+fn entries(stream: Box<dyn Tarball>) -> Read {
     let mut archive = Archive::new(BufReader::new(stream));
     let mut all = Vec::new();
     let text = |error: taproot::tar::TarError| format!("{:#}", anyhow::Error::from(error));
@@ -32,7 +39,7 @@ fn entries(stream: Box<dyn Tarball>) -> Result<(Vec<(Entry, Vec<u8>)>, Vec<Strin
     Ok((all, told))
 }
 
-fn walked(top: &Path) -> Result<(Vec<(Entry, Vec<u8>)>, Vec<String>), String> {
+fn walked(top: &Path) -> Read {
     entries(Box::new(Walk::of(top).stream().map_err(|error| format!("{error:#}"))?))
 }
 
@@ -78,7 +85,7 @@ fn a_directory_comes_as_it_is_and_in_order() {
     let long = format!("a/deep/{}", "n".repeat(255));
     let wanted = ["", "a", "a/deep", &long, "a/file", "a/none", "a/sparse", "b", "b/again", "b/link", "empty", "pipe"];
     assert_eq!(names, wanted);
-    let by: BTreeMap<String, &(Entry, Vec<u8>)> = names.iter().cloned().zip(&all).collect();
+    let by: BTreeMap<String, &Whole> = names.iter().cloned().zip(&all).collect();
     let meta = fs::symlink_metadata(dir.path().join("a/file")).unwrap();
     let (file, content) = by["a/file"];
     assert_eq!((file.mode, file.uid, file.gid), (0o4751, meta.uid(), meta.gid()));
@@ -123,7 +130,7 @@ fn the_same_tree_gives_the_same_bytes_and_gnu_tar_reads_them() {
     let (again, _) = walked(&out).unwrap();
     let (mut before, _) = walked(&one).unwrap();
     // Only the time of the top is another, where tar leaves that; a file system decides about the holes.
-    let known = |list: &[(Entry, Vec<u8>)]| -> Vec<(String, Kind, u32, (i64, u32), u64)> {
+    let known = |list: &[Whole]| -> Vec<Known> {
         list.iter().skip(1).map(|(e, _)| (shown(&e.path), e.kind, e.mode, e.mtime, e.size)).collect()
     };
     before.retain(|(entry, _)| entry.kind != Kind::Pipe || !entry.path.is_empty());
@@ -245,4 +252,55 @@ fn nothing_of_the_host_gets_in() {
     );
     let (a, b) = (fs::read(a).unwrap(), fs::read(b).unwrap());
     assert!(a.len() > 1 << 20 && a == b);
+}
+
+#[test]
+fn layers_come_as_what_an_overlay_of_them_shows() {
+    use nix::sys::stat::{Mode, SFlag, mknod};
+    let dir = tempfile::tempdir().unwrap();
+    let (top, base) = (dir.path().join("top"), dir.path().join("base"));
+    for (path, text) in
+        [("base/etc/a", "a0"), ("base/etc/b", "b0"), ("base/opt/x", "x0"), ("top/etc/a", "a1"), ("top/opt/y", "y1")]
+    {
+        let path = dir.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    let opaque = File::open(top.join("opt")).unwrap();
+    let made = mknod(&top.join("etc/b"), SFlag::S_IFCHR, Mode::empty(), 0).is_ok()
+        && taproot_init::sys::xattrs::set(&opaque, b"trusted.overlay.opaque", b"y").is_ok();
+    if !made {
+        account::skipped("layers are read: that takes root, for whiteouts and attributes of overlays");
+        return;
+    }
+    let source = taproot::image::config::Source::Layers(vec![top.clone(), base]);
+    let (all, _) = entries(taproot::image::source::open(source, 0).unwrap()).unwrap();
+    let shown: Vec<(String, String)> =
+        all.iter().map(|(entry, content)| (shown(&entry.path), String::from_utf8(content.clone()).unwrap())).collect();
+    let wanted = [("", ""), ("etc", ""), ("etc/a", "a1"), ("opt", ""), ("opt/y", "y1")];
+    assert_eq!(shown, wanted.map(|(path, text)| (path.to_owned(), text.to_owned())));
+    assert!(all.iter().all(|(entry, _)| entry.xattrs.is_empty()), "no mark of an overlay is left");
+    // As a directory alone it is no tree.
+    assert!(walked(&top).unwrap_err().contains("say --layers"));
+}
+
+#[test]
+fn this_machine_is_read_by_root_alone_and_given_up_at_once() {
+    let source = || taproot::image::config::Source::Running(Vec::new(), Vec::new());
+    if !nix::unistd::geteuid().is_root() {
+        let error = taproot::image::source::open(source(), 0).err().unwrap();
+        assert!(error.to_string().contains("takes root"));
+        return;
+    }
+    let mut stream = taproot::image::source::open(source(), 0).unwrap();
+    let mut first = [0; 512];
+    stream.read_exact(&mut first).unwrap();
+    assert_eq!(&first[..3], b"./\0");
+    drop(stream);
+    let nowhere = taproot::image::config::Source::Running(vec!["/no/mount/point".into()], Vec::new());
+    assert!(
+        format!("{:#}", taproot::image::source::open(nowhere, 0).err().unwrap()).contains("expected a mount point")
+    );
+    let kernels = taproot::image::config::Source::Running(vec!["/proc".into()], Vec::new());
+    assert!(format!("{:#}", taproot::image::source::open(kernels, 0).err().unwrap()).contains("no part"));
 }

@@ -4,7 +4,8 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/lib.sh"
 
-commands=(mmdebstrap:mmdebstrap sgdisk:gdisk mksquashfs:squashfs-tools cpio:cpio zstd:zstd xz:xz-utils lz4:lz4 file:file
+commands=(mmdebstrap:mmdebstrap pacman:pacman-package-manager makepkg:makepkg pacstrap:arch-install-scripts bsdtar:libarchive-tools fakeroot:fakeroot
+    setfattr:attr setfacl:acl sgdisk:gdisk mksquashfs:squashfs-tools cpio:cpio zstd:zstd xz:xz-utils lz4:lz4 file:file
     strings:binutils strace:strace gcc:gcc g++:g++ busybox:busybox-static mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs
     sload.f2fs:f2fs-tools mkfs.vfat:dosfstools mcopy:mtools mkfs.erofs:erofs-utils xorriso:xorriso)
 missing=()

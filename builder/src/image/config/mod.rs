@@ -3,6 +3,7 @@
 pub mod hooks;
 pub mod keys;
 pub mod merge;
+pub mod paczfs;
 pub mod settled;
 #[cfg(test)]
 mod tests;
