@@ -158,7 +158,7 @@ fn flat(dir: &Path) -> String {
     build.args(["--root-owner-group", "-Zgzip", "--build"]).arg(&package).arg(&deb).stdout(Stdio::null());
     assert!(build.status().unwrap().success());
     let bytes = fs::read(&deb).unwrap();
-    let sum: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let sum = taproot_init::hex::hex(&Sha256::digest(&bytes));
     fs::write(dir.join("Packages"), format!("{control}Filename: ./hello.deb\nSize: {}\nSHA256: {sum}\n", bytes.len()))
         .unwrap();
     format!("deb [trusted=yes] copy:{} ./", dir.display())
