@@ -29,8 +29,9 @@ const PATIENCE: Duration = Duration::from_secs(40);
 /// A medium that does not answer within this time is gone.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// What systemd is called with on the way to the end, and what loads it. Those that are links lead to one of the others.
-const PROGRAMS: [&str; 7] = [
+/// What systemd is called with on the way to the end, what loads it, and where users stand. Those that are links lead to one of the
+/// others.
+const FILES: [&str; 10] = [
     SYSTEMCTL,
     "/usr/lib/systemd/systemd-shutdown",
     "/usr/lib/systemd/systemd-executor",
@@ -38,7 +39,15 @@ const PROGRAMS: [&str; 7] = [
     "/usr/sbin/poweroff",
     "/usr/sbin/halt",
     "/etc/ld.so.cache",
+    "/etc/passwd",
+    "/etc/group",
+    "/etc/nsswitch.conf",
 ];
+/// Whom systemctl asks for the end (`/proc/PID/comm`). They start long after this program.
+const ASKED: [&str; 4] = ["systemd-logind", "dbus-daemon", "dbus-broker", "dbus-broker-lau"];
+/// How long to wait between looks for them, and how often.
+const TURN: Duration = Duration::from_secs(60);
+const TURNS: u32 = 15;
 const SYSTEMCTL: &str = "/usr/bin/systemctl";
 /// Units that systemd starts to end the machine begin with its words for that.
 const TARGET: &str = ".target";
@@ -65,10 +74,8 @@ pub fn leave(system: &dyn System) -> io::Result<()> {
 
 /// Runs as the watcher; the exit status.
 pub fn run(system: &Arc<dyn System>) -> i32 {
-    // Whatever cannot be kept is read when it is needed, as without us.
-    let kept: Vec<Kept> =
-        wanted(&**system).iter().filter_map(|path| system.keep_in_memory(Path::new(path)).ok()).collect();
-    if let Err(e) = system.await_stop() {
+    let mut kept = keep(&**system, &wanted(&**system));
+    if let Err(e) = stopped(&**system, &mut kept) {
         say(&**system, 4, &format!("the watcher is not told of the end: {e}"));
         return 1;
     }
@@ -83,12 +90,48 @@ pub fn run(system: &Arc<dyn System>) -> i32 {
     1
 }
 
+/// Whatever cannot be kept is read when it is needed, as without us.
+fn keep(system: &dyn System, files: &BTreeSet<String>) -> Vec<Kept> {
+    files.iter().filter_map(|path| system.keep_in_memory(Path::new(path)).ok()).collect()
+}
+
+/// Waits for the end; meanwhile those who are asked for it are kept, too.
+fn stopped(system: &dyn System, kept: &mut Vec<Kept>) -> io::Result<()> {
+    for _ in 0..TURNS {
+        if system.await_stop(Some(TURN))? {
+            return Ok(());
+        }
+        let files = asked(system);
+        if !files.is_empty() {
+            kept.extend(keep(system, &files));
+            break;
+        }
+    }
+    system.await_stop(None).map(drop)
+}
+
 /// Files that systemd has mapped, and those that it executes on the way to the end.
 fn wanted(system: &dyn System) -> BTreeSet<String> {
-    let maps = system.read(Path::new("/proc/1/maps"), LONGEST).unwrap_or_default();
+    mapped(system, "1").into_iter().chain(FILES.map(str::to_owned)).collect()
+}
+
+/// Files that the bus and logind have mapped, if logind is there.
+fn asked(system: &dyn System) -> BTreeSet<String> {
+    let processes = system.list(Path::new("/proc")).unwrap_or_default();
+    let processes = processes.into_iter().filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()));
+    let named = processes.map(|process| (system.text(&format!("/proc/{process}/comm")), process));
+    let found: Vec<(String, String)> = named.filter(|(name, _)| ASKED.contains(&name.as_str())).collect();
+    if !found.iter().any(|(name, _)| name == ASKED[0]) {
+        return BTreeSet::new();
+    }
+    found.iter().flat_map(|(_, process)| mapped(system, process)).collect()
+}
+
+/// Files that a process has mapped.
+fn mapped(system: &dyn System, process: &str) -> BTreeSet<String> {
+    let maps = system.read(Path::new(&format!("/proc/{process}/maps")), LONGEST).unwrap_or_default();
     let maps = String::from_utf8_lossy(&maps);
-    let mapped = maps.lines().filter_map(|line| Some(line.get(line.find('/')?..)?.trim_end().to_owned()));
-    mapped.chain(PROGRAMS.map(str::to_owned)).collect()
+    maps.lines().filter_map(|line| Some(line.get(line.find('/')?..)?.trim_end().to_owned())).collect()
 }
 
 /// What the root lies on that cannot be read any more.
@@ -214,10 +257,13 @@ mod tests {
             let tree = tree
                 .with("/proc/self/mountinfo", MOUNTS)
                 .with("/proc/1/cmdline", "/usr/lib/systemd/systemd-shutdown\0poweroff\0--log-level\x006\0")
-                .with(
-                    "/proc/1/maps",
-                    "7f0-7f1 r-xp 00000000 00:2f 77     /usr/lib/libc.so.6\n7f2-7f3 rw-p 0 00:00 0\n",
-                );
+                .with("/proc/1/maps", "7f0-7f1 r-xp 00000000 00:2f 77     /usr/lib/libc.so.6\n7f2-7f3 rw-p 0 00:00 0\n")
+                .with("/proc/70/comm", "dbus-daemon\n")
+                .with("/proc/70/maps", "7f0-7f1 r-xp 00000000 00:2f 78     /usr/bin/dbus-daemon\n")
+                .with("/proc/71/comm", "systemd-logind\n")
+                .with("/proc/71/maps", "7f0-7f1 r-xp 00000000 00:2f 79     /usr/lib/systemd/systemd-logind\n")
+                .with("/proc/72/comm", "cron\n")
+                .with("/proc/72/maps", "7f0-7f1 r-xp 00000000 00:2f 80     /usr/sbin/cron\n");
             Self { machine: Machine::new(tree), dead: dead.to_vec(), calls: Mutex::default() }
         }
 
@@ -249,9 +295,9 @@ mod tests {
             self.called(format!("keep {}", path.display()));
             Err(io::ErrorKind::Unsupported.into())
         }
-        fn await_stop(&self) -> io::Result<()> {
-            self.called("stop".to_owned());
-            Ok(())
+        fn await_stop(&self, patience: Option<Duration>) -> io::Result<bool> {
+            self.called(patience.map_or("stop", |_| "turn").to_owned());
+            Ok(patience.is_none())
         }
         fn answers(&self, node: &Path) -> io::Result<()> {
             let dead = self.dead.iter().any(|dead| node == Path::new(dead));
@@ -272,6 +318,12 @@ mod tests {
             assert_eq!((calls.last().unwrap().as_str(), status), ("stop", 0), "{dead:?}: {calls:?}");
             assert!(
                 calls.contains(&"keep /usr/lib/libc.so.6".to_owned()) && calls.contains(&format!("keep {SYSTEMCTL}"))
+            );
+            // Those who are asked, once they are there.
+            let turn = calls.iter().position(|call| call == "turn").unwrap();
+            assert_eq!(
+                calls.get(turn + 1..).unwrap(),
+                ["keep /usr/bin/dbus-daemon", "keep /usr/lib/systemd/systemd-logind", "stop"]
             );
         }
     }

@@ -395,8 +395,8 @@ impl System for Linux {
         pinning::answers(node)
     }
 
-    fn await_stop(&self) -> io::Result<()> {
-        pinning::await_stop()
+    fn await_stop(&self, patience: Option<Duration>) -> io::Result<bool> {
+        pinning::await_stop(patience)
     }
 
     fn on_panic(&self, then: PanicAnswer) {

@@ -409,8 +409,10 @@ pub trait System: Send + Sync {
         let _ = node;
         Err(io::ErrorKind::Unsupported.into())
     }
-    /// Waits until this process is told to stop, which then is for the caller to do. A simulated machine tells nobody.
-    fn await_stop(&self) -> io::Result<()> {
+    /// Waits until this process is told to stop, which then is for the caller to do, and at most so long; whether it was told. A
+    /// simulated machine tells nobody.
+    fn await_stop(&self, patience: Option<Duration>) -> io::Result<bool> {
+        let _ = patience;
         Err(io::ErrorKind::Unsupported.into())
     }
 

@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::time::Duration;
 
 /// Longer files are not kept.
 const LONGEST: u64 = 64 << 20;
@@ -59,13 +60,24 @@ pub(super) fn answers(node: &Path) -> io::Result<()> {
     }
 }
 
-/// Waits for SIGTERM, which does nothing else from now on.
-pub(super) fn await_stop() -> io::Result<()> {
+/// Waits for SIGTERM, which does nothing else from now on, and at most so long; whether it came.
+pub(super) fn await_stop(patience: Option<Duration>) -> io::Result<bool> {
     let mut stop = SigSet::empty();
     stop.add(Signal::SIGTERM);
     stop.thread_block()?;
-    stop.wait()?;
-    Ok(())
+    let Some(patience) = patience else {
+        stop.wait()?;
+        return Ok(true);
+    };
+    let seconds = libc::time_t::try_from(patience.as_secs()).map_err(io::Error::other)?;
+    let patience = libc::timespec { tv_sec: seconds, tv_nsec: patience.subsec_nanos().into() };
+    // SAFETY: both are read, and nobody wants to know more of the signal.
+    let came = unsafe { libc::sigtimedwait(stop.as_ref(), std::ptr::null_mut(), &raw const patience) };
+    match (came, io::Error::last_os_error()) {
+        (0.., _) => Ok(true),
+        (_, e) if e.raw_os_error() == Some(libc::EAGAIN) => Ok(false),
+        (_, e) => Err(e),
+    }
 }
 
 #[cfg(test)]
@@ -95,6 +107,13 @@ mod tests {
         assert!(keep(dir.path()).is_err() && keep(&dir.path().join("none")).is_err());
         std::fs::write(&path, "").unwrap();
         assert!(keep(&path).is_err());
+    }
+
+    /// In a thread of its own, which alone blocks the signal then.
+    #[test]
+    fn nobody_says_stop() {
+        let waits = std::thread::spawn(|| await_stop(Some(Duration::from_millis(1))));
+        assert!(!waits.join().unwrap().unwrap());
     }
 
     #[test]
