@@ -17,17 +17,17 @@ say() { echo "@@$*"; }
 tar -xf /dev/disk/by-id/virtio-payload -C /
 mkdir -p /run/out /run/see
 written() {
-    mkdir -p $1/srv/view
-    head -c 16M /dev/urandom >$1/srv/view/between
-    echo 1 >$1/srv/view/a
-    echo 1 >$1/srv/view/z
-    (n=1; while [ ! -e /run/stop ]; do n=$((n + 1)); echo $n >$1/srv/view/a; echo $n >$1/srv/view/z; done) &
+    mkdir $1/view
+    head -c 16M /dev/urandom >$1/view/between
+    echo 1 >$1/view/a
+    echo 1 >$1/view/z
+    (set +x; n=1; while [ ! -e /run/stop ]; do n=$((n + 1)); echo $n >$1/view/a; echo $n >$1/view/z; done) &
 }
 seen() {
-    read -r on <$2/srv/view/a
+    read -r on <$2/view/a
     mount -o loop,ro /run/out/$1.sqsh /run/see
-    read -r a </run/see/srv/view/a
-    read -r z </run/see/srv/view/z
+    read -r a </run/see/view/a
+    read -r z </run/see/view/z
     say SEEN $1 ahead $((z > a)) apart $((a - z > 1)) went-on $((on > a))
     umount /run/see
 }
