@@ -74,7 +74,7 @@ pub const KEYS: &[Key] = &[
     key("source.pacstrap.exclude", List, "[]", "[\"linux\"]", "members of groups that are not installed"),
     key("source.pacstrap.config", Text, "", "\"pacman.conf\"", "a pacman.conf with the repositories [default: this machine's]"),
     key("source.pacstrap.timeout", Number, "3600", "", "seconds after which it is given up"),
-    key("system.hostname", Text, "", "\"box\"", "[default: localhost, or the tree's own with identity = \"keep\"]"),
+    key("system.hostname", Text, "", "\"box\"", "name of the machine [default: localhost, or the tree's own with identity = \"keep\"]"),
     key("system.hostid", Text, "", "\"00bab10c\"", "host id of ZFS as 8 digits [default: none]"),
     key("system.timezone", Text, "", "\"Europe/Berlin\"", "a file below /usr/share/zoneinfo of the tree"),
     key("system.locales", List, "[]", "[\"en_US.UTF-8 UTF-8\"]", "lines of locale.gen; the first one is the system's"),
@@ -132,10 +132,10 @@ pub const DATASET: &[Key] = &[
 /// Keys of each `[[user]]`.
 #[rustfmt::skip]
 pub const USER: &[Key] = &[
-    key("name", Text, "", "\"ann\"", "files that say the same name add to it"),
-    key("uid", Number, "", "1000", "[default: the next free one from 1000 on]"),
+    key("name", Text, "", "\"ann\"", "name of the account; files that say the same one add to it"),
+    key("uid", Number, "", "1000", "its number [default: the next free one from 1000 on]"),
     key("groups", List, "[]", "[\"video\"]", "groups besides its own, which the tree must have"),
-    key("shell", Text, "", "\"/bin/bash\"", "[default: /bin/bash, or as in the tree]"),
+    key("shell", Text, "", "\"/bin/bash\"", "its shell [default: /bin/bash, or as in the tree]"),
     key("sudo", Flag, "false", "", "whether it may become root; without a password of its own it is asked for none"),
     key("password", Text, "", "\"locked\"", "locked, empty, or file:PATH as for root [default: locked, or as in the tree]"),
     key("ssh-keys", List, "[]", "[\"~/.ssh/id_ed25519.pub\"]", "files with public keys, or keys"),

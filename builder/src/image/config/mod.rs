@@ -120,6 +120,10 @@ impl<'a> Row<'a> {
         self.text(key).map(|text| settled::size(text).with_context(|| self.at(key))).transpose()
     }
 
+    fn is_default(&self, key: &str) -> bool {
+        self.settings.get(key).is_none_or(|setting| setting.origin == Origin::Default)
+    }
+
     /// The key and who set it, for messages.
     fn at(&self, key: &str) -> String {
         let dot = if self.shown.is_empty() { "" } else { "." };

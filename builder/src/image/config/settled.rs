@@ -207,7 +207,12 @@ impl Config {
 
     fn pool(&self) -> Result<pool::Options> {
         let row = self.row();
-        let own = compression(&row, "pool.compression")?;
+        // What GRUB is to read is not compressed by zstd, unless somebody insists: then the pool's writer refuses.
+        let grub = word::<Loader>(&row, "boot.loader")? == Some(Loader::GrubPool);
+        let own = match compression(&row, "pool.compression")? {
+            Some(_) if grub && row.is_default("pool.compression") => Some(Compression::Lz4),
+            said => said,
+        };
         let mut datasets = vec![Dataset { compression: own, properties: container(), ..Dataset::default() }];
         let mut bootfs = None;
         for set in self.rows("dataset") {
@@ -222,6 +227,7 @@ impl Config {
             bootfs = Some("ROOT/default".to_owned());
         }
         let compatibility = match row.text("pool.compatibility") {
+            _ if grub && row.is_default("pool.compatibility") => Compatibility::Grub,
             None | Some("openzfs-2.0" | "openzfs-2.0-linux") => Compatibility::OpenZfs20,
             Some("grub2" | "grub") => Compatibility::Grub,
             Some(other) => bail!("{}: expected openzfs-2.0 or grub2, found {other:?}", row.at("pool.compatibility")),
@@ -299,7 +305,8 @@ fn usual() -> [Dataset; 2] {
         properties: vec![("mountpoint".into(), tree.into()), ("canmount".into(), canmount.into())],
         ..Dataset::default()
     };
-    [set("ROOT/default", "/", "noauto"), set("home", "/home", "on")]
+    let installed = Snapshot { name: "installed".into(), holds: Vec::new() };
+    [Dataset { snapshot: Some(installed), ..set("ROOT/default", "/", "noauto") }, set("home", "/home", "on")]
 }
 
 fn dataset(row: &Row<'_>) -> Result<Dataset> {

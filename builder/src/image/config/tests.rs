@@ -58,6 +58,13 @@ fn the_template_says_nothing_and_has_everything() {
         }
     }
     assert!(all.show().contains("\"install.after\" = "));
+    let page = include_str!("../../../../docs/image-configuration.md");
+    for key in keys::KEYS.iter().chain(keys::DATASET).chain(keys::USER) {
+        assert!(page.contains(&format!("| `{}` |", key.path)), "docs/image-configuration.md: {}", key.path);
+    }
+    for stage in hooks::STAGES {
+        assert!(page.contains(&format!("`{stage}`")), "docs/image-configuration.md: {stage}");
+    }
 }
 
 #[test]
@@ -153,6 +160,9 @@ fn it_comes_to_a_plan() {
     assert_eq!(plan.outputs[1].format, Format::Qcow2);
     assert_eq!(plan.pool.datasets[0].compression, Some(crate::pool::Compression::Zstd(9)));
     assert_eq!(plan.pool.bootfs.as_deref(), Some("ROOT/default"));
+    let plan = one("[boot]\nloader = \"grub-pool\"\n").unwrap().plan(&words::Words::default()).unwrap();
+    assert_eq!(plan.pool.compatibility, crate::pool::Compatibility::Grub);
+    assert_eq!(plan.pool.datasets[0].compression, Some(crate::pool::Compression::Lz4));
     for (text, expected) in [
         ("[boot]\nloader = \"lilo\"\n", "systemd-boot, uki"),
         ("[disk]\nsize = \"20X\"\n", "K, M, G or T"),

@@ -43,6 +43,7 @@ impl Packing {
 }
 
 /// An archive that nobody makes.
+#[derive(Debug)]
 struct Plain<R>(R);
 
 impl<R: Read> Read for Plain<R> {
@@ -51,7 +52,7 @@ impl<R: Read> Read for Plain<R> {
     }
 }
 
-impl<R: Read + Send> Tarball for Plain<R> {
+impl<R: Read + Send + std::fmt::Debug> Tarball for Plain<R> {
     fn finish(mut self: Box<Self>) -> Result<Vec<String>> {
         // Whoever writes to the other end of a pipe wants to come to its end.
         io::copy(&mut self.0, &mut io::sink()).context("reading the archive to its end")?;
@@ -74,7 +75,7 @@ pub fn open(path: &Path) -> Result<Box<dyn Tarball>> {
 }
 
 /// An archive without its compression. That is undone in a thread of its own.
-pub fn unpacked(mut input: impl Read + Send + 'static) -> Result<Box<dyn Tarball>> {
+pub fn unpacked(mut input: impl Read + Send + std::fmt::Debug + 'static) -> Result<Box<dyn Tarball>> {
     let mut start = Vec::new();
     input.by_ref().take(MAGIC as u64).read_to_end(&mut start).context("reading the archive")?;
     let packing = Packing::of(&start)?;

@@ -72,7 +72,7 @@ impl Store {
     }
 
     /// A part that was verified before.
-    pub(super) fn plain(&self, digest: &str) -> Result<impl Read + Send + 'static> {
+    pub(super) fn plain(&self, digest: &str) -> Result<impl Read + Send + std::fmt::Debug + 'static> {
         let (file, length) = self.find(&place(digest)?)?;
         Ok(file.take(length))
     }
@@ -123,6 +123,7 @@ pub(super) struct Verified {
     blob: Arc<Mutex<(io::Take<File>, Sha256)>>,
 }
 
+#[derive(Debug)]
 struct Reader(Arc<Mutex<(io::Take<File>, Sha256)>>);
 
 impl Read for Reader {
@@ -135,7 +136,7 @@ impl Read for Reader {
 }
 
 impl Verified {
-    pub(super) fn reader(&self) -> impl Read + Send + 'static {
+    pub(super) fn reader(&self) -> impl Read + Send + std::fmt::Debug + 'static {
         Reader(Arc::clone(&self.blob))
     }
 
