@@ -105,6 +105,7 @@ mod tests {
         let whole = bytes.clone();
         let made = feed::feed(move |out| {
             out.write_all(&whole)?;
+            out.flush()?;
             bail!("exit status 1")
         });
         let mut tree = Tree::of(Box::new(made));
