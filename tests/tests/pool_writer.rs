@@ -7,11 +7,12 @@ mod made;
 
 use std::fmt::Write as _;
 use std::fs::File;
+use std::path::PathBuf;
 
 use made::{Made, archive};
-use taproot::pool::{Compatibility, Compression, Dataset, Options, Snapshot, write};
+use taproot::pool::{Compatibility, Compression, Dataset, Options, Snapshot, State, Volume, verify, write_states};
 use taproot::tar::Archive;
-use taproot_tests::kit::{self, System};
+use taproot_tests::kit;
 use taproot_tests::scenarios;
 use taproot_tests::vm::{Bus, Disk, Scratch, Vm};
 
@@ -54,9 +55,13 @@ walk(os.fsencode(sys.argv[1]), b'')
 /// What is done to each pool; `$1` is its name.
 const CHECK: &str = r#"
 pool=$1
-zdb -e -p /dev/disk/by-id -bcc $pool >/run/zdb 2>&1 || { tail -30 /run/zdb; exit 1; }
-grep -q 'No leaks' /run/zdb || { tail -30 /run/zdb; exit 1; }
-! grep -i 'mismatch\|error' /run/zdb || exit 1
+look() { python3 /run/look.py /mnt >/run/found; }
+whole() {
+    zdb -e -p /dev/disk/by-id -bcc $pool >/run/zdb 2>&1 || { tail -30 /run/zdb; exit 1; }
+    grep -q 'No leaks' /run/zdb || { tail -30 /run/zdb; exit 1; }
+    ! grep -i 'mismatch\|error' /run/zdb || exit 1
+}
+whole
 zpool import -N $pool
 zpool status $pool
 [ "$(zpool get -H -o value bootfs $pool)" = $pool/ROOT/debian ]
@@ -65,11 +70,11 @@ zpool status $pool
 [ "$(zfs get -H -o value origin $pool/ROOT/second)" = $pool/ROOT/debian@installed ]
 [ "$(zfs get -H -o value org.example:note $pool/home)" = "of a user" ]
 zfs holds $pool/ROOT/debian@installed | grep keep
-zfs list -t all -o name,used,refer,mountpoint,compressratio -r $pool
+zfs list -t all -o name,used,refer,usedbysnapshots,mountpoint,compressratio -r $pool
 mkdir -p /mnt
 mount -t zfs -o zfsutil $pool/ROOT/debian /mnt
 mount -t zfs -o zfsutil $pool/home /mnt/home
-python3 /run/look.py /mnt >/run/found
+look
 diff /run/expected /run/found | head -20
 cmp /run/expected /run/found
 zfs userspace -H $pool/ROOT/debian
@@ -86,7 +91,7 @@ zfs snapshot $pool/ROOT/debian@later
 rm /mnt/noise /mnt/etc/tool
 umount /mnt/home /mnt
 mount -t zfs -o zfsutil $pool/ROOT/second /mnt
-python3 /run/look.py /mnt >/run/found
+look
 [ $(wc -l </run/found) -gt 3000 ]
 rm -r /mnt/many /mnt/sizes
 echo clone >/mnt/etc/passwd
@@ -94,10 +99,61 @@ umount /mnt
 zfs promote $pool/ROOT/second
 zfs promote $pool/ROOT/debian
 zfs destroy -r $pool/ROOT/second
+"#;
+
+/// What is done to a pool of several states besides.
+const STATES: &str = r#"
+for state in miniroot bootable; do
+    mount -t zfs $pool/ROOT/debian@$state /mnt
+    mount -t zfs $pool/home@$state /mnt/home
+    look
+    diff /run/expected.$state /run/found | head -20
+    cmp /run/expected.$state /run/found
+    umount /mnt/home /mnt
+done
+zfs holds $pool/home@miniroot | grep of-the-miniroot
+[ "$(zfs get -H -o value origin $pool/machines/miniroot)" = $pool/ROOT/debian@miniroot ]
+for n in $(seq 100); do [ -e /dev/zd0 ] && break; sleep 0.1; done
+cmp -n $(stat -c %s /run/volume) /run/volume /dev/zd0
+[ "$(zfs get -H -p -o value volsize,volblocksize $pool/volume | tr '\n' ' ')" = "16777216 16384 " ]
+dd if=/dev/zero of=/dev/zd0 bs=64K count=3 conv=notrunc,fsync 2>/dev/null
+zfs destroy $pool/volume@bootable
+# As increments they arrive as they were.
+zfs send $pool/ROOT/debian@miniroot | zfs receive -u -o acltype=posix -o xattr=sa $pool/steps
+zfs send -I miniroot $pool/ROOT/debian@installed | zfs receive -u $pool/steps
+for state in miniroot bootable; do
+    mount -t zfs $pool/steps@$state /mnt
+    look
+    umount /mnt
+    grep -v '^/home' /run/found >/run/found.steps
+    grep -v '^/home' /run/expected.$state | cmp - /run/found.steps
+done
+zfs destroy -r $pool/steps
+# The clone of the first takes its snapshots, changes, and gives them back; the one in the middle goes away.
+mount -t zfs -o zfsutil $pool/machines/miniroot /mnt
+rm -r /mnt/usr
+cp /mnt/noise /mnt/second
+umount /mnt
+zfs promote $pool/machines/miniroot
+zfs promote $pool/ROOT/debian
+zfs destroy $pool/ROOT/debian@bootable
+mount -t zfs $pool/ROOT/debian@installed /mnt
+look
+umount /mnt
+grep -v '^/home' /run/found >/run/found.steps
+grep -v '^/home' /run/expected | cmp - /run/found.steps
+zfs destroy $pool/machines/miniroot
+zfs release -r of-the-miniroot $pool/ROOT/debian@miniroot
+zfs destroy $pool/ROOT/debian@miniroot
+"#;
+
+/// The end of each.
+const END: &str = r"
 zfs send $pool/ROOT/debian@installed | zfs receive -u -o acltype=posix -o xattr=sa $pool/received
 mount -t zfs -o zfsutil $pool/received /mnt
-python3 /run/look.py /mnt | grep -v '^/home' >/run/found
-grep -v '^/home' /run/expected | cmp - /run/found
+look
+grep -v '^/home' /run/found >/run/found.steps
+grep -v '^/home' /run/expected | cmp - /run/found.steps
 umount /mnt
 zfs release keep $pool/ROOT/debian@installed
 zfs destroy $pool/ROOT/debian@installed
@@ -107,9 +163,11 @@ zpool scrub -w $pool
 zpool status -v $pool | grep 'with 0 errors'
 zpool status -v $pool | grep 'No known data errors'
 zfs destroy -r $pool/ROOT
+zpool wait -t free $pool
 zpool export $pool
+whole
 echo $pool is through
-"#;
+";
 
 /// Bytes that compress to about a half.
 fn text(size: usize) -> Vec<u8> {
@@ -276,10 +334,25 @@ fn md5(bytes: &[u8], scratch: &Scratch) -> String {
     said.split(' ').next().unwrap().to_owned()
 }
 
+/// States before the last one: of the first much is missing, of the second the large directory, and one file is another.
+fn earlier() -> [(&'static str, Vec<Made>); 2] {
+    let miniroot =
+        tree().into_iter().filter(|made| !made.path.starts_with(b"sizes/") && !made.path.starts_with(b"many/"));
+    let bootable = tree().into_iter().filter(|made| !made.path.starts_with(b"many/")).map(|made| {
+        if made.path == b"noise" {
+            Made { content: [noise(1_000_000), text(5_000_000)].concat(), ..made }
+        } else {
+            made
+        }
+    });
+    [("miniroot", miniroot.collect()), ("bootable", bootable.collect())]
+}
+
+fn properties(list: &[(&str, &str)]) -> Vec<(String, String)> {
+    list.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
 fn options(name: &str, ashift: u32, compression: Compression) -> Options {
-    let properties = |list: &[(&str, &str)]| {
-        list.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<Vec<_>>()
-    };
     let root = properties(&[
         ("mountpoint", "/"),
         ("canmount", "noauto"),
@@ -296,6 +369,7 @@ fn options(name: &str, ashift: u32, compression: Compression) -> Options {
         compatibility: Compatibility::OpenZfs20,
         autoexpand: true,
         jobs: 2,
+        verify: true,
         bootfs: Some("ROOT/debian".into()),
         datasets: vec![
             Dataset {
@@ -304,7 +378,7 @@ fn options(name: &str, ashift: u32, compression: Compression) -> Options {
                 compression: Some(compression),
                 properties: root.clone(),
                 snapshot: Some(Snapshot { name: "installed".into(), holds: vec!["keep".into()] }),
-                clone_of: None,
+                ..Dataset::default()
             },
             Dataset {
                 name: "home".into(),
@@ -323,38 +397,92 @@ fn options(name: &str, ashift: u32, compression: Compression) -> Options {
     }
 }
 
-/// Writes a pool, hands it to the real ZFS and has all done to it.
-fn check(system: &System, name: &str, ashift: u32, compression: Compression) {
-    let scratch = Scratch::new().unwrap();
-    let tree = tree();
-    let path = scratch.path().join(format!("{name}.img"));
-    let out = File::create(&path).unwrap();
-    out.set_len(SIZE).unwrap();
-    write(&out, &options(name, ashift, compression), &mut Archive::new(&*archive(&tree))).unwrap();
-    let disk = Disk { path, format: "raw", serial: name.into(), bus: Bus::Virtio, read_only: false };
-    let mut vm = Vm::helper(&format!("pool-{name}"), system, &format!("bash -e /run/check.sh {name}"))
-        .disk(disk)
-        .file("opt/taproot/files/look.py", LOOK.as_bytes())
-        .file("opt/taproot/files/check.sh", CHECK.as_bytes())
-        .file("opt/taproot/files/expected", manifest(&tree, &scratch).as_bytes())
-        .start()
-        .unwrap();
-    let said = vm.script(200).unwrap();
-    assert!(said.contains(&format!("{name} is through")), "{said}");
-    vm.wait_exit(20).unwrap();
+/// A pool on disks: what it was, how it is made, and the files.
+struct Written {
+    name: &'static str,
+    paths: Vec<PathBuf>,
+}
+
+impl Written {
+    fn new(scratch: &Scratch, options: &Options, name: &'static str, disks: usize, states: bool) -> Self {
+        let paths: Vec<PathBuf> = (0..disks).map(|nth| scratch.path().join(format!("{name}-{nth}.img"))).collect();
+        let open = |path| File::options().read(true).write(true).create_new(true).open(path).unwrap();
+        let files: Vec<File> = paths.iter().map(open).collect();
+        for file in &files {
+            file.set_len(SIZE).unwrap();
+        }
+        let archives = earlier().map(|(state, tree)| (state, archive(&tree)));
+        let mut inputs: Vec<_> = archives.iter().map(|(state, archive)| (*state, Archive::new(&archive[..]))).collect();
+        inputs.truncate(if states { 2 } else { 0 });
+        let mut earlier: Vec<State<'_>> = inputs
+            .iter_mut()
+            .map(|(name, input)| State {
+                snapshot: Snapshot { name: (*name).to_owned(), holds: vec![format!("of-the-{name}")] },
+                everywhere: true,
+                input,
+            })
+            .collect();
+        let references: Vec<&File> = files.iter().collect();
+        let made = write_states(&references, options, &mut earlier, &mut Archive::new(&*archive(&tree()))).unwrap();
+        for file in &files {
+            verify(file, SIZE, &made).unwrap();
+        }
+        Written { name, paths }
+    }
+
+    fn disks(&self) -> impl Iterator<Item = Disk> {
+        (0..).zip(&self.paths).map(|(nth, path)| Disk {
+            path: path.clone(),
+            format: "raw",
+            serial: format!("{}-{nth}", self.name),
+            bus: Bus::Virtio,
+            read_only: false,
+        })
+    }
 }
 
 scenarios! {
-    fn usual_sectors_and_zstd(system) {
-        check(system, "usual", 12, Compression::Zstd(3));
-    }
-
-    /// The smallest on one of the systems, the largest on the other.
-    fn other_sectors_and_compressions(system) {
-        if system.name == kit::SYSTEMS[0] {
-            check(system, "smallest", 9, Compression::Lz4);
-        } else {
-            check(system, "largest", 13, Compression::Off);
+    /// One pool of three states, the same image for both, and a mirror: the smallest sectors on one of the systems, the largest on
+    /// the other.
+    fn pools_in_front_of_the_kernel(system) {
+        let scratch = Scratch::new().unwrap();
+        let volume = scratch.path().join("volume");
+        std::fs::write(&volume, [vec![0; 100_000], text(300_000)].concat()).unwrap();
+        let mut usual = options("usual", 12, Compression::Zstd(3));
+        let content = Some(volume.clone());
+        usual.datasets.push(Dataset {
+            name: "volume".into(),
+            volume: Some(Volume { size: 16 << 20, block_size: 16 << 10, content }),
+            ..Dataset::default()
+        });
+        usual.datasets.push(Dataset {
+            name: "machines/miniroot".into(),
+            clone_of: Some("ROOT/debian@miniroot".into()),
+            properties: properties(&[("mountpoint", "none"), ("canmount", "noauto")]),
+            ..Dataset::default()
+        });
+        let usual = Written::new(&scratch, &usual, "usual", 1, true);
+        let (ashift, compression) =
+            if system.name == kit::SYSTEMS[0] { (9, Compression::Lz4) } else { (13, Compression::Off) };
+        let mirrored = Written::new(&scratch, &options("twin", ashift, compression), "twin", 2, false);
+        let script = "bash -e /run/states.sh usual && bash -e /run/check.sh twin";
+        let [miniroot, bootable] = earlier().map(|(_, tree)| manifest(&tree, &scratch));
+        let mut vm = Vm::helper("pools-written", system, script)
+            .file("opt/taproot/files/look.py", LOOK.as_bytes())
+            .file("opt/taproot/files/check.sh", [CHECK, END].concat().as_bytes())
+            .file("opt/taproot/files/states.sh", [CHECK, STATES, END].concat().as_bytes())
+            .file("opt/taproot/files/volume", &std::fs::read(&volume).unwrap())
+            .file("opt/taproot/files/expected", manifest(&tree(), &scratch).as_bytes())
+            .file("opt/taproot/files/expected.miniroot", miniroot.as_bytes())
+            .file("opt/taproot/files/expected.bootable", bootable.as_bytes());
+        for disk in usual.disks().chain(mirrored.disks()) {
+            vm = vm.disk(disk);
         }
+        let mut vm = vm.start().unwrap();
+        let said = vm.script(300).unwrap();
+        for name in ["usual", "twin"] {
+            assert!(said.contains(&format!("{name} is through")), "{said}");
+        }
+        vm.wait_exit(20).unwrap();
     }
 }

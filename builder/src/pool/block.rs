@@ -7,7 +7,7 @@ use super::bytes::{get64, low8, put, put64};
 pub(super) const MAX_BLOCK: usize = 128 << 10;
 /// Largest payload that fits in a block pointer.
 const MAX_EMBEDDED: usize = 112;
-/// Transaction group in which all blocks are born.
+/// Transaction group in which the blocks of the first state are born.
 pub(super) const BIRTH: u64 = 4;
 
 const CHECKSUM_FLETCHER4: u64 = 7;
@@ -69,7 +69,6 @@ impl Bp {
             | u64::from(kind.level) << 56
             | 1 << 63;
         put64(&mut bp, 48, sizes | what);
-        put64(&mut bp, 80, BIRTH);
         put64(&mut bp, 88, fill);
         for (at, word) in (96..).step_by(8).zip(sealed.checksum) {
             put64(&mut bp, at, word);
@@ -88,8 +87,26 @@ impl Bp {
         let sizes = (lsize as u64 - 1) | (payload.len() as u64 - 1) << 25;
         let what = u64::from(compression) << 32 | 1 << 39 | u64::from(kind.object_type) << 48 | 1 << 63;
         put64(&mut bp, 48, sizes | what);
-        put64(&mut bp, 80, BIRTH);
         Bp(bp)
+    }
+
+    /// The same, born in a transaction group.
+    pub(super) fn born(mut self, txg: u64) -> Self {
+        put64(&mut self.0, 80, txg);
+        self
+    }
+
+    /// Whether this stands for the same bytes as `new`, though born at another time or stored elsewhere. The checksum alone is no
+    /// proof for a stored block.
+    pub(super) fn resembles(&self, new: &Bp) -> bool {
+        let same = |range: std::ops::Range<usize>| self.0.get(range.clone()) == new.0.get(range);
+        let place = self.is_embedded() == new.is_embedded() && (!self.is_embedded() || same(0..16));
+        place && same(16..80) && same(88..128)
+    }
+
+    /// Whether the block is in the pointer.
+    pub(super) fn is_embedded(&self) -> bool {
+        get64(&self.0, 48) >> 39 & 1 == 1
     }
 
     pub(super) fn is_hole(&self) -> bool {
@@ -98,7 +115,7 @@ impl Bp {
 
     /// How many blocks of data, or used dnodes, are below.
     pub(super) fn fill(&self) -> u64 {
-        if get64(&self.0, 48) >> 39 & 1 == 1 { 1 } else { get64(&self.0, 88) }
+        if self.is_embedded() { 1 } else { get64(&self.0, 88) }
     }
 }
 
@@ -161,7 +178,7 @@ impl Codec {
         if compression == Compression::Off {
             return Ok(Sealed::Stored(store(data, data.len(), COMPRESS_OFF, false)));
         }
-        if data.iter().all(|byte| *byte == 0) {
+        if is_zero(data) {
             return Ok(Sealed::Hole);
         }
         let unit = 1_usize << self.ashift;
@@ -218,6 +235,12 @@ fn length(size: usize) -> [u8; 4] {
 fn store(bytes: &[u8], psize: usize, compression: u8, packed: bool) -> Stored {
     let checksum = fletcher4(bytes.get(..psize).unwrap_or_default());
     Stored { psize, compression: low8(u64::from(compression)), checksum, packed }
+}
+
+/// Whether there is nothing but zeros.
+pub(super) fn is_zero(data: &[u8]) -> bool {
+    let (chunks, rest) = data.as_chunks::<64>();
+    chunks.iter().all(|chunk| chunk.iter().fold(0, |all, byte| all | byte) == 0) && rest.iter().all(|byte| *byte == 0)
 }
 
 /// The checksum of all blocks.
@@ -304,7 +327,7 @@ mod tests {
         let word = get64(&bp.0, 48);
         assert_eq!((word & 0x1ff_ffff, word >> 25 & 0x7f), (511, size - 1));
         assert_eq!((word >> 32 & 0x7f, word >> 39 & 1, word >> 48 & 0xff, word >> 63), (15, 1, 19, 1));
-        assert_eq!((get64(&bp.0, 80), bp.fill()), (BIRTH, 1));
+        assert_eq!((get64(&bp.born(5).0, 80), bp.fill()), (5, 1));
         let payload = [&bp.0[..48], &bp.0[56..80], &bp.0[88..]].concat();
         assert_eq!(payload[..index(size)], packed[..index(size)]);
         assert!(matches!(seal(&[0; 512], Compression::Lz4, Embed::Yes).0, Sealed::Hole));

@@ -33,6 +33,18 @@ pub(super) fn get64(buffer: &[u8], at: usize) -> u64 {
     bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
+/// Reads a 32-bit word.
+pub(super) fn get32(buffer: &[u8], at: usize) -> u32 {
+    let bytes = buffer.get(at..at.saturating_add(4)).and_then(|bytes| bytes.first_chunk());
+    bytes.map_or(0, |bytes| u32::from_le_bytes(*bytes))
+}
+
+/// Reads a 16-bit word.
+pub(super) fn get16(buffer: &[u8], at: usize) -> u16 {
+    let bytes = buffer.get(at..at.saturating_add(2)).and_then(|bytes| bytes.first_chunk());
+    bytes.map_or(0, |bytes| u16::from_le_bytes(*bytes))
+}
+
 /// 64-bit words one after the other.
 pub(super) fn words(values: &[u64]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()

@@ -3,6 +3,8 @@
 use super::PoolError;
 use super::block::{Bp, Compression, Embed, Kind};
 use super::bytes::{put, put8, put16, put64};
+use super::reader::objects::{Cursor, Dnode};
+use super::scratch::Scratch;
 use super::store::{Space, Store};
 
 /// Types of objects (`dmu_object_type_t`).
@@ -26,6 +28,8 @@ pub(super) mod types {
     pub(crate) const DIRECTORY: u8 = 20;
     pub(crate) const MASTER_NODE: u8 = 21;
     pub(crate) const UNLINKED_SET: u8 = 22;
+    pub(crate) const VOLUME: u8 = 23;
+    pub(crate) const VOLUME_PROPERTIES: u8 = 24;
     pub(crate) const POOL_PROPS: u8 = 31;
     pub(crate) const NEXT_CLONES: u8 = 37;
     pub(crate) const USERGROUP_USED: u8 = 39;
@@ -71,8 +75,12 @@ pub(super) struct Tree {
     /// Levels that there are in any case.
     least: usize,
     levels: Vec<Vec<Bp>>,
+    /// Blocks written at each level from the first indirect one on.
+    written: Vec<u64>,
     blocks: u64,
     space: Space,
+    /// The object in the state before, whose blocks are used again where they are the same.
+    old: Option<Cursor>,
 }
 
 /// The top of a finished tree.
@@ -87,7 +95,53 @@ pub(super) struct Top {
 impl Tree {
     /// For an object whose dnode holds one pointer. `compression` is that of the indirect blocks.
     pub(super) fn new(object_type: u8, compression: Compression) -> Self {
-        Tree { object_type, compression, pointers: 1, least: 1, levels: Vec::new(), blocks: 0, space: Space::default() }
+        Tree {
+            object_type,
+            compression,
+            pointers: 1,
+            least: 1,
+            levels: Vec::new(),
+            written: Vec::new(),
+            blocks: 0,
+            space: Space::default(),
+            old: None,
+        }
+    }
+
+    /// For an object that there was in the state before.
+    pub(super) fn again(self, old: Option<Cursor>) -> Self {
+        Tree { old, ..self }
+    }
+
+    /// How many blocks there are so far.
+    pub(super) fn blocks(&self) -> u64 {
+        self.blocks
+    }
+
+    /// What is in the place of the next block in the state before.
+    pub(super) fn old(&mut self, store: &Store<'_>) -> Result<Option<Bp>, PoolError> {
+        self.old_at(0, self.blocks, store)
+    }
+
+    fn old_at(&mut self, level: u8, id: u64, store: &Store<'_>) -> Result<Option<Bp>, PoolError> {
+        match (&mut self.old, store.blocks()) {
+            (Some(old), Some(blocks)) => Ok(Some(old.pointer(&blocks, level, id)?)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Stores the next block.
+    pub(super) fn write(
+        &mut self,
+        block: &[u8],
+        fill: u64,
+        embed: Embed,
+        store: &mut Store<'_>,
+    ) -> Result<(), PoolError> {
+        let old = self.old(store)?;
+        let kind = Kind { object_type: self.object_type, level: 0 };
+        let (bp, space) = store.write(block, kind, fill, (self.compression, embed), old.as_ref())?;
+        self.push(bp, space, store)
     }
 
     /// For the dnodes of a set of objects.
@@ -118,6 +172,13 @@ impl Tree {
     /// Writes the pointers of a level as one indirect block, which becomes a pointer one level above.
     fn close(&mut self, level: usize, store: &mut Store<'_>) -> Result<(), PoolError> {
         let pointers = self.levels.get_mut(level).map(std::mem::take).unwrap_or_default();
+        if self.written.len() <= level {
+            self.written.push(0);
+        }
+        let id = self.written.get(level).copied().unwrap_or(0);
+        if let Some(written) = self.written.get_mut(level) {
+            *written += 1;
+        }
         let mut bp = Bp::HOLE;
         if !pointers.iter().all(Bp::is_hole) {
             let fill = pointers.iter().map(Bp::fill).sum();
@@ -127,7 +188,8 @@ impl Tree {
             }
             let above = u8::try_from(level + 1).map_err(|_| PoolError::TooLarge("an object".into()))?;
             let kind = Kind { object_type: self.object_type, level: above };
-            let (written, space) = store.write(&block, kind, fill, self.compression, Embed::No)?;
+            let old = self.old_at(above, id, store)?;
+            let (written, space) = store.write(&block, kind, fill, (self.compression, Embed::No), old.as_ref())?;
             self.space.add(space);
             bp = written;
         }
@@ -221,65 +283,75 @@ pub(super) fn write_blocks<'b>(
     object_type: u8,
     compression: Compression,
     blocks: impl Iterator<Item = &'b [u8]>,
+    old: Option<Cursor>,
 ) -> Result<Top, PoolError> {
-    let mut tree = Tree::new(object_type, compression);
-    let kind = Kind { object_type, level: 0 };
+    let mut tree = Tree::new(object_type, compression).again(old);
     for block in blocks {
-        let (bp, space) = store.write(block, kind, 1, compression, Embed::Yes)?;
-        tree.push(bp, space, store)?;
+        tree.write(block, 1, Embed::Yes, store)?;
     }
     tree.finish(store)
 }
 
-/// The numbered dnodes of a set of objects, each cut behind its last byte.
+/// The numbered dnodes of a set of objects.
 #[derive(Debug, Default)]
 pub(super) struct ObjectSet {
-    dnodes: Vec<Box<[u8]>>,
+    slots: Scratch,
+    count: u64,
 }
 
 impl ObjectSet {
+    /// A set whose new objects have numbers that this one's have not.
+    pub(super) fn next_state(&self) -> Self {
+        ObjectSet { slots: Scratch::default(), count: self.count }
+    }
+
     /// A new object's number. The first is 1.
     pub(super) fn reserve(&mut self) -> u64 {
-        if self.dnodes.is_empty() {
-            self.dnodes.push(Box::default());
-        }
-        self.dnodes.push(Box::default());
-        self.dnodes.len() as u64 - 1
+        self.count = self.count.max(1) + 1;
+        self.count - 1
+    }
+
+    /// How many numbers there are.
+    pub(super) fn count(&self) -> u64 {
+        self.count
     }
 
     /// Says what object `number` is.
-    pub(super) fn set(&mut self, number: u64, dnode: Vec<u8>) {
-        if let Some(place) = self.dnodes.get_mut(super::bytes::index(number)) {
-            *place = dnode.into_boxed_slice();
-        }
+    pub(super) fn set(&mut self, number: u64, dnode: &[u8]) -> Result<(), PoolError> {
+        Ok(self.slots.write(number * DNODE as u64, dnode)?)
     }
 
-    /// The dnode of an object, to change it.
-    pub(super) fn get_mut(&mut self, number: u64) -> Option<&mut [u8]> {
-        self.dnodes.get_mut(super::bytes::index(number)).map(|dnode| &mut **dnode)
+    /// The dnode of an object; zeros if there is none.
+    pub(super) fn get(&self, number: u64) -> Result<[u8; DNODE], PoolError> {
+        let mut dnode = [0; DNODE];
+        self.slots.read(number * DNODE as u64, &mut dnode)?;
+        Ok(dnode)
     }
 
-    /// Writes all dnodes and the block that leads to them. `special` are the dnodes of the accounts of users and groups.
+    /// Writes all dnodes and the block that leads to them. `special` are the dnodes of the accounts of users and groups, `old` is the
+    /// pointer to the set in the state before.
     pub(super) fn write(
         &self,
         store: &mut Store<'_>,
         set_type: u64,
         special: &[Vec<u8>],
         compression: Compression,
+        old: Option<&Bp>,
     ) -> Result<(Bp, Space), PoolError> {
         let mut tree = Tree::of_set(compression);
-        let kind = Kind { object_type: types::DNODE, level: 0 };
+        if let (Some(old), Some(blocks)) = (old, store.blocks()) {
+            let block = blocks.read(old)?.unwrap_or_default();
+            tree.old = Some(Cursor::new(Dnode::parse(block.get(..DNODE).unwrap_or_default())?));
+        }
         let mut block = vec![0; DNODE_BLOCK];
+        let each = (DNODE_BLOCK / DNODE) as u64;
         let mut objects = 0;
-        for dnodes in self.dnodes.chunks(DNODE_BLOCK / DNODE) {
-            block.fill(0);
-            for (slot, dnode) in block.chunks_exact_mut(DNODE).zip(dnodes) {
-                put(slot, 0, dnode);
-            }
-            let fill = dnodes.iter().filter(|dnode| !dnode.is_empty()).count() as u64;
+        for nth in 0..self.count.div_ceil(each) {
+            self.slots.read(nth * DNODE_BLOCK as u64, &mut block)?;
+            let used = block.as_chunks::<DNODE>().0.iter().filter(|dnode| dnode.first() != Some(&0));
+            let fill = used.count() as u64;
             objects += fill;
-            let (bp, space) = store.write(&block, kind, fill, compression, Embed::No)?;
-            tree.push(bp, space, store)?;
+            tree.write(&block, fill, Embed::No, store)?;
         }
         let top = tree.finish(store)?;
         let mut set = vec![0; OBJSET_SIZE];
@@ -291,7 +363,7 @@ impl ObjectSet {
             put(&mut set, 1536, groups);
         }
         let kind = Kind { object_type: types::OBJSET, level: 0 };
-        let (bp, mut space) = store.write(&set, kind, objects, compression, Embed::No)?;
+        let (bp, mut space) = store.write(&set, kind, objects, (compression, Embed::No), old)?;
         space.add(top.space);
         Ok((bp, space))
     }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::block::{BIRTH, Bp};
+use super::block::Bp;
+use super::dead::Dead;
 use super::dmu::types;
 use super::features::ZSTD;
 use super::mos::Mos;
@@ -20,6 +21,7 @@ mod dir {
     pub(crate) const PROPERTIES: usize = 10;
     pub(crate) const FLAGS: usize = 12;
     pub(crate) const USED_HEAD: usize = 13;
+    pub(crate) const USED_SNAPSHOTS: usize = 14;
     pub(crate) const USED_CHILD: usize = 15;
     pub(crate) const CLONES: usize = 18;
     pub(crate) const SIZE: usize = 256;
@@ -37,8 +39,8 @@ mod set {
     pub(crate) const TIME: usize = 6;
     pub(crate) const TXG: usize = 7;
     pub(crate) const DEADLIST: usize = 8;
+    /// This, compressed, uncompressed, and what is in nothing else.
     pub(crate) const REFERENCED: usize = 9;
-    pub(crate) const UNIQUE: usize = 12;
     pub(crate) const FSID: usize = 13;
     pub(crate) const GUID: usize = 14;
     pub(crate) const FLAGS: usize = 15;
@@ -50,7 +52,7 @@ mod set {
 }
 
 /// The transaction group of the origin of all data sets.
-const ORIGIN_TXG: u64 = 1;
+pub(super) const ORIGIN_TXG: u64 = 1;
 const FSID_BITS: u64 = (1 << 56) - 1;
 
 /// A snapshot of what is in a data set.
@@ -58,6 +60,18 @@ const FSID_BITS: u64 = (1 << 56) - 1;
 pub(super) struct Snapshot {
     pub(super) name: String,
     pub(super) holds: Vec<String>,
+}
+
+/// A state of a data set, as it is written.
+#[derive(Debug, Clone)]
+pub(super) struct State {
+    pub(super) txg: u64,
+    pub(super) pointer: Bp,
+    pub(super) space: Space,
+    /// What the state before had besides.
+    pub(super) dead: Dead,
+    /// The last state may have none.
+    pub(super) snapshot: Option<Snapshot>,
 }
 
 /// A data set whose content is written.
@@ -68,26 +82,39 @@ pub(super) struct Planned {
     /// Where the data set above is in the list, before this one.
     pub(super) parent: Option<usize>,
     pub(super) properties: Vec<Entry>,
-    pub(super) pointer: Bp,
-    pub(super) space: Space,
-    pub(super) snapshot: Option<Snapshot>,
-    /// Where the data set is whose snapshot this is a clone of, before this one.
-    pub(super) origin: Option<usize>,
+    /// Its states, the last one is what it holds. A clone has none.
+    pub(super) states: Vec<State>,
+    /// Where the data set is whose snapshot this is a clone of, before this one, and which of its snapshots.
+    pub(super) origin: Option<(usize, usize)>,
     /// Whether its blocks are compressed with zstd.
     pub(super) zstd: bool,
 }
 
+impl Planned {
+    fn snapshots(&self) -> impl Iterator<Item = &State> {
+        self.states.iter().filter(|state| state.snapshot.is_some())
+    }
+
+    /// What the snapshots hold that the data set does not.
+    fn dead(&self) -> Space {
+        let mut all = Space::default();
+        self.states.iter().for_each(|state| all.add(state.dead.space));
+        all
+    }
+}
+
 /// Numbers of objects.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Ids {
     dir: u64,
     head: u64,
-    snapshot: Option<Snapshotted>,
+    snapshots: Vec<Snapshotted>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Snapshotted {
     object: u64,
+    txg: u64,
     /// The ZAP of its clones.
     clones: u64,
     /// How many there are besides the data set itself.
@@ -102,7 +129,14 @@ pub(super) struct DataSets {
     root_dir: u64,
     /// Space of all, and of the pool's own.
     all: Space,
-    own: Space,
+    own: Own,
+}
+
+/// What a directory takes without those below it: all of it, and the part of the data set.
+#[derive(Debug, Clone, Copy, Default)]
+struct Own {
+    all: Space,
+    head: Space,
 }
 
 impl DataSets {
@@ -113,20 +147,21 @@ impl DataSets {
 
     /// Accounts the space of what is no data set.
     pub(super) fn account(&self, mos: &mut Mos, space: Space) {
-        account(mos, self.mos_dir, space, space);
+        account(mos, self.mos_dir, space, Own { all: space, head: space });
         let mut all = self.all;
         all.add(space);
         account(mos, self.root_dir, all, self.own);
     }
 }
 
-/// Says what a directory takes with all below it, and the part of its own data set.
-fn account(mos: &mut Mos, dir: u64, all: Space, own: Space) {
+/// Says what a directory takes with all below it.
+fn account(mos: &mut Mos, dir: u64, all: Space, own: Own) {
     for (word, value) in (dir::USED..).zip([all.used, all.compressed, all.uncompressed]) {
         mos.set_word(dir, word, value);
     }
-    mos.set_word(dir, dir::USED_HEAD, own.used);
-    mos.set_word(dir, dir::USED_CHILD, all.used.saturating_sub(own.used));
+    mos.set_word(dir, dir::USED_HEAD, own.head.used);
+    mos.set_word(dir, dir::USED_SNAPSHOTS, own.all.used.saturating_sub(own.head.used));
+    mos.set_word(dir, dir::USED_CHILD, all.used.saturating_sub(own.all.used));
 }
 
 struct Builder<'m> {
@@ -144,28 +179,28 @@ struct Builder<'m> {
 
 /// Adds all data sets to the pool; the first one is the pool's own.
 pub(super) fn build(mos: &mut Mos, planned: &[Planned], time: u64, random: Random) -> DataSets {
-    let nothing = Snapshotted { object: 0, clones: 0, count: 0 };
     let (clones, children) = (BTreeMap::new(), BTreeMap::new());
-    let mut builder = Builder { mos, random, time, origin: nothing, origin_dir: 0, clones, children };
+    let origin = Snapshotted::default();
+    let mut builder = Builder { mos, random, time, origin, origin_dir: 0, clones, children };
     let root_dir = builder.dir(0, "");
     let mos_dir = builder.dir(root_dir, "$MOS");
     builder.dir(root_dir, "$FREE");
     builder.make_origin(root_dir);
     let mut ids: Vec<Ids> = Vec::new();
-    let mut spaces: Vec<(Space, Space)> = Vec::new();
+    let mut spaces: Vec<(Space, Own)> = Vec::new();
     for plan in planned {
         let above = plan.parent.and_then(|parent| ids.get(parent)).map(|above| above.dir);
         let name = plan.name.rsplit('/').next().unwrap_or_default();
         let dir = above.map_or(root_dir, |above| builder.dir(above, name));
-        let own = if plan.origin.is_some() { Space::default() } else { plan.space };
-        spaces.push((own, own));
-        let origin = plan.origin.and_then(|at| Some((at, ids.get(at)?.snapshot?, ids.get(at)?.dir)));
-        if let Some((at, ..)) = origin
-            && let Some(Ids { snapshot: Some(snapshot), .. }) = ids.get_mut(at)
-        {
-            snapshot.count += 1;
-        }
-        let made = builder.data_set(plan, dir, origin.map(|(_, snapshot, dir)| (snapshot, dir)));
+        let head = plan.states.last().map(|state| state.space).unwrap_or_default();
+        let mut own = Own { all: head, head };
+        own.all.add(plan.dead());
+        spaces.push((own.all, own));
+        let made = if let Some((at, nth)) = plan.origin {
+            builder.clone_of(plan, dir, planned.get(at), ids.get_mut(at), nth)
+        } else {
+            builder.data_set(plan, dir)
+        };
         ids.push(made);
     }
     // From below: what is in a directory counts in the one above.
@@ -179,7 +214,7 @@ pub(super) fn build(mos: &mut Mos, planned: &[Planned], time: u64, random: Rando
     }
     for (ids, (all, own)) in ids.iter().zip(&spaces) {
         account(builder.mos, ids.dir, *all, *own);
-        if let Some(snapshot) = ids.snapshot {
+        for snapshot in &ids.snapshots {
             builder.mos.set_word(snapshot.object, set::CHILDREN, 1 + snapshot.count);
         }
     }
@@ -213,11 +248,12 @@ impl Builder<'_> {
         dir
     }
 
-    /// A new head or snapshot. `keys` are those of its deadlist: the transaction groups of the snapshots before it, and 0.
-    fn object(&mut self, dir: u64, txg: u64, keys: &[u64], previous: (u64, u64)) -> u64 {
+    /// A new head or snapshot. `keys` are those of its dead list: 0, and the transaction groups of the snapshots before it but for
+    /// the last one.
+    fn object(&mut self, dir: u64, txg: u64, keys: &[u64], previous: (u64, u64), dead: &Dead) -> u64 {
         let object = self.mos.bonus(types::DSL_DATASET, types::DSL_DATASET, vec![0; set::SIZE]);
-        let lists: Vec<_> = keys.iter().map(|key| (zap::key(*key), self.mos.bpobj())).collect();
-        let deadlist = self.mos.deadlist(zap::numbers(&lists));
+        let lists: Vec<_> = keys.iter().map(|key| (zap::key(*key), self.mos.bpobj(dead.bucket(*key)))).collect();
+        let deadlist = self.mos.deadlist(zap::numbers(&lists), dead.space);
         let fields = [
             (set::DIR, dir),
             (set::PREVIOUS, previous.0),
@@ -235,79 +271,117 @@ impl Builder<'_> {
         object
     }
 
-    /// Makes a snapshot of a head known to it.
-    fn snapshot(&mut self, head: u64, snapshot: u64, name: &str) -> Snapshotted {
+    /// Makes a snapshot known to what follows it.
+    fn follow(&mut self, snapshot: u64, txg: u64, next: u64) -> Snapshotted {
         let clones = self.mos.zap(types::NEXT_CLONES, Vec::new());
-        let names = self.mos.zap(types::DSL_DS_SNAP_MAP, zap::numbers(&[(name, snapshot)]));
-        self.mos.set_word(snapshot, set::NEXT, head);
+        self.mos.set_word(snapshot, set::NEXT, next);
         self.mos.set_word(snapshot, set::NEXT_CLONES, clones);
+        Snapshotted { object: snapshot, txg, clones, count: 0 }
+    }
+
+    fn name_snapshots(&mut self, head: u64, names: &[(&str, u64)]) {
+        let names = self.mos.zap(types::DSL_DS_SNAP_MAP, zap::numbers(names));
         self.mos.set_word(head, set::SNAPSHOTS, names);
-        Snapshotted { object: snapshot, clones, count: 0 }
     }
 
     /// The data set without content from whose snapshot all others come.
     fn make_origin(&mut self, root_dir: u64) {
         let dir = self.dir(root_dir, "$ORIGIN");
-        let snapshot = self.object(dir, ORIGIN_TXG, &[], (0, 0));
-        let head = self.object(dir, ORIGIN_TXG, &[0], (snapshot, ORIGIN_TXG));
+        let nothing = Dead::default();
+        let snapshot = self.object(dir, ORIGIN_TXG, &[], (0, 0), &nothing);
+        let head = self.object(dir, ORIGIN_TXG, &[0], (snapshot, ORIGIN_TXG), &nothing);
         self.mos.set_word(dir, dir::HEAD, head);
-        self.origin = self.snapshot(head, snapshot, "$ORIGIN");
+        self.origin = self.follow(snapshot, ORIGIN_TXG, head);
+        self.name_snapshots(head, &[("$ORIGIN", snapshot)]);
         self.origin_dir = dir;
     }
 
-    /// A data set with its snapshot, from the snapshot `origin` or from that of all.
-    fn data_set(&mut self, plan: &Planned, dir: u64, origin: Option<(Snapshotted, u64)>) -> Ids {
-        let (from, from_dir, from_txg) = match origin {
-            Some((snapshot, dir)) => (snapshot, dir, BIRTH),
-            None => (self.origin, self.origin_dir, ORIGIN_TXG),
-        };
-        let before: &[u64] = if origin.is_some() { &[0, ORIGIN_TXG] } else { &[0] };
-        let mut previous = (from.object, from_txg);
-        let mut keys = before.to_vec();
-        let snapshot = plan.snapshot.as_ref().map(|snapshot| {
-            let object = self.object(dir, BIRTH, before, previous);
+    /// Says what a head or snapshot holds, and how much of it is in nothing else.
+    fn hold_state(&mut self, object: u64, (pointer, space): (&Bp, Space), unique: u64, zstd: bool) {
+        self.mos.set_bytes(object, set::POINTER_BYTES, &pointer.0);
+        for (word, value) in (set::REFERENCED..).zip([space.used, space.compressed, space.uncompressed, unique]) {
+            self.mos.set_word(object, word, value);
+        }
+        if zstd {
+            self.mos.zapify(object, zap::numbers(&[(ZSTD, 0)]));
+        }
+    }
+
+    /// A data set with its snapshots.
+    fn data_set(&mut self, plan: &Planned, dir: u64) -> Ids {
+        let mut keys = vec![0];
+        let mut previous = (self.origin.object, ORIGIN_TXG);
+        let mut made: Vec<(u64, &State, u64)> = Vec::new();
+        for state in plan.snapshots() {
+            let object = self.object(dir, state.txg, &keys, previous, &state.dead);
+            made.push((object, state, previous.1));
             keys.push(previous.1);
-            previous = (object, BIRTH);
-            self.hold(object, &snapshot.holds);
-            object
-        });
-        let head = self.object(dir, BIRTH, &keys, previous);
-        let snapshot = if let (Some(named), Some(object)) = (&plan.snapshot, snapshot) {
-            Some(self.snapshot(head, object, &named.name))
-        } else {
-            let names = self.mos.zap(types::DSL_DS_SNAP_MAP, Vec::new());
-            self.mos.set_word(head, set::SNAPSHOTS, names);
-            None
-        };
-        let shared = snapshot.is_some() || origin.is_some();
-        for object in [Some(head), snapshot.map(|snapshot| snapshot.object)].into_iter().flatten() {
-            self.mos.set_bytes(object, set::POINTER_BYTES, &plan.pointer.0);
-            let sizes = [plan.space.used, plan.space.compressed, plan.space.uncompressed];
-            for (word, value) in (set::REFERENCED..).zip(sizes) {
-                self.mos.set_word(object, word, value);
+            previous = (object, state.txg);
+        }
+        let nothing = Dead::default();
+        let last = plan.states.last();
+        let dead = last.filter(|last| last.snapshot.is_none()).map_or(&nothing, |last| &last.dead);
+        let txg = last.map_or(ORIGIN_TXG, |last| last.txg);
+        let head = self.object(dir, txg, &keys, previous, dead);
+        let mut snapshots = Vec::new();
+        let mut names = Vec::new();
+        for (nth, (object, state, before)) in made.iter().enumerate() {
+            let next = made.get(nth + 1);
+            let after = next.map_or(dead, |(_, state, _)| &state.dead);
+            // Its own are those that were not in the one before and are not in the one behind it.
+            let unique = after.bucket(*before).map_or(0, |bucket| bucket.space.used);
+            self.hold_state(*object, (&state.pointer, state.space), unique, plan.zstd);
+            snapshots.push(self.follow(*object, state.txg, next.map_or(head, |(object, ..)| *object)));
+            if let Some(snapshot) = &state.snapshot {
+                self.hold(*object, &snapshot.holds);
+                names.push((snapshot.name.as_str(), *object));
             }
-            self.mos.set_word(object, set::UNIQUE, if shared { 0 } else { plan.space.used });
-            if plan.zstd {
-                self.mos.zapify(object, zap::numbers(&[(ZSTD, 0)]));
-            }
+        }
+        self.name_snapshots(head, &names);
+        if let Some(last) = last {
+            let shared = made.last().map_or(0, |(_, state, _)| state.space.used).saturating_sub(dead.space.used);
+            let unique = if last.snapshot.is_some() { 0 } else { last.space.used.saturating_sub(shared) };
+            self.hold_state(head, (&last.pointer, last.space), unique, plan.zstd);
         }
         // The oldest snapshot, or the head if there is none, is what follows the origin.
-        let first = snapshot.map_or(head, |snapshot| snapshot.object);
-        self.mos.name(from.clones, zap::key(first), first);
-        if origin.is_none() {
-            self.origin.count += 1;
-        }
-        let clones = self.clones.get(&from_dir).copied().unwrap_or_else(|| {
+        let first = snapshots.first().map_or(head, |snapshot| snapshot.object);
+        self.origin.count += 1;
+        let (origin, origin_dir) = (self.origin, self.origin_dir);
+        self.come_from(plan, dir, (first, head), origin, origin_dir);
+        Ids { dir, head, snapshots }
+    }
+
+    /// A clone of a snapshot of another data set.
+    fn clone_of(&mut self, plan: &Planned, dir: u64, of: Option<&Planned>, ids: Option<&mut Ids>, nth: usize) -> Ids {
+        let mut made = Ids { dir, head: 0, snapshots: Vec::new() };
+        let Some(ids) = ids else { return made };
+        let state = of.and_then(|of| of.snapshots().nth(nth));
+        let before: Vec<u64> = ids.snapshots.iter().take(nth).map(|snapshot| snapshot.txg).collect();
+        let last = of.and_then(|of| of.states.last()).map_or(ORIGIN_TXG, |last| last.txg);
+        let (Some(state), Some(origin)) = (state, ids.snapshots.get_mut(nth)) else { return made };
+        origin.count += 1;
+        let keys: Vec<u64> = [0, ORIGIN_TXG].into_iter().chain(before).collect();
+        let head = self.object(dir, last, &keys, (origin.object, origin.txg), &Dead::default());
+        self.name_snapshots(head, &[]);
+        self.hold_state(head, (&state.pointer, state.space), 0, plan.zstd);
+        self.come_from(plan, dir, (head, head), *origin, ids.dir);
+        made.head = head;
+        made
+    }
+
+    /// Says what the first of a data set's objects and its head come from.
+    fn come_from(&mut self, plan: &Planned, dir: u64, (first, head): (u64, u64), origin: Snapshotted, origin_dir: u64) {
+        self.mos.name(origin.clones, zap::key(first), first);
+        let clones = self.clones.get(&origin_dir).copied().unwrap_or_else(|| {
             let clones = self.mos.zap(types::DSL_CLONES, Vec::new());
-            self.mos.set_word(from_dir, dir::CLONES, clones);
+            self.mos.set_word(origin_dir, dir::CLONES, clones);
             clones
         });
-        self.clones.insert(from_dir, clones);
+        self.clones.insert(origin_dir, clones);
         self.mos.name(clones, zap::key(head), head);
         self.mos.set_word(dir, dir::HEAD, head);
-        self.mos.set_word(dir, dir::ORIGIN, from.object);
+        self.mos.set_word(dir, dir::ORIGIN, origin.object);
         self.mos.add_properties(dir, dir::PROPERTIES, &plan.properties);
-        Ids { dir, head, snapshot }
     }
 
     fn hold(&mut self, snapshot: u64, tags: &[String]) {
@@ -322,6 +396,6 @@ impl Builder<'_> {
 
 /// How many objects use zstd, for the count of the feature; each is extended for it.
 pub(super) fn zstd_users(planned: &[Planned]) -> u64 {
-    let users = planned.iter().filter(|plan| plan.zstd).map(|plan| 1 + u64::from(plan.snapshot.is_some()));
+    let users = planned.iter().filter(|plan| plan.zstd).map(|plan| 1 + plan.snapshots().count() as u64);
     users.sum()
 }

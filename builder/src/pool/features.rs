@@ -8,6 +8,8 @@ pub enum Compatibility {
     OpenZfs20,
     /// GRUB, too: no zstd.
     Grub,
+    /// `OpenZFS` 2.0 as FreeBSD 13 has it.
+    FreeBsd,
 }
 
 impl Compatibility {
@@ -16,12 +18,15 @@ impl Compatibility {
         match self {
             Compatibility::OpenZfs20 => "openzfs-2.0-linux",
             Compatibility::Grub => "grub2",
+            Compatibility::FreeBsd => "openzfs-2.0-freebsd",
         }
     }
 }
 
 pub(super) const ZSTD: &str = "org.freebsd:zstd_compress";
 pub(super) const EXTENSIBLE_DATASET: &str = "com.delphix:extensible_dataset";
+/// FreeBSD got it later.
+const EDONR: &str = "org.illumos:edonr";
 const EMBEDDED: &str = "com.delphix:embedded_data";
 
 /// Features that every pool has enabled: guid, needed to read, in use from the start.
@@ -49,7 +54,7 @@ const LATER: [(&str, bool); 17] = [
     ("org.zfsonlinux:large_dnode", true),
     ("org.illumos:sha512", true),
     ("org.illumos:skein", true),
-    ("org.illumos:edonr", true),
+    (EDONR, true),
     ("com.delphix:device_removal", true),
     ("com.delphix:obsolete_counts", false),
     ("com.datto:bookmark_v2", true),
@@ -73,10 +78,9 @@ impl Features {
     /// For a pool in which `zstd` data sets and snapshots are compressed that way.
     pub(super) fn new(compatibility: Compatibility, zstd: u64) -> Self {
         let mut all: Vec<(&str, bool, u64)> = BASIC.to_vec();
-        if compatibility == Compatibility::OpenZfs20 {
-            all.extend(
-                LATER.iter().map(|(guid, read)| (*guid, *read, if *guid == EXTENSIBLE_DATASET { zstd } else { 0 })),
-            );
+        if compatibility != Compatibility::Grub {
+            let known = LATER.iter().filter(|(guid, _)| compatibility != Compatibility::FreeBsd || *guid != EDONR);
+            all.extend(known.map(|(guid, read)| (*guid, *read, if *guid == EXTENSIBLE_DATASET { zstd } else { 0 })));
             all.push((ZSTD, true, zstd));
         }
         let (read, write): (Vec<_>, Vec<_>) = all.into_iter().partition(|(_, read, _)| *read);
@@ -101,6 +105,8 @@ mod tests {
         let names: Vec<&str> = features.read.iter().map(|(guid, _)| *guid).collect();
         assert_eq!(names, ["org.illumos:lz4_compress", "com.delphix:embedded_data"]);
         let full = Features::new(Compatibility::OpenZfs20, 3);
+        let free = Features::new(Compatibility::FreeBsd, 3);
+        assert_eq!(full.read.iter().filter(|feature| !free.read.contains(feature)).collect::<Vec<_>>(), [&(EDONR, 0)]);
         assert!(full.read.contains(&(ZSTD, 3)) && full.read.contains(&(EXTENSIBLE_DATASET, 3)));
     }
 }

@@ -14,8 +14,8 @@ use super::{Compatibility, PoolError};
 const VERSION: u64 = 5000;
 /// Exported: whoever comes first may import it without force.
 const EXPORTED: u64 = 1;
-/// The last transaction group. The kernel would read the metadata of the last four again, so none was born in those.
-pub(super) const TXG: u64 = BIRTH + 4;
+/// Transaction groups behind the last one in which blocks were born: the kernel would read what was born in the last four again.
+const LATER: u64 = 4;
 
 const UBERBLOCK_MAGIC: u64 = 0x00ba_b10c;
 const MULTIHOST_MAGIC: u64 = 0xa11c_ea11;
@@ -26,12 +26,16 @@ const RING_SIZE: u64 = 128 << 10;
 const BOOT_START: u64 = 8 << 10;
 const BOOT_SIZE: usize = 8 << 10;
 
-/// What names the pool and its one disk.
+/// What names the pool and its disks, one or several that are a mirror.
 #[derive(Debug, Clone)]
 pub(super) struct Identity {
     pub(super) name: String,
     pub(super) pool_guid: u64,
-    pub(super) disk_guid: u64,
+    pub(super) disk_guids: Vec<u64>,
+    /// Of the mirror, or of the one disk.
+    pub(super) top_guid: u64,
+    /// The transaction group in which the last blocks were born.
+    pub(super) birth: u64,
     pub(super) compatibility: Compatibility,
     pub(super) geometry: Geometry,
     /// The object that lists the metaslabs.
@@ -41,24 +45,48 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    fn disk(&self) -> NvList {
+    fn disk(id: u64, guid: u64) -> NvList {
         let number = Value::U64;
         [
             ("type", Value::text("disk")),
-            ("id", number(0)),
-            ("guid", number(self.disk_guid)),
+            ("id", number(id)),
+            ("guid", number(guid)),
             // Whoever imports the pool puts the real one here.
             ("path", Value::text("/dev/disk/by-partlabel/zfs")),
             ("whole_disk", number(0)),
+            ("create_txg", number(BIRTH)),
+        ]
+        .into_iter()
+        .collect()
+    }
+
+    /// The one vdev at the top.
+    fn top(&self) -> NvList {
+        let number = Value::U64;
+        let mut top = if let [disk] = &*self.disk_guids {
+            Self::disk(0, *disk)
+        } else {
+            let disks = (0..).zip(&self.disk_guids).map(|(id, guid)| Self::disk(id, *guid)).collect();
+            [
+                ("type", Value::text("mirror")),
+                ("id", number(0)),
+                ("guid", number(self.top_guid)),
+                ("create_txg", number(BIRTH)),
+                ("children", Value::ListArray(disks)),
+            ]
+            .into_iter()
+            .collect()
+        };
+        for (name, value) in [
             ("metaslab_array", number(self.metaslab_array)),
             ("metaslab_shift", number(u64::from(self.geometry.metaslab_shift))),
             ("ashift", number(u64::from(self.geometry.ashift))),
             ("asize", number(self.geometry.asize)),
             ("is_log", number(0)),
-            ("create_txg", number(BIRTH)),
-        ]
-        .into_iter()
-        .collect()
+        ] {
+            top.set(name, value);
+        }
+        top
     }
 
     fn common(&self) -> NvList {
@@ -67,7 +95,7 @@ impl Identity {
             ("version", Value::U64(VERSION)),
             ("name", Value::text(&self.name)),
             ("state", Value::U64(EXPORTED)),
-            ("txg", Value::U64(BIRTH)),
+            ("txg", Value::U64(self.birth)),
             ("pool_guid", Value::U64(self.pool_guid)),
             ("errata", Value::U64(0)),
             ("compatibility", Value::text(self.compatibility.property())),
@@ -78,12 +106,12 @@ impl Identity {
         .collect()
     }
 
-    /// The configuration that each disk carries.
-    fn label(&self) -> NvList {
+    /// The configuration that a disk carries.
+    fn label(&self, disk: u64) -> NvList {
         let mut config = self.common();
-        config.set("top_guid", Value::U64(self.disk_guid));
-        config.set("guid", Value::U64(self.disk_guid));
-        config.set("vdev_tree", Value::List(self.disk()));
+        config.set("top_guid", Value::U64(self.top_guid));
+        config.set("guid", Value::U64(disk));
+        config.set("vdev_tree", Value::List(self.top()));
         config
     }
 
@@ -94,7 +122,7 @@ impl Identity {
             ("id", Value::U64(0)),
             ("guid", Value::U64(self.pool_guid)),
             ("create_txg", Value::U64(BIRTH)),
-            ("children", Value::ListArray(vec![self.disk()])),
+            ("children", Value::ListArray(vec![self.top()])),
         ]
         .into_iter()
         .collect();
@@ -105,13 +133,11 @@ impl Identity {
 
     fn uberblock(&self, root: &Bp, size: u64) -> Vec<u8> {
         let mut block = vec![0; super::bytes::index(size) - label::TRAILER];
-        for (at, word) in [
-            (0, UBERBLOCK_MAGIC),
-            (8, VERSION),
-            (16, TXG),
-            (24, self.pool_guid.wrapping_add(self.disk_guid)),
-            (32, self.time),
-        ] {
+        let mut guids = self.disk_guids.iter().fold(self.pool_guid, |sum, guid| sum.wrapping_add(*guid));
+        if self.disk_guids.len() > 1 {
+            guids = guids.wrapping_add(self.top_guid);
+        }
+        for (at, word) in [(0, UBERBLOCK_MAGIC), (8, VERSION), (16, self.birth + LATER), (24, guids), (32, self.time)] {
             put64(&mut block, at, word);
         }
         put(&mut block, 40, &root.0);
@@ -121,24 +147,29 @@ impl Identity {
     }
 
     /// Makes a pool of what was written and synced: configuration first, then the uberblocks, without which there is no pool.
-    pub(super) fn write(&self, out: &Device<'_>, root: &Bp) -> Result<(), PoolError> {
+    pub(super) fn write(&self, disks: &[Device<'_>], root: &Bp) -> Result<(), PoolError> {
         let seal = |data: Vec<u8>, size: usize, offset: u64| {
             label::seal(data, size, offset).ok_or_else(|| PoolError::TooLarge("the pool's configuration".into()))
         };
         let offsets = label_offsets(self.geometry.size).unwrap_or_default();
-        let config = self.label().encode_xdr();
-        for offset in offsets {
-            let (boot, region) = (offset + BOOT_START, offset + REGION_START);
-            out.write_all_at(&seal(Vec::new(), BOOT_SIZE, boot)?, boot)?;
-            out.write_all_at(&seal(config.clone(), REGION_SIZE, region)?, region)?;
+        for (out, guid) in disks.iter().zip(&self.disk_guids) {
+            let config = self.label(*guid).encode_xdr();
+            for offset in offsets {
+                let (boot, region) = (offset + BOOT_START, offset + REGION_START);
+                out.write_all_at(&seal(Vec::new(), BOOT_SIZE, boot)?, boot)?;
+                out.write_all_at(&seal(config.clone(), REGION_SIZE, region)?, region)?;
+            }
+            out.file.sync_all()?;
         }
-        out.file.sync_all()?;
-        let size = (1_u64 << self.geometry.ashift).max(1024);
-        let slot = TXG % (RING_SIZE / size);
-        for offset in offsets {
-            let at = offset + RING_START + slot * size;
-            out.write_all_at(&seal(self.uberblock(root, size), super::bytes::index(size), at)?, at)?;
+        let size = (1_u64 << self.geometry.ashift).clamp(1024, 8192);
+        let slot = (self.birth + LATER) % (RING_SIZE / size);
+        for out in disks {
+            for offset in offsets {
+                let at = offset + RING_START + slot * size;
+                out.write_all_at(&seal(self.uberblock(root, size), super::bytes::index(size), at)?, at)?;
+            }
+            out.file.sync_all()?;
         }
-        Ok(out.file.sync_all()?)
+        Ok(())
     }
 }

@@ -3,7 +3,8 @@
 use super::PoolError;
 use super::block::{Bp, Compression};
 use super::bytes::{put64, words};
-use super::dmu::{self, Object, ObjectSet, types};
+use super::dead::Bucket;
+use super::dmu::{self, Object, ObjectSet, Top, types};
 use super::layout::Geometry;
 use super::random::Random;
 use super::store::{Space, Store};
@@ -22,6 +23,8 @@ pub(super) enum Body {
     Zap(Vec<Entry>),
     /// One block.
     Block(Vec<u8>),
+    /// Blocks that are stored already.
+    Written(Top),
 }
 
 #[derive(Debug, Clone)]
@@ -61,22 +64,28 @@ impl Mos {
         self.push(Object { what: object_type, bonus_type, bonus, block_size: 512, ..Object::default() }, Body::Empty)
     }
 
-    /// A new list of blocks to free, with nothing in it.
-    pub(super) fn bpobj(&mut self) -> u64 {
+    /// A new list of blocks to free; without a bucket there is nothing in it.
+    pub(super) fn bpobj(&mut self, bucket: Option<&Bucket>) -> u64 {
+        let mut bonus = bucket.map_or_else(Vec::new, |bucket| {
+            let space = bucket.space;
+            words(&[bucket.count, space.used, space.compressed, space.uncompressed])
+        });
+        bonus.resize(48, 0);
         let object = Object {
             what: types::BPOBJ,
             bonus_type: types::BPOBJ_HDR,
-            bonus: vec![0; 48],
+            bonus,
             block_size: super::block::MAX_BLOCK,
             ..Object::default()
         };
-        self.push(object, Body::Empty)
+        self.push(object, bucket.map_or(Body::Empty, |bucket| Body::Written(bucket.top.clone())))
     }
 
-    /// A new list of such lists.
-    pub(super) fn deadlist(&mut self, lists: Vec<Entry>) -> u64 {
-        let object =
-            Object { what: types::DEADLIST, bonus_type: types::DEADLIST_HDR, bonus: vec![0; 320], ..Object::default() };
+    /// A new list of such lists, which hold so much.
+    pub(super) fn deadlist(&mut self, lists: Vec<Entry>, space: Space) -> u64 {
+        let mut bonus = words(&[space.used, space.compressed, space.uncompressed]);
+        bonus.resize(320, 0);
+        let object = Object { what: types::DEADLIST, bonus_type: types::DEADLIST_HDR, bonus, ..Object::default() };
         self.push(object, Body::Zap(lists))
     }
 
@@ -194,20 +203,21 @@ impl Mos {
             let object_type = item.object.what;
             let mut object = item.object.clone();
             let top = match &item.body {
-                Body::Empty => dmu::write_blocks(store, object_type, COMPRESSION, std::iter::empty())?,
+                Body::Empty => Top::default(),
+                Body::Written(top) => top.clone(),
                 Body::Block(block) => {
-                    dmu::write_blocks(store, object_type, COMPRESSION, std::iter::once(block.as_slice()))?
+                    dmu::write_blocks(store, object_type, COMPRESSION, std::iter::once(block.as_slice()), None)?
                 }
                 Body::Zap(entries) => {
                     let zap = zap::build(entries, item.salt)?;
                     object.block_size = zap.block_size;
-                    dmu::write_blocks(store, object_type, COMPRESSION, zap.blocks.iter().map(Vec::as_slice))?
+                    dmu::write_blocks(store, object_type, COMPRESSION, zap.blocks.iter().map(Vec::as_slice), None)?
                 }
             };
             total.add(top.space);
-            set.set(number, object.dnode(&top));
+            set.set(number, &object.dnode(&top))?;
         }
-        let (bp, space) = set.write(store, SET_META, &[], COMPRESSION)?;
+        let (bp, space) = set.write(store, SET_META, &[], COMPRESSION, None)?;
         total.add(space);
         Ok((bp, total))
     }

@@ -6,9 +6,10 @@ use std::thread::{self, JoinHandle};
 
 use super::PoolError;
 use super::block::{Codec, Compression, Embed, Kind, Sealed};
+use super::content::{Hash, hash_block};
 
 /// Blocks that may be under way; each has two buffers of its size.
-const UNDER_WAY: usize = 64;
+const UNDER_WAY: usize = 32;
 
 /// A block with its buffers.
 #[derive(Debug)]
@@ -19,13 +20,24 @@ pub(super) struct Job {
     pub(super) packed: Vec<u8>,
     pub(super) kind: Kind,
     pub(super) compression: Compression,
+    /// Whether its hash is wanted, and then that.
+    pub(super) hashed: bool,
+    pub(super) hash: Option<Hash>,
     pub(super) sealed: Result<Sealed, PoolError>,
 }
 
 impl Job {
     fn new() -> Self {
         let kind = Kind { object_type: 0, level: 0 };
-        Job { data: Vec::new(), packed: Vec::new(), kind, compression: Compression::Off, sealed: Ok(Sealed::Hole) }
+        Job {
+            data: Vec::new(),
+            packed: Vec::new(),
+            kind,
+            compression: Compression::Off,
+            hashed: false,
+            hash: None,
+            sealed: Ok(Sealed::Hole),
+        }
     }
 }
 
@@ -56,6 +68,7 @@ impl Pipeline {
             let thread = thread::Builder::new().name("pool-block".into()).spawn(move || {
                 let mut codec = Codec::new(ashift);
                 while let Ok(mut job) = todo.recv() {
+                    job.hash = if job.hashed { hash_block(&job.data) } else { None };
                     job.sealed = codec.seal(&job.data, &mut job.packed, job.kind, job.compression, Embed::Yes);
                     if finished.send(job).is_err() {
                         return;

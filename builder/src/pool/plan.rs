@@ -1,11 +1,14 @@
 //! What is asked for, checked and completed.
 
+use std::path::PathBuf;
+
 use super::PoolError;
 use super::block::{Compression, MAX_BLOCK};
 use super::dsl;
 use super::features::Compatibility;
 use super::props;
 use super::zap::{Entry, Value};
+use crate::tar::Entries;
 
 /// What the pool is to be.
 #[derive(Debug, Clone)]
@@ -30,6 +33,8 @@ pub struct Options {
     pub autoexpand: bool,
     /// Workers; the bytes do not depend on them.
     pub jobs: usize,
+    /// Whether what is read is hashed, so that [`verify`](super::verify) can compare it with what is in the pool.
+    pub verify: bool,
     /// The data set that is booted.
     pub bootfs: Option<String>,
     /// Its data sets. Those above that are not named are made, not mounted.
@@ -49,6 +54,7 @@ impl Default for Options {
             compatibility: Compatibility::default(),
             autoexpand: false,
             jobs: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            verify: false,
             bootfs: None,
             datasets: Vec::new(),
         }
@@ -66,10 +72,39 @@ pub struct Dataset {
     pub compression: Option<Compression>,
     /// Properties and their values, as for `zfs set`.
     pub properties: Vec<(String, String)>,
-    /// A snapshot of what it holds.
+    /// It is a volume, not a file system.
+    pub volume: Option<Volume>,
+    /// A snapshot of what it holds at last.
     pub snapshot: Option<Snapshot>,
-    /// The data set whose snapshot it is a clone of.
+    /// The data set whose snapshot it is a clone of: `ROOT/debian@miniroot`, or without the snapshot's name its last one.
     pub clone_of: Option<String>,
+}
+
+/// A block device in the pool.
+#[derive(Debug, Clone, Default)]
+pub struct Volume {
+    /// Its size in bytes, a multiple of the block size.
+    pub size: u64,
+    /// Bytes of a block, a power of two from 4096 to 131072.
+    pub block_size: usize,
+    /// A file or device with what it holds; holes stay holes. None: it is empty.
+    pub content: Option<PathBuf>,
+}
+
+/// An earlier state of all that the pool holds, and the name of its snapshots.
+pub struct State<'i> {
+    /// The snapshot that is made of every data set with a part of the tree, and of every volume.
+    pub snapshot: Snapshot,
+    /// Whether the others have it, too, as after `zfs snapshot -r`. GRUB does not read a pool whose own data set has a snapshot.
+    pub everywhere: bool,
+    /// The whole tree as a tar stream.
+    pub input: &'i mut dyn Entries,
+}
+
+impl std::fmt::Debug for State<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State").field("snapshot", &self.snapshot).finish_non_exhaustive()
+    }
 }
 
 /// A snapshot.
@@ -91,7 +126,9 @@ pub(super) struct Set {
     pub(super) record: usize,
     pub(super) properties: Vec<Entry>,
     pub(super) snapshot: Option<dsl::Snapshot>,
-    pub(super) origin: Option<usize>,
+    pub(super) volume: Option<Volume>,
+    /// The data set, and which of its snapshots.
+    pub(super) origin: Option<(usize, usize)>,
     pub(super) zstd: bool,
 }
 
@@ -101,6 +138,8 @@ pub(super) struct Plan {
     pub(super) sets: Vec<Set>,
     pub(super) bootfs: Option<usize>,
     pub(super) time: i64,
+    /// The earlier states' snapshots, and whether data sets without a tree have them.
+    pub(super) earlier: Vec<(dsl::Snapshot, bool)>,
 }
 
 fn refuse<T>(why: String) -> Result<T, PoolError> {
@@ -108,9 +147,18 @@ fn refuse<T>(why: String) -> Result<T, PoolError> {
 }
 
 impl Plan {
-    pub(super) fn new(options: &Options) -> Result<Self, PoolError> {
+    pub(super) fn new(options: &Options, earlier: &[State<'_>]) -> Result<Self, PoolError> {
         check_pool_name(&options.name)?;
-        let mut plan = Plan { sets: Vec::new(), bootfs: None, time: options.time.cast_signed() };
+        let mut names = Vec::new();
+        for state in earlier {
+            check_component(&state.snapshot.name)?;
+            if names.contains(&&state.snapshot.name) {
+                return refuse(format!("two states are called {}: give each its own name", state.snapshot.name));
+            }
+            names.push(&state.snapshot.name);
+        }
+        let earlier = earlier.iter().map(|state| (dsl::Snapshot::from(&state.snapshot), state.everywhere)).collect();
+        let mut plan = Plan { sets: Vec::new(), bootfs: None, time: options.time.cast_signed(), earlier };
         let mut asked: Vec<&Dataset> = options.datasets.iter().collect();
         // Clones behind what they come from, and each behind what is above it.
         let depth = |name: &str| name.split('/').filter(|part| !part.is_empty()).count();
@@ -181,12 +229,17 @@ impl Plan {
             properties.push((b"compression".to_vec(), Value::Number(compression.property())));
         }
         let origin = self.origin(asked)?;
-        let zstd = origin.and_then(|origin| self.sets.get(origin)).map_or(zstd, |origin| origin.zstd);
+        let zstd = origin.and_then(|(origin, _)| self.sets.get(origin)).map_or(zstd, |origin| origin.zstd);
         if let Some(snapshot) = &asked.snapshot {
             check_component(&snapshot.name)?;
+            if self.earlier.iter().any(|(state, _)| state.name == snapshot.name) {
+                return refuse(format!("{name}@{} is there twice: give each state its own name", snapshot.name));
+            }
         }
-        let snapshot =
-            asked.snapshot.as_ref().map(|asked| dsl::Snapshot { name: asked.name.clone(), holds: asked.holds.clone() });
+        if let Some(volume) = &asked.volume {
+            check_volume(name, volume, asked)?;
+        }
+        let snapshot = asked.snapshot.as_ref().map(dsl::Snapshot::from);
         let tree = asked.tree.as_ref().map(|tree| tree.trim_matches('/').as_bytes().to_vec());
         self.sets.push(Set {
             name: name.clone(),
@@ -196,22 +249,49 @@ impl Plan {
             record,
             properties,
             snapshot,
+            volume: asked.volume.clone(),
             origin,
             zstd,
         });
         Ok(())
     }
 
-    fn origin(&self, asked: &Dataset) -> Result<Option<usize>, PoolError> {
-        let Some(name) = &asked.clone_of else { return Ok(None) };
+    fn origin(&self, asked: &Dataset) -> Result<Option<(usize, usize)>, PoolError> {
+        let Some(wanted) = &asked.clone_of else { return Ok(None) };
         if asked.tree.is_some() || asked.snapshot.is_some() {
             return refuse(format!("{} is a clone: it has neither a tree nor a snapshot of its own", asked.name));
         }
-        let origin = self.find(name).filter(|at| self.sets.get(*at).is_some_and(|set| set.snapshot.is_some()));
-        match origin {
-            Some(at) => Ok(Some(at)),
-            None => refuse(format!("{} is to be a clone of {name}, which has no snapshot: give it one", asked.name)),
+        let (name, snapshot) = wanted.split_once('@').map_or((wanted.as_str(), None), |(name, of)| (name, Some(of)));
+        let found = self.find(name).and_then(|at| {
+            let all = self.snapshots(self.sets.get(at)?);
+            let nth = match snapshot {
+                None => all.len().checked_sub(1)?,
+                Some(wanted) => all.iter().position(|snapshot| snapshot.name == wanted)?,
+            };
+            Some((at, nth))
+        });
+        match found {
+            Some(found) => Ok(Some(found)),
+            None => refuse(format!("{} is to be a clone of {wanted}, which has no snapshot: give it one", asked.name)),
         }
+    }
+
+    /// The snapshot of a data set in an earlier state.
+    pub(super) fn earlier(&self, set: &Set, state: usize) -> Option<&dsl::Snapshot> {
+        let (snapshot, everywhere) = self.earlier.get(state)?;
+        let has = set.origin.is_none() && (*everywhere || set.tree.is_some() || set.volume.is_some());
+        has.then_some(snapshot)
+    }
+
+    fn snapshots<'p>(&'p self, set: &'p Set) -> Vec<&'p dsl::Snapshot> {
+        let earlier = (0..self.earlier.len()).filter_map(|state| self.earlier(set, state));
+        earlier.chain(&set.snapshot).collect()
+    }
+}
+
+impl From<&Snapshot> for dsl::Snapshot {
+    fn from(asked: &Snapshot) -> Self {
+        dsl::Snapshot { name: asked.name.clone(), holds: asked.holds.clone() }
     }
 }
 
@@ -232,9 +312,26 @@ fn container(name: String, parent: Option<usize>, plan: &Plan) -> Set {
         record: above.map_or(MAX_BLOCK, |above| above.record),
         properties,
         snapshot: None,
+        volume: None,
         origin: None,
         zstd: matches!(compression, Compression::Zstd(_)),
     }
+}
+
+fn check_volume(name: &str, volume: &Volume, asked: &Dataset) -> Result<(), PoolError> {
+    let block = volume.block_size;
+    if asked.tree.is_some() || asked.clone_of.is_some() || name.is_empty() {
+        return refuse(format!(
+            "{name} is a volume: it holds no tree, is no clone, and is not the pool's own data set"
+        ));
+    }
+    if !block.is_power_of_two() || !(4096..=MAX_BLOCK).contains(&block) {
+        return refuse(format!("volume {name}: a block size from 4096 to {MAX_BLOCK} expected, {block} found"));
+    }
+    if volume.size == 0 || !volume.size.is_multiple_of(block as u64) {
+        return refuse(format!("volume {name}: a size in blocks of {block} bytes expected, {} found", volume.size));
+    }
+    Ok(())
 }
 
 fn check_pool_name(name: &str) -> Result<(), PoolError> {

@@ -22,9 +22,14 @@ impl Random {
     /// The next number; never 0.
     pub(super) fn number(&mut self) -> u64 {
         self.count += 1;
+        self.nth(self.count)
+    }
+
+    /// The number with an index; never 0.
+    pub(super) fn nth(&self, index: u64) -> u64 {
         let digest: [u8; 32] =
-            Sha256::new().chain_update(self.seed).chain_update(self.count.to_le_bytes()).finalize().into();
-        let [first, ..] = digest.as_chunks::<8>().0 else { return self.count };
+            Sha256::new().chain_update(self.seed).chain_update(index.to_le_bytes()).finalize().into();
+        let [first, ..] = digest.as_chunks::<8>().0 else { return 1 };
         u64::from_le_bytes(*first).max(1)
     }
 }

@@ -7,9 +7,11 @@ use std::os::unix::fs::FileExt as _;
 use taproot_init::zfs::label::{LABEL_SIZE, label_offsets};
 
 use super::PoolError;
-use super::block::{Bp, Codec, Compression, Embed, Kind, Sealed};
+use super::block::{BIRTH, Bp, Codec, Compression, Embed, Kind, Sealed};
 use super::bytes::index;
 use super::layout::{Allocator, Geometry, START};
+use super::reader::ReadError;
+use super::reader::blocks::{Blocks, Disk, Pointer};
 
 /// Bytes that are gathered for one write.
 const GATHER: usize = 1 << 20;
@@ -26,6 +28,17 @@ pub(super) struct Space {
 }
 
 impl Space {
+    /// What the block behind a pointer takes.
+    pub(super) fn of(pointer: &Pointer) -> Self {
+        let Some(block) = pointer.block() else { return Space::default() };
+        let metadata = block.level > 0 || is_metadata(block.object_type);
+        Space {
+            used: if let Pointer::Stored { asize, .. } = pointer { *asize } else { 0 },
+            compressed: block.psize as u64,
+            uncompressed: if metadata { block.psize } else { block.lsize } as u64,
+        }
+    }
+
     pub(super) fn add(&mut self, other: Space) {
         self.used += other.used;
         self.compressed += other.compressed;
@@ -33,11 +46,13 @@ impl Space {
     }
 }
 
-/// The part of a file or device that the pool has.
+/// The part of a file or device that a pool has.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Device<'a> {
-    pub(super) file: &'a File,
-    pub(super) offset: u64,
+pub struct Device<'a> {
+    /// The file or device.
+    pub file: &'a File,
+    /// Where the pool begins there.
+    pub offset: u64,
 }
 
 impl Device<'_> {
@@ -46,11 +61,19 @@ impl Device<'_> {
     }
 }
 
-/// The device being written.
+impl Disk for Device<'_> {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.file.read_exact_at(buffer, self.offset + offset)
+    }
+}
+
+/// The devices being written, all alike.
 #[derive(Debug)]
 pub(super) struct Store<'a> {
-    /// Absent for a rehearsal, which only allocates.
-    out: Option<Device<'a>>,
+    /// None for a rehearsal, which only allocates.
+    disks: Vec<Device<'a>>,
+    /// The transaction group in which blocks are born.
+    pub(super) birth: u64,
     pub(super) geometry: Geometry,
     pub(super) allocator: Allocator,
     gathered: Vec<u8>,
@@ -61,14 +84,16 @@ pub(super) struct Store<'a> {
 
 impl<'a> Store<'a> {
     /// Begins with a device without labels, so that nothing half written can be taken for a pool.
-    pub(super) fn new(out: Device<'a>, geometry: Geometry) -> Result<Self, PoolError> {
+    pub(super) fn new(disks: &[Device<'a>], geometry: Geometry) -> Result<Self, PoolError> {
         let zeros = vec![0; index(LABEL_SIZE)];
-        for offset in label_offsets(geometry.size).unwrap_or_default() {
-            out.write_all_at(&zeros, offset)?;
+        for disk in disks {
+            for offset in label_offsets(geometry.size).unwrap_or_default() {
+                disk.write_all_at(&zeros, offset)?;
+            }
+            disk.file.sync_data()?;
         }
-        out.file.sync_data()?;
         let mut store = Self::rehearsal(geometry, Allocator::new(geometry));
-        store.out = Some(out);
+        store.disks = disks.to_vec();
         store.gathered.reserve_exact(2 * GATHER);
         Ok(store)
     }
@@ -76,7 +101,21 @@ impl<'a> Store<'a> {
     /// Allocates as the real one would from here on, and writes nothing.
     pub(super) fn rehearsal(geometry: Geometry, allocator: Allocator) -> Self {
         let codec = Codec::new(geometry.ashift);
-        Store { out: None, geometry, allocator, gathered: Vec::new(), gathered_at: 0, codec, packed: Vec::new() }
+        Store {
+            disks: Vec::new(),
+            birth: BIRTH,
+            geometry,
+            allocator,
+            gathered: Vec::new(),
+            gathered_at: 0,
+            codec,
+            packed: Vec::new(),
+        }
+    }
+
+    /// What is written, to read it again.
+    pub(super) fn blocks(&self) -> Option<Blocks<'a>> {
+        self.disks.first().map(|disk| Blocks::of(*disk, self.geometry.asize))
     }
 
     /// Stores a block that is compressed here; for metadata.
@@ -85,24 +124,24 @@ impl<'a> Store<'a> {
         data: &[u8],
         kind: Kind,
         fill: u64,
-        compression: Compression,
-        embed: Embed,
+        (compression, embed): (Compression, Embed),
+        old: Option<&Bp>,
     ) -> Result<(Bp, Space), PoolError> {
         let mut packed = std::mem::take(&mut self.packed);
         let sealed = self.codec.seal(data, &mut packed, kind, compression, embed)?;
-        let placed = self.place(&sealed, data, &packed, kind, fill);
+        let placed = self.place(&sealed, (data, &packed), kind, fill, old);
         self.packed = packed;
         placed
     }
 
-    /// Stores a block that is compressed already.
+    /// Stores a block that is compressed already, unless `old`, what was in its place in the state before, is the same.
     pub(super) fn place(
         &mut self,
         sealed: &Sealed,
-        data: &[u8],
-        packed: &[u8],
+        (data, packed): (&[u8], &[u8]),
         kind: Kind,
         fill: u64,
+        old: Option<&Bp>,
     ) -> Result<(Bp, Space), PoolError> {
         let lsize = data.len() as u64;
         let metadata = kind.level > 0 || is_metadata(kind.object_type);
@@ -110,21 +149,37 @@ impl<'a> Store<'a> {
         let stored = match sealed {
             Sealed::Hole => return Ok((Bp::HOLE, Space::default())),
             Sealed::Embedded(bp, psize) => {
-                return Ok((**bp, Space { used: 0, compressed: *psize, uncompressed: counted(*psize) }));
+                let space = Space { used: 0, compressed: *psize, uncompressed: counted(*psize) };
+                let old = old.filter(|old| old.resembles(bp)).copied();
+                return Ok((old.unwrap_or_else(|| bp.born(self.birth)), space));
             }
             Sealed::Stored(stored) => stored,
         };
         let psize = stored.psize as u64;
         let asize = self.geometry.round(psize);
+        let space = Space { used: asize, compressed: psize, uncompressed: counted(psize) };
+        let bytes = if stored.packed { packed } else { data }.get(..stored.psize).unwrap_or_default();
+        if let Some(old) = old
+            && old.resembles(&Bp::stored(kind, stored, data.len(), 0, asize, fill))
+            && self.has(old, bytes)?
+        {
+            return Ok((*old, space));
+        }
         let offset = self.allocator.take(asize)?;
-        let bytes = if stored.packed { packed } else { data };
-        self.gather(offset, bytes.get(..stored.psize).unwrap_or_default(), asize)?;
-        let bp = Bp::stored(kind, stored, data.len(), offset, asize, fill);
-        Ok((bp, Space { used: asize, compressed: psize, uncompressed: counted(psize) }))
+        self.gather(offset, bytes, asize)?;
+        Ok((Bp::stored(kind, stored, data.len(), offset, asize, fill).born(self.birth), space))
+    }
+
+    /// Whether a block that is stored has these bytes.
+    fn has(&self, old: &Bp, bytes: &[u8]) -> Result<bool, ReadError> {
+        let (Some(blocks), Pointer::Stored { offset, .. }) = (self.blocks(), Pointer::parse(old)?) else {
+            return Ok(false);
+        };
+        Ok(blocks.raw(offset, bytes.len())? == bytes)
     }
 
     fn gather(&mut self, offset: u64, bytes: &[u8], asize: u64) -> io::Result<()> {
-        if self.out.is_none() {
+        if self.disks.is_empty() {
             return Ok(());
         }
         if self.gathered.len() >= GATHER || self.gathered_at + self.gathered.len() as u64 != offset {
@@ -139,8 +194,8 @@ impl<'a> Store<'a> {
 
     /// Writes what was gathered.
     pub(super) fn flush(&mut self) -> io::Result<()> {
-        if let Some(out) = self.out {
-            out.write_all_at(&self.gathered, START + self.gathered_at)?;
+        for disk in &self.disks {
+            disk.write_all_at(&self.gathered, START + self.gathered_at)?;
         }
         self.gathered_at += self.gathered.len() as u64;
         self.gathered.clear();
@@ -149,7 +204,7 @@ impl<'a> Store<'a> {
 
     /// How far the allocation is, to continue in a rehearsal.
     pub(super) fn fork(&self) -> Store<'static> {
-        Store::rehearsal(self.geometry, self.allocator.clone())
+        Store { birth: self.birth, ..Store::rehearsal(self.geometry, self.allocator.clone()) }
     }
 }
 

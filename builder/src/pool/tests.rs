@@ -80,7 +80,7 @@ fn the_same_input_makes_the_same_pool() {
     };
     let (first, summary) = bytes(1, "a");
     for jobs in [2, 3, 64] {
-        assert!(bytes(jobs, "a") == (first.clone(), summary), "{jobs} jobs");
+        assert!(bytes(jobs, "a") == (first.clone(), summary.clone()), "{jobs} jobs");
     }
     assert_ne!(bytes(1, "b").1.guid, summary.guid);
 }

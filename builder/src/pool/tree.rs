@@ -3,24 +3,14 @@
 use std::collections::BTreeMap;
 
 use super::PoolError;
+use super::names::{Child, Names};
 use super::sa::Znode;
-use super::zap::{Entry, Value};
+use super::zap::Entry;
 use super::zpl::{FileSystem, ROOT};
 
 /// Longest name that a directory takes.
 const MAX_NAME: usize = 255;
 const TYPE_DIRECTORY: u64 = 4;
-
-/// An entry of a directory.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Child {
-    /// Its object in the file system of the directory.
-    pub(super) object: u64,
-    /// As in `d_type`.
-    kind: u64,
-    /// The directory it is.
-    directory: Option<usize>,
-}
 
 #[derive(Debug)]
 struct Directory {
@@ -29,25 +19,35 @@ struct Directory {
     /// The object of the directory above, in the same file system.
     parent: u64,
     znode: Znode,
-    children: BTreeMap<Box<[u8]>, Child>,
+    /// Names, directories among them, and where the last name is kept.
+    count: u64,
+    below: u64,
+    last: u64,
     /// What is mounted here.
     mounted: Option<usize>,
+    /// What it was in the state before.
+    old: Option<usize>,
 }
 
 /// All directories. The first ones are the roots of the file systems, by their numbers.
 #[derive(Debug)]
 pub(super) struct Tree {
     directories: Vec<Directory>,
+    names: Names,
     /// The file system that the stream's top belongs to.
     top: usize,
     /// Paths at which the others are mounted.
     mounts: BTreeMap<Vec<Vec<u8>>, usize>,
+    /// Which file systems take no part in the stream.
+    outside: Vec<bool>,
     fallback: Znode,
+    /// The state before: what is still there keeps its object.
+    old: Option<Box<Tree>>,
 }
 
 impl Tree {
     /// `mounts` says for each file system where its root is, if it takes part in the stream.
-    pub(super) fn new(mounts: &[Option<Vec<u8>>], time: i64) -> Result<Self, PoolError> {
+    pub(super) fn new(mounts: &[Option<Vec<u8>>], time: i64, old: Option<Tree>) -> Result<Self, PoolError> {
         let fallback = Znode { mode: 0o040_755, mtime: (time, 0), ..Znode::default() };
         let mut places = BTreeMap::new();
         for (system, place) in mounts.iter().enumerate() {
@@ -58,18 +58,28 @@ impl Tree {
             }
         }
         let top = places.remove(&Vec::new());
+        let again = old.is_some();
         let roots = (0..mounts.len()).map(|system| Directory {
             system,
             object: ROOT,
             parent: ROOT,
             znode: fallback.clone(),
-            children: BTreeMap::new(),
+            count: 0,
+            below: 0,
+            last: 0,
             mounted: None,
+            old: again.then_some(system),
         });
         let top = top.ok_or_else(|| {
             PoolError::Option("no data set is for the top of the tree: give one the directory /".into())
         })?;
-        Ok(Tree { directories: roots.collect(), top, mounts: places, fallback })
+        let old = old.map(|mut old| {
+            // One state back is enough.
+            old.old = None;
+            Box::new(old)
+        });
+        let outside = mounts.iter().map(Option::is_none).collect();
+        Ok(Tree { directories: roots.collect(), names: Names::new(), top, mounts: places, outside, fallback, old })
     }
 
     fn get(&self, index: usize) -> Result<&Directory, PoolError> {
@@ -84,9 +94,8 @@ impl Tree {
     fn enter(&mut self, names: &[Vec<u8>], systems: &mut [FileSystem]) -> Result<usize, PoolError> {
         let mut at = self.top;
         for (depth, name) in names.iter().enumerate() {
-            let here = self.get(at)?;
-            at = match here.children.get(&**name) {
-                Some(Child { directory: Some(index), .. }) => *index,
+            at = match self.names.find(at, name)? {
+                Some(Child { directory: Some(index), .. }) => index,
                 Some(_) => return Err(PoolError::Entry("what is above it is no directory".into())),
                 None => self.make(at, names.get(..=depth).unwrap_or_default(), systems)?,
             };
@@ -96,16 +105,43 @@ impl Tree {
     }
 
     fn make(&mut self, above: usize, names: &[Vec<u8>], systems: &mut [FileSystem]) -> Result<usize, PoolError> {
+        let name = names.last().cloned().unwrap_or_default();
+        let (object, old) = self.number(above, &name, TYPE_DIRECTORY, systems)?;
         let (system, parent) = (self.get(above)?.system, self.get(above)?.object);
-        let object = systems.get_mut(system).ok_or(PoolError::Worker)?.reserve();
         let new = self.directories.len();
         let mounted = self.mounts.remove(names);
         let znode = self.fallback.clone();
-        self.directories.push(Directory { system, object, parent, znode, children: BTreeMap::new(), mounted });
-        let child = Child { object, kind: TYPE_DIRECTORY, directory: Some(new) };
-        let name = names.last().cloned().unwrap_or_default();
-        self.get_mut(above)?.children.insert(name.into_boxed_slice(), child);
+        let directory = Directory { system, object, parent, znode, count: 0, below: 0, last: 0, mounted, old };
+        self.directories.push(directory);
+        self.insert(above, &name, Child { object, kind: TYPE_DIRECTORY, directory: Some(new) })?;
         Ok(new)
+    }
+
+    fn insert(&mut self, directory: usize, name: &[u8], child: Child) -> Result<(), PoolError> {
+        let last = self.names.insert(directory, name, child, self.get(directory)?.last)?;
+        let directory = self.get_mut(directory)?;
+        directory.last = last;
+        directory.count += 1;
+        directory.below += u64::from(child.directory.is_some());
+        Ok(())
+    }
+
+    /// The object for a new name: that of the state before, if it was of this kind then, and which directory it was.
+    fn number(
+        &self,
+        above: usize,
+        name: &[u8],
+        kind: u64,
+        systems: &mut [FileSystem],
+    ) -> Result<(u64, Option<usize>), PoolError> {
+        let system = systems.get_mut(self.get(above)?.system).ok_or(PoolError::Worker)?;
+        if let (Some(old), Some(above)) = (&self.old, self.get(above)?.old)
+            && let Some(child) = old.names.find(above, name)?.filter(|child| child.kind == kind)
+            && system.claim(child.object)
+        {
+            return Ok((child.object, child.directory));
+        }
+        Ok((system.reserve(), None))
     }
 
     /// A directory of the stream. The last one of a path decides about its attributes.
@@ -129,22 +165,21 @@ impl Tree {
         systems: &mut [FileSystem],
     ) -> Result<(usize, u64, u64), PoolError> {
         let (at, name) = self.above(path, systems)?;
-        let (system, parent) = (self.get(at)?.system, self.get(at)?.object);
-        let object = systems.get_mut(system).ok_or(PoolError::Worker)?.reserve();
-        let child = Child { object, kind: u64::from(mode >> 12 & 15), directory: None };
-        self.get_mut(at)?.children.insert(name, child);
-        Ok((system, parent, object))
+        let kind = u64::from(mode >> 12 & 15);
+        let (object, _) = self.number(at, &name, kind, systems)?;
+        self.insert(at, &name, Child { object, kind, directory: None })?;
+        Ok((self.get(at)?.system, self.get(at)?.object, object))
     }
 
     /// The directory for a new name, which must not be there yet.
-    fn above(&mut self, path: &[u8], systems: &mut [FileSystem]) -> Result<(usize, Box<[u8]>), PoolError> {
+    fn above(&mut self, path: &[u8], systems: &mut [FileSystem]) -> Result<(usize, Vec<u8>), PoolError> {
         let mut names = components(path)?;
         let Some(name) = names.pop() else { return Err(PoolError::Entry("only a directory can be the top".into())) };
         let at = self.enter(&names, systems)?;
-        if self.get(at)?.children.contains_key(&*name) {
+        if self.names.find(at, &name)?.is_some() {
             return Err(PoolError::Entry("it is there twice".into()));
         }
-        Ok((at, name.into_boxed_slice()))
+        Ok((at, name))
     }
 
     /// One more name for a file that was there before.
@@ -160,7 +195,7 @@ impl Tree {
                 "it is a hard link to {target} in another data set: make it a file of its own, or both parts of one data set"
             )));
         }
-        self.get_mut(at)?.children.insert(name, child);
+        self.insert(at, &name, child)?;
         systems.get_mut(system).ok_or(PoolError::Worker)?.link(child.object);
         Ok(())
     }
@@ -169,14 +204,16 @@ impl Tree {
         let mut at = self.top;
         let mut found = None;
         for name in components(path)? {
-            let here = self.get(at)?;
-            let child = here.children.get(&*name).ok_or_else(|| {
+            let child = self.names.find(at, &name)?.ok_or_else(|| {
                 let path = String::from_utf8_lossy(path);
                 PoolError::Entry(format!("it is a hard link to {path}, which was not there before it"))
             })?;
-            found = Some((here.system, *child));
+            found = Some((self.get(at)?.system, child));
             if let Some(index) = child.directory {
                 at = self.get(index)?.mounted.unwrap_or(index);
+            } else {
+                // Nothing is below a file: what comes next is not found.
+                at = usize::MAX;
             }
         }
         found.ok_or_else(|| PoolError::Entry("it is a hard link to the top".into()))
@@ -190,18 +227,24 @@ impl Tree {
         Ok(())
     }
 
-    /// All directories as they are written: file system, object, attributes and entries.
-    pub(super) fn finished(self) -> impl Iterator<Item = (usize, u64, Znode, Vec<Entry>)> {
-        self.directories.into_iter().map(|directory| {
-            let below = directory.children.values().filter(|child| child.directory.is_some()).count() as u64;
-            let mut znode = directory.znode;
-            znode.parent = directory.parent;
-            znode.size = directory.children.len() as u64 + 2;
-            znode.links = 2 + below;
-            let entry =
-                |(name, child): (Box<[u8]>, Child)| (name.into_vec(), Value::Number(child.object | child.kind << 60));
-            (directory.system, directory.object, znode, directory.children.into_iter().map(entry).collect())
-        })
+    pub(super) fn count(&self) -> usize {
+        self.directories.len()
+    }
+
+    /// Whether it is the root of a file system that takes no part in the stream.
+    pub(super) fn is_outside(&self, at: usize) -> bool {
+        self.outside.get(at) == Some(&true)
+    }
+
+    /// A directory as it is written: file system, object, attributes and entries.
+    pub(super) fn finished(&mut self, at: usize) -> Result<(usize, u64, Znode, Vec<Entry>), PoolError> {
+        let directory = self.get_mut(at)?;
+        let mut znode = std::mem::take(&mut directory.znode);
+        znode.parent = directory.parent;
+        znode.size = directory.count + 2;
+        znode.links = 2 + directory.below;
+        let (system, object, last) = (directory.system, directory.object, directory.last);
+        Ok((system, object, znode, self.names.entries(last)?))
     }
 }
 

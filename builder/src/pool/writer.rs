@@ -7,6 +7,7 @@ use super::block::{Bp, Compression, Kind};
 use super::bytes::index;
 use super::dmu::{self, types};
 use super::pipeline::Pipeline;
+use super::reader::objects::Cursor;
 use super::sa::Znode;
 use super::store::{Space, Store};
 use super::tree::Tree;
@@ -32,6 +33,8 @@ pub struct Counts {
 /// What is to be committed next, in the order of the stream.
 #[derive(Debug)]
 enum Step {
+    /// A file: its file system and object, and what that was in the state before.
+    Begin(usize, u64, Option<Box<Cursor>>),
     /// The block that was dealt out first.
     Block,
     /// Blocks that are holes.
@@ -58,6 +61,9 @@ pub(super) struct Writer<'a, 's> {
     steps: VecDeque<Step>,
     /// The file whose blocks are being committed.
     blocks: dmu::Tree,
+    file: (usize, u64),
+    /// Whether blocks are hashed to be compared later.
+    hashed: bool,
     counts: Counts,
 }
 
@@ -65,20 +71,26 @@ impl<'a, 's> Writer<'a, 's> {
     pub(super) fn new(store: &'a mut Store<'s>, systems: &'a mut [FileSystem], jobs: usize) -> Result<Self, PoolError> {
         let pipeline = Pipeline::new(jobs, store.geometry.ashift)?;
         let blocks = dmu::Tree::new(types::PLAIN_FILE, METADATA);
-        Ok(Writer { store, systems, pipeline, steps: VecDeque::new(), blocks, counts: Counts::default() })
+        let hashed = systems.iter().any(|system| system.content.is_some());
+        let (steps, counts) = (VecDeque::new(), Counts::default());
+        Ok(Writer { store, systems, pipeline, steps, blocks, file: (0, 0), hashed, counts })
     }
 
     /// Reads the whole archive into the file systems of `tree`.
-    pub(super) fn run(mut self, archive: &mut dyn Entries, mut tree: Tree) -> Result<Counts, PoolError> {
+    pub(super) fn run(mut self, archive: &mut dyn Entries, tree: &mut Tree) -> Result<Counts, PoolError> {
         while let Some(entry) = archive.next_entry()? {
             let path = entry.path.clone();
-            self.entry(entry, archive, &mut tree).map_err(|error| error.of(&path))?;
+            self.entry(entry, archive, tree).map_err(|error| error.of(&path))?;
         }
         while !self.steps.is_empty() {
             self.commit()?;
         }
         tree.complete(self.systems)?;
-        for (system, object, znode, entries) in tree.finished() {
+        for at in 0..tree.count() {
+            if tree.is_outside(at) {
+                continue;
+            }
+            let (system, object, znode, entries) = tree.finished(at)?;
             let system = self.systems.get_mut(system).ok_or(PoolError::Worker)?;
             system.add_directory(object, &znode, &entries, self.store)?;
         }
@@ -139,6 +151,8 @@ impl<'a, 's> Writer<'a, 's> {
         if entry.kind == tar::Kind::File && entry.size > 0 {
             self.counts.bytes += entry.size;
             block_size = record.min(index(entry.size).next_multiple_of(SECTOR));
+            let old = self.systems.get(system).map_or(Ok(None), |system| system.old(object))?;
+            self.steps.push_back(Step::Begin(system, object, old.map(Box::new)));
             self.content(&entry.parts, entry.size, block_size, compression, archive)?;
         }
         self.steps.push_back(Step::End(Box::new(End { system, object, znode, block_size, path: entry.path })));
@@ -187,6 +201,7 @@ impl<'a, 's> Writer<'a, 's> {
             }
             job.kind = Kind { object_type: types::PLAIN_FILE, level: 0 };
             job.compression = compression;
+            job.hashed = self.hashed;
             self.pipeline.deal(job)?;
             self.steps.push_back(Step::Block);
             block += 1;
@@ -198,13 +213,25 @@ impl<'a, 's> Writer<'a, 's> {
     fn commit(&mut self) -> Result<(), PoolError> {
         match self.steps.pop_front() {
             None => Ok(()),
+            Some(Step::Begin(system, object, old)) => {
+                self.file = (system, object);
+                let new = dmu::Tree::new(types::PLAIN_FILE, METADATA);
+                self.blocks = new.again(old.map(|old| *old));
+                Ok(())
+            }
             Some(Step::Block) => {
                 let job = self.pipeline.collect()?;
                 let sealed = match &job.sealed {
                     Ok(sealed) => sealed,
                     Err(error) => return Err(PoolError::Compress(error.to_string())),
                 };
-                let (bp, space) = self.store.place(sealed, &job.data, &job.packed, job.kind, 1)?;
+                let old = self.blocks.old(self.store)?;
+                if let Some(hash) = &job.hash
+                    && let Some(content) = self.systems.get_mut(self.file.0).and_then(|system| system.content.as_mut())
+                {
+                    content.block(self.file.1, self.blocks.blocks(), hash);
+                }
+                let (bp, space) = self.store.place(sealed, (&job.data, &job.packed), job.kind, 1, old.as_ref())?;
                 self.blocks.push(bp, space, self.store)?;
                 self.pipeline.recycle(job);
                 Ok(())
