@@ -117,6 +117,7 @@ for n in $(seq 100); do [ -e /dev/zd0 ] && break; sleep 0.1; done
 cmp -n $(stat -c %s /run/volume) /run/volume /dev/zd0
 [ "$(zfs get -H -p -o value volsize,volblocksize $pool/volume | tr '\n' ' ')" = "16777216 16384 " ]
 dd if=/dev/zero of=/dev/zd0 bs=64K count=3 conv=notrunc,fsync 2>/dev/null
+for state in miniroot bootable; do zfs release -r of-the-$state $pool@$state; done
 zfs destroy $pool/volume@bootable
 # As increments they arrive as they were.
 zfs send $pool/ROOT/debian@miniroot | zfs receive -u -o acltype=posix -o xattr=sa $pool/steps
@@ -143,7 +144,6 @@ umount /mnt
 grep -v '^/home' /run/found >/run/found.steps
 grep -v '^/home' /run/expected | cmp - /run/found.steps
 zfs destroy $pool/machines/miniroot
-zfs release -r of-the-miniroot $pool/ROOT/debian@miniroot
 zfs destroy $pool/ROOT/debian@miniroot
 "#;
 

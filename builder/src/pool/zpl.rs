@@ -8,7 +8,7 @@ use super::bytes::{get64, index, put64};
 use super::content::Content;
 use super::dmu::{self, FLAG_ACCOUNTED, Object, ObjectSet, Top, types};
 use super::random::Random;
-use super::reader::objects::{Cursor, Dnode};
+use super::reader::objects::{Cursor, Dnode, Objects};
 use super::sa::{self, Layouts, Znode};
 use super::store::{Space, Store};
 use super::zap::{self, Entry, Zap};
@@ -207,13 +207,25 @@ impl FileSystem {
             (SA_LAYOUTS, types::SA_LAYOUTS, layouts),
         ];
         for (number, object_type, entries) in tables {
-            let dnode = self.table(number, object_type, &entries, store)?;
+            let old = self.old(number)?;
+            let dnode = self.table((number, object_type), &entries, old, store)?;
             self.set.set(number, &dnode)?;
         }
+        let old = match (&self.old, store.blocks()) {
+            (Some(old), Some(blocks)) => Objects::read(&blocks, &old.pointer)?,
+            _ => None,
+        };
+        let [_, users, groups] = old.map_or_else(Default::default, |old| old.special);
         let mut accounts = Vec::new();
-        for (usage, number) in std::mem::take(&mut self.usage).into_iter().zip([ACCOUNTS, ACCOUNTS - 1]) {
+        let usage = std::mem::take(&mut self.usage).into_iter();
+        for ((usage, number), old) in usage.zip([ACCOUNTS, ACCOUNTS - 1]).zip([users, groups]) {
             let entries: Vec<_> = usage.iter().map(|(id, bytes)| (zap::key(u64::from(*id)), *bytes)).collect();
-            accounts.push(self.table(number, types::USERGROUP_USED, &zap::numbers(&entries), store)?);
+            accounts.push(self.table(
+                (number, types::USERGROUP_USED),
+                &zap::numbers(&entries),
+                Some(Cursor::new(old)),
+                store,
+            )?);
         }
         let old = self.old.as_ref().map(|old| old.pointer);
         let (bp, space) = self.set.write(store, SET_ZPL, &accounts, METADATA, old.as_ref())?;
@@ -229,13 +241,12 @@ impl FileSystem {
     /// Writes a ZAP that belongs to nobody and returns its dnode.
     fn table(
         &mut self,
-        number: u64,
-        object_type: u8,
+        (number, object_type): (u64, u8),
         entries: &[Entry],
+        old: Option<Cursor>,
         store: &mut Store<'_>,
     ) -> Result<Vec<u8>, PoolError> {
         let zap = zap::build(entries, self.salt(number))?;
-        let old = if number < ROOT { self.old(number)? } else { None };
         let top = write_zap(store, object_type, &zap, old)?;
         self.space.add(top.space);
         let flags = if object_type == types::USERGROUP_USED { 0 } else { FLAG_ACCOUNTED };
