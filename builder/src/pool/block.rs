@@ -135,8 +135,8 @@ pub(super) struct Stored {
 pub(super) enum Sealed {
     /// All zeros.
     Hole,
-    /// Small enough for its pointer; the number of bytes there.
-    Embedded(Box<Bp>, u64),
+    /// Small enough for its pointer.
+    Embedded(Box<Bp>),
     /// To be stored.
     Stored(Stored),
 }
@@ -188,7 +188,7 @@ impl Codec {
         let id = if compression == Compression::Lz4 { COMPRESS_LZ4 } else { COMPRESS_ZSTD };
         if embed == Embed::Yes && size <= MAX_EMBEDDED {
             let payload = packed.get(..size).unwrap_or_default();
-            return Ok(Sealed::Embedded(Box::new(Bp::embedded(kind, payload, data.len(), id)), size as u64));
+            return Ok(Sealed::Embedded(Box::new(Bp::embedded(kind, payload, data.len(), id))));
         }
         if size > limit {
             return Ok(Sealed::Stored(store(data, data.len(), COMPRESS_OFF, false)));
@@ -321,11 +321,12 @@ mod tests {
     fn small_blocks_live_in_their_pointer() {
         let mut data = vec![0; 512];
         data[..6].copy_from_slice(b"hello\n");
-        let (Sealed::Embedded(bp, size), packed) = seal(&data, Compression::Lz4, Embed::Yes) else {
+        let (Sealed::Embedded(bp), packed) = seal(&data, Compression::Lz4, Embed::Yes) else {
             panic!("embedded expected")
         };
         let word = get64(&bp.0, 48);
-        assert_eq!((word & 0x1ff_ffff, word >> 25 & 0x7f), (511, size - 1));
+        let size = (word >> 25 & 0x7f) + 1;
+        assert_eq!((word & 0x1ff_ffff, size), (511, 4 + u64::from(packed[3])));
         assert_eq!((word >> 32 & 0x7f, word >> 39 & 1, word >> 48 & 0xff, word >> 63), (15, 1, 19, 1));
         assert_eq!((get64(&bp.born(5).0, 80), bp.fill()), (5, 1));
         let payload = [&bp.0[..48], &bp.0[56..80], &bp.0[88..]].concat();

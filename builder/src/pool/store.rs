@@ -31,12 +31,14 @@ impl Space {
     /// What the block behind a pointer takes.
     pub(super) fn of(pointer: &Pointer) -> Self {
         let Some(block) = pointer.block() else { return Space::default() };
+        // What is in a pointer has no size on the disk.
+        let (used, psize) = match pointer {
+            Pointer::Stored { asize, .. } => (*asize, block.psize),
+            _ => (0, 0),
+        };
         let metadata = block.level > 0 || is_metadata(block.object_type);
-        Space {
-            used: if let Pointer::Stored { asize, .. } = pointer { *asize } else { 0 },
-            compressed: block.psize as u64,
-            uncompressed: if metadata { block.psize } else { block.lsize } as u64,
-        }
+        let uncompressed = if metadata { psize } else { block.lsize } as u64;
+        Space { used, compressed: psize as u64, uncompressed }
     }
 
     pub(super) fn add(&mut self, other: Space) {
@@ -148,8 +150,8 @@ impl<'a> Store<'a> {
         let counted = |psize: u64| if metadata { psize } else { lsize };
         let stored = match sealed {
             Sealed::Hole => return Ok((Bp::HOLE, Space::default())),
-            Sealed::Embedded(bp, psize) => {
-                let space = Space { used: 0, compressed: *psize, uncompressed: counted(*psize) };
+            Sealed::Embedded(bp) => {
+                let space = Space { used: 0, compressed: 0, uncompressed: counted(0) };
                 let old = old.filter(|old| old.resembles(bp)).copied();
                 return Ok((old.unwrap_or_else(|| bp.born(self.birth)), space));
             }

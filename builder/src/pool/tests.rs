@@ -135,3 +135,61 @@ fn options_that_cannot_be() {
     assert!(with(&|o| o.datasets[2].clone_of = Some("home".into())).contains("no snapshot"));
     assert!(with(&|o| o.size = 1 << 20).contains("at least"));
 }
+
+/// The writer as a process of its own, killed at 20 moments while it writes over an older pool: what is there then is the old pool,
+/// the new one or none, never a half. Most moments are told by how much of the archive it was given.
+#[test]
+fn a_writer_that_is_killed_leaves_no_half_pool() {
+    const CHILD: &str = "TAPROOT_TEST_POOL";
+    let made = |seed: &str| Options { seed: seed.into(), ..options() };
+    if let Some(path) = std::env::var_os(CHILD) {
+        let out = File::options().read(true).write(true).open(path).unwrap();
+        let archive = std::io::BufReader::new(std::io::stdin());
+        write(&out, &made("new"), &mut Archive::new(archive)).unwrap();
+        return;
+    }
+    let memory = std::path::Path::new("/dev/shm");
+    let directory = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
+    let path = directory.path().join("pool");
+    let noise = noise();
+    let all = archive(&(0..20).map(|n| Made::file(format!("file {n}"), noise[n..].to_vec())).collect::<Vec<_>>());
+    let (old, summary) = make(&made("old"), &archive(&tree()));
+    let (old, old_guid) = (content(&old, options().size), summary.unwrap().guid);
+    let run = |bytes: usize, after: Option<u64>| {
+        std::fs::write(&path, &old).unwrap();
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "pool::tests::a_writer_that_is_killed_leaves_no_half_pool"])
+            .env(CHILD, &path)
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        std::io::Write::write_all(child.stdin.as_mut().unwrap(), &all[..bytes]).unwrap();
+        if bytes == all.len() {
+            drop(child.stdin.take());
+        }
+        if let Some(after) = after {
+            std::thread::sleep(std::time::Duration::from_millis(after));
+            child.kill().unwrap();
+        }
+        child.wait().unwrap();
+        let file = File::open(&path).unwrap();
+        match verify_any(&file, options().size) {
+            Ok(_) => label(&file, options().size).unwrap().pool_guid(),
+            Err(ReadError::Label(_)) => None,
+            Err(ReadError::Damaged(what)) if what == "no good uberblock" => None,
+            Err(other) => panic!("{other} after {bytes} bytes and {after:?} ms"),
+        }
+    };
+    let new_guid = run(all.len(), None).unwrap();
+    assert_ne!(old_guid, new_guid);
+    for part in 0..14 {
+        let found = run(all.len() * part / 14, Some(0));
+        // With so much of the archive taken, the old pool's labels are gone.
+        assert!(found.is_none() || part == 0 && found == Some(old_guid), "{part}: {found:?}");
+    }
+    for after in [0, 5, 10, 20, 40, 80] {
+        let found = run(all.len(), Some(after));
+        assert!([None, Some(new_guid)].contains(&found), "{after} ms: {found:?}");
+    }
+}
