@@ -333,6 +333,7 @@ fn dataset(row: &Row<'_>) -> Result<Dataset> {
         properties,
         snapshot,
         clone_of,
+        ..Dataset::default()
     })
 }
 
