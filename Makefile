@@ -97,8 +97,8 @@ install: ## what `make build` left in out/, with man pages, docs, completions, u
 	install -D -m 755 -t $(DESTDIR)/usr/lib/kernel/install.d builder/hooks/kernel-install/50-taproot.install builder/hooks/kernel-install/95-taproot.install
 	install -D -m 644 -t $(DESTDIR)/usr/share/libalpm/hooks builder/hooks/pacman/10-taproot-mask.hook builder/hooks/pacman/90-taproot-install.hook builder/hooks/pacman/60-taproot-remove.hook
 	install -D -m 755 builder/hooks/pacman/taproot $(DESTDIR)/usr/share/libalpm/scripts/taproot
-	install -D -m 644 -t $(UNITS) builder/units/taproot-layer-work.service builder/units/taproot-layer-confirm.service
-	install -d $(UNITS)/multi-user.target.wants && ln -sf ../taproot-layer-work.service ../taproot-layer-confirm.service $(UNITS)/multi-user.target.wants
+	install -D -m 644 -t $(UNITS) builder/units/taproot-layer-work.service builder/units/taproot-layer-confirm.service builder/units/taproot-first-boot.service builder/units/taproot-grow.service
+	install -d $(UNITS)/multi-user.target.wants && ln -sf ../taproot-layer-work.service ../taproot-layer-confirm.service ../taproot-first-boot.service ../taproot-grow.service $(UNITS)/multi-user.target.wants
 	install -d $(SHARE)/doc/taproot && install -m 644 $(DOCS) $(SHARE)/doc/taproot
 	rm -rf out/man && mkdir -p out/man && out/taproot man out/man
 	for page in out/man/*; do install -D -m 644 $$page $(SHARE)/man/man$${page##*.}/$${page##*/}; done
@@ -117,8 +117,8 @@ uninstall: ## takes away what `make install` put below $(DESTDIR)$(PREFIX); conf
 	rm -f $(DESTDIR)/etc/kernel/postinst.d/taproot $(DESTDIR)/etc/kernel/postrm.d/taproot $(DESTDIR)/etc/kernel/header_postinst.d/taproot
 	rm -f $(DESTDIR)/usr/lib/kernel/install.d/50-taproot.install $(DESTDIR)/usr/lib/kernel/install.d/95-taproot.install
 	rm -f $(DESTDIR)/usr/share/libalpm/hooks/10-taproot-mask.hook $(DESTDIR)/usr/share/libalpm/hooks/90-taproot-install.hook $(DESTDIR)/usr/share/libalpm/hooks/60-taproot-remove.hook $(DESTDIR)/usr/share/libalpm/scripts/taproot
-	rm -f $(UNITS)/taproot-layer-work.service $(UNITS)/taproot-layer-confirm.service
-	rm -f $(UNITS)/multi-user.target.wants/taproot-layer-work.service $(UNITS)/multi-user.target.wants/taproot-layer-confirm.service
+	rm -f $(UNITS)/taproot-layer-work.service $(UNITS)/taproot-layer-confirm.service $(UNITS)/taproot-first-boot.service $(UNITS)/taproot-grow.service
+	rm -f $(UNITS)/multi-user.target.wants/taproot-layer-work.service $(UNITS)/multi-user.target.wants/taproot-layer-confirm.service $(UNITS)/multi-user.target.wants/taproot-first-boot.service $(UNITS)/multi-user.target.wants/taproot-grow.service
 
 clean: ## build results; the kit in ~/.cache/taproot-kit stays
 	cargo clean

@@ -1,5 +1,6 @@
 //! The command line of `taproot`; man pages and completions come from it.
 
+pub mod disk;
 pub mod integrity;
 pub mod layer;
 
@@ -56,6 +57,10 @@ pub enum Command {
         #[command(subcommand)]
         action: layer::Layer,
     },
+    /// Make a copy of an image a machine of its own; a unit calls this once.
+    FirstBoot(disk::FirstBootArgs),
+    /// Make use of a disk that has become larger.
+    Grow(disk::GrowArgs),
     /// Print a completion script for a shell.
     Completions {
         /// Shell.
@@ -302,7 +307,7 @@ mod tests {
 
     #[test]
     fn every_command_with_choices_has_examples() {
-        for name in ["initramfs", "inspect", "explain", "status", "doctor"] {
+        for name in ["initramfs", "inspect", "explain", "status", "doctor", "first-boot", "grow"] {
             let mut command = Cli::command();
             let help = command.find_subcommand_mut(name).unwrap().render_help().to_string();
             assert!(help.contains("Examples:"), "{name}");

@@ -5,6 +5,7 @@ pub mod commands;
 pub mod doctor;
 pub mod esp;
 pub mod explain;
+pub mod firstboot;
 pub mod hooks;
 pub mod image;
 pub mod initramfs;

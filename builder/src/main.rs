@@ -3,7 +3,7 @@
 use clap::Parser;
 use std::process::ExitCode;
 use taproot::cli::{Cli, Command};
-use taproot::commands::{completions, doctor, explain, hooks, initramfs, inspect, layer, man, status};
+use taproot::commands::{completions, disk, doctor, explain, hooks, initramfs, inspect, layer, man, status};
 use taproot::output::printable;
 use taproot::status::look;
 
@@ -59,6 +59,8 @@ fn run(monitored: bool) -> anyhow::Result<u8> {
             Ok(doctor::UNKNOWN)
         }),
         Command::Layer { action } => layer::run(&action).map(answered),
+        Command::FirstBoot(args) => disk::first_boot(&args).map(done),
+        Command::Grow(args) => disk::grow(&args).map(done),
         Command::Completions { shell } => completions::run(shell).map(done),
         Command::Man { directory } => man::run(&directory).map(done),
     }

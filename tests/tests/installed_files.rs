@@ -35,7 +35,13 @@ fn what_is_installed_is_uninstalled() {
         has(&format!("usr/share/man/{page}"));
     }
     let wants = dir.path().join("usr/lib/systemd/system/multi-user.target.wants");
-    for unit in ["taproot-layer-work.service", "taproot-layer-confirm.service"] {
+    let units = [
+        "taproot-layer-work.service",
+        "taproot-layer-confirm.service",
+        "taproot-first-boot.service",
+        "taproot-grow.service",
+    ];
+    for unit in units {
         let text = std::fs::read_to_string(wants.join(unit)).unwrap();
         let line = text.lines().find_map(|line| line.strip_prefix("ExecStart=taproot ")).unwrap();
         let understood =

@@ -28,7 +28,7 @@ pub fn run(action: &Hooks) -> Result<()> {
         }
         Hooks::Mask { hooks } => takeover::mask(&tree(None)?, hooks),
         Hooks::Remove { release, root } => {
-            let removed = remove(&tree(root.as_ref())?, release)?;
+            let removed = remove(&tree(root.as_ref())?, release, &cleanup)?;
             removed.iter().try_for_each(|path| print(&format!("taproot: {}: removed\n", path.display())))
         }
     }

@@ -1,6 +1,7 @@
 //! One file a subcommand.
 
 pub mod completions;
+pub mod disk;
 pub mod doctor;
 pub mod explain;
 pub mod hooks;

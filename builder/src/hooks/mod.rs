@@ -5,6 +5,7 @@
 //! in between (`docs/decisions/0016-kernel-hooks.md`).
 
 pub mod files;
+mod loader;
 pub mod takeover;
 
 use crate::cli::InitramfsArgs;
@@ -182,6 +183,7 @@ pub fn add(tree: &Tree, version: &str, staged: Option<&Staged>, cleanup: &Cleanu
         }
     })?;
     if staged.is_none() {
+        loader::add(tree, &files, cleanup)?;
         tell(tree, &files)?;
     }
     Ok(Some(summary))
@@ -278,7 +280,7 @@ pub fn update(tree: &Tree, all: bool, cleanup: &Cleanup) -> Result<Vec<Summary>>
 }
 
 /// Removes what a kernel that goes had; returns what was there.
-pub fn remove(tree: &Tree, version: &str) -> Result<Vec<PathBuf>> {
+pub fn remove(tree: &Tree, version: &str, cleanup: &Cleanup) -> Result<Vec<PathBuf>> {
     let files = BootFiles::of(tree, version)?;
     let others = BootFiles::installed(tree)?;
     if let Some(other) = others.iter().find(|other| other.version != version && other.image == files.image) {
@@ -292,6 +294,7 @@ pub fn remove(tree: &Tree, version: &str) -> Result<Vec<PathBuf>> {
             files.image.parent().unwrap_or(&files.image).display()
         );
     }
+    loader::remove(tree, version, cleanup);
     let mut paths = vec![files.image, files.fallback];
     if let Some(copied) = files.copied {
         paths.extend([files.kernel, copied.fallback]);

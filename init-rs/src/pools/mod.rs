@@ -3,7 +3,7 @@
 
 mod export;
 mod hidden;
-mod hostid;
+pub mod hostid;
 mod import;
 mod imported;
 mod open;

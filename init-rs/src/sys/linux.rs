@@ -34,6 +34,7 @@ mod offset {
     pub(super) const CONF: usize = 12600;
     pub(super) const CONF_SIZE: usize = 12608;
     pub(super) const COOKIE: usize = 12616;
+    pub(super) const OBJECT: usize = 12656;
     pub(super) const OBJSET_STATS: usize = 12704;
     pub(super) const DDS_TYPE: usize = OBJSET_STATS + 24;
 }
@@ -110,6 +111,7 @@ impl System for Linux {
         }
         cmd.put_u64(offset::COOKIE, call.cookie);
         cmd.put_u64(offset::GUID, call.guid);
+        cmd.put_u64(offset::OBJECT, call.object);
 
         let request = 0x5a00 + call.number;
         // SAFETY: `cmd` is larger than any kernel's zfs_cmd_t and lives across the call, as do `src`, `conf` and `dst`,

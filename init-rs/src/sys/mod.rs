@@ -21,6 +21,7 @@ mod mount_api;
 mod mounting;
 pub mod netlink;
 mod panics;
+pub mod partition;
 mod pinning;
 mod power;
 mod programs;
@@ -55,6 +56,8 @@ pub struct ZfsCall<'a> {
     pub cookie: u64,
     /// `zc_guid`.
     pub guid: u64,
+    /// `zc_obj`.
+    pub object: u64,
     /// Bytes to offer for the reply list; 0 for none.
     pub dst_capacity: usize,
 }

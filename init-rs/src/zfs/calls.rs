@@ -10,6 +10,8 @@ pub const POOL_CONFIGS: u32 = 0x04;
 pub const POOL_STATS: u32 = 0x05;
 /// `ZFS_IOC_POOL_TRYIMPORT`: open a pool without writing to it.
 pub const POOL_TRYIMPORT: u32 = 0x06;
+/// `ZFS_IOC_VDEV_SET_STATE`: a vdev goes on or off line, or uses more of its device.
+pub const VDEV_SET_STATE: u32 = 0x0d;
 /// `ZFS_IOC_OBJSET_STATS`: properties of a dataset.
 pub const OBJSET_STATS: u32 = 0x12;
 /// `ZFS_IOC_DATASET_LIST_NEXT`: the next dataset.
@@ -30,18 +32,21 @@ pub const SNAPSHOT: u32 = 0x23;
 pub const POOL_GET_PROPS: u32 = 0x27;
 /// `ZFS_IOC_DESTROY_SNAPS`: destroy snapshots.
 pub const DESTROY_SNAPS: u32 = 0x3b;
+/// `ZFS_IOC_POOL_REGUID`: a new guid for a pool.
+pub const POOL_REGUID: u32 = 0x3c;
 /// `ZFS_IOC_CLONE`: clone a snapshot.
 pub const CLONE: u32 = 0x42;
 /// `ZFS_IOC_LOAD_KEY`: load a key.
 pub const LOAD_KEY: u32 = 0x49;
 
 /// All of them, with their names.
-pub const ALL: [(u32, &str); 17] = [
+pub const ALL: [(u32, &str); 19] = [
     (POOL_IMPORT, "POOL_IMPORT"),
     (POOL_EXPORT, "POOL_EXPORT"),
     (POOL_CONFIGS, "POOL_CONFIGS"),
     (POOL_STATS, "POOL_STATS"),
     (POOL_TRYIMPORT, "POOL_TRYIMPORT"),
+    (VDEV_SET_STATE, "VDEV_SET_STATE"),
     (OBJSET_STATS, "OBJSET_STATS"),
     (DATASET_LIST_NEXT, "DATASET_LIST_NEXT"),
     (SNAPSHOT_LIST_NEXT, "SNAPSHOT_LIST_NEXT"),
@@ -52,6 +57,7 @@ pub const ALL: [(u32, &str); 17] = [
     (SNAPSHOT, "SNAPSHOT"),
     (POOL_GET_PROPS, "POOL_GET_PROPS"),
     (DESTROY_SNAPS, "DESTROY_SNAPS"),
+    (POOL_REGUID, "POOL_REGUID"),
     (CLONE, "CLONE"),
     (LOAD_KEY, "LOAD_KEY"),
 ];

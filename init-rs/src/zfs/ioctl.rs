@@ -217,6 +217,7 @@ impl<'a> Zfs<'a> {
             conf: &conf,
             src: &src,
             dst_capacity: (conf.len() * 4).clamp(4 * DST_START, DST_MAX),
+            ..ZfsCall::default()
         };
         let reply = self.call("IMPORT", &call).map_err(|error| ImportError { error, detail: None })?;
         match reply.errno {

@@ -4,6 +4,7 @@ pub mod assemble;
 pub mod calls;
 #[cfg(test)]
 mod fake;
+pub mod growth;
 pub mod ioctl;
 pub mod judge;
 pub mod keys;

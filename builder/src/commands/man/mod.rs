@@ -19,7 +19,7 @@ struct Page {
 }
 
 /// What `docs/` has for those who boot with it, so that there is one text of each.
-const PAGES: [Page; 10] = [
+const PAGES: [Page; 11] = [
     Page {
         name: "taproot",
         section: 7,
@@ -68,6 +68,13 @@ const PAGES: [Page; 10] = [
         about: "images that follow the installed kernels",
         text: &[include_str!("../../../../docs/kernel-hooks.md")],
         see: &["taproot-hooks(1)", "taproot.toml(5)", "taproot-findings(7)"],
+    },
+    Page {
+        name: "taproot-first-boot",
+        section: 7,
+        about: "what a copy of an image does in its first boot, and how it grows with its disk",
+        text: &[include_str!("../../../../docs/first-boot.md")],
+        see: &["taproot-first-boot(1)", "taproot-grow(1)", "taproot-kernel-hooks(7)"],
     },
     Page {
         name: "taproot-findings",

@@ -1,0 +1,101 @@
+//! The pool that the running root lies in, and its disks.
+
+use anyhow::{Context, Result};
+use std::path::PathBuf;
+use taproot_init::zfs::nvlist::NvList;
+
+/// Place of `vs_esize` among a vdev's statistics (`vdev_stat_t`): room that it could have and does not use.
+const EXPANDABLE: usize = 7;
+
+/// A disk of a pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leaf {
+    /// Its guid.
+    pub guid: u64,
+    /// Its path, as the pool has it.
+    pub path: PathBuf,
+    /// Whether ZFS made the partition by itself, for a disk that it was given whole.
+    pub whole_disk: bool,
+    /// Whether the vdev that it belongs to could be larger by now.
+    pub expandable: bool,
+}
+
+/// The pool of the root, by what is mounted (`/proc/self/mountinfo`).
+pub fn of_root(mounts: &str) -> Option<String> {
+    let line = mounts.lines().rev().find_map(|line| {
+        let (left, right) = line.split_once(" - ")?;
+        let mut right = right.split(' ');
+        let (fstype, source) = (right.next()?, right.next()?);
+        (left.split(' ').nth(4)? == "/").then_some((fstype, source))
+    })?;
+    let (fstype, source) = line;
+    (fstype == "zfs").then(|| source.split('/').next().unwrap_or(source).to_owned())
+}
+
+/// The disks of a pool, from its configuration (`POOL_STATS`).
+pub fn leaves(config: &NvList) -> Result<Vec<Leaf>> {
+    let tree = config.list("vdev_tree").context("the pool's configuration has no vdev_tree")?;
+    let mut found = Vec::new();
+    for top in tree.lists("children").unwrap_or_default() {
+        let expandable = top.u64s("vdev_stats").and_then(|stats| stats.get(EXPANDABLE)).is_some_and(|bytes| *bytes > 0);
+        collect(top, expandable, &mut found);
+    }
+    Ok(found)
+}
+
+fn collect(vdev: &NvList, expandable: bool, found: &mut Vec<Leaf>) {
+    match (vdev.lists("children"), vdev.string("type")) {
+        (Some(children), _) if !children.is_empty() => {
+            for child in children {
+                collect(child, expandable, found);
+            }
+        }
+        (_, Some(b"disk")) => {
+            found.extend(vdev.u64("guid").zip(vdev.text("path")).map(|(guid, path)| Leaf {
+                guid,
+                path: PathBuf::from(path.as_ref()),
+                whole_disk: vdev.u64("whole_disk") == Some(1),
+                expandable,
+            }));
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use taproot_init::zfs::nvlist::Value;
+
+    #[test]
+    fn the_pool_of_the_root_is_that_of_the_last_mount_there() {
+        let mounts = "1 0 0:1 / / rw - rootfs rootfs rw\n30 1 0:25 / / rw,relatime shared:1 - zfs zroot/ROOT/debian rw,xattr\n\
+                      31 30 0:26 / /home rw - zfs other/home rw\n";
+        assert_eq!(of_root(mounts).as_deref(), Some("zroot"));
+        assert_eq!(of_root("30 1 0:25 / / rw - ext4 /dev/vda1 rw\n"), None);
+        assert_eq!(of_root("x\n - \n"), None);
+    }
+
+    #[test]
+    fn disks_below_mirrors_know_whether_the_mirror_could_be_larger() {
+        let list = |pairs: Vec<(&str, Value)>| {
+            let mut list = NvList::new();
+            for (name, value) in pairs {
+                list.set(name, value);
+            }
+            list
+        };
+        let text = |text: &str| Value::Str(text.as_bytes().to_vec());
+        let disk = |guid, path| list(vec![("type", text("disk")), ("guid", Value::U64(guid)), ("path", text(path))]);
+        let stats = |room| Value::U64Array(vec![0, 7, 0, 0, 0, 0, 0, room]);
+        let mirror = list(vec![
+            ("type", text("mirror")),
+            ("vdev_stats", stats(9)),
+            ("children", Value::ListArray(vec![disk(1, "/dev/a1"), disk(2, "/dev/b1")])),
+        ]);
+        let tree = list(vec![("children", Value::ListArray(vec![mirror, disk(3, "/dev/c1")]))]);
+        let leaves = leaves(&list(vec![("vdev_tree", Value::List(tree))])).unwrap();
+        let seen: Vec<(u64, bool)> = leaves.iter().map(|leaf| (leaf.guid, leaf.expandable)).collect();
+        assert_eq!(seen, [(1, true), (2, true), (3, false)]);
+    }
+}
