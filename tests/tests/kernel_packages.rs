@@ -15,7 +15,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use taproot::inspect;
+use taproot::{inspect, uki};
 use taproot_init::image::ImageConfig;
 use taproot_tests::chroot::{Chroot, said};
 use taproot_tests::kit::{self, System};
@@ -283,6 +283,67 @@ fn kernel_install_gets_the_image_and_an_entry_for_the_one_before() {
     assert_eq!(debian.good(&state), before);
     debian.good(&format!("kernel-install remove {kernel}"));
     assert!(!debian.good("ls -R /boot/kit /boot/loader").contains(&kernel));
+}
+
+/// Where the boot loader reads a partition of its own: here a file system of its own, whose room is known.
+#[test]
+fn a_kernel_reaches_the_boot_loaders_partition_or_the_old_one_stays_there() {
+    const STUB: &str = "/usr/lib/systemd/boot/efi/linuxx64.efi.stub";
+    let Some(debian) = Debian::new() else { return };
+    let (kernel, first, second) = (debian.system.kernel.clone(), debian.release(1), debian.release(2));
+    debian.chroot.write(STUB, &std::fs::read(STUB).unwrap()).unwrap();
+    let config = "loader = \"uki+bls+grub\"\nesp = \"/efi\"\ncmdline = \"root=zfs:AUTO ro\"\n";
+    debian.chroot.write("/etc/taproot/loader.toml", config.as_bytes()).unwrap();
+    let printed = debian.bad("rm -f /boot/initrd.img-*; mkdir -p /efi; taproot hooks enable");
+    assert!(printed.contains("DOES NOT REACH THE BOOT LOADER: /efi: expected the partition"), "{printed}");
+    debian.good("mount -t tmpfs -o size=800m tmpfs /efi; taproot hooks enable");
+    // What each loader boots first, and that it is what is in /boot.
+    let boots = |release: &str| {
+        let uki = debian.chroot.read(&format!("/efi/EFI/Linux/taproot-{release}.efi")).unwrap();
+        assert_eq!(uki::text(&uki, ".uname").as_deref(), Some(release));
+        assert!(uki::section(&uki, ".initrd") == Some(&debian.chroot.read(&image_of(release)).unwrap()[..]));
+        assert!(
+            uki::section(&uki, ".linux") == Some(&debian.chroot.read(&format!("/boot/vmlinuz-{release}")).unwrap()[..])
+        );
+        let menu = String::from_utf8(debian.chroot.read("/efi/grub/grub.cfg").unwrap()).unwrap();
+        let entry = debian.good(&format!("cat /efi/loader/entries/taproot-{release}.conf"));
+        let linux = menu.lines().find_map(|line| line.strip_prefix("    linux ")).unwrap();
+        let linux = linux.strip_suffix(" root=zfs:AUTO ro").unwrap();
+        assert!(entry.contains(&format!("\nlinux {linux}\n")) && linux.contains(release), "{menu} {entry}");
+        debian.good(&format!(
+            "cmp /efi{linux} /boot/vmlinuz-{release}; cmp /efi$(dirname {linux})/initrd {}",
+            image_of(release)
+        ));
+    };
+    boots(&kernel);
+    debian.has_booted(&image_of(&kernel));
+    let install = debian.package(&first);
+    debian.good(&install);
+    boots(&first);
+    // Full: dpkg hears of it, and what was there is what boots.
+    let install = debian.package(&second);
+    let sums = "cd /efi; find . -type f -exec sha256sum {} + | sort";
+    let before = debian.good(sums);
+    debian.good("used=$(du -sk /efi | cut -f1); mount -o remount,size=$((used + 4000))k /efi");
+    let printed = debian.bad(&install);
+    for text in
+        [&format!("NO ROOM FOR KERNEL {second}"), "DOES NOT REACH THE BOOT LOADER", "dpkg: error processing package"]
+    {
+        assert!(printed.contains(text), "{text:?} is missing: {printed}");
+    }
+    assert_eq!(debian.good(sums), before);
+    boots(&first);
+    debian.good("mount -o remount,size=800m /efi; dpkg --configure -a");
+    boots(&second);
+    // A new image of the kernel that runs leaves it as the image before; a kernel that goes takes its files along.
+    debian.has_booted(&image_of(&second));
+    debian.configure("taproot.wait=11");
+    debian.good("update-initramfs -u -k all");
+    boots(&second);
+    assert!(debian.chroot.has(Path::new(&format!("/efi/EFI/Linux/taproot-{second}~old.efi"))));
+    debian.good(&format!("dpkg -P linux-image-{first}"));
+    let left = debian.good("dpkg --audit; find /efi");
+    assert!(!left.contains(&first) && left.contains(&second), "{left}");
 }
 
 /// On Debian systemd-boot's own hooks call kernel-install, and a plugin of Debian's takes the image from /boot.
