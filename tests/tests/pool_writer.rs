@@ -92,7 +92,7 @@ rm /mnt/noise /mnt/etc/tool
 umount /mnt/home /mnt
 mount -t zfs -o zfsutil $pool/ROOT/second /mnt
 look
-[ $(wc -l </run/found) -gt 3000 ]
+[ $(wc -l </run/found) -gt 600 ]
 rm -r /mnt/many /mnt/sizes
 echo clone >/mnt/etc/passwd
 umount /mnt
@@ -242,7 +242,7 @@ fn tree() -> Vec<Made> {
     }
     all.push(dir("many"));
     all.extend(
-        (0..3000).map(|n| Made::file(format!("many/a file with a name that does not fit in a micro ZAP {n}"), "")),
+        (0..600).map(|n| Made::file(format!("many/a file with a name that does not fit in a micro ZAP {n}"), "")),
     );
     all
 }
@@ -479,7 +479,7 @@ scenarios! {
             vm = vm.disk(disk);
         }
         let mut vm = vm.start().unwrap();
-        let said = vm.script(300).unwrap();
+        let said = vm.script(600).unwrap();
         for name in ["usual", "twin"] {
             assert!(said.contains(&format!("{name} is through")), "{said}");
         }
