@@ -101,9 +101,10 @@ fn lost(case: &Case, world: &World) -> bool {
     let last = |what: &str| events.iter().rposition(|event| event.text.contains(what));
     let gone = last("fault: Gone");
     let tried = last("try-pools").is_some_and(|tried| gone > Some(tried));
-    let calls = ["zfs ", "fault: Gone"];
+    let calls = ["zfs ", "mount ", "fault: Gone"];
     // Whatever else goes wrong comes while it is told of.
-    let other = |event: &&Event| event.log || (event.text.starts_with("fault: ") && !event.text.contains("Gone"));
+    let fault = |event: &Event| event.text.starts_with("fault: ") && !event.text.contains("Gone");
+    let other = |event: &&Event| event.log || event.text == "kmsg" || fault(event);
     let calls = |event: &Event| calls.iter().any(|call| event.text.starts_with(call));
     let kept = events.iter().rfind(|event| !other(event)).is_some_and(calls);
     kept && gone.is_some() && (tried || case.asked.policy == Policy::Ask)

@@ -183,6 +183,11 @@ impl World {
     pub(super) fn pass(&self, time: Duration) {
         let over = {
             let mut state = self.state();
+            // What is told of a watched call takes none of the time behind it.
+            if let Some(at) = state.shown {
+                state.shown = Some(at.saturating_add(time));
+                return;
+            }
             let limit = state.machine.limit;
             if !time.is_zero() {
                 state.idle = 0;
