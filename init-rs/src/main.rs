@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 use taproot_init::sys::{System, linux::Linux};
-use taproot_init::{after, boot, rescue, scout, shutdown};
+use taproot_init::{after, boot, pools, rescue, scout, shutdown};
 
 fn system() -> Arc<dyn System> {
     Arc::new(Linux::new())
@@ -35,6 +35,10 @@ pub extern "C" fn main() -> i32 {
         Some(after::MOUNT_ALL) => after::mount_all(&*system(), args.get(2..).unwrap_or_default()),
         Some(boot::LOOK) => {
             println!("{}", boot::look(&*system(), args.get(2..).unwrap_or_default()));
+            0
+        }
+        Some(pools::ASK) => {
+            print!("{}", pools::answer(&*system(), args.get(2).map_or("", String::as_str)));
             0
         }
         Some("hook") => boot::hook(&system(), args.get(2..).unwrap_or_default()),

@@ -178,20 +178,7 @@ mod tests {
         let label = ZfsLabel { label: Label { config, index: 0 }, good: [true; 4], tail: None };
         let content =
             Content { superblock: None, swap: swap::Header { image: None, swap: false }, zfs: Zfs::Member(label) };
-        Device {
-            name: node.to_owned(),
-            node: format!("/dev/{node}"),
-            number: (0, 0),
-            size: 0,
-            disk: None,
-            partition: None,
-            wwid: None,
-            identity: String::new(),
-            links: Vec::new(),
-            left_out: None,
-            since: std::time::Duration::ZERO,
-            content: Reading::Done(Box::new(content)),
-        }
+        Device::known(&format!("/dev/{node}"), Reading::Done(Box::new(content)))
     }
 
     fn hardware(devices: Vec<Device>) -> Hardware {

@@ -1,5 +1,6 @@
 //! The seam as a boot has it: what its words do not declare is refused (`plan/declared.rs`).
 
+use super::lost::{Lost, Watch};
 use crate::devices::filesystems::in_memory;
 use crate::plan::declared::Declared;
 use crate::plan::layers::{LAYERS, STATE_DIR};
@@ -12,6 +13,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// Nodes of the device-mapper.
 const MAPPED: &str = "/dev/dm-";
@@ -34,6 +36,10 @@ struct State {
     ours: BTreeSet<String>,
     /// What was refused, a line each.
     refused: Vec<String>,
+    /// What ends the machine where a pool keeps the kernel.
+    lost: Option<Lost>,
+    /// Nodes of the pool that was chosen.
+    nodes: Vec<String>,
 }
 
 impl<'a> Guard<'a> {
@@ -51,11 +57,13 @@ impl<'a> Guard<'a> {
         let mut state = self.state();
         state.declared = Some(declared);
         state.chosen.clear();
+        state.nodes.clear();
     }
 
-    /// A pool was chosen: it may be imported, and no other.
-    pub(super) fn choose(&self, guid: u64) {
-        self.state().chosen = BTreeSet::from([guid]);
+    /// A pool on these nodes was chosen: it may be imported, and no other.
+    pub(super) fn choose(&self, guid: u64, nodes: Vec<String>) {
+        let mut state = self.state();
+        (state.chosen, state.nodes) = (BTreeSet::from([guid]), nodes);
     }
 
     /// So may this one, which is needed beside it.
@@ -66,6 +74,11 @@ impl<'a> Guard<'a> {
     /// A pool was imported at the prompt: it may be exported.
     pub(super) fn own(&self, pool: &str) {
         self.state().ours.insert(pool.to_owned());
+    }
+
+    /// This ends the machine where a pool keeps the kernel, if anything does.
+    pub(super) fn mind(&self, lost: Option<Lost>) {
+        self.state().lost = lost;
     }
 
     /// What is declared, for the record.
@@ -255,6 +268,18 @@ impl System for Guard<'_> {
         self.system.rename(from, to)
     }
 
+    fn watched(&self, tick: Duration, tell: &mut (dyn FnMut(Duration) + Send), work: &mut dyn FnMut()) {
+        let mut watch = {
+            let state = self.state();
+            Watch::new(state.lost, state.nodes.clone())
+        };
+        let mut tell = |took| {
+            tell(took);
+            watch.look(self.system, took);
+        };
+        self.system.watched(tick, &mut tell, work);
+    }
+
     fn on_panic(&self, then: PanicAnswer) {
         self.system.on_panic(then);
     }
@@ -359,7 +384,7 @@ mod tests {
         };
         guard.declare(declared(&parse(b"zfs=p taproot.import=ro")));
         assert!(call(import(7, true)).is_err(), "not chosen");
-        guard.choose(7);
+        guard.choose(7, Vec::new());
         assert!(call(import(7, false)).is_err(), "writable");
         assert!(call(import(7, true)).is_ok());
         for fstype in ["zfs", "ext4", "virtiofs"] {
@@ -367,12 +392,12 @@ mod tests {
             assert!(guard.mount_refused(fstype, libc::MS_RDONLY).is_none(), "{fstype}");
         }
         assert!(guard.mount_refused("tmpfs", 0).is_none() && guard.mount_refused("ramfs", 0).is_none());
-        guard.choose(8);
+        guard.choose(8, Vec::new());
         assert!(call(import(7, true)).is_err(), "another one was chosen since");
-        guard.choose(7);
+        guard.choose(7, Vec::new());
         guard.declare(declared(&parse(b"zfs=p")));
         assert!(call(import(7, false)).is_err(), "what another attempt chose");
-        guard.choose(7);
+        guard.choose(7, Vec::new());
         assert!(call(import(7, false)).is_ok() && guard.mount_refused("zfs", 0).is_none());
     }
 
@@ -381,7 +406,7 @@ mod tests {
         let tree = Tree::answering(|_, _| ZfsReply::default());
         let guard = Guard::new(&tree);
         guard.declare(declared(&parse(b"zfs=p")));
-        guard.choose(7);
+        guard.choose(7, Vec::new());
         let (guid, src) = import(7, true);
         let call = |conf: &NvList, cookie| {
             let conf = conf.encode_native();
@@ -422,7 +447,7 @@ mod tests {
             let (guid, src) = import(7, false);
             guard.zfs(&ZfsCall { number: calls::POOL_IMPORT, name: b"p", guid, src: &src, ..ZfsCall::default() })
         };
-        guard.choose(7);
+        guard.choose(7, Vec::new());
         import().unwrap();
         assert!(export(b"p").is_err(), "the import failed");
         import().unwrap();

@@ -106,7 +106,8 @@ impl Boot<'_> {
 
     /// The properties of a dataset that a part lies on.
     fn ask_part(&mut self, name: String) {
-        let asked = Zfs::new(self.system).objset(&name);
+        let asked =
+            slow::asked(self.system, self.log, &format!("asking for {name}"), || Zfs::new(self.system).objset(&name));
         let result = match asked {
             Ok(objset) => {
                 let mut dataset = from_zfs::dataset(&objset, self.relatime_default());

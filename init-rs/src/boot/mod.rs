@@ -14,6 +14,7 @@ mod layer_state;
 mod layers;
 mod live;
 mod look;
+mod lost;
 mod mounts;
 mod parts;
 mod people;
@@ -238,7 +239,12 @@ impl<'a> Boot<'a> {
     fn perform(&mut self, step: Step) {
         self.waiting = None;
         self.steps += 1;
-        let result = if self.steps > STEPS_MAX { Err(circles(&step)) } else { self.step(step) };
+        self.guard.mind(self.lost());
+        let result = match lost::asks(&step) {
+            _ if self.steps > STEPS_MAX => Err(circles(&step)),
+            Some(what) => self.asking(&what, step),
+            None => self.step(step),
+        };
         if let Err(failure) = result {
             self.fail(failure);
         }

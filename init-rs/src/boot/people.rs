@@ -3,14 +3,13 @@
 
 use super::hope::Hope;
 use super::{Boot, End, person};
-use crate::cmdline::{Decided, Fallback, OnFailure, Stage};
+use crate::cmdline::{Decided, Fallback, OnFailure, RescueSettings, Stage};
 use crate::devices::known::Module;
 use crate::firmware::{self, Variables};
 use crate::plan::failure::Failure;
 use crate::plan::next::facts::Import;
 use crate::plan::next::{Question, Recovery, place_of, recover};
 use crate::plan::roots;
-use crate::pools;
 use crate::rescue::attempts::{self, Counter, Failed, Next};
 use crate::rescue::{Awaited, Decision, Explanation, Occasion, Scene};
 use crate::zfs::ioctl::Zfs;
@@ -26,9 +25,23 @@ const VARIABLES_PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub(super) struct Headless {
     /// In a row since this start.
-    failed: u32,
+    pub(super) failed: u32,
     /// Of earlier starts, that were taken for over right before the hand-over.
     forgotten: u32,
+}
+
+impl Headless {
+    /// How it stands with failures, as far as it is known without the firmware.
+    pub(super) fn situation(&self, policy: &RescueSettings, power_off: bool) -> Failed {
+        Failed {
+            power_off,
+            kernel_word: policy.on_failure.why.starts_with("panic="),
+            limit: policy.attempts.value,
+            stored: None,
+            forgotten: self.forgotten,
+            here: self.failed,
+        }
+    }
 }
 
 impl<'a> Boot<'a> {
@@ -119,14 +132,15 @@ impl<'a> Boot<'a> {
         if self.facts.hook || !there {
             return;
         }
-        let zfs = Zfs::new(self.system);
-        let now = zfs.imported_pools().unwrap_or_default();
+        let now = Zfs::new(self.system).imported_pools().unwrap_or_default();
         self.facts.ours.retain(|guid, _| now.iter().any(|(_, imported)| imported == guid));
         for (pool, guid) in now {
-            // One that waits for its disks would keep the question, and us.
-            let read_only = pools::waits(self.system, &pool).is_none() && zfs.is_read_only(&pool);
             self.guard.own(&pool);
-            self.facts.ours.entry(guid).or_insert(Import { pool, read_only, beside: true });
+            if !self.facts.ours.contains_key(&guid) {
+                let told = self.with_pools(|pools| pools.ask(&pool));
+                let read_only = told.is_ok_and(|told| told.read_only);
+                self.facts.ours.insert(guid, Import { pool, read_only, beside: true });
+            }
         }
     }
 
@@ -291,16 +305,9 @@ impl<'a> Boot<'a> {
     /// What follows; the count is brought up to date.
     fn count_failure(&mut self, power_off: bool) -> Next {
         self.await_variables();
-        let policy = &self.request.rescue;
         let counter = self.counter();
-        let failed = Failed {
-            power_off,
-            kernel_word: policy.on_failure.why.starts_with("panic="),
-            limit: policy.attempts.value,
-            stored: counter.as_ref().map(Counter::read),
-            forgotten: self.headless.forgotten,
-            here: self.headless.failed,
-        };
+        let stored = counter.as_ref().map(Counter::read);
+        let failed = Failed { stored, ..self.headless.situation(&self.request.rescue, power_off) };
         let next = attempts::next(&failed);
         let Some(counter) = counter else { return next };
         let result = match next {

@@ -96,7 +96,9 @@ impl Boot<'_> {
         }
         self.report.pools = self.pool_facts();
         self.report.choice = Some(found.choice.clone());
-        self.guard.choose(found.choice.guid);
+        let guid = found.choice.guid;
+        let leaves = self.facts.disks.candidates.iter().filter(|c| c.guid == guid).flat_map(|c| &c.leaves);
+        self.guard.choose(guid, leaves.filter_map(|leaf| leaf.device.clone()).collect());
         self.facts.attempt.imported = found.config.is_none();
         self.facts.attempt.found = Some(found);
     }

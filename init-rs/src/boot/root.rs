@@ -13,7 +13,7 @@ use crate::report::boot::MountDone;
 use crate::report::slow;
 use crate::sys::switch_root::SwitchError;
 use crate::sys::{Ended, Finished, Program};
-use crate::zfs::ioctl::{ObjsetKind, Zfs};
+use crate::zfs::ioctl::{ObjsetKind, Zfs, ZfsError};
 use std::path::{Path, PathBuf};
 
 /// How many names are shown where one was looked for in vain.
@@ -23,7 +23,12 @@ const CHECK_OUTPUT: usize = 16 << 10;
 
 impl Boot<'_> {
     pub(super) fn ask_bootfs(&mut self, pool: &str) -> Result<(), Failure> {
-        let bootfs = Zfs::new(self.system).bootfs(pool).map_err(|e| Failure::zfs(&e))?;
+        let told = self.with_pools(|pools| pools.ask(pool)).map_err(|why| {
+            let advice = ["look at the pools (status)", "another root: boot POOL/DATASET", "reboot"];
+            Failure::new(Code::ZfsCall, format!("pool {pool} {why}"), "an answer from the pool", vec![], &advice)
+        })?;
+        let error = |errno| ZfsError { call: "POOL_GET_PROPS", name: pool.to_owned(), errno };
+        let bootfs = told.bootfs.map_err(|errno| Failure::zfs(&error(errno)))?;
         // The record was made when it was not known yet.
         for fact in self.report.pools.iter_mut().filter(|fact| fact.name == pool) {
             fact.bootfs.clone_from(&bootfs);

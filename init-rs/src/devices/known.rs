@@ -60,6 +60,26 @@ pub struct Device {
     pub content: Reading,
 }
 
+impl Device {
+    /// A device of which nothing but its node, `/dev/vda`, and what is on it is known.
+    pub fn known(node: &str, content: Reading) -> Self {
+        Self {
+            name: node.rsplit('/').next().unwrap_or(node).to_owned(),
+            node: node.to_owned(),
+            number: (0, 0),
+            size: 0,
+            disk: None,
+            partition: None,
+            wwid: None,
+            identity: String::new(),
+            links: Vec::new(),
+            left_out: None,
+            since: Duration::ZERO,
+            content,
+        }
+    }
+}
+
 /// Place in a partition table.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Partition {

@@ -3,7 +3,6 @@
 use super::facts::{CanMount, Dataset, Mountpoint};
 use crate::devices::known::{Content, Device, Reading, Superblock, Zfs};
 use crate::devices::swap;
-use std::time::Duration;
 
 /// A device with this on it.
 pub(super) fn filesystem(name: &str, superblock: Superblock) -> Device {
@@ -13,20 +12,7 @@ pub(super) fn filesystem(name: &str, superblock: Superblock) -> Device {
 
 /// A whole disk of which this is known.
 pub(super) fn device(name: &str, content: Reading) -> Device {
-    Device {
-        name: name.to_owned(),
-        node: format!("/dev/{name}"),
-        number: (8, 1),
-        size: 1 << 30,
-        disk: None,
-        partition: None,
-        wwid: None,
-        identity: String::new(),
-        links: Vec::new(),
-        left_out: None,
-        since: Duration::ZERO,
-        content,
-    }
+    Device { number: (8, 1), size: 1 << 30, ..Device::known(&format!("/dev/{name}"), content) }
 }
 
 /// A file system with these two properties, the others at their defaults; `mountpoint` as `zfs set` takes it.

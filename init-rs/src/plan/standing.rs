@@ -47,26 +47,19 @@ mod tests {
     use crate::devices::swap::Header;
     use crate::zfs::label::Label;
     use crate::zfs::nvlist::NvList;
-    use std::time::Duration;
 
     fn label(good: [bool; 4], tail: Option<&str>) -> ZfsLabel {
         ZfsLabel { label: Label { config: NvList::new(), index: 0 }, good, tail: tail.map(str::to_owned) }
     }
 
     fn device(name: &str, number: u32, zfs: Zfs) -> Device {
+        let content = Content { superblock: None, swap: Header::default(), zfs };
         Device {
-            name: name.to_owned(),
-            node: format!("/dev/{name}"),
-            number: (8, 0),
             size: 1 << 30,
             disk: (number > 0).then(|| "sda".to_owned()),
             partition: (number > 0).then(|| Partition { number, ..Partition::default() }),
             wwid: Some("naa.5".to_owned()),
-            identity: String::new(),
-            links: vec![],
-            left_out: None,
-            since: Duration::ZERO,
-            content: Reading::Done(Box::new(Content { superblock: None, swap: Header::default(), zfs })),
+            ..Device::known(&format!("/dev/{name}"), Reading::Done(Box::new(content)))
         }
     }
 

@@ -1,6 +1,7 @@
 //! Pools on disks: labels read, candidates opened, pools imported. The boot, the hook and the rescue's applets
 //! use it alike; what to do with a pool is decided elsewhere (`plan/select.rs`).
 
+mod ask;
 mod export;
 mod hidden;
 pub mod hostid;
@@ -11,6 +12,7 @@ mod patience;
 mod progress;
 mod trouble;
 
+pub use ask::{ASK, Told, answer};
 pub use export::ExportError;
 pub use hostid::{own as own_hostid, packed as packed_hostid, put_back as put_hostid_back, set as set_hostid};
 pub use import::{ImportError, ImportRequest};

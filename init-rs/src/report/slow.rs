@@ -6,7 +6,8 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-const TICK: Duration = Duration::from_secs(1);
+/// How often it is looked at.
+pub const TICK: Duration = Duration::from_secs(1);
 /// Between two lines, whatever the one before was about; with a tick it makes five seconds.
 const EVERY: Duration = Duration::from_secs(4);
 /// Between two lines about a program.
@@ -23,6 +24,21 @@ pub fn mount(system: &dyn System, log: &Log, what: (&str, &Path, &str), flags: u
     let mut result = Ok(());
     system.watched(TICK, &mut tell, &mut || result = system.mount(source, target, fstype, flags, data));
     result
+}
+
+/// Asks the kernel, and says every few seconds that it has not answered.
+pub fn asked<T>(system: &dyn System, log: &Log, what: &str, mut work: impl FnMut() -> T) -> T {
+    let mut tell = |took: Duration| unanswered(system, log, what, took);
+    let mut result = None;
+    system.watched(TICK, &mut tell, &mut || result = Some(work()));
+    result.unwrap_or_else(work)
+}
+
+/// Says that the kernel has not answered, if nothing else was said for some seconds.
+pub fn unanswered(system: &dyn System, log: &Log, what: &str, took: Duration) {
+    if system.now().saturating_sub(log.last()) >= EVERY {
+        log.warn(format!("{what}: {} s without an answer of the kernel so far", took.as_secs()));
+    }
 }
 
 /// What a program is asked for while it runs: it goes on, and every few seconds a line says so.

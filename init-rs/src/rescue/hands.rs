@@ -209,23 +209,13 @@ pub(crate) mod tests {
     /// A device that has answered.
     pub(crate) fn device(name: &str, kind: &str, label: &str) -> Device {
         let superblock = Superblock { kind: kind.into(), uuid: "1-2".into(), label: label.into() };
+        let superblock = Some(superblock).filter(|superblock| !superblock.kind.is_empty());
+        let content = Content { superblock, swap: swap::Header::default(), zfs: Zfs::Nothing };
         Device {
-            name: name.into(),
-            node: format!("/dev/{name}"),
             number: (8, 0),
             size: 8 << 30,
-            disk: None,
-            partition: None,
-            wwid: None,
             identity: "QEMU DISK, serial 7".into(),
-            links: vec![],
-            left_out: None,
-            since: Duration::ZERO,
-            content: Reading::Done(Box::new(Content {
-                superblock: (!kind.is_empty()).then_some(superblock),
-                swap: swap::Header::default(),
-                zfs: Zfs::Nothing,
-            })),
+            ..Device::known(&format!("/dev/{name}"), Reading::Done(Box::new(content)))
         }
     }
 

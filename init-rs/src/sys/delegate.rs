@@ -161,14 +161,11 @@ macro_rules! delegate_clock_and_scout {
     };
 }
 
-/// Everything that is neither files nor the kernel's log.
+/// Calls that are watched.
 #[macro_export]
 #[doc(hidden)]
-macro_rules! delegate_others {
+macro_rules! delegate_watched {
     ($field:ident) => {
-        fn wall_clock(&self) -> u64 {
-            self.$field.wall_clock()
-        }
         fn watched(
             &self,
             tick: std::time::Duration,
@@ -176,6 +173,17 @@ macro_rules! delegate_others {
             work: &mut dyn FnMut(),
         ) {
             self.$field.watched(tick, tell, work)
+        }
+    };
+}
+
+/// Everything that is neither files nor the kernel's log.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! delegate_others {
+    ($field:ident) => {
+        fn wall_clock(&self) -> u64 {
+            self.$field.wall_clock()
         }
         fn together(&self, work: &(dyn Fn() + Sync)) {
             self.$field.together(work)

@@ -15,6 +15,7 @@ macro_rules! otherwise_linux {
         $crate::delegate_layers!($field);
         $crate::delegate_kept!($field);
         $crate::delegate_log!($field);
+        $crate::delegate_watched!($field);
         $crate::delegate_others!($field);
     };
 }

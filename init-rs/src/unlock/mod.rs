@@ -21,6 +21,7 @@ use crate::cmdline::KeySettings;
 use crate::devices::known::Ambiguous;
 use crate::devices::probe::Wanted;
 use crate::report::log::Log;
+use crate::report::slow;
 use crate::sys::consoles::{Consoles, Secret};
 use crate::sys::{System, Terminals};
 use crate::zfs::ioctl::{Zfs, ZfsError};
@@ -179,7 +180,9 @@ impl<'a> Unlocker<'a> {
 
     /// Loads the key of the encryption root that a dataset belongs to, with this effort.
     pub fn unlock_with(&mut self, dataset: &str, effort: Effort) -> Result<(), UnlockError> {
-        let facts = self.zfs().encryption(dataset)?;
+        let facts = slow::asked(self.system, self.log, &format!("asking for the key of {dataset}"), || {
+            self.zfs().encryption(dataset)
+        })?;
         let facts = facts.ok_or_else(|| UnlockError::NotEncrypted { dataset: dataset.to_owned() })?;
         if facts.available {
             return Ok(());
@@ -294,7 +297,9 @@ impl<'a> Unlocker<'a> {
         };
         let loaded = match self.apart {
             Some(apart) => apart.load_key(&facts.root, key.bytes()),
-            None => self.zfs().load_key(&facts.root, key.bytes()),
+            None => slow::asked(self.system, self.log, &format!("loading the key of {}", facts.root), || {
+                self.zfs().load_key(&facts.root, key.bytes())
+            }),
         };
         match loaded {
             Ok(()) => Ok(Attempt::Loaded),

@@ -59,7 +59,7 @@ fn ending(case: &Case, world: &World, end: Option<&End>, happened: &BTreeSet<&st
         Some(End::PowerOff) => Outcome::PowerOff,
         Some(End::Resumed(_)) => Outcome::Resumed,
         Some(End::PowerCut) if happened.contains("PowerCut") => return None,
-        Some(End::OutOfTime) if never || lost(world) => return None,
+        Some(End::OutOfTime) if never || lost(case, world) => return None,
         other => return Some(format!("the run ended in {other:?}")),
     };
     let mut allowed = outcomes(case);
@@ -93,13 +93,21 @@ fn ending(case: &Case, world: &World, end: Option<&End>, happened: &BTreeSet<&st
     (!allowed.contains(&outcome)).then(|| format!("the run ended in {outcome:?}, expected {allowed:?}"))
 }
 
-/// Whether the kernel keeps a call because a disk of an imported pool went away just before: that a pool answers is made sure
-/// of by a process of its own, but it can cease to between that and the call.
-fn lost(world: &World) -> bool {
+/// Whether the kernel keeps a call on an imported pool because a disk of it went away just before. Where somebody is asked that
+/// may be: it is told of, and there is nothing left to boot from that pool. So it may of the prompt's own questions: that a pool
+/// answers is made sure of by a process of its own, but it can cease to between that and the call.
+fn lost(case: &Case, world: &World) -> bool {
     let events = world.events();
     let last = |what: &str| events.iter().rposition(|event| event.text.contains(what));
-    let after = last("fault: Gone") > last("try-pools");
-    after && events.last().is_some_and(|event| event.text.starts_with("zfs "))
+    let gone = last("fault: Gone");
+    let tried = last("try-pools").is_some_and(|tried| gone > Some(tried));
+    let calls = ["zfs ", "mount ", "fault: Gone"];
+    // Whatever else goes wrong comes while it is told of.
+    let fault = |event: &Event| event.text.starts_with("fault: ") && !event.text.contains("Gone");
+    let other = |event: &&Event| event.log || event.text == "kmsg" || fault(event);
+    let calls = |event: &Event| calls.iter().any(|call| event.text.starts_with(call));
+    let kept = events.iter().rfind(|event| !other(event)).is_some_and(calls);
+    kept && gone.is_some() && (tried || case.asked.policy == Policy::Ask)
 }
 
 /// What may be booted when the first choice fails: the fallback, or, unnamed, another pool's root.
@@ -241,6 +249,18 @@ fn late(case: &Case, world: &World, end: Option<&End>) -> Option<String> {
     (world.time() > limit).then(|| format!("it took {:?}, at most {limit:?} expected", world.time()))
 }
 
+/// Whether a person has typed a word that takes the place of this one.
+fn replaced(case: &Case, world: &World, word: &str) -> bool {
+    let Some(Then::Words(change)) = &case.asked.more.then else { return false };
+    let typed = format!("typed: {}", change.line());
+    let name = |word: &str| word.split('=').next().unwrap_or_default().to_owned();
+    let names: Vec<String> = match change {
+        Change::Root(_) => ["zfs", "root", "bootfs"].map(str::to_owned).to_vec(),
+        _ => change.line().split(' ').skip(1).map(name).collect(),
+    };
+    names.contains(&name(word)) && world.events().iter().any(|event| event.text == typed)
+}
+
 /// What the booted system finds.
 fn handed_over(case: &Case, world: &World, after: &Machine, root: &str, whole: bool) -> Vec<String> {
     let mut all = Vec::new();
@@ -255,11 +275,7 @@ fn handed_over(case: &Case, world: &World, after: &Machine, root: &str, whole: b
         Some(Ok(_)) if world.unwritten("/run/taproot/boot.json") => {}
         Some(Ok(report)) => {
             let text = report.to_string();
-            // Typed words for another root take the place of those that named one.
-            let replaced = matches!(case.asked.more.then, Some(Then::Words(Change::Root(_))));
-            let kept =
-                |word: &&str| !(replaced && ["zfs=", "root=", "bootfs="].iter().any(|root| word.starts_with(root)));
-            let words = case.machine.cmdline.split_whitespace().filter(kept);
+            let words = case.machine.cmdline.split_whitespace().filter(|word| !replaced(case, world, word));
             let left_out: Vec<&str> = words.filter(|word| !text.contains(*word)).collect();
             if !left_out.is_empty() && !world.unread("/proc/cmdline") {
                 all.push(format!("boot.json does not have what was asked: {left_out:?}"));

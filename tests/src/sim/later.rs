@@ -29,7 +29,7 @@ pub enum Change {
 
 impl Change {
     /// As it is typed.
-    fn line(&self) -> String {
+    pub fn line(&self) -> String {
         match self {
             Self::Root(name) => format!("retry root=ZFS={name}"),
             Self::NoResume => "retry noresume".to_owned(),

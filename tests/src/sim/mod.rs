@@ -5,6 +5,7 @@
 //! advances only where something takes time. What the kernel decides is modelled ([`zfs`]); what we decide is the program
 //! itself.
 
+mod apart;
 #[cfg(test)]
 mod boots;
 mod copying;

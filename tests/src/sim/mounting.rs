@@ -36,7 +36,7 @@ pub(super) fn module_of(fstype: &str) -> &str {
 /// What mounting comes to.
 enum Found {
     Tree(usize, bool),
-    /// The device does not answer.
+    /// The device does not answer, or the pool has lost one.
     Never,
 }
 
@@ -90,6 +90,9 @@ pub(super) fn mount(
     let (tree, read_only) = match found? {
         Found::Tree(tree, read_only) => (tree, read_only),
         Found::Never => {
+            if fstype == "zfs" {
+                state.show_suspended(source);
+            }
             drop(state);
             world.never();
             return Err(errno(libc::EIO));
@@ -143,6 +146,9 @@ fn zfs(state: &mut State, source: &str, flags: u64) -> io::Result<Found> {
     let pools = state.machine.pools.iter();
     let pool = pools.filter(|pool| pool.name == pool_name).find(|pool| pool.imported.is_some());
     let pool = pool.ok_or_else(|| errno(libc::ENOENT))?;
+    if state.lost(pool) {
+        return Ok(Found::Never);
+    }
     let read_only = pool.imported.as_ref().is_some_and(|imported| imported.read_only);
     let dataset = pool.datasets.get(name).ok_or_else(|| errno(libc::ENOENT))?;
     if dataset.volume {

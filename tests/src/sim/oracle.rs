@@ -99,8 +99,12 @@ fn failures(case: &Case, another: bool) -> BTreeSet<Outcome> {
 
 /// What can follow a failure without that a person decides on a root: words that are typed, or a disk that comes.
 fn after_words(case: &Case) -> BTreeSet<Outcome> {
-    let later = [later::changed(case), later::in_the_end(case)];
-    later.iter().flatten().flat_map(outcomes).collect()
+    let comes = later::in_the_end(case);
+    // It may come while the fallback is waited for, which has its own time: the first root was given up then.
+    let fallback = comes.iter().filter_map(|case| Some((case, case.asked.fallback.as_ref()?)));
+    let fallback = fallback.flat_map(|(case, wish)| roots(case, wish, false).0).map(Outcome::Root);
+    let later = [later::changed(case), comes.clone()];
+    later.iter().flatten().flat_map(outcomes).chain(fallback).collect()
 }
 
 /// A pool of another system that the fallback names is ours once that was tried: another attempt, as after any restart, finds

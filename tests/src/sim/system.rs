@@ -4,7 +4,7 @@ use super::files::{Node, errno};
 use super::people::Screen;
 use super::world::{End, Over, World};
 use super::zfs::name_of;
-use super::{copying, layering, mounting, scout, verity};
+use super::{apart, copying, layering, mounting, scout, verity};
 use std::any::Any;
 use std::ffi::OsString;
 use std::io;
@@ -344,10 +344,8 @@ impl System for World {
         if let [COPIER, ..] = program.args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
             return copying::run(self, program.args.get(1..).unwrap_or_default(), stop);
         }
-        if let [first, look @ ..] = program.args.as_slice()
-            && first == taproot_init::boot::LOOK
-        {
-            return Ok(self.look(look, limit));
+        if let Some(finished) = apart::run(self, &program.args, limit, stop) {
+            return Ok(finished);
         }
         let spec = self.state().machine.programs.get(&path).cloned().ok_or_else(|| errno(libc::ENOENT))?;
         let used = |arg: &String| self.state().names.mounts.iter().any(|mount| mount.source == *arg);
@@ -460,17 +458,6 @@ impl System for World {
 }
 
 impl World {
-    /// Our own program, looking into a file system: in a process of its own, which can be late.
-    fn look(&self, args: &[String], limit: Option<Duration>) -> Finished {
-        let device = args.first().and_then(|node| node.strip_prefix("/dev/")).unwrap_or_default().to_owned();
-        if self.state().machine.stuck.contains(&device) {
-            self.pass(limit.unwrap_or(Duration::MAX));
-            return Finished { ended: Ended::Late, output: Secret::default() };
-        }
-        let text = taproot_init::boot::look(self, args);
-        Finished { ended: Ended::Exit(0), output: Secret::new(text.into_bytes()) }
-    }
-
     /// The kernel is asked to resume from this device: comes back only if there is no image.
     fn resume(&self, number: &str) -> io::Result<()> {
         let image = {

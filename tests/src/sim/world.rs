@@ -8,6 +8,7 @@ use super::verity;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io;
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -88,6 +89,8 @@ pub(super) struct State {
     pub(super) images: verity::Images,
     /// Calls since time passed last.
     idle: usize,
+    /// Whether a process of its own is at work, and not PID 1.
+    pub(super) apart: bool,
 }
 
 /// The machine, as the program sees it.
@@ -165,6 +168,7 @@ impl World {
             printed: String::new(),
             end: None,
             idle: 0,
+            apart: false,
             images: verity::Images::default(),
         };
         state.devices_come_and_go();
@@ -179,6 +183,11 @@ impl World {
     pub(super) fn pass(&self, time: Duration) {
         let over = {
             let mut state = self.state();
+            // What is told of a watched call takes none of the time behind it.
+            if let Some(at) = state.shown {
+                state.shown = Some(at.saturating_add(time));
+                return;
+            }
             let limit = state.machine.limit;
             if !time.is_zero() {
                 state.idle = 0;
@@ -198,6 +207,9 @@ impl World {
 
     /// The call never comes back.
     pub(super) fn never(&self) {
+        if self.state().apart {
+            super::apart::stick();
+        }
         self.pass(Duration::MAX);
     }
 
@@ -331,7 +343,7 @@ impl World {
 /// Leaves the run. While it is being left already, calls just come back.
 fn leave() {
     if !std::thread::panicking() {
-        std::panic::resume_unwind(Box::new(Over));
+        resume_unwind(Box::new(Over));
     }
 }
 

@@ -286,18 +286,45 @@ impl Facts {
     /// pools and keys holds.
     pub fn trial_left(&mut self, state: Option<Result<Looked, String>>, entered: Entered) {
         let layers = LayerFacts { state, entered: Some(entered), gave_up: true, ..LayerFacts::default() };
-        let old = std::mem::take(&mut self.attempt);
+        // Each by its name: whatever an attempt is to learn besides, it is said here whether it holds.
+        let Attempt {
+            began,
+            last_step,
+            found,
+            imported,
+            bootfs,
+            candidates,
+            others,
+            stand_ins,
+            checked,
+            keys_tried,
+            layers: _,
+            root: _,
+            root_checked: _,
+            mounted: _,
+            fstab: _,
+            datasets: _,
+            plan: _,
+            remounted: _,
+            made: _,
+            taken_away: _,
+            told: _,
+            init: _,
+            search: _,
+            ready: _,
+            failure: _,
+        } = std::mem::take(&mut self.attempt);
         self.attempt = Attempt {
-            began: old.began,
-            last_step: old.last_step,
-            found: old.found,
-            imported: old.imported,
-            bootfs: old.bootfs,
-            candidates: old.candidates,
-            others: old.others,
-            stand_ins: old.stand_ins,
-            checked: old.checked,
-            keys_tried: old.keys_tried,
+            began,
+            last_step,
+            found,
+            imported,
+            bootfs,
+            candidates,
+            others,
+            stand_ins,
+            checked,
+            keys_tried,
             layers,
             ..Attempt::default()
         };

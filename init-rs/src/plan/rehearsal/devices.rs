@@ -93,17 +93,11 @@ impl Play<'_> {
         let content = Content { superblock: Some(superblock), swap, zfs: Zfs::Nothing };
         let device = Device {
             name: spec.to_owned(),
-            node,
             number,
-            size: 0,
-            disk: None,
             partition: Some(partition),
-            wwid: None,
-            identity: String::new(),
             links,
-            left_out: None,
             since: self.now,
-            content: Reading::Done(Box::new(content)),
+            ..Device::known(&node, Reading::Done(Box::new(content)))
         };
         self.hardware.devices.insert(device.name.clone(), device);
     }

@@ -73,6 +73,7 @@ impl System for Script {
     crate::delegate_layers!(linux);
     crate::delegate_kept!(linux);
     crate::delegate_others!(linux);
+    crate::delegate_watched!(linux);
 }
 
 fn device(name: &str, content: Reading) -> Message {

@@ -154,5 +154,6 @@ impl System for Tree {
     crate::delegate_layers!(linux);
     crate::delegate_kept!(linux);
     crate::delegate_others!(linux);
+    crate::delegate_watched!(linux);
     crate::delegate_clock_and_scout!(linux);
 }

@@ -30,10 +30,7 @@ pub(super) fn stats(pool: &Pool, host: &Host<'_>, call: &ZfsCall<'_>) -> Answer 
 }
 
 /// `POOL_GET_PROPS`.
-pub(super) fn pool_properties(pool: &Pool, host: &Host<'_>, call: &ZfsCall<'_>) -> Answer {
-    if suspended(pool, host) {
-        return Answer::never();
-    }
+pub(super) fn pool_properties(pool: &Pool, call: &ZfsCall<'_>) -> Answer {
     let property = |value: Value, source: u64| {
         let mut list = NvList::new();
         list.set("source", Value::U64(source));

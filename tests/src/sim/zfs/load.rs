@@ -194,7 +194,7 @@ pub(super) fn config(pool: &Pool, host: &Host<'_>, stats: bool) -> NvList {
 }
 
 /// Whether an imported pool has lost a device that it cannot do without, or waits for one.
-pub(super) fn suspended(pool: &Pool, host: &Host<'_>) -> bool {
+pub(in crate::sim) fn suspended(pool: &Pool, host: &Host<'_>) -> bool {
     let Some(imported) = &pool.imported else { return false };
     let works = |guid: u64| imported.paths.get(&guid).is_some_and(|path| (host.open)(path) == Opened::Vdev(guid));
     pool.tops.iter().any(|top| !top.log && top_state(top, &works) == CANNOT_OPEN)

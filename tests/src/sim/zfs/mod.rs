@@ -9,6 +9,7 @@ pub mod pool;
 mod tests;
 
 use super::machine::ZfsVersion;
+pub(super) use load::suspended;
 use pool::Pool;
 use std::time::Duration;
 use taproot_init::sys::{ZfsCall, ZfsReply};
@@ -125,6 +126,9 @@ pub(super) fn answer(pools: &mut [Pool], host: &Host<'_>, call: &ZfsCall<'_>) ->
     ask_imported(pools, host, call, &name, &src)
 }
 
+/// Calls that read from the pool.
+const READING: [&str; 5] = ["POOL_GET_PROPS", "OBJSET_STATS", "DATASET_LIST_NEXT", "SNAPSHOT_LIST_NEXT", "LOAD_KEY"];
+
 /// Answers a call on an imported pool.
 fn ask_imported(pools: &mut [Pool], host: &Host<'_>, call: &ZfsCall<'_>, name: &str, src: &NvList) -> Answer {
     let (pool_name, rest) = split(name);
@@ -133,9 +137,13 @@ fn ask_imported(pools: &mut [Pool], host: &Host<'_>, call: &ZfsCall<'_>, name: &
         let lost = name_of(call.number) == "POOL_GET_PROPS" && host.version < ZfsVersion::V2_3;
         return Answer::errno(if lost { libc::EFAULT } else { libc::ENOENT });
     };
+    // What only a disk has that is gone is waited for for ever. Some of it may be in memory; nobody can count on that.
+    if READING.contains(&name_of(call.number)) && suspended(pool, host) {
+        return Answer::never();
+    }
     match name_of(call.number) {
         "POOL_STATS" => asks::stats(pool, host, call),
-        "POOL_GET_PROPS" => asks::pool_properties(pool, host, call),
+        "POOL_GET_PROPS" => asks::pool_properties(pool, call),
         "OBJSET_STATS" => asks::objset(pool, rest, call),
         "DATASET_LIST_NEXT" => asks::next_dataset(pool, rest, call),
         "SNAPSHOT_LIST_NEXT" => asks::next_snapshot(pool, rest, call, src),

@@ -91,19 +91,14 @@ impl Layout {
         let superblock = held.map(|kind| Superblock { kind: kind.clone(), uuid: String::new(), label: String::new() });
         let content = Content { superblock, swap: swap::Header::default(), zfs };
         let partition = disk.of.as_ref().map(|_| Partition { number: disk.number, ..Partition::default() });
+        let content = if disk.silent { Reading::Waiting } else { Reading::Done(Box::new(content)) };
         Device {
-            name: disk.name.clone(),
-            node: format!("/dev/{}", disk.name),
-            number: (8, 0),
             size: disk.size,
             disk: disk.of.clone(),
             partition,
             wwid: disk.wwid.clone(),
-            identity: String::new(),
-            links: vec![],
-            left_out: None,
             since: disk.comes,
-            content: if disk.silent { Reading::Waiting } else { Reading::Done(Box::new(content)) },
+            ..Device::known(&format!("/dev/{}", disk.name), content)
         }
     }
 

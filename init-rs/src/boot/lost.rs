@@ -1,0 +1,143 @@
+//! A pool that loses a disk which it cannot do without while the kernel works on it for us: that call never comes back. It is told of
+//! every few seconds, and where nobody is to be asked the machine is ended as its words say, by whoever watches the call.
+
+use super::Boot;
+use super::people::Headless;
+use crate::cmdline::{OnFailure, Request};
+use crate::firmware::Variables;
+use crate::plan::failure::Failure;
+use crate::plan::next::Step;
+use crate::report::slow;
+use crate::rescue::attempts::{self, Counter, Failed, Next};
+use crate::sys::System;
+use std::path::Path;
+use std::time::Duration;
+
+/// How long a pool may be suspended, or leave a question without an answer, where nobody is to be asked: a disk that comes back
+/// does so before. Thousands of datasets take seconds.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// What the kernel says of imported pools.
+const POOLS: &str = "/proc/spl/kstat/zfs";
+
+/// What ends a machine that nobody watches.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Lost {
+    failed: Failed,
+    /// Whether failures are counted by the firmware.
+    counts: bool,
+}
+
+impl Lost {
+    /// `None`: somebody is asked.
+    pub(super) fn of(request: &Request, headless: &Headless, efi: bool) -> Option<Self> {
+        let policy = &request.rescue;
+        let power_off = match policy.on_failure.value {
+            OnFailure::PowerOff(_) => true,
+            OnFailure::Reboot(_) => false,
+            OnFailure::Menu | OnFailure::Shell | OnFailure::Locked => return None,
+        };
+        let failed = Failed { here: headless.failed + 1, ..headless.situation(policy, power_off) };
+        Some(Self { failed, counts: !power_off && policy.attempts.value != 0 && efi })
+    }
+
+    /// Ends the machine. What PID 1 did is left as it is: it cannot be had back. Comes back where that failed.
+    fn end(&self, system: &dyn System, why: &str) {
+        let counter = self.counts.then(|| Variables::open(system).ok()).flatten().map(Counter::new);
+        let next = attempts::next(&Failed { stored: counter.as_ref().map(Counter::read), ..self.failed });
+        let off = match (next, &counter) {
+            // One that cannot be counted could be followed by any number of others.
+            (Next::Restart(Some(count)), Some(counter)) => counter.write(count).is_err(),
+            (Next::GiveUp, Some(counter)) => {
+                let _ = counter.remove();
+                true
+            }
+            (Next::GiveUp | Next::PowerOff, _) => true,
+            // Another attempt without a restart is beyond us.
+            (Next::TryAgain | Next::Restart(_), _) => false,
+        };
+        let what = if off { "switched off" } else { "restarted" };
+        let line = format!("{why} for {} s; nobody is to be asked, so the machine is {what}", PATIENCE.as_secs());
+        let _ = system.kmsg(&format!("<3>taproot: {line}\n"));
+        super::person::print(system, &format!("taproot: {line}\n"));
+        let _ = if off { system.power_off() } else { system.restart() };
+    }
+}
+
+/// A watched call, and how long something that it needs has been gone.
+#[derive(Debug)]
+pub(super) struct Watch {
+    lost: Option<Lost>,
+    /// Nodes of the pool that the boot is from.
+    nodes: Vec<String>,
+    since: Option<Duration>,
+}
+
+impl Watch {
+    /// With what ends the machine, if anything does, and the nodes of the pool that the boot is from.
+    pub(super) fn new(lost: Option<Lost>, nodes: Vec<String>) -> Self {
+        Self { lost, nodes, since: None }
+    }
+
+    /// Looks at the pools, `took` after the call began.
+    pub(super) fn look(&mut self, system: &dyn System, took: Duration) {
+        let Some(lost) = &self.lost else { return };
+        let Some(gone) = self.gone(system) else {
+            self.since = None;
+            return;
+        };
+        let since = *self.since.get_or_insert(took);
+        if took.saturating_sub(since) >= PATIENCE {
+            lost.end(system, &gone);
+        }
+    }
+
+    /// What is gone. Not every kernel says of a pool that it waits.
+    fn gone(&self, system: &dyn System) -> Option<String> {
+        let suspended = |pool: &String| system.text(&format!("{POOLS}/{pool}/state")) == "SUSPENDED";
+        let pool = system.list(Path::new(POOLS)).unwrap_or_default().into_iter().find(suspended);
+        let node = || self.nodes.iter().find(|node| !system.exists(Path::new(node)));
+        pool.map(|pool| format!("pool {pool} has been waiting for a disk that is gone"))
+            .or_else(|| node().map(|node| format!("{node} of the root's pool has been gone, and the kernel at work,")))
+    }
+}
+
+impl Boot<'_> {
+    /// Does a step that puts questions to a pool, and says every few seconds that the kernel has not answered.
+    pub(super) fn asking(&mut self, what: &str, step: Step) -> Result<(), Failure> {
+        // A rollback takes as long as it takes.
+        let bounded = !matches!(step, Step::Snapshots(_));
+        let (system, log, lost) = (self.system, self.log, self.lost().filter(|_| bounded));
+        let mut tell = |took: Duration| {
+            slow::unanswered(system, log, what, took);
+            if let Some(lost) = lost.filter(|_| took >= PATIENCE) {
+                lost.end(system, &format!("{what}: the kernel has not answered"));
+            }
+        };
+        let (mut step, mut result) = (Some(step), Ok(()));
+        let mut work = || {
+            if let Some(step) = step.take() {
+                result = self.step(step);
+            }
+        };
+        system.watched(slow::TICK, &mut tell, &mut work);
+        result
+    }
+
+    /// What ends the machine where a pool keeps the kernel.
+    pub(super) fn lost(&self) -> Option<Lost> {
+        if self.facts.hook { None } else { Lost::of(&self.request, &self.headless, self.facts.kernel.efi) }
+    }
+}
+
+/// What is asked of the kernel by a step that needs no disk but those of the root, which is there already; `None`: it is watched
+/// itself, asks a person, or asks nothing.
+pub(super) fn asks(step: &Step) -> Option<String> {
+    match step {
+        Step::AskRoot { dataset } => Some(format!("asking for {dataset}")),
+        Step::AskDatasets { root, .. } => Some(format!("asking for the datasets of {}", root.name)),
+        Step::Snapshots(_) => Some("looking after the snapshots of the root".to_owned()),
+        Step::ReadFstab { .. } => Some("reading the root's fstab".to_owned()),
+        Step::FindInit { root } => Some(format!("looking for the init of {root}")),
+        _ => None,
+    }
+}
