@@ -1,8 +1,12 @@
 //! The command line of `taproot`; man pages and completions come from it.
 
 pub mod disk;
+pub mod install;
 pub mod integrity;
 pub mod layer;
+pub mod machine;
+pub mod run;
+pub mod takeover;
 
 use crate::initramfs::compress::{Compression, ModuleCompression};
 use crate::initramfs::extras::Rescue;
@@ -23,7 +27,8 @@ use std::time::Duration;
     taproot explain --cmdline WORDS        what a kernel command line would boot, and why\n  \
     taproot status                         which kernel has which image, and what boots next\n  \
     taproot doctor                         what would stop the next boot\n  \
-    taproot layer init base --from DIR     a sealed layer of a root"
+    taproot layer init base --from DIR     a sealed layer of a root\n  \
+    taproot takeover IMAGE --disk DISK     another system in the place of this one"
 )]
 pub struct Cli {
     /// What to do.
@@ -61,6 +66,21 @@ pub enum Command {
     FirstBoot(disk::FirstBootArgs),
     /// Make use of a disk that has become larger.
     Grow(disk::GrowArgs),
+    /// Make a boot environment of an archive, in a pool that is there.
+    #[command(after_help = install::HELP)]
+    Install(install::InstallArgs),
+    /// Make and remove roots for systemd-nspawn, cloned from snapshots.
+    Machine {
+        /// What to do.
+        #[command(subcommand)]
+        action: machine::Machine,
+    },
+    /// Run a system in a virtual machine without a change to it.
+    #[command(after_help = run::HELP)]
+    Run(run::RunArgs),
+    /// Replace this machine's system by an image, after a rehearsal.
+    #[command(after_help = takeover::HELP)]
+    Takeover(takeover::TakeoverArgs),
     /// Print a completion script for a shell.
     Completions {
         /// Shell.
@@ -307,12 +327,14 @@ mod tests {
 
     #[test]
     fn every_command_with_choices_has_examples() {
-        for name in ["initramfs", "inspect", "explain", "status", "doctor", "first-boot", "grow"] {
+        for name in
+            ["initramfs", "inspect", "explain", "status", "doctor", "first-boot", "grow", "install", "run", "takeover"]
+        {
             let mut command = Cli::command();
             let help = command.find_subcommand_mut(name).unwrap().render_help().to_string();
             assert!(help.contains("Examples:"), "{name}");
         }
-        for name in ["hooks", "layer"] {
+        for name in ["hooks", "layer", "machine"] {
             for action in Cli::command().find_subcommand(name).unwrap().get_subcommands() {
                 assert!(action.clone().render_help().to_string().contains("Examples:"), "{action}");
             }

@@ -10,16 +10,20 @@ pub mod hooks;
 pub mod image;
 pub mod initramfs;
 pub mod inspect;
+pub mod install;
 pub mod layer;
 pub mod layer_integrity;
 pub mod loader;
+pub mod machine;
 #[cfg(test)]
 #[path = "../tests/made/mod.rs"]
 mod made;
 pub mod output;
 pub mod pool;
 pub mod progress;
+pub mod run;
 pub mod settings;
 pub mod status;
+pub mod takeover;
 pub mod tar;
 pub mod uki;

@@ -3,15 +3,30 @@
 use clap::Parser;
 use std::process::ExitCode;
 use taproot::cli::{Cli, Command};
-use taproot::commands::{completions, disk, doctor, explain, hooks, initramfs, inspect, layer, man, status};
+use taproot::commands::{
+    completions, disk, doctor, explain, hooks, initramfs, inspect, install, layer, machine, man, run as vm, status,
+    takeover,
+};
 use taproot::output::printable;
 use taproot::status::look;
+use taproot_init::shutdown;
+use taproot_init::sys::linux::Linux;
 
 /// Exit code of a command that did its work and whose answer is no; 1: it failed, 2: it was not understood.
 const NO: u8 = 3;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
+    if std::process::id() == 1 {
+        // Called by systemd-shutdown, of which it is the next program.
+        if let Some(end) = shutdown::called(&args) {
+            let system: std::sync::Arc<dyn taproot_init::sys::System> = std::sync::Arc::new(Linux::new());
+            shutdown::run(&system, end);
+        }
+        if args.first().is_some_and(|name| name == "/init") {
+            taproot::takeover::in_memory();
+        }
+    }
     let result = match args.as_slice() {
         // Devices are read by a process of their own, which is this program anew; without the socket that it was given it ends.
         [_, word, args @ ..] if word == "scout" => {
@@ -61,6 +76,10 @@ fn run(monitored: bool) -> anyhow::Result<u8> {
         Command::Layer { action } => layer::run(&action).map(answered),
         Command::FirstBoot(args) => disk::first_boot(&args).map(done),
         Command::Grow(args) => disk::grow(&args).map(done),
+        Command::Install(args) => install::run(&args).map(done),
+        Command::Machine { action } => machine::run(&action).map(done),
+        Command::Run(args) => vm::run(&args).map(done),
+        Command::Takeover(args) => takeover::run(&args).map(done),
         Command::Completions { shell } => completions::run(shell).map(done),
         Command::Man { directory } => man::run(&directory).map(done),
     }

@@ -280,6 +280,17 @@ pub fn print(text: &str) -> Result<()> {
     }
 }
 
+/// Whether a person says yes; nobody is there without a terminal.
+pub fn agrees(question: &str) -> Result<bool> {
+    if !io::stdin().is_terminal() {
+        bail!("expected --yes, or a terminal to ask on: {question}");
+    }
+    eprint!("{question} [yes/no] ");
+    let mut line = String::new();
+    io::stdin().read_line(&mut line).context("reading the answer")?;
+    Ok(line.trim() == "yes")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -32,8 +32,8 @@ pub fn pack(machine: Vm, scratch: &Scratch, script: &str) -> Result<PathBuf> {
     Ok(dir)
 }
 
-/// A disk with what is to be put into the system, as an archive.
-fn payload(scratch: &Scratch) -> Result<Disk> {
+/// A disk with what is to be put into the system, as an archive: our programs as `make install` does.
+pub fn payload(scratch: &Scratch) -> Result<Disk> {
     let dir = scratch.path().join("payload");
     let busybox = kit::cache()?.join("busybox/busybox");
     ensure!(busybox.exists(), "{} is missing; run: make kit", busybox.display());

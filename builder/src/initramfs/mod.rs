@@ -91,10 +91,11 @@ pub struct Summary {
 
 /// The kernel to pack for: the one named, the running one, or the only one of the tree.
 pub fn kernel_version(settings: &Settings) -> Result<String> {
-    if let Some(version) = &settings.kernel {
-        return Ok(version.clone());
-    }
-    let tree = &settings.tree;
+    settings.kernel.clone().map_or_else(|| kernel_of(&settings.tree), Ok)
+}
+
+/// The kernel of a tree: the running one, or its only one.
+pub fn kernel_of(tree: &Tree) -> Result<String> {
     if tree.is_running() {
         return host::kernel().context("reading the running kernel's release");
     }

@@ -11,6 +11,7 @@ pub mod entry;
 pub(crate) mod fake;
 mod files;
 pub mod keeping;
+pub mod kexec;
 pub mod keymap;
 pub mod kmod;
 mod layering;
