@@ -1,6 +1,7 @@
 //! The command line of `taproot`; man pages and completions come from it.
 
 pub mod disk;
+pub mod image;
 pub mod install;
 pub mod integrity;
 pub mod layer;
@@ -28,6 +29,7 @@ use std::time::Duration;
     taproot status                         which kernel has which image, and what boots next\n  \
     taproot doctor                         what would stop the next boot\n  \
     taproot layer init base --from DIR     a sealed layer of a root\n  \
+    taproot image --tar FILE --qcow2 DISK  a tree becomes a disk that boots\n  \
     taproot takeover IMAGE --disk DISK     another system in the place of this one"
 )]
 pub struct Cli {
@@ -56,6 +58,8 @@ pub enum Command {
     /// Say what would stop the next boot, and what to do about it.
     #[command(after_help = DOCTOR_HELP)]
     Doctor(StatusArgs),
+    /// Make a disk that boots from a tree.
+    Image(Box<image::ImageArgs>),
     /// Make, merge, check and unpack the layers of a root.
     Layer {
         /// What to do.

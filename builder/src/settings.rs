@@ -289,7 +289,7 @@ fn split_file(text: &str) -> Result<(PathBuf, String)> {
 }
 
 /// See reproducible-builds.org: files get this time instead of 1970.
-fn source_date_epoch() -> Result<u32> {
+pub fn source_date_epoch() -> Result<u32> {
     match std::env::var("SOURCE_DATE_EPOCH") {
         Err(_) => Ok(0),
         Ok(text) => text.trim().parse().map_err(|_| {

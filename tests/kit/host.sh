@@ -7,7 +7,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 commands=(mmdebstrap:mmdebstrap pacman:pacman-package-manager makepkg:makepkg pacstrap:arch-install-scripts bsdtar:libarchive-tools fakeroot:fakeroot
     setfattr:attr setfacl:acl sgdisk:gdisk mksquashfs:squashfs-tools cpio:cpio zstd:zstd xz:xz-utils lz4:lz4 file:file
     strings:binutils strace:strace gcc:gcc g++:g++ busybox:busybox-static mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs
-    sload.f2fs:f2fs-tools mkfs.vfat:dosfstools mcopy:mtools mkfs.erofs:erofs-utils xorriso:xorriso)
+    sload.f2fs:f2fs-tools mkfs.vfat:dosfstools mcopy:mtools mkfs.erofs:erofs-utils xorriso:xorriso
+    grub-mkimage:grub-common grub-fstest:grub-common sbsign:sbsigntool setpriv:util-linux)
 missing=()
 for pair in "${commands[@]}"; do
     command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
@@ -16,6 +17,7 @@ done
 [ -e /usr/share/keyrings/debian-archive-trixie-stable.gpg ] || missing+=(debian-archive-keyring)
 [ -e /usr/lib/x86_64-linux-gnu/libc.a ] || missing+=(libc6-dev)
 # Boot loaders of disk images.
+[ -e /usr/lib/grub/i386-pc/boot.img ] || missing+=(grub-pc-bin)
 [ -e /usr/lib/systemd/boot/efi/systemd-bootx64.efi ] || missing+=(systemd-boot-efi)
 # UEFI firmware: tests/src/vm/firmware.rs knows both names.
 [ -e /usr/share/OVMF/OVMF_CODE_4M.fd ] || [ -e /usr/share/OVMF/OVMF_CODE.fd ] || missing+=(ovmf)

@@ -5,6 +5,7 @@ pub mod disk;
 pub mod doctor;
 pub mod explain;
 pub mod hooks;
+pub mod image;
 pub mod initramfs;
 pub mod inspect;
 pub mod install;

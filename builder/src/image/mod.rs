@@ -3,13 +3,20 @@
 //! One pass: the pool writer takes the stream, and what the boot needs of it is kept on its way. Then an initramfs is packed for the
 //! tree's kernel, the system partition is filled, and the partition table - without which nothing of it counts - comes last.
 
+pub mod boot;
 pub mod config;
+pub mod disk;
 pub mod edit;
+mod extract;
+pub mod pipeline;
 pub mod source;
+pub mod system;
+mod work;
 
 use std::path::PathBuf;
 
 use crate::pool;
+use crate::uki::sign::Keys;
 
 /// All that an image is made by; where the entries come from is told apart from it.
 #[derive(Debug, Clone)]
@@ -62,7 +69,7 @@ pub struct Boot {
     /// Words of the kernel command line.
     pub cmdline: String,
     /// Key and certificate that programs for UEFI are signed with.
-    pub sign: Option<Signer>,
+    pub sign: Option<Keys>,
     /// The static taproot-init; `None`: beside this program.
     pub init: Option<PathBuf>,
 }
@@ -72,24 +79,14 @@ pub struct Boot {
 pub enum Loader {
     /// UEFI: systemd-boot, and a unified kernel image for each kernel.
     #[default]
+    #[value(alias = "uki")]
     SystemdBoot,
-    /// UEFI: the unified kernel image is what the firmware starts.
-    Uki,
     /// UEFI: systemd-boot, and entries for kernels and images beside them.
     Bls,
     /// BIOS and UEFI: GRUB and systemd-boot, which share the kernels on the system partition.
     Grub,
     /// BIOS: GRUB, which reads the kernel out of the pool.
     GrubPool,
-}
-
-/// Signs programs by `sbsign`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Signer {
-    /// Private key, PEM.
-    pub key: PathBuf,
-    /// Certificate, PEM.
-    pub certificate: PathBuf,
 }
 
 /// Something to write.

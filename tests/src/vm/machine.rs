@@ -38,6 +38,7 @@ pub struct Vm {
     name: String,
     kernel: PathBuf,
     initrd: PathBuf,
+    own_loader: bool,
     append: Vec<String>,
     disks: Vec<Disk>,
     memory: u32,
@@ -59,6 +60,7 @@ impl Vm {
             name: format!("{}.{name}", system.name),
             kernel: system.vmlinuz(),
             initrd: initrd.to_owned(),
+            own_loader: false,
             // On a busy host without KVM the timer's interrupts come too late for the kernel's test of them, and it panics.
             append: vec!["console=ttyS0 no_timer_check".to_owned()],
             disks: Vec::new(),
@@ -84,6 +86,11 @@ impl Vm {
             .append("quiet")
             .disk(Disk::read_only(&system.squashfs(), "kit-system"))
             .file("opt/taproot/script", script.as_bytes())
+    }
+
+    /// A machine whose firmware starts what is on its disk: nothing is given to it from outside. The disk's boot loader says the words.
+    pub fn from_disk(name: &str, system: &System, disk: Disk) -> Self {
+        Self { own_loader: true, ..Self::new(name, system, Path::new("/")) }.disk(disk)
     }
 
     /// Lets the kernel find no console, so that `/init` starts with closed standard streams.
@@ -307,7 +314,9 @@ impl Vm {
             // The last console named is /dev/console.
             append.insert_str(0, "console=hvc0 ");
         }
-        add(&["-kernel", utf8(&self.kernel)?, "-initrd", utf8(&self.initrd)?, "-append", &append]);
+        if !self.own_loader {
+            add(&["-kernel", utf8(&self.kernel)?, "-initrd", utf8(&self.initrd)?, "-append", &append]);
+        }
         if self.uefi {
             let own = dir.join("uefi-variables");
             for drive in firmware::drives(self.variables.as_ref().unwrap_or(&own))? {

@@ -50,6 +50,11 @@ impl Config {
         hooks::Hooks(self.merged.hooks.clone())
     }
 
+    /// Name of the pool.
+    pub fn pool_name(&self) -> &str {
+        self.row().text("pool.name").unwrap_or_default()
+    }
+
     /// What was merged, with who said it.
     pub fn show(&self) -> String {
         self.merged.show()

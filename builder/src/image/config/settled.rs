@@ -3,8 +3,9 @@
 use super::words::Words;
 use super::{Config, Row};
 use crate::image::edit::{Added, Content, Edits, Identity, Password, User, crypt};
-use crate::image::{Boot, Disk, Format, Loader, Output, Plan, Signer};
+use crate::image::{Boot, Disk, Format, Loader, Output, Plan};
 use crate::pool::{self, Compatibility, Compression, Dataset, Snapshot};
+use crate::uki::sign::Keys;
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -190,7 +191,7 @@ impl Config {
         };
         ensure!([512, 4096].contains(&disk.sector), "{}: expected 512 or 4096", row.at("disk.sector"));
         let sign = match (row.path("boot.sign-key"), row.path("boot.sign-certificate")) {
-            (Some(key), Some(certificate)) => Some(Signer { key, certificate }),
+            (Some(key), Some(certificate)) => Some(Keys { key, certificate }),
             (None, None) => None,
             _ => bail!("boot.sign-key and boot.sign-certificate belong together, found one of them"),
         };

@@ -1,0 +1,221 @@
+//! Where partitions lie, and what they are called. The pool is the last one, so that it can grow.
+
+use anyhow::{Result, bail, ensure};
+use sha2::{Digest as _, Sha256};
+use taproot_init::zfs::label::MIN_DEVICE_SIZE;
+
+use crate::image::{Disk, Loader};
+use crate::progress::megabytes;
+
+/// Partitions begin and end on whole MiB: any sector, page and erase block divides it.
+const MIB: u64 = 1 << 20;
+
+/// What a partition is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// GRUB's core for BIOS.
+    Bios,
+    /// The EFI system partition.
+    Esp,
+    /// Swap.
+    Swap,
+    /// The pool.
+    Pool,
+}
+
+impl Role {
+    /// The type of the partition, in the order of its text.
+    fn kind(self) -> &'static str {
+        match self {
+            Role::Bios => "21686148-6449-6E6F-744E-656564454649",
+            Role::Esp => "C12A7328-F81F-11D2-BA4B-00A0C93EC93B",
+            Role::Swap => "0657FD6D-A4AB-43C4-84E5-0933C84B4F4F",
+            // That of Solaris' /usr, which ZFS has everywhere. With Linux's own systemd would mount it as what it is not.
+            Role::Pool => "6A898CC3-1DD2-11B2-99A6-080020736631",
+        }
+    }
+
+    /// The type as the table has it.
+    pub fn type_guid(self) -> [u8; 16] {
+        mixed(self.kind())
+    }
+
+    /// Its name in the table.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Bios => "bios",
+            Role::Esp => "esp",
+            Role::Swap => "swap",
+            Role::Pool => "zfs",
+        }
+    }
+}
+
+/// A partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Partition {
+    /// What it is for.
+    pub role: Role,
+    /// First byte.
+    pub start: u64,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// The whole disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    /// Bytes.
+    pub size: u64,
+    /// Bytes of a sector.
+    pub sector: u64,
+    /// In the order in which they lie and are numbered.
+    pub partitions: Vec<Partition>,
+    seed: String,
+}
+
+impl Layout {
+    /// For a disk of `size` bytes; guids come from `seed`.
+    pub fn new(disk: &Disk, size: u64, loader: Loader, seed: &str) -> Result<Self> {
+        let sector = disk.sector;
+        ensure!(matches!(sector, 512 | 4096), "sectors of 512 or 4096 bytes expected, {sector} found");
+        let bios = matches!(loader, Loader::Grub | Loader::GrubPool);
+        ensure!(
+            !bios || sector == 512,
+            "GRUB for BIOS reads sectors of 512 bytes only, and these have {sector}: choose --loader systemd-boot"
+        );
+        let mut partitions = Vec::new();
+        if bios {
+            add(&mut partitions, Role::Bios, MIB);
+        }
+        // Fewer clusters are no FAT32, whatever is written into it.
+        let least = if sector == 512 { 34 * MIB } else { 260 * MIB };
+        if disk.esp < least {
+            bail!("an EFI system partition of at least {} expected, {} found", megabytes(least), megabytes(disk.esp));
+        }
+        add(&mut partitions, Role::Esp, disk.esp.next_multiple_of(MIB));
+        if disk.swap > 0 {
+            add(&mut partitions, Role::Swap, disk.swap.next_multiple_of(MIB));
+        }
+        // Behind the pool is the second table.
+        let end = (size.saturating_sub(MIB)) / MIB * MIB;
+        let pool = end.saturating_sub(next(&partitions));
+        if pool < MIN_DEVICE_SIZE {
+            bail!(
+                "a disk of {} leaves {} for the pool, which needs {}: choose a larger --size",
+                megabytes(size),
+                megabytes(pool),
+                megabytes(MIN_DEVICE_SIZE)
+            );
+        }
+        add(&mut partitions, Role::Pool, pool);
+        Ok(Layout { size, sector, partitions, seed: seed.to_owned() })
+    }
+
+    /// The partition for this.
+    pub fn find(&self, role: Role) -> Option<Partition> {
+        self.partitions.iter().copied().find(|partition| partition.role == role)
+    }
+
+    /// Its number, from 1.
+    pub fn number(&self, role: Role) -> Option<u32> {
+        let at = self.partitions.iter().position(|partition| partition.role == role)?;
+        u32::try_from(at + 1).ok()
+    }
+
+    /// What tells something of this image from that of others, as a random UUID would, in the order of its text.
+    pub fn uuid(&self, of: &str) -> [u8; 16] {
+        let hash = Sha256::digest(format!("taproot image\0{}\0{of}", self.seed));
+        let mut uuid = [0; 16];
+        uuid.copy_from_slice(hash.get(..16).unwrap_or(&[0; 16]));
+        // Version 8 (of the maker's own), variant 1.
+        let [_, _, _, _, _, _, version, _, variant, ..] = &mut uuid;
+        *version = *version & 0x0f | 0x80;
+        *variant = *variant & 0x3f | 0x80;
+        uuid
+    }
+
+    /// The same as a table has it.
+    pub fn guid(&self, of: &str) -> [u8; 16] {
+        swapped(self.uuid(of))
+    }
+
+    /// The serial number of the FAT.
+    pub fn serial(&self) -> u32 {
+        let [a, b, c, d, ..] = self.uuid("serial of the ESP");
+        u32::from_le_bytes([a, b, c, d])
+    }
+}
+
+/// Where the next partition begins.
+fn next(partitions: &[Partition]) -> u64 {
+    partitions.last().map_or(MIB, |last| last.start + last.size)
+}
+
+fn add(partitions: &mut Vec<Partition>, role: Role, size: u64) {
+    let start = next(partitions);
+    partitions.push(Partition { role, start, size });
+}
+
+/// The text of a UUID.
+pub fn text(uuid: [u8; 16]) -> String {
+    let digits = taproot_init::hex::hex(&uuid);
+    let part = |from: usize, to: usize| digits.get(from..to).unwrap_or_default();
+    [part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32)].join("-")
+}
+
+/// From the order of the text to that of tables: the first three numbers are little-endian there.
+fn swapped(uuid: [u8; 16]) -> [u8; 16] {
+    let mut out = uuid;
+    for number in [0..4, 4..6, 6..8] {
+        if let Some(bytes) = out.get_mut(number) {
+            bytes.reverse();
+        }
+    }
+    out
+}
+
+fn mixed(text: &str) -> [u8; 16] {
+    let mut uuid = [0; 16];
+    let digits: Vec<u8> = text.chars().filter_map(|c| c.to_digit(16)).filter_map(|d| u8::try_from(d).ok()).collect();
+    for (byte, pair) in uuid.iter_mut().zip(digits.as_chunks::<2>().0) {
+        *byte = pair[0] << 4 | pair[1];
+    }
+    swapped(uuid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pool_is_last_and_has_the_rest() {
+        let disk = Disk { swap: 64 << 20, ..Disk::default() };
+        let layout = Layout::new(&disk, (4 << 30) + 4096, Loader::Grub, "x").unwrap();
+        let roles: Vec<Role> = layout.partitions.iter().map(|partition| partition.role).collect();
+        assert_eq!(roles, [Role::Bios, Role::Esp, Role::Swap, Role::Pool]);
+        let pool = layout.find(Role::Pool).unwrap();
+        assert_eq!((pool.start, pool.start + pool.size), (578 << 20, 4095 << 20));
+        assert_eq!(layout.number(Role::Esp), Some(2));
+        assert_ne!(layout.guid("esp"), layout.guid("zfs"));
+        assert_eq!(layout.guid("esp"), Layout::new(&disk, 5 << 30, Loader::SystemdBoot, "x").unwrap().guid("esp"));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_with_the_reason() {
+        let said = |disk: Disk, size: u64, loader| Layout::new(&disk, size, loader, "x").unwrap_err().to_string();
+        assert!(said(Disk::default(), 560 << 20, Loader::SystemdBoot).contains("larger --size"));
+        assert!(said(Disk { sector: 4096, ..Disk::default() }, 4 << 30, Loader::Grub).contains("systemd-boot"));
+        assert!(
+            said(Disk { sector: 4096, esp: 100 << 20, ..Disk::default() }, 4 << 30, Loader::SystemdBoot)
+                .contains("at least")
+        );
+        assert!(said(Disk { sector: 1024, ..Disk::default() }, 4 << 30, Loader::SystemdBoot).contains("1024"));
+    }
+
+    #[test]
+    fn guids_are_written_as_tables_have_them() {
+        assert_eq!(Role::Esp.type_guid()[..8], [0x28, 0x73, 0x2a, 0xc1, 0x1f, 0xf8, 0xd2, 0x11]);
+        assert_eq!(text(swapped(Role::Pool.type_guid())), "6a898cc3-1dd2-11b2-99a6-080020736631");
+    }
+}

@@ -1,0 +1,180 @@
+//! `taproot image` on a small made-up tree: the same bytes each time, an output that is whole or not there, and errors that say what to do.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::expect_used)] // a test stops at the first surprise
+
+mod made;
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use made::tar::{Made, archive};
+use made::{kernel, module};
+use taproot_init::devices::probe::{PartitionTable, superblock};
+use taproot_init::zfs::label::{PoolState, read_labels};
+
+const RELEASE: &str = "6.1.0-test";
+const SIZE: u64 = 512 << 20;
+const ESP: u64 = 64 << 20;
+const MIB: u64 = 1 << 20;
+
+fn tree() -> Vec<Made> {
+    let modules = format!("./usr/lib/modules/{RELEASE}");
+    let mut all = vec![
+        Made { target: b"usr/lib".to_vec(), ..Made::new("./lib", b'2') },
+        Made::file(format!("./boot/vmlinuz-{RELEASE}"), kernel(RELEASE)),
+        Made::file("./etc/os-release", "ID=made\nPRETTY_NAME=\"Made up\"\n"),
+        Made::file("./etc/fstab", "UUID=gone / ext4 defaults 0 1\n"),
+        Made::file(format!("{modules}/modules.dep"), "updates/zfs.ko:\n"),
+        Made::file(format!("{modules}/updates/zfs.ko"), module(&format!("vermagic={RELEASE} SMP\0version=2.9.9\0"))),
+        Made::file("./usr/lib/systemd/boot/efi/systemd-bootx64.efi", "MZ loader"),
+    ];
+    all.extend(["alias", "softdep", "builtin"].map(|end| Made::file(format!("{modules}/modules.{end}"), "# none\n")));
+    // Something to do for a while.
+    all.extend((0..300_u32).map(|n| Made::file(format!("./srv/{n}"), n.to_le_bytes().repeat(25_000))));
+    all
+}
+
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new(tree: &[Made]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("root.tar"), archive(tree)).unwrap();
+        Self(dir)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn command(&self, options: &[&str]) -> Command {
+        // By this the test program counts as taproot-init.
+        std::hint::black_box(taproot_init::image::CONFIG_PATH);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_taproot"));
+        command
+            .args(["image", "--loader", "bls", "--size", "512M", "--esp", "64M", "--tar"])
+            .arg(self.path("root.tar"));
+        command.arg("--init").arg(std::env::current_exe().unwrap()).args(options).current_dir(self.0.path());
+        command
+    }
+
+    fn make(&self, options: &[&str]) -> Output {
+        self.command(options).output().unwrap()
+    }
+
+    fn refused(&self, options: &[&str], because: &str) {
+        let output = self.make(options);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains(because), "{because:?} is not in: {said}");
+        assert_eq!(self.names(), ["root.tar"], "{because}");
+    }
+
+    fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.0.path()).unwrap();
+        let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+fn whole(output: &Output) {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn same(a: &Path, b: &Path) -> bool {
+    Command::new("cmp").arg(a).arg(b).output().unwrap().status.success()
+}
+
+#[test]
+fn the_disk_is_what_it_should_be() {
+    let place = Place::new(&tree());
+    let output = place.make(&["--raw", "box.raw", "--swap", "8M", "--json"]);
+    whole(&output);
+    let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&said["kernel"], &said["zfs"]), (&RELEASE.into(), &"2.9.9".into()));
+    let esp: Vec<&str> = said["esp"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+    assert!(esp.contains(&"EFI/BOOT/BOOTX64.EFI") && esp.contains(&"loader/loader.conf"), "{esp:?}");
+    assert!(esp.iter().any(|name| name.starts_with("loader/entries/")), "{esp:?}");
+
+    let disk = File::open(place.path("box.raw")).unwrap();
+    let table = PartitionTable::read(&mut |at, buffer| disk.read_exact_at(buffer, at), 512).unwrap().unwrap();
+    let name = |number, start| table.partition(number, start).unwrap().1;
+    let pool = MIB + ESP + 8 * MIB;
+    assert_eq!([name(1, MIB), name(2, MIB + ESP), name(3, pool)], ["esp", "swap", "zfs"]);
+    let fat = superblock(&mut |at, buffer| disk.read_exact_at(buffer, MIB + at), ESP).unwrap().unwrap();
+    assert_eq!((fat.kind, fat.label.as_deref()), ("vfat", Some("ESP")));
+    let label = read_labels(&mut |at, buffer| disk.read_exact_at(buffer, pool + at), SIZE - MIB - pool).unwrap();
+    assert_eq!((label.state(), label.pool_name().as_deref()), (PoolState::Exported, Some("zroot")));
+    assert_eq!(label.pool_guid().unwrap().to_string(), said["guid"]);
+}
+
+#[test]
+fn the_same_bytes_whoever_makes_them() {
+    let place = Place::new(&tree());
+    whole(&place.make(&["--raw", "one.raw", "--jobs", "1"]));
+    let mut other = place.command(&["--raw", "two.raw", "--jobs", "4"]);
+    other.env("TZ", "Asia/Tokyo").env("LC_ALL", "de_DE.UTF-8").env("HOME", "/nowhere").env("USER", "somebody");
+    whole(
+        &Command::new("sh")
+            .args(["-c", "umask 077; exec \"$@\"", "sh"])
+            .args([other.get_program()])
+            .args(other.get_args())
+            .envs(other.get_envs().filter_map(|(name, value)| Some((name, value?))))
+            .current_dir(place.path("."))
+            .output()
+            .unwrap(),
+    );
+    assert!(same(&place.path("one.raw"), &place.path("two.raw")));
+    whole(&place.make(&["--raw", "three.raw", "--seed", "other"]));
+    assert!(!same(&place.path("one.raw"), &place.path("three.raw")));
+}
+
+#[test]
+fn a_run_that_is_killed_leaves_no_output() {
+    let place = Place::new(&tree());
+    let begun = std::time::Instant::now();
+    whole(&place.make(&["--raw", "box.raw", "--quiet"]));
+    let took = begun.elapsed();
+    fs::rename(place.path("box.raw"), place.path("whole.raw")).unwrap();
+    let mut killed = 0;
+    for part in 1..=20 {
+        let mut child = place.command(&["--raw", "box.raw", "--quiet"]).spawn().unwrap();
+        std::thread::sleep(took * part / 21 + Duration::from_micros(u64::from(part * 37)));
+        child.kill().unwrap();
+        if !child.wait().unwrap().success() {
+            killed += 1;
+            assert!(!place.path("box.raw").exists() || same(&place.path("box.raw"), &place.path("whole.raw")));
+        }
+        let _ = fs::remove_file(place.path("box.raw"));
+    }
+    assert!(killed > 5, "{killed}");
+    whole(&place.make(&["--raw", "box.raw", "--quiet"]));
+    assert!(same(&place.path("box.raw"), &place.path("whole.raw")));
+    assert_eq!(place.names(), ["box.raw", "root.tar", "whole.raw"]);
+}
+
+#[test]
+fn what_cannot_be_is_refused_with_the_reason() {
+    let all = archive(&tree());
+    let place = Place::new(&tree());
+    place.refused(&[], "nothing to write");
+    place.refused(&["--raw", "none/box.raw"], "none");
+    place.refused(&["--raw", "box.raw", "--set", "disk.size=100M"], "larger --size");
+    place.refused(&["--raw", "box.raw", "--kernel", "5.0"], RELEASE);
+    place.refused(&["--raw", "box.raw", "--sector-size", "4096"], "at least 272");
+    place.refused(&["--device", "root.tar"], "block device");
+    place.refused(&["--raw", "box.raw", "--set", "disk.sice=1"], "disk.size");
+    fs::write(place.path("root.tar"), &all[..all.len() / 2]).unwrap();
+    place.refused(&["--raw", "box.raw"], "ends too early");
+    let without: Vec<Made> = tree().into_iter().filter(|made| !made.path.starts_with(b"./boot/")).collect();
+    Place::new(&without).refused(&["--raw", "box.raw"], "no kernel");
+    let up: Vec<Made> = tree().into_iter().chain([Made::file("./etc/../../up", "x")]).collect();
+    Place::new(&up).refused(&["--raw", "box.raw"], "leads out of the tree");
+    let large: Vec<Made> = tree()
+        .into_iter()
+        .chain([Made { sparse: Some((0, 600 << 20)), ..Made::file("./large", vec![7; 1 << 20]) }])
+        .collect();
+    whole(&Place::new(&large).make(&["--raw", "box.raw"]));
+}
