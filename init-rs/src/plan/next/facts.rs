@@ -321,11 +321,11 @@ impl Facts {
             imported,
             bootfs,
             candidates,
+            layers,
             others,
             stand_ins,
             checked,
             keys_tried,
-            layers,
             ..Attempt::default()
         };
     }
