@@ -250,7 +250,7 @@ fn late(case: &Case, world: &World, end: Option<&End>) -> Option<String> {
 }
 
 /// Whether a person has typed a word that takes the place of this one.
-fn replaced(case: &Case, world: &World, word: &str) -> bool {
+fn replaced(case: &Case, world: &World, asked: &str) -> bool {
     let Some(Then::Words(change)) = &case.asked.more.then else { return false };
     let typed = format!("typed: {}", change.line());
     let name = |word: &str| word.split('=').next().unwrap_or_default().to_owned();
@@ -258,7 +258,7 @@ fn replaced(case: &Case, world: &World, word: &str) -> bool {
         Change::Root(_) => ["zfs", "root", "bootfs"].map(str::to_owned).to_vec(),
         _ => change.line().split(' ').skip(1).map(name).collect(),
     };
-    names.contains(&name(word)) && world.events().iter().any(|event| event.text == typed)
+    names.contains(&name(asked)) && world.events().iter().any(|event| event.text == typed)
 }
 
 /// What the booted system finds.
