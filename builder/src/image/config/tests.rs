@@ -164,7 +164,7 @@ fn it_comes_to_a_plan() {
     assert_eq!(plan.pool.compatibility, crate::pool::Compatibility::Grub);
     assert_eq!(plan.pool.datasets[0].compression, Some(crate::pool::Compression::Lz4));
     for (text, expected) in [
-        ("[boot]\nloader = \"lilo\"\n", "systemd-boot, uki"),
+        ("[boot]\nloader = \"lilo\"\n", "systemd-boot, bls"),
         ("[disk]\nsize = \"20X\"\n", "K, M, G or T"),
         ("[disk]\nsector = 520\n", "512 or 4096"),
         ("[pool]\ncompression = \"zstd-22\"\n", "zstd-19"),
