@@ -99,7 +99,7 @@ pub const KEYS: &[Key] = &[
     key("disk.sector", Number, "512", "", "bytes of a sector, 512 or 4096; a device has its own"),
     key("disk.esp", Size, "\"512M\"", "", "EFI system partition"),
     key("disk.swap", Size, "\"0\"", "", "swap partition; 0: none"),
-    key("boot.loader", Text, "\"systemd-boot\"", "", "systemd-boot, uki, bls, grub or grub-pool"),
+    key("boot.loader", Text, "\"systemd-boot\"", "", "systemd-boot, bls, grub or grub-pool"),
     key("boot.kernel", Text, "", "\"6.12.9-amd64\"", "release of the kernel [default: the newest of the tree]"),
     key("boot.cmdline", Text, "", "\"zfs=zroot quiet\"", "words of the kernel command line [default: zfs=POOL]"),
     key("boot.init", Text, "", "\"taproot-init\"", "the static taproot-init [default: beside this program]"),
