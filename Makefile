@@ -100,8 +100,8 @@ install: ## what `make build` left in out/, with man pages, docs, completions, u
 	install -D -m 644 -t $(UNITS) builder/units/taproot-layer-work.service builder/units/taproot-layer-confirm.service builder/units/taproot-first-boot.service builder/units/taproot-grow.service
 	install -d $(UNITS)/multi-user.target.wants && ln -sf ../taproot-layer-work.service ../taproot-layer-confirm.service ../taproot-first-boot.service ../taproot-grow.service $(UNITS)/multi-user.target.wants
 	install -d $(SHARE)/doc/taproot && install -m 644 $(DOCS) $(SHARE)/doc/taproot
-	rm -rf out/man && mkdir -p out/man && out/taproot man out/man
-	for page in out/man/*; do install -D -m 644 $$page $(SHARE)/man/man$${page##*.}/$${page##*/}; done
+	pages=$$(mktemp -d) && trap 'rm -rf $$pages' EXIT && out/taproot man $$pages && \
+	for page in $$pages/*; do install -D -m 644 $$page $(SHARE)/man/man$${page##*.}/$${page##*/} || exit; done
 	install -d $(SHARE)/bash-completion/completions $(SHARE)/zsh/vendor-completions $(SHARE)/fish/vendor_completions.d
 	out/taproot completions bash >$(SHARE)/bash-completion/completions/taproot
 	out/taproot completions zsh >$(SHARE)/zsh/vendor-completions/_taproot

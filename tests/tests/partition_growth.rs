@@ -19,8 +19,14 @@ struct Loop(PathBuf);
 
 impl Drop for Loop {
     fn drop(&mut self) {
+        forget_partitions(&self.0);
         let _ = Command::new("losetup").arg("-d").arg(&self.0).status();
     }
+}
+
+/// Those that the kernel was told of outlast the device: the next that gets its number would have them.
+fn forget_partitions(device: &Path) {
+    let _ = Command::new("partx").arg("-d").arg(device).output();
 }
 
 fn run(program: &str, args: &[&str]) -> String {
@@ -42,6 +48,7 @@ fn a_partition_in_use_grows_with_its_disk_and_its_identities_are_renewed() {
     run("sgdisk", &["-n", "1:2048:+16M", "-t", "1:8200", "-n", "2:0:+20M", "-t", "2:bf00", shown]);
     let node = run("losetup", &["-f", "--show", shown]);
     let held = Loop(PathBuf::from(node.trim()));
+    forget_partitions(&held.0);
     // A kernel without partition tables of its own is told of them.
     run("partx", &["-a", node.trim()]);
     let path = |number: u32| PathBuf::from(format!("{}p{number}", held.0.display()));
