@@ -35,8 +35,14 @@ use taproot_init::image::ImageConfig;
 const UKIS: &str = "EFI/Linux";
 /// What begins the names of ours.
 const OURS: &str = "taproot-";
+/// What ends the names of those that are not yet what boots.
+const STAGED: &str = ".new";
 /// Kernels and images that entries name.
 const FILES: &str = "taproot";
+/// Directory of GRUB's entries among those, where systemd-boot has none.
+const ENTRIES: &str = "entries";
+/// Directory of systemd-boot's entries.
+const BLS: &str = "loader/entries";
 /// systemd-boot's settings, which are the owner's once they are there.
 const LOADER_CONF: &str = "loader/loader.conf";
 /// The largest unit in which FAT gives room.
@@ -70,11 +76,15 @@ pub fn install(store: &mut dyn Store, recipe: &Recipe, new: &Kernel<'_>, running
         }
     }
     let current = format!("{UKIS}/{OURS}{}.efi", new.release);
-    let staged = format!("{UKIS}/{OURS}{}.new", new.release);
+    let staged = format!("{UKIS}/{OURS}{}{STAGED}", new.release);
     let there = if recipe.loaders.uki { store.read(&current)? } else { None };
     let unified = recipe.loaders.uki && !there.as_deref().is_some_and(|there| is_same(there, recipe, new));
     if unified {
         files.push((staged.clone(), make_uki(recipe, new)?.into()));
+    }
+    // What a run left that the power ended takes room, and nothing boots it.
+    for name in store.list(UKIS)?.iter().filter(|name| name.starts_with(OURS) && name.ends_with(STAGED)) {
+        store.remove(&format!("{UKIS}/{name}"))?;
     }
     has_room(store, new.release, files.iter().map(|(_, bytes)| bytes.len() as u64))?;
     let mut changed = !files.is_empty();
@@ -202,9 +212,14 @@ fn finish(store: &mut dyn Store, recipe: &Recipe) -> Result<()> {
             store.write(&path, menu.as_bytes())?;
         }
     }
+    // Entries of loaders that were there before are boot menus yet.
+    let mut named = Vec::new();
+    for directory in [BLS.to_owned(), format!("{FILES}/{ENTRIES}")] {
+        named.extend(entries_in(store, &directory)?.into_iter().map(|entry| entry.directory));
+    }
     for name in store.list(FILES)? {
         let directory = format!("{FILES}/{name}");
-        if name != "entries" && !all.iter().any(|entry| entry.directory == directory) {
+        if name != ENTRIES && !named.contains(&directory) {
             store.remove(&directory)?;
         }
     }
@@ -233,14 +248,17 @@ fn has_room(store: &dyn Store, release: &str, sizes: impl Iterator<Item = u64>) 
 
 /// Directory of the entries.
 fn entry_directory(recipe: &Recipe) -> String {
-    if recipe.loaders.bls { "loader/entries".to_owned() } else { format!("{FILES}/entries") }
+    if recipe.loaders.bls { BLS.to_owned() } else { format!("{FILES}/{ENTRIES}") }
 }
 
 /// The entries of ours that are there.
 pub fn entries(store: &dyn Store, recipe: &Recipe) -> Result<Vec<Entry>> {
-    let directory = entry_directory(recipe);
+    entries_in(store, &entry_directory(recipe))
+}
+
+fn entries_in(store: &dyn Store, directory: &str) -> Result<Vec<Entry>> {
     let mut all = Vec::new();
-    for name in store.list(&directory)? {
+    for name in store.list(directory)? {
         let text = store.read(&format!("{directory}/{name}"))?.unwrap_or_default();
         all.extend(Entry::parse(&name, &String::from_utf8_lossy(&text)));
     }

@@ -100,6 +100,19 @@ fn a_new_kernel_boots_first_and_the_image_before_stays_until_it_is_not_needed() 
 }
 
 #[test]
+fn what_an_earlier_loader_boots_stays_there_and_what_a_cut_left_does_not() {
+    let mut store = Memory::default();
+    for release in ["6.1", "6.2"] {
+        put(&mut store, &recipe("bls"), release, "a", None).unwrap();
+    }
+    store.write("EFI/Linux/taproot-6.0.new", b"half").unwrap();
+    put(&mut store, &recipe("uki"), "6.2", "a", None).unwrap();
+    expect(&store, &recipe("bls"), &[("6.2", "a"), ("6.1", "a")]);
+    expect(&store, &recipe("uki"), &[("6.2", "a")]);
+    assert_eq!(store.size("EFI/Linux/taproot-6.0.new"), None);
+}
+
+#[test]
 fn without_room_everything_stays() {
     for loaders in ["uki", "bls", "grub"] {
         let (recipe, mut store) = (recipe(loaders), Memory::default());
