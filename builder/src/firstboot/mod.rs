@@ -3,7 +3,7 @@
 //! renewed.
 //!
 //! The power may go at any moment. What is to become of which identity is written down before the first is changed ([`STATE`]), a step that
-//! is done says so by what it has changed, and the marker goes last. Between the change of an identity and that of the files that refer to
+//! is done says so by what it has changed, and the marker goes last, behind what was written down. Between the change of an identity and that of the files that refer to
 //! it a rule of udev has devices go by both names, so that the boot in between finds them.
 
 pub mod block;
@@ -76,6 +76,13 @@ pub fn run(system: &dyn System, dry_run: bool, say: &mut dyn FnMut(&str) -> Resu
         Path::new(MARKER).exists(),
         "this is no copy of an image that waits for its first boot ({MARKER} is not there); nothing is changed"
     );
+    if !dry_run {
+        // First, and whatever becomes of the rest: without keys nobody reaches a machine that has no screen.
+        let made = [identity::machine_id(root)?, identity::host_keys(root)?, identity::seed(root)?];
+        for made in made.into_iter().flatten() {
+            say(&made)?;
+        }
+    }
     let zfs = Zfs::new(system);
     let pool = grow::pool(None)?;
     let config = zfs.pool_stats(&pool).with_context(|| format!("asking the kernel for the pool {pool}"))?;
@@ -102,13 +109,13 @@ pub fn run(system: &dyn System, dry_run: bool, say: &mut dyn FnMut(&str) -> Resu
         zfs.new_guid(&pool)?;
         say(&format!("pool {pool}: new guid (it was {guid})"))?;
     }
-    for made in [identity::machine_id(root)?, identity::host_keys(root)?, identity::seed(root)?].into_iter().flatten() {
-        say(&made)?;
-    }
     if let Some(wrong) = identity::hostid(root, hostid::own(system)) {
         say(&wrong)?;
     }
-    fs::remove_file(MARKER).with_context(|| format!("{MARKER}: removing"))?;
+    // The state before the marker: it must not be there when somebody makes an image of this machine.
+    for path in [STATE, MARKER] {
+        fs::remove_file(path).with_context(|| format!("{path}: removing"))?;
+    }
     say("this copy of the image is a machine of its own now")
 }
 
@@ -166,8 +173,14 @@ fn planned(root: &Path, pool: &str, guid: &str, leaves: &[Leaf]) -> Result<State
 fn is_booted_by_firmware(root: &Path, table: &Table, number: u32) -> bool {
     let Some(guid) = table.guid(Some(number)) else { return false };
     let entries = fs::read_dir(root.join(EFIVARS)).into_iter().flatten().flatten();
-    let boots = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("Boot0"));
+    let boots = entries.filter(|entry| is_boot_entry(&entry.file_name().to_string_lossy()));
     boots.filter_map(|entry| fs::read(entry.path()).ok()).any(|bytes| bytes.windows(16).any(|found| *found == guid))
+}
+
+/// Whether a variable of the firmware is a boot entry: `Boot`, four hexadecimal digits, and whose it is.
+fn is_boot_entry(name: &str) -> bool {
+    let number = name.strip_prefix("Boot").and_then(|rest| rest.split_once('-')).map(|(number, _)| number);
+    number.is_some_and(|number| number.len() == 4 && number.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 fn describe(change: &Change) -> String {

@@ -183,7 +183,8 @@ impl Table {
         {
             entry.ending_lba = end - 1;
         }
-        Ok((new != *self).then_some(new))
+        // Entries in the other place are what the power left of a change: they belong behind the header.
+        Ok((new != *self || self.header.partition_entry_lba != 2).then_some(new))
     }
 
     /// Writes the table in place of the one that is there. Whenever the power goes, the beginning of the disk has a whole table, the one

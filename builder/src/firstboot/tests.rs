@@ -152,7 +152,12 @@ fn every_power_cut_leaves_a_whole_table_and_the_next_run_ends_the_same() {
             let now = Table::read(&disk).unwrap();
             assert!([before.span(4), wanted.span(4)].contains(&now.span(4)), "{left}");
             disk.left.set(usize::MAX);
-            let mut again = now.grown(&disk, 4, pool_span(7)).unwrap().unwrap_or(now);
+            if let Some(again) = now.grown(&disk, 4, pool_span(7)).unwrap() {
+                again.write(&disk).unwrap();
+            }
+            let entries = disk.bytes.borrow()[usize::try_from(sector).unwrap() + 72];
+            assert_eq!(entries, 2, "entries are in their own place again, {left}");
+            let mut again = Table::read(&disk).unwrap();
             again.set_guid(Some(4), [0x44; 16]);
             again.write(&disk).unwrap();
             for gpt in both_ends(&disk) {
@@ -244,6 +249,16 @@ fn serial_numbers_and_uuids_as_others_read_them() {
         ids::write(What::Swap, &disk, &new).unwrap();
         assert_eq!(ids::read(What::Swap, &disk).unwrap(), new);
         assert!(ids::read(What::Fat, &disk).is_err());
+    }
+}
+
+#[test]
+fn boot_entries_of_the_firmware_have_any_number() {
+    let id = "-8be4df61-93ca-11d2-aa0d-00e098032b8c";
+    for (name, is) in
+        [("Boot0001", true), ("Boot2001", true), ("BootFFFF", true), ("BootOrder", false), ("BootNext", false)]
+    {
+        assert_eq!(is_boot_entry(&format!("{name}{id}")), is, "{name}");
     }
 }
 

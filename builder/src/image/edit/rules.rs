@@ -85,6 +85,9 @@ const SCAFFOLDING: &[(&str, How, &str)] = &[
     ("boot/efi/*", Whole, "EFI system partition of the machine that made the tree"),
     ("efi/*", Whole, "EFI system partition of the machine that made the tree"),
     ("lost+found", Whole, "belongs to a file system"),
+    // Identities of other disks: the image's own would be taken for somebody else's.
+    ("var/lib/taproot/first-boot.json", Whole, "state of another copy's first boot"),
+    ("etc/udev/rules.d/99-taproot-first-boot.rules", Whole, "state of another copy's first boot"),
 ];
 
 /// Secrets that may be meant to be in every machine of an image, or not.
@@ -205,6 +208,7 @@ mod tests {
             ("srv/a.iso", "srv/a.iso"),
             ("tmp/a/b", "tmp/a"),
             ("usr/sbin/policy-rc.d", "usr/sbin/policy-rc.d"),
+            ("var/lib/taproot/first-boot.json", "var/lib/taproot/first-boot.json"),
         ] {
             assert_eq!(out(path).as_deref(), Some(place), "{path}");
         }
