@@ -5,12 +5,11 @@ use std::io::BufReader;
 use anyhow::{Result, ensure};
 
 use crate::cli::image::ImageArgs;
-use crate::image::config::words::Words;
 use crate::image::config::{Config, keys};
-use crate::image::edit::{Edited, Report};
+use crate::image::edit::Edited;
 use crate::image::pipeline::{Job, Summary};
 use crate::image::source;
-use crate::output::{Cleanup, print};
+use crate::output::{Cleanup, print, printable};
 use crate::progress::{Progress, megabytes};
 use crate::settings::source_date_epoch;
 use crate::tar::Archive;
@@ -31,7 +30,7 @@ pub fn run(args: &ImageArgs) -> Result<()> {
         return print(&config.show());
     }
     ensure!(config.hooks().0.is_empty(), "hooks: not run by this version; take the section out");
-    let mut plan = config.plan(&words(&config))?;
+    let mut plan = config.plan(&config.words())?;
     if let Some(jobs) = args.jobs {
         plan.pool.jobs = jobs.get();
     }
@@ -46,8 +45,7 @@ pub fn run(args: &ImageArgs) -> Result<()> {
     let mut edited = Edited::new(archive, edits);
     let filled = job.fill(&mut edited, &progress)?;
     let (changes, archive) = edited.finish();
-    let mut notes = archive.into_inner().into_inner().finish()?;
-    notes.extend(changes.notes.iter().cloned());
+    let notes = archive.into_inner().into_inner().finish()?;
     let result = job.complete(filled, &progress);
     progress.finish();
     let mut summary = result?;
@@ -59,22 +57,12 @@ pub fn run(args: &ImageArgs) -> Result<()> {
     if args.quiet { Ok(()) } else { report(&summary) }
 }
 
-/// What names of outputs may have in them.
-fn words(config: &Config) -> Words {
-    Words {
-        name: config.pool_name().to_owned(),
-        time: config.time,
-        arch: std::env::consts::ARCH.to_owned(),
-        ..Words::default()
-    }
-}
-
 fn report(summary: &Summary) -> Result<()> {
     for note in &summary.notes {
-        eprintln!("note: {note}");
+        eprintln!("note: {}", printable(note));
     }
     if let Some(changes) = &summary.changes {
-        eprint!("{}", shown(changes));
+        eprint!("{}", printable(&changes.to_string()));
     }
     let names: Vec<String> = summary.outputs.iter().map(|path| path.display().to_string()).collect();
     let seconds: f64 = summary.seconds.values().sum();
@@ -88,9 +76,4 @@ fn report(summary: &Summary) -> Result<()> {
         summary.kernel,
         summary.zfs.as_deref().unwrap_or("built in"),
     ))
-}
-
-/// What was done to the tree.
-fn shown(changes: &Report) -> String {
-    changes.to_string()
 }

@@ -48,6 +48,9 @@ const NOT_FOR_BOOT: &[&str] = &[
 const PROGRAMS: &[&str] = &["bin", "sbin", "usr/bin", "usr/sbin", "usr/local/bin", "usr/local/sbin"];
 const LIBRARIES: &[&str] =
     &["lib", "lib64", "usr/lib", "usr/lib64", "usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"];
+/// Links at the top of a tree, and in `usr`, that lead to where those lie. No others are kept: what is written here later must not follow
+/// a link of the archive.
+const TOP: &[&str] = &["bin", "lib", "lib32", "lib64", "libx32", "sbin", "usr"];
 /// Programs that an image can have, or whose presence says what it needs.
 const WANTED: &[&str] =
     &["btrfs", "busybox", "e2fsck", "mkfs.f2fs", "mkfs.xfs", "taproot-init", "xfs_repair", "zdb", "zfs", "zpool"];
@@ -83,10 +86,6 @@ impl<'a> Keeping<'a> {
         if !is_wanted(&path, entry) {
             return Ok(());
         }
-        if entry.kind == Kind::Directory {
-            self.directory(&path)?;
-            return Ok(());
-        }
         // Below what is no directory: the pool writer will say so.
         let Some(above) = path.parent() else { return Ok(()) };
         if !self.directory(above)? {
@@ -96,8 +95,8 @@ impl<'a> Keeping<'a> {
         match entry.kind {
             Kind::SymbolicLink => again(symlink(Path::new(std::ffi::OsStr::from_bytes(&entry.target)), place)),
             Kind::HardLink => match plain(&entry.target) {
-                // One whose first name was not kept cannot be had any more.
-                Some(first) if is_file(&self.root.join(&first)) => again(fs::hard_link(self.root.join(first), place)),
+                // One whose first name was not kept cannot be had any more, and what lies behind a link is none of the tree's.
+                Some(first) if self.is_kept(&first) => again(fs::hard_link(self.root.join(first), place)),
                 _ => Ok(()),
             },
             Kind::File => {
@@ -114,6 +113,12 @@ impl<'a> Keeping<'a> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether a file was kept, in a directory that was made here.
+    fn is_kept(&self, path: &Path) -> bool {
+        let is_file = |place: PathBuf| fs::symlink_metadata(place).is_ok_and(|meta| meta.is_file());
+        path.parent().is_some_and(|above| self.made.contains(above)) && is_file(self.root.join(path))
     }
 
     /// Makes a directory and those above it; whether all of them are directories that were made here.
@@ -177,10 +182,6 @@ fn plain(path: &[u8]) -> Option<PathBuf> {
     (!out.as_os_str().is_empty() && !path.starts_with(b"/")).then_some(out)
 }
 
-fn is_file(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file())
-}
-
 /// What is there already is what came first.
 fn again(made: io::Result<()>) -> io::Result<()> {
     match made {
@@ -193,10 +194,12 @@ fn is_wanted(path: &Path, entry: &Entry) -> bool {
     let text = path.to_string_lossy();
     let below = |dir: &&str| text.strip_prefix(*dir).is_some_and(|rest| rest.starts_with('/') || rest.is_empty());
     let (above, name) = text.rsplit_once('/').unwrap_or(("", &text));
+    // Those that are needed are made for what is in them.
     if entry.kind == Kind::Directory {
         return false;
     }
-    if let Some((_, module)) = text.split_once("/kernel/").filter(|(dir, _)| dir.contains("lib/modules/")) {
+    let modules = |dir: &str| dir.strip_prefix("usr/").unwrap_or(dir).starts_with("lib/modules/");
+    if let Some((_, module)) = text.split_once("/kernel/").filter(|(dir, _)| modules(dir)) {
         return !NOT_FOR_BOOT.iter().any(|dir| module.starts_with(dir));
     }
     let link = entry.kind == Kind::SymbolicLink;
@@ -204,7 +207,7 @@ fn is_wanted(path: &Path, entry: &Entry) -> bool {
         return !text.starts_with("etc/") || entry.size <= MAX_TEXT;
     }
     match above {
-        "" | "usr" => link,
+        "" | "usr" => link && TOP.contains(&name),
         "boot" => name.starts_with("vmlinu") || name.starts_with("config-") || name.starts_with("kernel-"),
         _ if PROGRAMS.contains(&above) => link || WANTED.contains(&name) || name.starts_with("fsck."),
         _ if LIBRARIES.contains(&above) => link || name.contains(".so"),
@@ -278,8 +281,17 @@ mod tests {
             Made::file("/etc/absolute", "x"),
             link("boot/vmlinuz-1", "/etc/shadow", b'2'),
             Made::file("boot/vmlinuz-1", "x"),
+            // What is written beside the tree later would follow them.
+            link(".initramfs", target, b'2'),
+            link("core.img", target, b'2'),
+            // A file of this machine, by a link.
+            link("lib", env!("CARGO_MANIFEST_DIR"), b'2'),
+            link("usr/bin/zpool", "lib/Cargo.toml", b'1'),
         ]);
         assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
-        assert!(dir.path().join("etc").is_symlink());
+        assert!(dir.path().join("etc").is_symlink() && dir.path().join("lib").is_symlink());
+        for absent in [".initramfs", "core.img", "usr/bin/zpool"] {
+            assert!(fs::symlink_metadata(dir.path().join(absent)).is_err(), "{absent}");
+        }
     }
 }

@@ -36,7 +36,7 @@ pub struct Plan {
 /// The disk and its partitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Disk {
-    /// Bytes; `None`: as many as a device has, in files enough for the tree, and [`Disk::DEFAULT`] at least.
+    /// Bytes; `None`: [`Disk::DEFAULT`] in files. A device is used whole, and must not have fewer.
     pub size: Option<u64>,
     /// Bytes of a sector, 512 or 4096; a device's own count instead.
     pub sector: u64,
@@ -85,7 +85,7 @@ pub enum Loader {
     Bls,
     /// BIOS and UEFI: GRUB and systemd-boot, which share the kernels on the system partition.
     Grub,
-    /// BIOS: GRUB, which reads the kernel out of the pool.
+    /// BIOS: GRUB with its files on the system partition, and a pool that it can read, too.
     GrubPool,
 }
 

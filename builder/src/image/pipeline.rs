@@ -1,10 +1,10 @@
 //! From a plan and a stream of entries to a disk: in which order things are written, and what stays of a run that fails.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::Read as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -14,13 +14,15 @@ use taproot_init::hex::hex;
 use super::boot::grub::Grub;
 use super::disk::device::{self, Device};
 use super::disk::layout::{Layout, Role};
+use super::disk::window::Window;
 use super::disk::{fat, formats, swap, table};
 use super::edit::{Added, Report};
 use super::extract::Keeping;
 use super::system;
 use super::work::Work;
 use super::{Disk, Format, Loader, Plan, boot};
-use crate::output::Cleanup;
+use crate::esp::config::PATH as LOADER;
+use crate::output::{Cleanup, directory};
 use crate::pool::{self, Compatibility};
 use crate::progress::Progress;
 use crate::tar::Entries;
@@ -29,6 +31,8 @@ use crate::tar::Entries;
 const DISK: &str = "disk";
 /// What was kept of the tree, beside it.
 const TREE: &str = "tree";
+/// GRUB's core.
+const CORE: &str = "core.img";
 
 /// What was made, for people and for `--json`.
 #[derive(Debug, Clone, Serialize)]
@@ -113,6 +117,7 @@ impl<'a> Job<'a> {
                 device::ask(&device.description)?;
             }
         }
+        ensure!((9..=13).contains(&plan.pool.ashift), "pool.ashift: 9 to 13 expected, {} found", plan.pool.ashift);
         ensure!(size.is_multiple_of(disk.sector), "--size: a multiple of {} bytes expected, {size} found", disk.sector);
         let layout = Layout::new(&disk, size, plan.boot.loader, &format!("{}\0{seed}", plan.pool.name))?;
         ensure!(
@@ -149,7 +154,7 @@ impl<'a> Job<'a> {
         let tree = self.work.file(TREE);
         DirBuilder::new().mode(0o700).create(&tree).context("making a directory for what the boot needs")?;
         progress.step("writing the pool");
-        let pool = self.pool(&file, &tree, input)?;
+        let pool = self.pool(&file, &tree, input, progress)?;
         Ok(Filled { file, pool, seconds: rounded(clock) })
     }
 
@@ -175,7 +180,7 @@ impl<'a> Job<'a> {
         }
         if matches!(self.plan.boot.loader, Loader::Grub | Loader::GrubPool) {
             let pool = self.plan.boot.loader == Loader::GrubPool;
-            Grub::make(&self.layout, pool, &tree)?.write(&file, &self.layout)?;
+            Grub::make(&self.layout, pool, &self.work.file(CORE))?.write(&file, &self.layout)?;
         }
         file.sync_all().context("syncing the disk")?;
         table::write(&file, &self.layout)?;
@@ -184,6 +189,13 @@ impl<'a> Job<'a> {
 
         self.finish(progress)?;
         lap("outputs");
+        let mut notes = made.image.notes;
+        if self.plan.boot.sign.is_some() {
+            notes.push(format!(
+                "kernels that are installed later are not signed, as the image does not have the key: name one there (sign-key and \
+                 sign-certificate in {LOADER}), or the firmware refuses them under Secure Boot"
+            ));
+        }
         Ok(Summary {
             format: 1,
             outputs: self.plan.outputs.iter().map(|output| output.path.clone()).collect(),
@@ -197,7 +209,7 @@ impl<'a> Job<'a> {
             kernel: made.image.kernel,
             zfs: made.image.zfs,
             esp: made.files.files.into_keys().collect(),
-            notes: made.image.notes,
+            notes,
             changes: None,
             seconds,
         })
@@ -219,12 +231,23 @@ impl<'a> Job<'a> {
         Ok(file)
     }
 
-    fn pool(&self, file: &File, tree: &std::path::Path, input: &mut dyn Entries) -> Result<pool::Summary> {
+    fn pool(&self, file: &File, tree: &Path, input: &mut dyn Entries, progress: &Progress) -> Result<pool::Summary> {
         let place = self.layout.find(Role::Pool).context("a plan with a pool expected")?;
-        let options =
-            pool::Options { size: place.size, offset: place.start, seed: self.seed.clone(), ..self.plan.pool.clone() };
+        let options = pool::Options {
+            size: place.size,
+            offset: place.start,
+            seed: self.seed.clone(),
+            verify: self.plan.verify,
+            ..self.plan.pool.clone()
+        };
         let mut keeping = Keeping::new(input, tree);
-        pool::write(file, &options, &mut keeping).context("writing the pool")
+        let written = pool::write(file, &options, &mut keeping).context("writing the pool")?;
+        if self.plan.verify {
+            progress.step("reading the pool back");
+            pool::verify(&Window::new(file, place.start, place.size), place.size, &written)
+                .context("reading the pool back")?;
+        }
+        Ok(written)
     }
 
     /// Writes the other formats, and gives every file its name.
@@ -259,9 +282,14 @@ fn random() -> Result<String> {
     Ok(hex(&bytes))
 }
 
-/// Refuses to replace what is no file.
+/// Refuses to replace what is no file, and what would be found only when the work is done.
 fn check_outputs(plan: &Plan) -> Result<()> {
+    let mut names = BTreeSet::new();
     for output in plan.outputs.iter().filter(|output| output.format != Format::Device) {
+        let above = directory(&output.path);
+        let real = above.canonicalize().with_context(|| format!("{}: its directory", output.path.display()))?;
+        let name = output.path.file_name().with_context(|| format!("{}: a name expected", output.path.display()))?;
+        ensure!(names.insert(real.join(name)), "{}: two outputs of this name, expected one", output.path.display());
         let there = fs::symlink_metadata(&output.path);
         ensure!(
             there.is_err() || there.is_ok_and(|meta| meta.is_file()),
@@ -270,4 +298,49 @@ fn check_outputs(plan: &Plan) -> Result<()> {
         );
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Output;
+    use super::*;
+    use crate::made::tar::{Made, archive};
+    use crate::tar::Archive;
+
+    fn plan(outputs: &[PathBuf], verify: bool) -> Plan {
+        let root = pool::Dataset { tree: Some("/".into()), ..pool::Dataset::default() };
+        let pool = pool::Options { name: "tank".into(), datasets: vec![root], ..pool::Options::default() };
+        let outputs = outputs.iter().map(|path| Output { format: Format::Raw, path: path.clone() }).collect();
+        let disk = Disk { size: Some(512 << 20), esp: 64 << 20, ..Disk::default() };
+        Plan { pool, disk, boot: super::super::Boot::default(), outputs, verify }
+    }
+
+    #[test]
+    fn the_pool_is_read_back_if_that_was_asked_for_and_nothing_stays_of_half_an_image() {
+        let dir = tempfile::tempdir().unwrap();
+        let bytes = archive(&[Made::file("etc/hostname", "box\n")]);
+        for verify in [false, true] {
+            let plan = plan(&[dir.path().join("disk.raw")], verify);
+            let job = Job::open(&plan, false, &Cleanup::default()).unwrap();
+            let filled = job.fill(&mut Archive::new(&*bytes), &Progress::Quiet).unwrap();
+            assert_eq!(filled.pool.contents.is_empty(), !verify, "what is read is remembered only to be compared");
+            // The tree has no kernel.
+            assert!(job.complete(filled, &Progress::Quiet).unwrap_err().to_string().contains("no kernel"));
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        }
+    }
+
+    #[test]
+    fn outputs_that_cannot_be_are_refused_before_the_work() {
+        let dir = tempfile::tempdir().unwrap();
+        let said = |outputs: &[PathBuf]| {
+            format!("{:#}", Job::open(&plan(outputs, false), false, &Cleanup::default()).unwrap_err())
+        };
+        assert!(said(&[]).contains("nothing to write"));
+        let (file, same) = (dir.path().join("a"), dir.path().join("./a"));
+        assert!(said(&[file.clone(), same]).contains("two outputs"));
+        assert!(said(&[file, dir.path().join("none/b")]).contains("its directory"));
+        assert!(said(&[dir.path().to_owned()]).contains("expected the name of a file"));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
 }

@@ -19,6 +19,9 @@ use pax::Records;
 /// Largest extended header: longer ones are no files' names and attributes any more.
 const MAX_EXTENDED: u64 = 4 << 20;
 
+/// Most parts of a sparse file: their map is kept in memory, and may be much smaller in a compressed archive.
+const MAX_PARTS: u64 = 1 << 20;
+
 /// Why a stream cannot be read on.
 #[derive(Debug, thiserror::Error)]
 pub enum TarError {
@@ -338,6 +341,11 @@ impl<R: Read> Archive<R> {
                     pax::number(&digits).ok_or_else(|| self.wrong("a number expected in the map of a sparse file"))?;
                 digits.clear();
                 if numbers.is_empty() {
+                    if number > MAX_PARTS {
+                        return Err(self.wrong(&format!(
+                            "a sparse file of at most {MAX_PARTS} parts expected, {number} found: make the archive without --sparse"
+                        )));
+                    }
                     wanted = usize::try_from(number).unwrap_or(usize::MAX).saturating_mul(2).saturating_add(1);
                 }
                 numbers.push(number);

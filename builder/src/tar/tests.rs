@@ -80,6 +80,8 @@ fn sparse_files_are_maps() {
     assert_eq!(content, b"hello");
     let lies = [pax(sparse), file("GNUSparseFile.1/big", &padded(map))].concat();
     assert!(entries(&lies).unwrap_err().to_string().contains("0 found"));
+    let endless = [pax(sparse), file("GNUSparseFile.1/big", &padded(b"1048577\n"))].concat();
+    assert!(entries(&endless).unwrap_err().to_string().contains("at most 1048576 parts"));
 }
 
 #[test]

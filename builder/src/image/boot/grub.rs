@@ -34,13 +34,12 @@ pub struct Grub {
 }
 
 impl Grub {
-    /// Makes a core that reads its menu on the EFI system partition of the disk that the BIOS booted.
-    pub fn make(layout: &Layout, pool: bool, work: &Path) -> Result<Self> {
+    /// Makes a core that reads its menu on the EFI system partition of the disk that the BIOS booted. It is written to `image` first.
+    pub fn make(layout: &Layout, pool: bool, image: &Path) -> Result<Self> {
         let esp =
             layout.number(Role::Esp).context("GRUB's files lie on the EFI system partition, and there is none")?;
-        let image = work.join("core.img");
         let mut command = Command::new("grub-mkimage");
-        command.args(["-O", "i386-pc", "-d", HOME, "-p", &format!("(,gpt{esp})/{DIRECTORY}"), "-o"]).arg(&image);
+        command.args(["-O", "i386-pc", "-d", HOME, "-p", &format!("(,gpt{esp})/{DIRECTORY}"), "-o"]).arg(image);
         command.args(FINDS).args(MODULES).args(if pool { &["zfs"][..] } else { &[] });
         let install = "install grub-pc-bin (Debian) or grub (Arch), or choose --loader systemd-boot";
         let output = match command.output() {
@@ -56,7 +55,7 @@ impl Grub {
             String::from_utf8_lossy(&output.stderr).trim()
         );
         let read = |path: &Path| fs::read(path).with_context(|| format!("{}: reading; {install}", path.display()));
-        Ok(Self { boot: read(&Path::new(HOME).join("boot.img"))?, core: read(&image)? })
+        Ok(Self { boot: read(&Path::new(HOME).join("boot.img"))?, core: read(image)? })
     }
 
     /// Writes it to a disk; the table keeps its part of the first sector.

@@ -61,7 +61,8 @@ pub struct Made {
     pub image: Summary,
 }
 
-/// Packs the initramfs of the tree's kernel and lays out the partition, which has `limit` bytes.
+/// Packs the initramfs of the tree's kernel and lays out the partition, which has `limit` bytes. The directory of the tree's root is
+/// nobody else's, and the initramfs is written there.
 pub fn make(boot: &Boot, root: &Path, limit: u64, progress: &Progress, cleanup: &Cleanup) -> Result<Made> {
     let tree = Tree::open(root).context("opening what was kept of the tree")?;
     let kernel = kernel(&tree, boot.kernel.as_deref())?;
@@ -125,7 +126,8 @@ fn initramfs(
     progress: &Progress,
     cleanup: &Cleanup,
 ) -> Result<(Summary, Vec<u8>)> {
-    let output = root.join(".initramfs");
+    // Beside the tree, whose links come from elsewhere.
+    let output = root.with_file_name("initramfs");
     let args = InitramfsArgs {
         root: Some(root.to_owned()),
         kernel: Some(kernel.to_owned()),

@@ -50,9 +50,20 @@ impl Config {
         hooks::Hooks(self.merged.hooks.clone())
     }
 
-    /// Name of the pool.
-    pub fn pool_name(&self) -> &str {
-        self.row().text("pool.name").unwrap_or_default()
+    /// What names of outputs may have in them.
+    pub fn words(&self) -> words::Words {
+        let row = self.row();
+        let own = match std::env::consts::ARCH {
+            "x86_64" => "amd64",
+            "aarch64" => "arm64",
+            other => other,
+        };
+        words::Words {
+            name: row.text("pool.name").unwrap_or_default().to_owned(),
+            time: self.time,
+            arch: row.text("source.arch").unwrap_or(own).to_owned(),
+            version: row.text("boot.kernel").unwrap_or_default().to_owned(),
+        }
     }
 
     /// What was merged, with who said it.

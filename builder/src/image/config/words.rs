@@ -42,6 +42,9 @@ impl Words {
             }
             let inside = rest.strip_prefix('{').and_then(|rest| rest.split_once('}'));
             let Some((name, after)) = inside else { bail!("{text:?}: expected ${{name}}, or $$ for a dollar") };
+            if name == "version" && self.version.is_empty() {
+                bail!("{text:?}: ${{version}} is known before the tree is read only if boot.kernel says it");
+            }
             let Some(value) = self.of(name) else {
                 let known = ["name", "suffix", "date", "arch", "version"];
                 let meant = suggestion(name, known.into_iter());
@@ -79,6 +82,9 @@ mod tests {
         assert_eq!(words.put_into("a-${suffix}-${arch}.raw").unwrap(), "a-1700000000-amd64.raw");
         assert_eq!(words.put_into("${name} $${name} ${date}").unwrap(), "${suffix} ${name} 2023-11-14");
         assert_eq!(words.put_into("plain").unwrap(), "plain");
+        assert_eq!(words.put_into("${version}").unwrap(), "6.1");
+        let unknown = Words::default().put_into("box-${version}.raw").unwrap_err().to_string();
+        assert!(unknown.contains("boot.kernel"), "{unknown}");
         assert!(words.put_into("${sufix}").unwrap_err().to_string().contains("did you mean suffix?"));
         for wrong in ["$x", "${name", "$", "$(date)"] {
             assert!(words.put_into(wrong).unwrap_err().to_string().contains("$$ for a dollar"), "{wrong}");

@@ -8,6 +8,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail, ensure};
 use taproot_init::devices::probe::{PartitionTable, superblock};
 
+use crate::output::printable;
 use crate::progress::megabytes;
 
 /// A device that is ours while it is open.
@@ -75,7 +76,8 @@ fn describe(path: &Path, file: &File, size: u64, sector: u64, value: &dyn Fn(&st
 
 /// Asks whether all that is on a device may go.
 pub fn ask(description: &str) -> Result<()> {
-    eprintln!("{description}");
+    // The names on it are others'.
+    eprintln!("{}", printable(description));
     ensure!(
         io::stdin().is_terminal(),
         "all that is on it would be gone: say --yes if that is meant, there is no terminal to ask at"

@@ -84,6 +84,13 @@ impl Layout {
             !bios || sector == 512,
             "GRUB for BIOS reads sectors of 512 bytes only, and these have {sector}: choose --loader systemd-boot"
         );
+        ensure!(
+            disk.esp <= size && disk.swap <= size && size <= i64::MAX.unsigned_abs(),
+            "a disk of {} with an EFI system partition of {} and {} of swap cannot be: choose other sizes",
+            megabytes(size),
+            megabytes(disk.esp),
+            megabytes(disk.swap)
+        );
         let mut partitions = Vec::new();
         if bios {
             add(&mut partitions, Role::Bios, MIB);
@@ -210,6 +217,7 @@ mod tests {
             said(Disk { sector: 4096, esp: 100 << 20, ..Disk::default() }, 4 << 30, Loader::SystemdBoot)
                 .contains("at least")
         );
+        assert!(said(Disk { swap: u64::MAX, ..Disk::default() }, 4 << 30, Loader::Bls).contains("cannot be"));
         assert!(said(Disk { sector: 1024, ..Disk::default() }, 4 << 30, Loader::SystemdBoot).contains("1024"));
     }
 

@@ -24,6 +24,12 @@ impl<'a> Window<'a> {
     }
 }
 
+impl crate::pool::Disk for Window<'_> {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.file.read_exact_at(buffer, self.start + offset)
+    }
+}
+
 impl Read for Window<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let here = self.here(buffer.len());

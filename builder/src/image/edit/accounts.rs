@@ -247,7 +247,7 @@ impl Accounts {
                 return Err(wrong(
                     SHADOW.as_bytes(),
                     format!(
-                        "{name} has no password: whoever reaches a console is root; lock it ([system] root-password = \"locked\") or give a hash by a file, or say --allow-empty-root"
+                        "{name} has no password: whoever reaches a console is root; lock it ([system] root-password = \"locked\") or give a hash by a file, or say --set system.allow-empty-root=true"
                     ),
                 ));
             }

@@ -268,9 +268,10 @@ fn root_without_a_password_is_refused() {
             made.content = b"root::19000:0:99999:7:::\n".to_vec();
         }
     }
-    assert!(said(&open, Edits::default()).contains("--allow-empty-root"));
+    assert!(said(&open, Edits::default()).contains("--set system.allow-empty-root=true"));
     assert!(
-        said(&system(), Edits { root_password: Password::Empty, ..Edits::default() }).contains("--allow-empty-root")
+        said(&system(), Edits { root_password: Password::Empty, ..Edits::default() })
+            .contains("--set system.allow-empty-root=true")
     );
     assert!(edited(&open, Edits { root_password: Password::Locked, ..Edits::default() }).is_ok());
     let (_, report, _) = edited(&open, Edits { allow_empty_root: true, ..Edits::default() }).unwrap();
