@@ -81,6 +81,9 @@ pub struct ImageArgs {
     /// What guids are made from, with the pool's name: images of different seeds can be in one machine before they booted once
     #[arg(long, value_name = "TEXT")]
     pub seed: Option<String>,
+    /// Read the pool back and compare it with the tree
+    #[arg(long)]
+    pub verify: bool,
     /// Do not ask before a device is written
     #[arg(long)]
     pub yes: bool,
@@ -129,6 +132,9 @@ impl ImageArgs {
         ];
         let mut said: Vec<Said<'_>> =
             options.into_iter().filter_map(|(option, key, value)| Some((option, key, value.clone()?))).collect();
+        if self.verify {
+            said.push(("--verify", "output.verify", "true".to_owned()));
+        }
         for text in &self.set {
             let (key, value) = text.split_once('=').with_context(|| format!("--set {text}: expected KEY=VALUE"))?;
             said.push(("--set", key, value.to_owned()));

@@ -14,6 +14,8 @@ use std::str::FromStr;
 pub const PATH: &str = "/etc/taproot/loader.toml";
 /// Where systemd leaves its stubs, by the machine that this is compiled for.
 const STUBS: &str = "/usr/lib/systemd/boot/efi";
+/// Where an image has one whose tree lacks systemd's.
+pub const OWN_STUBS: &str = "/usr/lib/taproot";
 /// Line of os-release's in the tree.
 const OS_RELEASE: [&str; 2] = ["/etc/os-release", "/usr/lib/os-release"];
 
@@ -180,15 +182,28 @@ impl Recipe {
     }
 }
 
-/// The stub: the one that is named, or systemd's.
-fn stub(tree: &Tree, named: Option<&Path>) -> Result<Vec<u8>> {
-    let name = match std::env::consts::ARCH {
+/// Name of the stub for the machine that this is compiled for.
+fn stub_name() -> &'static str {
+    match std::env::consts::ARCH {
         "aarch64" => "linuxaa64.efi.stub",
         "riscv64" => "linuxriscv64.efi.stub",
         _ => "linuxx64.efi.stub",
+    }
+}
+
+/// Where systemd's stub lies, and where one that came with an image does.
+pub fn stub_places() -> [PathBuf; 2] {
+    [STUBS, OWN_STUBS].map(|dir| Path::new(dir).join(stub_name()))
+}
+
+/// The stub: the one that is named, systemd's, or the one that came with an image.
+fn stub(tree: &Tree, named: Option<&Path>) -> Result<Vec<u8>> {
+    let [path, own] = named.map_or_else(stub_places, |path| [path.to_owned(), path.to_owned()]);
+    let found = match tree.read_if_there(&path, BINARY)? {
+        Some(bytes) => Some(bytes),
+        None => tree.read_if_there(&own, BINARY)?,
     };
-    let path = named.map_or_else(|| Path::new(STUBS).join(name), Path::to_owned);
-    tree.read_if_there(&path, BINARY)?.with_context(|| {
+    found.with_context(|| {
         format!(
             "{}: not there, and unified kernel images are made of it: install systemd-boot-efi (Debian) or systemd",
             tree.shown(&path).display()
@@ -230,6 +245,13 @@ mod tests {
         let config = Config::new("uki".parse().unwrap(), Path::new("/efi"), "");
         let error = Recipe::of(&tree, &config).unwrap_err().to_string();
         assert!(error.contains("systemd-boot-efi"), "{error}");
+        // The one that came with an image gives way to systemd's.
+        for (place, bytes) in stub_places().iter().rev().zip(["own", "systemd's"]) {
+            let place = dir.path().join(place.strip_prefix("/").unwrap());
+            fs::create_dir_all(place.parent().unwrap()).unwrap();
+            fs::write(place, bytes).unwrap();
+            assert_eq!(Recipe::of(&tree, &config).unwrap().stub, bytes.as_bytes());
+        }
         let config = Config::new("bls".parse().unwrap(), Path::new("/efi"), "");
         assert_eq!(Recipe::of(&tree, &config).unwrap().os.id, "linux");
     }

@@ -4,10 +4,12 @@
 
 use super::table::{Disk, Span};
 use anyhow::{Context, Result, bail};
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+use nix::libc::O_EXCL;
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// What the kernel says of its block devices.
@@ -34,17 +36,71 @@ impl Block {
         // A partition's sectors are those of its disk.
         let queue = [dir.join("queue"), dir.join("../queue")].into_iter().find(|queue| queue.exists());
         let sector = number(&queue.context("no queue").with_context(|| name.to_owned())?.join("logical_block_size"))?;
-        let text = fs::read_to_string(dir.join("dev")).with_context(|| format!("{name}: asking for its number"))?;
-        let device = text.trim().split_once(':').and_then(|(a, b)| Some(makedev(a.parse().ok()?, b.parse().ok()?)));
-        let device = device.with_context(|| format!("{name}: its number is {text:?}"))?;
-        let node = PathBuf::from(format!("/dev/.taproot-{}-{}", std::process::id(), text.trim().replace(':', "-")));
-        let failed = || format!("{name}: opening it by {}", node.display());
-        mknod(&node, SFlag::S_IFBLK, Mode::S_IRUSR | Mode::S_IWUSR, device).with_context(failed)?;
-        let file = File::options().read(true).write(write).open(&node);
-        let removed = fs::remove_file(&node);
-        let file = file.with_context(failed)?;
-        removed.with_context(|| format!("{}: removing", node.display()))?;
+        let file =
+            open(name, File::options().read(true).write(write))?.with_context(|| format!("{name}: opening it"))?;
         Ok(Self { name: name.to_owned(), file, size, sector })
+    }
+
+    /// Has the kernel read it anew: what was written by way of its disk is not in its own cache.
+    fn forget(&self) -> Result<()> {
+        posix_fadvise(&self.file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED)
+            .with_context(|| format!("{}: having it read anew", self.name))
+    }
+}
+
+/// Opens a device by a node that nobody else knows.
+fn open(name: &str, options: &OpenOptions) -> Result<io::Result<File>> {
+    let number = Path::new(CLASS).join(name).join("dev");
+    let text = fs::read_to_string(number).with_context(|| format!("{name}: asking for its number"))?;
+    let device = text.trim().split_once(':').and_then(|(a, b)| Some(makedev(a.parse().ok()?, b.parse().ok()?)));
+    let device = device.with_context(|| format!("{name}: its number is {text:?}"))?;
+    let node = PathBuf::from(format!("/dev/.taproot-{}-{}", std::process::id(), text.trim().replace(':', "-")));
+    mknod(&node, SFlag::S_IFBLK, Mode::S_IRUSR | Mode::S_IWUSR, device)
+        .with_context(|| format!("{}: making it", node.display()))?;
+    let file = options.open(&node);
+    fs::remove_file(&node).with_context(|| format!("{}: removing", node.display()))?;
+    Ok(file)
+}
+
+/// Whether a pool, a mount or the like has a device for itself.
+pub fn is_held(name: &str) -> Result<bool> {
+    match open(name, File::options().read(true).custom_flags(O_EXCL))? {
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => Ok(true),
+        file => file.map(|_| false).with_context(|| format!("{name}: opening it")),
+    }
+}
+
+/// A partition that is reached by way of its disk: the kernel lets nobody write to one that is swapped to.
+#[derive(Debug)]
+pub struct Within<'a> {
+    /// The disk.
+    pub disk: &'a Block,
+    /// The partition.
+    pub partition: &'a Block,
+    /// Where it lies.
+    pub span: Span,
+}
+
+impl Disk for Within<'_> {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.disk.read_at(self.span.start + offset, buf)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.disk.write_at(self.span.start + offset, bytes)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.disk.sync()?;
+        self.partition.forget().map_err(io::Error::other)
+    }
+
+    fn size(&self) -> u64 {
+        self.span.size
+    }
+
+    fn sector(&self) -> u64 {
+        self.disk.sector
     }
 }
 
@@ -108,6 +164,15 @@ fn of_name(name: &str) -> Result<Option<Partition>> {
     };
     let count = u32::try_from(number(&dir.join("partition"))?).unwrap_or(0);
     Ok(Some(Partition { name: name.to_owned(), disk: disk.to_string_lossy().into_owned(), number: count, span }))
+}
+
+/// All partitions that the kernel has.
+pub fn partitions() -> Result<Vec<Partition>> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(CLASS).with_context(|| format!("{CLASS}: listing"))?.flatten() {
+        all.extend(of_name(&entry.file_name().to_string_lossy())?);
+    }
+    Ok(all)
 }
 
 /// The partition of this number on a disk.

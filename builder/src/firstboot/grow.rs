@@ -2,7 +2,7 @@
 //! grows if it is the last one, the kernel is told, and then the pool. It is a cheap look when there is nothing to do, so a unit has it
 //! at each boot.
 
-use super::block::{Block, partition};
+use super::block::Block;
 use super::pool::{self, Leaf};
 use super::table::{Disk, Table};
 use crate::progress::megabytes;
@@ -119,7 +119,7 @@ fn one(leaf: &Leaf, row: &mut Row, dry_run: bool) -> Result<()> {
     if leaf.whole_disk {
         bail!("ZFS has made its partitions by itself, and enlarges them by itself (zpool online -e)");
     }
-    let partition = partition(&leaf.path)?;
+    let partition = pool::place(leaf)?;
     row.disk = Some(format!("{} partition {}", partition.disk, partition.number));
     (row.bytes, row.now) = (partition.span.size, partition.span.size);
     let disk = Block::open(&partition.disk, !dry_run)?;

@@ -158,6 +158,12 @@ pub fn renew_guids(table: &mut Table, changes: &[&Change]) -> Result<bool> {
     Ok(any)
 }
 
+/// Whether a text has one of the new identities.
+pub fn mentions(text: &str, changes: &[Change]) -> bool {
+    let text = text.to_ascii_lowercase();
+    changes.iter().any(|change| text.contains(&change.new.to_ascii_lowercase()))
+}
+
 /// A text with other identities in place of the old ones, however their digits are written. An identity stands alone: a longer run of
 /// digits is something else.
 pub fn replaced(text: &str, changes: &[Change]) -> String {

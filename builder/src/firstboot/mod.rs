@@ -20,7 +20,7 @@ use crate::esp::{refresh, store::Mounted};
 use crate::initramfs::tree::Tree;
 use crate::output::Cleanup;
 use anyhow::{Context, Result, bail, ensure};
-use block::{Block, Partition, numbered, partition};
+use block::{Block, Partition, Within, numbered};
 use identity::{random, save};
 use ids::{Change, What};
 use pool::Leaf;
@@ -52,6 +52,8 @@ const REFERENCES: [&str; 7] = [
 /// The rule by which devices go by both names until the files have the new ones, and the one for the rest of this boot.
 const RULE: &str = "etc/udev/rules.d/99-taproot-first-boot.rules";
 const RULE_NOW: &str = "run/udev/rules.d/99-taproot-first-boot.rules";
+/// Bytes that are written at once by way of a disk: what shares them with a neighbour's is left alone.
+const PAGE: u64 = 4096;
 const EFIVARS: &str = "sys/firmware/efi/efivars";
 
 /// What is written down before anything is changed.
@@ -135,7 +137,7 @@ fn read(root: &Path) -> Result<Option<State>> {
 fn planned(root: &Path, pool: &str, guid: &str, leaves: &[Leaf]) -> Result<State> {
     let (mut changes, mut notes) = (Vec::new(), Vec::new());
     for leaf in leaves {
-        let place = partition(&leaf.path)?;
+        let place = pool::place(leaf)?;
         let disk = Block::open(&place.disk, false)?;
         let table = Table::read(&disk).with_context(|| disk.name.clone())?;
         for (number, old) in ids::guids(&table) {
@@ -155,7 +157,13 @@ fn planned(root: &Path, pool: &str, guid: &str, leaves: &[Leaf]) -> Result<State
                 Some(ids::SWAP) => What::Swap,
                 _ => continue,
             };
-            let name = numbered(&place.disk, number)?.name;
+            let Partition { name, span, .. } = numbered(&place.disk, number)?;
+            if what == What::Swap && !span.start.is_multiple_of(PAGE) {
+                notes.push(format!(
+                    "{name} is left as it is: it begins within a page, and its header is written by pages"
+                ));
+                continue;
+            }
             match ids::read(what, &Block::open(&name, false)?) {
                 Ok(old) => {
                     let bytes = random()?;
@@ -198,7 +206,7 @@ fn renew(root: &Path, state: &State, leaves: &[Leaf], say: &mut dyn FnMut(&str) 
     save(&root.join(RULE), rule(&state.changes).as_bytes(), 0o644)?;
     let mut nodes = Vec::new();
     for leaf in leaves {
-        let place = partition(&leaf.path)?;
+        let place = pool::place(leaf)?;
         for node in renew_disk(&place, leaf.guid, &state.changes, say)? {
             nodes.push(format!("/dev/{node}"));
         }
@@ -212,7 +220,9 @@ fn renew(root: &Path, state: &State, leaves: &[Leaf], say: &mut dyn FnMut(&str) 
             save(&path, new.as_bytes(), mode)?;
             say(&format!("{}: refers to the new identities", path.display()))?;
         }
-        cmdline |= path.ends_with(LOADER.trim_start_matches('/'));
+        // Again if the power went before the menus were made.
+        let renewed = ids::mentions(&new, &state.changes);
+        cmdline |= path.ends_with(LOADER.trim_start_matches('/')) && renewed;
     }
     if cmdline {
         menus(root)?;
@@ -231,17 +241,20 @@ fn renew_disk(
         changes.iter().filter(|change| change.vdev == vdev && what.contains(&change.what)).collect()
     };
     let mut nodes = vec![place.disk.clone()];
+    let disk = Block::open(&place.disk, true)?;
     for change in of(&[What::Fat, What::Swap]) {
-        let name = numbered(&place.disk, change.partition)?.name;
+        let Partition { name, span, .. } = numbered(&place.disk, change.partition)?;
         let device = Block::open(&name, true)?;
         let now = ids::read(change.what, &device).with_context(|| name.clone())?;
         if now != change.new {
             ensure!(now == change.old, "{name}: is {now}; expected {} or {}", change.old, change.new);
-            ids::write(change.what, &device, &change.new).with_context(|| name.clone())?;
+            // A mounted file system has its boot sector in the partition's cache, and writes it from there.
+            let within = Within { disk: &disk, partition: &device, span };
+            let way: &dyn table::Disk = if change.what == What::Swap { &within } else { &device };
+            ids::write(change.what, way, &change.new).with_context(|| name.clone())?;
             say(&format!("{name}: {} {}", describe(change), format_args!("is {} now", change.new)))?;
         }
     }
-    let disk = Block::open(&place.disk, true)?;
     let mut table = Table::read(&disk).with_context(|| disk.name.clone())?;
     if ids::renew_guids(&mut table, &of(&[What::Disk, What::Partition])).with_context(|| disk.name.clone())? {
         table.write(&disk).with_context(|| disk.name.clone())?;

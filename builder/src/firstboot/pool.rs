@@ -1,7 +1,10 @@
 //! The pool that the running root lies in, and its disks.
 
-use anyhow::{Context, Result};
+use super::block::{self, Block, Partition};
+use super::table::Disk as _;
+use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
+use taproot_init::zfs::label::read_labels;
 use taproot_init::zfs::nvlist::NvList;
 
 /// Place of `vs_esize` among a vdev's statistics (`vdev_stat_t`): room that it could have and does not use.
@@ -30,6 +33,37 @@ pub fn of_root(mounts: &str) -> Option<String> {
     })?;
     let (fstype, source) = line;
     (fstype == "zfs").then(|| source.split('/').next().unwrap_or(source).to_owned())
+}
+
+/// The partition that the pool has open. The path may lead to another copy of the image, which has the same labels: the pool has
+/// only one of them for itself.
+pub fn place(leaf: &Leaf) -> Result<Partition> {
+    let by_path = block::partition(&leaf.path)?;
+    if block::is_held(&by_path.name)? {
+        return Ok(by_path);
+    }
+    let mut held = Vec::new();
+    for partition in block::partitions()? {
+        if guid(&partition.name) == Some(leaf.guid) && block::is_held(&partition.name)? {
+            held.push(partition);
+        }
+    }
+    match (held.pop(), held.pop()) {
+        (Some(partition), None) => Ok(partition),
+        _ => bail!(
+            "{} leads to {}, which the pool does not use, and it cannot be told which one it does: expected one partition in use whose \
+             label says {}; take the other copy out of the machine",
+            leaf.path.display(),
+            by_path.name,
+            leaf.guid
+        ),
+    }
+}
+
+/// What the label of a partition says that it is.
+fn guid(name: &str) -> Option<u64> {
+    let device = Block::open(name, false).ok()?;
+    read_labels(&mut |offset, buffer| device.read_at(offset, buffer), device.size()).ok()?.guid()
 }
 
 /// The disks of a pool, from its configuration (`POOL_STATS`).

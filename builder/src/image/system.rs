@@ -8,7 +8,7 @@ use super::Boot;
 use super::boot::{MOUNTED, config};
 use super::disk::layout::{Layout, Role, text};
 use super::edit::{Added, Content};
-use crate::esp::config::PATH;
+use crate::esp::config::{PATH, stub_places};
 use crate::firstboot::MARKER;
 use crate::hooks::files::ENABLED;
 use crate::settings::beside;
@@ -75,6 +75,13 @@ pub fn files(boot: &Boot) -> Result<Vec<Added>> {
         Added::file(MARKER.trim_start_matches('/'), ""),
         Added::file(GROW, ""),
     ];
+    let [systemds, own] = stub_places();
+    let missing = systemds.to_string_lossy().trim_start_matches('/').to_owned();
+    if config(boot)?.loader.uki && systemds.exists() {
+        // Kernels of later on are put into unified images, too.
+        let path = own.to_string_lossy().trim_start_matches('/').to_owned();
+        all.push(added(&path, Content::Spare(systemds, missing)));
+    }
     all.extend(INSTALLED.iter().map(|(path, mode, bytes)| Added { mode: *mode, ..Added::file(path, *bytes) }));
     let units = INSTALLED.iter().filter_map(|(path, _, _)| path.strip_prefix("usr/lib/systemd/system/"));
     all.extend(units.map(|unit| Added::link(&format!("{WANTS}/{unit}"), &format!("../{unit}"))));

@@ -168,7 +168,8 @@ impl Desk {
         let (kind, data, target) = match &added.content {
             Content::Directory => return self.directory(&path, added.mode, added.owner),
             Content::Bytes(bytes) => (Kind::File, Data::Bytes(bytes.clone()), Vec::new()),
-            Content::File(file) => (Kind::File, Data::File(file.clone()), Vec::new()),
+            Content::Spare(_, place) if self.has(place) => return Ok(()),
+            Content::File(file) | Content::Spare(file, _) => (Kind::File, Data::File(file.clone()), Vec::new()),
             Content::Link(target) => (Kind::SymbolicLink, Data::Bytes(Vec::new()), target.clone()),
         };
         let entry = Entry { target, ..self.blank(&path, kind, added.mode, added.owner) };

@@ -74,6 +74,8 @@ pub enum Content {
     Bytes(Vec<u8>),
     /// A file with what a file of this machine has.
     File(PathBuf),
+    /// The same, but nothing if the tree has something at that place.
+    Spare(PathBuf, String),
     /// A symbolic link that leads there.
     Link(Vec<u8>),
     /// A directory. One that is there stays as it is.
