@@ -3,6 +3,7 @@
 pub mod account;
 pub mod agreement;
 pub mod chroot;
+pub mod compare;
 pub mod cuts;
 pub mod exfat;
 pub mod hibernation;

@@ -1,4 +1,4 @@
-//! Disks that `taproot image` makes of the kit's trees, as a user who may nothing: their firmware boots them.
+//! Disks that `taproot image` makes of the kit's trees, as a user who may nothing: booted by both firmwares, and compared with the tree.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use std::fs::{self, File, Permissions};
@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
+use taproot_tests::compare::LOOK;
 use taproot_tests::image::{boot_binary, builder};
-use taproot_tests::kit;
+use taproot_tests::kit::{self, System};
 use taproot_tests::scenario;
 use taproot_tests::vm::{Bus, Disk, Running, Vm};
 
@@ -38,11 +39,38 @@ done
 [ $(swapon --show=NAME --noheadings | wc -l) = $(grep -c swap /etc/fstab) ]
 ";
 
+/// The snapshot is what was written, before the boot changed anything.
+const FILES: &str = r"
+python3 /sys/firmware/qemu_fw_cfg/by_name/opt/taproot/look.py/raw /run/before @OWN@ >/run/found
+head -c @SIZE@ /dev/disk/by-id/virtio-expected >/run/expected
+cmp /run/expected /run/found || {
+    diff /run/expected /run/found | head -30
+    exit 1
+}
+echo the tree has $(wc -l </run/found) entries and all are equal
+";
+
+/// What was written is overwritten, destroyed, sent and read again.
+const LIFE: &str = r"
+umount /run/before
+zfs clone -o canmount=noauto zroot/ROOT/default@installed zroot/ROOT/other
+zfs promote zroot/ROOT/other
+zfs promote zroot/ROOT/default
+zfs destroy zroot/ROOT/other
+cp -a /usr/bin /root/bin
+rm -r /root/bin
+zfs send zroot/ROOT/default@installed | zfs receive -u -o canmount=noauto zroot/received
+zfs destroy -r zroot/received
+zfs destroy zroot/ROOT/default@installed
+";
+
 const END: &str = r"
 zpool scrub -w zroot
 zpool status zroot
 zpool status zroot | grep 'with 0 errors'
 zpool status zroot | grep 'No known data errors'
+echo GUID $(zpool get -H -o value guid zroot)
+echo MACHINE $(cat /etc/machine-id)
 systemctl poweroff --no-block
 ";
 
@@ -92,6 +120,33 @@ impl Room {
     }
 }
 
+/// What of the tree is not in the image as it was, by its own account: paths, or the topmost directory that was made for them.
+fn changed(said: &Value, tree: &Path) -> Vec<String> {
+    let changes = &said["changes"];
+    let lists = ["changed", "added"].map(|list| changes[list].as_array().unwrap().clone()).concat();
+    let of_lists = lists.iter().map(|change| change["path"].as_str().unwrap().to_owned());
+    let paths = changes["removed"].as_object().unwrap().keys().cloned().chain(of_lists);
+    let topmost = |path: String| {
+        let mut above: Vec<&Path> = Path::new(&path).ancestors().filter(|path| *path != Path::new("")).collect();
+        above.reverse();
+        let new = above.into_iter().find(|path| tree.join(path).symlink_metadata().is_err());
+        format!("/{}", new.unwrap_or(Path::new(&path)).display())
+    };
+    // A data set of its own, and what each image has empty.
+    let own = ["/home", "/etc/machine-id"].map(str::to_owned);
+    let mut all: Vec<String> = paths.map(topmost).chain(own).collect();
+    all.sort();
+    all.dedup();
+    all
+}
+
+/// The tree's entries as the guest is to see them.
+fn expected(tree: &Path, changed: &[String]) -> Vec<u8> {
+    let output = Command::new("python3").args(["-c", LOOK]).arg(tree).args(changed).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
 /// Boots it and has a script run.
 fn boot(vm: Vm, script: &str) -> Running {
     let vm = vm.memory(1536).file("opt/taproot/script", script.as_bytes()).start().unwrap();
@@ -101,13 +156,29 @@ fn boot(vm: Vm, script: &str) -> Running {
     vm
 }
 
-/// The first boot.
-fn first_boot(vm: Vm, said: &Value) {
-    let script = [FIRST, END].concat().replace("@GUID@", said["guid"].as_str().unwrap());
+/// The first boot; what it said.
+fn first_boot(vm: Vm, said: &Value, more: &str) -> String {
+    let script = [FIRST, more, END].concat().replace("@GUID@", said["guid"].as_str().unwrap());
     let mut vm = boot(vm, &script);
     let said = vm.script(400).unwrap();
     vm.wait_exit(120).unwrap();
     println!("{said}");
+    said
+}
+
+/// The first boot, in which all files are looked at, and the pool is used as pools are.
+fn first_boot_in_full(room: &Room, vm: Vm, system: &System, said: &Value) -> String {
+    let changed = changed(said, &system.tree());
+    let expected = expected(&system.tree(), &changed);
+    assert!(expected.split(|byte| *byte == b'\n').count() > 10_000);
+    let files = FILES.replace("@OWN@", &changed.join(" ")).replace("@SIZE@", &expected.len().to_string());
+    let list = room.path("expected");
+    fs::write(&list, &expected).unwrap();
+    File::options().write(true).open(&list).unwrap().set_len(16 << 20).unwrap();
+    let vm = vm.disk(Disk::read_only(&list, "expected")).file("opt/taproot/look.py", LOOK.as_bytes());
+    let found = first_boot(vm, said, &[&files, LIFE].concat());
+    assert!(found.contains("all are equal"), "{found}");
+    found
 }
 
 /// The partitions are what the field's own tools take them for.
@@ -126,16 +197,49 @@ fn check_fat(raw: &Path, start: u64, size: u64) {
     fs::remove_file(esp).unwrap();
 }
 
+fn sum(path: &Path) -> String {
+    kit::run(Command::new("sha256sum").arg("-b").arg(path)).unwrap().split(' ').next().unwrap().to_owned()
+}
+
 const CONSOLE: &str = "console=ttyS0 no_timer_check taproot-test.report";
 
 #[test]
-fn grub_boots_by_bios_from_the_boot_loaders_partition() {
+fn grub_boots_by_bios_from_the_boot_loaders_partition_whoever_writes_it() {
     scenario::run(kit::SYSTEMS[0], |system| {
         let room = Room::new();
-        let options = ["--raw", "box.raw", "--loader", "grub", "--size", "4G", "--verify"];
-        let said = room.make(&system.tree(), CONSOLE, &options);
-        assert_eq!(said["kernel"], system.kernel);
+        let options = |name, jobs| ["--raw", name, "--loader", "grub", "--swap", "64M", "--size", "4G", "--jobs", jobs];
+        let said = room.make(&system.tree(), CONSOLE, &options("box.raw", "1"));
+        room.make(&system.tree(), CONSOLE, &options("again.raw", "4"));
+        assert_eq!(sum(&room.path("box.raw")), sum(&room.path("again.raw")));
+        fs::remove_file(room.path("again.raw")).unwrap();
         check_disk(&room.path("box.raw"), 2 << 20);
-        first_boot(Vm::from_disk("image-grub", system, room.disk("box.raw", "raw")), &said);
+        first_boot(Vm::from_disk("image-grub", system, room.disk("box.raw", "raw")), &said, "");
+    });
+}
+
+#[test]
+fn entries_boot_by_uefi_from_a_disk_with_sectors_of_4096_bytes() {
+    scenario::run(kit::SYSTEMS[1], |system| {
+        let room = Room::new();
+        let options = ["--raw", "box.raw", "--sector-size", "4096", "--loader", "bls", "--size", "4G"];
+        let said = room.make(&system.tree(), CONSOLE, &options);
+        check_fat(&room.path("box.raw"), 1 << 20, 512 << 20);
+        let sectors = ["logical", "physical"].map(|kind| format!("device.disk-box.{kind}_block_size=4096"));
+        let vm = Vm::from_disk("image-bls-4k", system, room.disk("box.raw", "raw")).uefi();
+        let vm = vm.extra(&["-set", &sectors[0], "-set", &sectors[1]]);
+        first_boot_in_full(&room, vm, system, &said);
+    });
+}
+
+#[test]
+fn grub_reads_the_pool_and_boots_by_bios() {
+    scenario::run(kit::SYSTEMS[1], |system| {
+        let room = Room::new();
+        let said = room.make(&system.tree(), CONSOLE, &["--raw", "box.raw", "--loader", "grub-pool", "--size", "4G"]);
+        check_disk(&room.path("box.raw"), 2 << 20);
+        let path = format!("(loop0,gpt3)/ROOT/default@/boot/vmlinuz-{}", system.kernel);
+        let mut compare = Command::new("grub-fstest");
+        kit::run(compare.arg(room.path("box.raw")).args(["cmp", &path]).arg(system.vmlinuz())).unwrap();
+        first_boot(Vm::from_disk("image-grub-pool", system, room.disk("box.raw", "raw")), &said, "");
     });
 }
