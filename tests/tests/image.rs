@@ -74,6 +74,26 @@ echo MACHINE $(cat /etc/machine-id)
 systemctl poweroff --no-block
 ";
 
+/// What is asked when the disk has grown since, and while it grows once more: nothing is renewed again, and the pool uses all of it.
+const GROWN: &str = r"
+set -e
+journalctl -b -o cat -u taproot-first-boot -u taproot-grow --no-pager
+[ $(zpool get -H -o value guid zroot) = @GUID@ ]
+[ $(cat /etc/machine-id) = @MACHINE@ ]
+[ $(findmnt -no FSTYPE /efi) = vfat ]
+[ $(zpool list -Hpo size zroot) -gt 7500000000 ]
+disk=/sys/block/$(lsblk -no PKNAME $(findmnt -no SOURCE /efi))
+before=$(cat $disk/size)
+echo the disk may grow now
+until [ $(cat $disk/size) -gt $before ]; do sleep 1; done
+taproot grow
+[ $(zpool list -Hpo size zroot) -gt 15500000000 ]
+zpool scrub -w zroot
+zpool status zroot
+zpool status zroot | grep 'No known data errors'
+systemctl poweroff --no-block
+";
+
 /// A directory that belongs to nobody, with the programs in it.
 struct Room(tempfile::TempDir);
 
@@ -181,6 +201,12 @@ fn first_boot_in_full(room: &Room, vm: Vm, system: &System, said: &Value) -> Str
     found
 }
 
+/// A word of what a script printed.
+fn word<'a>(said: &'a str, name: &str) -> &'a str {
+    let line = said.lines().find_map(|line| line.strip_prefix(name));
+    line.unwrap().trim()
+}
+
 /// The partitions are what the field's own tools take them for.
 fn check_disk(raw: &Path, esp: u64) {
     let said = kit::run(Command::new("sgdisk").arg("-v").arg(raw)).unwrap();
@@ -202,6 +228,33 @@ fn sum(path: &Path) -> String {
 }
 
 const CONSOLE: &str = "console=ttyS0 no_timer_check taproot-test.report";
+
+#[test]
+fn unified_kernel_images_boot_by_uefi_and_the_disk_grows_twice() {
+    scenario::run(kit::SYSTEMS[0], |system| {
+        let room = Room::new();
+        let outputs = ["--raw", "box.raw", "--qcow2", "box.qcow2", "--vdi", "box.vdi", "--swap", "64M", "--size", "4G"];
+        let said = room.make(&system.tree(), CONSOLE, &[&outputs[..], &["--verify"]].concat());
+        assert_eq!(said["kernel"], system.kernel);
+        check_disk(&room.path("box.raw"), 1 << 20);
+        for format in ["qcow2", "vdi"] {
+            let mut compare = Command::new("qemu-img");
+            compare.args(["compare", "-f", "raw", "-F", format]).arg(room.path("box.raw"));
+            kit::run(compare.arg(room.path(&format!("box.{format}")))).unwrap();
+        }
+        kit::run(Command::new("qemu-img").args(["check", "-q"]).arg(room.path("box.qcow2"))).unwrap();
+        let disk = room.disk("box.qcow2", "qcow2");
+        let found = first_boot_in_full(&room, Vm::from_disk("image-uki", system, disk.clone()).uefi(), system, &said);
+
+        kit::run(Command::new("qemu-img").args(["resize", "-q"]).arg(&disk.path).arg("8G")).unwrap();
+        let script = GROWN.replace("@GUID@", word(&found, "GUID")).replace("@MACHINE@", word(&found, "MACHINE"));
+        let mut vm = boot(Vm::from_disk("image-uki-grown", system, disk.clone()).uefi(), &script);
+        vm.wait_report("the disk may grow now", 60).unwrap();
+        vm.resize(&disk, 16 << 30).unwrap();
+        println!("{}", vm.script(200).unwrap());
+        vm.wait_exit(120).unwrap();
+    });
+}
 
 #[test]
 fn grub_boots_by_bios_from_the_boot_loaders_partition_whoever_writes_it() {

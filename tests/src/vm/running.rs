@@ -250,6 +250,11 @@ impl Running {
         Ok(())
     }
 
+    /// Gives a disk another size while the machine runs.
+    pub fn resize(&mut self, disk: &Disk, bytes: u64) -> Result<()> {
+        self.qmp.execute("block_resize", &json!({ "node-name": disk.node(), "size": bytes })).map(drop)
+    }
+
     /// How many writes the guest has sent to a disk so far.
     pub fn writes(&mut self, disk: &Disk) -> Result<u64> {
         let stats = self.qmp.execute("query-blockstats", &json!({}))?;
