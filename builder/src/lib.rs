@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod commands;
+pub mod date;
 pub mod doctor;
 pub mod esp;
 pub mod explain;

@@ -92,8 +92,8 @@ fn covers(pattern: &str, path: &Path) -> bool {
     parts.next().is_none()
 }
 
-/// One name against one part of a pattern.
-fn fits(pattern: &[u8], name: &[u8]) -> bool {
+/// One name against one part of a pattern, in which `*` stands for any bytes.
+pub(crate) fn fits(pattern: &[u8], name: &[u8]) -> bool {
     match (pattern, name) {
         ([], []) => true,
         ([b'*', rest @ ..], _) => (0..=name.len()).any(|skip| fits(rest, name.get(skip..).unwrap_or_default())),

@@ -1,6 +1,7 @@
 //! The status for a terminal.
 
 use super::report::{NextBootText, Row, Status};
+use crate::date::day;
 use crate::progress::megabytes;
 use std::fmt::Write as _;
 
@@ -80,17 +81,9 @@ impl NextBootText {
     }
 }
 
-/// Seconds since 1970 as a date and time of day. After Howard Hinnant's `civil_from_days`.
+/// Seconds since 1970 as a date and time of day.
 fn date(seconds: u64) -> String {
-    let (days, rest) = (seconds / 86_400 + 719_468, seconds % 86_400);
-    let (era, of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}", rest / 3600, rest % 3600 / 60)
+    format!("{} {:02}:{:02}", day(seconds.cast_signed()), seconds / 3600 % 24, seconds / 60 % 60)
 }
 
 #[cfg(test)]

@@ -64,7 +64,7 @@ pub const KEYS: &[Key] = &[
     key("source.layers", List, "[]", "[\"top.sqsh\", \"base.sqsh\"]", "the layers of a root, the topmost first: directories or images, merged; takes root"),
     key("source.arch", Text, "", "\"amd64\"", "Debian's word for the processor [default: this machine's]"),
     key("source.mmdebstrap.suite", Text, "", "\"bookworm\"", "Debian, made anew by mmdebstrap"),
-    key("source.mmdebstrap.mirror", Text, "", "\"http://deb.debian.org/debian\"", "where its packages come from"),
+    key("source.mmdebstrap.mirror", Text, "", "\"http://deb.example.org/debian\"", "where its packages come from"),
     key("source.mmdebstrap.include", List, "[\"linux-image-amd64\", \"zfs-initramfs\", \"systemd-sysv\"]", "", "packages besides the variant's"),
     key("source.mmdebstrap.components", List, "[\"main\", \"contrib\"]", "", "parts of the archive; ZFS is in contrib"),
     key("source.mmdebstrap.variant", Text, "\"important\"", "", "which packages it begins with"),

@@ -1,6 +1,7 @@
 //! What is left out of a tree, by its path, and what is told of because it stays.
 
 use super::{Edits, Identity};
+use crate::layer::exclude::fits;
 
 /// How far a rule goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,16 +126,6 @@ fn covers(pattern: &Pattern, path: &[u8]) -> Option<usize> {
         length += name.len() + 1;
     }
     length.checked_sub(1)
-}
-
-/// One name against one part of a pattern.
-fn fits(pattern: &[u8], name: &[u8]) -> bool {
-    match (pattern, name) {
-        ([], []) => true,
-        ([b'*', rest @ ..], _) => (0..=name.len()).any(|skip| fits(rest, name.get(skip..).unwrap_or_default())),
-        ([a, pattern @ ..], [b, name @ ..]) if a == b => fits(pattern, name),
-        _ => false,
-    }
 }
 
 /// The rules of one image.

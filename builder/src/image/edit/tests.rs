@@ -141,12 +141,12 @@ fn scaffolding_goes() {
         text("./etc/apt/apt.conf.d/98nested", "Acquire { http { Proxy \"http://10.0.0.1\"; }; };\n"),
         text(
             "./etc/apt/sources.list",
-            "deb [trusted=yes] http://localhost:3142/debian bookworm main\ndeb http://deb.debian.org/debian bookworm main\n",
+            "deb [trusted=yes] http://localhost:3142/debian bookworm main\ndeb http://deb.example.org/debian bookworm main\n",
         ),
         dir("./etc/apt/sources.list.d"),
         text(
             "./etc/apt/sources.list.d/a.sources",
-            "Types: deb\nURIs: file:/srv/mirror\nSuites: x\n\nTypes: deb\nURIs: http://deb.debian.org/debian\nSuites: y\n",
+            "Types: deb\nURIs: file:/srv/mirror\nSuites: x\n\nTypes: deb\nURIs: http://deb.example.org/debian\nSuites: y\n",
         ),
         dir("./var/lib"),
         dir("./var/lib/dpkg"),
@@ -168,11 +168,11 @@ fn scaffolding_goes() {
     );
     assert!(report.kept.iter().any(|kept| kept.path == "etc/apt/apt.conf.d/98nested"), "{report}");
     let list = content(&tree, "etc/apt/sources.list");
-    assert!(list.starts_with(mark) && list.ends_with("\ndeb http://deb.debian.org/debian bookworm main\n"), "{list}");
+    assert!(list.starts_with(mark) && list.ends_with("\ndeb http://deb.example.org/debian bookworm main\n"), "{list}");
     let sources = content(&tree, "etc/apt/sources.list.d/a.sources");
     assert_eq!(
         sources,
-        "Enabled: no\nTypes: deb\nURIs: file:/srv/mirror\nSuites: x\n\nTypes: deb\nURIs: http://deb.debian.org/debian\nSuites: y\n"
+        "Enabled: no\nTypes: deb\nURIs: file:/srv/mirror\nSuites: x\n\nTypes: deb\nURIs: http://deb.example.org/debian\nSuites: y\n"
     );
     // The real program may come first, as in an archive that is not sorted.
     let (mut unsorted, count) = (entries.clone(), entries.len());

@@ -295,7 +295,7 @@ mod tests {
             assert!(is_local(address), "{address}");
         }
         for address in
-            ["http://deb.debian.org/debian", "https://8.8.8.8/x", "http://[2001:db8::1]/x", "tor+http://abc.onion/x"]
+            ["http://deb.example.org/debian", "https://8.8.8.8/x", "http://[2001:db8::1]/x", "tor+http://abc.onion/x"]
         {
             assert!(!is_local(address), "{address}");
         }
