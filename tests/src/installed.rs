@@ -34,18 +34,24 @@ pub fn pack(machine: Vm, scratch: &Scratch, script: &str) -> Result<PathBuf> {
 
 /// A disk with what is to be put into the system, as an archive: our programs as `make install` does.
 pub fn payload(scratch: &Scratch) -> Result<Disk> {
+    payload_with(scratch, &[])
+}
+
+/// The same with files of this machine, and the paths that they get.
+pub fn payload_with(scratch: &Scratch, more: &[(PathBuf, &str)]) -> Result<Disk> {
     let dir = scratch.path().join("payload");
     let busybox = kit::cache()?.join("busybox/busybox");
     ensure!(busybox.exists(), "{} is missing; run: make kit", busybox.display());
-    for (from, to) in [
+    let own = [
         (image::builder(), "usr/bin/taproot"),
         (image::boot_binary(), "usr/lib/taproot/taproot-init"),
         (checkout().join("out/guest-init"), "usr/sbin/guest-init"),
         (busybox, "usr/bin/busybox"),
-    ] {
+    ];
+    for (from, to) in own.iter().chain(more) {
         let to = dir.join(to);
         fs::create_dir_all(to.parent().context("no directory")?)
-            .and_then(|()| fs::copy(&from, &to))
+            .and_then(|()| fs::copy(from, &to))
             .with_context(|| format!("copying {}", from.display()))?;
     }
     let path = scratch.path().join("payload.tar");

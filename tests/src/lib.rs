@@ -13,12 +13,14 @@ pub mod kit;
 pub mod layers;
 pub mod minimal;
 pub mod notices;
+pub mod old;
 pub mod plain;
 pub mod scenario;
 pub mod seeds;
 pub mod show;
 pub mod silent;
 pub mod sim;
+pub mod small;
 #[cfg(test)]
 mod tidy;
 pub mod torture;
