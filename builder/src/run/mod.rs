@@ -90,7 +90,11 @@ pub fn run(
         status.with_context(|| format!("starting {}: install QEMU (Debian: qemu-system-x86)", qemu::PROGRAM))?;
     drop(dir);
     cleanup.guarded(|slot| *slot = None);
-    ensure!(status.success(), "{}: {status}", qemu::PROGRAM);
+    ensure!(
+        status.success(),
+        "{}: {status}; if KVM is there and does not work, -- -machine accel=tcg emulates the processor",
+        qemu::PROGRAM
+    );
     Ok(None)
 }
 
