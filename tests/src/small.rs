@@ -13,9 +13,9 @@ use crate::kit::{self, System};
 use crate::vm::Scratch;
 
 /// Programs of busybox that scripts use.
-const APPLETS: [&str; 16] = [
+const APPLETS: [&str; 17] = [
     "sh", "mount", "umount", "stty", "cat", "echo", "cp", "sleep", "uname", "ls", "mkdir", "find", "sort", "xargs",
-    "md5sum", "tar",
+    "env", "md5sum", "tar",
 ];
 
 /// Modules that none of these machines has a use for, and three quarters of all.
