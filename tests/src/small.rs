@@ -109,8 +109,10 @@ pub fn with_libraries(tree: &Path, name: &str) -> Result<()> {
     copy(program, &tree.join("usr/bin").join(name), 0o755)?;
     fs::create_dir_all(tree.join("usr/lib64")).context("making usr/lib64")?;
     symlink("usr/lib64", tree.join("lib64")).context("making lib64")?;
+    // The C library loads this one when a thread ends.
+    let unwinder = "/lib/x86_64-linux-gnu/libgcc_s.so.1";
     let words = kit::run(Command::new("ldd").arg(program))?;
-    for library in words.split_whitespace().filter(|word| word.starts_with('/')).map(Path::new) {
+    for library in words.split_whitespace().chain([unwinder]).filter(|word| word.starts_with('/')).map(Path::new) {
         let file = library.file_name().context("a library's name")?;
         let place = if library.starts_with("/lib64") { "usr/lib64" } else { "usr/lib" };
         copy(library, &tree.join(place).join(file), 0o755)?;
