@@ -64,6 +64,19 @@ zfs destroy -r zroot/received
 zfs destroy zroot/ROOT/default@installed
 ";
 
+/// Which disk of two the pool and the boot loader's partition are on, by serial number.
+const COPIES: &str = r"
+set -e
+journalctl -b -o cat -u taproot-first-boot --no-pager
+[ ! -e /etc/taproot/first-boot ]
+serial() { cat /sys/block/$(lsblk -no PKNAME $1)/serial; echo; }
+echo POOL $(serial $(zpool status -LP zroot | grep -o '/dev/[a-z0-9]*'))
+echo EFI $(serial $(findmnt -no SOURCE /efi))
+echo GUID $(zpool get -H -o value guid zroot)
+echo MACHINE $(cat /etc/machine-id)
+systemctl poweroff --no-block
+";
+
 const END: &str = r"
 zpool scrub -w zroot
 zpool status zroot
@@ -267,6 +280,36 @@ fn grub_boots_by_bios_from_the_boot_loaders_partition_whoever_writes_it() {
         fs::remove_file(room.path("again.raw")).unwrap();
         check_disk(&room.path("box.raw"), 2 << 20);
         first_boot(Vm::from_disk("image-grub", system, room.disk("box.raw", "raw")), &said, "");
+    });
+}
+
+/// Two disks of one image in a machine: the firmware starts the second, which is a machine of its own from then on; then the first, which
+/// was never booted, beside the one that was; then the second again.
+#[test]
+fn of_two_copies_in_one_machine_the_one_that_the_firmware_starts_is_booted_and_renewed() {
+    scenario::run(kit::SYSTEMS[0], |system| {
+        let room = Room::new();
+        room.make(&system.tree(), CONSOLE, &["--raw", "first.raw", "--size", "4G"]);
+        let [first, second] = ["first.raw", "second.raw"].map(|name| room.path(name));
+        kit::run(Command::new("cp").args(["--sparse=always"]).args([&first, &second])).unwrap();
+        let before = sum(&first);
+        let boot = |name: &str, started: &str| {
+            let disk = |name: &str| Disk { serial: name.into(), ..room.disk(&format!("{name}.raw"), "raw") };
+            let vm = Vm::from_disk(name, system, disk("first")).disk(disk("second")).uefi();
+            let mut vm = self::boot(vm.extra(&["-set", &format!("device.disk-{started}.bootindex=1")]), COPIES);
+            let said = vm.script(200).unwrap();
+            vm.wait_exit(120).unwrap();
+            println!("{said}");
+            for what in ["POOL", "EFI"] {
+                assert_eq!(word(&said, what), started, "{what}: {said}");
+            }
+            [word(&said, "GUID"), word(&said, "MACHINE")].map(str::to_owned)
+        };
+        let of_second = boot("image-copies-1", "second");
+        assert_eq!(sum(&first), before, "the disk that was not started");
+        let of_first = boot("image-copies-2", "first");
+        assert!(of_first.iter().all(|id| !of_second.contains(id)), "{of_first:?} {of_second:?}");
+        assert_eq!(boot("image-copies-3", "second"), of_second);
     });
 }
 

@@ -166,6 +166,12 @@ fn of_name(name: &str) -> Result<Option<Partition>> {
     Ok(Some(Partition { name: name.to_owned(), disk: disk.to_string_lossy().into_owned(), number: count, span }))
 }
 
+/// The partition with this device number (`254:1`), if it is one.
+pub fn by_number(number: &str) -> Result<Option<Partition>> {
+    let Ok(dir) = Path::new("/sys/dev/block").join(number).canonicalize() else { return Ok(None) };
+    of_name(&dir.file_name().unwrap_or_default().to_string_lossy())
+}
+
 /// All partitions that the kernel has.
 pub fn partitions() -> Result<Vec<Partition>> {
     let mut all = Vec::new();

@@ -81,7 +81,7 @@ impl Report {
 }
 
 /// The pool that was named, or the root's.
-pub(super) fn pool(named: Option<&str>) -> Result<String> {
+pub(crate) fn pool(named: Option<&str>) -> Result<String> {
     if let Some(name) = named {
         return Ok(name.to_owned());
     }

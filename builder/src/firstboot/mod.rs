@@ -7,6 +7,7 @@
 //! it a rule of udev has devices go by both names, so that the boot in between finds them.
 
 pub mod block;
+pub mod esp;
 pub mod grow;
 mod identity;
 pub mod ids;
@@ -28,7 +29,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use table::Table;
 use taproot_init::pools::hostid;
@@ -105,6 +106,10 @@ pub fn run(system: &dyn System, dry_run: bool, say: &mut dyn FnMut(&str) -> Resu
             "the pool {pool} would get a new guid; machine-id, ssh host keys and random seed where they are missing"
         ));
     }
+    if let Some((dir, partition)) = other_copy(root, &leaves)? {
+        esp::remount(&dir, &partition)?;
+        say(&format!("{}: {} is mounted there now, instead of that of another copy", dir.display(), partition.name))?;
+    }
     save(Path::new(STATE), &serde_json::to_vec_pretty(&state).context("writing the state")?, 0o600)?;
     renew(root, &state, &leaves, say)?;
     if guid == state.pool_guid {
@@ -119,6 +124,13 @@ pub fn run(system: &dyn System, dry_run: bool, say: &mut dyn FnMut(&str) -> Resu
         fs::remove_file(path).with_context(|| format!("{path}: removing"))?;
     }
     say("this copy of the image is a machine of its own now")
+}
+
+/// Where the partition of another copy is mounted for the boot loader's files, and the one that belongs there.
+fn other_copy(root: &Path, leaves: &[Leaf]) -> Result<Option<(PathBuf, Partition)>> {
+    let tree = Tree::open(root).with_context(|| root.display().to_string())?;
+    let Some(config) = Config::of(&tree)? else { return Ok(None) };
+    Ok(esp::meant(&config.esp, leaves)?.map(|partition| (config.esp, partition)))
 }
 
 /// What an earlier run, which the power ended, has written down.

@@ -5,10 +5,15 @@ use super::running;
 use crate::esp::config::{Config, PATH, Recipe};
 use crate::esp::store::Mounted;
 use crate::esp::{self, Kernel};
-use crate::firstboot::is_mounted;
+use crate::firstboot::esp::meant;
+use crate::firstboot::pool::leaves;
+use crate::firstboot::{grow, is_mounted};
 use crate::initramfs::tree::{BINARY, Tree};
 use crate::output::{Cleanup, print};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use std::path::Path;
+use taproot_init::sys::linux::Linux;
+use taproot_init::zfs::ioctl::Zfs;
 
 /// The partition, and what it is filled by; `None`: the boot loader's files are not ours.
 fn open(tree: &Tree, cleanup: &Cleanup) -> Result<Option<(Mounted, Recipe)>> {
@@ -21,7 +26,27 @@ fn open(tree: &Tree, cleanup: &Cleanup) -> Result<Option<(Mounted, Recipe)>> {
         "{}: expected the partition that the boot loader reads to be mounted there ({PATH} says so), and it is not: mount it, then try again",
         esp.display()
     );
+    if tree.is_running() {
+        ensure_own(&config.esp)?;
+    }
     Ok(Some((Mounted::new(&esp, cleanup), Recipe::of(tree, &config)?)))
+}
+
+/// Fails if what is mounted there is the partition of another copy of the disk that this system runs from: that copy would boot these
+/// kernels, and this one would not.
+fn ensure_own(esp: &Path) -> Result<()> {
+    // Without such a pool nothing is known of copies.
+    let Ok(pool) = grow::pool(None) else { return Ok(()) };
+    let Ok(config) = Zfs::new(&Linux::new()).pool_stats(&pool) else { return Ok(()) };
+    match meant(esp, &leaves(&config)?)? {
+        None => Ok(()),
+        Some(own) => bail!(
+            "{}: expected the partition of this system's own disk to be mounted there ({}), found that of another copy of it: mount the right \
+             one, then try again",
+            esp.display(),
+            own.name
+        ),
+    }
 }
 
 /// Puts a kernel with its image there.

@@ -255,6 +255,7 @@ impl<'a> Boot<'a> {
         match step {
             Step::LoadModule(name) => self.scout.load(&name),
             Step::ReadNote => self.read_note(),
+            Step::ReadOrigin => self.read_origin(),
             Step::LookForImage { device, node, offset } => self.look_for_image(device, &node, offset),
             Step::ResumeImage { device, node, number, offset, pages, text } => {
                 self.log.info(&text);

@@ -3,6 +3,8 @@
 use super::Boot;
 use crate::cmdline::Request;
 use crate::devices::known::{Hardware, Reading};
+use crate::firmware::Variables;
+use crate::firmware::origin::Origin;
 use crate::plan::candidates;
 use crate::plan::facts::{Health, PoolFact};
 use crate::plan::failure::{Code, Failure};
@@ -33,6 +35,20 @@ impl Boot<'_> {
         let left = candidates::leftovers(&self.facts.disks.labels).map(str::to_owned);
         let silent: Vec<String> = silent.chain(left).collect();
         work(Pools::new(self.system, self.log, self.phases).without(&silent))
+    }
+
+    /// Asks the firmware which disk the machine was started from; labels are looked at anew with that in mind.
+    pub(super) fn read_origin(&mut self) {
+        let origin = Variables::open(self.system).and_then(|variables| Origin::read(&variables)).unwrap_or_else(|e| {
+            self.log.info(format!("the firmware does not tell which disk the machine was started from: {e}"));
+            Origin::default()
+        });
+        if let Some(disk) = origin.disk(self.system, &self.scout.hardware) {
+            self.log.info(format!("the machine was started from {disk}, as its firmware has it"));
+        }
+        self.facts.origin = Some(origin);
+        self.facts.disks.generation = None;
+        self.look_at_labels();
     }
 
     /// What the labels amount to, made anew where they changed.
@@ -215,9 +231,10 @@ impl Boot<'_> {
 
 /// Makes of the labels what they amount to, where they changed.
 pub(super) fn look_at_labels(system: &dyn System, request: &Request, hardware: &Hardware, facts: &mut Facts) {
-    // What the directories of the command line lead to can change with any device.
-    let by_name = !request.import.dirs.is_empty();
-    let generation = if by_name { hardware.generation } else { hardware.label_generation };
+    // What the directories of the command line lead to can change with any device, and so can which disk it is that the machine was
+    // started from.
+    let any = !request.import.dirs.is_empty() || facts.origin.is_some();
+    let generation = if any { hardware.generation } else { hardware.label_generation };
     if facts.disks.generation == Some(generation) {
         return;
     }
@@ -225,7 +242,8 @@ pub(super) fn look_at_labels(system: &dyn System, request: &Request, hardware: &
     facts.only = only(system, request);
     let disks = &mut facts.disks;
     disks.generation = Some(generation);
-    let labels = candidates::labels(hardware, facts.only.as_ref());
+    let started = facts.origin.as_ref().and_then(|origin| origin.disk(system, hardware));
+    let labels = candidates::labels(hardware, facts.only.as_ref(), started.as_deref());
     if labels != disks.labels {
         disks.candidates = assemble(&labels);
         // A pool of which no disk is seen any more is waited for anew when one comes back.

@@ -13,7 +13,7 @@ mod tail;
 #[cfg(test)]
 mod tests;
 
-pub use partition::PartitionTable;
+pub use partition::{PartitionTable, guid};
 pub use sealed::{SEALED_HEAD, Sealed, sealed};
 pub use superblock::{Superblock, superblock};
 pub use tail::tail;

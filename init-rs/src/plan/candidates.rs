@@ -39,7 +39,8 @@ pub fn devices(candidate: &Candidate) -> Vec<String> {
 }
 
 /// The labels that assembling starts from: of all devices that may be searched, or only of those in `only`.
-pub fn labels(hardware: &Hardware, only: Option<&BTreeSet<String>>) -> Vec<Seen> {
+/// `started`: the disk that the machine was started from.
+pub fn labels(hardware: &Hardware, only: Option<&BTreeSet<String>>, started: Option<&str>) -> Vec<Seen> {
     let allowed = |node: &str| only.is_none_or(|only| only.contains(node));
     let devices = hardware.devices.values().filter(|d| d.left_out.is_none() && allowed(&d.node));
     let seen = devices.filter_map(|device| match &device.content()?.zfs {
@@ -48,6 +49,7 @@ pub fn labels(hardware: &Hardware, only: Option<&BTreeSet<String>>) -> Vec<Seen>
             label: member.label.clone(),
             place: device.place(),
             standing: standing(hardware, device, member),
+            started: started.is_some_and(|disk| *disk == *device.disk.as_ref().unwrap_or(&device.name)),
         }),
         Zfs::Nothing | Zfs::Damaged(_) => None,
     });
@@ -91,6 +93,7 @@ pub fn fact(candidate: &Candidate, judgement: Option<&Judgement>, own_hostid: u3
         unwritable: judgement.and_then(|j| j.unwritable.clone()),
         devices: devices(candidate),
         doubt: doubt(&candidate.doubts),
+        started: candidate.started,
     }
 }
 
@@ -284,6 +287,7 @@ mod tests {
             leaves: vec![],
             problems: vec![],
             doubts: vec![],
+            started: false,
         }
     }
 
@@ -313,7 +317,7 @@ mod tests {
         assert_eq!(fact(&candidate(PoolState::Active, None), None, 1).problem.unwrap(), "not opened yet");
         let mut twice = candidate(PoolState::Exported, None);
         let devices = vec!["/dev/a".into(), "/dev/b".into()];
-        twice.problems.push(Problem::Duplicate { guid: 3, devices, decided: false });
+        twice.problems.push(Problem::Duplicate { guid: 3, devices, taken: None });
         let fact = fact(&twice, None, 1);
         assert!(fact.problem.unwrap().contains("/dev/a and /dev/b carry the same label"));
         assert!(fact.exported);

@@ -40,6 +40,8 @@ pub struct PoolFact {
     pub devices: Vec<String>,
     /// Why its labels may be left over, or belong to something else: then it is not written to without a word.
     pub doubt: Option<Doubt>,
+    /// Whether a device of it is on the disk that the machine was started from, as far as that was asked for.
+    pub started: bool,
 }
 
 impl PoolFact {
@@ -62,6 +64,7 @@ impl PoolFact {
             unwritable: None,
             devices: Vec::new(),
             doubt: None,
+            started: false,
         }
     }
 }

@@ -135,7 +135,8 @@ impl Scene<'_> {
         let is_hinted = |p: &&&PoolFact| hint.is_some_and(|hint| p.guid == hint.guid);
         let usable: Vec<_> = namesakes.iter().filter(|p| self.obstacle(p).is_none()).copied().collect();
         let expected = usable.iter().find(is_hinted).copied();
-        let pool: &PoolFact = match (expected, usable.as_slice(), namesakes.as_slice()) {
+        let started = started(&usable).filter(|_| expected.is_none() && usable.len() > 1);
+        let pool: &PoolFact = match (expected.or(started), usable.as_slice(), namesakes.as_slice()) {
             (Some(pool), ..) | (None, &[pool], _) | (None, [], &[pool]) => pool,
             (None, [], several) => return Err(self.none_of(wanted, several, hint.is_some())),
             (None, several, _) => return Err(NoChoice::new(ambiguous(wanted, several), hint.is_some())),
@@ -146,7 +147,8 @@ impl Scene<'_> {
             let note = if others.is_empty() { "" } else { ", the one of that name with the guid the image expects" };
             return Ok(Pick { pool, why: why + note, better: None, warnings: self.hindered(&others) });
         }
-        let mut pick = Pick { pool, why, better: self.may_work(&others), warnings: self.hindered(&others) };
+        let note = if started.is_some() { ", the one that the machine was started from" } else { "" };
+        let mut pick = Pick { pool, why: why + note, better: self.may_work(&others), warnings: self.hindered(&others) };
         if let Some(hint) = hint {
             pick.warnings.push(other_guid(pool, hint));
             if !hinted {
@@ -272,6 +274,12 @@ fn other_guid(pool: &PoolFact, hint: &ExpectedPool) -> String {
         "pool {} has guid {}, but the image expects guid {}: it was made anew since the image was packed, or is a copy",
         pool.name, pool.guid, hint.guid
     )
+}
+
+/// Of pools of one name, the one on the disk that the machine was started from.
+fn started<'a>(namesakes: &[&'a PoolFact]) -> Option<&'a PoolFact> {
+    let mut started = namesakes.iter().filter(|pool| pool.started);
+    started.next().copied().filter(|_| started.next().is_none())
 }
 
 /// All of them can be imported.

@@ -142,6 +142,7 @@ mod tests {
             leaves: vec![leaf],
             problems: vec![],
             doubts: vec![],
+            started: false,
         };
         let aux = |guid, device: &str, path: Option<&str>| Aux {
             guid,

@@ -207,6 +207,7 @@ fn pool(pool: &PoolFact) -> Json {
         ("unwritable", pool.unwritable.as_deref().into()),
         ("devices", Json::list(&pool.devices, |node| node.as_str().into())),
         ("doubt", pool.doubt.as_ref().map_or(Json::Null, doubt)),
+        ("started", pool.started.into()),
     ])
 }
 

@@ -90,7 +90,7 @@ impl Ways {
 /// Pools on the disks that are not imported.
 fn candidates(system: &dyn System, hardware: &Hardware) -> (Vec<Candidate>, Vec<Seen>) {
     let imported = Zfs::new(system).imported_pools().unwrap_or_default();
-    let seen = labels(hardware, None);
+    let seen = labels(hardware, None, None);
     let mut candidates = assemble(&seen);
     candidates.retain(|c| c.state != PoolState::Destroyed && imported.iter().all(|(_, guid)| *guid != c.guid));
     (candidates, seen)

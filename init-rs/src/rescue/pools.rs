@@ -41,7 +41,7 @@ pub(super) fn text(hardware: &Hardware, now: Duration) -> String {
     for line in problems(hardware, now) {
         let _ = writeln!(out, "{line}");
     }
-    for pool in assemble(&labels(hardware, None)) {
+    for pool in assemble(&labels(hardware, None, None)) {
         let _ = writeln!(out, "pool {} guid {} {:?}", pool.name, pool.guid, pool.state);
         for leaf in &pool.leaves {
             let recorded = leaf.recorded_path.as_deref().unwrap_or("(no path)");

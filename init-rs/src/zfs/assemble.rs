@@ -30,6 +30,8 @@ pub struct Seen {
     pub place: Option<String>,
     /// How far the label is to be believed.
     pub standing: Standing,
+    /// Whether it is on the disk that the machine was started from, as far as anything tells.
+    pub started: bool,
 }
 
 /// How far the label on a device is to be believed.
@@ -64,17 +66,19 @@ pub struct Sight<'a> {
     pub place: Option<&'a str>,
     /// See [`Seen`].
     pub standing: &'a Standing,
+    /// See [`Seen`].
+    pub started: bool,
 }
 
 impl Seen {
     /// A device that is what its label says.
     pub fn sound(device: String, label: Label) -> Self {
-        Self { device, label, place: None, standing: Standing::Sound }
+        Self { device, label, place: None, standing: Standing::Sound, started: false }
     }
 
     fn sight(&self) -> Sight<'_> {
-        let Self { device, label, place, standing } = self;
-        Sight { device, label, place: place.as_deref(), standing }
+        let Self { device, label, place, standing, started } = self;
+        Sight { device, label, place: place.as_deref(), standing, started: *started }
     }
 }
 
@@ -118,15 +122,15 @@ pub enum Problem {
     #[error(
         "{} carry the same label (vdev {guid}): copies of one disk, of which only one may be attached{}",
         devices.join(" and "),
-        chosen(*decided)
+        chosen(*taken)
     )]
     Duplicate {
         /// The vdev's guid.
         guid: u64,
         /// The devices, sorted.
         devices: Vec<String>,
-        /// True when one of them is at the path that the pool records and was taken.
-        decided: bool,
+        /// Why one of them was taken; `None`: it cannot be told which one is meant.
+        taken: Option<Taken>,
     },
     /// Several paths lead to the same place of one disk.
     #[error("{} are one disk (vdev {guid}), reached by several paths; {taken} is used", devices.join(" and "))]
@@ -162,8 +166,21 @@ pub enum Problem {
     },
 }
 
-fn chosen(decided: bool) -> &'static str {
-    if decided { "; the one at the recorded path is used" } else { "; detach all but one" }
+/// Why one of several copies was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// The machine was started from it.
+    Started,
+    /// It is at the path that the pool records.
+    Recorded,
+}
+
+fn chosen(taken: Option<Taken>) -> &'static str {
+    match taken {
+        Some(Taken::Started) => "; the one that the machine was started from is used",
+        Some(Taken::Recorded) => "; the one at the recorded path is used",
+        None => "; detach all but one",
+    }
 }
 
 /// A pool as its labels describe it.
@@ -189,6 +206,8 @@ pub struct Candidate {
     pub problems: Vec<Problem>,
     /// Why it may not be what it seems.
     pub doubts: Vec<Doubt>,
+    /// Whether a device of it is on the disk that the machine was started from.
+    pub started: bool,
 }
 
 impl Candidate {
@@ -204,9 +223,14 @@ impl Candidate {
         tops.iter().map(|top| u64::from(top.string("type") == Some(b"missing"))).sum()
     }
 
+    /// True when several devices are copies of one.
+    pub fn has_copies(&self) -> bool {
+        self.problems.iter().any(|p| matches!(p, Problem::Duplicate { .. }))
+    }
+
     /// True when it cannot be told which of several copies of a disk is the pool's.
     pub fn is_ambiguous(&self) -> bool {
-        self.problems.iter().any(|p| matches!(p, Problem::Duplicate { decided: false, .. }))
+        self.problems.iter().any(|p| matches!(p, Problem::Duplicate { taken: None, .. }))
     }
 
     /// A disk that is given to something else since still stands in the pool: should the kernel find it at the path that the pool
@@ -284,6 +308,7 @@ struct Member<'a> {
     label: &'a Label,
     place: Option<&'a str>,
     standing: &'a Standing,
+    started: bool,
     guid: u64,
     txg: u64,
     top_guid: u64,
@@ -313,6 +338,7 @@ impl<'a> Member<'a> {
             label,
             place: sight.place,
             standing: sight.standing,
+            started: sight.started,
             guid: label.guid().ok_or("no vdev guid")?,
             txg: label.txg().ok_or("no transaction group")?,
             top_guid,
@@ -354,6 +380,7 @@ fn assemble_pool(guid: u64, mut devices: Vec<Sight<'_>>) -> Option<Candidate> {
         Standing::Sound | Standing::Leftover(_) => None,
     };
     let doubts = members.iter().filter(used).filter_map(doubt).collect();
+    let started = members.iter().filter(used).any(|member| member.started);
     Some(Candidate {
         guid,
         name: newest.label.pool_name()?.into_owned(),
@@ -365,6 +392,7 @@ fn assemble_pool(guid: u64, mut devices: Vec<Sight<'_>>) -> Option<Candidate> {
         leaves,
         problems,
         doubts,
+        started,
     })
 }
 
@@ -446,8 +474,9 @@ fn assign_devices(leaves: &mut [Leaf], members: &[Member<'_>], problems: &mut Ve
             }
             current
         });
+        let started = found.iter().find(|m| m.started);
         let recorded = found.iter().find(|m| Some(m.device) == leaf.recorded_path.as_deref());
-        leaf.device = recorded.or(found.first()).map(|m| m.device.to_owned());
+        leaf.device = started.or(recorded).or(found.first()).map(|m| m.device.to_owned());
         let devices: BTreeSet<String> = found.iter().map(|m| m.device.to_owned()).collect();
         let devices: Vec<String> = devices.into_iter().collect();
         let Some(taken) = leaf.device.clone().filter(|_| devices.len() > 1) else { continue };
@@ -455,7 +484,8 @@ fn assign_devices(leaves: &mut [Leaf], members: &[Member<'_>], problems: &mut Ve
         problems.push(if place.is_some() && found.iter().all(|m| m.place == place) {
             Problem::Paths { guid: leaf.guid, devices, taken }
         } else {
-            Problem::Duplicate { guid: leaf.guid, devices, decided: recorded.is_some() }
+            let why = started.map(|_| Taken::Started).or(recorded.map(|_| Taken::Recorded));
+            Problem::Duplicate { guid: leaf.guid, devices, taken: why }
         });
     }
     for member in by_guid.values().flatten() {

@@ -91,6 +91,55 @@ fn one_disk_by_two_paths_is_one_disk() {
     }
 }
 
+/// A machine that was started from the partition with the UUID `22`, as systemd's boot loader has it.
+fn started_from_22(line: &str) -> Machine {
+    let mut machine = Machine::new(line);
+    let uuid = "00000022-0000-0000-0000-000000000000";
+    let wide = uuid.to_uppercase().encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect();
+    let name = "LoaderDevicePartUUID-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f".to_owned();
+    machine.firmware = Some([(name, wide)].into());
+    machine
+}
+
+fn uuid(machine: &mut Machine, name: &str, start: &str) {
+    let part = machine.device(name).unwrap().partition.as_mut().unwrap();
+    part.uuid = format!("{start:0>8}-0000-0000-0000-000000000000");
+}
+
+/// Copies of a disk of which one was booted before, and so has another guid; and such of which none was.
+#[test]
+fn of_copies_the_one_that_the_machine_was_started_from() {
+    for line in ["zfs=tank", "root=zfs:AUTO"] {
+        for taken in [8, 7] {
+            let mut machine = started_from_22(line);
+            for (guid, disk) in [(7, "vda1"), (8, "vdb1")] {
+                machine.add_pool(pool("tank", guid, &[&format!("/dev/{disk}")], ""));
+                partition(&mut machine, disk, 1);
+                uuid(&mut machine, disk, if guid == taken { "22" } else { "11" });
+            }
+            let (root, machine, world) = boot(machine);
+            assert_eq!(root, "tank/r", "{}", world.printed());
+            let written: Vec<u64> = machine.pools.iter().filter(|pool| pool.written).map(|pool| pool.guid).collect();
+            assert_eq!(written, [taken], "{line}");
+        }
+    }
+    for meant in ["vda1", "vdb1"] {
+        let mut machine = started_from_22("zfs=tank");
+        machine.add_pool(pool("tank", 7, &["/dev/vda1"], ""));
+        let Some(Holds::Vdev(guid)) = machine.device("vda1").map(|device| device.holds.clone()) else { unreachable!() };
+        machine.add("vdb1", Holds::Vdev(guid));
+        for disk in ["vda1", "vdb1"] {
+            partition(&mut machine, disk, 1);
+            uuid(&mut machine, disk, if disk == meant { "22" } else { "11" });
+        }
+        let (root, machine, world) = boot(machine);
+        assert_eq!(root, "tank/r", "{}", world.printed());
+        let paths: Vec<&String> = of(&machine, "tank").imported.as_ref().unwrap().paths.values().collect();
+        assert_eq!(paths, [&format!("/dev/{meant}")]);
+        assert!(world.story().contains("the machine was started from vd"));
+    }
+}
+
 /// `/usr` lies in another pool, which the root's fstab names; it comes late.
 #[test]
 fn what_init_needs_in_another_pool_is_imported() {

@@ -379,11 +379,11 @@ const FOUND: [u64; 23] = [
 
 /// Wide ones: key devices that do not answer, words of a wait for the scout, a pool that lost its disks behind the prompt, a root that a
 /// person chose and that was left for a fallback, rolled back after it was looked into; `retry resume=`, disks that come while a
-/// fallback is waited for, and pools that lose one between two questions.
-const FOUND_WIDE: [u64; 29] = [
+/// fallback is waited for, pools that lose one between two questions, and one with new features of which a disk is missing.
+const FOUND_WIDE: [u64; 30] = [
     234, 3684, 5624, 21_111, 24_610, 25_078, 36_769, 47_090, 88_202, 96_767, 103_385, 107_618, 2338, 29_654, 202_471,
     274_660, 316_299, 375_398, 603_214, 7_006_390, 7_008_395, 7_022_418, 7_036_865, 7_037_558, 7_046_347, 7_051_766,
-    7_063_244, 7_068_553, 7_077_440,
+    7_063_244, 7_068_553, 7_077_440, 20_086_587,
 ];
 
 #[test]

@@ -71,8 +71,8 @@ fn gpt(
     Some(entries)
 }
 
-/// The first three groups are little-endian.
-fn guid(bytes: &[u8]) -> String {
+/// A GUID as firmware stores it, in its usual spelling: the first three groups are little-endian.
+pub fn guid(bytes: &[u8]) -> String {
     let order = [3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15];
     let hex = |at: &usize| bytes.get(*at).map_or_else(String::new, |b| format!("{b:02x}"));
     let digits: Vec<String> = order.iter().map(hex).collect();

@@ -3,6 +3,7 @@
 
 use crate::cmdline::{Decided, LayerSettings, Request, Selector, SnapshotSettings, Stage};
 use crate::devices::swap::Header;
+use crate::firmware::origin::Origin;
 use crate::image::ExpectedPool;
 use crate::layers::store::{Entered, Looked};
 use crate::plan::candidates::Opened;
@@ -46,6 +47,8 @@ pub struct Facts {
     pub note: Note,
     /// Why it tells nothing.
     pub note_problem: String,
+    /// What is written down of the disk that the machine was started from; `None`: not asked for.
+    pub origin: Option<Origin>,
     /// Hibernation, as far as it is settled.
     pub resume: Resume,
     /// Stages that were stopped at, or where nobody was to be asked.

@@ -39,6 +39,8 @@ const ZFS_LIMIT: Duration = Duration::from_secs(300);
 /// be a spare or cache of the pool, and never come back if it does not answer. Nor is a device taken by a label that this disk
 /// may carry as well.
 pub const FRESH: Duration = Duration::from_millis(300);
+/// The module of the firmware's variables.
+const EFIVARFS: &str = crate::firmware::EFIVARFS;
 /// How long another module may take to start.
 const MODULE_LIMIT: Duration = Duration::from_secs(10);
 

@@ -2,7 +2,10 @@
 //! opened, what is not is waited for.
 
 use super::facts::{Found, Import, Watched, ZfsModule};
-use super::{Candidate, Code, FRESH, Failure, Moment, Next, Root, Settled, Step, Wait, ZFS_LIMIT, end_of, fail};
+use super::{
+    Candidate, Code, EFIVARFS, FRESH, Failure, MODULE_LIMIT, Moment, Next, Root, Settled, Step, Wait, ZFS_LIMIT,
+    end_of, fail,
+};
 use crate::cmdline::{Decided, Selector};
 use crate::devices::known::Reading;
 use crate::plan::candidates::{self, awaited, device_lines, lines, missing_drivers};
@@ -45,6 +48,7 @@ impl<'a> Moment<'a> {
         // The time to wait is for disks: what the module's own start took does not count.
         let began = self.facts.attempt.began.max(zfs.ready);
         let mut search = Search::new(self, zfs, imported, end_of(began, self.request.wait.value));
+        self.origin(&search)?;
         search.open_next()?;
         match choose(self.request, &search.facts, &self.facts.expected) {
             Ok(choice) if search.late() || search.enough(&choice) => {
@@ -53,6 +57,17 @@ impl<'a> Moment<'a> {
             Err(no) if search.is_final(&no) => Err(Next::Fail(search.nothing(no))),
             _ => Err(Next::Wait(search.wait())),
         }
+    }
+
+    /// Where disks are copies of each other, or of each other's past, the firmware knows which one it read. It is not asked where nothing
+    /// hangs on it.
+    fn origin(self, search: &Search<'_>) -> Settled<()> {
+        if self.facts.origin.is_some() || !self.facts.kernel.efi || !search.doubles() {
+            return Ok(());
+        }
+        // A kernel may have it built in: reading tells.
+        let _ = self.module(EFIVARFS, self.facts.attempt.last_step, MODULE_LIMIT)?;
+        Err(Next::Do(Step::ReadOrigin))
     }
 
     /// The zfs module, ready to be asked.
@@ -208,6 +223,13 @@ impl<'a> Search<'a> {
 
     fn watched(&self, guid: u64) -> Option<&'a Watched> {
         self.moment.facts.disks.watched.get(&guid)
+    }
+
+    /// Whether several disks, or several pools, answer to one name.
+    fn doubles(&self) -> bool {
+        let pools: Vec<&PoolFact> = self.facts.iter().filter(|pool| !pool.destroyed).collect();
+        let twin = |pool: &&PoolFact| pools.iter().any(|other| other.name == pool.name && other.guid != pool.guid);
+        pools.iter().any(twin) || self.candidates.iter().any(|candidate| candidate.has_copies())
     }
 
     /// TRYIMPORT where there is anything new to learn from it: all leaves are there, or the grace time for them is over. What

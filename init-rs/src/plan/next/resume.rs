@@ -1,6 +1,6 @@
 //! Hibernation: an image is resumed, or known not to be there, before any pool is imported.
 
-use super::{Ambiguous, Code, Failure, Moment, Named, Next, Settled, Step, Wait, end_of, fail};
+use super::{Ambiguous, Code, EFIVARFS, Failure, Moment, Named, Next, Settled, Step, Wait, end_of, fail};
 use crate::devices::known::{Module, Reading};
 use crate::devices::probe::Wanted;
 use crate::plan::resume::{Place, Seen, Verdict, first_look, held_up, imported_before, second_look, unreadable};
@@ -10,9 +10,8 @@ use super::facts::Note;
 
 /// How long drivers may take to come to rest before the kernel is asked to resume.
 const REST: Duration = Duration::from_secs(60);
-/// The module of the firmware's variables, and how long it may take from when it was asked for: what the firmware would have told
-/// must not be missed.
-const EFIVARFS: &str = "efivarfs";
+/// How long the module of the firmware's variables may take from when it was asked for: what the firmware would have told must not be
+/// missed.
 const EFIVARFS_LIMIT: Duration = Duration::from_secs(60);
 
 impl<'a> Moment<'a> {

@@ -55,6 +55,8 @@ pub enum Step {
     LoadModule(String),
     /// Read the firmware's note of a hibernated system.
     ReadNote,
+    /// Ask the firmware which disk the machine was started from.
+    ReadOrigin,
     /// Have the scout read the page of a device that begins a hibernation image.
     LookForImage {
         /// As the request names the device.

@@ -136,6 +136,7 @@ fn labels(name: &str, guid: u64, devices: u64, missing: u64) -> Candidate {
         leaves: (0..devices).map(leaf).collect(),
         problems: vec![],
         doubts: vec![],
+        started: false,
     }
 }
 

@@ -30,6 +30,7 @@ impl Play<'_> {
                 self.hardware.modules.insert(name, Module::Ready);
             }
             Step::ReadNote => self.facts.note = Note::Absent,
+            Step::ReadOrigin => self.facts.origin = Some(crate::firmware::origin::Origin::default()),
             Step::LookForImage { device, .. } => {
                 self.facts.resume.page = Some((device, Ok(Header { image: None, swap: true })));
             }

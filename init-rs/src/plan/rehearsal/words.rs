@@ -8,6 +8,7 @@ pub(in crate::plan) fn name(step: &Step) -> &'static str {
     match step {
         Step::LoadModule(_) => "load-module",
         Step::ReadNote => "read-note",
+        Step::ReadOrigin => "read-origin",
         Step::LookForImage { .. } => "look-for-image",
         Step::ResumeImage { .. } => "resume-image",
         Step::ResumeSettled { .. } => "resume-settled",
@@ -46,6 +47,7 @@ pub(super) fn text(step: &Step, request: &Request) -> String {
     match step {
         Step::LoadModule(name) => format!("load module {name}, unless the kernel has it"),
         Step::ReadNote => "ask the firmware where a system was hibernated to".to_owned(),
+        Step::ReadOrigin => "ask the firmware which disk the machine was started from".to_owned(),
         Step::LookForImage { device, .. } => {
             format!("look for a hibernation image on {device}; with one, that system is resumed")
         }

@@ -1,7 +1,7 @@
 //! Where no pool is named: any with a `bootfs`, the expected one first.
 
 use super::obstacle::skipped;
-use super::{Choice, NoChoice, Pick, Scene, ambiguous, on, other_guid, rank};
+use super::{Choice, NoChoice, Pick, Scene, ambiguous, on, other_guid, rank, started};
 use crate::cmdline::{Automatic, Selector, parse};
 use crate::image::ExpectedPool;
 use crate::plan::facts::PoolFact;
@@ -16,7 +16,8 @@ impl Scene<'_> {
             .filter(|pool| self.obstacle(pool).is_none())
             .filter_map(|pool| Some((self.rank(pool), pool, pool.bootfs.as_ref()?)))
             .collect();
-        sorted::by(&mut usable, |(a, x, _), (b, y, _)| (a, &x.name, x.guid).cmp(&(b, &y.name, y.guid)));
+        let key = |(rank, pool, _): &(usize, &PoolFact, &String)| (*rank, pool.name.clone(), !pool.started, pool.guid);
+        sorted::by_key(&mut usable, key);
         let Some(&(rank, pool, bootfs)) = usable.first() else { return Err(self.nothing_bootable()) };
         let expected = rank < self.unexpected();
         if !expected && !self.expected.is_empty() && self.request.import.automatic.value == Automatic::Expected {
@@ -24,7 +25,7 @@ impl Scene<'_> {
         }
         let namesakes: Vec<_> = usable.iter().map(|(_, p, _)| *p).filter(|p| p.name == pool.name).collect();
         let sure = self.expects(pool);
-        if namesakes.len() > 1 && !sure {
+        if namesakes.len() > 1 && !sure && started(&namesakes).is_none() {
             return Err(NoChoice::new(ambiguous(&pool.name, &namesakes), self.may_improve(rank).is_some()));
         }
         let others: Vec<_> = usable.iter().skip(1).map(|(_, p, _)| p.name.as_str()).collect();

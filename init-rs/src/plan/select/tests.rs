@@ -235,6 +235,26 @@ fn degraded_only_if_allowed() {
 }
 
 #[test]
+fn of_one_name_the_pool_that_the_machine_was_started_from() {
+    let mut pools = [pool("a", 11, Some("a/r")), pool("a", 12, Some("a/r")), pool("b", 13, Some("b/r"))];
+    for line in ["zfs=a", ""] {
+        refused(ask(line, &pools, &[]), false, &["2 pools are called a"]);
+    }
+    pools[1].started = true;
+    for line in ["zfs=a", ""] {
+        assert_eq!(ask(line, &pools, &[]).unwrap().guid, 12, "{line}");
+    }
+    assert!(ask("zfs=a", &pools, &[]).unwrap().why.ends_with("the one that the machine was started from"));
+    // What a word or the image says is stronger.
+    assert_eq!(ask("zfs=11", &pools, &[]).unwrap().guid, 11);
+    assert_eq!(ask("zfs=a", &pools, &[expect("a", 11)]).unwrap().guid, 11);
+    assert_eq!(ask("zfs=b", &pools, &[]).unwrap().guid, 13);
+    // Of two on that disk none is the one.
+    pools[0].started = true;
+    refused(ask("zfs=a", &pools, &[]), false, &["2 pools are called a"]);
+}
+
+#[test]
 fn pools_passed_over_are_named() {
     let pools = [pool("b", 2, Some("b/r")), pool("a", 1, Some("a/r")), pool("c", 3, Some("c/r"))];
     let warnings = ask("", &pools, &[]).unwrap().warnings;

@@ -32,9 +32,14 @@ impl Tree {
 
     /// A file with this text, its directories made.
     pub(crate) fn with(self, path: &str, text: &str) -> Self {
+        self.with_bytes(path, text.as_bytes())
+    }
+
+    /// A file with these bytes, its directories made.
+    pub(crate) fn with_bytes(self, path: &str, bytes: &[u8]) -> Self {
         let path = Path::new(path);
         self.make_dirs(path.parent().unwrap()).unwrap();
-        self.write(path, text.as_bytes()).unwrap();
+        self.write(path, bytes).unwrap();
         self
     }
 

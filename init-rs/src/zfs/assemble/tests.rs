@@ -176,7 +176,7 @@ fn copies_of_a_disk_are_reported() {
     let pool = one(&all);
     assert!(pool.is_ambiguous());
     let devices = vec!["/dev/sda1".to_owned(), "/dev/sdx1".to_owned()];
-    assert_eq!(pool.problems, [Problem::Duplicate { guid: 101, devices, decided: false }]);
+    assert_eq!(pool.problems, [Problem::Duplicate { guid: 101, devices, taken: None }]);
     assert!(pool.problems[0].to_string().ends_with("detach all but one"));
 
     // The recorded path decides.
@@ -185,7 +185,15 @@ fn copies_of_a_disk_are_reported() {
     let pool = one(&all);
     assert!(!pool.is_ambiguous());
     assert_eq!(pool.leaves[0].device.as_deref(), Some(recorded));
-    assert!(matches!(pool.problems[..], [Problem::Duplicate { decided: true, .. }]));
+    assert!(matches!(pool.problems[..], [Problem::Duplicate { taken: Some(Taken::Recorded), .. }]));
+
+    // What the machine was started from decides before that.
+    all[0].started = true;
+    let pool = one(&all);
+    assert!(pool.started && !pool.is_ambiguous());
+    assert_eq!(pool.leaves[0].device.as_deref(), Some("/dev/sda1"));
+    assert!(matches!(pool.problems[..], [Problem::Duplicate { taken: Some(Taken::Started), .. }]));
+    all[0].started = false;
 
     // An older copy is no rival.
     all[4] = with(Seen { device: "/dev/sdx1".into(), ..all[0].clone() }, "txg", Value::U64(2));

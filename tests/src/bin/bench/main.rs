@@ -6,6 +6,7 @@
 //! shown, because on a shared machine only interference makes one larger. Ends with 1 when a limit is missed.
 
 mod boot;
+mod images;
 mod large;
 mod layers;
 mod pools;
@@ -21,12 +22,13 @@ use taproot_tests::vm::{Scratch, accel};
 use taproot_tests::{image, kit, show};
 
 /// What can be asked for alone.
-const USAGE: &str = "usage: bench [boot|silent|many|large|layers]
+const USAGE: &str = "usage: bench [boot|silent|many|large|layers|images]
   boot    the image, and the time up to the hand-over
   silent  what a disk costs that does not answer
   many    a pool of 60 disks beside one of two
   large   a pool of 10 000 datasets
   layers  layers mounted against a script, made against mksquashfs, and a live system's boot against live-boot and dracut
+  images  disk images made against mksquashfs, mkfs.ext4 and the way of paczfs
 all of them without a word; TAPROOT_SYSTEM=NAME: on one kit system; BENCH_RUNS=N: N rounds instead of 3";
 /// Bytes of `taproot-init`.
 const LIMIT_INIT: u64 = 4_000_000;
@@ -55,7 +57,9 @@ fn main() -> Result<ExitCode> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let only = match words.as_slice() {
         [] => None,
-        [word] if ["boot", "silent", "many", "large", "layers"].contains(&word.as_str()) => Some(word.as_str()),
+        [word] if ["boot", "silent", "many", "large", "layers", "images"].contains(&word.as_str()) => {
+            Some(word.as_str())
+        }
         [word] if word == "--help" => {
             println!("{USAGE}");
             return Ok(ExitCode::SUCCESS);
@@ -105,6 +109,9 @@ fn tables(system: &System, only: Option<&str>, runs: usize, limits: &Limits) -> 
         layers::stack_table(system, &packed, runs, limits)?;
         layers::image_table(system, runs, limits)?;
         layers::live_table(system, &packed, runs, limits)?;
+    }
+    if wanted("images") {
+        images::table(system, &packed, runs, limits)?;
     }
     Ok(())
 }

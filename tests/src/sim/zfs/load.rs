@@ -206,13 +206,22 @@ enum Obstacle {
     Features,
 }
 
-/// Multihost protection and features: what `load_info` says of them; and how long the check took.
-fn obstacle(pool: &Pool, host: &Host<'_>, conf: &NvList, checked: bool) -> (Option<Obstacle>, NvList, Duration) {
+/// Multihost protection and features: what `load_info` says of them; and how long the check took. Nothing is said of a pool whose
+/// tree is not whole (`lost`): vdevs are opened before anything is read of them.
+fn obstacle(
+    pool: &Pool,
+    host: &Host<'_>,
+    conf: &NvList,
+    (lost, checked): (bool, bool),
+) -> (Option<Obstacle>, NvList, Duration) {
     let mut info = NvList::new();
     if host.version >= ZfsVersion::V2_3 {
         info.set("hostid", Value::U64(u64::from(pool.hostid)));
     }
     let mut took = Duration::ZERO;
+    if lost {
+        return (None, info, took);
+    }
     if pool.multihost {
         if host.hostid == 0 {
             info.set("mmp_state", Value::U64(2));
@@ -258,16 +267,17 @@ pub(super) fn try_import(pools: &[Pool], host: &Host<'_>, call: &ZfsCall<'_>, co
     let Some(pool) = opening.pool.and_then(|at| pools.get(at)) else {
         return Answer::list(call, 0, &hopeless(conf)).after(opening.took);
     };
-    let (obstacle, mut info, wait) = obstacle(pool, host, conf, false);
     let works = |guid: u64| opening.paths.contains_key(&guid);
     let gone: Vec<&Top> = pool.tops.iter().filter(|top| top_state(top, &works) == CANNOT_OPEN).collect();
+    let lost = gone.iter().any(|top| !top.log);
+    let (obstacle, mut info, wait) = obstacle(pool, host, conf, (lost, false));
     if !gone.is_empty() && host.version < ZfsVersion::V2_3 {
         info.set("missing_vdevs", missing(&gone));
     }
     let root = match obstacle {
         Some(Obstacle::Multihost) => (CANNOT_OPEN, ACTIVE_ELSEWHERE),
         Some(Obstacle::Features) => (CANNOT_OPEN, UNSUPPORTED),
-        None if pool.damaged.is_some() => (CANNOT_OPEN, CORRUPT_DATA),
+        None if pool.damaged.is_some() && !lost => (CANNOT_OPEN, CORRUPT_DATA),
         None => root_state(pool, host.version, &|guid| opening.paths.contains_key(&guid)),
     };
     let mut list = pool.head();
@@ -329,14 +339,15 @@ pub(super) fn import(
         return Answer::errno(errno).after(opening.took);
     };
     let checked = conf.list("load_info").and_then(|info| info.u64("mmp_state")) == Some(1);
-    let (obstacle, mut info, wait) = obstacle(pool, host, conf, checked);
-    let took = opening.took + wait + SYNC;
     let works = |guid: u64| opening.paths.contains_key(&guid);
     let gone: Vec<&Top> = pool.tops.iter().filter(|top| top_state(top, &works) == CANNOT_OPEN).collect();
+    let lost = gone.iter().any(|top| !top.log);
+    let (obstacle, mut info, wait) = obstacle(pool, host, conf, (lost, checked));
+    let took = opening.took + wait + SYNC;
     let refused = match obstacle {
         Some(Obstacle::Multihost) => Some(libc::EREMOTEIO),
         Some(Obstacle::Features) if !(read_only && pool.can_read) => Some(libc::ENOTSUP),
-        _ if gone.iter().any(|top| !top.log) => Some(libc::ENXIO),
+        _ if lost => Some(libc::ENXIO),
         _ if !gone.is_empty() && call.cookie & MISSING_LOG == 0 => {
             info.set("missing_vdevs", missing(&gone));
             Some(libc::ENXIO)

@@ -168,7 +168,7 @@ impl Layout {
         play.hardware.devices = devices.iter().map(|disk| (disk.name.clone(), self.device(disk))).collect();
         let disks = &mut play.facts.disks;
         disks.generation = Some(play.hardware.generation);
-        disks.labels = candidates::labels(&play.hardware, None);
+        disks.labels = candidates::labels(&play.hardware, None, None);
         disks.candidates = assemble(&disks.labels);
         for candidate in &disks.candidates {
             disks.watched.entry(candidate.guid).or_insert(Watched { since: play.now, opened: None });

@@ -1,5 +1,7 @@
 //! Variables of UEFI firmware, as files of efivarfs (`filesystems/efivarfs.rst`).
 
+pub mod origin;
+
 use crate::sys::System;
 use std::io;
 use std::path::{Path, PathBuf};
