@@ -111,6 +111,7 @@ struct ExpectedRootRecord {
 }
 
 #[derive(Debug, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "what was seen of a pool, each for itself")]
 struct PoolRecord {
     name: String,
     guid: String,

@@ -25,7 +25,7 @@ pub fn meant(dir: &Path, leaves: &[Leaf]) -> Result<Option<Partition>> {
             return Ok(None);
         }
         let table = Table::read(&Block::open(&place.disk, false)?).with_context(|| place.disk.clone())?;
-        for number in table.numbers().into_iter().filter(|number| table.kind(*number) == Some(ids::ESP)) {
+        for number in table.numbers().filter(|number| table.kind(*number) == Some(ids::ESP)) {
             let own = numbered(&place.disk, number)?;
             if self::serial(&own.name).as_ref() == Some(&serial) {
                 found.get_or_insert(own);
