@@ -165,7 +165,7 @@ fn cost(command: &mut Command, output: &Path) -> Result<Cost> {
     Ok(Cost { seconds, memory, size: crate::megabytes(usize::try_from(blocks * 512)?) })
 }
 
-/// The most memory that a process had so far, in megabytes (`VmHWM`, proc_pid_status(5)); 0 when it is gone.
+/// The most memory that a process had so far, in megabytes (`VmHWM`, `proc_pid_status(5)`); 0 when it is gone.
 fn resident(pid: u32) -> f64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();

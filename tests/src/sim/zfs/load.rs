@@ -207,19 +207,19 @@ enum Obstacle {
 }
 
 /// Multihost protection and features: what `load_info` says of them; and how long the check took. Nothing is said of a pool whose
-/// tree is not whole (`lost`): vdevs are opened before anything is read of them.
+/// tree is not whole (`broken`): vdevs are opened before anything is read of them.
 fn obstacle(
     pool: &Pool,
     host: &Host<'_>,
     conf: &NvList,
-    (lost, checked): (bool, bool),
+    (broken, checked): (bool, bool),
 ) -> (Option<Obstacle>, NvList, Duration) {
     let mut info = NvList::new();
     if host.version >= ZfsVersion::V2_3 {
         info.set("hostid", Value::U64(u64::from(pool.hostid)));
     }
     let mut took = Duration::ZERO;
-    if lost {
+    if broken {
         return (None, info, took);
     }
     if pool.multihost {
@@ -269,15 +269,15 @@ pub(super) fn try_import(pools: &[Pool], host: &Host<'_>, call: &ZfsCall<'_>, co
     };
     let works = |guid: u64| opening.paths.contains_key(&guid);
     let gone: Vec<&Top> = pool.tops.iter().filter(|top| top_state(top, &works) == CANNOT_OPEN).collect();
-    let lost = gone.iter().any(|top| !top.log);
-    let (obstacle, mut info, wait) = obstacle(pool, host, conf, (lost, false));
+    let broken = gone.iter().any(|top| !top.log);
+    let (obstacle, mut info, wait) = obstacle(pool, host, conf, (broken, false));
     if !gone.is_empty() && host.version < ZfsVersion::V2_3 {
         info.set("missing_vdevs", missing(&gone));
     }
     let root = match obstacle {
         Some(Obstacle::Multihost) => (CANNOT_OPEN, ACTIVE_ELSEWHERE),
         Some(Obstacle::Features) => (CANNOT_OPEN, UNSUPPORTED),
-        None if pool.damaged.is_some() && !lost => (CANNOT_OPEN, CORRUPT_DATA),
+        None if pool.damaged.is_some() && !broken => (CANNOT_OPEN, CORRUPT_DATA),
         None => root_state(pool, host.version, &|guid| opening.paths.contains_key(&guid)),
     };
     let mut list = pool.head();
@@ -341,13 +341,13 @@ pub(super) fn import(
     let checked = conf.list("load_info").and_then(|info| info.u64("mmp_state")) == Some(1);
     let works = |guid: u64| opening.paths.contains_key(&guid);
     let gone: Vec<&Top> = pool.tops.iter().filter(|top| top_state(top, &works) == CANNOT_OPEN).collect();
-    let lost = gone.iter().any(|top| !top.log);
-    let (obstacle, mut info, wait) = obstacle(pool, host, conf, (lost, checked));
+    let broken = gone.iter().any(|top| !top.log);
+    let (obstacle, mut info, wait) = obstacle(pool, host, conf, (broken, checked));
     let took = opening.took + wait + SYNC;
     let refused = match obstacle {
         Some(Obstacle::Multihost) => Some(libc::EREMOTEIO),
         Some(Obstacle::Features) if !(read_only && pool.can_read) => Some(libc::ENOTSUP),
-        _ if lost => Some(libc::ENXIO),
+        _ if broken => Some(libc::ENXIO),
         _ if !gone.is_empty() && call.cookie & MISSING_LOG == 0 => {
             info.set("missing_vdevs", missing(&gone));
             Some(libc::ENXIO)
