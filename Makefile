@@ -22,7 +22,6 @@ build: ## both binaries: out/taproot and out/taproot-init
 	strip --strip-all --wildcard --keep-symbol='*taproot_init*' out/taproot-init # of all names, those that a panic's backtrace needs
 	out/taproot-init --version # one that does not start would not start at boot either
 	install -D -m 755 target/$(TARGET)/release/taproot out/taproot
-	install -D -m 644 builder/image-helpers.sh out/image-helpers.sh
 
 guest-init: host
 	cargo build --locked --profile boot -p taproot-tests --bin guest-init
@@ -91,7 +90,6 @@ install: ## what `make build` left in out/, with man pages, docs, completions, u
 	install -D -m 755 out/taproot-init $(DESTDIR)$(PREFIX)/lib/taproot/taproot-init
 	install -D -m 644 mkinitcpio-hook/install/taproot $(DESTDIR)$(PREFIX)/lib/initcpio/install/taproot
 	install -D -m 644 mkinitcpio-hook/hooks/taproot $(DESTDIR)$(PREFIX)/lib/initcpio/hooks/taproot
-	install -D -m 644 builder/image-helpers.sh $(DESTDIR)$(PREFIX)/lib/taproot/image-helpers.sh
 	install -D -m 755 builder/hooks/update-initramfs $(DESTDIR)$(PREFIX)/lib/taproot/update-initramfs
 	for when in postinst.d postrm.d header_postinst.d; do install -D -m 755 builder/hooks/kernel/$$when/taproot $(DESTDIR)/etc/kernel/$$when/taproot || exit; done
 	install -D -m 755 -t $(DESTDIR)/usr/lib/kernel/install.d builder/hooks/kernel-install/50-taproot.install builder/hooks/kernel-install/95-taproot.install

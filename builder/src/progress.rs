@@ -54,6 +54,14 @@ impl Progress {
         }
     }
 
+    /// Does something that writes to the terminal itself.
+    pub fn aside<T>(&self, act: impl FnOnce() -> T) -> T {
+        match self {
+            Self::Terminal(bar) => bar.suspend(act),
+            Self::Lines(_) | Self::Quiet => act(),
+        }
+    }
+
     /// Something the user should know; shown even when quiet.
     pub fn note(&self, text: &str) {
         match self {

@@ -2,86 +2,18 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::expect_used)] // a test stops at the first surprise
 
 mod made;
+mod place;
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use made::tar::{Made, archive};
-use made::{kernel, module};
+use place::{ESP, MIB, Place, RELEASE, SIZE, tree, whole};
 use taproot_init::devices::probe::{PartitionTable, superblock};
 use taproot_init::zfs::label::{PoolState, read_labels};
-
-const RELEASE: &str = "6.1.0-test";
-const SIZE: u64 = 512 << 20;
-const ESP: u64 = 64 << 20;
-const MIB: u64 = 1 << 20;
-
-fn tree() -> Vec<Made> {
-    let modules = format!("./usr/lib/modules/{RELEASE}");
-    let mut all = vec![
-        Made { target: b"usr/lib".to_vec(), ..Made::new("./lib", b'2') },
-        Made::file(format!("./boot/vmlinuz-{RELEASE}"), kernel(RELEASE)),
-        Made::file("./etc/os-release", "ID=made\nPRETTY_NAME=\"Made up\"\n"),
-        Made::file("./etc/fstab", "UUID=gone / ext4 defaults 0 1\n"),
-        Made::file(format!("{modules}/modules.dep"), "updates/zfs.ko:\n"),
-        Made::file(format!("{modules}/updates/zfs.ko"), module(&format!("vermagic={RELEASE} SMP\0version=2.9.9\0"))),
-        Made::file("./usr/lib/systemd/boot/efi/systemd-bootx64.efi", "MZ loader"),
-    ];
-    all.extend(["alias", "softdep", "builtin"].map(|end| Made::file(format!("{modules}/modules.{end}"), "# none\n")));
-    // Something to do for a while.
-    all.extend((0..300_u32).map(|n| Made::file(format!("./srv/{n}"), n.to_le_bytes().repeat(25_000))));
-    all
-}
-
-struct Place(tempfile::TempDir);
-
-impl Place {
-    fn new(tree: &[Made]) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("root.tar"), archive(tree)).unwrap();
-        Self(dir)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn command(&self, options: &[&str]) -> Command {
-        // By this the test program counts as taproot-init.
-        std::hint::black_box(taproot_init::image::CONFIG_PATH);
-        let mut command = Command::new(env!("CARGO_BIN_EXE_taproot"));
-        command
-            .args(["image", "--loader", "bls", "--size", "512M", "--esp", "64M", "--tar"])
-            .arg(self.path("root.tar"));
-        command.arg("--init").arg(std::env::current_exe().unwrap()).args(options).current_dir(self.0.path());
-        command
-    }
-
-    fn make(&self, options: &[&str]) -> Output {
-        self.command(options).output().unwrap()
-    }
-
-    fn refused(&self, options: &[&str], because: &str) {
-        let output = self.make(options);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(!output.status.success() && said.contains(because), "{because:?} is not in: {said}");
-        assert_eq!(self.names(), ["root.tar"], "{because}");
-    }
-
-    fn names(&self) -> Vec<String> {
-        let entries = fs::read_dir(self.0.path()).unwrap();
-        let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
-    }
-}
-
-fn whole(output: &Output) {
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
 
 fn same(a: &Path, b: &Path) -> bool {
     Command::new("cmp").arg(a).arg(b).output().unwrap().status.success()

@@ -5,37 +5,20 @@
 #[path = "../../tests/src/account.rs"]
 #[allow(unreachable_pub, dead_code, reason = "public where the scenarios use it")]
 mod account;
+mod repository;
 
+use repository::{finished, package, possible, temporary};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io::BufReader;
-use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use taproot::image::config::Source;
-use taproot::image::config::settled::{Mmdebstrap, Pacstrap};
+use taproot::image::config::sources::{Mmdebstrap, Pacstrap};
 use taproot::image::edit::{Edited, Edits};
 use taproot::image::source;
 use taproot::tar::{Archive, Entries as _, write};
-
-const NOBODY: u32 = 65_534;
-
-/// Whether programs are there and may do what they do; noted as skipped if not.
-fn possible(programs: &[&str]) -> bool {
-    let there =
-        |program: &&&str| ["/usr/bin", "/usr/sbin", "/bin"].iter().any(|dir| Path::new(dir).join(program).exists());
-    let missing: Vec<&str> = programs.iter().filter(|program| !there(program)).copied().collect();
-    if !nix::unistd::geteuid().is_root() {
-        account::skipped("trees are made by package managers: that takes root");
-        return false;
-    }
-    if !missing.is_empty() {
-        account::skipped(&format!("{} not there: trees made by them are not read", missing.join(", ")));
-        return false;
-    }
-    true
-}
 
 /// What comes of a source when its identity is stripped: files with their content.
 fn edited(source: Source) -> Result<(BTreeMap<String, String>, taproot::image::edit::Report), String> {
@@ -54,37 +37,8 @@ fn edited(source: Source) -> Result<(BTreeMap<String, String>, taproot::image::e
     Ok((all, report))
 }
 
-fn temporary() -> tempfile::TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
-    dir
-}
-
-/// A package of Arch Linux, by makepkg, which does not run as root.
-fn package(dir: &Path, name: &str, pkgbuild: &str, install: Option<&str>) {
-    let place = dir.join(name);
-    fs::create_dir(&place).unwrap();
-    let script = install.map_or_else(String::new, |_| format!("install={name}.install\n"));
-    fs::write(place.join("PKGBUILD"), format!("pkgname={name}\npkgver=1\npkgrel=1\narch=(any)\n{script}{pkgbuild}"))
-        .unwrap();
-    if let Some(install) = install {
-        fs::write(place.join(format!("{name}.install")), install).unwrap();
-    }
-    for path in fs::read_dir(&place).unwrap().map(|entry| entry.unwrap().path()).chain([place.clone()]) {
-        chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
-    }
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "makepkg", "--nodeps"]);
-    command.env("HOME", &place).env("PKGDEST", &place).env("PKGEXT", ".pkg.tar.zst").env("SOURCE_DATE_EPOCH", "1");
-    let output = command.current_dir(&place).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let made = place.join(format!("{name}-1-1-any.pkg.tar.zst"));
-    fs::rename(&made, dir.join("repo").join(made.file_name().unwrap())).unwrap();
-}
-
 /// A repository of three packages of a group, and one whose script cannot run.
 fn repository(dir: &Path) -> PathBuf {
-    fs::create_dir(dir.join("repo")).unwrap();
     let base = "groups=(base)\npackage() { install -Dm755 /bin/busybox \"$pkgdir/usr/bin/busybox\"; ln -s busybox \"$pkgdir/usr/bin/sh\"; \
                 ln -s usr/bin \"$pkgdir/bin\"; install -d \"$pkgdir/etc\"; echo arch > \"$pkgdir/etc/arch-release\"; }\n";
     package(dir, "filesystem", base, None);
@@ -97,19 +51,7 @@ fn repository(dir: &Path) -> PathBuf {
         None,
     );
     package(dir, "alone", "package() { install -d \"$pkgdir/etc\"; }\n", Some("post_install() { echo never; }\n"));
-    let mut add = Command::new("sh");
-    add.args(["-c", "repo-add core.db.tar.gz *.pkg.tar.zst"])
-        .current_dir(dir.join("repo"))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    assert!(add.status().unwrap().success());
-    let config = dir.join("pacman.conf");
-    let text = format!(
-        "[options]\nArchitecture = x86_64\nSigLevel = Optional TrustAll\n[core]\nServer = file://{}\n",
-        dir.join("repo").display()
-    );
-    fs::write(&config, text).unwrap();
-    config
+    finished(dir)
 }
 
 #[test]

@@ -96,6 +96,12 @@ pub struct ImageArgs {
     /// Print the configuration as it was put together, with who said what, and make nothing
     #[arg(long)]
     pub show: bool,
+    /// Print what a configuration of paczfs says as one of this program, and make nothing
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["template", "show", "config"])]
+    pub from_paczfs: Option<PathBuf>,
+    /// Write what was converted there instead: image.toml, and its functions as hooks, each in a file
+    #[arg(long, value_name = "DIR", requires = "from_paczfs")]
+    pub to: Option<PathBuf>,
     /// Print what was made as JSON
     #[arg(long)]
     pub json: bool,
@@ -150,4 +156,5 @@ const HELP: &str = "Makes a disk that boots from a tree, in one pass over its ar
     Examples:\n  taproot image --tar root.tar --qcow2 box.qcow2\n  \
     mmdebstrap --include=linux-image-amd64,zfs-dkms,... bookworm - | taproot image --tar - --raw box.raw --size 20G\n  \
     taproot image --tar root.tar --device /dev/disk/by-id/usb-... --loader grub\n  \
-    taproot image --template >box.toml; taproot image -c box.toml";
+    taproot image --template >box.toml; taproot image -c box.toml\n  \
+    taproot image --from-paczfs paczfs.conf --to box; taproot image -c box/image.toml";

@@ -8,8 +8,11 @@ pub mod config;
 pub mod disk;
 pub mod edit;
 mod extract;
+pub mod ground;
 pub mod pipeline;
 pub mod source;
+pub mod stages;
+pub mod states;
 pub mod system;
 mod work;
 
@@ -113,4 +116,18 @@ pub enum Format {
     Vhdx,
     /// A block device of this machine.
     Device,
+}
+
+impl Format {
+    /// As the configuration calls it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Format::Raw => "raw",
+            Format::Qcow2 => "qcow2",
+            Format::Vdi => "vdi",
+            Format::Vmdk => "vmdk",
+            Format::Vhdx => "vhdx",
+            Format::Device => "device",
+        }
+    }
 }

@@ -12,18 +12,20 @@ use serde::Serialize;
 use taproot_init::hex::hex;
 
 use super::boot::grub::Grub;
+use super::config::Config;
 use super::disk::device::{self, Device};
 use super::disk::layout::{Layout, Role};
 use super::disk::window::Window;
 use super::disk::{fat, formats, swap, table};
 use super::edit::{Added, Report};
 use super::extract::Keeping;
+use super::stages::Stages;
 use super::system;
 use super::work::Work;
-use super::{Disk, Format, Loader, Plan, boot};
+use super::{Disk, Format, Loader, Output, Plan, boot};
 use crate::esp::config::PATH as LOADER;
 use crate::output::{Cleanup, directory};
-use crate::pool::{self, Compatibility};
+use crate::pool::{self, Compatibility, State};
 use crate::progress::Progress;
 use crate::tar::Entries;
 
@@ -31,6 +33,8 @@ use crate::tar::Entries;
 const DISK: &str = "disk";
 /// What was kept of the tree, beside it.
 const TREE: &str = "tree";
+/// What hooks have for themselves.
+const HOOKS: &str = "hooks";
 /// GRUB's core.
 const CORE: &str = "core.img";
 
@@ -68,6 +72,9 @@ pub struct Summary {
     /// Seconds by phase.
     pub seconds: BTreeMap<&'static str, f64>,
 }
+
+/// Earlier states, and the last one.
+type Input<'a, 'i> = (&'a mut [State<'i>], &'a mut dyn Entries);
 
 /// A disk with its pool, and nothing else yet.
 #[derive(Debug)]
@@ -147,19 +154,30 @@ impl<'a> Job<'a> {
         system::files(&self.plan.boot)
     }
 
-    /// Writes the pool, and keeps what the boot needs.
-    pub fn fill(&self, input: &mut dyn Entries, progress: &Progress) -> Result<Filled> {
+    /// What its stages are run with.
+    pub fn stages<'p>(&self, config: &Config, progress: &'p Progress) -> Result<Stages<'p>> {
+        let output = self.plan.outputs.first().context("something to write")?;
+        Stages::of(config, &self.work.file(HOOKS), &output.path, progress)
+    }
+
+    /// Writes the pool with its earlier states, and keeps what the boot needs of the last one.
+    pub fn fill(&self, earlier: &mut [State<'_>], input: &mut dyn Entries, stages: &Stages<'_>) -> Result<Filled> {
+        stages.stage("layout", || Ok(()))?;
+        stages.run("pool", "before")?;
         let clock = Instant::now();
         let file = self.target()?;
         let tree = self.work.file(TREE);
         DirBuilder::new().mode(0o700).create(&tree).context("making a directory for what the boot needs")?;
-        progress.step("writing the pool");
-        let pool = self.pool(&file, &tree, input, progress)?;
-        Ok(Filled { file, pool, seconds: rounded(clock) })
+        stages.progress.step("writing the pool");
+        let pool = self.pool(&file, &tree, (earlier, input), stages.progress)?;
+        let seconds = rounded(clock);
+        self.with_disk(stages)?.run("pool", "after")?;
+        Ok(Filled { file, pool, seconds })
     }
 
     /// Writes the rest. The partition table comes last, and files get their names then.
-    pub fn complete(self, filled: Filled, progress: &Progress) -> Result<Summary> {
+    pub fn complete(self, filled: Filled, stages: &Stages<'_>) -> Result<Summary> {
+        let progress = stages.progress;
         let Filled { file, pool: written, seconds } = filled;
         let mut seconds = BTreeMap::from([("pool", seconds)]);
         let mut clock = Instant::now();
@@ -169,9 +187,11 @@ impl<'a> Job<'a> {
         };
         let tree = self.work.file(TREE);
         let esp = self.layout.find(Role::Esp).context("a plan with an EFI system partition expected")?;
-        let made = boot::make(&self.plan.boot, &tree, esp.size, progress, &Cleanup::default())?;
+        let made = boot::make(&self.plan.boot, &tree, esp.size, stages)?;
         lap("boot");
 
+        let of_disk = self.with_disk(stages)?;
+        of_disk.run("assemble", "before")?;
         progress.step("writing the boot loader's partition");
         fat::write(&file, &self.layout, &esp, &made.files.files)?;
         if let Some(place) = self.layout.find(Role::Swap) {
@@ -184,12 +204,13 @@ impl<'a> Job<'a> {
         }
         file.sync_all().context("syncing the disk")?;
         table::write(&file, &self.layout)?;
-        drop(file);
+        of_disk.run("assemble", "after")?;
         lap("partitions");
 
-        self.finish(progress)?;
+        self.finish(&file, &of_disk)?;
         lap("outputs");
-        let mut notes = made.image.notes;
+        stages.run("done", "after")?;
+        let mut notes = made.notes;
         if self.plan.boot.sign.is_some() {
             notes.push(format!(
                 "kernels that are installed later are not signed, as the image does not have the key: name one there (sign-key and \
@@ -206,8 +227,8 @@ impl<'a> Job<'a> {
             allocated: written.allocated,
             entries: written.counts.entries,
             bytes: written.counts.bytes,
-            kernel: made.image.kernel,
-            zfs: made.image.zfs,
+            kernel: made.kernel,
+            zfs: made.zfs,
             esp: made.files.files.into_keys().collect(),
             notes,
             changes: None,
@@ -231,7 +252,17 @@ impl<'a> Job<'a> {
         Ok(file)
     }
 
-    fn pool(&self, file: &File, tree: &Path, input: &mut dyn Entries, progress: &Progress) -> Result<pool::Summary> {
+    /// The stages with what is said of the disk.
+    fn with_disk<'p>(&self, stages: &Stages<'p>) -> Result<Stages<'p>> {
+        let pool = self.layout.find(Role::Pool).context("a plan with a pool expected")?;
+        let disk = self.device.as_ref().and(self.plan.outputs.first()).map(|output| output.path.clone());
+        let disk =
+            std::path::absolute(disk.unwrap_or_else(|| self.work.file(DISK))).context("the current directory")?;
+        let stages = stages.with("TAPROOT_DISK", disk).with("TAPROOT_POOL_OFFSET", pool.start.to_string());
+        Ok(stages.with("TAPROOT_POOL_SIZE", pool.size.to_string()))
+    }
+
+    fn pool(&self, file: &File, tree: &Path, input: Input<'_, '_>, progress: &Progress) -> Result<pool::Summary> {
         let place = self.layout.find(Role::Pool).context("a plan with a pool expected")?;
         let options = pool::Options {
             size: place.size,
@@ -240,8 +271,9 @@ impl<'a> Job<'a> {
             verify: self.plan.verify,
             ..self.plan.pool.clone()
         };
-        let mut keeping = Keeping::new(input, tree);
-        let written = pool::write(file, &options, &mut keeping).context("writing the pool")?;
+        let (earlier, last) = input;
+        let mut keeping = Keeping::new(last, tree);
+        let written = pool::write_states(&[file], &options, earlier, &mut keeping).context("writing the pool")?;
         if self.plan.verify {
             progress.step("reading the pool back");
             pool::verify(&Window::new(file, place.start, place.size), place.size, &written)
@@ -251,22 +283,46 @@ impl<'a> Job<'a> {
     }
 
     /// Writes the other formats, and gives every file its name.
-    fn finish(&self, progress: &Progress) -> Result<()> {
-        if self.device.is_some() {
-            return Ok(());
-        }
+    fn finish(&self, file: &File, stages: &Stages<'_>) -> Result<()> {
+        stages.run("convert", "before")?;
         let mut names = Vec::new();
         for (number, output) in self.plan.outputs.iter().enumerate() {
-            let name = if output.format == Format::Raw { DISK.to_owned() } else { format!("{DISK}.{number}") };
-            if output.format != Format::Raw {
-                progress.step(&format!("writing {}", output.path.display()));
-                formats::convert(&self.work.file(DISK), output.format, &self.work.file(&name))?;
+            let whole = matches!(output.format, Format::Raw | Format::Device);
+            let name = if whole { DISK.to_owned() } else { format!("{DISK}.{number}") };
+            if !whole {
+                stages.progress.step(&format!("writing {}", output.path.display()));
+                self.convert(output, &self.work.file(&name), stages)?;
             }
             names.push(name);
         }
-        for (name, output) in names.iter().zip(&self.plan.outputs) {
-            self.work.place(name, &output.path)?;
+        stages.run("convert", "after")?;
+        stages.run("done", "before")?;
+        if !stages.hooks.0.is_empty() {
+            // They may have changed it.
+            file.sync_all().context("syncing the disk")?;
         }
+        if self.device.is_none() {
+            for (name, output) in names.iter().zip(&self.plan.outputs) {
+                self.work.place(name, &output.path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes one of the other formats, or has a hook write it.
+    fn convert(&self, output: &Output, to: &Path, stages: &Stages<'_>) -> Result<()> {
+        let place = std::path::absolute(to).context("the current directory")?;
+        let mut stages = stages.with("TAPROOT_FORMAT", output.format.word());
+        stages.around.output = Some(place);
+        if !stages.run("convert", "replace")? {
+            return formats::convert(&self.work.file(DISK), output.format, to);
+        }
+        let made = File::open(to).and_then(|file| file.sync_all().and_then(|()| file.metadata()));
+        let made = made.context("convert.replace: expected a disk in TAPROOT_OUTPUT")?;
+        ensure!(
+            made.is_file() && made.len() > 0,
+            "convert.replace: expected a disk in TAPROOT_OUTPUT, found an empty one"
+        );
         Ok(())
     }
 }
@@ -302,7 +358,6 @@ fn check_outputs(plan: &Plan) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Output;
     use super::*;
     use crate::made::tar::{Made, archive};
     use crate::tar::Archive;
@@ -319,13 +374,14 @@ mod tests {
     fn the_pool_is_read_back_if_that_was_asked_for_and_nothing_stays_of_half_an_image() {
         let dir = tempfile::tempdir().unwrap();
         let bytes = archive(&[Made::file("etc/hostname", "box\n")]);
+        let stages = Stages::none(&Progress::Quiet);
         for verify in [false, true] {
             let plan = plan(&[dir.path().join("disk.raw")], verify);
             let job = Job::open(&plan, false, &Cleanup::default()).unwrap();
-            let filled = job.fill(&mut Archive::new(&*bytes), &Progress::Quiet).unwrap();
+            let filled = job.fill(&mut [], &mut Archive::new(&*bytes), &stages).unwrap();
             assert_eq!(filled.pool.contents.is_empty(), !verify, "what is read is remembered only to be compared");
             // The tree has no kernel.
-            assert!(job.complete(filled, &Progress::Quiet).unwrap_err().to_string().contains("no kernel"));
+            assert!(job.complete(filled, &stages).unwrap_err().to_string().contains("no kernel"));
             assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
         }
     }

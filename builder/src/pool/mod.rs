@@ -55,7 +55,7 @@ pub use block::Compression;
 pub use content::Content;
 pub use features::Compatibility;
 pub use plan::{Dataset, Options, Snapshot, State, Volume};
-pub use reader::{Disk, ReadError, Verified, verify, verify_any};
+pub use reader::{Disk, ReadError, Seen, Verified, contents, outline, verify, verify_any};
 pub use store::Device;
 pub use writer::Counts;
 

@@ -39,6 +39,9 @@ pub struct Options {
     pub bootfs: Option<String>,
     /// Its data sets. Those above that are not named are made, not mounted.
     pub datasets: Vec<Dataset>,
+    /// A snapshot of the last state, of every data set with a part of the tree, and of every volume, that names none of its own; and
+    /// whether the others have it, too, as with [`State::everywhere`].
+    pub snapshot: Option<(Snapshot, bool)>,
 }
 
 impl Default for Options {
@@ -57,6 +60,7 @@ impl Default for Options {
             verify: false,
             bootfs: None,
             datasets: Vec::new(),
+            snapshot: None,
         }
     }
 }
@@ -162,13 +166,20 @@ impl Plan {
         let mut asked: Vec<&Dataset> = options.datasets.iter().collect();
         // Clones behind what they come from, and each behind what is above it.
         let depth = |name: &str| name.split('/').filter(|part| !part.is_empty()).count();
-        asked.sort_by_key(|set| (set.clone_of.is_some(), depth(&set.name)));
+        asked.sort_by_key(|set| depth(&set.name));
         if !asked.iter().any(|set| set.name.is_empty()) {
             plan.sets.push(container(String::new(), None, &plan));
         }
+        let (clones, asked): (Vec<&Dataset>, Vec<&Dataset>) = asked.iter().partition(|set| set.clone_of.is_some());
         for set in asked {
             plan.add(set, options.compatibility)?;
         }
+        plan.last(options)?;
+        for set in clones {
+            plan.add(set, options.compatibility)?;
+        }
+        // What had to be made above clones.
+        plan.last(options)?;
         if let Some(bootfs) = &options.bootfs {
             match plan.find(bootfs) {
                 Some(at) => plan.bootfs = Some(at),
@@ -176,6 +187,20 @@ impl Plan {
             }
         }
         Ok(plan)
+    }
+
+    /// Gives all data sets the snapshot of the last state that are to have it.
+    fn last(&mut self, options: &Options) -> Result<(), PoolError> {
+        let Some((snapshot, everywhere)) = &options.snapshot else { return Ok(()) };
+        check_component(&snapshot.name)?;
+        if self.earlier.iter().any(|(state, _)| state.name == snapshot.name) {
+            return refuse(format!("two states are called {}: give each its own name", snapshot.name));
+        }
+        for set in self.sets.iter_mut().filter(|set| set.origin.is_none() && set.snapshot.is_none()) {
+            let has = *everywhere || set.tree.is_some() || set.volume.is_some();
+            set.snapshot = has.then(|| dsl::Snapshot::from(snapshot));
+        }
+        Ok(())
     }
 
     fn find(&self, name: &str) -> Option<usize> {

@@ -5,8 +5,9 @@ pub mod grub;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 
+use super::stages::Stages;
 use super::{Boot, Loader};
 use crate::cli::InitramfsArgs;
 use crate::esp::config::{Config, Recipe};
@@ -57,16 +58,101 @@ pub fn config(boot: &Boot) -> Result<Config> {
 pub struct Made {
     /// Files of the partition.
     pub files: Memory,
-    /// The initramfs.
-    pub image: Summary,
+    /// Release of the kernel.
+    pub kernel: String,
+    /// Version of its zfs module in the initramfs; `None`: it is built in, or a hook made the initramfs.
+    pub zfs: Option<String>,
+    /// What people should know.
+    pub notes: Vec<String>,
 }
 
 /// Packs the initramfs of the tree's kernel and lays out the partition, which has `limit` bytes. The directory of the tree's root is
 /// nobody else's, and the initramfs is written there.
-pub fn make(boot: &Boot, root: &Path, limit: u64, progress: &Progress, cleanup: &Cleanup) -> Result<Made> {
+pub fn make(boot: &Boot, root: &Path, limit: u64, stages: &Stages<'_>) -> Result<Made> {
     let tree = Tree::open(root).context("opening what was kept of the tree")?;
     let kernel = kernel(&tree, boot.kernel.as_deref())?;
-    let (image, bytes) = initramfs(boot, root, &kernel.version, progress, cleanup)?;
+    let stages = stages.with("TAPROOT_KERNEL", &kernel.version);
+    let (image, bytes) = packed(boot, root, &kernel.version, &stages)?;
+    let (zfs, notes) = image.map(|image| (image.zfs, image.notes)).unwrap_or_default();
+    let files = partition(boot, root, limit, (&kernel, &bytes), &stages)?;
+    Ok(Made { files, kernel: kernel.version, zfs, notes })
+}
+
+/// The initramfs, which a hook may make or change.
+fn packed(boot: &Boot, root: &Path, kernel: &str, stages: &Stages<'_>) -> Result<(Option<Summary>, Vec<u8>)> {
+    // Beside the tree, whose links come from elsewhere.
+    let output = root.with_file_name("initramfs");
+    let place = std::path::absolute(&output).context("the current directory")?;
+    let stages = stages.with("TAPROOT_INITRAMFS", place);
+    let summary = if stages.run("initramfs", "replace")? {
+        None
+    } else {
+        Some(initramfs(boot, root, kernel, &output, stages.progress)?)
+    };
+    stages.run("initramfs", "after")?;
+    let bytes = fs::read(&output).context("expected an initramfs in TAPROOT_INITRAMFS")?;
+    ensure!(!bytes.is_empty(), "expected an initramfs in TAPROOT_INITRAMFS, found an empty file");
+    Ok((summary, bytes))
+}
+
+/// The files of the partition, which a hook may bring or change.
+fn partition(
+    boot: &Boot,
+    root: &Path,
+    limit: u64,
+    (kernel, image): (&BootFiles, &[u8]),
+    stages: &Stages<'_>,
+) -> Result<Memory> {
+    let replaced = stages.has("boot.replace");
+    let files = if replaced { Memory::default() } else { own(boot, root, limit, kernel, image)? };
+    if !replaced && !stages.has("boot.after") {
+        return Ok(files);
+    }
+    let dir = root.with_file_name("esp");
+    for (path, bytes) in &files.files {
+        let place = dir.join(path);
+        fs::create_dir_all(place.parent().unwrap_or(&dir)).with_context(|| format!("{}: making", dir.display()))?;
+        fs::write(&place, bytes).with_context(|| format!("{}: writing", place.display()))?;
+    }
+    fs::create_dir_all(&dir).with_context(|| format!("{}: making", dir.display()))?;
+    let here = |path: &Path| std::path::absolute(path).context("the current directory");
+    let stages = stages.with("TAPROOT_ESP", here(&dir)?);
+    let stages = stages.with("TAPROOT_INITRAMFS", here(&root.with_file_name("initramfs"))?);
+    let stages =
+        stages.with("TAPROOT_VMLINUZ", here(&root.join(kernel.kernel.strip_prefix("/").unwrap_or(&kernel.kernel)))?);
+    stages.run("boot", "replace")?;
+    stages.run("boot", "after")?;
+    let mut all = Memory { limit: Some(limit), ..Memory::default() };
+    collect(&dir, "", &mut all)?;
+    ensure!(
+        !all.files.is_empty(),
+        "boot.{}: expected files in TAPROOT_ESP, found none",
+        if replaced { "replace" } else { "after" }
+    );
+    Ok(all)
+}
+
+/// Files of a directory, as the partition is to have them.
+fn collect(dir: &Path, above: &str, all: &mut Memory) -> Result<()> {
+    for entry in fs::read_dir(dir).with_context(|| format!("{}: listing", dir.display()))? {
+        let entry = entry.with_context(|| format!("{}: listing", dir.display()))?;
+        let (place, shown) = (entry.path(), entry.path().display().to_string());
+        let name = entry.file_name().into_string().map_err(|_| anyhow!("{shown}: expected a name of letters"))?;
+        let name = if above.is_empty() { name } else { format!("{above}/{name}") };
+        let kind = entry.file_type().with_context(|| shown.clone())?;
+        if kind.is_dir() {
+            collect(&place, &name, all)?;
+        } else {
+            ensure!(kind.is_file(), "{shown}: a FAT has files and directories, found something else");
+            all.files.insert(name, fs::read(&place).with_context(|| format!("{shown}: reading"))?);
+        }
+    }
+    Ok(())
+}
+
+/// What we put there ourselves.
+fn own(boot: &Boot, root: &Path, limit: u64, kernel: &BootFiles, image: &[u8]) -> Result<Memory> {
+    let tree = Tree::open(root).context("opening what was kept of the tree")?;
     let binary = tree.read(&kernel.kernel, BINARY).context("reading the kernel")?;
     // The stub that the tree lacks is this machine's.
     let mut config = config(boot)?;
@@ -81,7 +167,7 @@ pub fn make(boot: &Boot, root: &Path, limit: u64, progress: &Progress, cleanup: 
     recipe.os = Recipe::of(&tree, &Config { loader: "bls".parse()?, ..config })?.os;
     recipe.keys = keys(boot);
     let mut files = Memory { limit: Some(limit), ..Memory::default() };
-    let new = Kernel { release: &kernel.version, kernel: &binary, image: &bytes };
+    let new = Kernel { release: &kernel.version, kernel: &binary, image };
     esp::install(&mut files, &recipe, &new, None)?;
     if boot.loader.has_uefi() {
         let program = systemd_boot(&tree, &here)?;
@@ -91,7 +177,7 @@ pub fn make(boot: &Boot, root: &Path, limit: u64, progress: &Progress, cleanup: 
         };
         files.files.insert(REMOVABLE.to_owned(), program);
     }
-    Ok(Made { files, image })
+    Ok(files)
 }
 
 fn keys(boot: &Boot) -> Option<Keys> {
@@ -119,28 +205,18 @@ fn kernel(tree: &Tree, named: Option<&str>) -> Result<BootFiles> {
     }
 }
 
-fn initramfs(
-    boot: &Boot,
-    root: &Path,
-    kernel: &str,
-    progress: &Progress,
-    cleanup: &Cleanup,
-) -> Result<(Summary, Vec<u8>)> {
-    // Beside the tree, whose links come from elsewhere.
-    let output = root.with_file_name("initramfs");
+fn initramfs(boot: &Boot, root: &Path, kernel: &str, output: &Path, progress: &Progress) -> Result<Summary> {
     let args = InitramfsArgs {
         root: Some(root.to_owned()),
         kernel: Some(kernel.to_owned()),
-        output: Some(output.clone()),
+        output: Some(output.to_owned()),
         modules: Some(ModuleSet::Generic),
         rescue: if Tree::open(root)?.program("busybox").is_some() { None } else { Some(Rescue::None) },
         init: boot.init.clone(),
         ..InitramfsArgs::default()
     };
     let settings = Settings::new(&args)?;
-    let summary = build(&settings, progress, cleanup, |_| Ok(())).context("packing the initramfs")?;
-    let bytes = fs::read(&output).with_context(|| format!("{}: reading", output.display()))?;
-    Ok((summary, bytes))
+    build(&settings, progress, &Cleanup::default(), |_| Ok(())).context("packing the initramfs")
 }
 
 /// The boot loader: the tree's, or this machine's.

@@ -6,10 +6,13 @@ use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::io::Write as _;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use toml::de::{DeTable, DeValue};
+
+use crate::progress::Progress;
 
 /// The stages, in their order.
 pub const STAGES: [&str; 11] = [
@@ -26,6 +29,16 @@ pub const STAGES: [&str; 11] = [
     "done",
 ];
 const PLACES: [&str; 3] = ["before", "replace", "after"];
+/// Stages that nothing can take the place of, and what to do instead.
+const OWN: [(&str, &str); 4] = [
+    ("layout", "partitions are where [disk] has them: say sizes there, or change the disk in assemble.after"),
+    ("pool", "no other program writes a pool into a file: change the tree before, or the disk in pool.after"),
+    ("assemble", "a disk without its partition table would be none: change it in assemble.after"),
+    (
+        "done",
+        "files get their names in it, or there are none: say done.before, and leave it with an error to have none",
+    ),
+];
 
 /// One program.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,13 +66,25 @@ impl fmt::Display for Hook {
     }
 }
 
+/// All that can be said.
+fn all() -> impl Iterator<Item = String> {
+    let names = STAGES.iter().flat_map(|stage| PLACES.map(|place| (*stage, place)));
+    let fixed = |(stage, place): &(&str, &str)| *place == "replace" && OWN.iter().any(|(own, _)| own == stage);
+    names.filter(move |name| !fixed(name)).map(|(stage, place)| format!("{stage}.{place}"))
+}
+
 /// Refuses what is no stage with a place.
 pub fn check(name: &str) -> Result<()> {
     let parts = name.split_once('.');
+    if let Some((stage, "replace")) = parts
+        && let Some((_, instead)) = OWN.iter().find(|(own, _)| *own == stage)
+    {
+        bail!("hook {name:?}: nothing takes the place of this stage: {instead}");
+    }
     if parts.is_some_and(|(stage, place)| STAGES.contains(&stage) && PLACES.contains(&place)) {
         return Ok(());
     }
-    let known: Vec<String> = STAGES.iter().flat_map(|stage| PLACES.map(|place| format!("{stage}.{place}"))).collect();
+    let known: Vec<String> = all().collect();
     bail!(
         "hook {name:?}: expected STAGE.before, STAGE.replace or STAGE.after of {}{}",
         STAGES.join(", "),
@@ -116,6 +141,8 @@ pub struct Surroundings {
     pub pool: String,
     /// Seconds since 1970.
     pub time: i64,
+    /// What else there is at a stage.
+    pub more: BTreeMap<&'static str, OsString>,
 }
 
 impl Surroundings {
@@ -125,7 +152,6 @@ impl Surroundings {
         all.insert("TAPROOT_STAGE", stage.into());
         all.insert("TAPROOT_WORK", self.work.clone().into());
         all.insert("TAPROOT_ARCH", self.arch.clone().into());
-        all.insert("TAPROOT_HELPERS", crate::settings::beside("image-helpers.sh").into());
         all.insert("SOURCE_DATE_EPOCH", self.time.to_string().into());
         all.insert("SUFFIX", self.time.to_string().into());
         all.insert("POOL_NAME", self.pool.clone().into());
@@ -139,6 +165,7 @@ impl Surroundings {
         if let Some(config) = &self.config {
             all.insert("TAPROOT_CONFIG_JSON", config.clone().into());
         }
+        all.extend(self.more.iter().map(|(name, value)| (*name, value.clone())));
         all
     }
 }
@@ -150,38 +177,60 @@ pub struct Hooks(pub BTreeMap<String, Vec<Hook>>);
 impl Hooks {
     /// Runs a stage: what comes before it, itself unless it is replaced, and what comes after it. Whatever fails, fails the image,
     /// whether a person looks on or not.
-    pub fn stage<T>(&self, stage: &str, around: &Surroundings, own: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
-        self.run(stage, "before", around)?;
-        let done = if self.run(stage, "replace", around)? { None } else { Some(own()?) };
-        self.run(stage, "after", around)?;
+    pub fn stage<T>(
+        &self,
+        stage: &str,
+        around: &Surroundings,
+        progress: &Progress,
+        own: impl FnOnce() -> Result<T>,
+    ) -> Result<Option<T>> {
+        self.run(stage, "before", around, progress)?;
+        let done = if self.run(stage, "replace", around, progress)? { None } else { Some(own()?) };
+        self.run(stage, "after", around, progress)?;
         Ok(done)
     }
 
-    /// Whether somebody wants to see or change a tree on disk.
-    pub fn want_a_tree(&self) -> bool {
-        self.0
-            .keys()
-            .any(|name| ["install.after", "configure.", "identity.before"].iter().any(|start| name.starts_with(start)))
+    /// Whether there is a hook of which the name begins so.
+    pub fn has(&self, start: &str) -> bool {
+        self.0.iter().any(|(name, list)| name.starts_with(start) && !list.is_empty())
     }
 
     /// Runs the hooks of one place; whether there were any.
-    pub fn run(&self, stage: &str, place: &str, around: &Surroundings) -> Result<bool> {
+    pub fn run(&self, stage: &str, place: &str, around: &Surroundings, progress: &Progress) -> Result<bool> {
         let Some(list) = self.0.get(&format!("{stage}.{place}")) else { return Ok(false) };
         for hook in list {
-            for (mut command, _file) in commands(hook)? {
+            for (command, _file) in commands(hook)? {
                 let shown = command.get_program().to_string_lossy().into_owned();
-                command.envs(around.variables(stage));
-                if let Some(root) = &around.root {
-                    // What vmdebootstrap's programs are called with.
-                    command.arg(root);
-                    command.args(&around.output);
-                }
-                let status = command.status().with_context(|| format!("hook {stage}.{place}: starting {shown}"))?;
-                ensure!(status.success(), "hook {stage}.{place}: {shown} failed: {status}");
+                progress.step(&format!("hook {stage}.{place}: {shown}"));
+                let mut command = prepared(&command, around, stage)?;
+                let status = progress.aside(|| command.status());
+                let status = status.with_context(|| format!("hook {stage}.{place}: starting {shown}"))?;
+                ensure!(status.success(), "hook {stage}.{place}: {shown} failed: {status}; what it said stands above");
             }
         }
         Ok(!list.is_empty())
     }
+}
+
+/// The command with what it is told. Where there is a tree, what is mounted in it is gone when the program ends.
+fn prepared(command: &Command, around: &Surroundings, stage: &str) -> Result<Command> {
+    let mut new = match &around.root {
+        Some(_) => {
+            let mut unshare = Command::new("unshare");
+            unshare.args(["--mount", "--propagation", "private", "--"]).arg(command.get_program());
+            unshare
+        }
+        None => Command::new(command.get_program()),
+    };
+    new.args(command.get_args()).envs(around.variables(stage));
+    if let Some(root) = &around.root {
+        // What vmdebootstrap's programs are called with.
+        new.arg(root).args(&around.output);
+    }
+    // Standard input may be the archive, and standard output is what the image is told about in.
+    let stderr = std::io::stderr().as_fd().try_clone_to_owned().context("standard error")?;
+    new.stdin(Stdio::null()).stdout(stderr);
+    Ok(new)
 }
 
 /// Each with the file that it is in, if it has none of its own.

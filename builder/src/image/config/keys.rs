@@ -141,6 +141,16 @@ pub const USER: &[Key] = &[
     key("ssh-keys", List, "[]", "[\"~/.ssh/id_ed25519.pub\"]", "files with public keys, or keys"),
 ];
 
+/// Keys of each `[[state]]`.
+#[rustfmt::skip]
+pub const STATE: &[Key] = &[
+    key("name", Text, "", "\"miniroot\"", "name of the snapshots that keep the state; files that say the same one add to it"),
+    key("packages", List, "[]", "[\"openssh\"]", "packages that pacstrap adds in it, besides those of the states before"),
+    key("tar", Text, "", "\"more.tar\"", "an archive that lies over what the states before have; .wh.NAME in it takes NAME away"),
+    key("hold", List, "[]", "[\"keep\"]", "tags that keep its snapshots from being destroyed"),
+    key("everywhere", Flag, "false", "", "whether data sets have its snapshot, too, that hold nothing of the tree, as after zfs snapshot -r"),
+];
+
 /// What stands above each section of the template.
 const SECTIONS: [(&str, &str); 7] = [
     ("source", "Where the tree comes from: exactly one of them."),
@@ -177,6 +187,11 @@ pub fn template() -> String {
             "Data sets, each in a table of its own. Without any: ROOT/default for / and home for /home.",
         ),
         ("user", USER, "Accounts of people."),
+        (
+            "state",
+            STATE,
+            "States of the tree that one pool keeps as snapshots, oldest first; the last one is what is booted.",
+        ),
     ] {
         let _ = write!(out, "\n# {about}\n#[[{table}]]\n");
         for key in keys {

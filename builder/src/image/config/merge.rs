@@ -1,7 +1,7 @@
 //! Files, environment and command line, one over the other, each value with where it came from.
 
 use super::hooks::{self, Hook};
-use super::keys::{DATASET, KEYS, Key, Kind, USER, find, suggestion};
+use super::keys::{DATASET, KEYS, Key, Kind, STATE, USER, find, suggestion};
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -82,6 +82,8 @@ pub struct Merged {
     pub datasets: Vec<Settings>,
     /// `[[user]]`.
     pub users: Vec<Settings>,
+    /// `[[state]]`, oldest first.
+    pub states: Vec<Settings>,
     /// Hooks by stage and place.
     pub hooks: BTreeMap<String, Vec<Hook>>,
 }
@@ -107,7 +109,10 @@ impl Merged {
             match (name.get_ref().as_ref(), value.get_ref()) {
                 ("dataset", DeValue::Array(rows)) => file.rows(rows, DATASET, &mut self.datasets, &at)?,
                 ("user", DeValue::Array(rows)) => file.rows(rows, USER, &mut self.users, &at)?,
-                (name @ ("dataset" | "user"), _) => bail!("{at}: expected tables [[{name}]], found something else"),
+                ("state", DeValue::Array(rows)) => file.rows(rows, STATE, &mut self.states, &at)?,
+                (name @ ("dataset" | "user" | "state"), _) => {
+                    bail!("{at}: expected tables [[{name}]], found something else")
+                }
                 ("hooks", DeValue::Table(table)) => self.hooks_of(&file, "", table)?,
                 (name, DeValue::Table(table)) => self.table(&file, name, table)?,
                 (name, _) => bail!(
@@ -192,7 +197,8 @@ impl Merged {
             }
             shown(&mut out, name, setting);
         }
-        for (table, rows, keys) in [("dataset", &self.datasets, DATASET), ("user", &self.users, USER)] {
+        let lists = [("dataset", &self.datasets, DATASET), ("user", &self.users, USER), ("state", &self.states, STATE)];
+        for (table, rows, keys) in lists {
             for row in rows {
                 let _ = write!(out, "\n[[{table}]]\n");
                 for key in keys {

@@ -5,6 +5,7 @@ pub mod keys;
 pub mod merge;
 pub mod paczfs;
 pub mod settled;
+pub mod sources;
 #[cfg(test)]
 mod tests;
 pub mod words;
@@ -13,7 +14,7 @@ use anyhow::{Context as _, Result, bail};
 use merge::{Merged, Origin, Settings, Value};
 use std::path::{Path, PathBuf};
 
-pub use settled::Source;
+pub use sources::Source;
 
 /// Said on the command line: the option, the key it stands for, and the value.
 pub type Said<'a> = (&'a str, &'a str, String);
@@ -82,7 +83,7 @@ impl Config {
         let table = |settings: &Settings| -> serde_json::Value {
             settings.iter().map(|(key, setting)| (key.clone(), value(&setting.value))).collect()
         };
-        let all = [("dataset", &self.merged.datasets), ("user", &self.merged.users)];
+        let all = [("dataset", &self.merged.datasets), ("user", &self.merged.users), ("state", &self.merged.states)];
         let lists = all.map(|(name, rows)| (name.to_owned(), rows.iter().map(table).collect()));
         let settings = self.merged.settings.iter().map(|(key, setting)| (key.clone(), value(&setting.value)));
         settings.chain(lists).collect()
@@ -93,7 +94,11 @@ impl Config {
     }
 
     fn rows(&self, list: &'static str) -> impl Iterator<Item = Row<'_>> {
-        let rows = if list == "user" { &self.merged.users } else { &self.merged.datasets };
+        let rows = match list {
+            "user" => &self.merged.users,
+            "state" => &self.merged.states,
+            _ => &self.merged.datasets,
+        };
         rows.iter().map(move |settings| Row { settings, shown: list })
     }
 }

@@ -11,63 +11,6 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-/// Where the tree comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
-    /// An archive.
-    Tar(PathBuf),
-    /// A directory.
-    Directory(PathBuf),
-    /// A container image, its tag, and a platform.
-    Oci(PathBuf, Option<String>, Option<String>),
-    /// Debian, made anew.
-    Mmdebstrap(Mmdebstrap),
-    /// Arch Linux, made anew.
-    Pacstrap(Pacstrap),
-    /// This machine: further mount points, and what is left out.
-    Running(Vec<PathBuf>, Vec<String>),
-    /// Layers, the topmost first.
-    Layers(Vec<PathBuf>),
-}
-
-/// What mmdebstrap is asked for.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Mmdebstrap {
-    /// Suite of Debian.
-    pub suite: String,
-    /// Where packages come from.
-    pub mirror: Option<String>,
-    /// Packages besides the variant's.
-    pub include: Vec<String>,
-    /// Parts of the archive.
-    pub components: Vec<String>,
-    /// Which packages it begins with.
-    pub variant: String,
-    /// `unshare` or `root`.
-    pub mode: String,
-    /// Processor.
-    pub arch: Option<String>,
-    /// Seconds.
-    pub timeout: u64,
-}
-
-/// What pacstrap is asked for.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Pacstrap {
-    /// Packages and groups.
-    pub packages: Vec<String>,
-    /// Members of groups that are not installed.
-    pub exclude: Vec<String>,
-    /// Its `pacman.conf`.
-    pub config: Option<PathBuf>,
-    /// Where packages are kept: a directory, or `HOST:PATH`.
-    pub cache: Option<String>,
-    /// Keys that are trusted.
-    pub trusted_keys: Vec<String>,
-    /// Seconds.
-    pub timeout: u64,
-}
-
 /// Largest file of a password or of keys.
 const SMALL: u64 = 64 << 10;
 
@@ -113,36 +56,6 @@ fn compression(row: &Row<'_>, key: &str) -> Result<Option<Compression>> {
 }
 
 impl Config {
-    /// The one source that was named.
-    pub fn source(&self) -> Result<Source> {
-        let row = self.row();
-        let mut found: Vec<(&str, Source)> = Vec::new();
-        let mut add = |key: &'static str, source: Option<Source>| found.extend(source.map(|source| (key, source)));
-        add(
-            "source.tar",
-            row.text("source.tar").map(|text| {
-                if text == "-" { Source::Tar("-".into()) } else { Source::Tar(row.from("source.tar", text)) }
-            }),
-        );
-        add("source.directory", row.path("source.directory").map(Source::Directory));
-        add("source.oci", row.text("source.oci").map(|text| oci(&row, text)));
-        add("source.mmdebstrap.suite", mmdebstrap(&row)?.map(Source::Mmdebstrap));
-        add("source.pacstrap.packages", pacstrap(&row)?.map(Source::Pacstrap));
-        let also = row.list("source.running-also").iter().map(PathBuf::from).collect();
-        let exclude = row.list("source.running-exclude").to_vec();
-        add("source.running", row.flag("source.running").then_some(Source::Running(also, exclude)));
-        let layers: Vec<PathBuf> =
-            row.list("source.layers").iter().map(|text| row.from("source.layers", text)).collect();
-        add("source.layers", (!layers.is_empty()).then_some(Source::Layers(layers)));
-        if found.len() > 1 {
-            let said: Vec<String> = found.iter().map(|(key, _)| row.at(key)).collect();
-            bail!("expected one source, found {}", said.join(" and "));
-        }
-        found.pop().map(|(_, source)| source).context(
-            "expected a source, found none: say source.tar, directory, oci, mmdebstrap.suite, pacstrap.packages, running or layers",
-        )
-    }
-
     /// What of the tree is changed; the lines of the table of file systems are the disk's.
     pub fn edits(&self) -> Result<Edits> {
         let row = self.row();
@@ -227,6 +140,19 @@ impl Config {
             datasets.extend(usual());
             bootfs = Some("ROOT/default".to_owned());
         }
+        let last = self.states().pop().filter(|state| !state.name.is_empty());
+        let snapshot = last.map(|state| (Snapshot { name: state.name, holds: state.holds }, state.everywhere));
+        if snapshot.is_some() {
+            let own = self.rows("dataset").find(|set| set.text("snapshot").is_some());
+            ensure!(
+                own.is_none(),
+                "{}: the states have the names of the snapshots: take this out",
+                own.map(|set| set.at("snapshot")).unwrap_or_default()
+            );
+            for set in &mut datasets {
+                set.snapshot = None;
+            }
+        }
         let compatibility = match row.text("pool.compatibility") {
             _ if grub && row.is_default("pool.compatibility") => Compatibility::Grub,
             None | Some("openzfs-2.0" | "openzfs-2.0-linux") => Compatibility::OpenZfs20,
@@ -244,51 +170,10 @@ impl Config {
             autoexpand: row.flag("pool.autoexpand"),
             bootfs,
             datasets,
+            snapshot,
             ..defaults
         })
     }
-}
-
-fn oci(row: &Row<'_>, text: &str) -> Source {
-    let text = text.strip_prefix("oci:").or_else(|| text.strip_prefix("oci-archive:")).unwrap_or(text);
-    let whole = row.from("source.oci", text);
-    let platform = row.text("source.oci-platform").map(str::to_owned);
-    match text.rsplit_once(':') {
-        Some((path, tag)) if !whole.exists() => {
-            Source::Oci(row.from("source.oci", path), Some(tag.to_owned()), platform)
-        }
-        _ => Source::Oci(whole, None, platform),
-    }
-}
-
-fn mmdebstrap(row: &Row<'_>) -> Result<Option<Mmdebstrap>> {
-    let Some(suite) = row.text("source.mmdebstrap.suite") else { return Ok(None) };
-    let text = |key: &str| row.text(key).map(str::to_owned);
-    Ok(Some(Mmdebstrap {
-        suite: suite.to_owned(),
-        mirror: text("source.mmdebstrap.mirror"),
-        include: row.list("source.mmdebstrap.include").to_vec(),
-        components: row.list("source.mmdebstrap.components").to_vec(),
-        variant: text("source.mmdebstrap.variant").unwrap_or_default(),
-        mode: text("source.mmdebstrap.mode").unwrap_or_default(),
-        arch: text("source.arch"),
-        timeout: row.number("source.mmdebstrap.timeout")?.unwrap_or(3600),
-    }))
-}
-
-fn pacstrap(row: &Row<'_>) -> Result<Option<Pacstrap>> {
-    let packages = row.list("source.pacstrap.packages").to_vec();
-    if packages.is_empty() {
-        return Ok(None);
-    }
-    Ok(Some(Pacstrap {
-        packages,
-        exclude: row.list("source.pacstrap.exclude").to_vec(),
-        config: row.path("source.pacstrap.config"),
-        cache: row.text("packages.cache").map(str::to_owned),
-        trusted_keys: row.list("packages.trusted-keys").to_vec(),
-        timeout: row.number("source.pacstrap.timeout")?.unwrap_or(3600),
-    }))
 }
 
 /// What a data set is that holds others.

@@ -1,6 +1,7 @@
 use super::*;
 use crate::image::edit::Password;
 use crate::image::{Format, Loader};
+use crate::progress::Progress;
 use std::fs;
 
 fn load(files: &[(&str, &str)], environment: &[(&str, &str)], said: &[Said<'_>]) -> Result<Config> {
@@ -52,14 +53,14 @@ fn the_template_says_nothing_and_has_everything() {
             );
         }
     }
-    for (list, keys) in [("dataset", keys::DATASET), ("user", keys::USER)] {
+    for (list, keys) in [("dataset", keys::DATASET), ("user", keys::USER), ("state", keys::STATE)] {
         for key in keys {
             assert!(json[list][0].get(key.path).is_some(), "{list}.{}", key.path);
         }
     }
     assert!(all.show().contains("\"install.after\" = "));
     let page = include_str!("../../../../docs/image-configuration.md");
-    for key in keys::KEYS.iter().chain(keys::DATASET).chain(keys::USER) {
+    for key in keys::KEYS.iter().chain(keys::DATASET).chain(keys::USER).chain(keys::STATE) {
         assert!(page.contains(&format!("| `{}` |", key.path)), "docs/image-configuration.md: {}", key.path);
     }
     for stage in hooks::STAGES {
@@ -125,6 +126,7 @@ fn unknown_keys_are_refused_with_what_may_have_been_meant() {
         ("[system]\nlocales = \"C\"\n", "expected a list of texts"),
         ("[hooks]\n\"instal.after\" = \"x\"\n", "did you mean install.after?"),
         ("[hooks]\ninstall.around = \"x\"\n", "STAGE.before"),
+        ("[hooks]\npool.replace = \"x\"\n", "nothing takes the place of this stage"),
         ("[pool\n", "a.toml"),
     ] {
         let said = error(text);
@@ -238,7 +240,7 @@ fn hooks_run_in_their_order_and_failures_count() {
         format!("{{ inline = \"echo {word} $TAPROOT_STAGE $POOL_NAME $SOURCE_DATE_EPOCH >> {}\" }}", log.display())
     };
     let text = format!(
-        "[hooks]\npool.before = [{}, {}]\n\"pool.after\" = {}\n\"done.replace\" = {}\n\"boot.before\" = {{ inline = \"exit 3\" }}\n",
+        "[hooks]\npool.before = [{}, {}]\n\"pool.after\" = {}\n\"source.replace\" = {}\n\"boot.before\" = {{ inline = \"exit 3\" }}\n",
         say("a"),
         say("b"),
         say("c"),
@@ -253,9 +255,14 @@ fn hooks_run_in_their_order_and_failures_count() {
 ",
         )?)
     };
-    assert!(hooks.stage("pool", &around, own).unwrap().is_some());
-    assert!(hooks.stage("done", &around, || -> Result<()> { panic!("it was replaced") }).unwrap().is_none());
-    assert_eq!(fs::read_to_string(&log).unwrap(), "a pool tank 5\nb pool tank 5\nown\nc pool tank 5\nd done tank 5\n");
-    let said = hooks.stage("boot", &around, || Ok(())).unwrap_err().to_string();
+    let quiet = Progress::Quiet;
+    assert!(hooks.stage("pool", &around, &quiet, own).unwrap().is_some());
+    let replaced = hooks.stage("source", &around, &quiet, || -> Result<()> { panic!("it was replaced") });
+    assert!(replaced.unwrap().is_none());
+    assert_eq!(
+        fs::read_to_string(&log).unwrap(),
+        "a pool tank 5\nb pool tank 5\nown\nc pool tank 5\nd source tank 5\n"
+    );
+    let said = hooks.stage("boot", &around, &quiet, || Ok(())).unwrap_err().to_string();
     assert!(said.contains("boot.before") && said.contains("exit status: 3"), "{said}");
 }

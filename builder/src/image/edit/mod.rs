@@ -142,3 +142,21 @@ pub struct Edits {
     /// Time of what is written anew, in seconds since 1970.
     pub time: i64,
 }
+
+impl Edits {
+    /// In two parts, for those who look at the tree in between: what is put in, and what is left out then, with what they left behind.
+    pub fn apart(self) -> (Self, Self) {
+        let last = Self {
+            identity: self.identity,
+            keep: self.keep.clone(),
+            remove: self.remove.clone(),
+            hostname: self.hostname.clone(),
+            hostid: self.hostid,
+            allow_empty_root: self.allow_empty_root,
+            time: self.time,
+            ..Self::default()
+        };
+        // Who opens root is asked at the end: somebody may set a password in between.
+        (Self { identity: Identity::Keep, allow_empty_root: true, ..self }, last)
+    }
+}

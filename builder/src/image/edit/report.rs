@@ -51,6 +51,22 @@ impl Report {
         self.kept.push(Change { path: shown(path), what: what.into() });
     }
 
+    /// Adds what was done to the same tree afterwards.
+    pub fn then(&mut self, later: Report) {
+        for (path, (why, count)) in later.removed {
+            self.removed.entry(path).or_insert((why, 0)).1 += count;
+        }
+        self.changed.extend(later.changed);
+        self.added.extend(later.added);
+        for note in later.notes {
+            if !self.notes.contains(&note) {
+                self.notes.push(note);
+            }
+        }
+        // What stays is known at the end.
+        (self.kept, self.entries) = (later.kept, later.entries);
+    }
+
     pub(super) fn note(&mut self, note: impl Into<String>) {
         self.notes.push(note.into());
     }

@@ -2,7 +2,7 @@
 
 use super::feed::{Fed, feed};
 use super::program;
-use crate::image::config::settled::Mmdebstrap;
+use crate::image::config::sources::Mmdebstrap;
 use anyhow::{Result, bail, ensure};
 use std::process::Command;
 use std::time::Duration;

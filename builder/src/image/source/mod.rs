@@ -8,6 +8,7 @@
 pub mod directory;
 pub mod feed;
 pub mod layers;
+mod merge;
 pub mod mmdebstrap;
 pub mod oci;
 pub mod packed;

@@ -1,11 +1,12 @@
 //! Archives as they are found: in a file or on standard input, as they are or compressed. The first bytes say how, no name does.
 
 use super::Tarball;
-use super::feed::feed;
+use super::feed::{Fed, feed};
+use super::merge::Merged;
 use anyhow::{Context as _, Result, bail};
 use std::fs::File;
-use std::io::{self, BufReader, Cursor, Read};
-use std::path::Path;
+use std::io::{self, BufReader, Cursor, Read, Write as _};
+use std::path::{Path, PathBuf};
 
 /// `xz -9` takes 65 MiB to unpack.
 const XZ_MEMORY: u64 = 256 << 20;
@@ -74,6 +75,28 @@ pub fn open(path: &Path) -> Result<Box<dyn Tarball>> {
     unpacked(file).with_context(named)
 }
 
+/// Archives one over the other, the lowest first: a later one takes the place of what earlier ones have, and adds to their directories.
+pub fn over(archives: Vec<PathBuf>) -> Result<Fed> {
+    for path in &archives {
+        if path == Path::new("-") {
+            bail!("archives that lie over each other are read twice: expected files, found standard input");
+        }
+        File::open(path).with_context(|| format!("{}: expected a tar archive", path.display()))?;
+    }
+    Ok(feed(move |out| {
+        let mut merged = Merged::default();
+        for path in &archives {
+            merged.take(open(path)?).with_context(|| path.display().to_string())?;
+        }
+        merged.directories(out)?;
+        for (number, path) in archives.iter().enumerate() {
+            merged.write(number, open(path)?, out).with_context(|| path.display().to_string())?;
+        }
+        out.write_all(&crate::tar::write::END)?;
+        Ok(Vec::new())
+    }))
+}
+
 /// An archive without its compression. That is undone in a thread of its own.
 pub fn unpacked(mut input: impl Read + Send + std::fmt::Debug + 'static) -> Result<Box<dyn Tarball>> {
     let mut start = Vec::new();
@@ -106,7 +129,6 @@ fn decoder(input: impl io::BufRead + 'static, packing: Packing) -> Result<Box<dy
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write as _;
 
     fn read(bytes: Vec<u8>) -> Result<Vec<u8>> {
         let mut all = Vec::new();

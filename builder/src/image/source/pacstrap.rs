@@ -7,8 +7,9 @@
 use super::directory::Walk;
 use super::feed::{Fed, Feed, feed};
 use super::program;
-use crate::image::config::settled::Pacstrap;
+use crate::image::config::sources::Pacstrap;
 use anyhow::{Context as _, Result, ensure};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -27,6 +28,11 @@ const CACHE: &str = "/var/cache/pacman/pkg";
 
 /// Begins to make it. Errors that can be known before are found before.
 pub fn stream(asked: Pacstrap) -> Result<Fed> {
+    possible(&asked)?;
+    Ok(feed(move |out| make(&asked, out)))
+}
+
+fn possible(asked: &Pacstrap) -> Result<()> {
     program::expect("pacman", "pacman (Debian: pacman-package-manager)")?;
     program::expect("pacstrap", "arch-install-scripts")?;
     ensure!(
@@ -37,17 +43,42 @@ pub fn stream(asked: Pacstrap) -> Result<Fed> {
     if let Some(config) = &asked.config {
         ensure!(config.is_file(), "{}: expected a pacman.conf", config.display());
     }
-    Ok(feed(move |out| make(&asked, out)))
+    Ok(())
 }
 
 fn make(asked: &Pacstrap, out: &mut Feed) -> Result<Vec<String>> {
-    let work =
-        tempfile::Builder::new().prefix("taproot-pacstrap-").tempdir().context("making a directory for the tree")?;
+    let work = work()?;
     let tree = work.path().join("tree");
     fs::create_dir(&tree).context("making a directory for the tree")?;
+    let mut told = fill(asked, work.path(), &tree, &mut BTreeSet::new())?;
+    let mut walked = Walk::of(&tree).stream()?;
+    std::io::copy(&mut walked, out)?;
+    told.extend(super::Tarball::finish(Box::new(walked))?);
+    Ok(told)
+}
+
+fn work() -> Result<tempfile::TempDir> {
+    tempfile::Builder::new().prefix("taproot-pacstrap-").tempdir().context("making a directory for the tree")
+}
+
+/// Installs into a tree, which may have something by now; `installed` are the packages that were named for it before. Gives what there is
+/// to tell.
+pub fn install(asked: &Pacstrap, tree: &Path, installed: &mut BTreeSet<String>) -> Result<Vec<String>> {
+    possible(asked)?;
+    if asked.packages.is_empty() {
+        return Ok(Vec::new());
+    }
+    fill(asked, work()?.path(), tree, installed)
+}
+
+fn fill(asked: &Pacstrap, work: &Path, tree: &Path, installed: &mut BTreeSet<String>) -> Result<Vec<String>> {
     let limit = Duration::from_secs(asked.timeout);
-    let cache = Cache::open(asked.cache.as_deref(), work.path(), limit)?;
-    let packages = packages(asked, work.path(), limit)?;
+    let cache = Cache::open(asked.cache.as_deref(), work, limit)?;
+    let mut packages = packages(asked, work, limit)?;
+    packages.retain(|package| installed.insert(package.clone()));
+    if packages.is_empty() {
+        return Ok(Vec::new());
+    }
     let mut failed = Vec::new();
     let mut show = |line: &str| {
         if FAILED.iter().any(|text| line.contains(text)) {
@@ -58,19 +89,15 @@ fn make(asked: &Pacstrap, out: &mut Feed) -> Result<Vec<String>> {
     let mut command = Command::new("sh");
     // Both of its outputs are one: what a script complains of goes to either.
     command.args(["-c", "exec pacstrap \"$@\" 1>&2", "pacstrap"]);
-    command.args(words(asked, cache.path(), &tree, &packages));
+    command.args(words(asked, cache.path(), tree, &packages));
     program::run(command, limit, &mut std::io::sink(), &mut show)?;
     ensure!(
         failed.is_empty(),
         "pacman installed everything, but scripts of packages failed, and what they should have done is not done:\n  {}",
         failed.join("\n  ")
     );
-    trust(asked, &tree, limit)?;
-    let mut told = vec![format!("installed by pacstrap: {}", packages.join(" "))];
-    let mut walked = Walk::of(&tree).stream()?;
-    std::io::copy(&mut walked, out)?;
-    told.extend(super::Tarball::finish(Box::new(walked))?);
-    Ok(told)
+    trust(asked, tree, limit)?;
+    Ok(vec![format!("installed by pacstrap: {}", packages.join(" "))])
 }
 
 fn words(asked: &Pacstrap, cache: Option<&Path>, tree: &Path, packages: &[String]) -> Vec<String> {
@@ -123,13 +150,13 @@ fn expanded(asked: &[String], exclude: &[String], groups: &str) -> Vec<String> {
             .map(|(_, package)| package.trim().to_owned())
             .peekable();
         if members.peek().is_some() {
-            all.extend(members);
+            all.extend(members.filter(|package| !exclude.contains(package)));
         } else {
+            // Whoever names it wants it.
             all.push(name.clone());
         }
     }
-    all.retain(|package| !exclude.contains(package));
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     all.retain(|package| seen.insert(package.clone()));
     all
 }
@@ -212,6 +239,7 @@ mod tests {
         let groups = "base bash\nbase linux\nbase glibc\nother x\n";
         let found = expanded(&list("base vim bash"), &list("linux vi"), groups);
         assert_eq!(found.join(" "), "bash glibc vim");
+        assert_eq!(expanded(&list("base linux"), &list("linux"), groups).join(" "), "bash glibc linux");
     }
 
     #[test]

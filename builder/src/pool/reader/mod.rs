@@ -4,10 +4,12 @@
 //! | file | what |
 //! |---|---|
 //! | `blocks`, `objects`, `zap`, `files` | pointers and blocks; dnodes; names with values; attributes and content of files |
+//! | `look` | what is there, by names |
 //! | `verify` | all blocks against the space maps, all data sets against what was written |
 
 pub(super) mod blocks;
 pub(super) mod files;
+mod look;
 pub(super) mod objects;
 #[cfg(test)]
 mod tests;
@@ -22,6 +24,7 @@ use taproot_init::zfs::nvlist::NvList;
 
 use blocks::Blocks;
 pub use blocks::Disk;
+pub use look::{Seen, contents, outline};
 use objects::{Dnode, Objects};
 pub use verify::{Verified, verify, verify_any};
 

@@ -19,33 +19,13 @@ type Found = BTreeMap<Vec<u8>, (Znode, Vec<u8>)>;
 
 /// The whole tree of a data set or snapshot.
 fn tree_of(file: &File, size: u64, name: &str) -> Found {
-    let mut pool = Pool::open(file, size).unwrap();
-    let set = pool.data_sets().unwrap().into_iter().find(|set| set.name == name).unwrap();
-    pool.blocks.renew();
-    let objects = Objects::read(&pool.blocks, &set.pointer).unwrap().unwrap();
-    let mut system = files::FileSystem::new(&pool.blocks, objects).unwrap();
-    let master = system.objects.object(&pool.blocks, 1).unwrap();
-    let root = zap::numbers(&pool.blocks, &master).unwrap().into_iter().find(|(name, _)| name == b"ROOT").unwrap().1;
-    let mut todo = vec![(Vec::new(), root, 0)];
     let mut all = Found::new();
-    while let Some((path, number, parent)) = todo.pop() {
-        let dnode = system.objects.object(&pool.blocks, number).unwrap();
-        let znode = system.attributes(&dnode).unwrap();
-        let mut content = Vec::new();
-        if znode.mode & 0o170_000 == 0o040_000 {
-            assert!(parent == 0 || znode.parent == parent);
-            for (name, value) in zap::numbers(&pool.blocks, &dnode).unwrap() {
-                todo.push(([&path[..], b"/", &name].concat(), value & ((1 << 48) - 1), number));
-            }
-        } else if znode.mode & 0o170_000 == 0o100_000 {
-            let mut cursor = objects::Cursor::new(dnode.clone());
-            let blocks = znode.size.div_ceil(dnode.block_size as u64);
-            content = (0..blocks).flat_map(|nth| cursor.read(&pool.blocks, nth).unwrap()).collect();
-            content.truncate(index(znode.size));
-        }
+    look::znodes(file, size, name, &|_| true, &mut |path, znode, content| {
         let size = if znode.mode & 0o170_000 == 0o040_000 { 0 } else { znode.size };
         all.insert(path, (Znode { parent: 0, size, ..znode }, content));
-    }
+        Ok(())
+    })
+    .unwrap();
     all
 }
 

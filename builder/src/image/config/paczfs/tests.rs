@@ -1,5 +1,5 @@
 use super::*;
-use crate::image::config::{Config, Source, words::Words};
+use crate::image::config::{Config, Source, hooks::Hook, words::Words};
 use std::fs;
 use std::path::Path;
 
@@ -23,7 +23,7 @@ fn what_paczfs_does_by_itself() {
         .iter()
         .map(|set| (set.name.as_str(), set.tree.as_deref(), set.clone_of.as_deref()))
         .collect();
-    let clone = Some("system/default");
+    let clone = |of| Some(of);
     let wanted = [
         ("", None, None),
         ("system", None, None),
@@ -34,16 +34,20 @@ fn what_paczfs_does_by_itself() {
         ("data/srv", Some("/srv"), None),
         ("data/machines", Some("/var/lib/machines"), None),
         ("data/postgres", Some("/var/lib/postgres"), None),
-        ("data/machines/miniroot", None, clone),
-        ("system/bootable", None, clone),
-        ("system/workstation", None, clone),
+        ("data/machines/miniroot", None, clone("system/default@miniroot")),
+        ("system/bootable", None, clone("system/default@bootable")),
+        ("system/workstation", None, clone("system/default@workstation")),
     ];
     assert_eq!(sets, wanted);
     assert_eq!(plan.pool.bootfs.as_deref(), Some("system/default"));
-    let default = &plan.pool.datasets[2];
-    assert_eq!(default.snapshot.as_ref().unwrap().holds, [HOLD]);
+    let (last, everywhere) = plan.pool.snapshot.unwrap();
+    assert_eq!((last.name.as_str(), last.holds, everywhere), ("workstation", vec![HOLD.to_owned()], true));
     let Source::Pacstrap(asked) = config.source().unwrap() else { panic!() };
-    assert_eq!((asked.packages.len(), asked.exclude.as_slice()), (1 + 6 - 1 + 15, &["linux".to_owned()][..]));
+    assert_eq!((asked.packages.len(), asked.exclude.as_slice()), (0, &["linux".to_owned()][..]));
+    let states: Vec<(String, usize, bool)> =
+        config.states().into_iter().map(|state| (state.name, state.packages.len(), state.everywhere)).collect();
+    let wanted = [("miniroot", 1), ("bootable", 6 - 1), ("workstation", 15)];
+    assert_eq!(states, wanted.map(|(name, count)| (name.to_owned(), count, true)));
     let edits = config.edits().unwrap();
     assert_eq!((edits.locales.as_slice(), edits.allow_empty_root), (&["en_US.UTF-8 UTF-8".to_owned()][..], true));
 }
@@ -64,6 +68,7 @@ copy-ssh-keys() {
     # a brace } in a comment, and in 'quotes }'
     cp ~/.ssh/id.pub "${CHROOT_PATH}/root/.ssh/authorized_keys"
 }
+set-locale() { echo LANG=C >"$CHROOT_PATH/etc/locale.conf"; handled=true; }
 function prepare-users {
     if true; then { echo hi; } fi
     handled=true
@@ -80,18 +85,28 @@ fn a_configuration_with_everything() {
     assert_eq!(paths, [Path::new("./tank-5.img"), Path::new("box-5.qcow2")]);
     assert_eq!(plan.pool.name, "tank");
     let Source::Pacstrap(asked) = config.source().unwrap() else { panic!() };
-    assert_eq!(asked.packages, ["base", "linux-lts", "zfs-linux-lts"]);
+    let packages: Vec<Vec<String>> = config.states().into_iter().map(|state| state.packages).collect();
+    assert_eq!(packages, [vec!["base"], vec!["linux-lts", "zfs-linux-lts"], Vec::new()]);
     assert_eq!(asked.cache.as_deref(), Some("server:/var/cache"));
-    assert_eq!(config.edits().unwrap().locales, ["de_DE.UTF-8 UTF-8", "en_US.UTF-8 UTF-8"]);
+    assert_eq!(config.edits().unwrap().locales.len(), 0, "set-locale is in its place");
+    assert!(converted.toml.contains("locales = []"));
     let files: Vec<&str> = converted.files.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(
-        files,
-        ["copy-ssh-keys.configure.before.sh", "prepare-users.configure.replace.sh", "finalize-image.done.before.sh"]
-    );
-    assert!(converted.files[0].1.contains("'quotes }'\n    cp ~/.ssh/id.pub"));
-    assert!(converted.files[1].1.contains("{ echo hi; } fi"));
+    assert_eq!(files, ["set-locale.sh", "copy-ssh-keys.sh", "prepare-users.sh", "finalize-image.sh"]);
+    assert!(converted.files[1].1.contains("'quotes }'\n    cp ~/.ssh/id.pub"));
+    assert!(converted.files[2].1.contains("{ echo hi; } fi"));
+    assert!(converted.files[3].1.contains("[ \"$TAPROOT_STATE\" = workstation ] || exit 0"));
     let hooks = config.hooks();
-    assert_eq!(hooks.0.keys().collect::<Vec<_>>(), ["configure.before", "configure.replace", "done.before"]);
+    assert_eq!(
+        hooks.0.iter().map(|(name, list)| (name.as_str(), list.len())).collect::<Vec<_>>(),
+        [("install.after", 4)]
+    );
+    // What stands in one file says the same.
+    let whole = loaded(&Converted { toml: converted.whole.clone(), ..Converted::default() });
+    let inline = whole.hooks().0.remove("install.after").unwrap();
+    assert_eq!(inline.len(), 4);
+    for (hook, (_, text)) in inline.iter().zip(&converted.files) {
+        assert_eq!(hook, &Hook::Inline { text: text.clone(), interpreter: "/bin/bash".into() });
+    }
     let notes = converted.notes.join("\n");
     for said in [
         "WORKSTATION_PKGS=() means none now",
@@ -99,7 +114,7 @@ fn a_configuration_with_everything() {
         "handled=true",
         "finalize-image: calls zpool",
         "add-tear-down",
-        "@miniroot",
+        "has no locales of its own",
     ] {
         assert!(notes.contains(said), "{said}: {notes}");
     }
@@ -124,6 +139,7 @@ fn what_cannot_be_is_refused_with_its_line() {
         ("IMAGE_FILE='$HOME/x'\n", 1, "${HOME} cannot be known"),
         ("IMAGE_SIZE=$(cat size)\n", 1, "cannot be known"),
         ("helper() { :; }\n", 1, "none of paczfs' hooks"),
+        ("\nprepare-zfs-pool() { handled=true; }\n", 2, "no hook takes that place"),
         ("a=1 b=2\n", 1, "expected the line to end"),
         ("LOCALES=(\n'a'\n", 1, "expected )"),
         ("IMAGE_FILE='x\n", 1, "expected '"),

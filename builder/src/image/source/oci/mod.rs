@@ -3,14 +3,13 @@
 //! A layer takes away what layers below it have, so that all of them have to be known before the first file can be written: they are read
 //! twice. The first time finds out what is left of which, the second time writes that.
 
-mod merge;
 mod store;
 #[cfg(test)]
 mod tests;
 
 use super::feed::{Fed, feed};
+use super::merge::Merged;
 use anyhow::{Context as _, Result, bail, ensure};
-use merge::Merged;
 use serde::Deserialize;
 use std::path::Path;
 use store::Store;

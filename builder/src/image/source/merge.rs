@@ -1,6 +1,6 @@
-//! What is left of which layer.
+//! Archives that lie one over the other - layers of a container image, states of a tree: what is left of which.
 
-use super::super::Tarball;
+use super::Tarball;
 use crate::image::edit::clean;
 use crate::tar::{Archive, Entry, Kind, write};
 use anyhow::{Context as _, Result};
