@@ -19,6 +19,7 @@ for name; do
     "$here/tree.sh" "$name" || tree=1
     [ -z "$pools" ] || wait "$pools" || die "$made: the pools could not be made"
     [ "$tree" = 0 ] || die "$name: the tree could not be made"
+    "$here/container.sh" "$name"
     "$here/pools.sh" "$name" &
     pools=$! made=$name
 done

@@ -5,6 +5,7 @@ mod adapt;
 mod zfs;
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -75,6 +76,17 @@ fn mark(dir: &Path, name: &str) -> PathBuf {
     dir.join(format!(".{name}.taproot"))
 }
 
+/// Destroys the dataset of a machine, and removes the empty directory that zfs leaves where it was mounted: else the name is taken.
+fn destroy(zfs: &Zfs, dataset: &str, place: &Path) -> Result<()> {
+    zfs.destroy(dataset)?;
+    match fs::remove_dir(place) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing {}", place.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Machines below a directory (`/var/lib/machines`).
 #[derive(Debug)]
 pub struct Machines<'a> {
@@ -128,7 +140,7 @@ impl Machines<'_> {
         zfs.clone(snapshot, &dataset, place)?;
         adapt(place, name).inspect_err(|_| {
             // It was made a moment ago, and nothing else is in it.
-            let _ = zfs.destroy(&dataset);
+            let _ = destroy(zfs, &dataset, place);
         })
     }
 
@@ -193,11 +205,11 @@ impl Machines<'_> {
     /// Removes one that does not run.
     pub fn remove(&self, machine: &Shown) -> Result<()> {
         ensure!(!machine.running, "{0} runs; machinectl poweroff {0} ends it", machine.name);
+        let place = self.dir.join(&machine.name);
         if machine.kind != "directory" {
             let zfs = self.zfs.context("the program zfs is gone")?;
-            return zfs.destroy(&machine.kind);
+            return destroy(zfs, &machine.kind, &place);
         }
-        let place = self.dir.join(&machine.name);
         fs::remove_dir_all(&place).with_context(|| format!("removing {}", place.display()))?;
         let mark = mark(self.dir, &machine.name);
         fs::remove_file(&mark).with_context(|| format!("removing {}", mark.display()))
