@@ -34,7 +34,7 @@ mkdir -p /run/before
 mount -t zfs zroot/ROOT/default@installed /run/before
 for device in $(findmnt -no SOURCE /efi) $(swapon --show=NAME --noheadings); do
     grep -q ^UUID=$(blkid -c /dev/null -s UUID -o value $device) /etc/fstab
-    ! grep -q ^UUID=$(blkid -c /dev/null -s UUID -o value $device) /run/before/etc/fstab
+    if grep -q ^UUID=$(blkid -c /dev/null -s UUID -o value $device) /run/before/etc/fstab; then exit 1; fi
 done
 [ $(swapon --show=NAME --noheadings | wc -l) = $(grep -c swap /etc/fstab) ]
 ";
