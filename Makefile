@@ -70,7 +70,7 @@ demo: host build kit ## an installed Debian on ZFS boots, changes its boot envir
 switch: host build kit ## a Debian with initramfs-tools is switched to Taproot by README's commands, boots, is switched back, boots
 	@tests/kit/switch.sh
 
-bench: host build kit ## boot phases, image build time and size, against the floor; 10 000 datasets against none, 60 disks against 2; layers against scripts, mksquashfs and other live systems
+bench: host build kit ## boot phases, image build time and size, against the floor; 10 000 datasets against none, 60 disks against 2; layers against scripts, mksquashfs and other live systems; disk images against mksquashfs, mkfs.ext4 and paczfs
 	@tests/kit/pools.sh debian13-zfs2.4 many
 	@tests/kit/live.sh debian13-zfs2.4
 	cargo build --locked --profile boot -p taproot-tests --bin minimal-init
