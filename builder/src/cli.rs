@@ -5,6 +5,7 @@ pub mod image;
 pub mod install;
 pub mod integrity;
 pub mod layer;
+pub mod live;
 pub mod machine;
 pub mod run;
 pub mod takeover;
@@ -30,6 +31,7 @@ use std::time::Duration;
     taproot doctor                         what would stop the next boot\n  \
     taproot layer init base --from DIR     a sealed layer of a root\n  \
     taproot image --tar FILE --qcow2 DISK  a tree becomes a disk that boots\n  \
+    taproot live --tar FILE --raw STICK    a tree becomes a live system\n  \
     taproot takeover IMAGE --disk DISK     another system in the place of this one"
 )]
 pub struct Cli {
@@ -60,6 +62,9 @@ pub enum Command {
     Doctor(StatusArgs),
     /// Make a disk that boots from a tree.
     Image(Box<image::ImageArgs>),
+    /// Make a medium that boots a tree live, from a squashfs.
+    #[command(after_help = live::HELP)]
+    Live(Box<live::LiveArgs>),
     /// Make, merge, check and unpack the layers of a root.
     Layer {
         /// What to do.

@@ -4,8 +4,8 @@ use clap::Parser;
 use std::process::ExitCode;
 use taproot::cli::{Cli, Command};
 use taproot::commands::{
-    completions, disk, doctor, explain, hooks, image, initramfs, inspect, install, layer, machine, man, run as vm,
-    status, takeover,
+    completions, disk, doctor, explain, hooks, image, initramfs, inspect, install, layer, live, machine, man,
+    run as vm, status, takeover,
 };
 use taproot::output::printable;
 use taproot::status::look;
@@ -74,6 +74,7 @@ fn run(monitored: bool) -> anyhow::Result<u8> {
             Ok(doctor::UNKNOWN)
         }),
         Command::Image(args) => image::run(&args).map(done),
+        Command::Live(args) => live::run(&args).map(done),
         Command::Layer { action } => layer::run(&action).map(answered),
         Command::FirstBoot(args) => disk::first_boot(&args).map(done),
         Command::Grow(args) => disk::grow(&args).map(done),

@@ -10,6 +10,7 @@ pub mod initramfs;
 pub mod inspect;
 pub mod install;
 pub mod layer;
+pub mod live;
 pub mod machine;
 pub mod man;
 pub mod run;

@@ -9,6 +9,7 @@ pub mod disk;
 pub mod edit;
 mod extract;
 pub mod ground;
+pub mod live;
 pub mod pipeline;
 pub mod source;
 pub mod stages;

@@ -259,7 +259,8 @@ impl<'a> Prepared<'a> {
 const IMAGE: &str = "image";
 const LOG: &str = "log";
 
-fn tool(format: Format) -> Command {
+/// The program that writes such images, with what makes it the same everywhere.
+pub(crate) fn tool(format: Format) -> Command {
     let mut command = Command::new(format.program().0);
     // Times are given by words.
     command.env_remove("SOURCE_DATE_EPOCH").env("LC_ALL", "C");
@@ -270,7 +271,7 @@ fn tool(format: Format) -> Command {
 }
 
 /// Starts the program with its output in a file: nobody reads it while it runs.
-fn start(command: &mut Command, log: &Path, format: Format) -> Result<std::process::Child> {
+pub(crate) fn start(command: &mut Command, log: &Path, format: Format) -> Result<std::process::Child> {
     let (program, package) = format.program();
     let log = File::create(log).with_context(|| format!("{}: making it", log.display()))?;
     command.stdout(log.try_clone()?).stderr(log);
@@ -280,7 +281,8 @@ fn start(command: &mut Command, log: &Path, format: Format) -> Result<std::proce
     })
 }
 
-fn finished(mut child: std::process::Child, log: &Path, format: Format) -> Result<()> {
+/// Waits for it; an error has the last lines of what it said.
+pub(crate) fn finished(mut child: std::process::Child, log: &Path, format: Format) -> Result<()> {
     let (program, _) = format.program();
     let status = child.wait().with_context(|| format!("waiting for {program}"))?;
     if status.success() {
@@ -297,7 +299,8 @@ fn finished(mut child: std::process::Child, log: &Path, format: Format) -> Resul
     bail!("{program} {how}: {last}")
 }
 
-fn is_pipe(error: &anyhow::Error) -> bool {
+/// Whether who was written to had ended.
+pub(crate) fn is_pipe(error: &anyhow::Error) -> bool {
     let cause = error.downcast_ref::<std::io::Error>();
     cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
 }

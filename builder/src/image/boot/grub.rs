@@ -26,6 +26,9 @@ const DRIVE_CHECK: usize = 0x66;
 const LIST_START: usize = 0x1f4;
 const LIST_LENGTH: usize = 0x1fc;
 
+/// Who has them.
+const INSTALL: &str = "install grub-pc-bin (Debian) or grub (Arch), or choose --loader systemd-boot";
+
 /// GRUB as it is put on a disk.
 #[derive(Debug)]
 pub struct Grub {
@@ -38,22 +41,10 @@ impl Grub {
     pub fn make(layout: &Layout, pool: bool, image: &Path) -> Result<Self> {
         let esp =
             layout.number(Role::Esp).context("GRUB's files lie on the EFI system partition, and there is none")?;
-        let mut command = Command::new("grub-mkimage");
-        command.args(["-O", "i386-pc", "-d", HOME, "-p", &format!("(,gpt{esp})/{DIRECTORY}"), "-o"]).arg(image);
-        command.args(FINDS).args(MODULES).args(if pool { &["zfs"][..] } else { &[] });
-        let install = "install grub-pc-bin (Debian) or grub (Arch), or choose --loader systemd-boot";
-        let output = match command.output() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                bail!("grub-mkimage is not there, and makes GRUB for BIOS: {install}")
-            }
-            output => output.context("starting grub-mkimage")?,
-        };
-        ensure!(
-            output.status.success(),
-            "grub-mkimage: {}: {}; {install}",
-            output.status,
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
+        let mut modules: Vec<&str> = FINDS.iter().chain(&MODULES).copied().collect();
+        modules.extend(pool.then_some("zfs"));
+        mkimage("i386-pc", &format!("(,gpt{esp})/{DIRECTORY}"), &modules, image)?;
+        let install = INSTALL;
         let read = |path: &Path| fs::read(path).with_context(|| format!("{}: reading; {install}", path.display()));
         Ok(Self { boot: read(&Path::new(HOME).join("boot.img"))?, core: read(image)? })
     }
@@ -73,6 +64,25 @@ impl Grub {
             .and_then(|()| file.write_all_at(boot.get(..CODE).unwrap_or(&boot), 0))
             .context("writing GRUB")
     }
+}
+
+/// Has a core written to `image`, in a format of GRUB's, with its directory and modules.
+fn mkimage(format: &str, prefix: &str, modules: &[&str], image: &Path) -> Result<()> {
+    let mut command = Command::new("grub-mkimage");
+    command.args(["-O", format, "-d", HOME, "-p", prefix, "-o"]).arg(image).args(modules);
+    let output = match command.output() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            bail!("grub-mkimage is not there, and makes GRUB for BIOS: {INSTALL}")
+        }
+        output => output.context("starting grub-mkimage")?,
+    };
+    ensure!(
+        output.status.success(),
+        "grub-mkimage: {}: {}; {INSTALL}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    Ok(())
 }
 
 /// Both with each other's places in them; `None` if they are too short.

@@ -28,7 +28,7 @@ pub const MOUNTED: &str = "/efi";
 const SYSTEMD: &str = "/usr/lib/systemd/boot/efi";
 const SYSTEMD_BOOT: &str = "systemd-bootx64.efi";
 /// Where the firmware looks for a boot loader of a disk that it does not know.
-const REMOVABLE: &str = "EFI/BOOT/BOOTX64.EFI";
+pub(super) const REMOVABLE: &str = "EFI/BOOT/BOOTX64.EFI";
 
 impl Loader {
     /// What reads the boot loader's partition.
@@ -185,7 +185,7 @@ fn keys(boot: &Boot) -> Option<Keys> {
 }
 
 /// The kernel to boot: the one that was named, or the newest.
-fn kernel(tree: &Tree, named: Option<&str>) -> Result<BootFiles> {
+pub(super) fn kernel(tree: &Tree, named: Option<&str>) -> Result<BootFiles> {
     let mut all = BootFiles::installed(tree)?;
     let there = all.iter().map(|files| files.version.clone()).collect::<Vec<_>>().join(", ");
     match named {
@@ -206,21 +206,32 @@ fn kernel(tree: &Tree, named: Option<&str>) -> Result<BootFiles> {
 }
 
 fn initramfs(boot: &Boot, root: &Path, kernel: &str, output: &Path, progress: &Progress) -> Result<Summary> {
+    let args = InitramfsArgs { init: boot.init.clone(), ..InitramfsArgs::default() };
+    pack(args, root, kernel, output, progress)
+}
+
+/// Packs what boots on many machines, with what else is asked for.
+pub(super) fn pack(
+    asked: InitramfsArgs,
+    root: &Path,
+    kernel: &str,
+    output: &Path,
+    progress: &Progress,
+) -> Result<Summary> {
     let args = InitramfsArgs {
         root: Some(root.to_owned()),
         kernel: Some(kernel.to_owned()),
         output: Some(output.to_owned()),
         modules: Some(ModuleSet::Generic),
         rescue: if Tree::open(root)?.program("busybox").is_some() { None } else { Some(Rescue::None) },
-        init: boot.init.clone(),
-        ..InitramfsArgs::default()
+        ..asked
     };
     let settings = Settings::new(&args)?;
     build(&settings, progress, &Cleanup::default(), |_| Ok(())).context("packing the initramfs")
 }
 
 /// The boot loader: the tree's, or this machine's.
-fn systemd_boot(tree: &Tree, here: &Tree) -> Result<Vec<u8>> {
+pub(super) fn systemd_boot(tree: &Tree, here: &Tree) -> Result<Vec<u8>> {
     let path = PathBuf::from(SYSTEMD).join(SYSTEMD_BOOT);
     for from in [tree, here] {
         if let Some(bytes) = from.read_if_there(&path, BINARY)? {

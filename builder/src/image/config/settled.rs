@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 const SMALL: u64 = 64 << 10;
 
 /// Bytes from a number with an optional unit of 1024.
-pub(super) fn size(text: &str) -> Result<u64> {
+pub fn size(text: &str) -> Result<u64> {
     let text = text.trim();
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let shift = match text.get(digits.len()..).unwrap_or_default().to_ascii_uppercase().as_str() {

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use hadris_fat::sync::format::{FatFormatOptions, FatTypeSelection, FatVolumeFormatter, SectorSize};
@@ -28,9 +29,31 @@ static CLOCK: EpochTimeProvider = EpochTimeProvider;
 /// Files by their paths on the partition, without a slash in front.
 pub type Files = BTreeMap<String, Vec<u8>>;
 
+/// Files of this machine that are copied, by their paths on the partition.
+pub type Copies = BTreeMap<String, PathBuf>;
+
+/// What FAT has no room for in one file.
+pub const TOO_LARGE: u64 = 1 << 32;
+/// Bytes that are copied at once.
+const PIECE: usize = 1 << 20;
+
+/// Bytes of a partition that these files, with so many more, have room in.
+pub fn room_for(files: &Files, more: u64) -> u64 {
+    let needed: u64 = files.values().map(|content| content.len() as u64 + CLUSTER).sum::<u64>() + more;
+    (needed + needed / 32 + (16 << 20)).max(ENOUGH)
+}
+
 /// Makes the file system and writes the files.
 pub fn write(file: &File, layout: &Layout, partition: &Partition, files: &Files) -> Result<()> {
-    let needed: u64 = files.values().map(|content| content.len() as u64 + CLUSTER).sum();
+    write_with(file, layout, partition, files, &Copies::new())
+}
+
+/// The same with files that are too large for memory.
+pub fn write_with(file: &File, layout: &Layout, partition: &Partition, files: &Files, copies: &Copies) -> Result<()> {
+    let mut needed: u64 = files.values().map(|content| content.len() as u64 + CLUSTER).sum();
+    for source in copies.values() {
+        needed += source.metadata().with_context(|| format!("{}: looking at it", source.display()))?.len() + CLUSTER;
+    }
     // The tables take less than a fiftieth.
     let room = partition.size - partition.size / 50;
     if needed > room {
@@ -58,23 +81,43 @@ pub fn write(file: &File, layout: &Layout, partition: &Partition, files: &Files)
     for (path, content) in files {
         put(&volume, path, content).with_context(|| failed(&format!("writing {path}")))?;
     }
+    for (path, source) in copies {
+        copy(&volume, path, source).with_context(|| failed(&format!("writing {path}")))?;
+    }
     volume.sync().map_err(|error| anyhow!("{error}")).with_context(|| failed("syncing"))?;
     undated(file, partition).with_context(|| failed("writing the label"))
 }
 
 fn put<'a>(volume: &'a FatVolume<Window<'a>>, path: &str, content: &[u8]) -> Result<()> {
+    pour(volume, path, &mut &*content)
+}
+
+fn copy<'a>(volume: &'a FatVolume<Window<'a>>, path: &str, source: &Path) -> Result<()> {
+    let mut source = File::open(source).with_context(|| format!("{}: opening it", source.display()))?;
+    pour(volume, path, &mut source)
+}
+
+fn pour<'a>(volume: &'a FatVolume<Window<'a>>, path: &str, content: &mut dyn io::Read) -> Result<()> {
     let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
     let mut dir = volume.root_dir();
     for part in above.split('/').filter(|part| !part.is_empty()) {
         dir = directory(volume, &dir, part)?;
     }
     let entry = volume.create_file(&dir, name).map_err(|error| anyhow!("{error}"))?;
-    if content.is_empty() {
+    let mut piece = Vec::new();
+    let mut next = |piece: &mut Vec<u8>| {
+        piece.clear();
+        content.take(PIECE as u64).read_to_end(piece)
+    };
+    if next(&mut piece)? == 0 {
         return Ok(());
     }
     let mut writer = volume.write_file(&entry).map_err(|error| anyhow!("{error}"))?;
-    let written = writer.write(content).map_err(|error| anyhow!("{error}"))?;
-    ensure!(written == content.len(), "{} of {} bytes were written", written, content.len());
+    while !piece.is_empty() {
+        let written = writer.write(&piece).map_err(|error| anyhow!("{error}"))?;
+        ensure!(written == piece.len(), "{} of {} bytes were written", written, piece.len());
+        next(&mut piece)?;
+    }
     writer.finish().map_err(|error| anyhow!("{error}"))
 }
 

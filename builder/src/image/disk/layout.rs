@@ -21,6 +21,8 @@ pub enum Role {
     Swap,
     /// The pool.
     Pool,
+    /// What a live system keeps.
+    Keep,
 }
 
 impl Role {
@@ -32,6 +34,8 @@ impl Role {
             Role::Swap => "0657FD6D-A4AB-43C4-84E5-0933C84B4F4F",
             // That of Solaris' /usr, which ZFS has everywhere. With Linux's own systemd would mount it as what it is not.
             Role::Pool => "6A898CC3-1DD2-11B2-99A6-080020736631",
+            // Any file system of Linux.
+            Role::Keep => "0FC63DAF-8483-4772-8E79-3D69D8477DE4",
         }
     }
 
@@ -47,6 +51,7 @@ impl Role {
             Role::Esp => "esp",
             Role::Swap => "swap",
             Role::Pool => "zfs",
+            Role::Keep => "keep",
         }
     }
 }
@@ -117,6 +122,30 @@ impl Layout {
         }
         add(&mut partitions, Role::Pool, pool);
         Ok(Layout { size, sector, partitions, seed: seed.to_owned() })
+    }
+
+    /// For a disk that is as large as its partitions, or as `size` says, with sectors of 512 bytes. They are given in the order in which they lie.
+    pub fn of(parts: &[(Role, u64)], size: Option<u64>, seed: &str) -> Result<Self> {
+        let mut partitions = Vec::new();
+        for (role, bytes) in parts {
+            add(&mut partitions, *role, bytes.next_multiple_of(MIB));
+        }
+        // Behind the last one is the second table.
+        let least = next(&partitions) + MIB;
+        let size = size.unwrap_or(least);
+        ensure!(
+            size >= least,
+            "{} are needed and the device has {}: choose a larger one",
+            megabytes(least),
+            megabytes(size)
+        );
+        Ok(Layout { size, sector: 512, partitions, seed: seed.to_owned() })
+    }
+
+    /// A file that is one partition and has no table, with sectors of 512 bytes.
+    pub fn bare(role: Role, size: u64, seed: &str) -> Self {
+        let partitions = vec![Partition { role, start: 0, size }];
+        Layout { size, sector: 512, partitions, seed: seed.to_owned() }
     }
 
     /// The partition for this.

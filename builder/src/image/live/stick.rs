@@ -1,0 +1,58 @@
+//! A disk that boots a live system by UEFI and by BIOS: GRUB's core, a FAT with all files, and what keeps what is written.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt as _;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::Plan;
+use super::medium::{Medium, squashfs_path};
+use crate::image::boot::grub::Grub;
+use crate::image::disk::fat::{self, Copies, TOO_LARGE};
+use crate::image::disk::layout::{Layout, Role};
+use crate::image::disk::table;
+use crate::image::work::Work;
+use crate::progress::{Progress, megabytes};
+
+/// The raw disk, in the directory of the work.
+pub(super) const DISK: &str = "disk";
+/// GRUB's core for BIOS.
+const CORE: (Role, u64) = (Role::Bios, 1 << 20);
+
+/// Fails if the image cannot lie on a FAT.
+pub(super) fn fits(bytes: u64) -> Result<()> {
+    ensure!(
+        bytes < TOO_LARGE,
+        "the tree's image has {} and a FAT holds files below {}: compress it more (--compress xz), or leave parts of the tree out \
+         (--set 'system.remove=[\"usr/share/doc\"]')",
+        megabytes(bytes),
+        megabytes(TOO_LARGE)
+    );
+    Ok(())
+}
+
+/// Writes it; gives its bytes.
+pub(super) fn write(plan: &Plan, medium: &Medium, work: &Work, progress: &Progress) -> Result<u64> {
+    fits(medium.bytes)?;
+    let mut parts = vec![CORE, (Role::Esp, fat::room_for(&medium.files, medium.bytes))];
+    parts.extend(plan.keep.map(super::Keep::partition).transpose()?);
+    let layout = Layout::of(&parts, None, &medium.id)?;
+    let path = work.file(DISK);
+    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path);
+    let file: File = file.with_context(|| format!("{}: making", path.display()))?;
+    file.set_len(layout.size).with_context(|| format!("{}: a file of {} bytes", path.display(), layout.size))?;
+
+    progress.step("writing the disk");
+    let esp = layout.find(Role::Esp).context("a plan with an EFI system partition expected")?;
+    let copies = Copies::from([(squashfs_path(), medium.squashfs.clone())]);
+    fat::write_with(&file, &layout, &esp, &medium.files, &copies)?;
+    Grub::make(&layout, false, &work.file("core.img"))?.write(&file, &layout)?;
+    if let Some(keep) = plan.keep {
+        let place =
+            layout.find(Role::Keep).or(layout.find(Role::Pool)).context("a plan with its partition expected")?;
+        keep.write(&file, &layout, place, &medium.id, work)?;
+    }
+    file.sync_all().context("syncing the disk")?;
+    table::write(&file, &layout)?;
+    Ok(layout.size)
+}
