@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 
 use crate::cli::image::ImageArgs;
 use crate::image::config::{Config, keys, paczfs};
-use crate::image::edit::{Edits, Identity};
+use crate::image::edit::{Edits, Identity, Report};
 use crate::image::pipeline::{Job, Summary};
 use crate::image::states::{Later, Maker, Recipe};
 use crate::output::{Cleanup, print, printable};
@@ -100,13 +100,18 @@ fn make(args: &ImageArgs, config: &Config, cleanup: &Cleanup) -> Result<Summary>
     Ok(summary)
 }
 
-fn report(summary: &Summary) -> Result<()> {
-    for note in &summary.notes {
+/// What people should know, and what of the tree was changed.
+pub(super) fn tell(notes: &[String], changes: Option<&Report>) {
+    for note in notes {
         eprintln!("note: {}", printable(note));
     }
-    if let Some(changes) = &summary.changes {
+    if let Some(changes) = changes {
         eprint!("{}", printable(&changes.to_string()));
     }
+}
+
+fn report(summary: &Summary) -> Result<()> {
+    tell(&summary.notes, summary.changes.as_ref());
     let names: Vec<String> = summary.outputs.iter().map(|path| path.display().to_string()).collect();
     let seconds: f64 = summary.seconds.values().sum();
     print(&format!(

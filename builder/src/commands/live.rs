@@ -4,6 +4,7 @@ use std::io::BufReader;
 
 use anyhow::{Context as _, Result, ensure};
 
+use super::image::tell;
 use crate::cli::live::LiveArgs;
 use crate::image::config::Config;
 use crate::image::config::settled::size;
@@ -74,12 +75,7 @@ fn plan(args: &LiveArgs, time: u32) -> Result<Plan> {
 }
 
 fn report(summary: &Summary) -> Result<()> {
-    for note in &summary.notes {
-        eprintln!("note: {}", printable(note));
-    }
-    if let Some(changes) = &summary.changes {
-        eprint!("{}", printable(&changes.to_string()));
-    }
+    tell(&summary.notes, summary.changes.as_ref());
     let names: Vec<String> = summary.outputs.iter().map(|path| path.display().to_string()).collect();
     let seconds: f64 = summary.seconds.values().sum();
     print(&format!(
