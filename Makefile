@@ -57,10 +57,10 @@ golden: host build kit ## what the kit's kernels answer, asked anew for tests/go
 	cargo build --locked --release -p taproot-tests --bin record --bin recorder
 	target/$(TARGET)/release/record target/$(TARGET)/release/recorder
 
-test: host build kit ## everything: lint, unit tests, scenarios in virtual machines on both kit systems (Debian 13, OpenZFS 2.4; Debian 12, OpenZFS 2.1)
+test: host build kit ## everything: lint, unit tests, scenarios in virtual machines (Debian 13, OpenZFS 2.4; what kernels decide on Debian 12, OpenZFS 2.1, too)
 	@tests/run.sh
 
-test-all: host build guest-init ## the same on all three kit systems: Debian 12 with OpenZFS 2.3 too
+test-all: host build guest-init ## the same, every scenario on all three kit systems: Debian 12 with OpenZFS 2.3 too
 	@tests/kit/all.sh debian12-zfs2.3
 	@tests/run.sh --all
 

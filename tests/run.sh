@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs lint and all tests; the last line is "N passed, N failed, N skipped". Needs the kit and the binaries (make kit build).
-#   run.sh [--all] [WORDS-FOR-THE-HARNESS...]     --all: also on the kit system that is made on demand (make test-all)
+#   run.sh [--all] [WORDS-FOR-THE-HARNESS...]     --all: every scenario on every kit system, with the one that is made on demand (make test-all)
 #
 # Before it stand the tests that were skipped, each with its reason, and the virtual machines that were run again because
 # the emulator failed. More than AGAIN_LIMIT of those fail the run: what passes on such an emulator proves little.

@@ -22,10 +22,31 @@ macro_rules! scenarios {
         mod zfs2_1 {
             $(#[test] fn $name() { $crate::scenario::run($crate::kit::SYSTEMS[1], super::$name); })*
         }
-        mod zfs2_3 {
-            $(#[test] #[ignore = "on demand: make test-all"] fn $name() {
-                $crate::scenario::run($crate::kit::ON_DEMAND, super::$name);
-            })*
+        $crate::scenarios_on_demand!(zfs2_3, $crate::kit::ON_DEMAND, $($name)*);
+    };
+}
+
+/// The same for what our own code decides, whatever the kernel: on the newest kit system, on the others when it is asked for. Machines
+/// take nearly all of the time that the tests take.
+#[macro_export]
+macro_rules! scenarios_on_newest {
+    ($($(#[$attribute:meta])* fn $name:ident($system:ident) $body:block)*) => {
+        $($(#[$attribute])* fn $name($system: &$crate::kit::System) $body)*
+        mod zfs2_4 {
+            $(#[test] fn $name() { $crate::scenario::run($crate::kit::SYSTEMS[0], super::$name); })*
+        }
+        $crate::scenarios_on_demand!(zfs2_1, $crate::kit::SYSTEMS[1], $($name)*);
+        $crate::scenarios_on_demand!(zfs2_3, $crate::kit::ON_DEMAND, $($name)*);
+    };
+}
+
+/// Tests that `make test-all` runs.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! scenarios_on_demand {
+    ($module:ident, $system:expr, $($name:ident)*) => {
+        mod $module {
+            $(#[test] #[ignore = "on demand: make test-all"] fn $name() { $crate::scenario::run($system, super::$name); })*
         }
     };
 }

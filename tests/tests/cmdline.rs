@@ -9,7 +9,7 @@ use serde_json::Value;
 use taproot_tests::kit::System;
 use taproot_tests::scenario::{dataset_at, vm};
 use taproot_tests::vm::{Report, Scratch};
-use taproot_tests::{image, scenarios};
+use taproot_tests::{image, scenarios_on_newest};
 
 const DISKS: [&str; 4] = ["mirror0", "mirror1", "stripe0", "stripe1"];
 
@@ -41,7 +41,7 @@ fn mounts(list: &Value) -> Vec<[&Value; 4]> {
     list.as_array().unwrap().iter().map(|m| ["dataset", "target", "options", "why"].map(|field| &m[field])).collect()
 }
 
-scenarios! {
+scenarios_on_newest! {
     /// Selectors that need no other word to be right: a pool by rpool=, a dataset by bootfs= with the pool's guid. What each
     /// boot recorded explains it, and explains the other.
     fn selectors_and_their_explanation(system) {

@@ -2,11 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use taproot_tests::scenario::vm;
-use taproot_tests::scenarios;
+use taproot_tests::scenarios_on_newest;
 use taproot_tests::vm::Scratch;
 use taproot_tests::words::PROMPT;
 
-scenarios! {
+scenarios_on_newest! {
     /// The first root has no init; the fallback lies in another pool.
     fn a_fallback_in_another_pool(system) {
         let scratch = Scratch::new().unwrap();

@@ -5,7 +5,7 @@ use taproot_tests::image;
 use taproot_tests::kit::System;
 use taproot_tests::scenario::{explained_failure, prompt_helps, vm};
 use taproot_tests::vm::{Disk, Scratch, Vm};
-use taproot_tests::{scenarios, words};
+use taproot_tests::{scenarios_on_newest, words};
 
 fn fails(name: &str, system: &System, cmdline: &str, disks: Vec<Disk>) -> String {
     let vm = vm(name, system, &format!("{cmdline} taproot.wait=2")).unwrap().disks(disks).start().unwrap();
@@ -22,7 +22,7 @@ fn says(text: &str, parts: &[&str]) {
     }
 }
 
-scenarios! {
+scenarios_on_newest! {
     fn no_pool(system) {
         says(&fails("no-pool", system, "root=zfs:AUTO", vec![]), &["a pool with bootfs was expected", "no pool was found"]);
     }

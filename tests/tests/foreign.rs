@@ -3,7 +3,7 @@
 
 use taproot_tests::kit::{SYSTEMS, System};
 use taproot_tests::scenario::{dataset_at, explained_failure, vm};
-use taproot_tests::scenarios;
+use taproot_tests::scenarios_on_newest;
 use taproot_tests::vm::{Disk, Report, Running, Scratch, Vm};
 use taproot_tests::words::PROMPT;
 
@@ -59,7 +59,7 @@ fn read_only_boot(name: &str, system: &System, scratch: &Scratch, disks: &[Disk]
     report
 }
 
-scenarios! {
+scenarios_on_newest! {
     /// Nobody named it, so it stays as it is; the explanation says whose it is and the ways out. By hand it is imported
     /// only after a warning.
     fn unnamed_pool_of_another_host_is_refused(system) {

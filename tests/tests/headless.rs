@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use taproot_tests::scenario::vm;
-use taproot_tests::scenarios;
+use taproot_tests::scenarios_on_newest;
 use taproot_tests::vm::{Running, Scratch};
 use taproot_tests::words::{EXPLANATION, PROMPT, SHELL_PROMPT};
 
@@ -17,7 +17,7 @@ fn never_asked(vm: &Running) {
     }
 }
 
-scenarios! {
+scenarios_on_newest! {
     /// No firmware that could count: the attempts are made at once, then the machine is switched off. Stops and menus that
     /// the command line asks for are passed over.
     fn attempts_without_firmware_variables(system) {

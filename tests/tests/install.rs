@@ -8,7 +8,7 @@ use std::process::Command;
 use taproot_tests::kit::{self, System};
 use taproot_tests::scenario::{dataset_at, vm};
 use taproot_tests::vm::{Disk, Scratch};
-use taproot_tests::{installed, scenarios, small};
+use taproot_tests::{installed, scenarios_on_newest, small};
 
 const PASSPHRASE: &str = "taproot-heron-tunnel-31";
 
@@ -62,7 +62,7 @@ fn boots(name: &str, system: &System, disk: &Disk, words: &str, passphrase: Opti
     format!("{} on {}", report.hostname(), dataset_at(&report, "/").unwrap())
 }
 
-scenarios! {
+scenarios_on_newest! {
     fn an_archive_becomes_a_boot_environment_and_boots(system) {
         let scratch = Scratch::new().unwrap();
         let tank = scratch.overlay(system, "tank0").unwrap();

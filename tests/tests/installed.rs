@@ -13,7 +13,7 @@ use taproot_tests::kit::{self, System};
 use taproot_tests::scenario::dataset_at;
 use taproot_tests::vm::{Bus, Disk, Report, Running, Scratch, Vm};
 use taproot_tests::words::{PROMPT, SHELL_PROMPT};
-use taproot_tests::{image, scenarios};
+use taproot_tests::{image, scenarios_on_newest};
 
 /// What is done in the booted system before it packs: the pool is spread over all disks, and there is something of everything
 /// that can be packed.
@@ -179,7 +179,7 @@ fn packed_where_it_runs(system: &System, compressions: &[&str]) {
     }
 }
 
-scenarios! {
+scenarios_on_newest! {
     /// Each compression on one of the systems.
     fn host_images_boot_the_machine_they_were_packed_on(system) {
         let first = system.name == kit::SYSTEMS[0];

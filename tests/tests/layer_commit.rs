@@ -7,7 +7,7 @@
 use taproot_tests::kit::System;
 use taproot_tests::layers::{self, LABEL};
 use taproot_tests::scenario::vm;
-use taproot_tests::scenarios;
+use taproot_tests::scenarios_on_newest;
 use taproot_tests::vm::{Disk, Scratch, Vm};
 
 /// What each boot has. `list` says what the root shows, without what a boot itself writes: directories keep no time, because files
@@ -157,7 +157,7 @@ impl Said {
     }
 }
 
-scenarios! {
+scenarios_on_newest! {
     /// Asked for, sealed, built and proven in the background, tried, confirmed, cleaned; a second time before the first is through; then
     /// both become one. Debian's packages are upgraded in each upper; a newer kernel comes, and boots what was sealed.
     fn commit_and_merge(system) {

@@ -7,7 +7,7 @@ use std::process::Command;
 use taproot_tests::kit;
 use taproot_tests::layers;
 use taproot_tests::scenario::vm;
-use taproot_tests::scenarios;
+use taproot_tests::scenarios_on_newest;
 use taproot_tests::vm::Scratch;
 
 const SCRIPT: &str = r#"set -e
@@ -37,7 +37,7 @@ say SUBVOLUMES $(btrfs subvolume list /run/b | grep -c .)
 systemctl --no-block poweroff
 "#;
 
-scenarios! {
+scenarios_on_newest! {
     fn a_running_system_is_sealed_of_a_snapshot(system) {
         let scratch = Scratch::new().unwrap();
         let tank = scratch.overlay(system, "tank0").unwrap();

@@ -10,7 +10,7 @@ use taproot_init::plan::layerlist::{Layer, LayerList, Seal};
 use taproot_tests::layers::{self, LABEL};
 use taproot_tests::scenario::{explained_failure, vm};
 use taproot_tests::vm::{Disk, Running, Scratch};
-use taproot_tests::{scenarios, words};
+use taproot_tests::{scenarios_on_newest, words};
 
 /// A disk with a layer in several conditions, each in a directory of its own.
 struct Sealed {
@@ -84,7 +84,7 @@ fn in_the_shell(vm: &Running, lines: &[&str]) {
     vm.expect(words::PROMPT, 10).unwrap();
 }
 
-scenarios! {
+scenarios_on_newest! {
     /// One machine, one attempt after the other: a layer without its tree, cut off, changed, with a wrong sum or an old list is not mounted, and
     /// the whole one boots under its tree.
     fn layers_that_are_not_as_they_were_sealed_do_not_boot(system) {

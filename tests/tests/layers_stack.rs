@@ -13,7 +13,7 @@ use std::fs;
 use taproot_tests::kit::System;
 use taproot_tests::layers::{self, LABEL};
 use taproot_tests::scenario::{explained_failure, vm};
-use taproot_tests::scenarios;
+use taproot_tests::scenarios_on_newest;
 use taproot_tests::vm::{Disk, Mount, Report, Scratch};
 
 fn at(report: &Report, point: &str) -> Mount {
@@ -36,7 +36,7 @@ fn boot(name: &str, system: &System, disks: Vec<Disk>, words: &str) -> Report {
     report
 }
 
-scenarios! {
+scenarios_on_newest! {
     /// A root whose `/usr`, `/home`, `/var` and more are datasets and file systems of their own, init behind two links among them:
     /// under an upper in memory none of them is written to.
     fn a_whole_root_under_memory(system) {

@@ -14,7 +14,7 @@ use taproot_tests::exfat;
 use taproot_tests::kit::{self, System};
 use taproot_tests::plain;
 use taproot_tests::scenario::vm;
-use taproot_tests::scenarios;
+use taproot_tests::scenarios_on_newest;
 use taproot_tests::vm::{Bus, Disk, Mount, Report, Scratch};
 
 /// Makes in `$1`: `live.iso`, a hybrid of an ISO 9660 that begins also in its first partition, an ESP without a label and an ext4
@@ -76,7 +76,7 @@ fn in_memory(report: &Report) {
     assert_eq!(at(report, "/run/taproot/upper").kind, "tmpfs");
 }
 
-scenarios! {
+scenarios_on_newest! {
     /// The stick comes late and behind USB; something else carries its label, and is there first. The disk itself is not in use, so
     /// its third partition can keep what is written.
     fn a_hybrid_stick(system) {

@@ -4,7 +4,7 @@
 
 use taproot_tests::scenario::vm;
 use taproot_tests::vm::Scratch;
-use taproot_tests::{account, installed, kit, scenarios};
+use taproot_tests::{account, installed, kit, scenarios_on_newest};
 
 const SCRIPT: &str = r#"set -e
 say() { echo "@@$*"; }
@@ -46,7 +46,7 @@ zfs destroy tank/ROOT/be1@installed
 systemctl --no-block poweroff
 "#;
 
-scenarios! {
+scenarios_on_newest! {
     fn a_clone_of_the_running_root_is_a_machine_of_its_own(system) {
         let scratch = Scratch::new().unwrap();
         let package = kit::cache().unwrap().join("container").join(format!("{}.deb", system.name));

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use taproot_tests::kit::System;
 use taproot_tests::layers::{self, LABEL};
 use taproot_tests::scenario::vm;
-use taproot_tests::scenarios;
+use taproot_tests::scenarios_on_newest;
 use taproot_tests::vm::{Disk, Mount, Report, Scratch};
 
 const STACK: &str = "taproot.layers=top:middle:base";
@@ -75,7 +75,7 @@ fn text(scratch: &Scratch, name: &str, text: &str) -> PathBuf {
     path
 }
 
-scenarios! {
+scenarios_on_newest! {
     /// The variant of live-boot for zvols, with its seven unions; the root itself is in memory.
     fn seven_unions_on_a_zvol(system) {
         let scratch = Scratch::new().unwrap();

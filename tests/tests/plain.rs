@@ -14,7 +14,7 @@ use taproot_tests::plain::{
     self, ALL, BTRFS, EROFS, EXT4, F2FS, ISO9660, Plain, SQUASHFS, VFAT, XFS, damaged, is_clean,
 };
 use taproot_tests::scenario::{dataset_at, explained_failure};
-use taproot_tests::scenarios;
+use taproot_tests::scenarios_on_newest;
 use taproot_tests::vm::{Bus, Disk, Mount, Report, Scratch, Vm};
 use taproot_tests::words::PROMPT;
 
@@ -79,7 +79,7 @@ fn with_subvolume(system: &System, scratch: &Scratch) -> Disk {
     disk
 }
 
-scenarios! {
+scenarios_on_newest! {
     fn ext4(system) {
         both(EXT4, system, &EXT4.by_uuid(), &EXT4.by_partlabel(), "");
     }
@@ -288,7 +288,7 @@ scenarios! {
 mod premise {
     use super::*;
 
-    scenarios! {
+    scenarios_on_newest! {
         fn plain_roots_of_the_kit(system) {
             let scratch = Scratch::new().unwrap();
             let disks: Vec<Disk> = ALL.iter().map(|root| {

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use taproot_tests::kit::{self, System};
 use taproot_tests::scenario::{explained_failure, vm};
-use taproot_tests::scenarios;
+use taproot_tests::scenarios_on_newest;
 use taproot_tests::vm::{Bus, Disk, Report, Scratch, Vm};
 
 const MIB: u64 = 1 << 20;
@@ -101,7 +101,7 @@ fn two_paths(vm: Vm, image: &Path, names: [&str; 2]) -> Vm {
     vm
 }
 
-scenarios! {
+scenarios_on_newest! {
     /// Unnamed, and named: the pool in the partition boots, and the table is as it was.
     fn a_leftover_label_is_not_written_over_the_table(system) {
         for (n, cmdline) in ["root=zfs:AUTO", "zfs=alpha/ROOT/default"].into_iter().enumerate() {

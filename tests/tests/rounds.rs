@@ -9,7 +9,7 @@
 
 use taproot_tests::kit::System;
 use taproot_tests::scenario::{dataset_at, explained_failure, vm};
-use taproot_tests::scenarios;
+use taproot_tests::scenarios_on_newest;
 use taproot_tests::vm::{Report, Running, Scratch};
 use taproot_tests::words::PROMPT;
 
@@ -30,7 +30,7 @@ fn problems(report: &Report) -> String {
     report.json.as_ref().expect("boot.json")["problems"].to_string()
 }
 
-scenarios! {
+scenarios_on_newest! {
     /// fstab is the one in `/etc`'s own dataset, and the key for `/home` is looked for when what holds it is mounted.
     fn etc_on_a_dataset_of_its_own_and_a_key_on_another(system) {
         let scratch = Scratch::new().unwrap();

@@ -7,7 +7,7 @@ use taproot_tests::scenario::vm;
 use taproot_tests::vm::keyboard::SCREEN;
 use taproot_tests::vm::{Scratch, Vm, unmix};
 use taproot_tests::words::PROMPT;
-use taproot_tests::{image, kit, scenarios};
+use taproot_tests::{image, kit, scenarios_on_newest};
 
 /// Of `kit/pools/keys.sh`.
 const PASSPHRASE: &str = "taproot-hippo-lantern-52";
@@ -60,7 +60,7 @@ const LETTERS: [(u8, &str); 3] = [(16, "qwertyuiop"), (30, "asdfghjkl"), (44, "z
 /// With letters that lie elsewhere, that a US keyboard does not have, and that need `AltGr`.
 const GERMAN_PASSPHRASE: &str = "Zypresse-grün-Maß-@7";
 
-scenarios! {
+scenarios_on_newest! {
     /// Typed by its keys on a German keyboard, for which the image has a keymap.
     fn passphrase_on_a_german_keyboard(system) {
         let scratch = Scratch::new().unwrap();

@@ -8,7 +8,7 @@ use std::process::Command;
 use taproot_tests::kit::System;
 use taproot_tests::scenario::vm;
 use taproot_tests::vm::{Disk, Scratch, Vm};
-use taproot_tests::{kit, scenarios, silent};
+use taproot_tests::{kit, scenarios_on_newest, silent};
 
 /// What such a disk needs for one label of 256 KiB, in seconds, with something off: whoever waited for an answer is later.
 const LABEL: f64 = 150.0;
@@ -42,7 +42,7 @@ fn swap_behind_a_silent_disk(vm: Vm, scratch: &Scratch) -> Vm {
     vm.disk(Disk { read_only: false, ..disk })
 }
 
-scenarios! {
+scenarios_on_newest! {
     /// No pool is named: what is there is taken, whatever may be on the disks that say nothing. As many as there ever were
     /// readers.
     fn unrelated_disks_are_not_awaited(system) {

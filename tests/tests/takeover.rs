@@ -10,7 +10,7 @@ use std::time::Instant;
 use taproot_tests::kit::{self, System};
 use taproot_tests::scenario::{self, dataset_at, vm};
 use taproot_tests::vm::{Bus, Disk, Running, Scratch};
-use taproot_tests::{installed, old, scenarios, small};
+use taproot_tests::{installed, old, scenarios_on_newest, small};
 
 /// How often the power fails in a rehearsal.
 const CUTS: u32 = 10;
@@ -176,7 +176,7 @@ fn a_power_cut_in_the_rehearsal_leaves_the_old_system() {
     });
 }
 
-scenarios! {
+scenarios_on_newest! {
     /// systemd ends the old system, whose root is a pool, and starts the kernel that was loaded; the disk is another one, behind another
     /// controller. What is on it in the end is the image.
     fn a_debian_is_left_and_its_other_disk_becomes_the_image(system) {

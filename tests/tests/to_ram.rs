@@ -5,7 +5,7 @@
 use taproot_tests::kit::System;
 use taproot_tests::layers::{self, LABEL};
 use taproot_tests::scenario::{explained_failure, vm};
-use taproot_tests::scenarios;
+use taproot_tests::scenarios_on_newest;
 use taproot_tests::vm::{Disk, Running, Scratch};
 
 /// Waits until the disk with the layers is gone.
@@ -40,7 +40,7 @@ fn pulled(name: &str, system: &System, disk: &Disk, words: &str, then: &str) -> 
 
 const STACK: &str = "taproot.layers=top:middle:base";
 
-scenarios! {
+scenarios_on_newest! {
     /// Nothing of the disk is in use any more: it is pulled, and everything can still be read.
     fn the_disk_is_pulled_and_everything_reads(system) {
         let scratch = Scratch::new().unwrap();

@@ -2,11 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use taproot_tests::scenario::{explained_failure, vm};
-use taproot_tests::scenarios;
+use taproot_tests::scenarios_on_newest;
 use taproot_tests::vm::Scratch;
 use taproot_tests::words::PROMPT;
 
-scenarios! {
+scenarios_on_newest! {
     /// Half a mirror would do, but the other half is on its way: the pool is imported whole.
     fn the_other_half_of_a_mirror_comes_during_the_wait(system) {
         let scratch = Scratch::new().unwrap();

@@ -44,6 +44,11 @@ impl Origin {
         Ok(origin)
     }
 
+    /// Whether anything is written down.
+    pub fn is_known(&self) -> bool {
+        self.partition.is_some() || !self.way.is_empty()
+    }
+
     /// The one disk that fits, by the kernel's name.
     pub fn disk(&self, system: &dyn System, hardware: &Hardware) -> Option<String> {
         let mut disks: BTreeSet<&str> = BTreeSet::new();

@@ -31,6 +31,8 @@ pub struct Choice {
     /// Set when it may be the wrong one: a disk that is on its way may show the right one, so that the machine is to come to rest
     /// before it is taken.
     pub unsure: bool,
+    /// Whether its guid is named or expected: no other pool can be meant.
+    pub certain: bool,
 }
 
 /// Nothing can be booted (yet).
@@ -92,10 +94,10 @@ impl Scene<'_> {
         let Pick { pool, why, better, warnings: mut more } = pick;
         let mut warnings = warnings(self.request, pool, self.expected);
         warnings.append(&mut more);
-        let sure = self.expects(pool) || is_guid(self.request, pool.guid);
-        let unsure = pool.doubt.is_some() && !sure;
+        let certain = self.expects(pool) || is_guid(self.request, pool.guid);
+        let unsure = pool.doubt.is_some() && !certain;
         let PoolFact { name, guid, health, .. } = pool;
-        Choice { pool: name.clone(), guid: *guid, health: *health, dataset, why, warnings, better, unsure }
+        Choice { pool: name.clone(), guid: *guid, health: *health, dataset, why, warnings, better, unsure, certain }
     }
 
     /// Whether the image was packed for this very pool.

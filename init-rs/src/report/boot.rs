@@ -329,6 +329,7 @@ mod tests {
                 warnings: vec!["b passed over".into()],
                 better: None,
                 unsure: false,
+                certain: true,
             }),
             root: Some("tank/ROOT/a".into()),
             mounts: vec![MountDone { step, took: Duration::from_micros(1234), error: None }],

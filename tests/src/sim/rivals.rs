@@ -6,6 +6,7 @@ use super::machine::{Holds, Machine};
 use super::run;
 use super::world::{End, World};
 use super::zfs::pool::Pool;
+use std::time::Duration;
 use taproot_init::devices::known::Partition;
 
 /// A pool on these disks, with a root `r` that has this fstab.
@@ -137,6 +138,27 @@ fn of_copies_the_one_that_the_machine_was_started_from() {
         let paths: Vec<&String> = of(&machine, "tank").imported.as_ref().unwrap().paths.values().collect();
         assert_eq!(paths, [&format!("/dev/{meant}")]);
         assert!(world.story().contains("the machine was started from vd"));
+    }
+}
+
+/// The disk that the machine was started from answers when a pool of the same name could be had for long.
+#[test]
+fn a_namesake_is_not_taken_before_the_disk_that_the_machine_was_started_from_is_read() {
+    for line in ["zfs=tank", "root=zfs:AUTO"] {
+        for (late, expected) in [(1200, [8]), (5000, [7])] {
+            let mut machine = started_from_22(line);
+            for (guid, disk) in [(7, "vda1"), (8, "vdb1")] {
+                machine.add_pool(pool("tank", guid, &[&format!("/dev/{disk}")], ""));
+                partition(&mut machine, disk, 1);
+                uuid(&mut machine, disk, if guid == 8 { "22" } else { "11" });
+            }
+            machine.device("vdb1").unwrap().answers = Some(Duration::from_millis(late));
+            let (root, machine, world) = boot(machine);
+            assert_eq!(root, "tank/r", "{}", world.printed());
+            let written: Vec<u64> = machine.pools.iter().filter(|pool| pool.written).map(|pool| pool.guid).collect();
+            // One that does not answer holds up nothing.
+            assert_eq!(written, expected, "{line} {late}");
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::cmdline::{Decided, Selector};
 use crate::devices::known::Reading;
+use crate::firmware::origin::Origin;
 use crate::plan::candidates::{self, awaited, device_lines, lines, missing_drivers};
 use crate::plan::facts::{Dataset, Health, PoolFact};
 use crate::plan::names;
@@ -59,10 +60,10 @@ impl<'a> Moment<'a> {
         }
     }
 
-    /// Where disks are copies of each other, or of each other's past, the firmware knows which one it read. It is not asked where nothing
-    /// hangs on it.
+    /// Where disks are copies of each other, or of each other's past, the firmware knows which one it read; where a pool is meant by
+    /// its name alone, such a disk may be still on its way. It is not asked where nothing hangs on it.
     fn origin(self, search: &Search<'_>) -> Settled<()> {
-        if self.facts.origin.is_some() || !self.facts.kernel.efi || !search.doubles() {
+        if self.facts.origin.is_some() || !self.facts.kernel.efi || !(search.doubles() || search.by_name()) {
             return Ok(());
         }
         // A kernel may have it built in: reading tells.
@@ -232,6 +233,20 @@ impl<'a> Search<'a> {
         pools.iter().any(twin) || self.candidates.iter().any(|candidate| candidate.has_copies())
     }
 
+    /// Whether a pool can be had for which nothing but its name speaks.
+    fn by_name(&self) -> bool {
+        let Moment { request, facts, .. } = self.moment;
+        choose(request, &self.facts, &facts.expected).is_ok_and(|choice| !choice.certain)
+    }
+
+    /// Whether the machine was started from another disk than those of a pool for which nothing but its name speaks: the one that is
+    /// meant may lie there.
+    fn elsewhere(&self, choice: &Choice) -> bool {
+        let known = self.moment.facts.origin.as_ref().is_some_and(Origin::is_known);
+        let candidate = self.candidates.iter().find(|candidate| candidate.guid == choice.guid);
+        known && !choice.certain && candidate.is_some_and(|candidate| !candidate.started)
+    }
+
     /// TRYIMPORT where there is anything new to learn from it: all leaves are there, or the grace time for them is over. What
     /// the boot leaves alone anyway is not opened, nor what could not be better than what can be had already.
     pub(super) fn open_next(&mut self) -> Settled<()> {
@@ -277,7 +292,7 @@ impl<'a> Search<'a> {
         let expected = &self.moment.facts.expected;
         let named = !self.automatic() || expected.iter().any(|p| p.guid == choice.guid || p.name == choice.pool);
         let grace_over = self.watched(choice.guid).is_none() || self.grace_over(choice.guid);
-        let hasty = choice.unsure && !self.quiet;
+        let hasty = (choice.unsure || self.elsewhere(choice)) && !self.quiet;
         if choice.better.is_some() || hasty || !(named || self.quiet || grace_over) {
             return false;
         }
