@@ -8,6 +8,7 @@ pub mod layer;
 pub mod live;
 pub mod machine;
 pub mod run;
+pub mod source;
 pub mod takeover;
 
 use crate::initramfs::compress::{Compression, ModuleCompression};

@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
+use taproot::layer_integrity::keygen;
 use taproot_tests::image::{boot_binary, builder};
 use taproot_tests::kit::{self, System};
-use taproot_tests::scenario;
-use taproot_tests::vm::{Bus, Disk, Report, Running, Vm};
+use taproot_tests::vm::{Bus, Disk, Report, Running, Scratch, Vm};
+use taproot_tests::{scenario, small};
 
 /// Nobody: without capabilities, and without the right to get any.
 const NOBODY: u32 = 65_534;
@@ -37,12 +38,12 @@ impl Room {
         self.0.path().join(name)
     }
 
-    /// Makes a medium of the tree, piped in; what it says as JSON.
-    fn make(&self, system: &System, options: &[&str]) -> Value {
+    /// Makes a medium of a tree, piped in; what it says as JSON.
+    fn make(&self, tree: &Path, options: &[&str]) -> Value {
         let mut tar = Command::new("tar");
         tar.args(["--one-file-system", "--xattrs", "--xattrs-include=*", "--numeric-owner", "--sort=name"]);
         tar.args(["--format=posix", "--pax-option=delete=atime,delete=ctime", "-cf", "-", "-C"]);
-        let mut tar = tar.arg(system.tree()).arg(".").stdout(Stdio::piped()).spawn().unwrap();
+        let mut tar = tar.arg(tree).arg(".").stdout(Stdio::piped()).spawn().unwrap();
         let mut live = Command::new("setpriv");
         let nobody = NOBODY.to_string();
         live.args(["--reuid", &nobody, "--regid", &nobody, "--clear-groups", "--no-new-privs", "--bounding-set=-all"]);
@@ -89,7 +90,7 @@ fn at(report: &Report, point: &str) -> (String, String) {
 fn a_stick_boots_by_both_firmwares() {
     scenario::run(kit::SYSTEMS[0], |system| {
         let room = Room::new();
-        let said = room.make(system, &["--raw", "stick.raw", "--cmdline", WORDS]);
+        let said = room.make(&system.tree(), &["--raw", "stick.raw", "--cmdline", WORDS]);
         assert_eq!(said["kernel"], system.kernel);
         check_disk(&room.path("stick.raw"));
         let stick = room.disk("stick.raw", Bus::Usb);
@@ -108,7 +109,7 @@ fn a_stick_boots_by_both_firmwares() {
 /// Two boots, each by another firmware.
 fn keeps(system: &System, option: &str, below: &str) {
     let room = Room::new();
-    room.make(system, &["--raw", "stick.raw", "--cmdline", WORDS, option, "256M"]);
+    room.make(&system.tree(), &["--raw", "stick.raw", "--cmdline", WORDS, option, "256M"]);
     check_disk(&room.path("stick.raw"));
     let stick = room.disk("stick.raw", Bus::Virtio);
     let uefi = Vm::from_disk(&format!("live{option}-uefi"), system, stick.clone()).uefi();
@@ -128,4 +129,96 @@ fn what_is_written_is_kept_on_a_zvol() {
 #[test]
 fn what_is_written_is_kept_in_a_partition() {
     scenario::run(kit::SYSTEMS[0], |system| keeps(system, "--persistence", "/dev/vda3"));
+}
+
+/// A small tree that says what it sees, and an ISO of it.
+fn small_iso(system: &System, room: &Room, scratch: &Scratch, options: &[&str]) -> PathBuf {
+    let tree = small::reporting(system, scratch, "live").unwrap();
+    let make = |name: &str| {
+        let said = room
+            .make(&tree, &[&["--iso", name, "--cmdline", WORDS, "--set", "system.hostname=live"], options].concat());
+        assert_eq!(said["outputs"], serde_json::json!([name]));
+        fs::read(room.path(name)).unwrap()
+    };
+    assert!(make("live.iso") == make("again.iso"), "the same tree, and another ISO");
+    check_disk(&room.path("live.iso"));
+    room.path("live.iso")
+}
+
+/// Boots what powers off by itself: what is mounted as the medium, and as the root.
+fn seen(vm: Vm) -> (String, String) {
+    let mut vm = vm.start().unwrap();
+    let report = vm.report(240).unwrap();
+    vm.wait_exit(60).unwrap();
+    assert_eq!(report.hostname(), "live");
+    assert_eq!(at(&report, "/").1, "overlay");
+    at(&report, "/run/live/medium")
+}
+
+/// A machine with this in its drive, and an empty disk.
+fn with_cd(name: &str, system: &System, scratch: &Scratch, iso: &Path) -> Vm {
+    let empty = scratch.blank("empty", 1 << 20).unwrap();
+    Vm::from_disk(name, system, empty).extra(&["-cdrom", iso.to_str().unwrap(), "-boot", "d"])
+}
+
+#[test]
+fn an_iso_boots_from_a_cd_as_a_disk_and_as_files_on_a_stick() {
+    scenario::run(kit::SYSTEMS[0], |system| {
+        let (room, scratch) = (Room::new(), Scratch::new().unwrap());
+        let iso = small_iso(system, &room, &scratch, &[]);
+        let kind = |device: &str, fstype: &str| (device.to_owned(), fstype.to_owned());
+        let cd = with_cd("live-iso-cd", system, &scratch, &iso).uefi();
+        assert_eq!(seen(cd), kind("/dev/sr0", "iso9660"));
+        let disk = Vm::from_disk("live-iso-disk", system, room.disk("live.iso", Bus::Virtio));
+        assert_eq!(seen(disk), kind("/dev/vda1", "iso9660"));
+        copy_to_fat(&iso, &room.path("fat"));
+        let stick = Vm::from_disk("live-iso-fat", system, room.disk("fat", Bus::Virtio)).uefi();
+        assert_eq!(seen(stick), kind("/dev/vda", "vfat"));
+    });
+}
+
+/// What somebody does who copies the files of an ISO onto a stick: a FAT32, of another name.
+fn copy_to_fat(iso: &Path, fat: &Path) {
+    let files = fat.with_extension("files");
+    let mut extract = Command::new("xorriso");
+    extract.args(["-no_rc", "-osirrox", "on", "-indev"]).arg(iso).args(["-extract", "/"]).arg(&files);
+    kit::run(&mut extract).unwrap();
+    fs::File::create_new(fat).unwrap().set_len(2 * fs::metadata(iso).unwrap().len()).unwrap();
+    kit::run(Command::new("mkfs.vfat").args(["-F", "32", "-n", "OTHER"]).arg(fat)).unwrap();
+    let script = "cd \"$1\" && mcopy -s -i \"$2\" ./* ::";
+    kit::run(Command::new("sh").args(["-c", script, "sh"]).arg(&files).arg(fat)).unwrap();
+}
+
+/// A sealed image boots; one that was changed is not mounted.
+#[test]
+fn what_is_sealed_boots_as_it_was_and_not_changed() {
+    scenario::run(kit::SYSTEMS[0], |system| {
+        let (room, scratch) = (Room::new(), Scratch::new().unwrap());
+        let tree = small::reporting(system, &scratch, "live").unwrap();
+        let (secret, _) = keygen(&room.path("site"), "site").unwrap();
+        chown(&secret, Some(NOBODY), Some(NOBODY)).unwrap();
+        let name = ["--set", "system.hostname=live", "--cmdline", WORDS];
+        let said = room.make(&tree, &[&["--iso", "signed.iso", "--layers-sign-key", "site.key"], &name[..]].concat());
+        assert!(said["files"].as_array().unwrap().contains(&"live/layers.list".into()), "{said}");
+        let signed = Vm::from_disk("live-signed", system, room.disk("signed.iso", Bus::Virtio));
+        assert_eq!(seen(signed), ("/dev/vda1".to_owned(), "iso9660".to_owned()));
+
+        let said = room.make(&tree, &[&["--raw", "sealed.raw", "--verity"], &name[..]].concat());
+        assert!(said["cmdline"].as_str().unwrap().contains(" taproot.roothash=filesystem:"), "{said}");
+        flip(&room.path("sealed.raw"), said["squashfs"].as_u64().unwrap());
+        let sealed = Vm::from_disk("live-sealed", system, room.disk("sealed.raw", Bus::Virtio)).start().unwrap();
+        let why = scenario::explained_failure(&sealed, 240).unwrap();
+        assert!(why.contains("it is not what its tree and the root hash"), "{why}");
+        sealed.kill().unwrap();
+    });
+}
+
+/// Changes a bit in the middle of the squashfs on a disk.
+fn flip(disk: &Path, size: u64) {
+    let mut bytes = fs::read(disk).unwrap();
+    let size_of = |at: usize| u64::from_le_bytes(bytes[at + 40..at + 48].try_into().unwrap());
+    let whole = |at: &usize| bytes[*at..].starts_with(b"hsqs") && size_of(*at).next_multiple_of(4096) == size;
+    let start = (0..bytes.len()).step_by(512).find(whole).unwrap();
+    bytes[start + usize::try_from(size / 2).unwrap()] ^= 1;
+    fs::write(disk, bytes).unwrap();
 }

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::Args;
 
+use super::source::SourceArgs;
 use crate::image::config::Said;
 
 /// Arguments of `taproot image`.
@@ -12,18 +13,9 @@ use crate::image::config::Said;
 #[allow(clippy::struct_excessive_bools)] // one a switch
 #[command(after_help = HELP)]
 pub struct ImageArgs {
-    /// Configuration file (TOML); may be given several times, later ones win
-    #[arg(long, short, value_name = "FILE")]
-    pub config: Vec<PathBuf>,
-    /// Set any key of the configuration; may be given several times
-    #[arg(long, value_name = "KEY=VALUE")]
-    pub set: Vec<String>,
-    /// The tree, as an archive, compressed or not; -: from standard input
-    #[arg(long, value_name = "FILE")]
-    pub tar: Option<String>,
-    /// The tree, as a directory
-    #[arg(long, value_name = "DIR")]
-    pub directory: Option<String>,
+    /// Where the tree comes from, and the configuration.
+    #[command(flatten)]
+    pub source: SourceArgs,
     /// Write the disk's bytes, in a file with holes
     #[arg(long, value_name = "FILE")]
     pub raw: Option<String>,
@@ -114,8 +106,6 @@ impl ImageArgs {
     /// What the command line says, as keys of the configuration.
     pub fn said(&self) -> Result<Vec<Said<'_>>> {
         let options = [
-            ("--tar", "source.tar", &self.tar),
-            ("--directory", "source.directory", &self.directory),
             ("--raw", "output.raw", &self.raw),
             ("--qcow2", "output.qcow2", &self.qcow2),
             ("--vdi", "output.vdi", &self.vdi),
@@ -136,14 +126,9 @@ impl ImageArgs {
             ("--init", "boot.init", &self.init),
             ("--seed", "pool.seed", &self.seed),
         ];
-        let mut said: Vec<Said<'_>> =
-            options.into_iter().filter_map(|(option, key, value)| Some((option, key, value.clone()?))).collect();
+        let mut said = self.source.said(options)?;
         if self.verify {
-            said.push(("--verify", "output.verify", "true".to_owned()));
-        }
-        for text in &self.set {
-            let (key, value) = text.split_once('=').with_context(|| format!("--set {text}: expected KEY=VALUE"))?;
-            said.push(("--set", key, value.to_owned()));
+            said.insert(0, ("--verify", "output.verify", "true".to_owned()));
         }
         Ok(said)
     }

@@ -3,46 +3,51 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::Args;
 
+use super::source::SourceArgs;
 use crate::image::config::Said;
 use crate::layer::format::Compression;
 
 /// Help of `taproot live`.
-pub(super) const HELP: &str = "Makes a disk that boots a tree from a squashfs, by UEFI and by BIOS, as an ordinary user: no root, no loop device, no \
-    mount. mksquashfs writes the image, which is read again and compared with the tree; what is written in the live system goes to memory, or is kept \
+pub(super) const HELP: &str = "Makes a disk or an ISO that boots a tree from a squashfs, by UEFI and by BIOS, as an ordinary user: no root, no loop \
+    device, no mount. mksquashfs writes the image, which is read again and compared with the tree; what is written in the live system goes to memory, or is kept \
     (--persistence, --persistence-zvol). The boot finds the medium by a file on it, so it may be copied to another one. A file gets its name when it is \
     whole.\n\n\
     The source is said as for taproot image, also by a configuration file (-c, --set); of that, [source] and [system] count.\n\n\
     Examples:\n  taproot live --tar root.tar --raw stick.raw\n  \
     taproot live --tar root.tar --raw stick.raw --persistence 4G\n  \
+    taproot live --tar root.tar --iso live.iso --verity\n  \
     mmdebstrap --include=linux-image-amd64,... bookworm - | taproot live --tar - --raw stick.raw --compress xz";
 
 /// Arguments of `taproot live`.
 #[derive(Debug, Clone, Args)]
 pub struct LiveArgs {
-    /// Configuration file (TOML), for source and system; may be given several times, later ones win
-    #[arg(long, short, value_name = "FILE")]
-    pub config: Vec<PathBuf>,
-    /// Set a key of the configuration; may be given several times
-    #[arg(long, value_name = "KEY=VALUE")]
-    pub set: Vec<String>,
-    /// The tree, as an archive, compressed or not; -: from standard input
-    #[arg(long, value_name = "FILE")]
-    pub tar: Option<String>,
-    /// The tree, as a directory
-    #[arg(long, value_name = "DIR")]
-    pub directory: Option<String>,
+    /// Where the tree comes from, and the configuration.
+    #[command(flatten)]
+    pub source: SourceArgs,
     /// Write the disk's bytes, in a file with holes
     #[arg(long, value_name = "FILE")]
     pub raw: Option<PathBuf>,
+    /// Write a hybrid ISO, for a CD and for a disk
+    #[arg(long, value_name = "FILE")]
+    pub iso: Option<PathBuf>,
     /// Keep what is written on a partition of this size, such as 4G [default: in memory]
     #[arg(long, value_name = "SIZE", conflicts_with = "persistence_zvol")]
     pub persistence: Option<String>,
     /// Keep what is written on a zvol of this size, in a pool on the medium
     #[arg(long, value_name = "SIZE")]
     pub persistence_zvol: Option<String>,
+    /// Seal the tree's image: a hash tree beside it, and its root hash on the kernel command line; a block that was changed is not read
+    #[arg(long)]
+    pub verity: bool,
+    /// Seal it, and sign a list with it by this secret key (of taproot layer keygen) instead; the initramfs boots what the key signed alone
+    #[arg(long, value_name = "FILE")]
+    pub layers_sign_key: Option<PathBuf>,
+    /// Number of that list: a boot that has seen one refuses those with lower ones
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, requires = "layers_sign_key")]
+    pub list_serial: u64,
     /// zstd, gzip, xz, lzo, lz4 or none, with an optional level [default: zstd:9]
     #[arg(long, value_name = "NAME[:LEVEL]")]
     pub compress: Option<Compression>,
@@ -69,13 +74,6 @@ pub struct LiveArgs {
 impl LiveArgs {
     /// What the command line says of the source and the system, as keys of the configuration.
     pub fn said(&self) -> Result<Vec<Said<'_>>> {
-        let options = [("--tar", "source.tar", &self.tar), ("--directory", "source.directory", &self.directory)];
-        let mut said: Vec<Said<'_>> =
-            options.into_iter().filter_map(|(option, key, value)| Some((option, key, value.clone()?))).collect();
-        for text in &self.set {
-            let (key, value) = text.split_once('=').with_context(|| format!("--set {text}: expected KEY=VALUE"))?;
-            said.push(("--set", key, value.to_owned()));
-        }
-        Ok(said)
+        self.source.said([])
     }
 }

@@ -27,7 +27,7 @@ pub fn run(args: &ImageArgs) -> Result<()> {
     // Before any other thread is there.
     let cleanup = Cleanup::on_signals();
     let time = i64::from(source_date_epoch()?);
-    let config = Config::load(&args.config, std::env::vars(), &args.said()?, time)?;
+    let config = Config::load(&args.source.config, std::env::vars(), &args.said()?, time)?;
     if args.show {
         return print(&config.show());
     }

@@ -1,6 +1,7 @@
 //! `taproot live`.
 
 use std::io::BufReader;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -10,7 +11,7 @@ use crate::image::config::Config;
 use crate::image::config::settled::size;
 use crate::image::edit::Edited;
 use crate::image::live::pipeline::{Job, Summary};
-use crate::image::live::{Keep, Plan};
+use crate::image::live::{Keep, Plan, Sealing};
 use crate::image::source;
 use crate::layer::format::{Compression, Format};
 use crate::output::{Cleanup, print, printable};
@@ -26,7 +27,7 @@ pub fn run(args: &LiveArgs) -> Result<()> {
     // Before any other thread is there.
     let cleanup = Cleanup::on_signals();
     let time = source_date_epoch()?;
-    let config = Config::load(&args.config, std::env::vars(), &args.said()?, time.into())?;
+    let config = Config::load(&args.source.config, std::env::vars(), &args.said()?, time.into())?;
     ensure!(config.hooks().0.is_empty(), "hooks: not run by this version; take the section out");
     let plan = plan(args, time)?;
     let mut edits = config.edits()?;
@@ -59,12 +60,15 @@ fn plan(args: &LiveArgs, time: u32) -> Result<Plan> {
         (None, Some(text)) => Some(Keep::Zvol(bytes("--persistence-zvol", text)?)),
         (None, None) => None,
     };
+    let list = |key: &PathBuf| Sealing::List(key.clone(), args.list_serial);
     let compression = args.compress.clone().unwrap_or_else(|| Compression::default_of(Format::Squashfs));
     compression.words(Format::Squashfs).map_err(anyhow::Error::msg)?;
     ensure!(!args.cmdline.contains(['\n', '\0']), "--cmdline: expected one line");
     Ok(Plan {
         raw: args.raw.clone(),
+        iso: args.iso.clone(),
         keep,
+        sealing: args.layers_sign_key.as_ref().map(list).or(args.verity.then_some(Sealing::Word)),
         compression,
         jobs: args.jobs,
         cmdline: args.cmdline.clone(),

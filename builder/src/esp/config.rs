@@ -16,8 +16,6 @@ pub const PATH: &str = "/etc/taproot/loader.toml";
 const STUBS: &str = "/usr/lib/systemd/boot/efi";
 /// Where an image has one whose tree lacks systemd's.
 pub const OWN_STUBS: &str = "/usr/lib/taproot";
-/// Line of os-release's in the tree.
-const OS_RELEASE: [&str; 2] = ["/etc/os-release", "/usr/lib/os-release"];
 
 /// Which boot loaders find the kernels: one or several, joined by `+`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -162,10 +160,6 @@ pub struct Recipe {
 impl Recipe {
     /// By a tree's configuration.
     pub fn of(tree: &Tree, config: &Config) -> Result<Self> {
-        let mut text = None;
-        for path in OS_RELEASE {
-            text = text.or(tree.read_if_there(path, TEXT)?);
-        }
         let stub = if config.loader.uki { stub(tree, config.stub.as_deref())? } else { Vec::new() };
         let pair = config.sign_key.as_deref().zip(config.sign_certificate.as_deref());
         let keys = pair.map(|(key, certificate)| {
@@ -174,7 +168,7 @@ impl Recipe {
         Ok(Self {
             loaders: config.loader,
             cmdline: config.cmdline.clone(),
-            os: Os::parse(&String::from_utf8_lossy(&text.unwrap_or_default())),
+            os: Os::of(tree)?,
             timeout: config.timeout,
             stub,
             keys: keys.transpose()?,

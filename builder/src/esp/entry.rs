@@ -1,6 +1,8 @@
 //! Entries of a boot menu, as UAPI.1 has them: a file each. GRUB's menu is made of the same ones.
 
 use super::config::Recipe;
+use crate::initramfs::tree::{TEXT, Tree};
+use anyhow::Result;
 use std::fmt::Write as _;
 
 /// Of whose kernels an entry says that they are.
@@ -12,7 +14,19 @@ pub struct Os {
     pub title: String,
 }
 
+/// Where a tree says it; the first that is there counts.
+const OS_RELEASE: [&str; 2] = ["/etc/os-release", "/usr/lib/os-release"];
+
 impl Os {
+    /// Of a tree.
+    pub fn of(tree: &Tree) -> Result<Self> {
+        let mut text = None;
+        for path in OS_RELEASE {
+            text = text.or(tree.read_if_there(path, TEXT)?);
+        }
+        Ok(Self::parse(&String::from_utf8_lossy(&text.unwrap_or_default())))
+    }
+
     /// From os-release.
     pub fn parse(text: &str) -> Self {
         let value = |name: &str| {

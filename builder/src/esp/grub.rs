@@ -18,14 +18,19 @@ pub fn menu(entries: &[Entry], timeout: u16) -> String {
          set default=0\nset timeout={timeout}\n"
     );
     for entry in entries {
-        let title = quoted(&format!("{}, {}", entry.title, entry.release));
-        let _ = writeln!(out, "\nmenuentry {title} --id {} {{", quoted(&format!("taproot-{}", entry.version())));
-        let words: String = entry.options.split_whitespace().flat_map(|word| [" ".to_owned(), quoted(word)]).collect();
-        let _ = writeln!(out, "    linux {}{words}", quoted(&format!("/{}/linux", entry.directory)));
-        let _ = writeln!(out, "    initrd {}\n}}", quoted(&format!("/{}/initrd", entry.directory)));
+        let _ = write!(out, "\n{}", one(entry, ""));
     }
     let _ = write!(out, "\nif [ -f $prefix/{CUSTOM} ]; then\n    source $prefix/{CUSTOM}\nfi\n");
     out
+}
+
+/// An entry of a menu. `more` is for GRUB's shell to read behind the words, which it takes for what they are.
+pub fn one(entry: &Entry, more: &str) -> String {
+    let title = quoted(&format!("{}, {}", entry.title, entry.release));
+    let id = quoted(&format!("taproot-{}", entry.version()));
+    let [linux, initrd] = ["linux", "initrd"].map(|name| quoted(&format!("/{}/{name}", entry.directory)));
+    let words: String = entry.options.split_whitespace().flat_map(|word| [" ".to_owned(), quoted(word)]).collect();
+    format!("menuentry {title} --id {id} {{\n    linux {linux}{words}{more}\n    initrd {initrd}\n}}\n")
 }
 
 /// A word as GRUB's shell takes it for what it is.

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -17,6 +17,8 @@ const HOME: &str = "/usr/lib/grub/i386-pc";
 const SECTOR: usize = 512;
 /// What finds the files: BIOS disks, the table, FAT; and for a serial line and a person at it.
 const FINDS: [&str; 9] = ["biosdisk", "part_gpt", "fat", "search_fs_uuid", "serial", "terminal", "ls", "cat", "reboot"];
+/// The first sector of an ISO on a disk: xorriso tells it where the core of the CD lies.
+const HYBRID: &str = "boot_hybrid.img";
 /// The first sector: how much of it is code, where it keeps the core's place, the drive, and a jump for odd BIOSes.
 const CODE: usize = 440;
 const CORE_AT: usize = 0x5c;
@@ -41,11 +43,7 @@ impl Grub {
     pub fn make(layout: &Layout, pool: bool, image: &Path) -> Result<Self> {
         let esp =
             layout.number(Role::Esp).context("GRUB's files lie on the EFI system partition, and there is none")?;
-        let mut modules: Vec<&str> = FINDS.iter().chain(&MODULES).copied().collect();
-        modules.extend(pool.then_some("zfs"));
-        mkimage("i386-pc", &format!("(,gpt{esp})/{DIRECTORY}"), &modules, image)?;
-        let install = INSTALL;
-        let read = |path: &Path| fs::read(path).with_context(|| format!("{}: reading; {install}", path.display()));
+        mkimage("i386-pc", &format!("(,gpt{esp})/{DIRECTORY}"), pool.then_some("zfs"), image)?;
         Ok(Self { boot: read(&Path::new(HOME).join("boot.img"))?, core: read(image)? })
     }
 
@@ -66,10 +64,33 @@ impl Grub {
     }
 }
 
-/// Has a core written to `image`, in a format of GRUB's, with its directory and modules.
-fn mkimage(format: &str, prefix: &str, modules: &[&str], image: &Path) -> Result<()> {
+/// What starts an ISO, from a CD and from a disk.
+#[derive(Debug)]
+pub struct Cd {
+    /// The core, which a BIOS loads from a CD. It reads its menu from the file system that it lies on.
+    pub core: Vec<u8>,
+    /// The first sector, which loads the same core from a disk.
+    pub sector: PathBuf,
+}
+
+impl Cd {
+    /// Makes them; the core is written to `image` first.
+    pub fn make(image: &Path) -> Result<Self> {
+        mkimage("i386-pc-eltorito", &format!("/{DIRECTORY}"), Some("iso9660"), image)?;
+        let sector = Path::new(HOME).join(HYBRID);
+        read(&sector)?;
+        Ok(Self { core: read(image)?, sector })
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("{}: reading; {INSTALL}", path.display()))
+}
+
+/// Has a core written to `image`, in a format of GRUB's, with its directory and a module besides.
+fn mkimage(format: &str, prefix: &str, more: Option<&str>, image: &Path) -> Result<()> {
     let mut command = Command::new("grub-mkimage");
-    command.args(["-O", format, "-d", HOME, "-p", prefix, "-o"]).arg(image).args(modules);
+    command.args(["-O", format, "-d", HOME, "-p", prefix, "-o"]).arg(image).args(FINDS).args(MODULES).args(more);
     let output = match command.output() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             bail!("grub-mkimage is not there, and makes GRUB for BIOS: {INSTALL}")

@@ -11,7 +11,7 @@ use hadris_fat::sync::format::{FatFormatOptions, FatTypeSelection, FatVolumeForm
 use hadris_fat::sync::{FatDir, FatVolume, FatVolumeWriteExt as _};
 use hadris_fat::time::EpochTimeProvider;
 
-use super::layout::{Layout, Partition};
+use super::layout::{LEAST_ESP, Layout, Partition};
 use super::window::Window;
 use crate::progress::megabytes;
 
@@ -37,10 +37,25 @@ pub const TOO_LARGE: u64 = 1 << 32;
 /// Bytes that are copied at once.
 const PIECE: usize = 1 << 20;
 
+/// Bytes that these take.
+pub fn bytes_of(copies: &Copies) -> Result<u64> {
+    let size = |from: &PathBuf| from.metadata().with_context(|| format!("{}: looking at it", from.display()));
+    copies.values().map(|from| Ok(size(from)?.len() + CLUSTER)).sum()
+}
+
 /// Bytes of a partition that these files, with so many more, have room in.
 pub fn room_for(files: &Files, more: u64) -> u64 {
+    (packed(files, more) + (16 << 20)).max(ENOUGH)
+}
+
+/// The fewest that these files have room in: nothing is ever added to them.
+pub fn least_for(files: &Files) -> u64 {
+    (packed(files, 0) + (1 << 20)).max(LEAST_ESP)
+}
+
+fn packed(files: &Files, more: u64) -> u64 {
     let needed: u64 = files.values().map(|content| content.len() as u64 + CLUSTER).sum::<u64>() + more;
-    (needed + needed / 32 + (16 << 20)).max(ENOUGH)
+    needed + needed / 32
 }
 
 /// Makes the file system and writes the files.
@@ -50,10 +65,7 @@ pub fn write(file: &File, layout: &Layout, partition: &Partition, files: &Files)
 
 /// The same with files that are too large for memory.
 pub fn write_with(file: &File, layout: &Layout, partition: &Partition, files: &Files, copies: &Copies) -> Result<()> {
-    let mut needed: u64 = files.values().map(|content| content.len() as u64 + CLUSTER).sum();
-    for source in copies.values() {
-        needed += source.metadata().with_context(|| format!("{}: looking at it", source.display()))?.len() + CLUSTER;
-    }
+    let needed: u64 = files.values().map(|content| content.len() as u64 + CLUSTER).sum::<u64>() + bytes_of(copies)?;
     // The tables take less than a fiftieth.
     let room = partition.size - partition.size / 50;
     if needed > room {

@@ -9,6 +9,8 @@ use crate::progress::megabytes;
 
 /// Partitions begin and end on whole MiB: any sector, page and erase block divides it.
 const MIB: u64 = 1 << 20;
+/// Bytes of an EFI system partition with sectors of 512: fewer clusters are no FAT32, whatever is written into it.
+pub const LEAST_ESP: u64 = 34 * MIB;
 
 /// What a partition is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +29,7 @@ pub enum Role {
 
 impl Role {
     /// The type of the partition, in the order of its text.
-    fn kind(self) -> &'static str {
+    pub fn kind(self) -> &'static str {
         match self {
             Role::Bios => "21686148-6449-6E6F-744E-656564454649",
             Role::Esp => "C12A7328-F81F-11D2-BA4B-00A0C93EC93B",
@@ -100,8 +102,7 @@ impl Layout {
         if bios {
             add(&mut partitions, Role::Bios, MIB);
         }
-        // Fewer clusters are no FAT32, whatever is written into it.
-        let least = if sector == 512 { 34 * MIB } else { 260 * MIB };
+        let least = if sector == 512 { LEAST_ESP } else { 260 * MIB };
         if disk.esp < least {
             bail!("an EFI system partition of at least {} expected, {} found", megabytes(least), megabytes(disk.esp));
         }

@@ -2,7 +2,7 @@
 //! medium, whatever it is called and whatever it was copied to.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use sha2::{Digest as _, Sha256};
@@ -13,9 +13,9 @@ use crate::cli::InitramfsArgs;
 use crate::esp::entry::{Entry, Os};
 use crate::esp::grub;
 use crate::image::boot::{REMOVABLE, kernel, pack, systemd_boot};
-use crate::image::disk::fat::Files;
+use crate::image::disk::fat::{Copies, Files};
 use crate::initramfs::Summary;
-use crate::initramfs::tree::{BINARY, TEXT, Tree};
+use crate::initramfs::tree::{BINARY, Tree};
 use crate::layer::image;
 use crate::progress::Progress;
 
@@ -39,17 +39,12 @@ pub struct Medium {
     pub entry: Entry,
     /// The initramfs.
     pub image: Summary,
-    /// The image of the tree.
-    pub squashfs: PathBuf,
-    /// Its bytes and its sum.
+    /// Files that are copied onto it: the image of the tree, and what lies beside it.
+    pub copies: Copies,
+    /// Bytes of the image.
     pub bytes: u64,
     /// SHA-256 of it.
     pub sum: String,
-}
-
-/// Where the image lies on the medium.
-pub fn squashfs_path() -> String {
-    format!("{DIRECTORY}/{LAYER}.squashfs")
 }
 
 /// Packs the initramfs of what was kept of the tree, and lays out the files.
@@ -57,23 +52,33 @@ pub fn make(plan: &Plan, root: &Path, squashfs: &Path, progress: &Progress) -> R
     let tree = Tree::open(root).context("opening what was kept of the tree")?;
     let boot = kernel(&tree, plan.kernel.as_deref())?;
     progress.step("packing the initramfs");
-    let args = InitramfsArgs { layers: true, init: plan.init.clone(), ..InitramfsArgs::default() };
+    let (bytes, sum) = image::sum(squashfs, |_| ())?;
+    let sealed = plan.sealing.as_ref().map(|sealing| sealing.seal(squashfs)).transpose()?;
+    let (word, layers_keys) =
+        sealed.as_ref().map(|sealed| (sealed.word.clone(), sealed.keys.clone())).unwrap_or_default();
+    // With the word in it, too: what it needs is packed then, and looked for.
+    let args = InitramfsArgs {
+        layers: true,
+        init: plan.init.clone(),
+        cmdline: word.clone(),
+        layers_keys,
+        ..InitramfsArgs::default()
+    };
     // Beside the tree, whose links come from elsewhere.
     let place = root.with_file_name("initramfs");
     let summary = pack(args, root, &boot.version, &place, progress)?;
     let initrd = fs::read(&place).context("reading the initramfs")?;
     let linux = tree.read(&boot.kernel, BINARY).context("reading the kernel")?;
-    let (bytes, sum) = image::sum(squashfs, |_| ())?;
     let sum = sum.to_string();
     let id = id(&sum, &[&linux, &initrd]);
-    let os = os(&tree)?;
+    let os = Os::of(&tree)?;
     let entry = Entry {
         release: boot.version.clone(),
         old: false,
         title: format!("{} (live)", os.title),
         sort_key: os.id,
         directory: DIRECTORY.to_owned(),
-        options: words(plan, &id),
+        options: words(plan, &id, word),
     };
     let here = Tree::open(Path::new("/")).context("/")?;
     let mut files = Files::new();
@@ -87,7 +92,12 @@ pub fn make(plan: &Plan, root: &Path, squashfs: &Path, progress: &Progress) -> R
     files.insert(format!("{DIRECTORY}/linux"), linux);
     files.insert(format!("{DIRECTORY}/initrd"), initrd);
     files.insert(marker(&id), format!("{id}\n").into_bytes());
-    Ok(Medium { files, id, entry, image: summary, squashfs: squashfs.to_owned(), bytes, sum })
+    let mut copies = Copies::from([(format!("{DIRECTORY}/{LAYER}.squashfs"), squashfs.to_owned())]);
+    if let Some(sealed) = sealed {
+        files.extend(sealed.files);
+        copies.extend(sealed.copies);
+    }
+    Ok(Medium { files, id, entry, image: summary, copies, bytes, sum })
 }
 
 /// The file that shows the medium.
@@ -96,12 +106,13 @@ fn marker(id: &str) -> String {
 }
 
 /// The kernel command line.
-fn words(plan: &Plan, id: &str) -> String {
+fn words(plan: &Plan, id: &str, sealed: Option<String>) -> String {
     let mut words = vec![
         "boot=live".to_owned(),
         format!("archisosearchfilename=/{}", marker(id)),
         format!("taproot.layers={LAYER}"),
     ];
+    words.extend(sealed);
     words.extend(plan.keep.map(|keep| keep.words(id)));
     words.extend((!plan.cmdline.trim().is_empty()).then(|| plan.cmdline.trim().to_owned()));
     words.join(" ")
@@ -117,13 +128,4 @@ fn id(squashfs: &str, parts: &[&[u8]]) -> String {
     let mut id = hex(&all.finalize());
     id.truncate(16);
     id
-}
-
-fn os(tree: &Tree) -> Result<Os> {
-    for path in ["/etc/os-release", "/usr/lib/os-release"] {
-        if let Some(text) = tree.read_if_there(path, TEXT)? {
-            return Ok(Os::parse(&String::from_utf8_lossy(&text)));
-        }
-    }
-    Ok(Os::parse(""))
 }

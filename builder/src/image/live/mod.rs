@@ -2,12 +2,14 @@
 //!
 //! One pass: mksquashfs takes the stream, and what the boot needs of it is kept on its way. The image is read again and compared with
 //! what went in ([`prove`]). Then an initramfs is packed, [`medium`] lays out the files that boot loaders and the boot look for, and
-//! [`stick`] puts them on a disk.
+//! [`stick`] puts them on a disk, [`iso`] on a CD.
 
+mod iso;
 pub mod keep;
 pub mod medium;
 pub mod pipeline;
 mod prove;
+mod sealed;
 mod squash;
 mod stick;
 
@@ -16,14 +18,19 @@ use std::path::PathBuf;
 
 use crate::layer::format::Compression;
 pub use keep::Keep;
+pub use sealed::Sealing;
 
 /// All that a medium is made by; where the entries come from is told apart from it.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// The bytes of a disk, in a file with holes.
     pub raw: Option<PathBuf>,
+    /// A hybrid ISO.
+    pub iso: Option<PathBuf>,
     /// Where what is written in the live system stays; without it in memory.
     pub keep: Option<Keep>,
+    /// How the boot knows the image for the one that was made; without, it takes what it finds.
+    pub sealing: Option<Sealing>,
     /// How data are compressed.
     pub compression: Compression,
     /// Processors to use; all without.

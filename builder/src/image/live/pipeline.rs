@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde::Serialize;
 
 use super::squash::{self, Order};
-use super::{Plan, medium, prove, stick};
+use super::{Plan, iso, medium, prove, stick};
 use crate::image::edit::Report;
 use crate::image::extract::Keeping;
 use crate::image::work::Work;
@@ -27,6 +27,8 @@ pub struct Summary {
     pub outputs: Vec<PathBuf>,
     /// Bytes of the disk.
     pub size: Option<u64>,
+    /// Bytes of the ISO.
+    pub iso: Option<u64>,
     /// Files and directories.
     pub entries: usize,
     /// Bytes of files.
@@ -73,10 +75,22 @@ pub struct Squashed {
 impl<'a> Job<'a> {
     /// Looks at what is to be written.
     pub fn open(plan: &'a Plan, cleanup: &Cleanup) -> Result<Self> {
-        let output = plan.raw.as_deref().context("nothing to write: say --raw FILE")?;
-        check(output)?;
+        let outputs: Vec<&Path> = [&plan.raw, &plan.iso].into_iter().flatten().map(PathBuf::as_path).collect();
+        let output = outputs.first().context("nothing to write: say --raw FILE or --iso FILE")?;
+        ensure!(plan.raw != plan.iso, "{}: expected two files for --raw and --iso", output.display());
+        outputs.iter().try_for_each(|output| check(output))?;
         if let Some(keep) = plan.keep {
+            ensure!(
+                plan.iso.is_none(),
+                "an ISO keeps nothing: leave --persistence away, or write a stick alone (--raw)"
+            );
             keep.partition()?;
+        }
+        if plan.iso.is_some() {
+            iso::ready()?;
+        }
+        if let Some(sealing) = &plan.sealing {
+            sealing.ready()?;
         }
         Ok(Self { plan, work: Work::beside(output, cleanup)? })
     }
@@ -84,7 +98,7 @@ impl<'a> Job<'a> {
     /// Writes the tree's image and reads it again, and keeps what the boot needs.
     pub fn squash(&self, input: &mut dyn Entries, progress: &Progress) -> Result<Squashed> {
         let clock = Instant::now();
-        let (tree, path) = (self.work.file("tree"), self.work.file("image"));
+        let (tree, path) = (self.work.file("tree"), self.work.file("filesystem.squashfs"));
         DirBuilder::new().mode(0o700).create(&tree).context("making a directory for what the boot needs")?;
         progress.step("writing the tree's image");
         let order = Order { compression: &self.plan.compression, jobs: self.plan.jobs, time: self.plan.time };
@@ -111,19 +125,25 @@ impl<'a> Job<'a> {
             made.image.kernel
         );
         lap("boot");
-        let size = stick::write(self.plan, &made, &self.work, progress)?;
+        let Plan { raw, iso, .. } = self.plan;
+        let size = raw.as_ref().map(|_| stick::write(self.plan, &made, &self.work, progress)).transpose()?;
         lap("disk");
+        let iso_size = iso.as_ref().map(|_| iso::write(self.plan, &made, &self.work, progress)).transpose()?;
+        lap("iso");
         let mut outputs = Vec::new();
-        if let Some(raw) = &self.plan.raw {
-            self.work.place(stick::DISK, raw)?;
-            outputs.push(raw.clone());
+        for (name, output) in [(stick::DISK, raw), (iso::NAME, iso)] {
+            if let Some(output) = output {
+                self.work.place(name, output)?;
+                outputs.push(output.clone());
+            }
         }
         let mut notes = squashed.notes;
         notes.extend(made.image.notes.iter().cloned());
         Ok(Summary {
             format: 1,
             outputs,
-            size: Some(size),
+            size,
+            iso: iso_size,
             entries: squashed.entries,
             bytes: squashed.bytes,
             squashfs: made.bytes,
@@ -132,7 +152,7 @@ impl<'a> Job<'a> {
             kernel: made.image.kernel,
             zfs: made.image.zfs,
             cmdline: made.entry.options,
-            files: made.files.into_keys().chain([medium::squashfs_path()]).collect(),
+            files: made.files.into_keys().chain(made.copies.into_keys()).collect(),
             notes,
             changes: None,
             seconds,

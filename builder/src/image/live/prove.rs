@@ -1,7 +1,7 @@
 //! A squashfs, read again and compared with what went in, entry by entry and byte by byte, without a mount: unsquashfs says it all as a
-//! list with the files' content behind it (`-pf`, `pseudo-file` of its manual). Attributes are not among what it says.
+//! list with the files' content behind it (`-pf`, `pseudo-file` of its manual). Extended attributes are among what it says from 4.6 on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -10,11 +10,13 @@ use anyhow::{Context as _, Result, bail, ensure};
 use sha2::{Digest as _, Sha256};
 
 use super::squash::{Expected, Node};
-use crate::layer::image;
+use crate::layer::{image, squashfs};
 use crate::tar::Kind;
 
 /// What stands between the list and the content.
 const DATA: &[u8] = b"# START OF DATA - DO NOT MODIFY\n#\n";
+/// The first unsquashfs that says extended attributes.
+const ATTRIBUTES: squashfs::Version = (4, 6);
 /// So many differences are named.
 const NAMED: usize = 3;
 /// Bytes that are read at once.
@@ -33,7 +35,7 @@ pub(super) fn prove(path: &Path, expected: &Expected) -> Result<()> {
         child => child.context("starting unsquashfs")?,
     };
     let mut out = BufReader::with_capacity(PIECE, child.stdout.take().context("no way from unsquashfs")?);
-    let compared = compare(&mut out, expected);
+    let compared = compare(&mut out, expected, squashfs::version()? >= ATTRIBUTES);
     drop(out);
     let ended = child.wait_with_output().context("waiting for unsquashfs")?;
     let differences = compared.with_context(|| String::from_utf8_lossy(&ended.stderr).trim().to_owned())?;
@@ -46,7 +48,8 @@ pub(super) fn prove(path: &Path, expected: &Expected) -> Result<()> {
     Ok(())
 }
 
-fn compare(out: &mut dyn BufRead, expected: &Expected) -> Result<Vec<String>> {
+/// `attributes`: whether they are among what is said.
+fn compare(out: &mut dyn BufRead, expected: &Expected, attributes: bool) -> Result<Vec<String>> {
     let mut list = Vec::new();
     while !list.ends_with(DATA) {
         let read = out.read_until(b'\n', &mut list).context("reading the image again")?;
@@ -55,6 +58,7 @@ fn compare(out: &mut dyn BufRead, expected: &Expected) -> Result<Vec<String>> {
     list.truncate(list.len() - DATA.len());
     let mut differences = Differences::default();
     let (mut seen, mut files) = (BTreeSet::new(), Vec::new());
+    let mut found_attributes: BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>> = BTreeMap::new();
     let mut rest = list.as_slice();
     while !rest.is_empty() && !rest.starts_with(b"#\n") {
         let line = Line::parse(&mut rest, expected).context("reading the image again: a line of another form")?;
@@ -62,12 +66,16 @@ fn compare(out: &mut dyn BufRead, expected: &Expected) -> Result<Vec<String>> {
             continue;
         }
         let first = expected.first(&line.path);
+        if let What::Attribute(text) = line.what {
+            found_attributes.entry(first.to_vec()).or_default().insert(text);
+            continue;
+        }
         match (&line.what, expected.nodes.get(first)) {
             (_, None) => differences.note(&line.path, "is in it, and was not given"),
             (What::Link(other), Some(_)) if expected.first(other) != first => {
                 differences.note(&line.path, "is another name of something else");
             }
-            (What::Link(_), Some(_)) => {}
+            (What::Link(_) | What::Attribute(_), Some(_)) => {}
             (What::Node(found, offset), Some(node)) => {
                 if found.kind == Kind::File {
                     files.push((*offset, line.path.clone(), node));
@@ -82,6 +90,11 @@ fn compare(out: &mut dyn BufRead, expected: &Expected) -> Result<Vec<String>> {
     for path in expected.nodes.keys().chain(expected.links.keys()).filter(|path| !seen.contains(*path)) {
         differences.note(path, "is not in it");
     }
+    for (path, node) in expected.nodes.iter().filter(|_| attributes) {
+        if found_attributes.remove(path).unwrap_or_default() != node.attributes.iter().map(attribute).collect() {
+            differences.note(path, "has other extended attributes");
+        }
+    }
     // What has no content may lie at the same place as what comes behind it.
     files.sort_by_key(|(offset, _, node)| (*offset, node.size));
     let mut at = 0;
@@ -95,11 +108,31 @@ fn compare(out: &mut dyn BufRead, expected: &Expected) -> Result<Vec<String>> {
     Ok(differences.0)
 }
 
+/// An attribute as unsquashfs writes it: a value with other bytes than printable ones has them, and backslashes, in octal digits.
+fn attribute((name, value): (&Vec<u8>, &Vec<u8>)) -> Vec<u8> {
+    let printable = |byte: &u8| matches!(byte, b' '..=b'~');
+    let mut text = [name.as_slice(), b"="].concat();
+    if value.iter().all(printable) {
+        text.extend(value);
+        return text;
+    }
+    text.extend(b"0t");
+    for byte in value {
+        match byte {
+            b'\\' => text.extend(b"\\134"),
+            byte if printable(byte) => text.push(*byte),
+            byte => text.extend(format!("\\{byte:03o}").into_bytes()),
+        }
+    }
+    text
+}
+
+/// Attributes are compared by themselves.
 fn same(expected: &Node, found: &Node) -> bool {
-    let sum = expected.sum;
+    let (sum, attributes) = (expected.sum, expected.attributes.clone());
     // A link's mode is nobody's.
     let mode = if expected.kind == Kind::SymbolicLink { expected.mode } else { found.mode };
-    *expected == Node { mode, sum, ..found.clone() }
+    *expected == Node { mode, sum, attributes, ..found.clone() }
 }
 
 fn sum(out: &mut dyn BufRead, size: u64) -> Result<[u8; 32]> {
@@ -137,6 +170,8 @@ enum What {
     Node(Node, u64),
     /// Another name of this one.
     Link(Vec<u8>),
+    /// An attribute of an entry that was named before: `NAME=VALUE`.
+    Attribute(Vec<u8>),
 }
 
 impl Line {
@@ -146,9 +181,9 @@ impl Line {
         let path = name(rest)?;
         let kind = *rest.first()?;
         *rest = rest.get(2..)?;
-        if kind == b'L' {
-            let line = until(rest, b'\n')?;
-            return Some(Self { path, what: What::Link(line.to_vec()) });
+        if let b'L' | b'x' = kind {
+            let line = until(rest, b'\n')?.to_vec();
+            return Some(Self { path, what: if kind == b'L' { What::Link(line) } else { What::Attribute(line) } });
         }
         let mut head = [0; 4];
         for (value, (base, end)) in
@@ -166,6 +201,7 @@ impl Line {
             sum: [0; 32],
             target: Vec::new(),
             device: (0, 0),
+            attributes: BTreeMap::new(),
         };
         let mut offset = 0;
         match kind {
@@ -225,4 +261,70 @@ fn until<'a>(rest: &mut &'a [u8], end: u8) -> Option<&'a [u8]> {
     let (found, more) = rest.split_at(at);
     *rest = more.get(1..)?;
     Some(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(content: &[u8], attributes: &[(&str, &[u8])]) -> Node {
+        let attributes = attributes.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.to_vec())).collect();
+        Node {
+            kind: Kind::File,
+            mode: 0o4755,
+            owner: (0, 5),
+            time: 7,
+            size: content.len() as u64,
+            sum: Sha256::digest(content).into(),
+            target: Vec::new(),
+            device: (0, 0),
+            attributes,
+        }
+    }
+
+    fn expected() -> Expected {
+        let mut all = Expected::default();
+        let link = Node { kind: Kind::SymbolicLink, mode: 0o777, size: 0, target: b"a\nb".to_vec(), ..file(b"", &[]) };
+        let capability: &[u8] = b"\x01\0\\x";
+        all.nodes.insert(b"a b".to_vec(), file(b"one", &[("security.capability", capability), ("user.x", b"y \\")]));
+        all.nodes.insert(b"empty".to_vec(), file(b"", &[]));
+        all.nodes.insert(b"link".to_vec(), Node { owner: (0, 0), time: 0, sum: [0; 32], ..link });
+        all.links.insert(b"again".to_vec(), b"a b".to_vec());
+        all
+    }
+
+    const LIST: &str = "/ D 0 755 0 0\na\\ b R 7 4755 0 5 3 0 0\na\\ b x security.capability=0t\\001\\000\\134x\n\
+        a\\ b x user.x=y \\\nagain L a b\nempty R 7 4755 0 5 0 3 0\nlink S 0 777 0 0 a\nb\n#\n";
+
+    fn said(list: &str, content: &str, attributes: bool) -> Result<Vec<String>> {
+        let data = [list.as_bytes(), DATA, content.as_bytes()].concat();
+        compare(&mut data.as_slice(), &expected(), attributes)
+    }
+
+    #[test]
+    fn what_went_in_is_what_is_in_it() {
+        assert_eq!(said(LIST, "one", true).unwrap(), [""; 0]);
+        let older: String = LIST.split_inclusive('\n').filter(|line| !line.contains(" x ")).collect();
+        assert_eq!(said(&older, "one", false).unwrap(), [""; 0]);
+        assert_eq!(said(&older, "one", true).unwrap(), ["/a b has other extended attributes"]);
+    }
+
+    #[test]
+    fn each_difference_is_named() {
+        for (from, to, what) in [
+            ("4755 0 5 3", "755 0 5 3", "/a b has another type, owner, mode, time, size or target"),
+            ("4755 0 5 3", "4755 5 5 3", "/a b has another type, owner, mode, time, size or target"),
+            ("a\nb\n#", "a\nc\n#", "/link has another type, owner, mode, time, size or target"),
+            ("user.x=y", "user.x=z", "/a b has other extended attributes"),
+            ("empty R 7 4755 0 5 0 3 0\n", "", "/empty is not in it"),
+            ("again L a b", "other L a b", "/other is in it, and was not given"),
+        ] {
+            assert!(LIST.contains(from), "{from:?}");
+            let found = said(&LIST.replacen(from, to, 1), "one", true).unwrap();
+            assert!(found.iter().any(|found| found == what), "{from:?}: {found:?}");
+        }
+        assert_eq!(said(LIST, "two", true).unwrap(), ["/a b has other content"]);
+        assert!(format!("{:#}", said(LIST, "on", true).unwrap_err()).contains("ends too early"));
+        assert!(format!("{:#}", said("a Q 1\n", "", true).unwrap_err()).contains("another form"));
+    }
 }

@@ -52,6 +52,8 @@ pub(super) struct Node {
     pub target: Vec<u8>,
     /// Of a device.
     pub device: (u32, u32),
+    /// Extended attributes by their names.
+    pub attributes: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
 /// How an image is written.
@@ -184,6 +186,7 @@ impl Expected {
             sum,
             target: entry.target,
             device: entry.device,
+            attributes: entry.xattrs.into_iter().collect(),
         };
         self.bytes += node.size;
         self.nodes.insert(entry.path, node);

@@ -6,9 +6,9 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use anyhow::{Context as _, Result, ensure};
 
 use super::Plan;
-use super::medium::{Medium, squashfs_path};
+use super::medium::Medium;
 use crate::image::boot::grub::Grub;
-use crate::image::disk::fat::{self, Copies, TOO_LARGE};
+use crate::image::disk::fat::{self, TOO_LARGE};
 use crate::image::disk::layout::{Layout, Role};
 use crate::image::disk::table;
 use crate::image::work::Work;
@@ -34,7 +34,7 @@ pub(super) fn fits(bytes: u64) -> Result<()> {
 /// Writes it; gives its bytes.
 pub(super) fn write(plan: &Plan, medium: &Medium, work: &Work, progress: &Progress) -> Result<u64> {
     fits(medium.bytes)?;
-    let mut parts = vec![CORE, (Role::Esp, fat::room_for(&medium.files, medium.bytes))];
+    let mut parts = vec![CORE, (Role::Esp, fat::room_for(&medium.files, fat::bytes_of(&medium.copies)?))];
     parts.extend(plan.keep.map(super::Keep::partition).transpose()?);
     let layout = Layout::of(&parts, None, &medium.id)?;
     let path = work.file(DISK);
@@ -44,8 +44,7 @@ pub(super) fn write(plan: &Plan, medium: &Medium, work: &Work, progress: &Progre
 
     progress.step("writing the disk");
     let esp = layout.find(Role::Esp).context("a plan with an EFI system partition expected")?;
-    let copies = Copies::from([(squashfs_path(), medium.squashfs.clone())]);
-    fat::write_with(&file, &layout, &esp, &medium.files, &copies)?;
+    fat::write_with(&file, &layout, &esp, &medium.files, &medium.copies)?;
     Grub::make(&layout, false, &work.file("core.img"))?.write(&file, &layout)?;
     if let Some(keep) = plan.keep {
         let place =
