@@ -64,7 +64,7 @@ test-all: host build guest-init ## the same, every scenario on all three kit sys
 	@tests/kit/all.sh debian12-zfs2.3
 	@tests/run.sh --all
 
-demo: host build kit ## an installed Debian on ZFS boots, changes its boot environment and boots again
+demo: host build kit ## an installed Debian on ZFS boots, changes its boot environment and boots again; a tree becomes a disk image, which boots
 	cargo run --locked --quiet --release -p taproot-tests --bin demo
 
 switch: host build kit ## a Debian with initramfs-tools is switched to Taproot by README's commands, boots, is switched back, boots

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Packs a kernel package of another release from the one that is installed in a Debian tree, for tests of what follows an upgrade:
-#   kernel-package.sh TREE RELEASE NEW_RELEASE DEB [VMLINUZ]
+#   kernel-package.sh TREE RELEASE NEW_RELEASE DEB [VMLINUZ [MODULES]]
 # Its control file, maintainer scripts and kernel are Debian's own, with the release written over; of the modules those of a few
-# drivers are in it, so that it is small. Both releases have the same length, because modules have them inside. The kernel itself
-# still calls itself by the first, unless it is another file (kernel-release.sh writes one).
+# drivers are in it, and those named (in one argument), so that it is small. Both releases have the same length, because modules
+# have them inside. The kernel itself still calls itself by the first, unless it is another file (kernel-release.sh writes one).
 set -euo pipefail
 
-tree=$1 old=$2 new=$3 deb=$4 kernel=${5:-$1/boot/vmlinuz-$2}
+tree=$1 old=$2 new=$3 deb=$4 kernel=${5:-$1/boot/vmlinuz-$2} more=${6-}
 [ ${#old} = ${#new} ] || { echo "$old and $new: expected releases of one length" >&2; exit 1; }
 info=$tree/var/lib/dpkg/info/linux-image-$old
 work=$(mktemp -d)
@@ -34,7 +34,7 @@ for file in "$tree/lib/modules/$old/kernel"/{drivers/block/virtio_blk,drivers/fi
     [ ! -e "$file" ] || install -D -m 644 "$file" "$work/lib/modules/$new/${file#"$tree/lib/modules/$old/"}"
 done
 # A root made of layers needs these, and they what modules.dep says; ext4 asks for its checksum by name.
-for name in virtio_pci virtio_blk ext4 crc32c_generic crc32c-intel loop overlay squashfs erofs dm-verity; do
+for name in virtio_pci virtio_blk ext4 crc32c_generic crc32c-intel loop overlay squashfs erofs dm-verity $more; do
     for file in $(awk -v name="/$name.ko" 'index($1, name) { gsub(":", ""); print }' "$tree/lib/modules/$old/modules.dep"); do
         install -D -m 644 "$tree/lib/modules/$old/$file" "$work/lib/modules/$new/$file"
     done

@@ -8,6 +8,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 
 use crate::kit::{self, System};
+use crate::newer;
 use crate::vm::{Disk, Scratch};
 
 /// Makes the trees of the small layers in `$1`. `middle` and `top` have a file that the bottom has too, and each kind of thing that
@@ -47,7 +48,7 @@ mksquashfs line line.squashfs -noappend -quiet -no-progress >/dev/null
 pub const LABEL: &str = "LAYERS";
 
 /// A directory with what was made of this text and this system; `make` fills it.
-fn made(system: &System, name: &str, of: &str, make: impl Fn(&Path) -> Result<()>) -> Result<PathBuf> {
+pub(crate) fn made(system: &System, name: &str, of: &str, make: impl Fn(&Path) -> Result<()>) -> Result<PathBuf> {
     let parent = kit::cache()?.join("layers");
     fs::create_dir_all(&parent).with_context(|| format!("creating {}", parent.display()))?;
     let lock = fs::File::create(parent.join("lock")).context("the lock of the layers")?;
@@ -141,44 +142,10 @@ find . -path ./DEBIAN -prune -o -type f -printf '%P\n' | xargs md5sum >DEBIAN/md
 dpkg-deb --root-owner-group -Znone -b "$work" "$deb" >/dev/null
 "#;
 
-/// The release of the kernel that [`kernel_package`] has: the last number but that of the architecture counts up.
-pub fn newer_release(system: &System) -> Result<String> {
-    let (before, arch) = system.kernel.rsplit_once('-').context("a release with an architecture")?;
-    let digits = before.len() - before.trim_end_matches(|c: char| c.is_ascii_digit()).len();
-    let (stem, number) = before.split_at(before.len() - digits);
-    let newer = number.parse::<u32>().context("a release with a number before its architecture")? + 1;
-    let release = format!("{stem}{newer}-{arch}");
-    ensure!(release.len() == system.kernel.len(), "{release}: expected as many digits as {} has", system.kernel);
-    Ok(release)
-}
-
-/// The package of a newer kernel that boots and calls itself so: Debian's own, with another release and few modules.
-fn kernel_package(system: &System) -> Result<PathBuf> {
-    let scripts = ["kernel-release.sh", "kernel-package.sh"].map(|name| crate::checkout().join("tests/kit").join(name));
-    let [release, package] = &scripts;
-    let newer = newer_release(system)?;
-    let mut of = newer.clone();
-    for script in &scripts {
-        of += &fs::read_to_string(script).with_context(|| format!("reading {}", script.display()))?;
-    }
-    let dir = made(system, "kernel", &of, |dir| {
-        let kernel = dir.join("vmlinuz");
-        let common = |script: &Path| {
-            let mut command = Command::new(script);
-            command.arg(system.tree()).args([&system.kernel, &newer]);
-            command
-        };
-        kit::run(common(release).arg(&kernel))?;
-        kit::run(common(package).arg(dir.join("kernel.deb")).arg(&kernel))?;
-        fs::remove_file(&kernel).context("removing the kernel that is packed")
-    })?;
-    Ok(dir.join("kernel.deb"))
-}
-
 /// The packages: `kernel.deb`, and of each of [`UPGRADED`] `NAME-1.deb` and `NAME-2.deb`.
 fn packages(system: &System, dir: &Path) -> Result<()> {
     fs::create_dir_all(dir).with_context(|| format!("creating {}", dir.display()))?;
-    fs::copy(kernel_package(system)?, dir.join("kernel.deb")).context("copying the package of the kernel")?;
+    fs::copy(newer::package(system, &[])?, dir.join("kernel.deb")).context("copying the package of the kernel")?;
     for package in UPGRADED {
         for number in ["1", "2"] {
             let status = ["--admindir", "var/lib/dpkg", "--showformat", "${Version}", "--show", package];

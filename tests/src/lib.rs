@@ -12,6 +12,8 @@ pub mod installed;
 pub mod kit;
 pub mod layers;
 pub mod minimal;
+pub mod newer;
+pub mod nobody;
 pub mod notices;
 pub mod old;
 pub mod plain;

@@ -1,21 +1,16 @@
 //! Disks that `taproot image` makes of the kit's trees, as a user who may nothing: booted by both firmwares, and compared with the tree.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, SeekFrom};
-use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
 use taproot_tests::compare::LOOK;
-use taproot_tests::image::{boot_binary, builder};
 use taproot_tests::kit::{self, System};
-use taproot_tests::scenario;
 use taproot_tests::vm::{Bus, Disk, Running, Vm};
-
-/// Nobody: without capabilities, and without the right to get any.
-const NOBODY: u32 = 65_534;
+use taproot_tests::{newer, nobody, scenario};
 
 /// Nobody has set a password in the kit's trees.
 const CONFIG: &str = "[system]\nallow-empty-root = true\n";
@@ -64,6 +59,31 @@ zfs destroy -r zroot/received
 zfs destroy zroot/ROOT/default@installed
 ";
 
+/// The package manager installs a newer kernel, with its module for zfs.
+const NEWER: &str = r"
+head -c @DEB@ /dev/disk/by-id/virtio-kernel >/var/tmp/kernel.deb
+dpkg -i /var/tmp/kernel.deb
+";
+
+/// The same, at first without room on the boot loader's partition: what starts the old kernel stays as it was, and dpkg fails.
+const NEWER_AND_FULL: &str = r"
+head -c @DEB@ /dev/disk/by-id/virtio-kernel >/var/tmp/kernel.deb
+(cd /efi && find . -type f | sort | xargs sha256sum) >/run/efi
+fallocate -l $(($(df --output=avail -B1 /efi | tail -1) - 65536)) /efi/full
+if dpkg -i /var/tmp/kernel.deb; then exit 1; fi
+rm /efi/full
+(cd /efi && find . -type f | sort | xargs sha256sum) | cmp - /run/efi
+dpkg --configure -a
+";
+
+/// What is asked of the boot after that.
+const IS_NEWER: &str = r"
+set -e
+[ $(uname -r) = @NEWER@ ]
+[ $(findmnt -no SOURCE /) = zroot/ROOT/default ]
+systemctl poweroff --no-block
+";
+
 /// Which disk of two the pool and the boot loader's partition are on, by serial number.
 const COPIES: &str = r"
 set -e
@@ -91,6 +111,7 @@ systemctl poweroff --no-block
 const GROWN: &str = r"
 set -e
 journalctl -b -o cat -u taproot-first-boot -u taproot-grow --no-pager
+[ $(uname -r) = @NEWER@ ]
 [ $(zpool get -H -o value guid zroot) = @GUID@ ]
 [ $(cat /etc/machine-id) = @MACHINE@ ]
 [ $(findmnt -no FSTYPE /efi) = vfat ]
@@ -107,43 +128,41 @@ zpool status zroot | grep 'No known data errors'
 systemctl poweroff --no-block
 ";
 
-/// A directory that belongs to nobody, with the programs in it.
-struct Room(tempfile::TempDir);
+/// A room of nobody's, with a configuration.
+struct Room(nobody::Room);
 
 impl Room {
     fn new() -> Self {
-        let dir = tempfile::Builder::new().prefix("taproot-image.").tempdir_in("/var/tmp").unwrap();
-        for program in [builder(), boot_binary()] {
-            let copy = dir.path().join(program.file_name().unwrap());
-            fs::copy(program, &copy).unwrap();
-            fs::set_permissions(&copy, Permissions::from_mode(0o755)).unwrap();
-        }
-        fs::write(dir.path().join("box.toml"), CONFIG).unwrap();
-        chown(dir.path(), Some(NOBODY), Some(NOBODY)).unwrap();
-        Self(dir)
+        let room = nobody::Room::new().unwrap();
+        fs::write(room.path("box.toml"), CONFIG).unwrap();
+        Self(room)
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
+        self.0.path(name)
     }
 
     /// Makes an image of the tree, piped in, with words of the console; what it says as JSON.
     fn make(&self, tree: &Path, console: &str, options: &[&str]) -> Value {
-        let mut tar = Command::new("tar");
-        tar.args(["--one-file-system", "--xattrs", "--xattrs-include=*", "--numeric-owner", "--sort=name"]);
-        tar.args(["--format=posix", "--pax-option=delete=atime,delete=ctime", "-cf", "-", "-C"]).arg(tree).arg(".");
-        let mut tar = tar.stdout(Stdio::piped()).spawn().unwrap();
-        let mut image = Command::new("setpriv");
-        let nobody = NOBODY.to_string();
-        image.args(["--reuid", &nobody, "--regid", &nobody, "--clear-groups", "--no-new-privs", "--bounding-set=-all"]);
-        image.args(["--inh-caps=-all"]).arg(self.path("taproot")).args(["image", "--tar", "-", "--json"]);
-        image.args(["--cmdline", &format!("zfs=zroot {console}"), "-c", "box.toml"]).args(options);
-        image.current_dir(self.0.path()).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-        image.stdin(tar.stdout.take().unwrap()).stderr(Stdio::piped()).stdout(Stdio::piped());
-        let output = image.output().unwrap();
+        self.make_by(self.0.taproot(), tree, console, options)
+    }
+
+    /// The same by root on a host of another name, zone, language and umask.
+    fn make_elsewhere(&self, tree: &Path, console: &str, options: &[&str]) -> Value {
+        let mut image = Command::new("unshare");
+        image
+            .args(["--uts", "sh", "-c", "hostname elsewhere && umask 077 && exec \"$@\"", "sh"])
+            .arg(self.path("taproot"));
+        image.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("HOME", "/root").env("USER", "root");
+        image.env("TZ", "Asia/Kathmandu").env("LC_ALL", "tr_TR.UTF-8").current_dir(self.path(""));
+        self.make_by(image, tree, console, options)
+    }
+
+    fn make_by(&self, mut image: Command, tree: &Path, console: &str, options: &[&str]) -> Value {
+        image.args(["image", "--tar", "-", "--json", "--cmdline", &format!("zfs=zroot {console}"), "-c", "box.toml"]);
+        let output = nobody::feed(tree, image.args(options).stderr(Stdio::piped()).stdout(Stdio::piped())).unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        assert!(tar.wait().unwrap().success());
-        let left: Vec<_> = fs::read_dir(self.0.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let left: Vec<_> = fs::read_dir(self.path("")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert!(!left.iter().any(|name| name.to_string_lossy().starts_with('.')), "{left:?}");
         serde_json::from_slice(&output.stdout).unwrap()
     }
@@ -201,6 +220,7 @@ fn first_boot(vm: Vm, said: &Value, more: &str) -> String {
 
 /// The first boot, in which all files are looked at, and the pool is used as pools are.
 fn first_boot_in_full(room: &Room, vm: Vm, system: &System, said: &Value) -> String {
+    let (vm, install) = with_newer(vm, room, system, NEWER);
     let changed = changed(said, &system.tree());
     let expected = expected(&system.tree(), &changed);
     assert!(expected.split(|byte| *byte == b'\n').count() > 10_000);
@@ -209,9 +229,24 @@ fn first_boot_in_full(room: &Room, vm: Vm, system: &System, said: &Value) -> Str
     fs::write(&list, &expected).unwrap();
     File::options().write(true).open(&list).unwrap().set_len(16 << 20).unwrap();
     let vm = vm.disk(Disk::read_only(&list, "expected")).file("opt/taproot/look.py", LOOK.as_bytes());
-    let found = first_boot(vm, said, &[&files, LIFE].concat());
+    let found = first_boot(vm, said, &[&files, LIFE, &install].concat());
     assert!(found.contains("all are equal"), "{found}");
     found
+}
+
+/// A disk with the package of a newer kernel, and a script that installs it.
+fn with_newer(vm: Vm, room: &Room, system: &System, script: &str) -> (Vm, String) {
+    let (deb, padded) = (newer::package(system, &["zfs"]).unwrap(), room.path("kernel.deb"));
+    let size = fs::copy(deb, &padded).unwrap();
+    File::options().write(true).open(&padded).unwrap().set_len(size.next_multiple_of(512)).unwrap();
+    (vm.disk(Disk::read_only(&padded, "kernel")), script.replace("@DEB@", &size.to_string()))
+}
+
+/// The boot after that.
+fn boot_newer(vm: Vm, system: &System) {
+    let mut vm = boot(vm, &IS_NEWER.replace("@NEWER@", &newer::release(system).unwrap()));
+    println!("{}", vm.script(60).unwrap());
+    vm.wait_exit(120).unwrap();
 }
 
 /// A word of what a script printed.
@@ -261,6 +296,7 @@ fn unified_kernel_images_boot_by_uefi_and_the_disk_grows_twice() {
 
         kit::run(Command::new("qemu-img").args(["resize", "-q"]).arg(&disk.path).arg("8G")).unwrap();
         let script = GROWN.replace("@GUID@", word(&found, "GUID")).replace("@MACHINE@", word(&found, "MACHINE"));
+        let script = script.replace("@NEWER@", &newer::release(system).unwrap());
         let mut vm = boot(Vm::from_disk("image-uki-grown", system, disk.clone()).uefi(), &script);
         vm.wait_report("the disk may grow now", 60).unwrap();
         vm.resize(&disk, 16 << 30).unwrap();
@@ -275,11 +311,14 @@ fn grub_boots_by_bios_from_the_boot_loaders_partition_whoever_writes_it() {
         let room = Room::new();
         let options = |name, jobs| ["--raw", name, "--loader", "grub", "--swap", "64M", "--size", "4G", "--jobs", jobs];
         let said = room.make(&system.tree(), CONSOLE, &options("box.raw", "1"));
-        room.make(&system.tree(), CONSOLE, &options("again.raw", "4"));
+        room.make_elsewhere(&system.tree(), CONSOLE, &options("again.raw", "4"));
         assert_eq!(sum(&room.path("box.raw")), sum(&room.path("again.raw")));
         fs::remove_file(room.path("again.raw")).unwrap();
         check_disk(&room.path("box.raw"), 2 << 20);
-        first_boot(Vm::from_disk("image-grub", system, room.disk("box.raw", "raw")), &said, "");
+        let vm = |name: &str| Vm::from_disk(name, system, room.disk("box.raw", "raw"));
+        let (first, install) = with_newer(vm("image-grub"), &room, system, NEWER_AND_FULL);
+        first_boot(first, &said, &install);
+        boot_newer(vm("image-grub-newer"), system);
     });
 }
 
@@ -321,9 +360,12 @@ fn entries_boot_by_uefi_from_a_disk_with_sectors_of_4096_bytes() {
         let said = room.make(&system.tree(), CONSOLE, &options);
         check_fat(&room.path("box.raw"), 1 << 20, 512 << 20);
         let sectors = ["logical", "physical"].map(|kind| format!("device.disk-box.{kind}_block_size=4096"));
-        let vm = Vm::from_disk("image-bls-4k", system, room.disk("box.raw", "raw")).uefi();
-        let vm = vm.extra(&["-set", &sectors[0], "-set", &sectors[1]]);
-        first_boot_in_full(&room, vm, system, &said);
+        let vm = |name: &str| {
+            let vm = Vm::from_disk(name, system, room.disk("box.raw", "raw")).uefi();
+            vm.extra(&["-set", &sectors[0], "-set", &sectors[1]])
+        };
+        first_boot_in_full(&room, vm("image-bls-4k"), system, &said);
+        boot_newer(vm("image-bls-newer"), system);
     });
 }
 

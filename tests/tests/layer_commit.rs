@@ -6,6 +6,7 @@
 
 use taproot_tests::kit::System;
 use taproot_tests::layers::{self, LABEL};
+use taproot_tests::newer;
 use taproot_tests::scenario::vm;
 use taproot_tests::scenarios_on_newest;
 use taproot_tests::vm::{Disk, Scratch, Vm};
@@ -131,7 +132,7 @@ fn session(name: &str, system: &System, disk: &Disk, words: &str, script: &str) 
 }
 
 fn goes(machine: Vm, system: &System, disk: &Disk, script: &str) -> Said {
-    let kernel = format!("kernel=linux-image-{}\n", layers::newer_release(system).unwrap());
+    let kernel = format!("kernel=linux-image-{}\n", newer::release(system).unwrap());
     let script = format!("{TOOLS}{UPGRADE}{kernel}{script}\nsystemctl --no-block poweroff\n");
     let mut vm = machine.disk(disk.clone()).file("opt/taproot/script", script.as_bytes()).start().unwrap();
     let report = vm.report(200).unwrap();
@@ -163,7 +164,7 @@ scenarios_on_newest! {
     fn commit_and_merge(system) {
         let scratch = Scratch::new().unwrap();
         let disk = layers::commit_disk(system, &scratch).unwrap();
-        let newer = layers::newer_release(system).unwrap();
+        let newer = newer::release(system).unwrap();
         let first = format!(
             "upgrade 1\n{KERNEL}{CHANGES}taproot layer commit site 2>&1 | sed 's/^/@@ASKED /'\nlist first\ncp /etc/machine-id $base/id\n"
         );

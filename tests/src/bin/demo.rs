@@ -1,12 +1,15 @@
-//! `make demo`: an installed Debian on ZFS boots through the packed image, changes its boot environment, and boots again.
+//! `make demo`: an installed Debian on ZFS boots through the packed image, changes its boot environment, and boots again; a tree becomes
+//! a disk image, which boots.
 
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 use taproot_tests::kit::{SYSTEMS, System};
+use taproot_tests::nobody::{self, Room};
 use taproot_tests::show;
-use taproot_tests::vm::{Report, Running, Scratch, Vm, accel};
+use taproot_tests::vm::{Bus, Disk, Report, Running, Scratch, Vm, accel};
 use taproot_tests::{image, kit, words};
 
 fn main() -> Result<()> {
@@ -67,7 +70,36 @@ fn main() -> Result<()> {
     println!("  bootfs was changed, and the root with it: {before} -> {after}\n");
     println!("{}", phases(&first, &second));
     println!("  (start: since the kernel started. The zfs module starts while the disks are looked for.)");
-    Ok(())
+    disk_image(&system)
+}
+
+/// The kit's tree becomes a disk that boots from ZFS: made by nobody, without root, loop devices or ZFS.
+fn disk_image(system: &System) -> Result<()> {
+    heading("A disk image, made by a user who may nothing");
+    let room = Room::new()?;
+    let mut make = room.taproot();
+    make.args(["image", "--tar", "-", "--qcow2", "box.qcow2", "--set", "system.allow-empty-root=true", "--cmdline"]);
+    make.arg("zfs=zroot console=ttyS0 no_timer_check taproot-test.report").stdout(Stdio::inherit());
+    println!("  $ tar -C {} -c . | {}", system.tree().display(), shown(&make));
+    let start = Instant::now();
+    let output = nobody::feed(&system.tree(), make.stderr(Stdio::inherit()))?;
+    ensure!(output.status.success(), "taproot image: {}", output.status);
+    println!("  {:.1} s", start.elapsed().as_secs_f64());
+    let disk = Disk {
+        path: room.path("box.qcow2"),
+        format: "qcow2",
+        serial: "box".into(),
+        bus: Bus::Virtio,
+        read_only: false,
+    };
+    heading("It boots by UEFI");
+    let mut vm = Vm::from_disk("demo-image", system, disk).uefi().memory(1536).start()?;
+    let mut screen = Screen::default();
+    boot(&mut screen, &vm)?;
+    vm.type_line("root")?;
+    screen.until(&vm, ":~#", 30)?;
+    vm.type_line("systemctl poweroff")?;
+    vm.wait_exit(60)
 }
 
 /// Follows one boot to the login prompt and tells what it chose.
