@@ -25,6 +25,10 @@ pub(crate) fn adapt(dir: &Path, name: &str) -> Result<Vec<String>> {
     );
     let put = |path: &str, text: &str| -> Result<()> {
         let place = tree.place(path)?;
+        // A root may begin without any /etc: systemd fills it.
+        if let Some(parent) = place.parent() {
+            fs::create_dir_all(parent).with_context(|| format!("making {}", parent.display()))?;
+        }
         fs::write(&place, text).with_context(|| format!("writing {}", place.display()))
     };
     // Empty: a new one is made at the first start. Without the file that would count as a first boot, which asks questions.

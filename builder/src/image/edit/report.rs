@@ -80,7 +80,8 @@ impl fmt::Display for Report {
         }
         for (word, list) in [("changed ", &self.changed), ("added   ", &self.added), ("KEPT    ", &self.kept)] {
             for Change { path, what } in list {
-                writeln!(f, "{word}  /{path} ({what})")?;
+                let what = if what.is_empty() { String::new() } else { format!(" ({what})") };
+                writeln!(f, "{word}  /{path}{what}")?;
             }
         }
         for note in &self.notes {
