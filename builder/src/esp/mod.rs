@@ -27,6 +27,7 @@ use anyhow::{Context, Result, ensure};
 use config::Recipe;
 use entry::{Entry, OLD};
 use sha2::{Digest, Sha256};
+use std::borrow::Cow;
 use store::Store;
 use taproot_init::hex::hex;
 use taproot_init::image::ImageConfig;
@@ -71,7 +72,7 @@ pub fn install(store: &mut dyn Store, recipe: &Recipe, new: &Kernel<'_>, running
             let path = format!("{directory}/{name}");
             // One of that name and size is whole, and the name says what is in it.
             if store.size(&path) != Some(bytes.len() as u64) {
-                files.push((path, std::borrow::Cow::Borrowed(bytes)));
+                files.push((path, Cow::Borrowed(bytes)));
             }
         }
     }
@@ -88,8 +89,11 @@ pub fn install(store: &mut dyn Store, recipe: &Recipe, new: &Kernel<'_>, running
     }
     has_room(store, new.release, files.iter().map(|(_, bytes)| bytes.len() as u64))?;
     let mut changed = !files.is_empty();
-    for (path, bytes) in &files {
-        store.write(path, bytes)?;
+    for (path, bytes) in files {
+        match bytes {
+            Cow::Borrowed(bytes) => store.write(&path, bytes)?,
+            Cow::Owned(bytes) => store.put(&path, bytes)?,
+        }
     }
     let id = image_id(new.image);
     if unified {

@@ -18,6 +18,10 @@ pub trait Store {
     fn size(&self, path: &str) -> Option<u64>;
     /// Writes a file that is there whole or not at all, and the directories above it.
     fn write(&mut self, path: &str, bytes: &[u8]) -> Result<()>;
+    /// The same with bytes that nobody else wants.
+    fn put(&mut self, path: &str, bytes: Vec<u8>) -> Result<()> {
+        self.write(path, &bytes)
+    }
     /// Gives a file another name, for good; one of that name goes.
     fn rename(&mut self, from: &str, to: &str) -> Result<()>;
     /// Removes a file, or a directory with its files.
@@ -54,7 +58,11 @@ impl Store for Memory {
     }
 
     fn write(&mut self, path: &str, bytes: &[u8]) -> Result<()> {
-        self.files.insert(path.to_owned(), bytes.to_vec());
+        self.put(path, bytes.to_vec())
+    }
+
+    fn put(&mut self, path: &str, bytes: Vec<u8>) -> Result<()> {
+        self.files.insert(path.to_owned(), bytes);
         Ok(())
     }
 

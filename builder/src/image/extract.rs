@@ -1,16 +1,13 @@
 //! What the boot needs of the tree, kept from the stream on its way to the pool: kernels and their modules, configuration, and the
 //! programs that an initramfs has.
-//!
-//! The stream may come from anywhere, so nothing is written through a link: a file is only kept in directories that were made here.
 
-use std::collections::{HashSet, VecDeque};
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io;
-use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _, symlink};
-use std::path::{Path, PathBuf};
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 
-use crate::tar::{Entries, Entry, Kind, TarError};
+use crate::initramfs::kept::plain;
+use crate::tar::{Entries, Entry, Kind, TarError, write};
 
 /// Directories whose files are kept, with all below them.
 const WHOLE: &[&str] = &[
@@ -48,8 +45,7 @@ const NOT_FOR_BOOT: &[&str] = &[
 const PROGRAMS: &[&str] = &["bin", "sbin", "usr/bin", "usr/sbin", "usr/local/bin", "usr/local/sbin"];
 const LIBRARIES: &[&str] =
     &["lib", "lib64", "usr/lib", "usr/lib64", "usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"];
-/// Links at the top of a tree, and in `usr`, that lead to where those lie. No others are kept: what is written here later must not follow
-/// a link of the archive.
+/// Links at the top of a tree, and in `usr`, that lead to where those lie.
 const TOP: &[&str] = &["bin", "lib", "lib32", "lib64", "libx32", "sbin", "usr"];
 /// Programs that an image can have, or whose presence says what it needs.
 const WANTED: &[&str] =
@@ -58,135 +54,66 @@ const WANTED: &[&str] =
 const FILES: &[&str] = &["usr/lib/os-release", "var/lib/dpkg/status"];
 /// Larger files below `etc` are no configuration.
 const MAX_TEXT: u64 = 4 << 20;
+/// Bytes that are written at once.
+const GATHER: usize = 256 << 10;
 
 /// Passes entries on, and keeps some of them.
 pub(super) struct Keeping<'a> {
     inner: &'a mut dyn Entries,
-    root: PathBuf,
-    /// Directories made here, relative to the root.
-    made: HashSet<PathBuf>,
-    current: Option<Current>,
-}
-
-/// The file that is being kept.
-struct Current {
-    file: File,
-    /// Parts of it that are still to come, as offset and length.
-    parts: VecDeque<(u64, u64)>,
+    /// The archive; none any more once the stream has ended.
+    out: Option<BufWriter<File>>,
+    /// Bytes of the entry that is being kept, and how many of them are still to come.
+    size: u64,
+    left: u64,
 }
 
 impl<'a> Keeping<'a> {
-    /// Keeps in a directory, which is empty and nobody else's.
-    pub(super) fn new(inner: &'a mut dyn Entries, root: &Path) -> Self {
-        Keeping { inner, root: root.to_owned(), made: HashSet::from([PathBuf::new()]), current: None }
+    /// Keeps in an archive, which [`Tree`](crate::initramfs::tree::Tree) reads.
+    pub(super) fn new(inner: &'a mut dyn Entries, archive: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(archive)?;
+        Ok(Keeping { inner, out: Some(BufWriter::with_capacity(GATHER, file)), size: 0, left: 0 })
     }
 
-    fn keep(&mut self, entry: &Entry) -> io::Result<()> {
-        let Some(path) = plain(&entry.path) else { return Ok(()) };
-        if !is_wanted(&path, entry) {
-            return Ok(());
-        }
-        // Below what is no directory: the pool writer will say so.
-        let Some(above) = path.parent() else { return Ok(()) };
-        if !self.directory(above)? {
-            return Ok(());
-        }
-        let place = self.root.join(&path);
-        match entry.kind {
-            Kind::SymbolicLink => again(symlink(Path::new(std::ffi::OsStr::from_bytes(&entry.target)), place)),
-            Kind::HardLink => match plain(&entry.target) {
-                // One whose first name was not kept cannot be had any more, and what lies behind a link is none of the tree's.
-                Some(first) if self.is_kept(&first) => again(fs::hard_link(self.root.join(first), place)),
-                _ => Ok(()),
-            },
-            Kind::File => {
-                let mode = if entry.mode & 0o111 == 0 { 0o600 } else { 0o700 };
-                let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(place);
-                // Twice in the stream: the pool writer will say so.
-                let file = match file {
-                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-                    file => file?,
-                };
-                file.set_len(entry.size)?;
-                self.current = Some(Current { file, parts: entry.parts.iter().copied().collect() });
-                Ok(())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Whether a file was kept, in a directory that was made here.
-    fn is_kept(&self, path: &Path) -> bool {
-        let is_file = |place: PathBuf| fs::symlink_metadata(place).is_ok_and(|meta| meta.is_file());
-        path.parent().is_some_and(|above| self.made.contains(above)) && is_file(self.root.join(path))
-    }
-
-    /// Makes a directory and those above it; whether all of them are directories that were made here.
-    fn directory(&mut self, path: &Path) -> io::Result<bool> {
-        if self.made.contains(path) {
-            return Ok(true);
-        }
-        if let Some(above) = path.parent()
-            && !self.directory(above)?
-        {
-            return Ok(false);
-        }
-        match DirBuilder::new().mode(0o700).create(self.root.join(path)) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
-            made => made?,
-        }
-        self.made.insert(path.to_owned());
-        Ok(true)
+    /// The entry as it is kept, if it is.
+    fn kept(entry: &Entry) -> Option<Entry> {
+        let path = plain(&entry.path).filter(|path| is_wanted(path, entry))?;
+        // Who may execute it is all that an initramfs wants to know.
+        let mode = if entry.mode & 0o111 == 0 { 0o600 } else { 0o700 };
+        let path = path.into_os_string().into_encoded_bytes();
+        Some(Entry { path, mode, uid: 0, gid: 0, xattrs: Vec::new(), ..entry.clone() })
     }
 }
 
 impl Entries for Keeping<'_> {
     fn next_entry(&mut self) -> Result<Option<Entry>, TarError> {
-        self.current = None;
-        let entry = self.inner.next_entry()?;
-        if let Some(entry) = &entry {
-            self.keep(entry)?;
+        // What nobody read is kept all the same.
+        while self.left > 0 {
+            let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(GATHER);
+            self.read(&mut vec![0; most])?;
         }
-        Ok(entry)
+        let (entry, Some(out)) = (self.inner.next_entry()?, &mut self.out) else { return Ok(None) };
+        out.write_all(write::pad(std::mem::take(&mut self.size)))?;
+        let Some(entry) = entry else {
+            out.write_all(&write::END)?;
+            out.flush()?;
+            self.out = None;
+            return Ok(None);
+        };
+        if let Some(kept) = Self::kept(&entry) {
+            out.write_all(&write::header(&kept))?;
+            self.size = write::stored(&kept);
+            self.left = self.size;
+        }
+        Ok(Some(entry))
     }
 
     fn read(&mut self, buffer: &mut [u8]) -> Result<(), TarError> {
         self.inner.read(buffer)?;
-        let Some(current) = &mut self.current else { return Ok(()) };
-        let mut bytes: &[u8] = buffer;
-        while let Some((offset, length)) = current.parts.front_mut().filter(|_| !bytes.is_empty()) {
-            let here = usize::try_from(*length).unwrap_or(usize::MAX).min(bytes.len());
-            let (now, rest) = bytes.split_at(here);
-            current.file.write_all_at(now, *offset)?;
-            bytes = rest;
-            *offset += here as u64;
-            *length -= here as u64;
-            if *length == 0 {
-                current.parts.pop_front();
-            }
+        if let Some(out) = self.out.as_mut().filter(|_| self.left > 0) {
+            out.write_all(buffer)?;
+            self.left = self.left.saturating_sub(buffer.len() as u64);
         }
         Ok(())
-    }
-}
-
-/// A path of the archive without what says nothing; `None` for the root, and for what leads elsewhere.
-fn plain(path: &[u8]) -> Option<PathBuf> {
-    let mut out = PathBuf::new();
-    for part in path.split(|byte| *byte == b'/') {
-        match part {
-            b"" | b"." => {}
-            b".." => return None,
-            name => out.push(std::ffi::OsStr::from_bytes(name)),
-        }
-    }
-    (!out.as_os_str().is_empty() && !path.starts_with(b"/")).then_some(out)
-}
-
-/// What is there already is what came first.
-fn again(made: io::Result<()>) -> io::Result<()> {
-    match made {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        other => other,
     }
 }
 
@@ -218,21 +145,25 @@ fn is_wanted(path: &Path, entry: &Entry) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::initramfs::tree::Tree;
     use crate::made::tar::{Made, archive};
     use crate::tar::Archive;
+    use std::fs;
 
-    /// Reads all through it, as the pool writer does.
-    fn keep(tree: &[Made]) -> tempfile::TempDir {
+    /// Reads all through it, as the pool writer does, but has to read no content.
+    fn keep(tree: &[Made], whole: bool) -> (tempfile::TempDir, Tree) {
         let dir = tempfile::tempdir().unwrap();
-        let bytes = archive(tree);
+        let (bytes, place) = (archive(tree), dir.path().join("kept"));
         let mut inner = Archive::new(&*bytes);
-        let mut keeping = Keeping::new(&mut inner, dir.path());
+        let mut keeping = Keeping::new(&mut inner, &place).unwrap();
         while let Some(entry) = keeping.next_entry().unwrap() {
-            for (_, length) in entry.parts {
-                keeping.read(&mut vec![0; usize::try_from(length).unwrap()]).unwrap();
+            for (_, length) in entry.parts.iter().filter(|_| whole) {
+                keeping.read(&mut vec![0; usize::try_from(*length).unwrap()]).unwrap();
             }
         }
-        dir
+        drop(keeping);
+        let tree = Tree::open(&place).unwrap();
+        (dir, tree)
     }
 
     fn link(path: &str, target: &str, kind: u8) -> Made {
@@ -241,7 +172,7 @@ mod tests {
 
     #[test]
     fn what_the_boot_needs_is_kept() {
-        let dir = keep(&[
+        let made = [
             link("./bin", "usr/bin", b'2'),
             Made::file("./boot/vmlinuz-6", "kernel"),
             Made::file("./boot/initrd.img-6", "image"),
@@ -250,48 +181,62 @@ mod tests {
             Made::file("usr/bin/perl", "p"),
             link("usr/sbin/zpool", "usr/bin/busybox", b'1'),
             link("usr/sbin/zfs", "usr/bin/perl", b'1'),
+            Made::file("usr/lib/modules/6/modules.dep", "kernel/fs/a.ko:"),
             Made::file("usr/lib/modules/6/kernel/fs/a.ko", "a"),
             Made::file("usr/lib/modules/6/kernel/sound/b.ko", "b"),
             Made { sparse: Some((5, 10)), ..Made::file("usr/lib/libx.so.1", "xyz") },
             Made::file("usr/share/doc/x", "x"),
-        ]);
-        let read = |path: &str| fs::read(dir.path().join(path)).unwrap_or_default();
-        assert_eq!(read("boot/vmlinuz-6"), b"kernel");
-        assert_eq!((read("etc/hostid"), read("bin/busybox")), (b"abcd".to_vec(), b"b".to_vec()));
-        assert_eq!(read("usr/sbin/zpool"), b"b");
-        assert_eq!(read("usr/lib/modules/6/kernel/fs/a.ko"), b"a");
-        assert_eq!(read("usr/lib/libx.so.1"), b"\0\0\0\0\0xyz\0\0");
-        for absent in
-            ["boot/initrd.img-6", "usr/bin/perl", "usr/sbin/zfs", "usr/lib/modules/6/kernel/sound", "usr/share"]
-        {
-            assert!(fs::symlink_metadata(dir.path().join(absent)).is_err(), "{absent}");
+        ];
+        for whole in [true, false] {
+            let (_dir, tree) = keep(&made, whole);
+            let read = |path: &str| tree.read(path, 100).unwrap_or_default();
+            assert_eq!(read("boot/vmlinuz-6"), b"kernel");
+            assert_eq!((read("etc/hostid"), read("bin/busybox")), (b"abcd".to_vec(), b"b".to_vec()));
+            assert_eq!(tree.file("/bin/busybox"), Some("/usr/bin/busybox".into()));
+            assert_eq!(read("usr/sbin/zpool"), b"b");
+            assert_eq!(read("usr/lib/modules/6/kernel/fs/a.ko"), b"a");
+            assert_eq!(read("usr/lib/libx.so.1"), b"\0\0\0\0\0xyz\0\0");
+            assert_eq!(tree.list("usr").unwrap(), ["bin", "lib", "sbin"]);
+            assert_eq!(tree.kernels().unwrap(), ["6"]);
+            assert!(tree.read("boot/vmlinuz-6", 5).unwrap_err().to_string().contains("at most 5"));
+            assert!(tree.read("boot", 5).unwrap_err().to_string().contains("a directory"));
+            assert!(tree.place("etc/new").is_err(), "nothing is written to what was kept");
+            for absent in
+                ["boot/initrd.img-6", "usr/bin/perl", "usr/sbin/zfs", "usr/lib/modules/6/kernel/sound", "usr/share"]
+            {
+                assert!(!tree.is_there(absent), "{absent}");
+            }
         }
     }
 
     #[test]
-    fn nothing_is_written_outside() {
+    fn links_lead_nowhere_but_inside() {
         let outside = tempfile::tempdir().unwrap();
+        fs::write(outside.path().join("secret"), "x").unwrap();
         let target = outside.path().to_str().unwrap();
-        let dir = keep(&[
-            link("etc", target, b'2'),
-            Made::file("etc/passwd", "x"),
-            link("usr/lib", target, b'2'),
-            Made::file("usr/lib/modules/6/modules.dep", "x"),
-            Made::file("boot/../../up", "x"),
-            Made::file("/etc/absolute", "x"),
-            link("boot/vmlinuz-1", "/etc/shadow", b'2'),
-            Made::file("boot/vmlinuz-1", "x"),
-            // What is written beside the tree later would follow them.
-            link(".initramfs", target, b'2'),
-            link("core.img", target, b'2'),
-            // A file of this machine, by a link.
-            link("lib", env!("CARGO_MANIFEST_DIR"), b'2'),
-            link("usr/bin/zpool", "lib/Cargo.toml", b'1'),
-        ]);
-        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
-        assert!(dir.path().join("etc").is_symlink() && dir.path().join("lib").is_symlink());
-        for absent in [".initramfs", "core.img", "usr/bin/zpool"] {
-            assert!(fs::symlink_metadata(dir.path().join(absent)).is_err(), "{absent}");
+        let (_dir, tree) = keep(
+            &[
+                link("etc/a", target, b'2'),
+                link("etc/secret", &format!("{target}/secret"), b'2'),
+                link("etc/up", "../../../../../../etc/passwd", b'2'),
+                link("etc/round", "round", b'2'),
+                link("usr/lib/modules", "/etc", b'2'),
+                Made::file("usr/lib/modules/6/modules.dep", "below a link"),
+                Made::file("etc/twice", "first"),
+                Made::file("etc/twice", "second"),
+                Made::file("boot/../../up", "x"),
+                Made::file("/etc/absolute", "x"),
+                link("usr/bin/zpool", "etc/secret", b'1'),
+                link(".initramfs", target, b'2'),
+            ],
+            true,
+        );
+        assert_eq!(tree.read("etc/twice", 10).unwrap(), b"first");
+        assert!(tree.read("etc/secret", 10).unwrap_err().to_string().contains("a link to"));
+        for absent in ["etc/a/secret", "etc/secret", "etc/up", "etc/round", "etc/6", "etc/absolute", "up"] {
+            assert!(tree.read(absent, 10).is_err(), "{absent}");
         }
+        assert!(!tree.is_there("usr/bin/zpool") && !tree.is_there(".initramfs"));
+        assert!(tree.list("usr/lib/modules/6").unwrap().is_empty());
     }
 }

@@ -1,9 +1,9 @@
 //! From a plan and a stream of entries to a disk: in which order things are written, and what stays of a run that fails.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::Read as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -31,7 +31,7 @@ use crate::tar::Entries;
 
 /// The raw disk, in the directory of the work.
 const DISK: &str = "disk";
-/// What was kept of the tree, beside it.
+/// An archive of what was kept of the tree, beside it.
 const TREE: &str = "tree";
 /// What hooks have for themselves.
 const HOOKS: &str = "hooks";
@@ -167,7 +167,6 @@ impl<'a> Job<'a> {
         let clock = Instant::now();
         let file = self.target()?;
         let tree = self.work.file(TREE);
-        DirBuilder::new().mode(0o700).create(&tree).context("making a directory for what the boot needs")?;
         stages.progress.step("writing the pool");
         let pool = self.pool(&file, &tree, (earlier, input), stages.progress)?;
         let seconds = rounded(clock);
@@ -272,7 +271,7 @@ impl<'a> Job<'a> {
             ..self.plan.pool.clone()
         };
         let (earlier, last) = input;
-        let mut keeping = Keeping::new(last, tree);
+        let mut keeping = Keeping::new(last, tree).context("making an archive of what the boot needs")?;
         let written = pool::write_states(&[file], &options, earlier, &mut keeping).context("writing the pool")?;
         if self.plan.verify {
             progress.step("reading the pool back");

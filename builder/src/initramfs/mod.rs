@@ -9,6 +9,7 @@ pub mod extras;
 pub mod fsck;
 pub mod host;
 pub mod index;
+pub(crate) mod kept;
 pub mod keymap;
 mod layer_keys;
 pub mod layered;

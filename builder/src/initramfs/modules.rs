@@ -8,7 +8,11 @@ use super::sources;
 use super::tree::{self, Tree, TreeError};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use taproot_init::devices::table::{Module, ModuleTable, When};
+
+/// Keeps its tables between modules.
+type Compressor = zstd::bulk::Compressor<'static>;
 
 /// A module chosen for the image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,7 +138,9 @@ pub fn read(
     chosen: &BTreeMap<String, Chosen>,
     level: Option<i32>,
 ) -> Result<BTreeMap<String, Packed>, ModuleError> {
-    let one = |(name, choice): (&String, &Chosen)| {
+    // Each thread has one compressor: its tables are larger than most modules.
+    let compressor = || level.map(zstd::bulk::Compressor::new).transpose();
+    let one = |compressor: &mut io::Result<Option<Compressor>>, (name, choice): (&String, &Chosen)| {
         let entry_path = index.modules.get(name).map_or("", |e| e.path.as_str());
         let inside = index.dir.join(entry_path);
         let path = tree.shown(&inside);
@@ -149,14 +155,20 @@ pub fn read(
             relative => format!("/lib/modules/{version}/{relative}"),
         };
         let mut data = data;
-        if let Some(level) = level {
-            image_path.push_str(".zst");
-            data = zstd::bulk::compress(&data, level).map_err(failed)?;
+        match compressor {
+            Ok(None) => {}
+            Ok(Some(compressor)) => {
+                image_path.push_str(".zst");
+                data = compressor.compress(&data).map_err(failed)?;
+                // It has room for the worst case.
+                data.shrink_to_fit();
+            }
+            Err(error) => return Err(failed(io::Error::other(error.to_string()))),
         }
         Ok((name.clone(), Packed { path: image_path, data, hash, info, why: choice.why.clone() }))
     };
     let list: Vec<(&String, &Chosen)> = chosen.iter().collect();
-    list.into_par_iter().map(one).collect()
+    list.into_par_iter().map_init(compressor, one).collect()
 }
 
 /// The table init reads: in load order, with aliases of the packed modules and modprobe.d's options.

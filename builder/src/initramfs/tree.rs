@@ -6,7 +6,14 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use super::kept::{Kept, Node};
+use crate::tar::TarError;
 use taproot_init::sys::beneath::resolve_here;
+
+#[cfg(test)]
+mod tests;
 
 /// No text that is read is longer: `modules.alias` takes 1.4 MB.
 pub const TEXT: u64 = 32 << 20;
@@ -41,9 +48,54 @@ const PROGRAMS: [&str; 9] = [
 ];
 
 /// The tree.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Tree {
     root: PathBuf,
+    /// What is in the archive that the root is, if it is no directory.
+    kept: Option<Arc<Kept>>,
+}
+
+impl PartialEq for Tree {
+    fn eq(&self, other: &Self) -> bool {
+        self.root == other.root
+    }
+}
+
+impl Eq for Tree {}
+
+/// What is known of something without reading it.
+struct Facts {
+    /// What it is, if it is no regular file.
+    other: Option<&'static str>,
+    size: u64,
+    mode: u32,
+    mtime: (i64, u32),
+}
+
+impl Facts {
+    fn of(meta: &fs::Metadata) -> Self {
+        let nanoseconds = u32::try_from(meta.mtime_nsec()).unwrap_or(0);
+        Self { other: kind(meta), size: meta.len(), mode: meta.mode() & 0o7777, mtime: (meta.mtime(), nanoseconds) }
+    }
+
+    fn of_kept(node: &Node) -> Self {
+        let (other, part) = match node {
+            Node::File(part) => (None, Some(part)),
+            Node::Directory(_) => (Some("a directory"), None),
+            Node::Link(_) => (Some("a link"), None),
+        };
+        let (size, mode, mtime) = part.map_or((0, 0, (0, 0)), |part| (part.size, part.mode, part.mtime));
+        Self { other, size, mode, mtime }
+    }
+
+    /// Whether it can be read: a regular file of a decent length.
+    fn check(&self, path: &Path, limit: u64) -> Result<(), TreeError> {
+        match self.other {
+            None if self.size <= limit => Ok(()),
+            None => Err(TreeError::Size { path: path.to_owned(), bytes: self.size, limit }),
+            Some(found) => Err(TreeError::Kind { path: path.to_owned(), found }),
+        }
+    }
 }
 
 /// A file that was read.
@@ -112,10 +164,32 @@ impl fmt::Display for Tree {
 }
 
 impl Tree {
-    /// The tree at a directory of this machine.
+    /// The tree at a directory of this machine, or in an archive that an image was made with.
     pub fn open(root: &Path) -> io::Result<Self> {
         let root = root.canonicalize()?;
-        if root.is_dir() { Ok(Self { root }) } else { Err(io::Error::from(io::ErrorKind::NotADirectory)) }
+        let meta = root.metadata()?;
+        let kept = match () {
+            () if meta.is_dir() => None,
+            () if meta.is_file() => Some(Arc::new(Kept::open(&root).map_err(|error| match error {
+                TarError::Io(cause) => cause,
+                _ => io::Error::from(io::ErrorKind::NotADirectory),
+            })?)),
+            () => return Err(io::Error::from(io::ErrorKind::NotADirectory)),
+        };
+        Ok(Self { root, kept })
+    }
+
+    /// What is at a path whose links were followed.
+    fn facts(&self, real: &Path) -> io::Result<Facts> {
+        match &self.kept {
+            None => real.symlink_metadata().map(|meta| Facts::of(&meta)),
+            Some(kept) => self.node(kept, real).map(Facts::of_kept),
+        }
+    }
+
+    fn node<'k>(&self, kept: &'k Kept, real: &Path) -> io::Result<&'k Node> {
+        let inside = real.strip_prefix(&self.root).ok();
+        inside.and_then(|inside| kept.get(inside)).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     /// Whether it is this machine's own.
@@ -140,6 +214,9 @@ impl Tree {
     /// The place of this machine where something of the tree is to be written.
     pub fn place(&self, path: impl AsRef<Path>) -> Result<PathBuf, TreeError> {
         let path = path.as_ref();
+        if self.kept.is_some() {
+            return Err(self.error(path, io::ErrorKind::ReadOnlyFilesystem.into()));
+        }
         self.real(path).map_err(|cause| self.error(path, cause))
     }
 
@@ -151,25 +228,28 @@ impl Tree {
         if path.as_os_str().len() > MAX_PATH {
             return Err(io::Error::from(io::ErrorKind::InvalidFilename));
         }
-        resolve_here(&self.root, path)
+        match &self.kept {
+            None => resolve_here(&self.root, path),
+            Some(kept) => Ok(self.root.join(kept.resolve(path)?)),
+        }
     }
 
     /// The regular file that a path leads to, as a path in the tree without links; `None` for anything else.
     pub fn file(&self, path: impl AsRef<Path>) -> Option<PathBuf> {
         let real = self.real(path.as_ref()).ok()?;
         let inside = Path::new("/").join(real.strip_prefix(&self.root).ok()?);
-        real.symlink_metadata().is_ok_and(|meta| meta.is_file()).then_some(inside)
+        self.facts(&real).is_ok_and(|facts| facts.other.is_none()).then_some(inside)
     }
 
     /// Size in bytes and time of the last change, in seconds since 1970, of the regular file that a path leads to.
     pub fn stamp(&self, path: impl AsRef<Path>) -> Option<(u64, u64)> {
-        let meta = self.real(path.as_ref()).ok()?.symlink_metadata().ok().filter(fs::Metadata::is_file)?;
-        Some((meta.len(), u64::try_from(meta.mtime()).unwrap_or(0)))
+        let facts = self.real(path.as_ref()).and_then(|real| self.facts(&real)).ok()?;
+        facts.other.is_none().then(|| (facts.size, u64::try_from(facts.mtime.0).unwrap_or(0)))
     }
 
     /// Whether a path leads to something, of whatever kind.
     pub fn is_there(&self, path: impl AsRef<Path>) -> bool {
-        self.real(path.as_ref()).is_ok_and(|real| real.symlink_metadata().is_ok())
+        self.real(path.as_ref()).is_ok_and(|real| self.facts(&real).is_ok())
     }
 
     /// A program by its name.
@@ -237,7 +317,11 @@ impl Tree {
     pub fn load(&self, path: impl AsRef<Path>, limit: u64) -> Result<Loaded, TreeError> {
         let path = path.as_ref();
         let real = self.real(path).map_err(|cause| self.error(path, cause))?;
-        match load(&real, limit) {
+        let loaded = match &self.kept {
+            None => load(&real, limit),
+            Some(kept) => self.unpack(kept, &real, limit),
+        };
+        match loaded {
             Err(error) if error.is_absence() => Err(self.dangling(path).unwrap_or_else(|| match error {
                 TreeError::Io { cause, .. } => self.error(path, cause),
                 other => other,
@@ -246,14 +330,29 @@ impl Tree {
         }
     }
 
+    /// Reads a file of the archive.
+    fn unpack(&self, kept: &Kept, real: &Path, limit: u64) -> Result<Loaded, TreeError> {
+        let error = |cause| TreeError::Io { path: real.to_owned(), cause };
+        let node = self.node(kept, real).map_err(error)?;
+        let facts = Facts::of_kept(node);
+        facts.check(real, limit)?;
+        let Node::File(part) = node else { return Err(error(io::ErrorKind::NotFound.into())) };
+        Ok(Loaded { bytes: kept.read(part).map_err(error)?, mode: facts.mode })
+    }
+
     /// The first link on the way to `path` that leads to nothing.
     fn dangling(&self, path: &Path) -> Option<TreeError> {
         let mut ancestors: Vec<&Path> = path.ancestors().collect();
         ancestors.reverse();
-        let first =
-            ancestors.into_iter().find(|at| self.real(at).is_ok_and(|real| real.symlink_metadata().is_err()))?;
+        let first = ancestors.into_iter().find(|at| self.real(at).is_ok_and(|real| self.facts(&real).is_err()))?;
         let link = self.real(first.parent()?).ok()?.join(first.file_name()?);
-        let target = fs::read_link(link).ok()?;
+        let target = match &self.kept {
+            None => fs::read_link(link).ok()?,
+            Some(kept) => match self.node(kept, &link).ok()? {
+                Node::Link(target) => target.clone(),
+                _ => return None,
+            },
+        };
         Some(TreeError::Dangling { path: self.shown(first), target })
     }
 
@@ -264,7 +363,7 @@ impl Tree {
 
     /// Whether a file was written before another one; no if that cannot be told.
     pub fn is_older(&self, path: impl AsRef<Path>, than: impl AsRef<Path>) -> bool {
-        let written = |path: &Path| self.real(path).and_then(|real| real.symlink_metadata()?.modified()).ok();
+        let written = |path: &Path| self.real(path).and_then(|real| Ok(self.facts(&real)?.mtime)).ok();
         written(path.as_ref()).zip(written(than.as_ref())).is_some_and(|(this, other)| this < other)
     }
 
@@ -273,6 +372,15 @@ impl Tree {
         let path = path.as_ref();
         let error = |cause| self.error(path, cause);
         let real = self.real(path).map_err(error)?;
+        if let Some(kept) = &self.kept {
+            let mut names = match self.node(kept, &real) {
+                Ok(Node::Directory(names)) => names.clone(),
+                Ok(_) => return Err(error(io::ErrorKind::NotADirectory.into())),
+                Err(_) => return self.dangling(path).map_or(Ok(Vec::new()), Err),
+            };
+            names.sort();
+            return Ok(names);
+        }
         let entries = match fs::read_dir(&real) {
             Ok(entries) => entries,
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
@@ -302,17 +410,12 @@ pub fn named(path: &Path, limit: u64) -> Result<Vec<u8>, TreeError> {
 /// Looks before it opens: that alone does something to a FIFO and to some devices.
 fn load(path: &Path, limit: u64) -> Result<Loaded, TreeError> {
     let error = |cause| TreeError::Io { path: path.to_owned(), cause };
-    let look = |meta: &fs::Metadata| match kind(meta) {
-        None if meta.len() <= limit => Ok(()),
-        None => Err(TreeError::Size { path: path.to_owned(), bytes: meta.len(), limit }),
-        Some(found) => Err(TreeError::Kind { path: path.to_owned(), found }),
-    };
-    look(&fs::metadata(path).map_err(error)?)?;
+    Facts::of(&fs::metadata(path).map_err(error)?).check(path, limit)?;
     let flags = nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY;
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(error)?;
-    let meta = file.metadata().map_err(error)?;
-    look(&meta)?;
-    Ok(Loaded { bytes: bounded(file, path, limit)?, mode: meta.mode() & 0o7777 })
+    let facts = Facts::of(&file.metadata().map_err(error)?);
+    facts.check(path, limit)?;
+    Ok(Loaded { bytes: bounded(file, path, limit)?, mode: facts.mode })
 }
 
 /// Reads all of what a person gave, if it is no longer than this.
@@ -342,104 +445,4 @@ fn kind(meta: &fs::Metadata) -> Option<&'static str> {
 /// A path as a person gave it for the tree, absolute in it.
 pub fn absolute(path: &Path) -> PathBuf {
     Path::new("/").join(path.components().filter(|part| *part != Component::CurDir).collect::<PathBuf>())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::symlink;
-
-    fn tree() -> (tempfile::TempDir, Tree) {
-        let dir = tempfile::tempdir().unwrap();
-        fs::create_dir_all(dir.path().join("root/real/etc")).unwrap();
-        fs::write(dir.path().join("outside"), "outside").unwrap();
-        fs::write(dir.path().join("root/real/etc/hostid"), "1234").unwrap();
-        let tree = Tree::open(&dir.path().join("root")).unwrap();
-        (dir, tree)
-    }
-
-    #[test]
-    fn links_lead_nowhere_but_inside() {
-        let (dir, tree) = tree();
-        let root = dir.path().join("root");
-        symlink("/real/etc", root.join("etc")).unwrap();
-        symlink("../../outside", root.join("real/etc/up")).unwrap();
-        symlink(dir.path().join("outside"), root.join("real/etc/out")).unwrap();
-        assert_eq!(tree.read("/etc/hostid", 10).unwrap(), b"1234");
-        assert_eq!(tree.read("etc/hostid", 10).unwrap(), b"1234");
-        assert_eq!(tree.file("/etc/hostid"), Some("/real/etc/hostid".into()));
-        for out in ["/etc/up", "/etc/out", "/../outside"] {
-            assert_eq!(tree.file(out), None, "{out}");
-            assert!(tree.read(out, 10).is_err(), "{out}");
-        }
-        let error = tree.read_if_there("/etc/out", 10).unwrap_err().to_string();
-        assert!(error.contains("a link to") && error.contains("inside the tree"), "{error}");
-        assert_eq!(tree.read_if_there("/etc/none/x", 10).unwrap(), None);
-        assert_eq!(tree.place("/etc/new").unwrap(), tree.shown("real/etc/new"));
-        symlink("/absent", root.join("conf.d")).unwrap();
-        assert!(tree.list("/conf.d").unwrap_err().to_string().contains("a link to /absent"));
-        assert!(tree.read_if_there("/conf.d/x", 10).is_err());
-        assert_eq!(tree.list("/none").unwrap(), [""; 0]);
-        assert_eq!(tree.list("/etc").unwrap(), ["hostid", "out", "up"]);
-    }
-
-    #[test]
-    fn what_is_no_file_of_a_decent_length_is_refused_at_once() {
-        let (dir, tree) = tree();
-        let root = dir.path().join("root");
-        nix::unistd::mkfifo(&root.join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-        let _socket = std::os::unix::net::UnixListener::bind(root.join("socket")).unwrap();
-        File::create(root.join("endless")).unwrap().set_len(1 << 40).unwrap();
-        fs::create_dir(root.join("dir")).unwrap();
-        for (path, why) in
-            [("fifo", "a FIFO"), ("socket", "a socket"), ("dir", "a directory"), ("endless", "at most 100")]
-        {
-            let error = tree.read(path, 100).unwrap_err().to_string();
-            assert!(error.contains(why), "{error}");
-            assert!(tree.read_if_there(path, 100).is_err(), "{path} is not absent");
-        }
-        assert!(tree.read("x/".repeat(100_000), 10).is_err());
-        assert!(named(Path::new("/dev/zero"), 10).unwrap_err().to_string().contains("a device"));
-        assert!(named(&root.join("fifo"), 10).unwrap_err().to_string().contains("a FIFO"));
-    }
-
-    #[test]
-    fn masked_files() {
-        let (dir, tree) = tree();
-        symlink("/dev/null", dir.path().join("root/off.conf")).unwrap();
-        symlink("/real/etc/hostid", dir.path().join("root/on.conf")).unwrap();
-        assert!(tree.is_masked("off.conf") && !tree.is_masked("on.conf") && !tree.is_masked("none"));
-    }
-
-    #[test]
-    fn where_distributions_keep_things() {
-        let (dir, tree) = tree();
-        let root = dir.path().join("root");
-        for made in
-            ["usr/lib/modules/6.1-arch", "nix/store/k/lib/modules/6.2", "usr/lib/modules/without", "nix/store/fw"]
-        {
-            fs::create_dir_all(root.join(made)).unwrap();
-        }
-        for made in
-            ["usr/lib/modules/6.1-arch/modules.dep", "nix/store/k/lib/modules/6.2/modules.dep", "nix/store/fw/a.bin.xz"]
-        {
-            fs::write(root.join(made), "").unwrap();
-        }
-        fs::create_dir_all(root.join("nix/var/nix/profiles")).unwrap();
-        fs::create_dir_all(root.join("nix/store/system")).unwrap();
-        symlink("/nix/store/system", root.join("nix/var/nix/profiles/system")).unwrap();
-        symlink("/nix/store/k", root.join("nix/store/system/kernel-modules")).unwrap();
-        symlink("/nix/store/fw", root.join("nix/store/system/firmware")).unwrap();
-        assert_eq!(tree.kernels().unwrap(), ["6.1-arch", "6.2"]);
-        assert_eq!(tree.modules("6.1-arch"), Path::new("/usr/lib/modules/6.1-arch"));
-        assert!(tree.modules("6.2").starts_with("/nix"));
-        assert_eq!(tree.modules("7"), Path::new("/lib/modules/7"));
-        let found = tree.firmware("6.2", "a.bin", &["", ".xz"]).unwrap();
-        assert_eq!(found, ("/nix/store/fw/a.bin.xz".into(), ".xz"));
-        fs::create_dir_all(root.join("usr/lib/firmware/6.2")).unwrap();
-        fs::write(root.join("usr/lib/firmware/6.2/a.bin"), "").unwrap();
-        assert_eq!(tree.firmware("6.2", "a.bin", &["", ".xz"]).unwrap().0, Path::new("/usr/lib/firmware/6.2/a.bin"));
-        fs::write(root.join("usr/lib/modules/6.1-arch/config"), "CONFIG_X=y").unwrap();
-        assert_eq!(tree.kernel_config("6.1-arch").unwrap().as_deref(), Some("CONFIG_X=y"));
-    }
 }

@@ -10,7 +10,7 @@
 //! | file | what |
 //! |---|---|
 //! | `layout` | labels, metaslabs, and who gets the next free byte |
-//! | `block`, `store`, `pipeline` | compression, checksums, pointers; where blocks go; the workers |
+//! | `block`, `store`, `pipeline`, `sink` | compression, checksums, pointers; where blocks go; the workers; who writes |
 //! | `dmu`, `zap` | objects, trees of pointers, sets of objects; names with values |
 //! | `sa`, `zpl`, `tree`, `writer` | attributes of files, file systems, directories, the stream of files |
 //! | `names`, `scratch` | what is remembered of a stream, beyond a limit in a temporary file |
@@ -38,6 +38,7 @@ mod random;
 mod reader;
 mod sa;
 mod scratch;
+mod sink;
 mod spacemap;
 mod store;
 #[cfg(test)]

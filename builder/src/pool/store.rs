@@ -7,11 +7,12 @@ use std::os::unix::fs::FileExt as _;
 use taproot_init::zfs::label::{LABEL_SIZE, label_offsets};
 
 use super::PoolError;
-use super::block::{BIRTH, Bp, Codec, Compression, Embed, Kind, Sealed};
+use super::block::{BIRTH, Bp, Codec, Compression, Embed, Kind, MAX_BLOCK, Sealed};
 use super::bytes::index;
 use super::layout::{Allocator, Geometry, START};
 use super::reader::ReadError;
 use super::reader::blocks::{Blocks, Disk, Pointer};
+use super::sink::Sink;
 
 /// Bytes that are gathered for one write.
 const GATHER: usize = 1 << 20;
@@ -80,6 +81,7 @@ pub(super) struct Store<'a> {
     pub(super) allocator: Allocator,
     gathered: Vec<u8>,
     gathered_at: u64,
+    sink: Option<Sink>,
     codec: Codec,
     packed: Vec<u8>,
 }
@@ -96,7 +98,8 @@ impl<'a> Store<'a> {
         }
         let mut store = Self::rehearsal(geometry, Allocator::new(geometry));
         store.disks = disks.to_vec();
-        store.gathered.reserve_exact(2 * GATHER);
+        store.sink = Some(Sink::new(disks)?);
+        store.gathered.reserve_exact(GATHER + MAX_BLOCK);
         Ok(store)
     }
 
@@ -110,6 +113,7 @@ impl<'a> Store<'a> {
             allocator,
             gathered: Vec::new(),
             gathered_at: 0,
+            sink: None,
             codec,
             packed: Vec::new(),
         }
@@ -185,7 +189,7 @@ impl<'a> Store<'a> {
             return Ok(());
         }
         if self.gathered.len() >= GATHER || self.gathered_at + self.gathered.len() as u64 != offset {
-            self.flush()?;
+            self.pass_on()?;
             self.gathered_at = offset;
         }
         let end = self.gathered.len() + index(asize);
@@ -194,14 +198,21 @@ impl<'a> Store<'a> {
         Ok(())
     }
 
-    /// Writes what was gathered.
-    pub(super) fn flush(&mut self) -> io::Result<()> {
-        for disk in &self.disks {
-            disk.write_all_at(&self.gathered, START + self.gathered_at)?;
-        }
+    /// Has what was gathered written.
+    fn pass_on(&mut self) -> io::Result<()> {
+        let at = self.gathered_at;
         self.gathered_at += self.gathered.len() as u64;
+        if let Some(sink) = self.sink.as_mut().filter(|_| !self.gathered.is_empty()) {
+            self.gathered = sink.write(START + at, std::mem::take(&mut self.gathered))?;
+        }
         self.gathered.clear();
         Ok(())
+    }
+
+    /// Writes what was gathered, and waits for it.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        self.pass_on()?;
+        self.sink.as_mut().map_or(Ok(()), Sink::wait)
     }
 
     /// How far the allocation is, to continue in a rehearsal.

@@ -6,7 +6,7 @@ use super::PoolError;
 use super::block::{Bp, Compression, Kind};
 use super::bytes::index;
 use super::dmu::{self, types};
-use super::pipeline::Pipeline;
+use super::pipeline::{Order, Pipeline};
 use super::reader::objects::Cursor;
 use super::sa::Znode;
 use super::store::{Space, Store};
@@ -18,6 +18,8 @@ use crate::tar::{self, Entries};
 const MAX_TARGET: usize = 4095;
 /// Bytes of a sector, to which small files are rounded up.
 const SECTOR: usize = 512;
+/// Steps that may wait: an archive can have a million links between two blocks.
+const MAX_STEPS: usize = 8192;
 
 /// What was written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -81,6 +83,9 @@ impl<'a, 's> Writer<'a, 's> {
         while let Some(entry) = archive.next_entry()? {
             let path = entry.path.clone();
             self.entry(entry, archive, tree).map_err(|error| error.of(&path))?;
+            while self.steps.len() > MAX_STEPS {
+                self.commit()?;
+            }
         }
         while !self.steps.is_empty() {
             self.commit()?;
@@ -185,24 +190,26 @@ impl<'a, 's> Writer<'a, 's> {
             while self.pipeline.is_full() {
                 self.commit()?;
             }
-            let mut job = self.pipeline.buffers();
-            job.data.clear();
-            job.data.resize(block_size, 0);
+            let kind = Kind { object_type: types::PLAIN_FILE, level: 0 };
+            let order = Order { kind, compression, hashed: self.hashed };
             let (start, end) = (block * step, (block + 1) * step);
-            while let Some((offset, length)) = parts.peek_mut().filter(|(offset, _)| *offset < end) {
-                let here = (*length).min(end - *offset);
-                let at = index(*offset - start);
-                archive.read(job.data.get_mut(at..at + index(here)).unwrap_or_default())?;
-                *offset += here;
-                *length -= here;
-                if *length == 0 {
-                    parts.next();
+            self.pipeline.deal(block_size, order, |data| {
+                let mut filled = 0;
+                while let Some((offset, length)) = parts.peek_mut().filter(|(offset, _)| *offset < end) {
+                    let here = (*length).min(end - *offset);
+                    let at = index(*offset - start);
+                    data.get_mut(filled..at).unwrap_or_default().fill(0);
+                    filled = at + index(here);
+                    archive.read(data.get_mut(at..filled).unwrap_or_default())?;
+                    *offset += here;
+                    *length -= here;
+                    if *length == 0 {
+                        parts.next();
+                    }
                 }
-            }
-            job.kind = Kind { object_type: types::PLAIN_FILE, level: 0 };
-            job.compression = compression;
-            job.hashed = self.hashed;
-            self.pipeline.deal(job)?;
+                data.get_mut(filled..).unwrap_or_default().fill(0);
+                Ok(())
+            })?;
             self.steps.push_back(Step::Block);
             block += 1;
         }
@@ -220,21 +227,19 @@ impl<'a, 's> Writer<'a, 's> {
                 Ok(())
             }
             Some(Step::Block) => {
-                let job = self.pipeline.collect()?;
-                let sealed = match &job.sealed {
+                let done = self.pipeline.collect()?;
+                let sealed = match done.sealed {
                     Ok(sealed) => sealed,
                     Err(error) => return Err(PoolError::Compress(error.to_string())),
                 };
                 let old = self.blocks.old(self.store)?;
-                if let Some(hash) = &job.hash
+                if let Some(hash) = &done.hash
                     && let Some(content) = self.systems.get_mut(self.file.0).and_then(|system| system.content.as_mut())
                 {
                     content.block(self.file.1, self.blocks.blocks(), hash);
                 }
-                let (bp, space) = self.store.place(sealed, (&job.data, &job.packed), job.kind, 1, old.as_ref())?;
-                self.blocks.push(bp, space, self.store)?;
-                self.pipeline.recycle(job);
-                Ok(())
+                let (bp, space) = self.store.place(sealed, (done.data, done.packed), done.kind, 1, old.as_ref())?;
+                self.blocks.push(bp, space, self.store)
             }
             Some(Step::Holes(count)) => {
                 for _ in 0..count {

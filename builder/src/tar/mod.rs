@@ -173,7 +173,7 @@ impl<R: Read> Archive<R> {
     }
 
     fn skip(&mut self, mut bytes: u64) -> Result<(), TarError> {
-        let mut buffer = [0; 4096];
+        let mut buffer = [0; BLOCK];
         while bytes > 0 {
             let now = usize::try_from(bytes).unwrap_or(usize::MAX).min(buffer.len());
             self.fill(buffer.get_mut(..now).unwrap_or_default())?;

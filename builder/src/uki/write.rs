@@ -197,7 +197,9 @@ impl<'a> Program<'a> {
     }
 
     fn bytes(&self, headers: u32, initialized: u32, image: u32) -> Vec<u8> {
-        let mut out = self.head.to_vec();
+        let data: usize = self.sections.iter().map(|section| section.data.len() + self.file_alignment as usize).sum();
+        let mut out = Vec::with_capacity(self.head.len() + headers as usize + data);
+        out.extend_from_slice(self.head);
         let optional = self.pe + COFF;
         let count = u16::try_from(self.sections.len()).unwrap_or(u16::MAX);
         put(&mut out, self.pe + 6, &count.to_le_bytes());

@@ -5,8 +5,9 @@ use super::source::{Source, product, words};
 use super::{none, rust_files};
 
 /// Files that read this machine, and have no path of a tree: a `Tree` does not say where it is.
-const THIS_MACHINE: [&str; 6] = [
+const THIS_MACHINE: [&str; 7] = [
     "builder/src/initramfs/tree.rs", // is the way to the tree
+    "builder/src/initramfs/kept.rs", // the same, if that is an archive
     "builder/src/initramfs/host.rs",
     "builder/src/initramfs/layered.rs",
     "builder/src/initramfs/members.rs",

@@ -66,8 +66,8 @@ pub struct Made {
     pub notes: Vec<String>,
 }
 
-/// Packs the initramfs of the tree's kernel and lays out the partition, which has `limit` bytes. The directory of the tree's root is
-/// nobody else's, and the initramfs is written there.
+/// Packs the initramfs of the tree's kernel and lays out the partition, which has `limit` bytes. `root` is the archive of what was kept of
+/// the tree, in a directory that is nobody else's; the initramfs is written there.
 pub fn make(boot: &Boot, root: &Path, limit: u64, stages: &Stages<'_>) -> Result<Made> {
     let tree = Tree::open(root).context("opening what was kept of the tree")?;
     let kernel = kernel(&tree, boot.kernel.as_deref())?;
@@ -80,7 +80,6 @@ pub fn make(boot: &Boot, root: &Path, limit: u64, stages: &Stages<'_>) -> Result
 
 /// The initramfs, which a hook may make or change.
 fn packed(boot: &Boot, root: &Path, kernel: &str, stages: &Stages<'_>) -> Result<(Option<Summary>, Vec<u8>)> {
-    // Beside the tree, whose links come from elsewhere.
     let output = root.with_file_name("initramfs");
     let place = std::path::absolute(&output).context("the current directory")?;
     let stages = stages.with("TAPROOT_INITRAMFS", place);
@@ -118,8 +117,10 @@ fn partition(
     let here = |path: &Path| std::path::absolute(path).context("the current directory");
     let stages = stages.with("TAPROOT_ESP", here(&dir)?);
     let stages = stages.with("TAPROOT_INITRAMFS", here(&root.with_file_name("initramfs"))?);
-    let stages =
-        stages.with("TAPROOT_VMLINUZ", here(&root.join(kernel.kernel.strip_prefix("/").unwrap_or(&kernel.kernel)))?);
+    let binary = root.with_file_name("vmlinuz");
+    fs::write(&binary, Tree::open(root)?.read(&kernel.kernel, BINARY).context("reading the kernel")?)
+        .with_context(|| format!("{}: writing", binary.display()))?;
+    let stages = stages.with("TAPROOT_VMLINUZ", here(&binary)?);
     stages.run("boot", "replace")?;
     stages.run("boot", "after")?;
     let mut all = Memory { limit: Some(limit), ..Memory::default() };

@@ -170,9 +170,19 @@ impl Rules {
     }
 }
 
-/// Whether a path fits one of these patterns as a whole.
-pub(super) fn one_of(patterns: &[&str], path: &[u8]) -> bool {
-    patterns.iter().any(|pattern| covers(&parts(pattern), path) == Some(path.len()))
+/// Patterns for whole paths.
+#[derive(Debug)]
+pub(super) struct Places(Vec<Pattern>);
+
+impl Places {
+    pub(super) fn of(patterns: &[&str]) -> Self {
+        Self(patterns.iter().map(|pattern| parts(pattern)).collect())
+    }
+
+    /// Whether a path fits one of them as a whole.
+    pub(super) fn has(&self, path: &[u8]) -> bool {
+        self.0.iter().any(|pattern| covers(pattern, path) == Some(path.len()))
+    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use super::desk::{Data, Desk, LARGEST, Made};
 use super::identity::Part;
 use super::report::Report;
-use super::rules::{Rules, one_of};
+use super::rules::{Places, Rules};
 use super::seen::{Fate, clean, fate_of, wrong};
 use super::{Content, Edits, accounts, identity, settings, texts};
 use crate::tar::{Entries, Entry, Kind, TarError};
@@ -65,6 +65,8 @@ pub struct Edited<E> {
     input: E,
     edits: Edits,
     rules: Rules,
+    /// What is kept until the end.
+    held: Places,
     desk: Desk,
     serving: Serving,
     /// What is left of the end, once it was reached.
@@ -75,8 +77,10 @@ impl<E: Entries> Edited<E> {
     /// Begins.
     pub fn new(input: E, edits: Edits) -> Self {
         let rules = Rules::of(&edits);
+        let skeleton = if edits.users.is_empty() { &[] } else { SKELETON };
+        let held = Places::of(&[HELD, skeleton].concat());
         let desk = Desk::at(edits.time);
-        Self { input, edits, rules, desk, serving: Serving::Stream, ending: None }
+        Self { input, edits, rules, held, desk, serving: Serving::Stream, ending: None }
     }
 
     /// What was done, once the end was reached; and the stream that it was done to.
@@ -110,8 +114,7 @@ impl<E: Entries> Edited<E> {
         if let Some(secret) = self.rules.secret(path).filter(|_| !directory && !link) {
             self.desk.report.kept(path, secret);
         }
-        let wanted = one_of(HELD, path) || (!self.edits.users.is_empty() && one_of(SKELETON, path));
-        if !directory && (wanted || (part == Part::None && identity::diverted(&entry))) {
+        if !directory && (self.held.has(path) || (part == Part::None && identity::diverted(&entry))) {
             self.desk.seen.note(path, Fate::Held)?;
             let content = self.content(&entry)?;
             self.desk.hold(entry, content)?;

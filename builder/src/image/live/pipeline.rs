@@ -1,8 +1,7 @@
 //! From a plan and a stream of entries to a medium: in which order things are made, and what stays of a run that fails.
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -99,10 +98,9 @@ impl<'a> Job<'a> {
     pub fn squash(&self, input: &mut dyn Entries, progress: &Progress) -> Result<Squashed> {
         let clock = Instant::now();
         let (tree, path) = (self.work.file("tree"), self.work.file("filesystem.squashfs"));
-        DirBuilder::new().mode(0o700).create(&tree).context("making a directory for what the boot needs")?;
         progress.step("writing the tree's image");
         let order = Order { compression: &self.plan.compression, jobs: self.plan.jobs, time: self.plan.time };
-        let mut keeping = Keeping::new(input, &tree);
+        let mut keeping = Keeping::new(input, &tree).context("making an archive of what the boot needs")?;
         let expected = squash::write(&mut keeping, &order, &path, &self.work.file("log"))?;
         progress.step("reading it again");
         prove::prove(&path, &expected)?;

@@ -102,10 +102,12 @@ pub fn unpacked(mut input: impl Read + Send + std::fmt::Debug + 'static) -> Resu
     let mut start = Vec::new();
     input.by_ref().take(MAGIC as u64).read_to_end(&mut start).context("reading the archive")?;
     let packing = Packing::of(&start)?;
-    let whole = BufReader::with_capacity(READ_AHEAD, Cursor::new(start).chain(input));
+    let whole = Cursor::new(start).chain(input);
     if packing == Packing::None {
+        // Whoever reads it has a buffer.
         return Ok(Box::new(Plain(whole)));
     }
+    let whole = BufReader::with_capacity(READ_AHEAD, whole);
     Ok(Box::new(feed(move |out| {
         let mut plain = decoder(whole, packing)?;
         io::copy(&mut plain, out).with_context(|| format!("undoing {packing:?}: the archive is cut or damaged"))?;
