@@ -203,7 +203,8 @@ fn what_is_sealed_boots_as_it_was_and_not_changed() {
         let signed = Vm::from_disk("live-signed", system, room.disk("signed.iso", Bus::Virtio));
         assert_eq!(seen(signed), ("/dev/vda1".to_owned(), "iso9660".to_owned()));
 
-        let said = room.make(&tree, &[&["--raw", "sealed.raw", "--verity"], &name[..]].concat());
+        let said = room.make(&tree, &[&["--raw", "sealed.raw", "--squash", "parts", "--verity"], &name[..]].concat());
+        check_parts(&room.path("parts"), &said);
         assert!(said["cmdline"].as_str().unwrap().contains(" taproot.roothash=filesystem:"), "{said}");
         flip(&room.path("sealed.raw"), said["squashfs"].as_u64().unwrap());
         let sealed = Vm::from_disk("live-sealed", system, room.disk("sealed.raw", Bus::Virtio)).start().unwrap();
@@ -221,4 +222,20 @@ fn flip(disk: &Path, size: u64) {
     let start = (0..bytes.len()).step_by(512).find(whole).unwrap();
     bytes[start + usize::try_from(size / 2).unwrap()] ^= 1;
     fs::write(disk, bytes).unwrap();
+}
+
+/// The parts have the names that they have elsewhere, and all that the command line asks for.
+fn check_parts(dir: &Path, said: &Value) {
+    let name = |entry: std::io::Result<fs::DirEntry>| entry.unwrap().file_name().into_string().unwrap();
+    let mut names: Vec<String> = fs::read_dir(dir).unwrap().map(name).collect();
+    names.sort();
+    let [kernel, id] = ["kernel", "id"].map(|key| said[key].as_str().unwrap());
+    let mut expected =
+        ["cmdline", "filesystem.roothash", "filesystem.squashfs", "filesystem.verity"].map(str::to_owned).to_vec();
+    expected.extend([format!("{id}.id"), format!("vmlinuz-{kernel}"), format!("initrd.img-{kernel}")]);
+    expected.sort();
+    assert_eq!(names, expected);
+    assert_eq!(fs::metadata(dir).unwrap().permissions().mode() & 0o777, 0o700, "others can read the tree's secrets");
+    assert_eq!(fs::read_to_string(dir.join("cmdline")).unwrap().trim(), said["cmdline"]);
+    assert_eq!(fs::metadata(dir.join("filesystem.squashfs")).unwrap().len(), said["squashfs"].as_u64().unwrap());
 }

@@ -33,6 +33,9 @@ pub struct LiveArgs {
     /// Write a hybrid ISO, for a CD and for a disk
     #[arg(long, value_name = "FILE")]
     pub iso: Option<PathBuf>,
+    /// Write the image, kernel, initramfs and command line into a directory, for a medium that another program makes
+    #[arg(long, value_name = "DIR")]
+    pub squash: Option<PathBuf>,
     /// Keep what is written on a partition of this size, such as 4G [default: in memory]
     #[arg(long, value_name = "SIZE", conflicts_with = "persistence_zvol")]
     pub persistence: Option<String>,

@@ -67,6 +67,7 @@ fn plan(args: &LiveArgs, time: u32) -> Result<Plan> {
     Ok(Plan {
         raw: args.raw.clone(),
         iso: args.iso.clone(),
+        parts: args.squash.clone(),
         keep,
         sealing: args.layers_sign_key.as_ref().map(list).or(args.verity.then_some(Sealing::Word)),
         compression,

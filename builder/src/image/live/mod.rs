@@ -2,11 +2,12 @@
 //!
 //! One pass: mksquashfs takes the stream, and what the boot needs of it is kept on its way. The image is read again and compared with
 //! what went in ([`prove`]). Then an initramfs is packed, [`medium`] lays out the files that boot loaders and the boot look for, and
-//! [`stick`] puts them on a disk, [`iso`] on a CD.
+//! [`stick`] puts them on a disk, [`iso`] on a CD, [`parts`] into a directory.
 
 mod iso;
 pub mod keep;
 pub mod medium;
+mod parts;
 pub mod pipeline;
 mod prove;
 mod sealed;
@@ -27,6 +28,8 @@ pub struct Plan {
     pub raw: Option<PathBuf>,
     /// A hybrid ISO.
     pub iso: Option<PathBuf>,
+    /// A directory for the parts of a medium.
+    pub parts: Option<PathBuf>,
     /// Where what is written in the live system stays; without it in memory.
     pub keep: Option<Keep>,
     /// How the boot knows the image for the one that was made; without, it takes what it finds.

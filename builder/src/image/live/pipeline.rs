@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde::Serialize;
 
 use super::squash::{self, Order};
-use super::{Plan, iso, medium, prove, stick};
+use super::{Plan, iso, medium, parts, prove, stick};
 use crate::image::edit::Report;
 use crate::image::extract::Keeping;
 use crate::image::work::Work;
@@ -75,13 +75,19 @@ impl<'a> Job<'a> {
     /// Looks at what is to be written.
     pub fn open(plan: &'a Plan, cleanup: &Cleanup) -> Result<Self> {
         let outputs: Vec<&Path> = [&plan.raw, &plan.iso].into_iter().flatten().map(PathBuf::as_path).collect();
-        let output = outputs.first().context("nothing to write: say --raw FILE or --iso FILE")?;
-        ensure!(plan.raw != plan.iso, "{}: expected two files for --raw and --iso", output.display());
+        let output = outputs.first().copied().or(plan.parts.as_deref());
+        let output = output.context("nothing to write: say --raw FILE, --iso FILE or --squash DIR")?;
+        plan.parts.as_deref().map(parts::check).transpose()?;
+        ensure!(
+            plan.raw.is_none() || plan.raw != plan.iso,
+            "{}: expected two files for --raw and --iso",
+            output.display()
+        );
         outputs.iter().try_for_each(|output| check(output))?;
         if let Some(keep) = plan.keep {
             ensure!(
-                plan.iso.is_none(),
-                "an ISO keeps nothing: leave --persistence away, or write a stick alone (--raw)"
+                plan.iso.is_none() && plan.parts.is_none(),
+                "only a stick keeps what is written: leave --persistence away, or write that alone (--raw)"
             );
             keep.partition()?;
         }
@@ -134,6 +140,11 @@ impl<'a> Job<'a> {
                 self.work.place(name, output)?;
                 outputs.push(output.clone());
             }
+        }
+        if let Some(parts) = &self.plan.parts {
+            progress.step("writing the directory");
+            parts::write(&made, parts)?;
+            outputs.push(parts.clone());
         }
         let mut notes = squashed.notes;
         notes.extend(made.image.notes.iter().cloned());
