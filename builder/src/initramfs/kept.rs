@@ -53,15 +53,13 @@ impl Kept {
         let mut kept = Kept { file: file.try_clone()?, nodes: HashMap::new() };
         kept.nodes.insert(PathBuf::new(), Node::Directory(Vec::new()));
         while let Some(entry) = archive.next_entry()? {
+            let at = archive.position();
+            archive.pass()?;
             let Some(path) = plain(&entry.path).filter(|path| path.as_os_str().len() <= MAX_PATH) else { continue };
             let node = match entry.kind {
-                Kind::File => Node::File(Part {
-                    size: entry.size,
-                    mode: entry.mode,
-                    mtime: entry.mtime,
-                    at: archive.position(),
-                    parts: entry.parts,
-                }),
+                Kind::File => {
+                    Node::File(Part { size: entry.size, mode: entry.mode, mtime: entry.mtime, at, parts: entry.parts })
+                }
                 Kind::SymbolicLink => Node::Link(PathBuf::from(OsStr::from_bytes(&entry.target))),
                 Kind::HardLink => match plain(&entry.target).and_then(|first| kept.nodes.get(&first)) {
                     Some(Node::File(part)) => Node::File(part.clone()),

@@ -11,7 +11,7 @@ mod pax;
 mod tests;
 pub mod write;
 
-use std::io::{self, Read};
+use std::io::{self, BufReader, Read, Seek};
 
 use header::{BLOCK, Header};
 use pax::Records;
@@ -368,6 +368,17 @@ impl<R: Read> Archive<R> {
             }
         }
         Ok(parts)
+    }
+}
+
+impl<R: Read + Seek> Archive<BufReader<R>> {
+    /// Goes past the current entry's content without reading it. That it is there at all is seen by whoever reads it.
+    pub fn pass(&mut self) -> Result<(), TarError> {
+        let rest = self.left.saturating_add(self.padding);
+        self.input.seek_relative(i64::try_from(rest).map_err(|_| self.cut())?)?;
+        self.at = self.at.saturating_add(rest);
+        (self.left, self.padding) = (0, 0);
+        Ok(())
     }
 }
 

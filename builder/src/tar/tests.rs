@@ -109,3 +109,18 @@ proptest! {
         let _ = entries(&archive);
     }
 }
+
+#[test]
+fn content_that_is_passed_is_not_read() {
+    let large = vec![1; 100_000];
+    let bytes = [file("large", &large), file("small", b"abc"), file("last", b"d"), vec![0; 2 * BLOCK]].concat();
+    let mut archive = Archive::new(BufReader::with_capacity(2 * BLOCK, std::io::Cursor::new(bytes)));
+    let mut found = Vec::new();
+    while let Some(entry) = archive.next_entry().unwrap() {
+        found.push((entry.path, archive.position()));
+        archive.pass().unwrap();
+    }
+    let behind = 100_000_u64.next_multiple_of(512) + 512;
+    let expected = [("large", 512), ("small", 512 + behind), ("last", 512 + behind + 1024)];
+    assert_eq!(found, expected.map(|(path, at)| (path.as_bytes().to_vec(), at)));
+}
