@@ -59,14 +59,16 @@ zfs destroy -r zroot/received
 zfs destroy zroot/ROOT/default@installed
 ";
 
-/// The package manager installs a newer kernel, with its module for zfs.
+/// The package manager installs a newer kernel, with its module for zfs. Debian's own image, which nothing here boots, would take minutes.
 const NEWER: &str = r"
+chmod -x /etc/kernel/postinst.d/initramfs-tools
 head -c @DEB@ /dev/disk/by-id/virtio-kernel >/var/tmp/kernel.deb
 dpkg -i /var/tmp/kernel.deb
 ";
 
 /// The same, at first without room on the boot loader's partition: what starts the old kernel stays as it was, and dpkg fails.
 const NEWER_AND_FULL: &str = r"
+chmod -x /etc/kernel/postinst.d/initramfs-tools
 head -c @DEB@ /dev/disk/by-id/virtio-kernel >/var/tmp/kernel.deb
 (cd /efi && find . -type f | sort | xargs sha256sum) >/run/efi
 fallocate -l $(($(df --output=avail -B1 /efi | tail -1) - 65536)) /efi/full
@@ -84,18 +86,23 @@ set -e
 systemctl poweroff --no-block
 ";
 
-/// Which disk of two the pool and the boot loader's partition are on, by serial number.
-const COPIES: &str = r"
+/// Which disk of two the pool and the boot loader's partition are on, by serial number. The path that `zpool status` has is no answer: copies
+/// have equal vdevs, and OpenZFS' daemon may note that of the other one.
+const COPIES: &str = r#"
 set -e
 journalctl -b -o cat -u taproot-first-boot --no-pager
 [ ! -e /etc/taproot/first-boot ]
 serial() { cat /sys/block/$(lsblk -no PKNAME $1)/serial; echo; }
-echo POOL $(serial $(zpool status -LP zroot | grep -o '/dev/[a-z0-9]*'))
+zpool status -P zroot
+guid=$(zpool get -H -o value guid zroot)
+for part in /dev/vd?2; do
+    if zdb -l $part | grep -q "pool_guid: $guid"; then echo POOL $(serial $part); fi
+done
 echo EFI $(serial $(findmnt -no SOURCE /efi))
 echo GUID $(zpool get -H -o value guid zroot)
 echo MACHINE $(cat /etc/machine-id)
 systemctl poweroff --no-block
-";
+"#;
 
 const END: &str = r"
 zpool scrub -w zroot

@@ -14,7 +14,7 @@ use taproot_tests::kit::{self, System};
 use taproot_tests::layers::{self, LABEL};
 use taproot_tests::scenario::{explained_failure, vm};
 use taproot_tests::vm::{Bus, Disk, Mount, Report, Running, Scratch, Vm};
-use taproot_tests::{image, scenarios};
+use taproot_tests::{image, scenarios_on_newest};
 
 /// What the booted system says of its root.
 const LOOK: &str = r#"say() { echo "@@$*"; }
@@ -148,7 +148,7 @@ fn is_read_only(report: &Report, point: &str) -> bool {
 
 const STACK: &str = "taproot.layers=top:middle:base";
 
-scenarios! {
+scenarios_on_newest! {
     /// The upper is a directory of the root device: what is written is there at the next boot. `ro` is for boot loaders' sake, and a
     /// layer's line for `/` is about another root. Then it is set aside, and the system begins with a fresh one.
     fn directory_upper(system) {

@@ -127,6 +127,7 @@ fn what_is_written_is_kept_on_a_zvol() {
 }
 
 #[test]
+#[ignore = "on demand: make test-all"]
 fn what_is_written_is_kept_in_a_partition() {
     scenario::run(kit::SYSTEMS[0], |system| keeps(system, "--persistence", "/dev/vda3"));
 }

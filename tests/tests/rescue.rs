@@ -8,7 +8,7 @@ use taproot_tests::kit::{self, System};
 use taproot_tests::scenario::{explained_failure, vm};
 use taproot_tests::vm::{Bus, Disk, Running, Scratch, Vm};
 use taproot_tests::words::{PROMPT, SHELL_PROMPT};
-use taproot_tests::{image, scenarios};
+use taproot_tests::{image, scenarios_on_newest};
 
 /// Types a line and waits for what is said to it, then for the prompt.
 fn says(vm: &Running, line: &str, parts: &[&str]) {
@@ -63,7 +63,7 @@ fn node_of(vm: &Running, serial: &str) -> String {
     node.trim_start_matches("/dev/").to_owned()
 }
 
-scenarios! {
+scenarios_on_newest! {
     /// Two consoles: the prompt is on both, and whoever types is answered. Words, the shell with the same words, the log
     /// saved to a disk, and a root chosen in the shell boots.
     fn prompt_shell_and_saved_log(system) {

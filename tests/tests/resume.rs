@@ -12,14 +12,14 @@ use std::process::Command;
 use taproot_tests::hibernation::{OFFSET, disks, note, signature};
 use taproot_tests::kit;
 use taproot_tests::scenario::{self, dataset_at, explained_failure, vm};
-use taproot_tests::scenarios;
+use taproot_tests::scenarios_on_newest;
 use taproot_tests::vm::{Bus, Disk, Scratch};
 use taproot_tests::words::PROMPT;
 
 const WORDS: &str = "root=ZFS=presume/ROOT/default";
 const UUID: &str = "resume=UUID=11111111-2222-3333-4444-555555555555";
 
-scenarios! {
+scenarios_on_newest! {
     /// The kernel looks at the image first, finds it broken and discards it; only then is the pool imported.
     fn an_image_is_settled_before_the_import(system) {
         let scratch = Scratch::new().unwrap();

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use taproot_tests::scenario::vm;
-use taproot_tests::scenarios;
+use taproot_tests::scenarios_on_newest;
 use taproot_tests::vm::{Running, Scratch};
 
 /// What the boot of a layered root leaves, by hand, for a root that is a dataset; a stack as layers make one, on a loop device;
@@ -31,7 +31,7 @@ fn ended(mut vm: Running) -> String {
     vm.console.text()
 }
 
-scenarios! {
+scenarios_on_newest! {
     fn a_power_off_exports_the_pool(system) {
         let scratch = Scratch::new().unwrap();
         let disks = scratch.overlays(system, &["tank0"]).unwrap();

@@ -423,7 +423,7 @@ const REACHED: [(Code, fn() -> Case); 29] = [
     (Code::LayerState, layer_state::without_state),
     (Code::NoUpper, layers::without_upper),
     (Code::Overlay, layers::not_overlaid),
-    (Code::Mount, || seed::case(281)),
+    (Code::Mount, || seed::case(450)),
     (Code::NoInit, || seed::case(83)),
     (Code::Resume, || seed::case(55)),
     (Code::KeptImage, || seed::case(1723)),
