@@ -12,9 +12,6 @@ use taproot_tests::scenario::{self, dataset_at, vm};
 use taproot_tests::vm::{Bus, Disk, Running, Scratch};
 use taproot_tests::{installed, old, scenarios_on_newest, small};
 
-/// How often the power fails in a rehearsal.
-const CUTS: u32 = 10;
-
 /// The image of a small system on ZFS, compressed, with its sum beside it; the raw one stays.
 fn new_system(system: &System, scratch: &Scratch, options: &[&str]) -> PathBuf {
     let tree = small::reporting(system, scratch, "new").unwrap();
@@ -145,35 +142,44 @@ fn what_is_not_confirmed_returns_to_the_old_system() {
     });
 }
 
-#[test]
-fn a_power_cut_in_the_rehearsal_leaves_the_old_system() {
-    scenario::run(kit::SYSTEMS[0], |system| {
-        let place = Place::new(system, empty_system);
-        let machine = || old::machine("takeover-cut", system, &place.disk).start().unwrap();
+/// The power fails at this many moments, from the load of the rehearsal to its end.
+fn cut_off(system: &System, cuts: u32) {
+    let place = Place::new(system, empty_system);
+    let machine = || old::machine("takeover-cut", system, &place.disk).start().unwrap();
+    let vm = machine();
+    old::up(&vm, 60).unwrap();
+    let number = begin(&vm, "", "");
+    let loaded = Instant::now();
+    is_ready(&vm, &number, "vda");
+    let whole = loaded.elapsed();
+    vm.type_line("return").unwrap();
+    // Each cut is followed by the start of the old system, in which the next one is prepared.
+    old::up(&vm, 60).unwrap();
+    vm.kill().unwrap();
+    place.is_untouched();
+    for cut in 0..cuts {
         let vm = machine();
         old::up(&vm, 60).unwrap();
-        let number = begin(&vm, "", "");
-        let loaded = Instant::now();
-        is_ready(&vm, &number, "vda");
-        let whole = loaded.elapsed();
-        vm.type_line("return").unwrap();
-        // Each cut is followed by the start of the old system, in which the next one is prepared.
-        old::up(&vm, 60).unwrap();
+        begin(&vm, "", "");
+        std::thread::sleep(whole * cut / (cuts - 1));
         vm.kill().unwrap();
         place.is_untouched();
-        for cut in 0..CUTS {
-            let vm = machine();
-            old::up(&vm, 60).unwrap();
-            begin(&vm, "", "");
-            std::thread::sleep(whole * cut / (CUTS - 1));
-            vm.kill().unwrap();
-            place.is_untouched();
-        }
-        let vm = machine();
-        old::up(&vm, 60).unwrap();
-        assert_eq!(old::command(&vm, "cat /etc/hostname", 20).unwrap().trim(), "old");
-        vm.kill().unwrap();
-    });
+    }
+    let vm = machine();
+    old::up(&vm, 60).unwrap();
+    assert_eq!(old::command(&vm, "cat /etc/hostname", 20).unwrap().trim(), "old");
+    vm.kill().unwrap();
+}
+
+#[test]
+fn a_power_cut_in_the_rehearsal_leaves_the_old_system() {
+    scenario::run(kit::SYSTEMS[0], |system| cut_off(system, 3));
+}
+
+#[test]
+#[ignore = "on demand: make test-all"]
+fn ten_power_cuts_in_the_rehearsal_leave_the_old_system() {
+    scenario::run(kit::SYSTEMS[0], |system| cut_off(system, 10));
 }
 
 scenarios_on_newest! {
