@@ -201,7 +201,7 @@ pub fn commit_disk(system: &System, scratch: &Scratch) -> Result<Disk> {
     ]))?;
     let path = scratch.path().join("commit0.img");
     ext4(&path, LABEL, 700, &[(system.squashfs(), "base.sqsh"), (tools, "tools.sqsh")])?;
-    Ok(Disk { path, format: "raw", serial: "commit0".to_owned(), bus: crate::vm::Bus::Virtio, read_only: false })
+    Ok(Disk::writable(&path, "raw", "commit0"))
 }
 
 /// Puts programs of this machine into a tree, and of their libraries those that the system does not have itself.
@@ -240,7 +240,7 @@ pub fn small_disk(scratch: &Scratch, serial: &str, label: &str, files: &[(PathBu
     ensure!(label.len() <= 16, "{label} is too long for ext4");
     let path = scratch.path().join(format!("{serial}.img"));
     ext4(&path, label, 64, files)?;
-    Ok(Disk { path, format: "raw", serial: serial.to_owned(), bus: crate::vm::Bus::Virtio, read_only: false })
+    Ok(Disk::writable(&path, "raw", serial))
 }
 
 /// A disk that is a live medium: nobody can write to it, and it has the system as `live/filesystem.squashfs`.

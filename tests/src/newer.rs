@@ -9,14 +9,14 @@ use anyhow::{Context as _, Result, ensure};
 use crate::kit::{self, System};
 use crate::layers::made;
 
-/// The release of the kernel that [`package`] has: the last number but that of the architecture counts up.
-pub fn release(system: &System) -> Result<String> {
+/// The n-th release after the installed one: the last number but that of the architecture counts up, with as many digits.
+pub fn release(system: &System, n: u32) -> Result<String> {
     let (before, arch) = system.kernel.rsplit_once('-').context("a release with an architecture")?;
     let digits = before.len() - before.trim_end_matches(|c: char| c.is_ascii_digit()).len();
     let (stem, number) = before.split_at(before.len() - digits);
-    let newer = number.parse::<u32>().context("a release with a number before its architecture")? + 1;
-    let release = format!("{stem}{newer}-{arch}");
-    ensure!(release.len() == system.kernel.len(), "{release}: expected as many digits as {} has", system.kernel);
+    let number = number.parse::<u32>().context("a release with a number before its architecture")? + n;
+    let release = format!("{stem}{number:0digits$}-{arch}");
+    ensure!(release.len() == system.kernel.len(), "{}: it has no room for {n} more", system.kernel);
     Ok(release)
 }
 
@@ -24,7 +24,7 @@ pub fn release(system: &System) -> Result<String> {
 pub fn package(system: &System, modules: &[&str]) -> Result<PathBuf> {
     let scripts = ["kernel-release.sh", "kernel-package.sh"].map(|name| crate::checkout().join("tests/kit").join(name));
     let [release_of, package] = &scripts;
-    let (newer, modules) = (release(system)?, modules.join(" "));
+    let (newer, modules) = (release(system, 1)?, modules.join(" "));
     let mut of = format!("{newer} {modules}");
     for script in &scripts {
         of += &fs::read_to_string(script).with_context(|| format!("reading {}", script.display()))?;

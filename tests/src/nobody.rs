@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
 
 use crate::image::{boot_binary, builder};
 
 /// Nobody's number.
-const NOBODY: u32 = 65_534;
+pub const NOBODY: u32 = 65_534;
 
 /// A directory that belongs to nobody, with the programs in it.
 #[derive(Debug)]
@@ -42,6 +43,17 @@ impl Room {
         command.args(["--bounding-set=-all", "--inh-caps=-all"]).arg(self.path("taproot"));
         command.current_dir(self.0.path()).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
         command
+    }
+
+    /// Has a command make something of a tree, piped in; what it says as JSON. Nothing of its work may be left in the room.
+    pub fn make(&self, mut command: Command, tree: &Path) -> Result<Value> {
+        let output = feed(tree, command.stderr(Stdio::piped()).stdout(Stdio::piped()))?;
+        ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+        for entry in fs::read_dir(self.0.path()).context("the room")? {
+            let name = entry.context("the room")?.file_name();
+            ensure!(!name.to_string_lossy().starts_with('.'), "{} is left", name.display());
+        }
+        serde_json::from_slice(&output.stdout).with_context(|| format!("what {command:?} says"))
     }
 }
 

@@ -12,7 +12,7 @@ use taproot::uki::write::{Parts, write};
 use crate::image;
 use crate::kit::{self, System};
 use crate::small::{put, tree};
-use crate::vm::{Bus, Disk, Running, Scratch, Vm};
+use crate::vm::{Disk, Running, Scratch, Vm};
 
 /// The serial number of its disk.
 pub const SERIAL: &str = "old0";
@@ -82,7 +82,7 @@ pub fn disk(system: &System, scratch: &Scratch, files: &[(&str, &Path)]) -> Resu
     for done in [&root, &esp, &loader] {
         fs::remove_file(done).with_context(|| format!("removing {}", done.display()))?;
     }
-    Ok(Disk { path, format: "raw", serial: SERIAL.into(), bus: Bus::Virtio, read_only: false })
+    Ok(Disk::writable(&path, "raw", SERIAL))
 }
 
 /// What the firmware starts: the kernel, and an image that mounts the root.

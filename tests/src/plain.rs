@@ -106,7 +106,7 @@ pub fn damaged(scratch: &Scratch, requests: &[&str]) -> Result<Disk> {
     for request in requests {
         kit::run(Command::new("debugfs").args(["-w", "-R", request]).arg(&path))?;
     }
-    Ok(Disk { path, format: "raw", serial: SERIAL.to_owned(), bus: crate::vm::Bus::Virtio, read_only: false })
+    Ok(Disk::writable(&path, "raw", SERIAL))
 }
 
 /// Whether the superblock of a [`damaged`] disk says that the file system is clean.

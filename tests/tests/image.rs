@@ -4,12 +4,12 @@
 use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use serde_json::Value;
 use taproot_tests::compare::LOOK;
 use taproot_tests::kit::{self, System};
-use taproot_tests::vm::{Bus, Disk, Running, Vm};
+use taproot_tests::vm::{Disk, Running, Vm};
 use taproot_tests::{newer, nobody, scenario};
 
 /// Nobody has set a password in the kit's trees.
@@ -167,15 +167,12 @@ impl Room {
 
     fn make_by(&self, mut image: Command, tree: &Path, console: &str, options: &[&str]) -> Value {
         image.args(["image", "--tar", "-", "--json", "--cmdline", &format!("zfs=zroot {console}"), "-c", "box.toml"]);
-        let output = nobody::feed(tree, image.args(options).stderr(Stdio::piped()).stdout(Stdio::piped())).unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let left: Vec<_> = fs::read_dir(self.path("")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert!(!left.iter().any(|name| name.to_string_lossy().starts_with('.')), "{left:?}");
-        serde_json::from_slice(&output.stdout).unwrap()
+        image.args(options);
+        self.0.make(image, tree).unwrap()
     }
 
     fn disk(&self, name: &str, format: &'static str) -> Disk {
-        Disk { path: self.path(name), format, serial: "box".into(), bus: Bus::Virtio, read_only: false }
+        Disk::writable(&self.path(name), format, "box")
     }
 }
 
@@ -251,7 +248,7 @@ fn with_newer(vm: Vm, room: &Room, system: &System, script: &str) -> (Vm, String
 
 /// The boot after that.
 fn boot_newer(vm: Vm, system: &System) {
-    let mut vm = boot(vm, &IS_NEWER.replace("@NEWER@", &newer::release(system).unwrap()));
+    let mut vm = boot(vm, &IS_NEWER.replace("@NEWER@", &newer::release(system, 1).unwrap()));
     println!("{}", vm.script(60).unwrap());
     vm.wait_exit(120).unwrap();
 }
@@ -304,7 +301,7 @@ fn unified_kernel_images_boot_by_uefi_and_the_disk_grows_twice() {
 
         kit::run(Command::new("qemu-img").args(["resize", "-q"]).arg(&disk.path).arg("8G")).unwrap();
         let script = GROWN.replace("@GUID@", word(&found, "GUID")).replace("@MACHINE@", word(&found, "MACHINE"));
-        let script = script.replace("@NEWER@", &newer::release(system).unwrap());
+        let script = script.replace("@NEWER@", &newer::release(system, 1).unwrap());
         let mut vm = boot(Vm::from_disk("image-uki-grown", system, disk.clone()).uefi(), &script);
         vm.wait_report("the disk may grow now", 60).unwrap();
         vm.resize(&disk, 16 << 30).unwrap();

@@ -19,7 +19,7 @@ use taproot::{inspect, uki};
 use taproot_init::image::ImageConfig;
 use taproot_tests::chroot::{Chroot, said};
 use taproot_tests::kit::{self, System};
-use taproot_tests::{account, checkout};
+use taproot_tests::{account, checkout, newer};
 
 struct Debian {
     chroot: Chroot,
@@ -82,14 +82,9 @@ impl Debian {
         said(&output)
     }
 
-    /// The n-th release after the installed one: its last number counts up, with as many digits.
-    fn release(&self, n: usize) -> String {
-        let (before, arch) = self.system.kernel.rsplit_once('-').unwrap();
-        let digits = before.len() - before.trim_end_matches(|c: char| c.is_ascii_digit()).len();
-        let (stem, number) = before.split_at(before.len() - digits);
-        let number = format!("{:0digits$}", number.parse::<usize>().unwrap() + n);
-        assert_eq!(number.len(), digits, "{} has no room for {n} more", self.system.kernel);
-        format!("{stem}{number}-{arch}")
+    /// The n-th release after the installed one.
+    fn release(&self, n: u32) -> String {
+        newer::release(&self.system, n).unwrap()
     }
 
     /// Makes the package of a release; the command that installs it.

@@ -132,7 +132,7 @@ fn session(name: &str, system: &System, disk: &Disk, words: &str, script: &str) 
 }
 
 fn goes(machine: Vm, system: &System, disk: &Disk, script: &str) -> Said {
-    let kernel = format!("kernel=linux-image-{}\n", newer::release(system).unwrap());
+    let kernel = format!("kernel=linux-image-{}\n", newer::release(system, 1).unwrap());
     let script = format!("{TOOLS}{UPGRADE}{kernel}{script}\nsystemctl --no-block poweroff\n");
     let mut vm = machine.disk(disk.clone()).file("opt/taproot/script", script.as_bytes()).start().unwrap();
     let report = vm.report(200).unwrap();
@@ -164,7 +164,7 @@ scenarios_on_newest! {
     fn commit_and_merge(system) {
         let scratch = Scratch::new().unwrap();
         let disk = layers::commit_disk(system, &scratch).unwrap();
-        let newer = newer::release(system).unwrap();
+        let newer = newer::release(system, 1).unwrap();
         let first = format!(
             "upgrade 1\n{KERNEL}{CHANGES}taproot layer commit site 2>&1 | sed 's/^/@@ASKED /'\nlist first\ncp /etc/machine-id $base/id\n"
         );

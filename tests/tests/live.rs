@@ -53,7 +53,7 @@ fn made(scratch: &Scratch) -> PathBuf {
 }
 
 fn disk(path: &Path, serial: &str, bus: Bus) -> Disk {
-    Disk { path: path.to_owned(), format: "raw", serial: serial.to_owned(), bus, read_only: false }
+    Disk::writable(path, "raw", serial).on(bus)
 }
 
 fn at(report: &Report, point: &str) -> Mount {

@@ -2,65 +2,41 @@
 //! is written.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
-use std::fs::{self, Permissions};
+use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use serde_json::Value;
 use taproot::layer_integrity::keygen;
-use taproot_tests::image::{boot_binary, builder};
 use taproot_tests::kit::{self, System};
 use taproot_tests::vm::{Bus, Disk, Report, Running, Scratch, Vm};
-use taproot_tests::{scenario, small};
+use taproot_tests::{nobody, scenario, small};
 
-/// Nobody: without capabilities, and without the right to get any.
-const NOBODY: u32 = 65_534;
 /// USB is slow where the processor is emulated.
 const WORDS: &str = "console=ttyS0 no_timer_check taproot-test.report taproot.wait=120";
 
-/// A directory that belongs to nobody, with the programs in it.
-struct Room(tempfile::TempDir);
+/// A room of nobody's.
+struct Room(nobody::Room);
 
 impl Room {
     fn new() -> Self {
-        let dir = tempfile::Builder::new().prefix("taproot-live.").tempdir_in("/var/tmp").unwrap();
-        for program in [builder(), boot_binary()] {
-            let copy = dir.path().join(program.file_name().unwrap());
-            fs::copy(program, &copy).unwrap();
-            fs::set_permissions(&copy, Permissions::from_mode(0o755)).unwrap();
-        }
-        chown(dir.path(), Some(NOBODY), Some(NOBODY)).unwrap();
-        Self(dir)
+        Self(nobody::Room::new().unwrap())
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
+        self.0.path(name)
     }
 
     /// Makes a medium of a tree, piped in; what it says as JSON.
     fn make(&self, tree: &Path, options: &[&str]) -> Value {
-        let mut tar = Command::new("tar");
-        tar.args(["--one-file-system", "--xattrs", "--xattrs-include=*", "--numeric-owner", "--sort=name"]);
-        tar.args(["--format=posix", "--pax-option=delete=atime,delete=ctime", "-cf", "-", "-C"]);
-        let mut tar = tar.arg(tree).arg(".").stdout(Stdio::piped()).spawn().unwrap();
-        let mut live = Command::new("setpriv");
-        let nobody = NOBODY.to_string();
-        live.args(["--reuid", &nobody, "--regid", &nobody, "--clear-groups", "--no-new-privs", "--bounding-set=-all"]);
-        live.arg("--inh-caps=-all").arg(self.path("taproot"));
+        let mut live = self.0.taproot();
         live.args(["live", "--tar", "-", "--json", "--set", "system.allow-empty-root=true"]).args(options);
-        live.current_dir(self.0.path()).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-        live.stdin(tar.stdout.take().unwrap()).stderr(Stdio::piped()).stdout(Stdio::piped());
-        let output = live.output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        assert!(tar.wait().unwrap().success());
-        let left: Vec<_> = fs::read_dir(self.0.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert!(!left.iter().any(|name| name.to_string_lossy().starts_with('.')), "{left:?}");
-        serde_json::from_slice(&output.stdout).unwrap()
+        self.0.make(live, tree).unwrap()
     }
 
     fn disk(&self, name: &str, bus: Bus) -> Disk {
-        Disk { path: self.path(name), format: "raw", serial: "live0".into(), bus, read_only: false }
+        Disk::writable(&self.path(name), "raw", "live0").on(bus)
     }
 }
 
@@ -198,7 +174,7 @@ fn what_is_sealed_boots_as_it_was_and_not_changed() {
         let (room, scratch) = (Room::new(), Scratch::new().unwrap());
         let tree = small::reporting(system, &scratch, "live").unwrap();
         let (secret, _) = keygen(&room.path("site"), "site").unwrap();
-        chown(&secret, Some(NOBODY), Some(NOBODY)).unwrap();
+        chown(&secret, Some(nobody::NOBODY), Some(nobody::NOBODY)).unwrap();
         let name = ["--set", "system.hostname=live", "--cmdline", WORDS];
         let said = room.make(&tree, &[&["--iso", "signed.iso", "--layers-sign-key", "site.key"], &name[..]].concat());
         assert!(said["files"].as_array().unwrap().contains(&"live/layers.list".into()), "{said}");

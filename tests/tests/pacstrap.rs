@@ -9,7 +9,7 @@ use std::process::Command;
 use taproot_tests::image::{boot_binary, builder};
 use taproot_tests::kit::{self, System};
 use taproot_tests::scenario;
-use taproot_tests::vm::{Bus, Disk, Vm};
+use taproot_tests::vm::{Disk, Vm};
 
 const CONSOLE: &str = "console=ttyS0 no_timer_check taproot-test.report";
 
@@ -77,13 +77,7 @@ impl Room {
 
     /// Boots it by UEFI, has a script run, and ends it.
     fn boot(&self, name: &str, system: &System, root: &str, script: &str) {
-        let disk = Disk {
-            path: self.path("box.qcow2"),
-            format: "qcow2",
-            serial: "box".into(),
-            bus: Bus::Virtio,
-            read_only: false,
-        };
+        let disk = Disk::writable(&self.path("box.qcow2"), "qcow2", "box");
         let script = format!(
             "set -ex\n{script}\nzpool scrub -w zroot\nzpool status zroot | grep 'No known data errors'\nsystemctl poweroff --no-block\n"
         );

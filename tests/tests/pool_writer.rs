@@ -14,7 +14,7 @@ use taproot::pool::{Compatibility, Compression, Dataset, Options, Snapshot, Stat
 use taproot::tar::Archive;
 use taproot_tests::kit;
 use taproot_tests::scenarios;
-use taproot_tests::vm::{Bus, Disk, Scratch, Vm};
+use taproot_tests::vm::{Disk, Scratch, Vm};
 
 const SIZE: u64 = 1 << 30;
 
@@ -431,13 +431,7 @@ impl Written {
     }
 
     fn disks(&self) -> impl Iterator<Item = Disk> {
-        (0..).zip(&self.paths).map(|(nth, path)| Disk {
-            path: path.clone(),
-            format: "raw",
-            serial: format!("{}-{nth}", self.name),
-            bus: Bus::Virtio,
-            read_only: false,
-        })
+        (0..).zip(&self.paths).map(|(nth, path)| Disk::writable(path, "raw", &format!("{}-{nth}", self.name)))
     }
 }
 

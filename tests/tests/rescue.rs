@@ -6,7 +6,7 @@ use std::process::Command;
 
 use taproot_tests::kit::{self, System};
 use taproot_tests::scenario::{explained_failure, vm};
-use taproot_tests::vm::{Bus, Disk, Running, Scratch, Vm};
+use taproot_tests::vm::{Disk, Running, Scratch, Vm};
 use taproot_tests::words::{PROMPT, SHELL_PROMPT};
 use taproot_tests::{image, scenarios_on_newest};
 
@@ -37,7 +37,7 @@ fn spare_disk(scratch: &Scratch, serial: &str, ext4: bool) -> Disk {
     if ext4 {
         kit::run(Command::new("mkfs.ext4").arg("-q").arg(&path)).unwrap();
     }
-    Disk { path, format: "raw", serial: serial.to_owned(), bus: Bus::Virtio, read_only: false }
+    Disk::writable(&path, "raw", serial)
 }
 
 /// What debugfs says of an ext4 image.

@@ -13,7 +13,7 @@ use taproot_tests::hibernation::{OFFSET, disks, note, signature};
 use taproot_tests::kit;
 use taproot_tests::scenario::{self, dataset_at, explained_failure, vm};
 use taproot_tests::scenarios_on_newest;
-use taproot_tests::vm::{Bus, Disk, Scratch};
+use taproot_tests::vm::{Disk, Scratch};
 use taproot_tests::words::PROMPT;
 
 const WORDS: &str = "root=ZFS=presume/ROOT/default";
@@ -115,7 +115,7 @@ scenarios_on_newest! {
         let path = scratch.path().join("hibernation.raw");
         std::fs::File::create(&path).unwrap().set_len(1 << 30).unwrap();
         kit::run(Command::new("mkswap").args(["-q", "-U", "11111111-2222-3333-4444-555555555555"]).arg(&path)).unwrap();
-        let swap = Disk { path, format: "raw", serial: "hibernation".into(), bus: Bus::Virtio, read_only: false };
+        let swap = Disk::writable(&path, "raw", "hibernation");
         let pool = scratch.overlay(system, "tank0").unwrap();
         let script = "set -e\n\
             swapon UUID=11111111-2222-3333-4444-555555555555\n\

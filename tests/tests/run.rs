@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use taproot_tests::kit::{self, System};
 use taproot_tests::scenario;
-use taproot_tests::vm::{Bus, Disk, Report, Scratch, Vm, accel};
+use taproot_tests::vm::{Disk, Report, Scratch, Vm, accel};
 use taproot_tests::{image, old, small};
 
 /// What stands where QEMU does in a machine that is itself emulated: it keeps what it was given, on the second disk.
@@ -80,7 +80,7 @@ fn machine(system: &System, scratch: &Scratch) -> Disk {
         small::put(&tree, path, text, mode).unwrap();
     }
     let path = small::image(&tree, &["--size", "2G"], "--raw").unwrap();
-    Disk { path, format: "raw", serial: "box".into(), bus: Bus::Virtio, read_only: false }
+    Disk::writable(&path, "raw", "box")
 }
 
 /// What the program was given in the guest.

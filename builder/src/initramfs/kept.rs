@@ -7,12 +7,12 @@ use std::fs::File;
 use std::io::{self, BufReader};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
+
+use taproot_init::sys::beneath::walk;
 
 use crate::tar::{Archive, Kind, TarError};
 
-/// Longest chain of symbolic links, as in the kernel.
-const MAX_LINKS: usize = 40;
 /// `PATH_MAX`.
 const MAX_PATH: usize = 4096;
 /// Bytes that are read at once to find the entries.
@@ -104,32 +104,10 @@ impl Kept {
 
     /// Where a path leads, with every link followed inside. Parts that are not there stay as they are.
     pub(super) fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
-        let mut todo = vec![path.to_owned()];
-        let mut inside = PathBuf::new();
-        let mut links = 0;
-        while let Some(next) = todo.pop() {
-            let mut parts = next.components();
-            while let Some(part) = parts.next() {
-                match part {
-                    Component::RootDir => inside.clear(),
-                    Component::ParentDir => {
-                        inside.pop();
-                    }
-                    Component::Normal(name) => inside.push(name),
-                    Component::CurDir | Component::Prefix(_) => {}
-                }
-                let Some(Node::Link(target)) = self.nodes.get(&inside) else { continue };
-                links += 1;
-                if links > MAX_LINKS {
-                    return Err(io::Error::from_raw_os_error(nix::libc::ELOOP));
-                }
-                inside.pop();
-                todo.push(parts.as_path().to_owned());
-                todo.push(target.clone());
-                break;
-            }
-        }
-        Ok(inside)
+        walk(path, &|inside| match self.nodes.get(inside) {
+            Some(Node::Link(target)) => Some(target.clone()),
+            _ => None,
+        })
     }
 
     /// The content of a file.

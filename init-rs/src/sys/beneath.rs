@@ -11,28 +11,32 @@ const MAX_LINKS: usize = 40;
 /// Where `path` of the tree at `root` is, with every link followed inside it. Parts that do not exist stay as they are.
 /// `ELOOP` for more links than the kernel follows.
 pub fn resolve(system: &dyn System, root: &Path, path: &Path) -> io::Result<PathBuf> {
+    Ok(root.join(walk(path, &|inside| system.read_link(&root.join(inside)).ok())?))
+}
+
+/// The same in any tree, from its root on; `link` says what the link at a place leads to, if there is one.
+pub fn walk(path: &Path, link: &dyn Fn(&Path) -> Option<PathBuf>) -> io::Result<PathBuf> {
     let mut todo: Vec<PathBuf> = vec![path.to_path_buf()];
     let mut inside = PathBuf::new();
     let mut links = 0;
     while let Some(next) = todo.pop() {
-        let parts: Vec<Component<'_>> = next.components().collect();
-        for (i, part) in parts.iter().enumerate() {
+        let mut parts = next.components();
+        while let Some(part) = parts.next() {
             match part {
                 Component::RootDir => inside.clear(),
                 Component::ParentDir => {
                     inside.pop();
                 }
                 Component::Normal(name) => {
-                    let Ok(target) = system.read_link(&root.join(&inside).join(name)) else {
-                        inside.push(name);
-                        continue;
-                    };
+                    inside.push(name);
+                    let Some(target) = link(&inside) else { continue };
+                    inside.pop();
                     links += 1;
                     if links > MAX_LINKS {
                         return Err(io::Error::from_raw_os_error(libc::ELOOP));
                     }
                     // The rest waits until the link's own parts are walked.
-                    todo.push(parts.iter().skip(i + 1).collect());
+                    todo.push(parts.as_path().to_owned());
                     todo.push(target);
                     break;
                 }
@@ -40,7 +44,7 @@ pub fn resolve(system: &dyn System, root: &Path, path: &Path) -> io::Result<Path
             }
         }
     }
-    Ok(root.join(inside))
+    Ok(inside)
 }
 
 /// [`resolve`] on the running system.

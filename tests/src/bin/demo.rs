@@ -9,7 +9,7 @@ use serde_json::Value;
 use taproot_tests::kit::{SYSTEMS, System};
 use taproot_tests::nobody::{self, Room};
 use taproot_tests::show;
-use taproot_tests::vm::{Bus, Disk, Report, Running, Scratch, Vm, accel};
+use taproot_tests::vm::{Disk, Report, Running, Scratch, Vm, accel};
 use taproot_tests::{image, kit, words};
 
 fn main() -> Result<()> {
@@ -85,13 +85,7 @@ fn disk_image(system: &System) -> Result<()> {
     let output = nobody::feed(&system.tree(), make.stderr(Stdio::inherit()))?;
     ensure!(output.status.success(), "taproot image: {}", output.status);
     println!("  {:.1} s", start.elapsed().as_secs_f64());
-    let disk = Disk {
-        path: room.path("box.qcow2"),
-        format: "qcow2",
-        serial: "box".into(),
-        bus: Bus::Virtio,
-        read_only: false,
-    };
+    let disk = Disk::writable(&room.path("box.qcow2"), "qcow2", "box");
     heading("It boots by UEFI");
     let mut vm = Vm::from_disk("demo-image", system, disk).uefi().memory(1536).start()?;
     let mut screen = Screen::default();

@@ -23,7 +23,7 @@ use taproot_init::layers::{State, text};
 
 use crate::kit::{self, System};
 use crate::sim::prng::Prng;
-use crate::vm::{Bus, Disk, Scratch};
+use crate::vm::{Disk, Scratch};
 use crate::{layers, scenario, words};
 use known::Known;
 use log::Loss;
@@ -163,7 +163,7 @@ impl<'a> Torture<'a> {
     }
 
     fn disk(image: &Path, format: &'static str) -> Disk {
-        Disk { path: image.to_owned(), format, serial: "torture0".to_owned(), bus: Bus::Virtio, read_only: false }
+        Disk::writable(image, format, "torture0")
     }
 
     fn start(&self, session: &str, disk: &Disk) -> Result<crate::vm::Running> {

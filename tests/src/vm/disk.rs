@@ -44,6 +44,11 @@ pub struct Disk {
 }
 
 impl Disk {
+    /// An image that the guest may write.
+    pub fn writable(path: &Path, format: &'static str, serial: &str) -> Self {
+        Self { read_only: false, format, ..Self::read_only(path, serial) }
+    }
+
     /// A raw image that the guest cannot write.
     pub fn read_only(path: &Path, serial: &str) -> Self {
         Self { path: path.to_owned(), format: "raw", serial: serial.to_owned(), bus: Bus::Virtio, read_only: true }
@@ -111,7 +116,7 @@ impl Scratch {
         kit::run(
             Command::new("qemu-img").args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"]).arg(image).arg(&path),
         )?;
-        Ok(Disk { path, format: "qcow2", serial: serial.to_owned(), bus: Bus::Virtio, read_only: false })
+        Ok(Disk::writable(&path, "qcow2", serial))
     }
 
     /// A copy of the pool disk with this serial that several machines can have at the same time: it is raw, and all of
@@ -119,7 +124,7 @@ impl Scratch {
     pub fn shared(&self, system: &System, serial: &str) -> Result<Disk> {
         let path = self.dir.path().join(format!("{serial}.img"));
         kit::run(Command::new("cp").arg("--sparse=always").arg(system.pool_disk(serial)).arg(&path))?;
-        Ok(Disk { path, format: "raw", serial: serial.to_owned(), bus: Bus::Virtio, read_only: false })
+        Ok(Disk::writable(&path, "raw", serial))
     }
 
     /// The view of a [`Self::shared`] disk that keeps to itself what its machine writes.
@@ -150,7 +155,7 @@ impl Scratch {
                 "driver": "raw", "offset": offset, "size": size, "file": { "driver": "file", "filename": image },
             });
             kit::run(Command::new("qemu-img").args(["convert", "-O", "raw", &format!("json:{part}")]).arg(&path))?;
-            Ok(Disk { path, format: "raw", serial, bus: Bus::Virtio, read_only: false })
+            Ok(Disk::writable(&path, "raw", &serial))
         };
         parts.into_iter().map(disk).collect()
     }
@@ -161,7 +166,7 @@ impl Scratch {
         File::create(&path)
             .and_then(|file| file.set_len(bytes))
             .with_context(|| format!("creating {}", path.display()))?;
-        Ok(Disk { path, format: "raw", serial: serial.to_owned(), bus: Bus::Virtio, read_only: false })
+        Ok(Disk::writable(&path, "raw", serial))
     }
 
     /// Writable copies of several pool disks.

@@ -211,7 +211,7 @@ mod tests {
             assert!(!fits(words, &[]), "{words}");
         }
         assert!(fits("root=ZFS=tank/ROOT/be1 taproot.wait=2 ro", &[]));
-        let disk = Disk { path: "x".into(), format: "raw", serial: "x".into(), bus: Bus::Usb, read_only: false };
+        let disk = Disk::writable(Path::new("x"), "raw", "x").on(Bus::Usb);
         assert!(!fits("", std::slice::from_ref(&disk)) && fits("", &[disk.on(Bus::Virtio)]));
     }
 }
