@@ -8,6 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
+use taproot::image::boot::grub::Grub;
+use taproot::image::disk::fat::{self, Copies, Files};
+use taproot::image::disk::layout::{Layout, Role};
+use taproot::image::disk::table;
 use taproot::layer_integrity::keygen;
 use taproot_tests::kit::{self, System};
 use taproot_tests::vm::{Bus, Disk, Report, Running, Scratch, Vm};
@@ -123,14 +127,19 @@ fn small_iso(system: &System, room: &Room, scratch: &Scratch, options: &[&str]) 
     room.path("live.iso")
 }
 
-/// Boots what powers off by itself: what is mounted as the medium, and as the root.
-fn seen(vm: Vm) -> (String, String) {
+/// Boots what powers off by itself.
+fn reported(vm: Vm) -> Report {
     let mut vm = vm.start().unwrap();
     let report = vm.report(240).unwrap();
     vm.wait_exit(60).unwrap();
     assert_eq!(report.hostname(), "live");
     assert_eq!(at(&report, "/").1, "overlay");
-    at(&report, "/run/live/medium")
+    report
+}
+
+/// The same: what is mounted as the medium.
+fn seen(vm: Vm) -> (String, String) {
+    at(&reported(vm), "/run/live/medium")
 }
 
 /// A machine with this in its drive, and an empty disk.
@@ -140,7 +149,7 @@ fn with_cd(name: &str, system: &System, scratch: &Scratch, iso: &Path) -> Vm {
 }
 
 #[test]
-fn an_iso_boots_from_a_cd_as_a_disk_and_as_files_on_a_stick() {
+fn an_iso_boots_from_a_cd_as_a_disk_as_files_on_a_stick_and_as_a_file_by_grub() {
     scenario::run(kit::SYSTEMS[0], |system| {
         let (room, scratch) = (Room::new(), Scratch::new().unwrap());
         let iso = small_iso(system, &room, &scratch, &[]);
@@ -152,7 +161,36 @@ fn an_iso_boots_from_a_cd_as_a_disk_and_as_files_on_a_stick() {
         copy_to_fat(&iso, &room.path("fat"));
         let stick = Vm::from_disk("live-iso-fat", system, room.disk("fat", Bus::Virtio)).uefi();
         assert_eq!(seen(stick), kind("/dev/vda", "vfat"));
+        grub_with_isos(&iso, &room.path("grub"), &room.path("core.img"));
+        let grub = Vm::from_disk("live-iso-loopback", system, room.disk("grub", Bus::Virtio));
+        let report = reported(grub);
+        assert_eq!(at(&report, "/run/live/findiso"), kind("/dev/vda2", "vfat"));
+        let (medium, fstype) = at(&report, "/run/live/medium");
+        assert!(medium.starts_with("/dev/loop") && fstype == "iso9660", "{medium}: {fstype}");
     });
+}
+
+/// A disk as somebody has it who keeps ISO files on it: GRUB for BIOS with its modules, and the menu that the page on live media prints.
+fn grub_with_isos(iso: &Path, disk: &Path, core: &Path) {
+    let page = fs::read_to_string(taproot_tests::checkout().join("docs/live.md")).unwrap();
+    let printed: Vec<&str> = page.lines().skip_while(|line| !line.trim().starts_with("menuentry 'live' {")).collect();
+    let end = printed.iter().position(|line| line.trim() == "}").unwrap();
+    let menu = format!("set timeout=0\nserial\nterminal_output serial\n{}\n", printed[..=end].join("\n"));
+    let mut files = Files::from([("grub/grub.cfg".to_owned(), menu.into_bytes())]);
+    for entry in fs::read_dir("/usr/lib/grub/i386-pc").unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|ending| ending == "mod" || ending == "lst") {
+            files.insert(format!("grub/i386-pc/{}", path.file_name().unwrap().display()), fs::read(path).unwrap());
+        }
+    }
+    let copies = Copies::from([("isos/live.iso".to_owned(), iso.to_owned())]);
+    let size = fat::room_for(&files, fat::bytes_of(&copies).unwrap());
+    let layout = Layout::of(&[(Role::Bios, 1 << 20), (Role::Esp, size)], None, "isos").unwrap();
+    let file = fs::File::options().read(true).write(true).create_new(true).open(disk).unwrap();
+    file.set_len(layout.size).unwrap();
+    fat::write_with(&file, &layout, &layout.find(Role::Esp).unwrap(), &files, &copies).unwrap();
+    Grub::make(&layout, false, core).unwrap().write(&file, &layout).unwrap();
+    table::write(&file, &layout).unwrap();
 }
 
 /// What somebody does who copies the files of an ISO onto a stick: a FAT32, of another name.
@@ -169,7 +207,7 @@ fn copy_to_fat(iso: &Path, fat: &Path) {
 
 /// A sealed image boots; one that was changed is not mounted.
 #[test]
-fn what_is_sealed_boots_as_it_was_and_not_changed() {
+fn what_is_sealed_boots_as_it_was_from_its_parts_too_and_not_changed() {
     scenario::run(kit::SYSTEMS[0], |system| {
         let (room, scratch) = (Room::new(), Scratch::new().unwrap());
         let tree = small::reporting(system, &scratch, "live").unwrap();
@@ -183,6 +221,8 @@ fn what_is_sealed_boots_as_it_was_and_not_changed() {
 
         let said = room.make(&tree, &[&["--raw", "sealed.raw", "--squash", "parts", "--verity"], &name[..]].concat());
         check_parts(&room.path("parts"), &said);
+        let parts = on_a_disk(&room.path("parts"), &scratch, system);
+        assert_eq!(seen(parts), ("/dev/vda".to_owned(), "ext4".to_owned()));
         assert!(said["cmdline"].as_str().unwrap().contains(" taproot.roothash=filesystem:"), "{said}");
         flip(&room.path("sealed.raw"), said["squashfs"].as_u64().unwrap());
         let sealed = Vm::from_disk("live-sealed", system, room.disk("sealed.raw", Bus::Virtio)).start().unwrap();
@@ -190,6 +230,19 @@ fn what_is_sealed_boots_as_it_was_and_not_changed() {
         assert!(why.contains("it is not what its tree and the root hash"), "{why}");
         sealed.kill().unwrap();
     });
+}
+
+/// A machine that somebody gave the parts to, as the page on live media says: files in the directory `live` of a file system, kernel,
+/// initramfs and words to who starts it.
+fn on_a_disk(parts: &Path, scratch: &Scratch, system: &System) -> Vm {
+    let disk = scratch.blank("parts", 256 << 20).unwrap();
+    let top = scratch.path().join("medium");
+    fs::create_dir(&top).unwrap();
+    kit::run(Command::new("cp").arg("-a").arg(parts).arg(top.join("live"))).unwrap();
+    kit::run(Command::new("mkfs.ext4").args(["-q", "-d"]).arg(&top).arg(&disk.path)).unwrap();
+    let called = |start: &str| parts.join(format!("{start}-{}", system.kernel));
+    let words = fs::read_to_string(parts.join("cmdline")).unwrap();
+    Vm::new("live-parts", system, &called("initrd.img")).kernel(&called("vmlinuz")).append(words.trim()).disk(disk)
 }
 
 /// Changes a bit in the middle of the squashfs on a disk.

@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::Plan;
-use super::medium::Medium;
+use super::medium::{Medium, TIMEOUT};
 use crate::date::day;
 use crate::esp::grub::{self, DIRECTORY};
 use crate::image::boot::REMOVABLE;
@@ -44,7 +44,9 @@ pub(super) fn write(plan: &Plan, medium: &Medium, work: &Work, progress: &Progre
     let tree = work.file("iso.tree");
     let core = format!("{DIRECTORY}/eltorito.img");
     let cd = Cd::make(&work.file("cd.img"))?;
-    let loopback = grub::one(&medium.entry, PASSED_ON).into_bytes();
+    // Without a time to wait GRUB shows the menu for ever: nothing is taken over from the menu that it was called from.
+    let loopback =
+        format!("set default=0\nset timeout={TIMEOUT}\n\n{}", grub::one(&medium.entry, PASSED_ON)).into_bytes();
     let more = [(LOOPBACK.to_owned(), loopback), (core.clone(), cd.core)];
     for (path, content) in medium.files.iter().chain(more.iter().map(|(path, content)| (path, content))) {
         let place = tree.join(path);

@@ -26,7 +26,7 @@ pub const LAYER: &str = "filesystem";
 /// What the name of the file that shows the medium ends with.
 const ID: &str = "id";
 /// Seconds that menus wait.
-const TIMEOUT: u16 = 3;
+pub(super) const TIMEOUT: u16 = 3;
 
 /// All that boots, beside the image.
 #[derive(Debug)]

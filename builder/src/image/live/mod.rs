@@ -13,6 +13,8 @@ mod prove;
 mod sealed;
 mod squash;
 mod stick;
+#[cfg(test)]
+mod tests;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;

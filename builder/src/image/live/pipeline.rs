@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::squash::{self, Order};
 use super::{Plan, iso, medium, parts, prove, stick};
+use crate::image::disk::fat::TOO_LARGE;
 use crate::image::edit::Report;
 use crate::image::extract::Keeping;
 use crate::image::work::Work;
@@ -105,7 +106,9 @@ impl<'a> Job<'a> {
         let clock = Instant::now();
         let (tree, path) = (self.work.file("tree"), self.work.file("filesystem.squashfs"));
         progress.step("writing the tree's image");
-        let order = Order { compression: &self.plan.compression, jobs: self.plan.jobs, time: self.plan.time };
+        let Plan { compression, jobs, time, raw, .. } = self.plan;
+        let limit = raw.as_ref().map(|_| TOO_LARGE);
+        let order = Order { compression, jobs: *jobs, time: *time, limit };
         let mut keeping = Keeping::new(input, &tree).context("making an archive of what the boot needs")?;
         let expected = squash::write(&mut keeping, &order, &path, &self.work.file("log"))?;
         progress.step("reading it again");

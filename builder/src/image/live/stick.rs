@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::Plan;
 use super::medium::Medium;
 use crate::image::boot::grub::Grub;
-use crate::image::disk::fat::{self, TOO_LARGE};
+use crate::image::disk::fat;
 use crate::image::disk::layout::{Layout, Role};
 use crate::image::disk::table;
 use crate::image::work::Work;
@@ -19,21 +19,21 @@ pub(super) const DISK: &str = "disk";
 /// GRUB's core for BIOS.
 const CORE: (Role, u64) = (Role::Bios, 1 << 20);
 
-/// Fails if the image cannot lie on a FAT.
-pub(super) fn fits(bytes: u64) -> Result<()> {
+/// Fails if a file of so many bytes cannot lie on a FAT: it has to stay below `limit`.
+pub(super) fn fits(bytes: u64, limit: u64) -> Result<()> {
     ensure!(
-        bytes < TOO_LARGE,
-        "the tree's image has {} and a FAT holds files below {}: compress it more (--compress xz), or leave parts of the tree out \
-         (--set 'system.remove=[\"usr/share/doc\"]')",
-        megabytes(bytes),
-        megabytes(TOO_LARGE)
+        bytes < limit,
+        "--raw: the tree's image lies on a FAT there: expected fewer than {}, found {} and perhaps more to come; compress it more \
+         (--compress xz), leave parts of the tree out (--set 'system.remove=[\"usr/share/doc\"]'), or write --iso or --squash, which have \
+         no such limit",
+        megabytes(limit),
+        megabytes(bytes)
     );
     Ok(())
 }
 
 /// Writes it; gives its bytes.
 pub(super) fn write(plan: &Plan, medium: &Medium, work: &Work, progress: &Progress) -> Result<u64> {
-    fits(medium.bytes)?;
     let mut parts = vec![CORE, (Role::Esp, fat::room_for(&medium.files, fat::bytes_of(&medium.copies)?))];
     parts.extend(plan.keep.map(super::Keep::partition).transpose()?);
     let layout = Layout::of(&parts, None, &medium.id)?;
