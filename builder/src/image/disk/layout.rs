@@ -23,6 +23,8 @@ pub enum Role {
     Swap,
     /// The pool.
     Pool,
+    /// A live system's files that are too large for a FAT.
+    Tree,
     /// What a live system keeps.
     Keep,
 }
@@ -37,7 +39,7 @@ impl Role {
             // That of Solaris' /usr, which ZFS has everywhere. With Linux's own systemd would mount it as what it is not.
             Role::Pool => "6A898CC3-1DD2-11B2-99A6-080020736631",
             // Any file system of Linux.
-            Role::Keep => "0FC63DAF-8483-4772-8E79-3D69D8477DE4",
+            Role::Tree | Role::Keep => "0FC63DAF-8483-4772-8E79-3D69D8477DE4",
         }
     }
 
@@ -53,6 +55,7 @@ impl Role {
             Role::Esp => "esp",
             Role::Swap => "swap",
             Role::Pool => "zfs",
+            Role::Tree => "tree",
             Role::Keep => "keep",
         }
     }

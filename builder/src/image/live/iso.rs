@@ -13,10 +13,9 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::Plan;
-use super::medium::{Medium, TIMEOUT};
+use super::medium::{Medium, TIMEOUT, is_loaders};
 use crate::date::day;
 use crate::esp::grub::{self, DIRECTORY};
-use crate::image::boot::REMOVABLE;
 use crate::image::boot::grub::Cd;
 use crate::image::disk::fat::{self, Files};
 use crate::image::disk::layout::{Layout, Role, text};
@@ -29,8 +28,6 @@ pub(super) const NAME: &str = "iso";
 const LOOPBACK: &str = "boot/grub/loopback.cfg";
 /// The word that passes it on. A blank in it makes GRUB put the word into quotes.
 const PASSED_ON: &str = " findiso=\"${iso_path}\"";
-/// What an entry starts, in its directory.
-const KERNEL: [&str; 2] = ["linux", "initrd"];
 const INSTALL: &str = "install xorriso (Debian) or libisoburn (Arch), or write a stick alone (--raw)";
 
 /// Fails if the program that writes it is not there.
@@ -90,12 +87,8 @@ fn layout(medium: &Medium) -> Layout {
 
 /// What UEFI starts. The file by which the boot finds the medium is not among it, since the tree's image is elsewhere.
 fn started(medium: &Medium) -> Files {
-    let directory = &medium.entry.directory;
-    let needed = |path: &str| {
-        path == REMOVABLE
-            || path.starts_with("loader/")
-            || KERNEL.iter().any(|name| path == format!("{directory}/{name}"))
-    };
+    let grub = |path: &str| path.strip_prefix(DIRECTORY).is_some_and(|path| path.starts_with('/'));
+    let needed = |path: &str| is_loaders(path) && !grub(path);
     let files = medium.files.iter().filter(|(path, _)| needed(path));
     files.map(|(path, content)| (path.clone(), content.clone())).collect()
 }

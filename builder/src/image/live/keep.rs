@@ -5,10 +5,10 @@ use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
-use std::process::Command;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 
+use super::ext4::Ext4;
 use crate::image::disk::layout::{Layout, Partition, Role, text};
 use crate::image::work::Work;
 use crate::pool::{self, Dataset, Volume};
@@ -99,32 +99,10 @@ fn ext4(size: u64, layout: &Layout, id: &str, work: &Work) -> Result<std::path::
     fs::write(tree.join("persistence.conf"), CONF).context("what is kept")?;
     File::create_new(&path).and_then(|file| file.set_len(size)).context("a file for the file system")?;
     let uuid = text(layout.uuid("persistence"));
-    let mut command = Command::new("mkfs.ext4");
-    command.args(["-q", "-F", "-m", "0", "-U", &uuid, "-L", &label(id), "-E"]);
-    command.arg(format!("hash_seed={uuid},root_owner=0:0,lazy_itable_init=1")).arg("-d").arg(&tree).arg(&path);
-    run(&mut command)?;
-    // The file is whoever made it's until then.
-    for field in ["uid", "gid"] {
-        let request = format!("set_inode_field persistence.conf {field} 0");
-        run(Command::new("debugfs").args(["-w", "-R", &request]).arg(&path))?;
-    }
+    let (label, paths) = (label(id), &["persistence.conf"]);
+    Ext4 { image: &path, start: 0, size, tree: &tree, paths, uuid: &uuid, label: &label }.make(&[])?;
     fs::remove_dir_all(&tree).context("removing what was packed")?;
     Ok(path)
-}
-
-fn run(command: &mut Command) -> Result<()> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    // They are not on the path of users everywhere.
-    let path = std::env::var("PATH").unwrap_or_default();
-    let output = match command.env("PATH", format!("{path}:/usr/sbin:/sbin")).output() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            bail!("{program} is not there, and makes the file system for persistence: install e2fsprogs")
-        }
-        output => output.with_context(|| format!("starting {program}"))?,
-    };
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{program}: {}: {}", output.status, said.trim());
-    Ok(())
 }
 
 /// Copies what a file has; holes stay holes.

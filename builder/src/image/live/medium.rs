@@ -23,6 +23,8 @@ use crate::progress::Progress;
 pub const DIRECTORY: &str = "live";
 /// The layer that the tree is.
 pub const LAYER: &str = "filesystem";
+/// What an entry starts, in its directory.
+const KERNEL: [&str; 2] = ["linux", "initrd"];
 /// What the name of the file that shows the medium ends with.
 const ID: &str = "id";
 /// Seconds that menus wait.
@@ -98,6 +100,12 @@ pub fn make(plan: &Plan, root: &Path, squashfs: &Path, progress: &Progress) -> R
         copies.extend(sealed.copies);
     }
     Ok(Medium { files, id, entry, image: summary, copies, bytes, sum })
+}
+
+/// Whether a boot loader reads this file; the boot looks for the others itself.
+pub(super) fn is_loaders(path: &str) -> bool {
+    let below = path.strip_prefix(DIRECTORY).and_then(|path| path.strip_prefix('/'));
+    below.is_none_or(|name| KERNEL.contains(&name))
 }
 
 /// The file that shows the medium.

@@ -4,6 +4,7 @@
 //! what went in ([`prove`]). Then an initramfs is packed, [`medium`] lays out the files that boot loaders and the boot look for, and
 //! [`stick`] puts them on a disk, [`iso`] on a CD, [`parts`] into a directory.
 
+mod ext4;
 mod iso;
 pub mod keep;
 pub mod medium;

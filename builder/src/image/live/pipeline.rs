@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde::Serialize;
 
 use super::squash::{self, Order};
-use super::{Plan, iso, medium, parts, prove, stick};
+use super::{Plan, ext4, iso, medium, parts, prove, stick};
 use crate::image::disk::fat::TOO_LARGE;
 use crate::image::edit::Report;
 use crate::image::extract::Keeping;
@@ -106,11 +106,12 @@ impl<'a> Job<'a> {
         let clock = Instant::now();
         let (tree, path) = (self.work.file("tree"), self.work.file("filesystem.squashfs"));
         progress.step("writing the tree's image");
-        let Plan { compression, jobs, time, raw, .. } = self.plan;
-        let limit = raw.as_ref().map(|_| TOO_LARGE);
-        let order = Order { compression, jobs: *jobs, time: *time, limit };
+        let order = Order { compression: &self.plan.compression, jobs: self.plan.jobs, time: self.plan.time };
         let mut keeping = Keeping::new(input, &tree).context("making an archive of what the boot needs")?;
         let expected = squash::write(&mut keeping, &order, &path, &self.work.file("log"))?;
+        if self.plan.raw.is_some() && fs::metadata(&path).context("the image's size")?.len() >= TOO_LARGE {
+            ext4::ready().context("--raw: the tree's image is too large for a FAT")?;
+        }
         progress.step("reading it again");
         prove::prove(&path, &expected)?;
         let entries = expected.nodes.len() + expected.links.len();

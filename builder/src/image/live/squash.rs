@@ -2,7 +2,6 @@
 //! compared with it.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::{self, BufWriter};
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -64,18 +63,6 @@ pub(super) struct Order<'a> {
     pub jobs: Option<NonZeroUsize>,
     /// Time of the image and of its top directory.
     pub time: u32,
-    /// Bytes that the image has to stay below.
-    pub limit: Option<u64>,
-}
-
-impl Order<'_> {
-    /// Fails if what is there of the image has grown too large.
-    fn within(&self, image: &Path) -> Result<()> {
-        match (self.limit, fs::metadata(image)) {
-            (Some(limit), Ok(there)) => super::stick::fits(there.len(), limit),
-            _ => Ok(()),
-        }
-    }
 }
 
 /// Writes the stream as an image; gives what it has to hold.
@@ -95,11 +82,7 @@ pub(super) fn write(input: &mut dyn Entries, order: &Order<'_>, image: &Path, lo
     // Only a wish: with the usual 64 KiB both programs wait for each other more often.
     let _ = fcntl(&input_of_it, FcntlArg::F_SETPIPE_SZ(1 << 20));
     let mut out = BufWriter::with_capacity(PIECE, input_of_it);
-    // Asked for again and again, so that nobody waits for the rest of what is thrown away.
-    let poured = pour(input, &mut out, &|| order.within(image));
-    if poured.as_ref().is_err_and(|error| !is_pipe(error)) {
-        child.kill().context("ending mksquashfs")?;
-    }
+    let poured = pour(input, &mut out);
     // It ends when its input does.
     let flushed = poured.and_then(|all| out.into_inner().map(drop).map(|()| all).map_err(Into::into));
     let ended = finished(child, log, Format::Squashfs);
@@ -109,15 +92,13 @@ pub(super) fn write(input: &mut dyn Entries, order: &Order<'_>, image: &Path, lo
         Err(error) => Err(error),
         Ok(expected) => ended.map(|()| expected),
     }?;
-    order.within(image)?;
     if top_time {
         squashfs::set_top_time(image, order.time)?;
     }
     Ok(expected)
 }
 
-/// `within` fails when it is not worth going on.
-fn pour(input: &mut dyn Entries, out: &mut dyn io::Write, within: &dyn Fn() -> Result<()>) -> Result<Expected> {
+fn pour(input: &mut dyn Entries, out: &mut dyn io::Write) -> Result<Expected> {
     let mut expected = Expected::default();
     let (mut lists, mut attributes) = (0_u64, 0_u64);
     while let Some(mut entry) = input.next_entry()? {
@@ -128,7 +109,7 @@ fn pour(input: &mut dyn Entries, out: &mut dyn io::Write, within: &dyn Fn() -> R
         let (list, other) = fit(&mut entry);
         (lists, attributes) = (lists + u64::from(list), attributes + u64::from(other));
         out.write_all(&header(&entry))?;
-        let sum = content(input, &entry, out, within)?;
+        let sum = content(input, &entry, out)?;
         out.write_all(pad(stored(&entry)))?;
         expected.note(entry, sum);
     }
@@ -158,12 +139,7 @@ fn fit(entry: &mut Entry) -> (bool, bool) {
 }
 
 /// Copies what a file has; the sum of all of it, holes included.
-fn content(
-    input: &mut dyn Entries,
-    entry: &Entry,
-    out: &mut dyn io::Write,
-    within: &dyn Fn() -> Result<()>,
-) -> Result<[u8; 32]> {
+fn content(input: &mut dyn Entries, entry: &Entry, out: &mut dyn io::Write) -> Result<[u8; 32]> {
     if entry.kind != Kind::File {
         return Ok([0; 32]);
     }
@@ -174,7 +150,6 @@ fn content(
         while left > 0 {
             let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
             let piece = buffer.get_mut(..most).unwrap_or_default();
-            within()?;
             input.read(piece)?;
             out.write_all(piece)?;
             sum.update(&*piece);

@@ -19,15 +19,9 @@ impl Bench {
     }
 
     /// Writes an image of a tree.
-    fn write(
-        &self,
-        tree: &[Entry],
-        content: &[u8],
-        compression: &str,
-        limit: Option<u64>,
-    ) -> anyhow::Result<(PathBuf, Expected)> {
+    fn write(&self, tree: &[Entry], content: &[u8], compression: &str) -> anyhow::Result<(PathBuf, Expected)> {
         let compression: Compression = compression.parse().unwrap();
-        let order = Order { compression: &compression, jobs: None, time: 7, limit };
+        let order = Order { compression: &compression, jobs: None, time: 7 };
         let image = self.0.path().join("image");
         let mut fed = Fed { tree: tree.iter(), content, at: 0 };
         let expected = squash::write(&mut fed, &order, &image, &self.0.path().join("log"))?;
@@ -36,8 +30,8 @@ impl Bench {
 
     /// What is said of an image of one tree when another one was given.
     fn compared(&self, written: &[Entry], given: &[Entry]) -> String {
-        let (_, expected) = self.write(given, CONTENT, "zstd", None).unwrap();
-        let (image, _) = self.write(written, CONTENT, "zstd", None).unwrap();
+        let (_, expected) = self.write(given, CONTENT, "zstd").unwrap();
+        let (image, _) = self.write(written, CONTENT, "zstd").unwrap();
         format!("{:#}", prove(&image, &expected).unwrap_err())
     }
 }
@@ -101,7 +95,7 @@ fn flip(image: &PathBuf, at: usize) {
 fn what_was_written_is_what_went_in() {
     let bench = Bench::new();
     for compression in ["none", "zstd", "gzip"] {
-        let (image, expected) = bench.write(&tree(), CONTENT, compression, None).unwrap();
+        let (image, expected) = bench.write(&tree(), CONTENT, compression).unwrap();
         assert_eq!(expected.nodes.len(), tree().len());
         prove(&image, &expected).unwrap();
     }
@@ -110,14 +104,14 @@ fn what_was_written_is_what_went_in() {
 #[test]
 fn a_flipped_byte_is_found() {
     let bench = Bench::new();
-    let (image, expected) = bench.write(&tree(), CONTENT, "none", None).unwrap();
+    let (image, expected) = bench.write(&tree(), CONTENT, "none").unwrap();
     let bytes = fs::read(&image).unwrap();
     flip(&image, bytes.windows(CONTENT.len()).position(|window| window == CONTENT).unwrap());
     let said = format!("{:#}", prove(&image, &expected).unwrap_err());
     assert!(said.contains("/dir/file has other content") && said.contains("thrown away"), "{said}");
 
     // In what is compressed the program that unpacks it finds it, or the comparison.
-    let (image, expected) = bench.write(&tree(), &CONTENT.repeat(1 << 14), "zstd", None).unwrap();
+    let (image, expected) = bench.write(&tree(), &CONTENT.repeat(1 << 14), "zstd").unwrap();
     prove(&image, &expected).unwrap();
     flip(&image, 120);
     prove(&image, &expected).unwrap_err();
@@ -151,43 +145,4 @@ fn a_wrong_owner_mode_time_and_target_are_found() {
     let mut other = all.clone();
     other.iter_mut().find(|entry| entry.path == b"link").unwrap().target = b"dir".to_vec();
     assert!(bench.compared(&other, &all).contains("/link has another type, owner, mode, time, size or target"));
-}
-
-#[test]
-fn what_is_too_large_for_a_fat_is_refused_and_the_rest_of_it_not_read() {
-    let bench = Bench::new();
-    let limit = 1 << 20;
-    let (image, _) = bench.write(&tree(), CONTENT, "none", Some(limit)).unwrap();
-    let small = fs::metadata(image).unwrap().len();
-    assert!(small < limit);
-    // Known when all is written at the latest.
-    let said = format!("{:#}", bench.write(&tree(), CONTENT, "none", Some(small)).unwrap_err());
-    for part in ["expected fewer than", "0.00 MB", "--compress xz", "--iso"] {
-        assert!(said.contains(part), "{part}: {said}");
-    }
-    // And before, if it is large: an archive that never ends is left alone.
-    let mut endless = Endless(0);
-    let order = Order { compression: &"none".parse().unwrap(), jobs: None, time: 7, limit: Some(limit) };
-    let (image, log) = (bench.0.path().join("image"), bench.0.path().join("log"));
-    let said = format!("{:#}", squash::write(&mut endless, &order, &image, &log).unwrap_err());
-    assert!(said.contains("expected fewer than 1.04 MB") && endless.0 < END_OF_IT, "{said}");
-}
-
-/// So many files of a megabyte each are never asked for.
-const END_OF_IT: u64 = 8192;
-
-/// Files that differ, and their number.
-struct Endless(u64);
-
-impl Entries for Endless {
-    fn next_entry(&mut self) -> Result<Option<Entry>, TarError> {
-        self.0 += 1;
-        let file = entry(&self.0.to_string(), Kind::File);
-        Ok((self.0 < END_OF_IT).then_some(Entry { size: 1 << 20, parts: vec![(0, 1 << 20)], ..file }))
-    }
-
-    fn read(&mut self, buffer: &mut [u8]) -> Result<(), TarError> {
-        buffer.chunks_exact_mut(8).zip(self.0 << 32..).for_each(|(to, word)| to.copy_from_slice(&word.to_le_bytes()));
-        Ok(())
-    }
 }
