@@ -298,9 +298,9 @@ mod tests {
         tree.file(CONFIG_PATH, b"cmdline=quiet\n".to_vec(), "configuration").unwrap();
         tree.file("/lib/modules/x/dm_verity.ko", vec![1], "layers").unwrap();
         tree.file("/etc/taproot/layer-keys/site.pub", vec![1], "key").unwrap();
-        let mut bytes = early.to_cpio(0).unwrap();
+        let mut bytes = early.into_cpio(0, Vec::new()).unwrap();
         let compression: crate::initramfs::compress::Compression = compression.parse().unwrap();
-        bytes.extend(compression.apply(tree.to_cpio(0).unwrap()).unwrap());
+        bytes.extend(compression.apply(tree.into_cpio(0, Vec::new()).unwrap()).unwrap());
         bytes
     }
 
@@ -336,7 +336,7 @@ mod tests {
         let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
         let mut tree = Archive::default();
         tree.program("/init", vec![7; 50], "init").unwrap();
-        io::copy(&mut tree.to_cpio(0).unwrap().chain(io::repeat(0).take(LIMIT)), &mut encoder).unwrap();
+        io::copy(&mut tree.into_cpio(0, Vec::new()).unwrap().chain(io::repeat(0).take(LIMIT)), &mut encoder).unwrap();
         let error = format!("{:#}", list(&encoder.finish().unwrap()).unwrap_err());
         assert!(error.contains("more than 1024 MiB unpacked"), "{error}");
     }

@@ -242,7 +242,7 @@ fn words_and_pools_packed_into_an_image() {
     tree.file(CONFIG_PATH, config.render().into_bytes(), "configuration").unwrap();
     let recorded = Recorded::new();
     let image = recorded.path.with_file_name("image");
-    std::fs::write(&image, tree.to_cpio(0).unwrap()).unwrap();
+    std::fs::write(&image, tree.into_cpio(0, Vec::new()).unwrap()).unwrap();
     let args = ["--json", "--cmdline", "root=zfs:AUTO debug", "--image", image.to_str().unwrap()];
     let doc: serde_json::Value = serde_json::from_str(&stdout(&recorded.explain(&args))).unwrap();
     assert_eq!(doc["cmdline"]["text"], "taproot.wait=7 quiet root=zfs:AUTO debug");

@@ -185,7 +185,7 @@ fn an_image_of_an_older_version() {
     archive.file("/etc/hostid", vec![1, 2, 3, 4], "hostid").unwrap();
     let config = ImageConfig { kernel: VERSION.into(), packer: "taproot 0.0.9".into(), ..ImageConfig::default() };
     archive.file(CONFIG_PATH, config.render().into_bytes(), "configuration").unwrap();
-    system.write(IMAGE, &archive.to_cpio(0).unwrap());
+    system.write(IMAGE, &archive.into_cpio(0, Vec::new()).unwrap());
     let (state, why, exit) = system.state();
     assert_eq!((state.as_str(), exit), ("unknown", 0));
     assert!(why.contains("older version (taproot 0.0.9)"), "{why}");

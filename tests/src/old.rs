@@ -93,12 +93,12 @@ fn unified(system: &System) -> Result<Vec<u8>> {
     let cmdline = format!("console=ttyS0 no_timer_check root=PARTUUID={PARTUUID} ro");
     Ok(write(
         &read(Path::new(STUB))?,
-        &Parts {
+        Parts {
             os_release: "ID=old\nNAME=old\n",
             cmdline: &cmdline,
             release: &system.kernel,
-            kernel: &read(&system.vmlinuz())?,
-            initrd: &read(&image)?,
+            kernel: read(&system.vmlinuz())?.into(),
+            initrd: read(&image)?.into(),
         },
     )?)
 }

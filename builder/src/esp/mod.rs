@@ -50,44 +50,54 @@ const LOADER_CONF: &str = "loader/loader.conf";
 const CLUSTER: u64 = 32 << 10;
 
 /// A kernel with its image.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Kernel<'a> {
     /// Its release.
     pub release: &'a str,
     /// The kernel.
-    pub kernel: &'a [u8],
+    pub kernel: Cow<'a, [u8]>,
     /// The initramfs.
-    pub image: &'a [u8],
+    pub image: Cow<'a, [u8]>,
+}
+
+impl Kernel<'_> {
+    fn borrowed(&self) -> Kernel<'_> {
+        Kernel { release: self.release, kernel: Cow::Borrowed(&self.kernel), image: Cow::Borrowed(&self.image) }
+    }
 }
 
 /// Puts a kernel with its image where the boot loader finds it. What was there of it becomes the image before if it is the one that runs
 /// (`running`: its id) or the first. Fails before anything is changed if there is no room; whether anything was changed.
-pub fn install(store: &mut dyn Store, recipe: &Recipe, new: &Kernel<'_>, running: Option<&str>) -> Result<bool> {
+pub fn install(store: &mut dyn Store, recipe: &Recipe, new: Kernel<'_>, running: Option<&str>) -> Result<bool> {
     settle(store, recipe, running)?;
-    let directory = format!("{FILES}/{}.{}", new.release, content_id(new));
-    let entry = Entry::new(recipe, new.release, &directory);
+    let release = new.release;
+    let id = image_id(&new.image);
+    let directory = format!("{FILES}/{release}.{}", content_id(&new));
+    let entry = Entry::new(recipe, release, &directory);
+    let current = format!("{UKIS}/{OURS}{release}.efi");
+    let staged = format!("{UKIS}/{OURS}{release}{STAGED}");
+    let there = if recipe.loaders.uki { store.read(&current)? } else { None };
+    let unified = recipe.loaders.uki && !there.as_deref().is_some_and(|there| is_same(there, recipe, &new));
     let mut files = Vec::new();
     if recipe.loaders.has_files() {
+        if unified {
+            files.push((staged.clone(), make_uki(recipe, new.borrowed())?.into()));
+        }
         for (name, bytes) in [("linux", new.kernel), ("initrd", new.image)] {
             let path = format!("{directory}/{name}");
             // One of that name and size is whole, and the name says what is in it.
             if store.size(&path) != Some(bytes.len() as u64) {
-                files.push((path, Cow::Borrowed(bytes)));
+                files.push((path, bytes));
             }
         }
-    }
-    let current = format!("{UKIS}/{OURS}{}.efi", new.release);
-    let staged = format!("{UKIS}/{OURS}{}{STAGED}", new.release);
-    let there = if recipe.loaders.uki { store.read(&current)? } else { None };
-    let unified = recipe.loaders.uki && !there.as_deref().is_some_and(|there| is_same(there, recipe, new));
-    if unified {
+    } else if unified {
         files.push((staged.clone(), make_uki(recipe, new)?.into()));
     }
     // What a run left that the power ended takes room, and nothing boots it.
     for name in store.list(UKIS)?.iter().filter(|name| name.starts_with(OURS) && name.ends_with(STAGED)) {
         store.remove(&format!("{UKIS}/{name}"))?;
     }
-    has_room(store, new.release, files.iter().map(|(_, bytes)| bytes.len() as u64))?;
+    has_room(store, release, files.iter().map(|(_, bytes)| bytes.len() as u64))?;
     let mut changed = !files.is_empty();
     for (path, bytes) in files {
         match bytes {
@@ -95,9 +105,8 @@ pub fn install(store: &mut dyn Store, recipe: &Recipe, new: &Kernel<'_>, running
             Cow::Owned(bytes) => store.put(&path, bytes)?,
         }
     }
-    let id = image_id(new.image);
     if unified {
-        let old = format!("{UKIS}/{OURS}{}{OLD}.efi", new.release);
+        let old = format!("{UKIS}/{OURS}{release}{OLD}.efi");
         let before = there.as_deref().and_then(|there| uki::section(there, ".initrd")).map(image_id);
         if before.is_some_and(|before| becomes_fallback(&before, &id, running, store.size(&old).is_some())) {
             store.rename(&current, &old)?;
@@ -161,10 +170,15 @@ pub fn refresh(store: &mut dyn Store, recipe: &Recipe) -> Result<()> {
         let Some(bytes) = store.read(&path)? else { continue };
         let parts = uki::section(&bytes, ".linux").zip(uki::section(&bytes, ".initrd"));
         let Some((kernel, image)) = parts else { continue };
-        let kernel = Kernel { release: release.strip_suffix(OLD).unwrap_or(release), kernel, image };
+        let kernel = Kernel {
+            release: release.strip_suffix(OLD).unwrap_or(release),
+            kernel: kernel.into(),
+            image: image.into(),
+        };
         if !is_same(&bytes, recipe, &kernel) {
-            let new = make_uki(recipe, &kernel)?;
-            has_room(store, kernel.release, std::iter::once(new.len() as u64))?;
+            let release = kernel.release;
+            let new = make_uki(recipe, kernel)?;
+            has_room(store, release, std::iter::once(new.len() as u64))?;
             store.write(&path, &new)?;
         }
     }
@@ -273,7 +287,7 @@ fn write_entry(store: &mut dyn Store, recipe: &Recipe, entry: &Entry) -> Result<
     store.write(&format!("{}/{}", entry_directory(recipe), entry.file()), entry.render().as_bytes())
 }
 
-fn make_uki(recipe: &Recipe, kernel: &Kernel<'_>) -> Result<Vec<u8>> {
+fn make_uki(recipe: &Recipe, kernel: Kernel<'_>) -> Result<Vec<u8>> {
     let parts = write::Parts {
         os_release: &recipe.os.release_text(kernel.release),
         cmdline: &recipe.cmdline,
@@ -281,7 +295,7 @@ fn make_uki(recipe: &Recipe, kernel: &Kernel<'_>) -> Result<Vec<u8>> {
         kernel: kernel.kernel,
         initrd: kernel.image,
     };
-    let bytes = write::write(&recipe.stub, &parts)
+    let bytes = write::write(&recipe.stub, parts)
         .with_context(|| format!("making the unified kernel image of {}", kernel.release))?;
     match &recipe.keys {
         Some(keys) => sign::sign(&bytes, keys),
@@ -291,8 +305,8 @@ fn make_uki(recipe: &Recipe, kernel: &Kernel<'_>) -> Result<Vec<u8>> {
 
 /// Whether a unified kernel image has these parts already; a signature does not count.
 fn is_same(bytes: &[u8], recipe: &Recipe, kernel: &Kernel<'_>) -> bool {
-    uki::section(bytes, ".linux") == Some(kernel.kernel)
-        && uki::section(bytes, ".initrd") == Some(kernel.image)
+    uki::section(bytes, ".linux") == Some(&*kernel.kernel)
+        && uki::section(bytes, ".initrd") == Some(&*kernel.image)
         && uki::text(bytes, ".cmdline").as_deref() == Some(recipe.cmdline.trim_end())
 }
 
@@ -304,7 +318,7 @@ fn image_id(image: &[u8]) -> String {
 
 /// A name for what a kernel boots with.
 fn content_id(kernel: &Kernel<'_>) -> String {
-    let parts = [kernel.kernel, kernel.image].map(|part| hex(&Sha256::digest(part)));
+    let parts = [&kernel.kernel, &kernel.image].map(|part| hex(&Sha256::digest(part)));
     let mut id = hex(&Sha256::digest(parts.concat().as_bytes()));
     id.truncate(12);
     id

@@ -22,12 +22,12 @@ fn image(id: &str) -> Vec<u8> {
     let mut archive = Archive::default();
     let config = ImageConfig { id: id.to_owned(), ..ImageConfig::default() };
     archive.file("/etc/taproot/image.conf", config.render().into_bytes(), "test").unwrap();
-    archive.to_cpio(0).unwrap()
+    archive.into_cpio(0, Vec::new()).unwrap()
 }
 
 fn put(store: &mut dyn Store, recipe: &Recipe, release: &str, id: &str, running: Option<&str>) -> Result<bool> {
     let (kernel, image) = (stub(0x1000, &[(".text", release.as_bytes())]), image(id));
-    install(store, recipe, &Kernel { release, kernel: &kernel, image: &image }, running)
+    install(store, recipe, Kernel { release, kernel: kernel.into(), image: image.into() }, running)
 }
 
 /// What each loader would boot, in order: release and id of the image. Everything that a menu names must be there.

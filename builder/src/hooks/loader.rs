@@ -55,8 +55,8 @@ pub(super) fn add(tree: &Tree, files: &BootFiles, cleanup: &Cleanup) -> Result<(
     let put = || {
         let Some((mut store, recipe)) = open(tree, cleanup)? else { return Ok(false) };
         let (kernel, image) = (tree.read(&files.kernel, BINARY)?, tree.read(&files.image, BINARY)?);
-        let new = Kernel { release, kernel: &kernel, image: &image };
-        esp::install(&mut store, &recipe, &new, running(tree).as_deref())
+        let new = Kernel { release, kernel: kernel.into(), image: image.into() };
+        esp::install(&mut store, &recipe, new, running(tree).as_deref())
     };
     let changed = put().with_context(|| {
         format!("kernel {release}: {} is made, but DOES NOT REACH THE BOOT LOADER", tree.shown(&files.image).display())

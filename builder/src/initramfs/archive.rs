@@ -140,10 +140,11 @@ impl Archive {
         self.nodes.values().map(size).sum()
     }
 
-    /// The archive in `newc` format, padded to 512 bytes as the kernel's own tools do.
-    pub fn to_cpio(&self, mtime: u32) -> io::Result<Vec<u8>> {
-        let mut out = Vec::with_capacity(usize::try_from(self.file_bytes()).unwrap_or(0) + 256 * self.nodes.len());
-        for (ino, (path, node)) in (1_u32..).zip(&self.nodes) {
+    /// The archive in `newc` format, padded to 512 bytes as the kernel's own tools do, behind what is in `out`. Each file goes as it
+    /// is written, so that none is in memory twice.
+    pub fn into_cpio(self, mtime: u32, mut out: Vec<u8>) -> io::Result<Vec<u8>> {
+        out.reserve_exact(usize::try_from(self.file_bytes()).unwrap_or(0) + 256 * self.nodes.len());
+        for (ino, (path, node)) in (1_u32..).zip(self.nodes) {
             let (kind, data, nlink): (_, &[u8], _) = match &node.content {
                 Content::Directory => (ModeFileType::Directory, &[], 2),
                 Content::File(data) => (ModeFileType::Regular, data, 1),
@@ -156,8 +157,8 @@ impl Archive {
                 .nlink(nlink)
                 .mtime(mtime)
                 .set_mode_file_type(kind);
-            if let Content::Device(major, minor) = node.content {
-                entry = entry.rdev_major(major).rdev_minor(minor);
+            if let Content::Device(major, minor) = &node.content {
+                entry = entry.rdev_major(*major).rdev_minor(*minor);
             }
             let size = u32::try_from(data.len()).map_err(|_| {
                 io::Error::new(io::ErrorKind::FileTooLarge, format!("{path}: cpio holds files below 4 GiB"))
@@ -182,7 +183,7 @@ mod tests {
         archive.file("/a/b/c", b"x".to_vec(), "test").unwrap();
         let paths: Vec<&str> = archive.iter().map(|(p, _)| p).collect();
         assert_eq!(paths, ["/a", "/a/b", "/a/b/c"]);
-        assert_eq!(archive.to_cpio(0).unwrap().len() % 512, 0);
+        assert_eq!(archive.into_cpio(0, Vec::new()).unwrap().len() % 512, 0);
     }
 
     #[test]
@@ -202,7 +203,7 @@ mod tests {
         archive.program("/init", b"program".to_vec(), "init").unwrap();
         archive.add("/dev/console", Content::Device(5, 1), 0o600, "node").unwrap();
         archive.add("/bin/sh", Content::Link("busybox".into()), 0o777, "shell").unwrap();
-        let bytes = archive.to_cpio(7).unwrap();
+        let bytes = archive.into_cpio(7, Vec::new()).unwrap();
         let reader = cpio::NewcReader::new(bytes.as_slice()).unwrap();
         assert_eq!(reader.entry().name(), "bin");
         assert_eq!(reader.entry().mtime(), 7);

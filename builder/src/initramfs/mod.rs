@@ -52,6 +52,7 @@ use taproot_init::devices::table::{TABLE_PATH, canonical_name};
 use taproot_init::hex::hex;
 use taproot_init::image::{CONFIG_PATH, ImageConfig, MANIFEST_PATH};
 use taproot_init::keyboard::{KERNELS, KEYMAP_PATH, Layout};
+use taproot_init::sys::allocator;
 use tree::Tree;
 
 /// Directories that init mounts on, or that programs expect.
@@ -197,6 +198,8 @@ pub fn build(
 
     progress.step(&format!("reading {} modules", selection.chosen.len()));
     selection.read(settings)?;
+    // Threads have unpacked each of them, and keep what was freed.
+    allocator::return_all();
     lap("modules");
 
     // Modules that are compressed already are most of an image, and grow no smaller.
@@ -256,13 +259,13 @@ fn join(
     settings: &Settings,
     progress: &Progress,
 ) -> Result<(Vec<u8>, u64)> {
-    let mut bytes = early.map_or(Ok(Vec::new()), |early| early.to_cpio(settings.mtime))?;
+    let mut bytes = early.map_or(Ok(Vec::new()), |early| early.into_cpio(settings.mtime, Vec::new()))?;
     let before = bytes.len();
     if settings.compress != Compression::None {
         // The kernel's pass over them would change nothing and take its time.
-        bytes.extend(archive.take_compressed().to_cpio(settings.mtime)?);
+        bytes = archive.take_compressed().into_cpio(settings.mtime, bytes)?;
     }
-    let archive = archive.to_cpio(settings.mtime)?;
+    let archive = archive.into_cpio(settings.mtime, Vec::new())?;
     let uncompressed_bytes = (bytes.len() - before + archive.len()) as u64;
     progress.step(&format!("compressing {}", megabytes(archive.len() as u64)));
     bytes.extend(settings.compress.apply(archive).context("compressing the archive")?);

@@ -104,7 +104,7 @@ pub(super) fn system(out: &mut File, mut archive: Archive, program: Vec<u8>, ord
         archive.add(dir, Content::Directory, 0o755, "place for a mount")?;
     }
     archive.add("/dev/console", Content::Device(5, 1), 0o600, "console")?;
-    out.write_all(&archive.to_cpio(0)?).context("writing the system in memory")
+    out.write_all(&archive.into_cpio(0, Vec::new())?).context("writing the system in memory")
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 //! anew. So there is room for their headers whatever the stub leaves, and what only its maker needs (symbols, an old signature) is
 //! left out. The same input gives the same bytes.
 
+use std::borrow::Cow;
+
 use super::{is_program, number};
 
 /// `IMAGE_SCN_CNT_INITIALIZED_DATA | IMAGE_SCN_MEM_READ`.
@@ -28,8 +30,8 @@ mod optional {
     pub(super) const SIZE: usize = 152;
 }
 
-/// What a unified kernel image is made of.
-#[derive(Debug, Clone, Copy)]
+/// What a unified kernel image is made of. Kernel and initramfs are large: what is given away goes as soon as it was copied.
+#[derive(Debug, Clone)]
 pub struct Parts<'a> {
     /// Lines of os-release; what a boot loader shows and sorts by.
     pub os_release: &'a str,
@@ -38,9 +40,9 @@ pub struct Parts<'a> {
     /// Release of the kernel.
     pub release: &'a str,
     /// The kernel, an EFI program.
-    pub kernel: &'a [u8],
+    pub kernel: Cow<'a, [u8]>,
     /// The initramfs.
-    pub initrd: &'a [u8],
+    pub initrd: Cow<'a, [u8]>,
 }
 
 /// Why none can be made of these parts.
@@ -70,7 +72,7 @@ pub enum UkiError {
 /// A section of the new file.
 struct Section<'a> {
     header: [u8; SECTION_HEADER],
-    data: &'a [u8],
+    data: Cow<'a, [u8]>,
 }
 
 impl Section<'_> {
@@ -89,25 +91,25 @@ impl Section<'_> {
 }
 
 /// Makes a unified kernel image, without a signature.
-pub fn write(stub: &[u8], parts: &Parts<'_>) -> Result<Vec<u8>, UkiError> {
+pub fn write(stub: &[u8], parts: Parts<'_>) -> Result<Vec<u8>, UkiError> {
     let program = Program::of(stub).map_err(UkiError::Stub)?;
-    if !is_program(parts.kernel) {
+    if !is_program(&parts.kernel) {
         return Err(UkiError::Kernel);
     }
-    let kernel = machine(parts.kernel).ok_or(UkiError::Kernel)?;
+    let kernel = machine(&parts.kernel).ok_or(UkiError::Kernel)?;
     if kernel != program.machine {
         return Err(UkiError::Machine { stub: program.machine, kernel });
     }
     let (cmdline, release) = (format!("{}\0", parts.cmdline), format!("{}\0", parts.release));
     // The kernel is the last: a stub that executes it where it lies lets it grow behind its end.
     let added = [
-        (".osrel", parts.os_release.as_bytes()),
-        (".cmdline", cmdline.as_bytes()),
-        (".uname", release.as_bytes()),
+        (".osrel", parts.os_release.as_bytes().into()),
+        (".cmdline", cmdline.into_bytes().into()),
+        (".uname", release.into_bytes().into()),
         (".initrd", parts.initrd),
         (".linux", parts.kernel),
     ];
-    program.with(&added).unwrap_or(Err(UkiError::TooLarge))
+    program.with(added).unwrap_or(Err(UkiError::TooLarge))
 }
 
 /// The stub, taken apart.
@@ -145,12 +147,13 @@ impl<'a> Program<'a> {
         for index in 0..usize::from(count) {
             let at = table + index * SECTION_HEADER;
             let header = bytes.get(at..at + SECTION_HEADER).and_then(|header| header.try_into().ok());
-            let mut section = Section { header: header.ok_or("its section headers are cut off")?, data: &[] };
+            let mut section =
+                Section { header: header.ok_or("its section headers are cut off")?, data: Cow::Borrowed(&[]) };
             let (size, at) = (section.get(16), section.get(20));
             if size > 0 {
                 let from = usize::try_from(at).unwrap_or(usize::MAX);
                 let data = bytes.get(from..).and_then(|rest| rest.get(..usize::try_from(size).ok()?));
-                section.data = data.ok_or("a section lies behind its end")?;
+                section.data = data.ok_or("a section lies behind its end")?.into();
             }
             if section.header.starts_with(b".linux\0\0") {
                 return Err("it has a kernel in it");
@@ -163,7 +166,7 @@ impl<'a> Program<'a> {
     }
 
     /// The file with more sections; `None` if a number has no room.
-    fn with(mut self, added: &[(&str, &'a [u8])]) -> Option<Result<Vec<u8>, UkiError>> {
+    fn with<const N: usize>(mut self, added: [(&str, Cow<'a, [u8]>); N]) -> Option<Result<Vec<u8>, UkiError>> {
         let mut end =
             self.sections.iter().map(Section::end).collect::<Option<Vec<_>>>()?.into_iter().max().unwrap_or(0);
         // Sections of the stub may begin where their headers would end by now.
@@ -193,10 +196,11 @@ impl<'a> Program<'a> {
             section.put(20, if size == 0 { 0 } else { at });
             at = at.checked_add(size)?;
         }
-        Some(Ok(self.bytes(headers, initialized, align(end, self.section_alignment)?)))
+        let image = align(end, self.section_alignment)?;
+        Some(Ok(self.bytes(headers, initialized, image)))
     }
 
-    fn bytes(&self, headers: u32, initialized: u32, image: u32) -> Vec<u8> {
+    fn bytes(self, headers: u32, initialized: u32, image: u32) -> Vec<u8> {
         let data: usize = self.sections.iter().map(|section| section.data.len() + self.file_alignment as usize).sum();
         let mut out = Vec::with_capacity(self.head.len() + headers as usize + data);
         out.extend_from_slice(self.head);
@@ -217,9 +221,9 @@ impl<'a> Program<'a> {
         for section in &self.sections {
             out.extend(section.header);
         }
-        for section in &self.sections {
+        for section in self.sections {
             out.resize(out.len().next_multiple_of(self.file_alignment as usize), 0);
-            out.extend(section.data);
+            out.extend_from_slice(&section.data);
         }
         out.resize(out.len().next_multiple_of(self.file_alignment as usize), 0);
         let sum = checksum(&out);
@@ -273,14 +277,20 @@ mod tests {
     }
 
     fn parts<'a>(kernel: &'a [u8], initrd: &'a [u8]) -> Parts<'a> {
-        Parts { os_release: "ID=kit\n", cmdline: "root=zfs:AUTO ro", release: "6.1.0-1-amd64", kernel, initrd }
+        Parts {
+            os_release: "ID=kit\n",
+            cmdline: "root=zfs:AUTO ro",
+            release: "6.1.0-1-amd64",
+            kernel: kernel.into(),
+            initrd: initrd.into(),
+        }
     }
 
     #[test]
     fn sections_lie_behind_those_of_the_stub_and_say_where() {
         let (stub, kernel) = (stub(0x1000, &[(".text", &[1; 700]), (".sdmagic", b"#### LoaderInfo")]), kernel());
-        let uki = write(&stub, &parts(&kernel, b"initramfs")).unwrap();
-        assert_eq!(uki, write(&stub, &parts(&kernel, b"initramfs")).unwrap());
+        let uki = write(&stub, parts(&kernel, b"initramfs")).unwrap();
+        assert_eq!(uki, write(&stub, parts(&kernel, b"initramfs")).unwrap());
         assert_eq!(
             (text(&uki, ".cmdline").as_deref(), text(&uki, ".uname").as_deref()),
             (Some("root=zfs:AUTO ro"), Some("6.1.0-1-amd64"))
@@ -319,13 +329,13 @@ mod tests {
     #[test]
     fn what_cannot_be_one_is_said() {
         let (good, kernel) = (stub(0x1000, &[(".text", &[1; 700])]), kernel());
-        let error = |stub: &[u8], kernel: &[u8]| write(stub, &parts(kernel, b"i")).unwrap_err();
+        let error = |stub: &[u8], kernel: &[u8]| write(stub, parts(kernel, b"i")).unwrap_err();
         assert!(matches!(error(b"ELF", &kernel), UkiError::Stub(_)));
         assert_eq!(error(&good, b"bzImage"), UkiError::Kernel);
         let mut other = kernel.clone();
         other[0x44] = 1;
         assert!(matches!(error(&good, &other), UkiError::Machine { .. }));
-        let uki = write(&good, &parts(&kernel, b"i")).unwrap();
+        let uki = write(&good, parts(&kernel, b"i")).unwrap();
         assert_eq!(error(&uki, &kernel), UkiError::Stub("it has a kernel in it"));
         // No room for headers below the first section.
         let error = error(&stub(0x200, &[(".text", &[1; 700])]), &kernel);
@@ -336,7 +346,7 @@ mod tests {
     #[test]
     fn the_real_stub_if_it_is_there() {
         let Ok(real) = std::fs::read("/usr/lib/systemd/boot/efi/linuxx64.efi.stub") else { return };
-        let uki = write(&real, &parts(&kernel(), b"initramfs")).unwrap();
+        let uki = write(&real, parts(&kernel(), b"initramfs")).unwrap();
         assert_eq!(section(&uki, ".initrd"), Some(&b"initramfs"[..]));
         assert_eq!(section(&uki, ".sdmagic"), section(&real, ".sdmagic"));
         let dir = tempfile::tempdir().unwrap();
@@ -353,12 +363,12 @@ mod tests {
         #[test]
         fn total(bytes in proptest::collection::vec(any::<u8>(), 0..700), at in 0_usize..600, value in any::<u8>()) {
             let kernel = kernel();
-            let _ = write(&bytes, &parts(&kernel, b"i"));
+            let _ = write(&bytes, parts(&kernel, b"i"));
             let mut bad = stub(0x1000, &[(".text", &[1; 90])]);
             let len = bad.len();
             bad[at % len] = value;
-            let _ = write(&bad, &parts(&kernel, b"i"));
-            let _ = write(&stub(0x1000, &[]), &parts(&bad, b"i"));
+            let _ = write(&bad, parts(&kernel, b"i"));
+            let _ = write(&stub(0x1000, &[]), parts(&bad, b"i"));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The one seam to the world: everything that a boot does outside its own memory goes through the trait [`System`]. Linux is
 //! behind it here; the simulation puts a machine of its own there. The only room with `unsafe`.
 
+pub mod allocator;
 pub mod beneath;
 pub mod consoles;
 mod delegate;

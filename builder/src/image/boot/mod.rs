@@ -14,6 +14,7 @@ use crate::esp::config::{Config, Recipe};
 use crate::esp::store::Memory;
 use crate::esp::{self, Kernel};
 use crate::hooks::files::BootFiles;
+use crate::initramfs::compress::{Compression, ModuleCompression};
 use crate::initramfs::extras::Rescue;
 use crate::initramfs::tree::{BINARY, Tree};
 use crate::initramfs::{Summary, build};
@@ -27,6 +28,9 @@ pub const MOUNTED: &str = "/efi";
 /// Where systemd leaves its programs for UEFI.
 const SYSTEMD: &str = "/usr/lib/systemd/boot/efi";
 const SYSTEMD_BOOT: &str = "systemd-bootx64.efi";
+/// Level at which an initramfs is compressed if the tree has no configuration of it: an image is made while somebody waits, and packs its
+/// own with its next kernel. A tenth larger than by the default, in half the time and less memory.
+const QUICK: i32 = 3;
 /// Where the firmware looks for a boot loader of a disk that it does not know.
 pub(super) const REMOVABLE: &str = "EFI/BOOT/BOOTX64.EFI";
 
@@ -74,7 +78,7 @@ pub fn make(boot: &Boot, root: &Path, limit: u64, stages: &Stages<'_>) -> Result
     let stages = stages.with("TAPROOT_KERNEL", &kernel.version);
     let (image, bytes) = packed(boot, root, &kernel.version, &stages)?;
     let (zfs, notes) = image.map(|image| (image.zfs, image.notes)).unwrap_or_default();
-    let files = partition(boot, root, limit, (&kernel, &bytes), &stages)?;
+    let files = partition(boot, root, limit, (&kernel, bytes), &stages)?;
     Ok(Made { files, kernel: kernel.version, zfs, notes })
 }
 
@@ -99,7 +103,7 @@ fn partition(
     boot: &Boot,
     root: &Path,
     limit: u64,
-    (kernel, image): (&BootFiles, &[u8]),
+    (kernel, image): (&BootFiles, Vec<u8>),
     stages: &Stages<'_>,
 ) -> Result<Memory> {
     let replaced = stages.has("boot.replace");
@@ -152,7 +156,7 @@ fn collect(dir: &Path, above: &str, all: &mut Memory) -> Result<()> {
 }
 
 /// What we put there ourselves.
-fn own(boot: &Boot, root: &Path, limit: u64, kernel: &BootFiles, image: &[u8]) -> Result<Memory> {
+fn own(boot: &Boot, root: &Path, limit: u64, kernel: &BootFiles, image: Vec<u8>) -> Result<Memory> {
     let tree = Tree::open(root).context("opening what was kept of the tree")?;
     let binary = tree.read(&kernel.kernel, BINARY).context("reading the kernel")?;
     // The stub that the tree lacks is this machine's.
@@ -168,8 +172,8 @@ fn own(boot: &Boot, root: &Path, limit: u64, kernel: &BootFiles, image: &[u8]) -
     recipe.os = Recipe::of(&tree, &Config { loader: "bls".parse()?, ..config })?.os;
     recipe.keys = keys(boot);
     let mut files = Memory { limit: Some(limit), ..Memory::default() };
-    let new = Kernel { release: &kernel.version, kernel: &binary, image };
-    esp::install(&mut files, &recipe, &new, None)?;
+    let new = Kernel { release: &kernel.version, kernel: binary.into(), image: image.into() };
+    esp::install(&mut files, &recipe, new, None)?;
     if boot.loader.has_uefi() {
         let program = systemd_boot(&tree, &here)?;
         let program = match keys(boot) {
@@ -227,7 +231,13 @@ pub(super) fn pack(
         rescue: if Tree::open(root)?.program("busybox").is_some() { None } else { Some(Rescue::None) },
         ..asked
     };
-    let settings = Settings::new(&args)?;
+    let mut settings = Settings::new(&args)?;
+    if settings.source.is_none() && args.compress_modules.is_none() {
+        settings.compress_modules = ModuleCompression::Zstd(QUICK);
+    }
+    if settings.source.is_none() && args.compress.is_none() {
+        settings.compress = Compression::Zstd(QUICK);
+    }
     build(&settings, progress, &Cleanup::default(), |_| Ok(())).context("packing the initramfs")
 }
 
