@@ -104,6 +104,38 @@ echo MACHINE $(cat /etc/machine-id)
 systemctl poweroff --no-block
 "#;
 
+/// What is asked of a machine with both disks of a mirror: each has what boots, and the hooks write to both.
+const MIRROR: &str = r#"
+set -e
+journalctl -b -o cat -u taproot-first-boot -u taproot-grow --no-pager
+[ ! -e /etc/taproot/first-boot ]
+for at in /efi /efi2; do
+    device=$(findmnt -no SOURCE $at)
+    grep "^UUID=$(blkid -c /dev/null -s UUID -o value $device) $at " /etc/fstab
+    echo AT $at $(cat /sys/block/$(lsblk -no PKNAME $device)/serial)
+done
+diff -r /efi /efi2
+sed -i 's/^cmdline = "/&told-to-both /' /etc/taproot/loader.toml
+taproot hooks update
+diff -r /efi /efi2
+zpool status -P zroot
+zpool status zroot | grep 'state: ONLINE'
+systemctl poweroff --no-block
+"#;
+
+/// What is asked when only one disk of it is left.
+const LEFT: &str = r"
+set -e
+grep told-to-both /proc/cmdline
+zpool status -P zroot
+zpool status zroot | grep 'state: DEGRADED'
+zpool status zroot | grep 'No known data errors'
+[ $(findmnt -no FSTYPE /efi2) = vfat ]
+if findmnt /efi; then exit 1; fi
+taproot grow
+systemctl poweroff --no-block
+";
+
 const END: &str = r"
 zpool scrub -w zroot
 zpool status zroot
@@ -315,12 +347,13 @@ fn grub_boots_by_bios_from_the_boot_loaders_partition_whoever_writes_it() {
     scenario::run(kit::SYSTEMS[0], |system| {
         let room = Room::new();
         let options = |name, jobs| ["--raw", name, "--loader", "grub", "--swap", "64M", "--size", "4G", "--jobs", jobs];
-        let said = room.make(&system.tree(), CONSOLE, &options("box.raw", "1"));
+        let said =
+            room.make(&system.tree(), CONSOLE, &[&options("box.raw", "1")[..], &["--vmdk", "box.vmdk"]].concat());
         room.make_elsewhere(&system.tree(), CONSOLE, &options("again.raw", "4"));
         assert_eq!(sum(&room.path("box.raw")), sum(&room.path("again.raw")));
         fs::remove_file(room.path("again.raw")).unwrap();
         check_disk(&room.path("box.raw"), 2 << 20);
-        let vm = |name: &str| Vm::from_disk(name, system, room.disk("box.raw", "raw"));
+        let vm = |name: &str| Vm::from_disk(name, system, room.disk("box.vmdk", "vmdk"));
         let (first, install) = with_newer(vm("image-grub"), &room, system, NEWER_AND_FULL);
         first_boot(first, &said, &install);
         boot_newer(vm("image-grub-newer"), system);
@@ -357,6 +390,27 @@ fn of_two_copies_in_one_machine_the_one_that_the_firmware_starts_is_booted_and_r
     });
 }
 
+/// Two disks with one pool: the machine boots from the first of both, then from the second alone, with what was written to both meanwhile.
+#[test]
+fn each_disk_of_a_mirror_boots_alone_with_what_the_hooks_wrote() {
+    scenario::run(kit::SYSTEMS[0], |system| {
+        let room = Room::new();
+        room.make(&system.tree(), CONSOLE, &["--raw", "first.raw", "--mirror", "second.raw", "--size", "4G"]);
+        let disk = |name: &str| Disk { serial: name.into(), ..room.disk(&format!("{name}.raw"), "raw") };
+        check_disk(&room.path("second.raw"), 1 << 20);
+        let mut both = boot(Vm::from_disk("image-mirror", system, disk("first")).disk(disk("second")).uefi(), MIRROR);
+        let said = both.script(300).unwrap();
+        both.wait_exit(120).unwrap();
+        println!("{said}");
+        for line in ["AT /efi first", "AT /efi2 second"] {
+            assert!(said.lines().any(|found| found == line), "no {line}: {said}");
+        }
+        let mut left = boot(Vm::from_disk("image-mirror-left", system, disk("second")).uefi(), LEFT);
+        println!("{}", left.script(100).unwrap());
+        left.wait_exit(120).unwrap();
+    });
+}
+
 #[test]
 fn entries_boot_by_uefi_from_a_disk_with_sectors_of_4096_bytes() {
     scenario::run(kit::SYSTEMS[1], |system| {
@@ -378,11 +432,12 @@ fn entries_boot_by_uefi_from_a_disk_with_sectors_of_4096_bytes() {
 fn grub_reads_the_pool_and_boots_by_bios() {
     scenario::run(kit::SYSTEMS[1], |system| {
         let room = Room::new();
-        let said = room.make(&system.tree(), CONSOLE, &["--raw", "box.raw", "--loader", "grub-pool", "--size", "4G"]);
+        let options = ["--raw", "box.raw", "--vhdx", "box.vhdx", "--loader", "grub-pool", "--size", "4G"];
+        let said = room.make(&system.tree(), CONSOLE, &options);
         check_disk(&room.path("box.raw"), 2 << 20);
         let path = format!("(loop0,gpt3)/ROOT/default@/boot/vmlinuz-{}", system.kernel);
         let mut compare = Command::new("grub-fstest");
         kit::run(compare.arg(room.path("box.raw")).args(["cmp", &path]).arg(system.vmlinuz())).unwrap();
-        first_boot(Vm::from_disk("image-grub-pool", system, room.disk("box.raw", "raw")), &said, "");
+        first_boot(Vm::from_disk("image-grub-pool", system, room.disk("box.vhdx", "vhdx")), &said, "");
     });
 }

@@ -34,6 +34,10 @@ pub struct ImageArgs {
     /// Write to a block device that nobody uses, with guids of its own; all that is on it goes
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
+    /// Write another device (or raw file) of the same kind: the pool is a mirror of all, and each can be booted from; may be given several
+    /// times
+    #[arg(long, value_name = "DEVICE")]
+    pub mirror: Vec<String>,
     /// Size of the disk, such as 20G [default: 8G; of a device: all]
     #[arg(long, value_name = "SIZE")]
     pub size: Option<String>,
@@ -127,6 +131,10 @@ impl ImageArgs {
             ("--seed", "pool.seed", &self.seed),
         ];
         let mut said = self.source.said(options)?;
+        if !self.mirror.is_empty() {
+            // As TOML: a path may have a comma.
+            said.insert(0, ("--mirror", "output.mirror", toml::Value::from(self.mirror.clone()).to_string()));
+        }
         if self.verify {
             said.insert(0, ("--verify", "output.verify", "true".to_owned()));
         }
@@ -141,5 +149,6 @@ const HELP: &str = "Makes a disk that boots from a tree, in one pass over its ar
     Examples:\n  taproot image --tar root.tar --qcow2 box.qcow2\n  \
     mmdebstrap --include=linux-image-amd64,zfs-dkms,... bookworm - | taproot image --tar - --raw box.raw --size 20G\n  \
     taproot image --tar root.tar --device /dev/disk/by-id/usb-... --loader grub\n  \
+    taproot image --tar root.tar --device /dev/disk/by-id/ata-A --mirror /dev/disk/by-id/ata-B\n  \
     taproot image --template >box.toml; taproot image -c box.toml\n  \
     taproot image --from-paczfs paczfs.conf --to box; taproot image -c box/image.toml";

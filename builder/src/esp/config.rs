@@ -83,6 +83,9 @@ pub struct Config {
     pub loader: Loaders,
     /// Where the partition is mounted.
     pub esp: PathBuf,
+    /// Where those of other disks are mounted, which are to have the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub esp_copies: Vec<PathBuf>,
     /// The kernel command line.
     pub cmdline: String,
     /// Seconds that a menu waits.
@@ -107,7 +110,16 @@ impl Config {
     /// What most systems have.
     pub fn new(loader: Loaders, esp: &Path, cmdline: &str) -> Self {
         let (esp, cmdline) = (esp.to_owned(), cmdline.to_owned());
-        Self { loader, esp, cmdline, timeout: timeout(), stub: None, sign_key: None, sign_certificate: None }
+        Self {
+            loader,
+            esp,
+            esp_copies: Vec::new(),
+            cmdline,
+            timeout: timeout(),
+            stub: None,
+            sign_key: None,
+            sign_certificate: None,
+        }
     }
 
     /// That of a tree; `None`: it has none, and its boot loader is not ours.
@@ -121,13 +133,20 @@ impl Config {
     }
 
     fn check(&self) -> Result<()> {
-        ensure!(self.esp.is_absolute(), "esp = {:?}: expected an absolute path, such as /efi", self.esp.display());
+        for esp in self.esps() {
+            ensure!(esp.is_absolute(), "esp = {:?}: expected an absolute path, such as /efi", esp.display());
+        }
         ensure!(!self.cmdline.contains(['\n', '\0']), "cmdline: expected one line");
         ensure!(
             self.sign_key.is_some() == self.sign_certificate.is_some(),
             "expected both sign-key and sign-certificate, or neither"
         );
         Ok(())
+    }
+
+    /// Where all the partitions are mounted.
+    pub fn esps(&self) -> impl Iterator<Item = &PathBuf> {
+        std::iter::once(&self.esp).chain(&self.esp_copies)
     }
 
     /// The file's text.
@@ -219,6 +238,12 @@ mod tests {
         let mut config = Config::new("uki+grub".parse().unwrap(), Path::new("/efi"), "root=zfs:AUTO \"x\"");
         fs::write(dir.path().join("etc/taproot/loader.toml"), config.render().unwrap()).unwrap();
         assert_eq!(Config::of(&tree).unwrap().as_ref(), Some(&config));
+        config.esp_copies.push("/efi2".into());
+        fs::write(dir.path().join("etc/taproot/loader.toml"), config.render().unwrap()).unwrap();
+        assert_eq!(
+            Config::of(&tree).unwrap().unwrap().esps().collect::<Vec<_>>(),
+            ["/efi", "/efi2"].map(PathBuf::from).iter().collect::<Vec<_>>()
+        );
         config.sign_key = Some("/etc/key".into());
         assert!(config.render().unwrap_err().to_string().contains("sign-certificate"));
         for (text, said) in [

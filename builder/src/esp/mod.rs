@@ -144,6 +144,14 @@ fn replace_entry(
     Ok(!same)
 }
 
+/// Whether a kernel has anything there, for whichever boot loader.
+pub fn has(store: &dyn Store, release: &str) -> bool {
+    let uki = format!("{UKIS}/{OURS}{release}.efi");
+    let entries = [BLS.to_owned(), format!("{FILES}/{ENTRIES}")];
+    let entries = entries.map(|directory| format!("{directory}/{OURS}{release}.conf"));
+    std::iter::once(uki).chain(entries).any(|path| store.size(&path).is_some())
+}
+
 /// Removes what a kernel has there; whether there was anything.
 pub fn remove(store: &mut dyn Store, recipe: &Recipe, release: &str) -> Result<bool> {
     let mut found = false;

@@ -98,7 +98,8 @@ pub fn grow(system: &dyn System, named: Option<&str>, dry_run: bool) -> Result<R
         bail!("the pool {pool} has no disks");
     }
     let mut report = Report { format: 1, pool, dry_run, disks: Vec::new() };
-    for leaf in &leaves {
+    // One that is missing is looked at when it is back.
+    for leaf in leaves.iter().filter(|leaf| leaf.present) {
         let mut row = Row { path: leaf.path.display().to_string(), ..Row::default() };
         let done = one(leaf, &mut row, dry_run).and_then(|()| {
             // A larger partition is no news to a pool by itself, whatever its autoexpand is.

@@ -20,7 +20,7 @@ use crate::esp::config::{Config, PATH as LOADER, Recipe};
 use crate::esp::{refresh, store::Mounted};
 use crate::initramfs::tree::Tree;
 use crate::output::Cleanup;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use block::{Block, Partition, Within, numbered};
 use identity::{random, save};
 use ids::{Change, What};
@@ -106,7 +106,7 @@ pub fn run(system: &dyn System, dry_run: bool, say: &mut dyn FnMut(&str) -> Resu
             "the pool {pool} would get a new guid; machine-id, ssh host keys and random seed where they are missing"
         ));
     }
-    if let Some((dir, partition)) = other_copy(root, &leaves)? {
+    for (dir, partition) in other_copies(root, &leaves)? {
         esp::remount(&dir, &partition)?;
         say(&format!("{}: {} is mounted there now, instead of that of another copy", dir.display(), partition.name))?;
     }
@@ -127,10 +127,14 @@ pub fn run(system: &dyn System, dry_run: bool, say: &mut dyn FnMut(&str) -> Resu
 }
 
 /// Where the partition of another copy is mounted for the boot loader's files, and the one that belongs there.
-fn other_copy(root: &Path, leaves: &[Leaf]) -> Result<Option<(PathBuf, Partition)>> {
+fn other_copies(root: &Path, leaves: &[Leaf]) -> Result<Vec<(PathBuf, Partition)>> {
     let tree = Tree::open(root).with_context(|| root.display().to_string())?;
-    let Some(config) = Config::of(&tree)? else { return Ok(None) };
-    Ok(esp::meant(&config.esp, leaves)?.map(|partition| (config.esp, partition)))
+    let Some(config) = Config::of(&tree)? else { return Ok(Vec::new()) };
+    let mut found = Vec::new();
+    for dir in config.esps() {
+        found.extend(esp::meant(dir, leaves)?.map(|partition| (dir.clone(), partition)));
+    }
+    Ok(found)
 }
 
 /// What an earlier run, which the power ended, has written down.
@@ -298,14 +302,17 @@ fn rule(changes: &[Change]) -> String {
 fn menus(root: &Path) -> Result<()> {
     let tree = Tree::open(root).with_context(|| root.display().to_string())?;
     let Some(config) = Config::of(&tree)? else { return Ok(()) };
-    let esp = tree.place(&config.esp)?;
-    if !is_mounted(&config.esp) {
-        bail!(
+    let recipe = Recipe::of(&tree, &config)?;
+    for dir in config.esps() {
+        let esp = tree.place(dir)?;
+        ensure!(
+            is_mounted(dir),
             "{} is not mounted, and the boot loader has its files there: mount it, then: taproot first-boot",
             esp.display()
         );
+        refresh(&mut Mounted::new(&esp, &Cleanup::default()), &recipe)?;
     }
-    refresh(&mut Mounted::new(&esp, &Cleanup::default()), &Recipe::of(&tree, &config)?)
+    Ok(())
 }
 
 /// Whether something is mounted at a directory.

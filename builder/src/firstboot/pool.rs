@@ -2,11 +2,14 @@
 
 use super::block::{self, Block, Partition};
 use super::table::Disk as _;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use std::path::PathBuf;
 use taproot_init::zfs::label::read_labels;
 use taproot_init::zfs::nvlist::NvList;
 
+/// Place of `vs_state` among a vdev's statistics, and the first state in which a disk is in use (`VDEV_STATE_DEGRADED`).
+const STATE: usize = 1;
+const IN_USE: u64 = 6;
 /// Place of `vs_esize` among a vdev's statistics (`vdev_stat_t`): room that it could have and does not use.
 const EXPANDABLE: usize = 7;
 
@@ -17,6 +20,8 @@ pub struct Leaf {
     pub guid: u64,
     /// Its path, as the pool has it.
     pub path: PathBuf,
+    /// Whether the pool has it open: not one that is missing, or that it has given up.
+    pub present: bool,
     /// Whether ZFS made the partition by itself, for a disk that it was given whole.
     pub whole_disk: bool,
     /// Whether the vdev that it belongs to could be larger by now.
@@ -38,8 +43,10 @@ pub fn of_root(mounts: &str) -> Option<String> {
 /// The partition that the pool has open. The path may lead to another copy of the image, which has the same labels: the pool has
 /// only one of them for itself.
 pub fn place(leaf: &Leaf) -> Result<Partition> {
+    ensure!(leaf.present, "{}: the pool does not have it: expected all its disks to be there", leaf.path.display());
     let by_path = block::partition(&leaf.path)?;
-    if block::is_held(&by_path.name)? {
+    // Where a disk was that is gone there may be another one of the same pool.
+    if block::is_held(&by_path.name)? && guid(&by_path.name).is_none_or(|guid| guid == leaf.guid) {
         return Ok(by_path);
     }
     let mut held = Vec::new();
@@ -88,6 +95,8 @@ fn collect(vdev: &NvList, expandable: bool, found: &mut Vec<Leaf>) {
             found.extend(vdev.u64("guid").zip(vdev.text("path")).map(|(guid, path)| Leaf {
                 guid,
                 path: PathBuf::from(path.as_ref()),
+                present:
+                    vdev.u64s("vdev_stats").and_then(|stats| stats.get(STATE)).is_none_or(|state| *state >= IN_USE),
                 whole_disk: vdev.u64("whole_disk") == Some(1),
                 expandable,
             }));
@@ -120,16 +129,21 @@ mod tests {
             list
         };
         let text = |text: &str| Value::Str(text.as_bytes().to_vec());
-        let disk = |guid, path| list(vec![("type", text("disk")), ("guid", Value::U64(guid)), ("path", text(path))]);
+        let disk = |guid, path, state| {
+            let stats = Value::U64Array(vec![0, state, 0]);
+            list(vec![("type", text("disk")), ("guid", Value::U64(guid)), ("path", text(path)), ("vdev_stats", stats)])
+        };
         let stats = |room| Value::U64Array(vec![0, 7, 0, 0, 0, 0, 0, room]);
         let mirror = list(vec![
             ("type", text("mirror")),
             ("vdev_stats", stats(9)),
-            ("children", Value::ListArray(vec![disk(1, "/dev/a1"), disk(2, "/dev/b1")])),
+            ("children", Value::ListArray(vec![disk(1, "/dev/a1", 7), disk(2, "/dev/b1", 4)])),
         ]);
-        let tree = list(vec![("children", Value::ListArray(vec![mirror, disk(3, "/dev/c1")]))]);
+        let tree = list(vec![("children", Value::ListArray(vec![mirror, disk(3, "/dev/c1", 7)]))]);
         let leaves = leaves(&list(vec![("vdev_tree", Value::List(tree))])).unwrap();
-        let seen: Vec<(u64, bool)> = leaves.iter().map(|leaf| (leaf.guid, leaf.expandable)).collect();
-        assert_eq!(seen, [(1, true), (2, true), (3, false)]);
+        let seen: Vec<(u64, bool, bool)> =
+            leaves.iter().map(|leaf| (leaf.guid, leaf.present, leaf.expandable)).collect();
+        assert_eq!(seen, [(1, true, true), (2, false, true), (3, true, false)]);
+        assert!(place(&leaves[1]).unwrap_err().to_string().contains("/dev/b1: the pool does not have it"));
     }
 }

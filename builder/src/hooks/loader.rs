@@ -15,21 +15,49 @@ use std::path::Path;
 use taproot_init::sys::linux::Linux;
 use taproot_init::zfs::ioctl::Zfs;
 
-/// The partition, and what it is filled by; `None`: the boot loader's files are not ours.
-fn open(tree: &Tree, cleanup: &Cleanup) -> Result<Option<(Mounted, Recipe)>> {
+/// The partitions that are there, and what they are filled by; `None`: the boot loader's files are not ours.
+fn open(tree: &Tree, cleanup: &Cleanup) -> Result<Option<(Vec<Mounted>, Recipe)>> {
     let Some(config) = Config::of(tree)? else { return Ok(None) };
-    let esp = tree.place(&config.esp)?;
-    // Of another tree only what is in it is known.
-    let there = if tree.is_running() { is_mounted(&config.esp) } else { esp.is_dir() };
-    ensure!(
-        there,
-        "{}: expected the partition that the boot loader reads to be mounted there ({PATH} says so), and it is not: mount it, then try again",
-        esp.display()
-    );
-    if tree.is_running() {
-        ensure_own(&config.esp)?;
+    let (mut stores, mut missing) = (Vec::new(), Vec::new());
+    for dir in config.esps() {
+        let esp = tree.place(dir)?;
+        // Of another tree only what is in it is known.
+        if if tree.is_running() { is_mounted(dir) } else { esp.is_dir() } {
+            if tree.is_running() {
+                ensure_own(dir)?;
+            }
+            stores.push(Mounted::new(&esp, cleanup));
+        } else {
+            missing.push(esp.display().to_string());
+        }
     }
-    Ok(Some((Mounted::new(&esp, cleanup), Recipe::of(tree, &config)?)))
+    ensure!(
+        !stores.is_empty(),
+        "{}: expected the partition that the boot loader reads to be mounted there ({PATH} says so), and it is not: mount it, then try again",
+        missing.join(", ")
+    );
+    for dir in missing {
+        eprintln!(
+            "taproot: {dir}: NOT MOUNTED, AND NOT IN STEP: its disk boots what it had before; when it is back and mounted: taproot hooks update"
+        );
+    }
+    Ok(Some((stores, Recipe::of(tree, &config)?)))
+}
+
+/// Does something to all partitions, whatever becomes of each; the first error, and whether anything was changed.
+fn each(mut stores: Vec<Mounted>, mut act: impl FnMut(&mut Mounted) -> Result<bool>) -> Result<bool> {
+    let (mut changed, mut failed) = (false, None);
+    for store in &mut stores {
+        match act(store) {
+            Ok(did) => changed |= did,
+            Err(error) => {
+                if let Some(other) = failed.replace(error) {
+                    eprintln!("taproot: {other:#}");
+                }
+            }
+        }
+    }
+    failed.map_or(Ok(changed), Err)
 }
 
 /// Fails if what is mounted there is the partition of another copy of the disk that this system runs from: that copy would boot these
@@ -49,14 +77,22 @@ fn ensure_own(esp: &Path) -> Result<()> {
     }
 }
 
+/// Whether the boot loader has a kernel: in an image of a disk there is no other trace of it before its image is made anew.
+pub(super) fn has(tree: &Tree, release: &str) -> Result<bool> {
+    let Some(config) = Config::of(tree)? else { return Ok(false) };
+    let mut places = config.esps().map(|dir| tree.place(dir)).collect::<Result<Vec<_>, _>>()?.into_iter();
+    Ok(places.any(|esp| esp::has(&Mounted::new(&esp, &Cleanup::default()), release)))
+}
+
 /// Puts a kernel with its image there.
 pub(super) fn add(tree: &Tree, files: &BootFiles, cleanup: &Cleanup) -> Result<()> {
     let release = &files.version;
     let put = || {
-        let Some((mut store, recipe)) = open(tree, cleanup)? else { return Ok(false) };
+        let Some((stores, recipe)) = open(tree, cleanup)? else { return Ok(false) };
         let (kernel, image) = (tree.read(&files.kernel, BINARY)?, tree.read(&files.image, BINARY)?);
-        let new = Kernel { release, kernel: kernel.into(), image: image.into() };
-        esp::install(&mut store, &recipe, new, running(tree).as_deref())
+        let new = || Kernel { release, kernel: kernel.as_slice().into(), image: image.as_slice().into() };
+        let running = running(tree);
+        each(stores, |store| esp::install(store, &recipe, new(), running.as_deref()))
     };
     let changed = put().with_context(|| {
         format!("kernel {release}: {} is made, but DOES NOT REACH THE BOOT LOADER", tree.shown(&files.image).display())
@@ -67,7 +103,7 @@ pub(super) fn add(tree: &Tree, files: &BootFiles, cleanup: &Cleanup) -> Result<(
 /// Removes what a kernel that goes has there. A package that goes is not kept for it.
 pub(super) fn remove(tree: &Tree, release: &str, cleanup: &Cleanup) {
     let gone = || match open(tree, cleanup)? {
-        Some((mut store, recipe)) => esp::remove(&mut store, &recipe, release),
+        Some((stores, recipe)) => each(stores, |store| esp::remove(store, &recipe, release)),
         None => Ok(false),
     };
     match gone() {
@@ -76,5 +112,53 @@ pub(super) fn remove(tree: &Tree, release: &str, cleanup: &Cleanup) {
         Err(error) => {
             eprintln!("taproot: THE BOOT LOADER STILL HAS KERNEL {release}, whose modules are gone: {error:#}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn what_a_kernel_has_reaches_every_partition_that_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let put = |path: &str, text: &str| {
+            let path = dir.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        let config =
+            Config { esp_copies: vec!["/efi2".into()], ..Config::new("bls".parse().unwrap(), Path::new("/efi"), "x") };
+        put("etc/taproot/loader.toml", &config.render().unwrap());
+        put("boot/vmlinuz-6.1", "kernel");
+        put("lib/modules/6.1/modules.dep", "");
+        let tree = Tree::open(dir.path()).unwrap();
+        let files = BootFiles::of(&tree, "6.1").unwrap();
+        put(files.image.strip_prefix("/").unwrap().to_str().unwrap(), "image");
+        let there = |esp: &str| dir.path().join(esp).join("loader/entries/taproot-6.1.conf").exists();
+
+        // Without any the kernel does not boot; one of them is enough, and the other one gets it later.
+        let error = format!("{:#}", add(&tree, &files, &Cleanup::default()).unwrap_err());
+        assert!(error.contains("DOES NOT REACH THE BOOT LOADER") && error.contains("efi2"), "{error}");
+        fs::create_dir(dir.path().join("efi2")).unwrap();
+        add(&tree, &files, &Cleanup::default()).unwrap();
+        assert!(has(&tree, "6.1").unwrap() && !has(&tree, "6").unwrap());
+        assert!(there("efi2") && !dir.path().join("efi").exists());
+        fs::create_dir(dir.path().join("efi")).unwrap();
+        add(&tree, &files, &Cleanup::default()).unwrap();
+        assert!(there("efi") && there("efi2"));
+        // One that cannot be written does not keep the other from it.
+        fs::remove_dir_all(dir.path().join("efi/loader")).unwrap();
+        put("efi/loader", "no directory");
+        put("boot/vmlinuz-6.1", "newer");
+        let error = format!("{:#}", add(&tree, &files, &Cleanup::default()).unwrap_err());
+        assert!(error.contains("efi/loader"), "{error}");
+        let text = fs::read_to_string(dir.path().join("efi2/loader/entries/taproot-6.1.conf")).unwrap();
+        let kernel = text.lines().find_map(|line| line.strip_prefix("linux /")).unwrap();
+        assert_eq!(fs::read_to_string(dir.path().join("efi2").join(kernel)).unwrap(), "newer");
+        fs::remove_file(dir.path().join("efi/loader")).unwrap();
+        remove(&tree, "6.1", &Cleanup::default());
+        assert!(!there("efi2"));
     }
 }

@@ -252,8 +252,12 @@ pub fn update(tree: &Tree, all: bool, cleanup: &Cleanup) -> Result<Vec<Summary>>
         return Ok(Vec::new());
     }
     let by_kernel_install = generator(tree).as_deref() == Some("taproot");
-    let there = |files: &BootFiles| all || by_kernel_install || tree.file(&files.image).is_some();
-    let kernels: Vec<BootFiles> = BootFiles::installed(tree)?.into_iter().filter(there).collect();
+    let mut kernels = Vec::new();
+    for files in BootFiles::installed(tree)? {
+        if all || by_kernel_install || tree.file(&files.image).is_some() || loader::has(tree, &files.version)? {
+            kernels.push(files);
+        }
+    }
     let Some(newest) = kernels.last().map(|files| files.version.clone()) else {
         bail!("{tree} has no kernel with an image: expected /boot/vmlinuz-RELEASE and its modules");
     };

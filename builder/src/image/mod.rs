@@ -10,6 +10,7 @@ pub mod edit;
 mod extract;
 pub mod ground;
 pub mod live;
+mod members;
 pub mod pipeline;
 pub mod source;
 pub mod stages;
@@ -33,6 +34,8 @@ pub struct Plan {
     pub boot: Boot,
     /// What is written; all of them have the same content.
     pub outputs: Vec<Output>,
+    /// They are disks of one mirror, which have the same pool, and a boot loader each.
+    pub mirror: bool,
     /// Read the pool back and compare it with the stream.
     pub verify: bool,
 }

@@ -1,36 +1,32 @@
 //! From a plan and a stream of entries to a disk: in which order things are written, and what stays of a run that fails.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File, OpenOptions};
-use std::io::Read as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde::Serialize;
-use taproot_init::hex::hex;
 
 use super::boot::grub::Grub;
 use super::config::Config;
-use super::disk::device::{self, Device};
 use super::disk::layout::{Layout, Role};
 use super::disk::window::Window;
 use super::disk::{fat, formats, swap, table};
 use super::edit::{Added, Report};
 use super::extract::Keeping;
+use super::members::{DISK, Members, raw_name};
 use super::stages::Stages;
 use super::system;
 use super::work::Work;
-use super::{Disk, Format, Loader, Output, Plan, boot};
+use super::{Format, Loader, Output, Plan, boot};
 use crate::esp::config::PATH as LOADER;
-use crate::output::{Cleanup, directory};
-use crate::pool::{self, Compatibility, State};
+use crate::output::Cleanup;
+use crate::pool::{self, State};
 use crate::progress::Progress;
 use crate::tar::Entries;
 
-/// The raw disk, in the directory of the work.
-const DISK: &str = "disk";
 /// An archive of what was kept of the tree, beside it.
 const TREE: &str = "tree";
 /// What hooks have for themselves.
@@ -79,7 +75,7 @@ type Input<'a, 'i> = (&'a mut [State<'i>], &'a mut dyn Entries);
 /// A disk with its pool, and nothing else yet.
 #[derive(Debug)]
 pub struct Filled {
-    file: File,
+    files: Vec<File>,
     pool: pool::Summary,
     seconds: f64,
 }
@@ -88,70 +84,41 @@ pub struct Filled {
 #[derive(Debug)]
 pub struct Job<'a> {
     plan: &'a Plan,
-    layout: Layout,
-    seed: String,
-    device: Option<Device>,
+    members: Members,
     work: Work,
 }
 
 impl<'a> Job<'a> {
     /// Opens what is to be written, and asks before a device is (`yes`: it may go).
     pub fn open(plan: &'a Plan, yes: bool, cleanup: &Cleanup) -> Result<Self> {
-        let Some(first) = plan.outputs.first() else {
-            bail!("nothing to write: say --raw FILE, --qcow2 FILE or --device DEVICE")
+        let members = Members::open(plan, yes)?;
+        let first = plan.outputs.first().context("something to write")?;
+        let work = if members.are_devices() {
+            let name = format!("taproot-image.{}", std::process::id());
+            Work::at(std::env::temp_dir().join(name), cleanup)?
+        } else {
+            Work::beside(&first.path, cleanup)?
         };
-        check_outputs(plan)?;
-        let devices = plan.outputs.iter().filter(|output| output.format == Format::Device).count();
-        ensure!(
-            devices == 0 || plan.outputs.len() == 1,
-            "a device is written by itself: its sectors and guids are its own; run it once for each"
-        );
-        let device = (devices == 1).then(|| Device::open(&first.path)).transpose()?;
-        ensure!(
-            plan.boot.loader != Loader::GrubPool || plan.pool.compatibility == Compatibility::Grub,
-            "GRUB is to read the pool: say --compression lz4 --set pool.compatibility=grub2, or choose --loader grub"
-        );
-        let mut disk = plan.disk;
-        let mut size = plan.disk.size.unwrap_or(Disk::DEFAULT);
-        let mut seed = plan.pool.seed.clone();
-        if let Some(device) = &device {
-            let given = plan.disk.size.unwrap_or(device.size);
-            ensure!(given <= device.size, "--size: the device has {} bytes, {given} were asked for", device.size);
-            (disk.sector, size) = (device.sector, device.size);
-            // Of two disks that are written from one tree both are to be usable in one machine.
-            seed = random()?;
-            if !yes {
-                device::ask(&device.description)?;
-            }
-        }
-        ensure!((9..=13).contains(&plan.pool.ashift), "pool.ashift: 9 to 13 expected, {} found", plan.pool.ashift);
-        ensure!(size.is_multiple_of(disk.sector), "--size: a multiple of {} bytes expected, {size} found", disk.sector);
-        let layout = Layout::new(&disk, size, plan.boot.loader, &format!("{}\0{seed}", plan.pool.name))?;
-        ensure!(
-            1 << plan.pool.ashift >= disk.sector,
-            "ashift {} is for sectors of {} bytes, and these have {}: choose 12",
-            plan.pool.ashift,
-            1 << plan.pool.ashift,
-            disk.sector
-        );
-        let work = match &device {
-            Some(_) => {
-                let name = format!("taproot-image.{}", std::process::id());
-                Work::at(std::env::temp_dir().join(name), cleanup)?
-            }
-            None => Work::beside(&first.path, cleanup)?,
-        };
-        Ok(Self { plan, layout, seed, device, work })
+        Ok(Self { plan, members, work })
     }
 
     /// Lines of fstab for the partitions beside the pool.
     pub fn fstab(&self) -> Vec<String> {
-        system::fstab(&self.layout)
+        system::fstab(&self.layouts().collect::<Vec<_>>())
+    }
+
+    fn layouts(&self) -> impl Iterator<Item = &Layout> {
+        self.members.all.iter().map(|member| &member.layout)
+    }
+
+    /// That of the first disk; the others differ in what has to be unlike.
+    fn layout(&self) -> Result<&Layout> {
+        self.layouts().next().context("a disk to write expected")
     }
 
     /// Files that the tree is to have.
     pub fn additions(&self) -> Result<Vec<Added>> {
-        system::files(&self.plan.boot)
+        system::files(&self.plan.boot, self.members.all.len())
     }
 
     /// What its stages are run with.
@@ -165,19 +132,19 @@ impl<'a> Job<'a> {
         stages.stage("layout", || Ok(()))?;
         stages.run("pool", "before")?;
         let clock = Instant::now();
-        let file = self.target()?;
+        let files = self.members.targets(&self.work)?;
         let tree = self.work.file(TREE);
         stages.progress.step("writing the pool");
-        let pool = self.pool(&file, &tree, (earlier, input), stages.progress)?;
+        let pool = self.pool(&files, &tree, (earlier, input), stages.progress)?;
         let seconds = rounded(clock);
         self.with_disk(stages)?.run("pool", "after")?;
-        Ok(Filled { file, pool, seconds })
+        Ok(Filled { files, pool, seconds })
     }
 
     /// Writes the rest. The partition table comes last, and files get their names then.
     pub fn complete(self, filled: Filled, stages: &Stages<'_>) -> Result<Summary> {
         let progress = stages.progress;
-        let Filled { file, pool: written, seconds } = filled;
+        let Filled { files, pool: written, seconds } = filled;
         let mut seconds = BTreeMap::from([("pool", seconds)]);
         let mut clock = Instant::now();
         let mut lap = |name: &'static str| {
@@ -185,28 +152,19 @@ impl<'a> Job<'a> {
             clock = Instant::now();
         };
         let tree = self.work.file(TREE);
-        let esp = self.layout.find(Role::Esp).context("a plan with an EFI system partition expected")?;
+        let layout = self.layout()?;
+        let esp = layout.find(Role::Esp).context("a plan with an EFI system partition expected")?;
         let made = boot::make(&self.plan.boot, &tree, esp.size, stages)?;
         lap("boot");
 
         let of_disk = self.with_disk(stages)?;
         of_disk.run("assemble", "before")?;
         progress.step("writing the boot loader's partition");
-        fat::write(&file, &self.layout, &esp, &made.files.files)?;
-        if let Some(place) = self.layout.find(Role::Swap) {
-            swap::write(&file, place.start, place.size, self.layout.uuid("swap space"))
-                .context("writing swap space")?;
-        }
-        if matches!(self.plan.boot.loader, Loader::Grub | Loader::GrubPool) {
-            let pool = self.plan.boot.loader == Loader::GrubPool;
-            Grub::make(&self.layout, pool, &self.work.file(CORE))?.write(&file, &self.layout)?;
-        }
-        file.sync_all().context("syncing the disk")?;
-        table::write(&file, &self.layout)?;
+        self.partitions(&files, &made.files.files)?;
         of_disk.run("assemble", "after")?;
         lap("partitions");
 
-        self.finish(&file, &of_disk)?;
+        self.finish(&files, &of_disk)?;
         lap("outputs");
         stages.run("done", "after")?;
         let mut notes = made.notes;
@@ -219,8 +177,8 @@ impl<'a> Job<'a> {
         Ok(Summary {
             format: 1,
             outputs: self.plan.outputs.iter().map(|output| output.path.clone()).collect(),
-            size: self.layout.size,
-            sector: self.layout.sector,
+            size: layout.size,
+            sector: layout.sector,
             pool: self.plan.pool.name.clone(),
             guid: written.guid.to_string(),
             allocated: written.allocated,
@@ -235,45 +193,53 @@ impl<'a> Job<'a> {
         })
     }
 
-    /// The raw disk, without anything on it.
-    fn target(&self) -> Result<File> {
-        if let Some(device) = &self.device {
-            let file = device.file.try_clone().context("opening the device once more")?;
-            table::wipe(&file, &self.layout).context("wiping the ends of the device")?;
-            return Ok(file);
+    /// Everything on the disks but the pool. The tables come last: without one nothing on a disk counts.
+    fn partitions(&self, files: &[File], boot: &fat::Files) -> Result<()> {
+        let loader = self.plan.boot.loader;
+        let grub = matches!(loader, Loader::Grub | Loader::GrubPool);
+        let grub = grub.then(|| Grub::make(self.layout()?, loader == Loader::GrubPool, &self.work.file(CORE)));
+        let grub = grub.transpose()?;
+        for (file, layout) in files.iter().zip(self.layouts()) {
+            let esp = layout.find(Role::Esp).context("a plan with an EFI system partition expected")?;
+            fat::write(file, layout, &esp, boot)?;
+            if let Some(place) = layout.find(Role::Swap) {
+                swap::write(file, place.start, place.size, layout.uuid("swap space")).context("writing swap space")?;
+            }
+            if let Some(grub) = &grub {
+                grub.write(file, layout)?;
+            }
+            file.sync_all().context("syncing the disk")?;
         }
-        let path = self.work.file(DISK);
-        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path);
-        let file = file.with_context(|| format!("{}: making", path.display()))?;
-        file.set_len(self.layout.size).with_context(|| {
-            format!("{}: a file of {} bytes; does its file system hold such?", path.display(), self.layout.size)
-        })?;
-        Ok(file)
+        files.iter().zip(self.layouts()).try_for_each(|(file, layout)| table::write(file, layout))
     }
 
     /// The stages with what is said of the disk.
     fn with_disk<'p>(&self, stages: &Stages<'p>) -> Result<Stages<'p>> {
-        let pool = self.layout.find(Role::Pool).context("a plan with a pool expected")?;
-        let disk = self.device.as_ref().and(self.plan.outputs.first()).map(|output| output.path.clone());
-        let disk =
-            std::path::absolute(disk.unwrap_or_else(|| self.work.file(DISK))).context("the current directory")?;
-        let stages = stages.with("TAPROOT_DISK", disk).with("TAPROOT_POOL_OFFSET", pool.start.to_string());
+        let pool = self.layout()?.find(Role::Pool).context("a plan with a pool expected")?;
+        let paths = self.members.paths(self.plan, &self.work);
+        let paths: Vec<PathBuf> =
+            paths.iter().map(std::path::absolute).collect::<Result<_, _>>().context("the current directory")?;
+        let all: Vec<&OsStr> = paths.iter().map(|path| path.as_os_str()).collect();
+        let stages = stages.with("TAPROOT_DISK", paths.first().context("a disk to write expected")?);
+        let stages = stages.with("TAPROOT_DISKS", all.join(OsStr::new("\n")));
+        let stages = stages.with("TAPROOT_POOL_OFFSET", pool.start.to_string());
         Ok(stages.with("TAPROOT_POOL_SIZE", pool.size.to_string()))
     }
 
-    fn pool(&self, file: &File, tree: &Path, input: Input<'_, '_>, progress: &Progress) -> Result<pool::Summary> {
-        let place = self.layout.find(Role::Pool).context("a plan with a pool expected")?;
+    fn pool(&self, files: &[File], tree: &Path, input: Input<'_, '_>, progress: &Progress) -> Result<pool::Summary> {
+        let place = self.layout()?.find(Role::Pool).context("a plan with a pool expected")?;
         let options = pool::Options {
             size: place.size,
             offset: place.start,
-            seed: self.seed.clone(),
+            seed: self.members.seed.clone(),
             verify: self.plan.verify,
             ..self.plan.pool.clone()
         };
         let (earlier, last) = input;
         let mut keeping = Keeping::new(last, tree).context("making an archive of what the boot needs")?;
-        let written = pool::write_states(&[file], &options, earlier, &mut keeping).context("writing the pool")?;
-        if self.plan.verify {
+        let disks: Vec<&File> = files.iter().collect();
+        let written = pool::write_states(&disks, &options, earlier, &mut keeping).context("writing the pool")?;
+        for file in files.iter().filter(|_| self.plan.verify) {
             progress.step("reading the pool back");
             pool::verify(&Window::new(file, place.start, place.size), place.size, &written)
                 .context("reading the pool back")?;
@@ -282,12 +248,13 @@ impl<'a> Job<'a> {
     }
 
     /// Writes the other formats, and gives every file its name.
-    fn finish(&self, file: &File, stages: &Stages<'_>) -> Result<()> {
+    fn finish(&self, files: &[File], stages: &Stages<'_>) -> Result<()> {
         stages.run("convert", "before")?;
         let mut names = Vec::new();
         for (number, output) in self.plan.outputs.iter().enumerate() {
             let whole = matches!(output.format, Format::Raw | Format::Device);
-            let name = if whole { DISK.to_owned() } else { format!("{DISK}.{number}") };
+            let nth = if self.plan.mirror { number } else { 0 };
+            let name = if whole { raw_name(nth) } else { format!("{DISK}.{number}") };
             if !whole {
                 stages.progress.step(&format!("writing {}", output.path.display()));
                 self.convert(output, &self.work.file(&name), stages)?;
@@ -298,9 +265,9 @@ impl<'a> Job<'a> {
         stages.run("done", "before")?;
         if !stages.hooks.0.is_empty() {
             // They may have changed it.
-            file.sync_all().context("syncing the disk")?;
+            files.iter().try_for_each(File::sync_all).context("syncing the disk")?;
         }
-        if self.device.is_none() {
+        if !self.members.are_devices() {
             for (name, output) in names.iter().zip(&self.plan.outputs) {
                 self.work.place(name, &output.path)?;
             }
@@ -330,34 +297,13 @@ fn rounded(since: Instant) -> f64 {
     (since.elapsed().as_secs_f64() * 1e3).round() / 1e3
 }
 
-/// A seed that no other image has.
-fn random() -> Result<String> {
-    let mut bytes = [0; 16];
-    File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)).context("/dev/urandom: reading")?;
-    Ok(hex(&bytes))
-}
-
-/// Refuses to replace what is no file, and what would be found only when the work is done.
-fn check_outputs(plan: &Plan) -> Result<()> {
-    let mut names = BTreeSet::new();
-    for output in plan.outputs.iter().filter(|output| output.format != Format::Device) {
-        let above = directory(&output.path);
-        let real = above.canonicalize().with_context(|| format!("{}: its directory", output.path.display()))?;
-        let name = output.path.file_name().with_context(|| format!("{}: a name expected", output.path.display()))?;
-        ensure!(names.insert(real.join(name)), "{}: two outputs of this name, expected one", output.path.display());
-        let there = fs::symlink_metadata(&output.path);
-        ensure!(
-            there.is_err() || there.is_ok_and(|meta| meta.is_file()),
-            "{}: expected the name of a file to write, found something else there; devices are written by --device",
-            output.path.display()
-        );
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::FileExt as _;
+
     use super::*;
+    use crate::image::Disk;
     use crate::made::tar::{Made, archive};
     use crate::tar::Archive;
 
@@ -366,7 +312,7 @@ mod tests {
         let pool = pool::Options { name: "tank".into(), datasets: vec![root], ..pool::Options::default() };
         let outputs = outputs.iter().map(|path| Output { format: Format::Raw, path: path.clone() }).collect();
         let disk = Disk { size: Some(512 << 20), esp: 64 << 20, ..Disk::default() };
-        Plan { pool, disk, boot: super::super::Boot::default(), outputs, verify }
+        Plan { pool, disk, boot: super::super::Boot::default(), outputs, mirror: false, verify }
     }
 
     #[test]
@@ -383,6 +329,43 @@ mod tests {
             assert!(job.complete(filled, &stages).unwrap_err().to_string().contains("no kernel"));
             assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
         }
+    }
+
+    /// Both have the pool, and nothing else that could be taken for that of the other.
+    #[test]
+    fn each_disk_of_a_mirror_is_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = ["a.raw", "b.raw"].map(|name| dir.path().join(name));
+        let plan = Plan { mirror: true, ..plan(&paths, true) };
+        let stages = Stages::none(&Progress::Quiet);
+        let job = Job::open(&plan, false, &Cleanup::default()).unwrap();
+        assert!(job.fstab()[1].contains(" /efi2 vfat umask=0077,nofail "), "{:?}", job.fstab());
+        let bytes = archive(&[Made::file("etc/hostname", "box\n")]);
+        let filled = job.fill(&mut [], &mut Archive::new(&*bytes), &stages).unwrap();
+        let boot = fat::Files::from([("EFI/BOOT/BOOTX64.EFI".to_owned(), b"program".to_vec())]);
+        job.partitions(&filled.files, &boot).unwrap();
+        job.finish(&filled.files, &stages).unwrap();
+        drop(job);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+
+        let mut seen = Vec::new();
+        for (path, name) in paths.iter().zip(["zfs", "zfs-2"]) {
+            let mut file = File::open(path).unwrap();
+            let table = gptman::GPT::read_from(&mut file, 512).unwrap();
+            let mut guids = vec![table.header.disk_guid];
+            guids.extend(
+                table.iter().filter(|(_, place)| place.is_used()).map(|(_, place)| place.unique_partition_guid),
+            );
+            let (esp, pool) = (&table[1], &table[2]);
+            assert_eq!(pool.partition_name.as_str(), name);
+            let bytes = |lba: u64| lba * 512;
+            let size = bytes(pool.ending_lba + 1 - pool.starting_lba);
+            pool::verify(&Window::new(&file, bytes(pool.starting_lba), size), size, &filled.pool).unwrap();
+            let mut serial = [0; 4];
+            file.read_exact_at(&mut serial, bytes(esp.starting_lba) + 67).unwrap();
+            seen.push((guids, serial));
+        }
+        assert!(seen[0].0.iter().all(|guid| !seen[1].0.contains(guid)) && seen[0].1 != seen[1].1, "{seen:?}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 
 use super::Boot;
-use super::boot::{MOUNTED, config};
+use super::boot::{config, mounted};
 use super::disk::layout::{Layout, Role, text};
 use super::edit::{Added, Content};
 use crate::esp::config::{PATH, stub_places};
@@ -62,22 +62,23 @@ const INSTALLED: &[(&str, u32, &[u8])] = &[
 const WANTS: &str = "usr/lib/systemd/system/multi-user.target.wants";
 const GROW: &str = "etc/taproot/grow";
 
-/// Files of this program and of its configuration.
-pub fn files(boot: &Boot) -> Result<Vec<Added>> {
+/// Files of this program and of its configuration, for a system on so many disks.
+pub fn files(boot: &Boot, disks: usize) -> Result<Vec<Added>> {
     let own = std::env::current_exe().context("looking for this program")?;
     let init = boot.init.clone().unwrap_or_else(|| beside("taproot-init"));
     let program = |path: &str, content: PathBuf| Added { mode: 0o755, ..added(path, Content::File(content)) };
+    let config = config(boot, disks)?;
     let mut all = vec![
         program("usr/bin/taproot", own),
         program("usr/lib/taproot/taproot-init", init),
-        Added::file(PATH.trim_start_matches('/'), config(boot)?.render()?),
+        Added::file(PATH.trim_start_matches('/'), config.render()?),
         Added::file(ENABLED.trim_start_matches('/'), ""),
         Added::file(MARKER.trim_start_matches('/'), ""),
         Added::file(GROW, ""),
     ];
     let [systemds, own] = stub_places();
     let missing = systemds.to_string_lossy().trim_start_matches('/').to_owned();
-    if config(boot)?.loader.uki && systemds.exists() {
+    if config.loader.uki && systemds.exists() {
         // Kernels of later on are put into unified images, too.
         let path = own.to_string_lossy().trim_start_matches('/').to_owned();
         all.push(added(&path, Content::Spare(systemds, missing)));
@@ -92,13 +93,16 @@ fn added(path: &str, content: Content) -> Added {
     Added { path: path.into(), content, mode: 0o644, owner: (0, 0) }
 }
 
-/// Lines of fstab for the partitions beside the pool.
-pub fn fstab(layout: &Layout) -> Vec<String> {
+/// Lines of fstab for the partitions beside the pool, of all disks: none is waited for, as a disk of a mirror may be gone.
+pub fn fstab(layouts: &[&Layout]) -> Vec<String> {
     let mut lines = Vec::new();
-    let serial = layout.serial();
-    lines.push(format!("UUID={:04X}-{:04X} {MOUNTED} vfat umask=0077,nofail 0 2", serial >> 16, serial & 0xffff));
-    if layout.find(Role::Swap).is_some() {
-        lines.push(format!("UUID={} none swap sw,nofail 0 0", text(layout.uuid("swap space"))));
+    for (nth, layout) in layouts.iter().enumerate() {
+        let (at, serial) = (mounted(nth), layout.serial());
+        let uuid = format!("{:04X}-{:04X}", serial >> 16, serial & 0xffff);
+        lines.push(format!("UUID={uuid} {} vfat umask=0077,nofail 0 2", at.display()));
+        if layout.find(Role::Swap).is_some() {
+            lines.push(format!("UUID={} none swap sw,nofail 0 0", text(layout.uuid("swap space"))));
+        }
     }
     lines
 }

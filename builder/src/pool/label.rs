@@ -4,7 +4,7 @@ use taproot_init::zfs::label::{self, REGION_SIZE, REGION_START, label_offsets};
 use taproot_init::zfs::nvlist::{NvList, Value};
 
 use super::block::{BIRTH, Bp};
-use super::bytes::{put, put64};
+use super::bytes::{index, put, put64};
 use super::features::Features;
 use super::layout::Geometry;
 use super::store::Device;
@@ -25,6 +25,11 @@ const RING_SIZE: u64 = 128 << 10;
 /// The place of what the boot loader is told.
 const BOOT_START: u64 = 8 << 10;
 const BOOT_SIZE: usize = 8 << 10;
+
+/// Name of a partition of the disk that is the `nth` of a mirror; of the first, as that of a disk that is none, it is the plain one.
+pub fn partition_name(plain: &str, nth: usize) -> String {
+    if nth == 0 { plain.to_owned() } else { format!("{plain}-{}", nth + 1) }
+}
 
 /// What names the pool and its disks, one or several that are a mirror.
 #[derive(Debug, Clone)]
@@ -52,7 +57,7 @@ impl Identity {
             ("id", number(id)),
             ("guid", number(guid)),
             // Whoever imports the pool puts the real one here.
-            ("path", Value::text("/dev/disk/by-partlabel/zfs")),
+            ("path", Value::text(format!("/dev/disk/by-partlabel/{}", partition_name("zfs", index(id))))),
             ("whole_disk", number(0)),
             ("create_txg", number(BIRTH)),
         ]

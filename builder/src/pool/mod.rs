@@ -55,6 +55,7 @@ use std::io;
 pub use block::Compression;
 pub use content::Content;
 pub use features::Compatibility;
+pub use label::partition_name;
 pub use plan::{Dataset, Options, Snapshot, State, Volume};
 pub use reader::{Disk, ReadError, Seen, Verified, contents, outline, verify, verify_any};
 pub use store::Device;

@@ -33,7 +33,7 @@ pub enum Bus {
 pub struct Disk {
     /// Image file.
     pub path: PathBuf,
-    /// `raw` or `qcow2`; `logged`: raw, and what is written to it stands in a log beside it (`.log`), in the order in which it was.
+    /// As QEMU calls it: `raw`, `qcow2`, `vmdk` or `vhdx`; `logged`: raw, and what is written to it stands in a log beside it (`.log`), in the order in which it was.
     pub format: &'static str,
     /// Serial number; udev names the disk after it.
     pub serial: String,

@@ -23,8 +23,8 @@ use crate::progress::Progress;
 use crate::settings::{ModuleSet, Settings};
 use crate::uki::sign::{Keys, sign};
 
-/// Where the partition is mounted in the booted system.
-pub const MOUNTED: &str = "/efi";
+/// Where the partition is mounted in the booted system, of the first disk.
+const MOUNTED: &str = "/efi";
 /// Where systemd leaves its programs for UEFI.
 const SYSTEMD: &str = "/usr/lib/systemd/boot/efi";
 const SYSTEMD_BOOT: &str = "systemd-bootx64.efi";
@@ -52,9 +52,15 @@ impl Loader {
     }
 }
 
-/// What the boot loader's partition is made by, here and in the booted system.
-pub fn config(boot: &Boot) -> Result<Config> {
-    Ok(Config::new(boot.loader.words().parse()?, Path::new(MOUNTED), &boot.cmdline))
+/// Where the partition of a disk is mounted in the booted system.
+pub fn mounted(nth: usize) -> PathBuf {
+    if nth == 0 { MOUNTED.into() } else { format!("{MOUNTED}{}", nth + 1).into() }
+}
+
+/// What the boot loader's partition is made by, here and in the booted system, where so many disks have one.
+pub fn config(boot: &Boot, disks: usize) -> Result<Config> {
+    let esp_copies = (1..disks).map(mounted).collect();
+    Ok(Config { esp_copies, ..Config::new(boot.loader.words().parse()?, Path::new(MOUNTED), &boot.cmdline) })
 }
 
 /// What was made.
@@ -160,7 +166,7 @@ fn own(boot: &Boot, root: &Path, limit: u64, kernel: &BootFiles, image: Vec<u8>)
     let tree = Tree::open(root).context("opening what was kept of the tree")?;
     let binary = tree.read(&kernel.kernel, BINARY).context("reading the kernel")?;
     // The stub that the tree lacks is this machine's.
-    let mut config = config(boot)?;
+    let mut config = config(boot, 1)?;
     let here = Tree::open(Path::new("/")).context("/")?;
     let from = if config.loader.uki && tree.file(Path::new(SYSTEMD).join("linuxx64.efi.stub")).is_none() {
         &here

@@ -111,6 +111,7 @@ pub const KEYS: &[Key] = &[
     key("output.vmdk", Text, "", "\"${name}.vmdk\"", "VMware"),
     key("output.vhdx", Text, "", "\"${name}.vhdx\"", "Hyper-V"),
     key("output.device", Text, "", "\"/dev/disk/by-id/...\"", "a block device of this machine: all that is on it goes"),
+    key("output.mirror", List, "[]", "[\"/dev/disk/by-id/...\"]", "further devices, or raw files, that become a mirror with the one that is named above; each can be booted from"),
     key("output.verify", Flag, "false", "", "read the pool back and compare"),
 ];
 

@@ -116,7 +116,9 @@ impl Config {
             sign,
             init: row.path("boot.init"),
         };
-        Ok(Plan { pool, disk, boot, outputs: outputs(&row, words)?, verify: row.flag("output.verify") })
+        let mut outputs = outputs(&row, words)?;
+        let mirror = mirror(&row, words, &mut outputs)?;
+        Ok(Plan { pool, disk, boot, outputs, mirror, verify: row.flag("output.verify") })
     }
 
     fn pool(&self) -> Result<pool::Options> {
@@ -239,6 +241,23 @@ fn outputs(row: &Row<'_>, words: &Words) -> Result<Vec<Output>> {
         }
     }
     Ok(all)
+}
+
+/// Adds the other disks of a mirror to the first; whether it is one.
+fn mirror(row: &Row<'_>, words: &Words, outputs: &mut Vec<Output>) -> Result<bool> {
+    let key = "output.mirror";
+    let others = row.list(key);
+    if others.is_empty() {
+        return Ok(false);
+    }
+    let [Output { format: format @ (Format::Device | Format::Raw), .. }] = **outputs else {
+        bail!("{}: expected one disk to be a mirror of, a device or a raw file, and no other output", row.at(key));
+    };
+    for text in others {
+        let path = PathBuf::from(words.put_into(text).with_context(|| row.at(key))?);
+        outputs.push(Output { format, path });
+    }
+    Ok(true)
 }
 
 fn hostname(name: &str) -> Result<String> {

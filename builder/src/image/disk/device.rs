@@ -74,15 +74,17 @@ fn describe(path: &Path, file: &File, size: u64, sector: u64, value: &dyn Fn(&st
     words.join(", ")
 }
 
-/// Asks whether all that is on a device may go.
-pub fn ask(description: &str) -> Result<()> {
-    // The names on it are others'.
-    eprintln!("{}", printable(description));
+/// Asks whether all that is on these devices may go.
+pub fn ask<'a>(devices: impl Iterator<Item = &'a Device>) -> Result<()> {
+    for device in devices {
+        // The names on it are others'.
+        eprintln!("{}", printable(&device.description));
+    }
     ensure!(
         io::stdin().is_terminal(),
-        "all that is on it would be gone: say --yes if that is meant, there is no terminal to ask at"
+        "all that is there would be gone: say --yes if that is meant, there is no terminal to ask at"
     );
-    eprint!("All that is on it will be gone. Type yes to go on: ");
+    eprint!("All that is there will be gone. Type yes to go on: ");
     io::stderr().flush().context("asking")?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer).context("reading the answer")?;

@@ -5,6 +5,7 @@ use sha2::{Digest as _, Sha256};
 use taproot_init::zfs::label::MIN_DEVICE_SIZE;
 
 use crate::image::{Disk, Loader};
+use crate::pool::partition_name;
 use crate::progress::megabytes;
 
 /// Partitions begin and end on whole MiB: any sector, page and erase block divides it.
@@ -81,6 +82,8 @@ pub struct Layout {
     pub sector: u64,
     /// In the order in which they lie and are numbered.
     pub partitions: Vec<Partition>,
+    /// Which disk of a mirror it is, from 0.
+    pub member: usize,
     seed: String,
 }
 
@@ -125,7 +128,29 @@ impl Layout {
             );
         }
         add(&mut partitions, Role::Pool, pool);
-        Ok(Layout { size, sector, partitions, seed: seed.to_owned() })
+        Ok(Layout { size, sector, partitions, member: 0, seed: seed.to_owned() })
+    }
+
+    /// The same as that of another disk of a mirror. Nothing on it has the name or number of something on the first.
+    #[must_use]
+    pub fn of_member(mut self, nth: usize) -> Self {
+        self.member = nth;
+        if nth > 0 {
+            self.seed = format!("{}\0{nth}", self.seed);
+        }
+        self
+    }
+
+    /// Gives the pool no more than so many bytes: all disks of a mirror have the same.
+    pub fn limit_pool(&mut self, size: u64) {
+        for place in self.partitions.iter_mut().filter(|place| place.role == Role::Pool) {
+            place.size = place.size.min(size);
+        }
+    }
+
+    /// What a partition is called in the table.
+    pub fn name(&self, role: Role) -> String {
+        partition_name(role.name(), self.member)
     }
 
     /// For a disk that is as large as its partitions, or as `size` says, with sectors of 512 bytes. They are given in the order in which they lie.
@@ -143,13 +168,13 @@ impl Layout {
             megabytes(least),
             megabytes(size)
         );
-        Ok(Layout { size, sector: 512, partitions, seed: seed.to_owned() })
+        Ok(Layout { size, sector: 512, partitions, member: 0, seed: seed.to_owned() })
     }
 
     /// A file that is one partition and has no table, with sectors of 512 bytes.
     pub fn bare(role: Role, size: u64, seed: &str) -> Self {
         let partitions = vec![Partition { role, start: 0, size }];
-        Layout { size, sector: 512, partitions, seed: seed.to_owned() }
+        Layout { size, sector: 512, partitions, member: 0, seed: seed.to_owned() }
     }
 
     /// The partition for this.
@@ -239,6 +264,11 @@ mod tests {
         assert_eq!(layout.number(Role::Esp), Some(2));
         assert_ne!(layout.guid("esp"), layout.guid("zfs"));
         assert_eq!(layout.guid("esp"), Layout::new(&disk, 5 << 30, Loader::SystemdBoot, "x").unwrap().guid("esp"));
+        let mut second = layout.clone().of_member(1);
+        assert_eq!((layout.name(Role::Pool), second.name(Role::Pool)), ("zfs".into(), "zfs-2".into()));
+        assert!(layout.guid("zfs") != second.guid("zfs") && layout.serial() != second.serial());
+        second.limit_pool(1 << 30);
+        assert_eq!((second.find(Role::Pool).unwrap().size, second.find(Role::Esp)), (1 << 30, layout.find(Role::Esp)));
     }
 
     #[test]

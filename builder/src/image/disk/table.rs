@@ -36,7 +36,7 @@ pub fn write(file: &File, layout: &Layout) -> Result<()> {
             starting_lba: partition.start / sector,
             ending_lba: (partition.start + partition.size) / sector - 1,
             attribute_bits: 0,
-            partition_name: partition.role.name().into(),
+            partition_name: layout.name(partition.role).as_str().into(),
         };
     }
     GPT::write_protective_mbr_into(&mut disk, sector).context("writing the protective MBR")?;
