@@ -52,7 +52,6 @@ use taproot_init::devices::table::{TABLE_PATH, canonical_name};
 use taproot_init::hex::hex;
 use taproot_init::image::{CONFIG_PATH, ImageConfig, MANIFEST_PATH};
 use taproot_init::keyboard::{KERNELS, KEYMAP_PATH, Layout};
-use taproot_init::sys::allocator;
 use tree::Tree;
 
 /// Directories that init mounts on, or that programs expect.
@@ -198,8 +197,6 @@ pub fn build(
 
     progress.step(&format!("reading {} modules", selection.chosen.len()));
     selection.read(settings)?;
-    // Threads have unpacked each of them, and keep what was freed.
-    allocator::return_all();
     lap("modules");
 
     // Modules that are compressed already are most of an image, and grow no smaller.

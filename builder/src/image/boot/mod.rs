@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 
+use taproot_init::sys::allocator;
+
 use super::stages::Stages;
 use super::{Boot, Loader};
 use crate::cli::InitramfsArgs;
@@ -84,6 +86,8 @@ pub fn make(boot: &Boot, root: &Path, limit: u64, stages: &Stages<'_>) -> Result
     let stages = stages.with("TAPROOT_KERNEL", &kernel.version);
     let (image, bytes) = packed(boot, root, &kernel.version, &stages)?;
     let (zfs, notes) = image.map(|image| (image.zfs, image.notes)).unwrap_or_default();
+    // Each of the packer's threads keeps what it has freed, and kernel and initramfs need their room.
+    allocator::return_all();
     let files = partition(boot, root, limit, (&kernel, bytes), &stages)?;
     Ok(Made { files, kernel: kernel.version, zfs, notes })
 }
