@@ -201,9 +201,7 @@ impl<'a> Program<'a> {
     }
 
     fn bytes(self, headers: u32, initialized: u32, image: u32) -> Vec<u8> {
-        let data: usize = self.sections.iter().map(|section| section.data.len() + self.file_alignment as usize).sum();
-        let mut out = Vec::with_capacity(self.head.len() + headers as usize + data);
-        out.extend_from_slice(self.head);
+        let mut out = self.head.to_vec();
         let optional = self.pe + COFF;
         let count = u16::try_from(self.sections.len()).unwrap_or(u16::MAX);
         put(&mut out, self.pe + 6, &count.to_le_bytes());
@@ -223,12 +221,26 @@ impl<'a> Program<'a> {
         }
         for section in self.sections {
             out.resize(out.len().next_multiple_of(self.file_alignment as usize), 0);
-            out.extend_from_slice(&section.data);
+            out = join(out, section.data);
         }
         out.resize(out.len().next_multiple_of(self.file_alignment as usize), 0);
         let sum = checksum(&out);
         put(&mut out, optional + optional::CHECKSUM, &sum.to_le_bytes());
         out
+    }
+}
+
+/// One behind the other. The smaller one moves, if the other is ours: an initramfs is never there twice.
+fn join(mut front: Vec<u8>, back: Cow<'_, [u8]>) -> Vec<u8> {
+    match back {
+        Cow::Owned(mut back) if back.len() > front.len() => {
+            back.splice(..0, front);
+            back
+        }
+        back => {
+            front.extend_from_slice(&back);
+            front
+        }
     }
 }
 
