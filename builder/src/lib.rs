@@ -28,3 +28,4 @@ pub mod status;
 pub mod takeover;
 pub mod tar;
 pub mod uki;
+pub mod uuid;

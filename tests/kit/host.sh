@@ -8,7 +8,7 @@ commands=(mmdebstrap:mmdebstrap pacman:pacman-package-manager makepkg:makepkg pa
     setfattr:attr setfacl:acl sgdisk:gdisk mksquashfs:squashfs-tools cpio:cpio zstd:zstd xz:xz-utils lz4:lz4 file:file
     strings:binutils strace:strace gcc:gcc g++:g++ busybox:busybox-static mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs
     sload.f2fs:f2fs-tools mkfs.vfat:dosfstools mcopy:mtools mkfs.erofs:erofs-utils xorriso:xorriso
-    grub-mkimage:grub-common grub-fstest:grub-common sbsign:sbsigntool setpriv:util-linux)
+    grub-mkimage:grub-common grub-fstest:grub-common sbsign:sbsigntool openssl:openssl setpriv:util-linux)
 missing=()
 for pair in "${commands[@]}"; do
     command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")

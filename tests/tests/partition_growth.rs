@@ -9,6 +9,7 @@ use std::process::Command;
 use taproot::firstboot::block::{Block, partition};
 use taproot::firstboot::ids::{self, What};
 use taproot::firstboot::table::Table;
+use taproot::uuid;
 use taproot_init::sys;
 use taproot_tests::account;
 
@@ -78,7 +79,7 @@ fn a_partition_in_use_grows_with_its_disk_and_its_identities_are_renewed() {
     run("mkswap", &["-U", uuid, path(1).to_str().unwrap()]);
     let swap = Block::open(path(1).file_name().unwrap().to_str().unwrap(), true).unwrap();
     assert_eq!(ids::read(What::Swap, &swap).unwrap(), uuid);
-    let new = ids::random_uuid([9; 16]);
+    let new = uuid::text(uuid::of_random([9; 16]));
     ids::write(What::Swap, &swap, &new).unwrap();
     assert!(run("blkid", &["-p", path(1).to_str().unwrap()]).contains(&format!(" UUID=\"{new}\"")));
     assert!(

@@ -1,7 +1,7 @@
 //! What a running system is known by besides its disks: made where it is missing, and left alone where it is there.
 
-use super::ids::random_uuid;
 use crate::output::{Cleanup, Target};
+use crate::uuid;
 use anyhow::{Context, Result, ensure};
 use std::fs::{self, File, Permissions};
 use std::io::Read as _;
@@ -13,7 +13,7 @@ use std::process::Command;
 const SEED: usize = 512;
 
 /// Random bytes.
-pub(super) fn random<const N: usize>() -> Result<[u8; N]> {
+pub fn random<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
     File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)).context("/dev/urandom: reading")?;
     Ok(bytes)
@@ -35,7 +35,7 @@ pub(super) fn machine_id(root: &Path) -> Result<Option<String>> {
     if text.trim().len() == 32 && text.trim().bytes().all(|b| b.is_ascii_hexdigit()) {
         return Ok(None);
     }
-    save(&path, format!("{}\n", random_uuid(random()?).replace('-', "")).as_bytes(), 0o444)?;
+    save(&path, format!("{}\n", uuid::text(uuid::of_random(random()?)).replace('-', "")).as_bytes(), 0o444)?;
     Ok(Some("machine-id: made".to_owned()))
 }
 

@@ -1,9 +1,9 @@
 //! Identities that a copy of an image must not share with other copies: where each lies, and how it is written in files that refer to it.
 
 use super::table::{Disk, Table};
+use crate::uuid;
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
-use std::fmt::Write as _;
 
 /// Types of partitions, as the table has their bytes.
 pub const ESP: [u8; 16] = [0x28, 0x73, 0x2a, 0xc1, 0x1f, 0xf8, 0xd2, 0x11, 0xba, 0x4b, 0, 0xa0, 0xc9, 0x3e, 0xc9, 0x3b];
@@ -41,36 +41,6 @@ pub struct Change {
     pub old: String,
     /// As it is to be.
     pub new: String,
-}
-
-/// A UUID as its bytes in a table, and back: the first three groups are little-endian there.
-fn mixed(bytes: [u8; 16]) -> [u8; 16] {
-    const ORDER: [usize; 16] = [3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15];
-    ORDER.map(|at| bytes.get(at).copied().unwrap_or_default())
-}
-
-/// As people write a UUID.
-fn uuid_text(bytes: [u8; 16]) -> String {
-    let mut out = String::new();
-    for (index, byte) in bytes.iter().enumerate() {
-        let _ = write!(out, "{}{byte:02x}", if matches!(index, 4 | 6 | 8 | 10) { "-" } else { "" });
-    }
-    out
-}
-
-fn uuid(text: &str) -> Option<[u8; 16]> {
-    let digits: String = text.chars().filter(|c| *c != '-').collect();
-    let byte = |index: usize| u8::from_str_radix(digits.get(2 * index..2 * index + 2)?, 16).ok();
-    let bytes: Vec<u8> = (0..16).map(byte).collect::<Option<_>>()?;
-    bytes.try_into().ok().filter(|bytes| uuid_text(*bytes) == text)
-}
-
-/// A UUID of random bytes (RFC 9562, version 4).
-pub fn random_uuid(mut bytes: [u8; 16]) -> String {
-    let [_, _, _, _, _, _, version, _, variant, ..] = &mut bytes;
-    *version = *version & 0x0f | 0x40;
-    *variant = *variant & 0x3f | 0x80;
-    uuid_text(bytes)
 }
 
 /// A serial number of random bytes.
@@ -115,7 +85,7 @@ pub fn read(what: What, partition: &dyn Disk) -> Result<String> {
     ensure!(is_swap, "it is no swap area");
     let mut bytes = [0; 16];
     partition.read_at(SWAP_UUID, &mut bytes).context("reading the swap header")?;
-    Ok(uuid_text(bytes))
+    Ok(uuid::text(bytes))
 }
 
 /// Writes it. Only these bytes are written, in what may be mounted or swapped to: nobody else writes there.
@@ -127,7 +97,7 @@ pub fn write(what: What, partition: &dyn Disk, new: &str) -> Result<()> {
             partition.write_at(place, &digits.to_le_bytes()).context("writing the boot sector")?;
         }
     } else {
-        let bytes = uuid(new).context("a UUID of another form")?;
+        let bytes = uuid::parse(new).context("a UUID of another form")?;
         partition.write_at(SWAP_UUID, &bytes).context("writing the swap header")?;
     }
     partition.sync().context("writing")
@@ -136,7 +106,8 @@ pub fn write(what: What, partition: &dyn Disk, new: &str) -> Result<()> {
 /// The guids of a table, of the disk first: partition (0: the disk) and text.
 pub fn guids(table: &Table) -> Vec<(u32, String)> {
     let all = std::iter::once(0).chain(table.numbers());
-    let text = |number: u32| table.guid((number > 0).then_some(number)).map(|guid| (number, uuid_text(mixed(guid))));
+    let text =
+        |number: u32| table.guid((number > 0).then_some(number)).map(|guid| (number, uuid::text(uuid::mixed(guid))));
     all.filter_map(text).collect()
 }
 
@@ -145,14 +116,14 @@ pub fn renew_guids(table: &mut Table, changes: &[&Change]) -> Result<bool> {
     let mut any = false;
     for change in changes {
         let number = (change.partition > 0).then_some(change.partition);
-        let Some(now) = table.guid(number).map(|guid| uuid_text(mixed(guid))) else {
+        let Some(now) = table.guid(number).map(|guid| uuid::text(uuid::mixed(guid))) else {
             bail!("partition {} is not there any more", change.partition);
         };
         if now == change.new {
             continue;
         }
         ensure!(now == change.old, "its guid is {now}; expected {} or {}", change.old, change.new);
-        table.set_guid(number, mixed(uuid(&change.new).context("a guid of another form")?));
+        table.set_guid(number, uuid::mixed(uuid::parse(&change.new).context("a guid of another form")?));
         any = true;
     }
     Ok(any)

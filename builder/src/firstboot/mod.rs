@@ -20,9 +20,11 @@ use crate::esp::config::{Config, PATH as LOADER, Recipe};
 use crate::esp::{refresh, store::Mounted};
 use crate::initramfs::tree::Tree;
 use crate::output::Cleanup;
+use crate::uuid;
 use anyhow::{Context, Result, ensure};
 use block::{Block, Partition, Within, numbered};
-use identity::{random, save};
+pub use identity::random;
+use identity::save;
 use ids::{Change, What};
 use pool::Leaf;
 use serde::{Deserialize, Serialize};
@@ -165,7 +167,13 @@ fn planned(root: &Path, pool: &str, guid: &str, leaves: &[Leaf]) -> Result<State
                 ));
                 continue;
             }
-            changes.push(Change { what, vdev: leaf.guid, partition: number, old, new: ids::random_uuid(random()?) });
+            changes.push(Change {
+                what,
+                vdev: leaf.guid,
+                partition: number,
+                old,
+                new: uuid::text(uuid::of_random(random()?)),
+            });
         }
         for number in table.numbers() {
             let what = match table.kind(number) {
@@ -183,7 +191,8 @@ fn planned(root: &Path, pool: &str, guid: &str, leaves: &[Leaf]) -> Result<State
             match ids::read(what, &Block::open(&name, false)?) {
                 Ok(old) => {
                     let bytes = random()?;
-                    let new = if what == What::Fat { ids::random_serial(bytes) } else { ids::random_uuid(bytes) };
+                    let new =
+                        if what == What::Fat { ids::random_serial(bytes) } else { uuid::text(uuid::of_random(bytes)) };
                     changes.push(Change { what, vdev: leaf.guid, partition: number, old, new });
                 }
                 Err(error) => notes.push(format!("{name} is left as it is: {error:#}")),

@@ -208,7 +208,7 @@ fn guids_are_renewed_once() {
         .iter()
         .map(|(number, old)| {
             let what = if *number == 0 { What::Disk } else { What::Partition };
-            change(what, *number, old, &ids::random_uuid([u8::try_from(*number).unwrap() + 0x20; 16]))
+            change(what, *number, old, &uuid::text([u8::try_from(*number).unwrap() + 0x20; 16]))
         })
         .collect();
     let all: Vec<&Change> = changes.iter().collect();
@@ -245,7 +245,7 @@ fn serial_numbers_and_uuids_as_others_read_them() {
     if let Some((bytes, _)) = run("mkswap", &["-U", uuid], 1 << 20) {
         let disk = Made::new(bytes, 512);
         assert_eq!(ids::read(What::Swap, &disk).unwrap(), uuid);
-        let new = ids::random_uuid([0xff; 16]);
+        let new = uuid::text([0xff; 16]);
         ids::write(What::Swap, &disk, &new).unwrap();
         assert_eq!(ids::read(What::Swap, &disk).unwrap(), new);
         assert!(ids::read(What::Fat, &disk).is_err());

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
-use std::io::Read as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +13,7 @@ use super::disk::layout::{Layout, Role};
 use super::disk::table;
 use super::work::Work;
 use super::{Disk, Format, Loader, Plan};
+use crate::firstboot::random;
 use crate::output::directory;
 use crate::pool::Compatibility;
 
@@ -65,7 +65,7 @@ impl Members {
         let mut seed = plan.pool.seed.clone();
         if is_device(first.format) {
             // Of two disks that are written from one tree both are to be usable in one machine.
-            seed = random()?;
+            seed = hex(&random::<16>()?);
             if !yes {
                 device::ask(devices.iter().flatten())?;
             }
@@ -137,13 +137,6 @@ fn layout(plan: &Plan, device: Option<&Device>, seed: &str) -> Result<Layout> {
         disk.sector
     );
     Layout::new(&disk, size, plan.boot.loader, &format!("{}\0{seed}", plan.pool.name))
-}
-
-/// A seed that no other image has.
-fn random() -> Result<String> {
-    let mut bytes = [0; 16];
-    File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)).context("/dev/urandom: reading")?;
-    Ok(hex(&bytes))
 }
 
 /// Refuses to replace what is no file, and what would be found only when the work is done.

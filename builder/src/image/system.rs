@@ -6,12 +6,13 @@ use anyhow::{Context as _, Result};
 
 use super::Boot;
 use super::boot::{config, mounted};
-use super::disk::layout::{Layout, Role, text};
+use super::disk::layout::{Layout, Role};
 use super::edit::{Added, Content};
 use crate::esp::config::{PATH, stub_places};
 use crate::firstboot::MARKER;
 use crate::hooks::files::ENABLED;
 use crate::settings::beside;
+use crate::uuid;
 
 /// What packages' managers call, and units: as `make install` has them.
 const INSTALLED: &[(&str, u32, &[u8])] = &[
@@ -101,7 +102,7 @@ pub fn fstab(layouts: &[&Layout]) -> Vec<String> {
         let uuid = format!("{:04X}-{:04X}", serial >> 16, serial & 0xffff);
         lines.push(format!("UUID={uuid} {} vfat umask=0077,nofail 0 2", at.display()));
         if layout.find(Role::Swap).is_some() {
-            lines.push(format!("UUID={} none swap sw,nofail 0 0", text(layout.uuid("swap space"))));
+            lines.push(format!("UUID={} none swap sw,nofail 0 0", uuid::text(layout.uuid("swap space"))));
         }
     }
     lines

@@ -15,6 +15,7 @@ use super::workshop::Workshop;
 use super::{image, squashfs, tar};
 use crate::output::{directory, free};
 use crate::progress::{Progress, megabytes};
+use crate::uuid;
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::fcntl::{AT_FDCWD, FcntlArg, RenameFlags, fcntl, renameat2};
 use serde::Serialize;
@@ -25,7 +26,6 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use taproot_init::hex::hex;
 
 /// What is to be written, and how.
 #[derive(Debug, Clone)]
@@ -305,7 +305,7 @@ pub(crate) fn is_pipe(error: &anyhow::Error) -> bool {
     cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
-/// Of an erofs image: by its content, so that the same plan has the same and no other has it (RFC 9562, version 8).
+/// Of an erofs image: by its content, so that the same plan has the same.
 fn uuid(plan: &Plan, written: &Written) -> String {
     let mut digest = Sha256::new();
     for (item, data) in plan.items.iter().zip(&written.digests) {
@@ -313,12 +313,7 @@ fn uuid(plan: &Plan, written: &Written) -> String {
         digest.update(format!("\n{:?} {:?}\n", item.node, item.link_to));
         digest.update(data.unwrap_or_default());
     }
-    let mut bytes: [u8; 16] = [0; 16];
-    bytes.iter_mut().zip(digest.finalize()).for_each(|(to, from)| *to = from);
-    bytes[6] = bytes[6] & 0x0f | 0x80;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    let digits = hex(&bytes);
-    [0..8, 8..12, 12..16, 16..20, 20..32].map(|group| digits.get(group).unwrap_or_default()).join("-")
+    uuid::text(uuid::of_hash(&digest.finalize()))
 }
 
 impl Built<'_> {

@@ -1,6 +1,7 @@
 //! Hash trees beside an image or at its end, and sums.
 
 use super::{save, text};
+use crate::uuid;
 use anyhow::{Context as _, Result, bail, ensure};
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
@@ -126,7 +127,7 @@ pub fn seal(path: &Path, place: Place, salt: &[u8]) -> Result<Sealed> {
         image.len = end;
     }
     let tree = image.tree(&format)?;
-    let superblock = Superblock { uuid: uuid(&tree.root), format };
+    let superblock = Superblock { uuid: uuid::of_hash(tree.root.bytes()), format };
     let mut head = superblock.bytes().to_vec();
     head.resize(usize::try_from(BLOCK).unwrap_or_default(), 0);
     match place {
@@ -147,19 +148,6 @@ fn append(file: &mut File, at: u64, parts: &[&[u8]]) -> std::io::Result<()> {
     file.seek(SeekFrom::Start(at))?;
     parts.iter().try_for_each(|part| file.write_all(part))?;
     file.sync_all()
-}
-
-/// A UUID of version 8 (RFC 9562) from the beginning of a root hash.
-fn uuid(root: &Digest) -> [u8; 16] {
-    let mut uuid = [0; 16];
-    for (at, (to, from)) in uuid.iter_mut().zip(root.bytes()).enumerate() {
-        *to = match at {
-            6 => from & 0x0f | 0x80,
-            8 => from & 0x3f | 0x80,
-            _ => *from,
-        };
-    }
-    uuid
 }
 
 /// Reads the whole image and its tree, beside it or at its end, and finds them to be what the root hash says. Without one the image's

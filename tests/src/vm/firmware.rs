@@ -11,10 +11,26 @@ const IMAGES: [[&str; 2]; 2] = [
     ["/usr/share/OVMF/OVMF_CODE.fd", "/usr/share/OVMF/OVMF_VARS.fd"],
 ];
 
-/// The values of QEMU's `-drive` for the firmware, with its variables in the file `variables`, made empty if it is not there.
-pub fn drives(variables: &Path) -> Result<[String; 2]> {
-    let [code, empty] = IMAGES
-        .into_iter()
+/// The same with Secure Boot, whose variables know one key: that of Debian's package, for tests.
+const SECURE: [[&str; 2]; 1] =
+    [["/usr/share/OVMF/OVMF_CODE_4M.secboot.fd", "/usr/share/OVMF/OVMF_VARS_4M.snakeoil.fd"]];
+
+/// That key.
+pub const KEY: &str = "/usr/share/ovmf/PkKek-1-snakeoil.key";
+/// Its passphrase.
+pub const PASSPHRASE: &str = "snakeoil";
+/// Its certificate.
+pub const CERTIFICATE: &str = "/usr/share/ovmf/PkKek-1-snakeoil.pem";
+
+/// What else a machine needs whose variables only the firmware may write.
+pub const GUARDED: [&str; 4] = ["-machine", "q35,smm=on", "-global", "driver=cfi.pflash01,property=secure,value=on"];
+
+/// The values of QEMU's `-drive` for the firmware (`secure`: with Secure Boot), with its variables in the file `variables`, which is made
+/// if it is not there.
+pub fn drives(variables: &Path, secure: bool) -> Result<[String; 2]> {
+    let images: &[[&str; 2]] = if secure { &SECURE } else { &IMAGES };
+    let [code, empty] = images
+        .iter()
         .find(|pair| pair.iter().all(|path| Path::new(path).exists()))
         .context("no UEFI firmware in /usr/share/OVMF; run: make host")?;
     if !variables.exists() {

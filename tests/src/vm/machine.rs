@@ -46,6 +46,7 @@ pub struct Vm {
     files: Vec<(String, Vec<u8>)>,
     reboots: bool,
     uefi: bool,
+    secure_boot: bool,
     variables: Option<PathBuf>,
     second_console: bool,
     pcie: bool,
@@ -69,6 +70,7 @@ impl Vm {
             files: Vec::new(),
             reboots: false,
             uefi: false,
+            secure_boot: false,
             variables: None,
             second_console: false,
             pcie: false,
@@ -171,6 +173,13 @@ impl Vm {
     #[must_use]
     pub fn uefi_with(mut self, variables: &Path) -> Self {
         self.variables = Some(variables.to_owned());
+        self.uefi()
+    }
+
+    /// As [`Vm::uefi`], with Secure Boot: what nobody signed by [`firmware::KEY`] is not started.
+    #[must_use]
+    pub fn secure_boot(mut self) -> Self {
+        self.secure_boot = true;
         self.uefi()
     }
 
@@ -295,7 +304,9 @@ impl Vm {
         let mut args: Vec<OsString> = Vec::new();
         let mut add = |words: &[&str]| args.extend(words.iter().map(OsString::from));
         add(&["-accel", accel.argument(), "-nodefaults", "-display", "none"]);
-        if self.pcie {
+        if self.secure_boot {
+            add(&firmware::GUARDED);
+        } else if self.pcie {
             add(&["-machine", "q35"]);
         }
         add(&["-m", &self.memory.to_string(), "-smp", &self.cpus.to_string()]);
@@ -319,7 +330,7 @@ impl Vm {
         }
         if self.uefi {
             let own = dir.join("uefi-variables");
-            for drive in firmware::drives(self.variables.as_ref().unwrap_or(&own))? {
+            for drive in firmware::drives(self.variables.as_ref().unwrap_or(&own), self.secure_boot)? {
                 add(&["-drive", &drive]);
             }
         }

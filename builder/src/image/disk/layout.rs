@@ -7,6 +7,7 @@ use taproot_init::zfs::label::MIN_DEVICE_SIZE;
 use crate::image::{Disk, Loader};
 use crate::pool::partition_name;
 use crate::progress::megabytes;
+use crate::uuid;
 
 /// Partitions begin and end on whole MiB: any sector, page and erase block divides it.
 const MIB: u64 = 1 << 20;
@@ -46,7 +47,7 @@ impl Role {
 
     /// The type as the table has it.
     pub fn type_guid(self) -> [u8; 16] {
-        mixed(self.kind())
+        uuid::mixed(uuid::parse(self.kind()).unwrap_or_default())
     }
 
     /// Its name in the table.
@@ -190,19 +191,12 @@ impl Layout {
 
     /// What tells something of this image from that of others, as a random UUID would, in the order of its text.
     pub fn uuid(&self, of: &str) -> [u8; 16] {
-        let hash = Sha256::digest(format!("taproot image\0{}\0{of}", self.seed));
-        let mut uuid = [0; 16];
-        uuid.copy_from_slice(hash.get(..16).unwrap_or(&[0; 16]));
-        // Version 8 (of the maker's own), variant 1.
-        let [_, _, _, _, _, _, version, _, variant, ..] = &mut uuid;
-        *version = *version & 0x0f | 0x80;
-        *variant = *variant & 0x3f | 0x80;
-        uuid
+        uuid::of_hash(&Sha256::digest(format!("taproot image\0{}\0{of}", self.seed)))
     }
 
     /// The same as a table has it.
     pub fn guid(&self, of: &str) -> [u8; 16] {
-        swapped(self.uuid(of))
+        uuid::mixed(self.uuid(of))
     }
 
     /// The serial number of the FAT.
@@ -220,33 +214,6 @@ fn next(partitions: &[Partition]) -> u64 {
 fn add(partitions: &mut Vec<Partition>, role: Role, size: u64) {
     let start = next(partitions);
     partitions.push(Partition { role, start, size });
-}
-
-/// The text of a UUID.
-pub fn text(uuid: [u8; 16]) -> String {
-    let digits = taproot_init::hex::hex(&uuid);
-    let part = |from: usize, to: usize| digits.get(from..to).unwrap_or_default();
-    [part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32)].join("-")
-}
-
-/// From the order of the text to that of tables: the first three numbers are little-endian there.
-fn swapped(uuid: [u8; 16]) -> [u8; 16] {
-    let mut out = uuid;
-    for number in [0..4, 4..6, 6..8] {
-        if let Some(bytes) = out.get_mut(number) {
-            bytes.reverse();
-        }
-    }
-    out
-}
-
-fn mixed(text: &str) -> [u8; 16] {
-    let mut uuid = [0; 16];
-    let digits: Vec<u8> = text.chars().filter_map(|c| c.to_digit(16)).filter_map(|d| u8::try_from(d).ok()).collect();
-    for (byte, pair) in uuid.iter_mut().zip(digits.as_chunks::<2>().0) {
-        *byte = pair[0] << 4 | pair[1];
-    }
-    swapped(uuid)
 }
 
 #[cfg(test)]
@@ -287,6 +254,6 @@ mod tests {
     #[test]
     fn guids_are_written_as_tables_have_them() {
         assert_eq!(Role::Esp.type_guid()[..8], [0x28, 0x73, 0x2a, 0xc1, 0x1f, 0xf8, 0xd2, 0x11]);
-        assert_eq!(text(swapped(Role::Pool.type_guid())), "6a898cc3-1dd2-11b2-99a6-080020736631");
+        assert_eq!(uuid::text(uuid::mixed(Role::Pool.type_guid())), "6a898cc3-1dd2-11b2-99a6-080020736631");
     }
 }

@@ -18,9 +18,10 @@ use crate::date::day;
 use crate::esp::grub::{self, DIRECTORY};
 use crate::image::boot::grub::Cd;
 use crate::image::disk::fat::{self, Files};
-use crate::image::disk::layout::{Layout, Role, text};
+use crate::image::disk::layout::{Layout, Role};
 use crate::image::work::Work;
 use crate::progress::Progress;
+use crate::uuid;
 
 /// The ISO, in the directory of the work.
 pub(super) const NAME: &str = "iso";
@@ -59,7 +60,7 @@ pub(super) fn write(plan: &Plan, medium: &Medium, work: &Work, progress: &Progre
     command.args(["-V", &label(&medium.id)]);
     let time = stamp(plan.time);
     command.arg(format!("--modification-date={time}"));
-    command.args(["-partition_offset", "16", "--gpt_disk_guid", &text(layout.uuid("disk"))]);
+    command.args(["-partition_offset", "16", "--gpt_disk_guid", &uuid::text(layout.uuid("disk"))]);
     command.arg("--grub2-mbr").arg(&cd.sector).args(["-b", &core, "-c", &format!("{DIRECTORY}/boot.cat")]);
     command.args(["-no-emul-boot", "-boot-load-size", "4", "-boot-info-table", "--grub2-boot-info"]);
     command.args(["-eltorito-alt-boot", "-e", "--interval:appended_partition_2:all::", "-no-emul-boot"]);

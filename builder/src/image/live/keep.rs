@@ -9,11 +9,12 @@ use std::path::Path;
 use anyhow::{Context as _, Result, ensure};
 
 use super::ext4::Ext4;
-use crate::image::disk::layout::{Layout, Partition, Role, text};
+use crate::image::disk::layout::{Layout, Partition, Role};
 use crate::image::work::Work;
 use crate::pool::{self, Dataset, Volume};
 use crate::tar::Archive;
 use crate::tar::write::END;
+use crate::uuid;
 
 /// The least that an ext4 with an overlay's directories is made for.
 const LEAST: u64 = 32 << 20;
@@ -98,7 +99,7 @@ fn ext4(size: u64, layout: &Layout, id: &str, work: &Work) -> Result<std::path::
     DirBuilder::new().mode(0o755).create(&tree).context("a directory for the file system")?;
     fs::write(tree.join("persistence.conf"), CONF).context("what is kept")?;
     File::create_new(&path).and_then(|file| file.set_len(size)).context("a file for the file system")?;
-    let uuid = text(layout.uuid("persistence"));
+    let uuid = uuid::text(layout.uuid("persistence"));
     let (label, paths) = (label(id), &["persistence.conf"]);
     Ext4 { image: &path, start: 0, size, tree: &tree, paths, uuid: &uuid, label: &label }.make(&[])?;
     fs::remove_dir_all(&tree).context("removing what was packed")?;

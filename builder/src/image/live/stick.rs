@@ -14,10 +14,11 @@ use super::ext4::{Ext4, SEALED};
 use super::medium::{DIRECTORY, Medium, is_loaders};
 use crate::image::boot::grub::Grub;
 use crate::image::disk::fat::{self, Copies, Files};
-use crate::image::disk::layout::{Layout, Partition, Role, text};
+use crate::image::disk::layout::{Layout, Partition, Role};
 use crate::image::disk::table;
 use crate::image::work::Work;
 use crate::progress::Progress;
+use crate::uuid;
 
 /// The raw disk, in the directory of the work.
 pub(super) const DISK: &str = "disk";
@@ -79,7 +80,7 @@ impl Shared {
         }
         let paths = files.keys().chain(copies.keys()).map(String::as_str);
         let paths: Vec<&str> = paths.chain([DIRECTORY]).collect();
-        let (uuid, label) = (text(layout.uuid("medium")), format!("medium-{}", id.get(..8).unwrap_or(id)));
+        let (uuid, label) = (uuid::text(layout.uuid("medium")), format!("medium-{}", id.get(..8).unwrap_or(id)));
         let ext4 = Ext4 { image: disk, start, size, tree: top, paths: &paths, uuid: &uuid, label: &label };
         ext4.make(&SEALED).context("the tree's partition")?;
         fs::remove_dir_all(top).context("removing what was packed")

@@ -95,10 +95,13 @@ fn hint(errno: Option<Errno>) -> &'static str {
         Some(Errno::ENOEXEC) => {
             "the file is damaged or belongs to another kernel (version magic); pack the image for the running kernel"
         }
-        Some(Errno::ENOKEY) => {
-            "it has no signature this kernel trusts; sign it, enrol its key, or turn Secure Boot off"
+        // Where signatures are enforced, EKEYREJECTED is said of modules without one and of those whose key is not known, too
+        // (`module_sig_check`, kernel/module/signing.c).
+        Some(Errno::ENOKEY | Errno::EKEYREJECTED) => {
+            "it has no signature this kernel trusts: enrol the key that signed it (mokutil --import), sign it, pack the file as it was \
+             signed, or turn Secure Boot off"
         }
-        Some(Errno::EKEYREJECTED | Errno::EBADMSG) => {
+        Some(Errno::EBADMSG) => {
             "its signature does not fit the file (was it stripped after signing?); pack the original file"
         }
         Some(Errno::EPERM) => {

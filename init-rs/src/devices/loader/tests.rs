@@ -190,6 +190,7 @@ fn failing_dependency_fails_and_failing_softdep_does_not() {
 fn errors_say_what_to_do() {
     for (errno, word) in [
         (Errno::ENOKEY, "Secure Boot"),
+        (Errno::EKEYREJECTED, "Secure Boot"),
         (Errno::EPERM, "module_blacklist"),
         (Errno::ENOENT, "symbol"),
         (Errno::EINVAL, "parameter"),
