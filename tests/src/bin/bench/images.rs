@@ -43,7 +43,8 @@ echo BEGUN $(now)
 zpool create -R /run/target -O canmount=off -O mountpoint=/ -O compression=zstd-3 -O xattr=sa -O acltype=posix target $disk
 zfs create -o canmount=off -o mountpoint=none target/ROOT
 zfs create -o mountpoint=/ target/ROOT/default
-timeout -s KILL $PATIENCE cp -a --one-file-system / /run/target || { echo CUT $(now); exit 0; }
+mountpoint -q /run/target || zfs mount target/ROOT/default
+timeout -s KILL $PATIENCE cp -a --one-file-system / /run/target || { [ $? = 137 ]; echo CUT $(now); exit 0; }
 zfs snapshot target/ROOT/default@installed
 zpool export target
 echo ENDED $(now)
