@@ -44,7 +44,7 @@ zpool create -R /run/target -O canmount=off -O mountpoint=/ -O compression=zstd-
 zfs create -o canmount=off -o mountpoint=none target/ROOT
 zfs create -o mountpoint=/ target/ROOT/default
 mountpoint -q /run/target || zfs mount target/ROOT/default
-timeout -s KILL $PATIENCE cp -a --one-file-system / /run/target || { [ $? = 137 ]; echo CUT $(now); exit 0; }
+timeout -s KILL $PATIENCE cp -a --one-file-system /. /run/target || { [ $? = 137 ]; echo CUT $(now); exit 0; }
 zfs snapshot target/ROOT/default@installed
 zpool export target
 echo ENDED $(now)
