@@ -10,7 +10,6 @@ use taproot::commands::{
 use taproot::output::printable;
 use taproot::status::look;
 use taproot_init::shutdown;
-use taproot_init::sys::allocator;
 use taproot_init::sys::linux::Linux;
 
 /// Exit code of a command that did its work and whose answer is no; 1: it failed, 2: it was not understood.
@@ -61,7 +60,6 @@ fn run(monitored: bool) -> anyhow::Result<u8> {
         Err(error) => error.exit(),
         Ok(cli) => cli,
     };
-    allocator::return_large_buffers();
     let done = |()| 0;
     // The answer is no, and was said.
     let answered = |yes: bool| if yes { 0 } else { NO };

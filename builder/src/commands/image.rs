@@ -15,9 +15,11 @@ use crate::output::{Cleanup, print, printable};
 use crate::pool::{Snapshot, State};
 use crate::progress::{Progress, megabytes};
 use crate::settings::source_date_epoch;
+use taproot_init::sys::allocator;
 
 /// Makes the image and says what was made.
 pub fn run(args: &ImageArgs) -> Result<()> {
+    allocator::return_large_buffers();
     if args.template {
         return print(&keys::template());
     }

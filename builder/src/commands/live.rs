@@ -18,6 +18,7 @@ use crate::output::{Cleanup, print, printable};
 use crate::progress::{Progress, megabytes};
 use crate::settings::source_date_epoch;
 use crate::tar::Archive;
+use taproot_init::sys::allocator;
 
 /// Bytes of the archive that are read at once; whole blocks are read without the detour.
 const READ_AHEAD: usize = 64 << 10;
@@ -26,6 +27,7 @@ const READ_AHEAD: usize = 64 << 10;
 pub fn run(args: &LiveArgs) -> Result<()> {
     // Before any other thread is there.
     let cleanup = Cleanup::on_signals();
+    allocator::return_large_buffers();
     let time = source_date_epoch()?;
     let config = Config::load(&args.source.config, std::env::vars(), &args.said()?, time.into())?;
     ensure!(config.hooks().0.is_empty(), "hooks: not run by this version; take the section out");
