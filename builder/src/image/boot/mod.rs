@@ -242,11 +242,13 @@ pub(super) fn pack(
         ..asked
     };
     let mut settings = Settings::new(&args)?;
-    if settings.source.is_none() && args.compress_modules.is_none() {
-        settings.compress_modules = ModuleCompression::Zstd(QUICK);
-    }
-    if settings.source.is_none() && args.compress.is_none() {
-        settings.compress = Compression::Zstd(QUICK);
+    if settings.source.is_none() {
+        if args.compress_modules.is_none() {
+            settings.compress_modules = ModuleCompression::Zstd(QUICK);
+        }
+        if args.compress.is_none() {
+            settings.compress = Compression::Zstd(QUICK);
+        }
     }
     build(&settings, progress, &Cleanup::default(), |_| Ok(())).context("packing the initramfs")
 }

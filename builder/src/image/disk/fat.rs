@@ -39,8 +39,13 @@ const PIECE: usize = 1 << 20;
 
 /// Bytes that these take.
 pub fn bytes_of(copies: &Copies) -> Result<u64> {
+    Ok(sizes(copies)?.into_iter().map(|size| size + CLUSTER).sum())
+}
+
+/// How large they are.
+pub fn sizes(copies: &Copies) -> Result<Vec<u64>> {
     let size = |from: &PathBuf| from.metadata().with_context(|| format!("{}: looking at it", from.display()));
-    copies.values().map(|from| Ok(size(from)?.len() + CLUSTER)).sum()
+    copies.values().map(|from| Ok(size(from)?.len())).collect()
 }
 
 /// Bytes of a partition that these files, with so many more, have room in.

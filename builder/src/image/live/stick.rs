@@ -5,7 +5,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
@@ -39,8 +39,7 @@ struct Shared {
 impl Shared {
     /// Of a medium; one with a file of `limit` bytes or more has an ext4.
     fn of(files: &Files, copies: &Copies, limit: u64) -> Result<Self> {
-        let size = |from: &PathBuf| from.metadata().with_context(|| format!("{}: looking at it", from.display()));
-        let sizes = copies.values().map(|from| Ok(size(from)?.len())).collect::<Result<Vec<u64>>>()?;
+        let sizes = fat::sizes(copies)?;
         let (files, copies) = (files.clone(), copies.clone());
         if sizes.iter().all(|size| *size < limit) {
             return Ok(Self { esp: (files, copies), tree: None });
