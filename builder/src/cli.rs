@@ -33,6 +33,7 @@ use std::time::Duration;
     taproot layer init base --from DIR     a sealed layer of a root\n  \
     taproot image --tar FILE --qcow2 DISK  a tree becomes a disk that boots\n  \
     taproot live --tar FILE --raw STICK    a tree becomes a live system\n  \
+    taproot replace DISK                   a new disk in the place of one that is gone\n  \
     taproot takeover IMAGE --disk DISK     another system in the place of this one"
 )]
 pub struct Cli {
@@ -76,6 +77,8 @@ pub enum Command {
     FirstBoot(disk::FirstBootArgs),
     /// Make use of a disk that has become larger.
     Grow(disk::GrowArgs),
+    /// Put a new disk in the place of one that the root's mirror lost.
+    Replace(disk::ReplaceArgs),
     /// Make a boot environment of an archive, in a pool that is there.
     #[command(after_help = install::HELP)]
     Install(install::InstallArgs),

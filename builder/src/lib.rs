@@ -22,6 +22,7 @@ mod made;
 pub mod output;
 pub mod pool;
 pub mod progress;
+pub mod replace;
 pub mod run;
 pub mod settings;
 pub mod status;

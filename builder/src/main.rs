@@ -78,6 +78,7 @@ fn run(monitored: bool) -> anyhow::Result<u8> {
         Command::Layer { action } => layer::run(&action).map(answered),
         Command::FirstBoot(args) => disk::first_boot(&args).map(done),
         Command::Grow(args) => disk::grow(&args).map(done),
+        Command::Replace(args) => disk::replace(&args).map(done),
         Command::Install(args) => install::run(&args).map(done),
         Command::Machine { action } => machine::run(&action).map(done),
         Command::Run(args) => vm::run(&args).map(done),

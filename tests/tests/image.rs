@@ -123,15 +123,52 @@ zpool status zroot | grep 'state: ONLINE'
 systemctl poweroff --no-block
 "#;
 
-/// What is asked when only one disk of it is left.
+/// What is asked when only one disk of it is left, beside a new one, which takes the place of the other.
 const LEFT: &str = r"
 set -e
 grep told-to-both /proc/cmdline
-zpool status -P zroot
-zpool status zroot | grep 'state: DEGRADED'
+zpool status -P zroot | grep 'state: DEGRADED'
 zpool status zroot | grep 'No known data errors'
 [ $(findmnt -no FSTYPE /efi2) = vfat ]
 if findmnt /efi; then exit 1; fi
+taproot grow
+sed -i s/told-to-both/told-to-one/ /etc/taproot/loader.toml
+taproot hooks update 2>/run/said
+grep '^taproot: /efi: NOT MOUNTED, AND NOT IN STEP' /run/said
+new=/dev/disk/by-id/virtio-third
+mkfs.ext4 -q -L precious $new
+mount $new /mnt
+if taproot replace --yes $new 2>/run/said; then exit 1; fi
+grep 'it is in use' /run/said
+umount /mnt
+if taproot replace $new </dev/null 2>/run/said; then exit 1; fi
+grep 'ext4 on it precious' /run/said
+taproot replace --dry-run $new
+taproot replace --yes $new
+zpool wait -t replace zroot
+zpool scrub -w zroot
+zpool status -P zroot
+zpool status zroot | grep 'state: ONLINE'
+zpool status zroot | grep 'with 0 errors'
+if taproot replace --yes $new 2>/run/said; then exit 1; fi
+grep 'expected a mirror that lacks a disk' /run/said
+[ $(cat /sys/block/$(lsblk -no PKNAME $(findmnt -no SOURCE /efi))/serial) = third ]
+diff -r /efi /efi2
+[ $(swapon --show=NAME --noheadings | wc -l) = $(grep -c swap /etc/fstab) ]
+taproot hooks update 2>/run/said
+grep '^taproot: /efi: it was behind, and is up to date now' /run/said
+[ ! -e /var/lib/taproot/esp-behind.json ]
+systemctl poweroff --no-block
+";
+
+/// What is asked when only the new disk is left.
+const NEW: &str = r"
+set -e
+grep told-to-one /proc/cmdline
+zpool status -P zroot | grep 'state: DEGRADED'
+zpool status zroot | grep 'No known data errors'
+[ $(findmnt -no FSTYPE /efi) = vfat ]
+if findmnt /efi2; then exit 1; fi
 taproot grow
 systemctl poweroff --no-block
 ";
@@ -391,23 +428,42 @@ fn of_two_copies_in_one_machine_the_one_that_the_firmware_starts_is_booted_and_r
 }
 
 /// Two disks with one pool: the machine boots from the first of both, then from the second alone, with what was written to both meanwhile.
-#[test]
-fn each_disk_of_a_mirror_boots_alone_with_what_the_hooks_wrote() {
-    scenario::run(kit::SYSTEMS[0], |system| {
-        let room = Room::new();
-        room.make(&system.tree(), CONSOLE, &["--raw", "first.raw", "--mirror", "second.raw", "--size", "4G"]);
-        let disk = |name: &str| Disk { serial: name.into(), ..room.disk(&format!("{name}.raw"), "raw") };
-        check_disk(&room.path("second.raw"), 1 << 20);
-        let mut both = boot(Vm::from_disk("image-mirror", system, disk("first")).disk(disk("second")).uefi(), MIRROR);
-        let said = both.script(300).unwrap();
-        both.wait_exit(120).unwrap();
+/// A new disk takes the place of the first, and then it boots from that alone.
+fn each_disk_boots_alone(name: &str, system: &System, options: &[&str], firmware: fn(Vm) -> Vm) {
+    let room = Room::new();
+    let outputs = ["--raw", "first.raw", "--mirror", "second.raw", "--size", "4G"];
+    room.make(&system.tree(), CONSOLE, &[&outputs, options].concat());
+    File::create(room.path("third.raw")).unwrap().set_len(5 << 30).unwrap();
+    let disk = |name: &str| Disk { serial: name.into(), ..room.disk(&format!("{name}.raw"), "raw") };
+    let esp = if options.contains(&"grub") { 2 << 20 } else { 1 << 20 };
+    check_disk(&room.path("second.raw"), esp);
+    let boot = |stage: &str, disks: &[&str], script: &str, patience: u64| {
+        let vm = Vm::from_disk(&format!("{name}{stage}"), system, disk(disks[0]));
+        let vm = disks.iter().skip(1).fold(vm, |vm, name| vm.disk(disk(name)));
+        let mut vm = self::boot(firmware(vm), script);
+        let said = vm.script(patience).unwrap();
+        vm.wait_exit(120).unwrap();
         println!("{said}");
-        for line in ["AT /efi first", "AT /efi2 second"] {
-            assert!(said.lines().any(|found| found == line), "no {line}: {said}");
-        }
-        let mut left = boot(Vm::from_disk("image-mirror-left", system, disk("second")).uefi(), LEFT);
-        println!("{}", left.script(100).unwrap());
-        left.wait_exit(120).unwrap();
+        said
+    };
+    let said = boot("", &["first", "second"], MIRROR, 300);
+    for line in ["AT /efi first", "AT /efi2 second"] {
+        assert!(said.lines().any(|found| found == line), "no {line}: {said}");
+    }
+    boot("-left", &["second", "third"], LEFT, 400);
+    check_disk(&room.path("third.raw"), esp);
+    boot("-new", &["third"], NEW, 100);
+}
+
+#[test]
+fn each_disk_of_a_mirror_boots_alone_and_so_does_one_that_replaces_it() {
+    scenario::run(kit::SYSTEMS[0], |system| each_disk_boots_alone("image-mirror", system, &[], Vm::uefi));
+}
+
+#[test]
+fn each_disk_of_a_mirror_boots_alone_by_bios() {
+    scenario::run(kit::SYSTEMS[0], |system| {
+        each_disk_boots_alone("image-mirror-bios", system, &["--loader", "grub", "--swap", "64M"], |vm| vm);
     });
 }
 

@@ -1,8 +1,9 @@
-//! `taproot first-boot` and `taproot grow`.
+//! `taproot first-boot`, `taproot grow` and `taproot replace`.
 
-use crate::cli::disk::{FirstBootArgs, GrowArgs};
+use crate::cli::disk::{FirstBootArgs, GrowArgs, ReplaceArgs};
 use crate::firstboot;
 use crate::output::print;
+use crate::replace;
 use anyhow::{Result, bail, ensure};
 use taproot_init::sys::linux::Linux;
 
@@ -21,6 +22,14 @@ pub fn grow(args: &GrowArgs) -> Result<()> {
         bail!("not every disk of the pool {} could be looked after (see above)", report.pool);
     }
     Ok(())
+}
+
+/// Puts a new disk in the place of one that is gone.
+pub fn replace(args: &ReplaceArgs) -> Result<()> {
+    root()?;
+    let ReplaceArgs { device, gone, yes, dry_run } = args;
+    let request = replace::Request { device, gone: gone.as_deref(), yes: *yes, dry_run: *dry_run };
+    replace::run(&Linux::new(), &request, &mut |text| print(&format!("taproot: {text}\n")))
 }
 
 fn root() -> Result<()> {

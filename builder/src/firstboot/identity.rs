@@ -20,7 +20,7 @@ pub fn random<const N: usize>() -> Result<[u8; N]> {
 }
 
 /// Writes a file that is there whole or not at all.
-pub(super) fn save(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+pub(crate) fn save(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir).with_context(|| format!("{}: making it", dir.display()))?;
     }

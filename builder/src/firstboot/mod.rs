@@ -24,7 +24,7 @@ use crate::uuid;
 use anyhow::{Context, Result, ensure};
 use block::{Block, Partition, Within, numbered};
 pub use identity::random;
-use identity::save;
+pub(crate) use identity::save;
 use ids::{Change, What};
 use pool::Leaf;
 use serde::{Deserialize, Serialize};

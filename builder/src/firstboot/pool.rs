@@ -84,6 +84,13 @@ pub fn leaves(config: &NvList) -> Result<Vec<Leaf>> {
     Ok(found)
 }
 
+/// The disks of a part of it.
+pub fn below(vdev: &NvList) -> Vec<Leaf> {
+    let mut found = Vec::new();
+    collect(vdev, false, &mut found);
+    found
+}
+
 fn collect(vdev: &NvList, expandable: bool, found: &mut Vec<Leaf>) {
     match (vdev.lists("children"), vdev.string("type")) {
         (Some(children), _) if !children.is_empty() => {

@@ -137,6 +137,11 @@ impl Table {
         (1..=ENTRIES).filter(|number| self.entry(*number).is_some())
     }
 
+    /// Bytes of a sector.
+    pub fn sector(&self) -> u64 {
+        self.sector
+    }
+
     /// The type of a partition, as its bytes stand in the table.
     pub fn kind(&self, number: u32) -> Option<[u8; 16]> {
         self.entry(number).map(|entry| entry.partition_type_guid)

@@ -203,7 +203,7 @@ impl<'a> Job<'a> {
             let esp = layout.find(Role::Esp).context("a plan with an EFI system partition expected")?;
             fat::write(file, layout, &esp, boot)?;
             if let Some(place) = layout.find(Role::Swap) {
-                swap::write(file, place.start, place.size, layout.uuid("swap space")).context("writing swap space")?;
+                swap::write(file, place.start, place.size, layout.swap_uuid()).context("writing swap space")?;
             }
             if let Some(grub) = &grub {
                 grub.write(file, layout)?;

@@ -94,15 +94,18 @@ fn added(path: &str, content: Content) -> Added {
     Added { path: path.into(), content, mode: 0o644, owner: (0, 0) }
 }
 
-/// Lines of fstab for the partitions beside the pool, of all disks: none is waited for, as a disk of a mirror may be gone.
+/// What follows where an EFI system partition is mounted, and the UUID of swap: a disk of a mirror may be gone, so none is waited for.
+pub const ESP_REST: &str = "vfat umask=0077,nofail 0 2";
+/// The same of swap.
+pub const SWAP_REST: &str = "none swap sw,nofail 0 0";
+
+/// Lines of fstab for the partitions beside the pool, of all disks.
 pub fn fstab(layouts: &[&Layout]) -> Vec<String> {
     let mut lines = Vec::new();
     for (nth, layout) in layouts.iter().enumerate() {
-        let (at, serial) = (mounted(nth), layout.serial());
-        let uuid = format!("{:04X}-{:04X}", serial >> 16, serial & 0xffff);
-        lines.push(format!("UUID={uuid} {} vfat umask=0077,nofail 0 2", at.display()));
+        lines.push(format!("UUID={} {} {ESP_REST}", layout.serial_text(), mounted(nth).display()));
         if layout.find(Role::Swap).is_some() {
-            lines.push(format!("UUID={} none swap sw,nofail 0 0", uuid::text(layout.uuid("swap space"))));
+            lines.push(format!("UUID={} {SWAP_REST}", uuid::text(layout.swap_uuid())));
         }
     }
     lines

@@ -20,7 +20,7 @@ const FINDS: [&str; 9] = ["biosdisk", "part_gpt", "fat", "search_fs_uuid", "seri
 /// The first sector of an ISO on a disk: xorriso tells it where the core of the CD lies.
 const HYBRID: &str = "boot_hybrid.img";
 /// The first sector: how much of it is code, where it keeps the core's place, the drive, and a jump for odd BIOSes.
-const CODE: usize = 440;
+pub const CODE: usize = 440;
 const CORE_AT: usize = 0x5c;
 const DRIVE: usize = 0x64;
 const DRIVE_CHECK: usize = 0x66;

@@ -45,6 +45,11 @@ impl Role {
         }
     }
 
+    /// What a partition of this type is for on a disk that boots from a pool.
+    pub fn of_type(guid: [u8; 16]) -> Option<Self> {
+        [Role::Bios, Role::Esp, Role::Swap, Role::Pool].into_iter().find(|role| role.type_guid() == guid)
+    }
+
     /// The type as the table has it.
     pub fn type_guid(self) -> [u8; 16] {
         uuid::mixed(uuid::parse(self.kind()).unwrap_or_default())
@@ -142,6 +147,23 @@ impl Layout {
         self
     }
 
+    /// For a disk of `size` bytes that is to be like another one, whose partitions these are; the pool, the last of them, has the rest.
+    pub fn like(mut partitions: Vec<Partition>, size: u64, sector: u64, seed: &str) -> Result<Self> {
+        let end = size.saturating_sub(MIB) / MIB * MIB;
+        let Some(pool) = partitions.last_mut().filter(|last| last.role == Role::Pool) else {
+            bail!("expected the pool's partition to be the last one, found another one behind it");
+        };
+        pool.size = end.saturating_sub(pool.start);
+        ensure!(
+            pool.size >= MIN_DEVICE_SIZE,
+            "a disk of {} leaves {} for the pool, which needs {}: choose a larger one",
+            megabytes(size),
+            megabytes(pool.size),
+            megabytes(MIN_DEVICE_SIZE)
+        );
+        Ok(Layout { size, sector, partitions, member: 0, seed: seed.to_owned() })
+    }
+
     /// Gives the pool no more than so many bytes: all disks of a mirror have the same.
     pub fn limit_pool(&mut self, size: u64) {
         for place in self.partitions.iter_mut().filter(|place| place.role == Role::Pool) {
@@ -194,6 +216,11 @@ impl Layout {
         uuid::of_hash(&Sha256::digest(format!("taproot image\0{}\0{of}", self.seed)))
     }
 
+    /// The UUID of swap space.
+    pub fn swap_uuid(&self) -> [u8; 16] {
+        self.uuid("swap space")
+    }
+
     /// The same as a table has it.
     pub fn guid(&self, of: &str) -> [u8; 16] {
         uuid::mixed(self.uuid(of))
@@ -203,6 +230,12 @@ impl Layout {
     pub fn serial(&self) -> u32 {
         let [a, b, c, d, ..] = self.uuid("serial of the ESP");
         u32::from_le_bytes([a, b, c, d])
+    }
+
+    /// The same as people write it, and fstab.
+    pub fn serial_text(&self) -> String {
+        let serial = self.serial();
+        format!("{:04X}-{:04X}", serial >> 16, serial & 0xffff)
     }
 }
 
