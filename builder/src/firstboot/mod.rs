@@ -93,6 +93,7 @@ pub fn run(system: &dyn System, dry_run: bool, say: &mut dyn FnMut(&str) -> Resu
     let config = zfs.pool_stats(&pool).with_context(|| format!("asking the kernel for the pool {pool}"))?;
     let guid = config.u64("pool_guid").unwrap_or(0).to_string();
     let leaves = pool::leaves(&config)?;
+    pool::all_there(&pool, &leaves)?;
     let state = match read(root)? {
         Some(state) => state,
         None => planned(root, &pool, &guid, &leaves)?,

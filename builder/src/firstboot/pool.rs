@@ -40,6 +40,26 @@ pub fn of_root(mounts: &str) -> Option<String> {
     (fstype == "zfs").then(|| source.split('/').next().unwrap_or(source).to_owned())
 }
 
+/// Fails if a disk is away: under the pool's new guid it would be a stranger when it is back.
+pub fn all_there(pool: &str, leaves: &[Leaf]) -> Result<()> {
+    let gone: Vec<String> = leaves
+        .iter()
+        .filter(|leaf| !leaf.present)
+        .map(|leaf| format!("{} ({})", leaf.path.display(), leaf.guid))
+        .collect();
+    ensure!(
+        gone.is_empty(),
+        "pool {pool}: expected all its disks, and {} missing. With other identities what is missing would not belong to this machine \
+         any more when it is back, so disks and pool stay copies of the image, and the next boot tries again. If it is back before: taproot \
+         first-boot. If it is gone for good: taproot replace NEW-DISK, or zpool detach {pool} GUID",
+        match gone.as_slice() {
+            [one] => format!("{one} is"),
+            several => format!("{} are", several.join(", ")),
+        }
+    );
+    Ok(())
+}
+
 /// The partition that the pool has open. The path may lead to another copy of the image, which has the same labels: the pool has
 /// only one of them for itself.
 pub fn place(leaf: &Leaf) -> Result<Partition> {
@@ -151,6 +171,11 @@ mod tests {
         let seen: Vec<(u64, bool, bool)> =
             leaves.iter().map(|leaf| (leaf.guid, leaf.present, leaf.expandable)).collect();
         assert_eq!(seen, [(1, true, true), (2, false, true), (3, true, false)]);
+        let said = all_there("tank", &leaves).unwrap_err().to_string();
+        assert!(said.contains("/dev/b1 (2) is missing") && said.contains("zpool detach tank GUID"), "{said}");
+        let twice = [leaves[1].clone(), leaves[1].clone()];
+        assert!(all_there("tank", &twice).unwrap_err().to_string().contains("/dev/b1 (2), /dev/b1 (2) are missing"));
+        all_there("tank", &leaves[..1]).unwrap();
         assert!(place(&leaves[1]).unwrap_err().to_string().contains("/dev/b1: the pool does not have it"));
     }
 }
