@@ -8,6 +8,7 @@ use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, IsTerminal as _, Write};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Longest chain of links, as in the kernel.
@@ -251,6 +252,15 @@ impl Cleanup {
     pub(crate) fn guarded<T>(&self, act: impl FnOnce(&mut Option<PathBuf>) -> T) -> T {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// Starts a program that a signal ends: what is blocked here, because somebody waits for it, would be blocked there, too.
+pub(crate) fn spawn(command: &mut Command) -> io::Result<Child> {
+    let own = SigSet::thread_get_mask()?;
+    SigSet::empty().thread_set_mask()?;
+    let child = command.spawn();
+    own.thread_set_mask()?;
+    child
 }
 
 /// A program that nohup or a shell's background started is meant to go on.

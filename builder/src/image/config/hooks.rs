@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use toml::de::{DeTable, DeValue};
 
+use crate::output::spawn;
 use crate::progress::Progress;
 
 /// The stages, in their order.
@@ -203,7 +204,7 @@ impl Hooks {
                 let shown = command.get_program().to_string_lossy().into_owned();
                 progress.step(&format!("hook {stage}.{place}: {shown}"));
                 let mut command = prepared(&command, around, stage)?;
-                let status = progress.aside(|| command.status());
+                let status = progress.aside(|| spawn(&mut command)?.wait());
                 let status = status.with_context(|| format!("hook {stage}.{place}: starting {shown}"))?;
                 ensure!(status.success(), "hook {stage}.{place}: {shown} failed: {status}; what it said stands above");
             }

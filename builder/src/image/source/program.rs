@@ -1,9 +1,11 @@
 //! Programs that make a tree: with a time limit, and with all that they started gone when they are.
 
+use crate::output::spawn;
 use anyhow::{Context as _, Result, anyhow, bail};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::io::{self, BufRead as _, BufReader, Read, Write};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
@@ -37,7 +39,7 @@ pub(super) fn user_namespace() -> Result<()> {
 pub(super) type Said = Vec<String>;
 
 /// Runs a program in a process group of its own. What it prints goes to `out`, each line of its complaints to `line`. An error if it
-/// fails, or takes longer than it may; then all of its group is killed.
+/// fails, or takes longer than it may; then all of its group is killed, as it is when this process ends, in whatever way.
 pub(super) fn run(
     mut command: Command,
     limit: Duration,
@@ -52,11 +54,13 @@ pub(super) fn run(
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     command.process_group(0);
-    let child = command.spawn().with_context(|| format!("starting {program}"))?;
-    let mut group = Group { child, over: false };
+    let child = spawn(&mut command).with_context(|| format!("starting {program}"))?;
+    let mut group = Group { child, over: false, watch: None };
     let (Some(stdout), Some(stderr)) = (group.child.stdout.take(), group.child.stderr.take()) else {
         bail!("{program}: its output is not there")
     };
+    let watch = watch(group.child.id(), stdout.as_fd(), stderr.as_fd());
+    group.watch = Some(watch.with_context(|| format!("starting what watches {program}"))?);
     let heard = listen(stdout, stderr);
     let deadline = Instant::now() + limit;
     let mut said = Said::new();
@@ -124,10 +128,28 @@ fn listen(mut stdout: impl Read + Send + 'static, stderr: impl Read + Send + 'st
     heard
 }
 
+/// What ends a group, politely at first, when the pipe that it reads is closed: by the end of this process, which has the only other end.
+const WATCH: &str = "read -r nothing
+kill -TERM -$1
+for n in 0 1 2 3 4 5 6 7 8 9; do sleep 1; kill -0 -$1 || exit; done
+kill -KILL -$1";
+
+/// Watches a group. The ends of pipes are held open meanwhile: what it says when it is ended must not break its neck.
+fn watch(group: u32, stdout: BorrowedFd<'_>, stderr: BorrowedFd<'_>) -> io::Result<Child> {
+    let mut command = Command::new("sh");
+    command.args(["-c", WATCH, "sh", &group.to_string()]);
+    command.stdin(Stdio::piped()).stdout(stdout.try_clone_to_owned()?).stderr(stderr.try_clone_to_owned()?);
+    // What a terminal sends to this process' group does not reach it.
+    command.process_group(0);
+    command.spawn()
+}
+
 /// A program with all that it started.
 struct Group {
     child: Child,
     over: bool,
+    /// Ends it if this process cannot.
+    watch: Option<Child>,
 }
 
 impl Group {
@@ -147,6 +169,10 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
+        if let Some(watch) = &mut self.watch {
+            let _ = watch.kill();
+            let _ = watch.wait();
+        }
         if self.over {
             return;
         }
@@ -200,6 +226,36 @@ mod tests {
             thread::sleep(Duration::from_millis(20));
         }
         panic!("{} still runs", pid.trim());
+    }
+
+    /// As a process of its own, which is ended in the middle.
+    #[test]
+    fn it_does_not_outlive_us() {
+        const CHILD: &str = "TAPROOT_TEST_GROUP";
+        if let Some(dir) = std::env::var_os(CHILD) {
+            let _cleanup = crate::output::Cleanup::on_signals();
+            let mut command = Command::new("sh");
+            let text = "trap 'touch ended; exit' TERM; touch begun; while :; do sleep 0.1; done";
+            command.args(["-c", text]).current_dir(dir);
+            run(command, Duration::from_secs(60), &mut io::sink(), &mut |_| {}).unwrap();
+            return;
+        }
+        for signal in [Signal::SIGINT, Signal::SIGKILL] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut own = Command::new(std::env::current_exe().unwrap());
+            own.args(["--exact", "image::source::program::tests::it_does_not_outlive_us"]).env(CHILD, dir.path());
+            let mut own = own.stdout(Stdio::null()).spawn().unwrap();
+            let appears = |name: &str| {
+                (0..1000).any(|_| {
+                    thread::sleep(Duration::from_millis(20));
+                    dir.path().join(name).exists()
+                })
+            };
+            assert!(appears("begun"));
+            nix::sys::signal::kill(Pid::from_raw(i32::try_from(own.id()).unwrap()), signal).unwrap();
+            assert!(!own.wait().unwrap().success());
+            assert!(appears("ended"), "{signal}");
+        }
     }
 
     #[test]
