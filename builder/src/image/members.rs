@@ -139,24 +139,35 @@ fn layout(plan: &Plan, device: Option<&Device>, seed: &str) -> Result<Layout> {
     Layout::new(&disk, size, plan.boot.loader, &format!("{}\0{seed}", plan.pool.name))
 }
 
-/// Refuses to replace what is no file, and what would be found only when the work is done.
+/// Refuses what would be found only when the work is done.
 fn check_outputs(plan: &Plan) -> Result<()> {
-    let mut names = BTreeSet::new();
-    for output in &plan.outputs {
-        let shown = output.path.display();
-        let real = if output.format == Format::Device {
-            output.path.canonicalize().with_context(|| format!("{shown}: looking for it"))?
+    let places = plan.outputs.iter().map(|output| {
+        if output.format == Format::Device {
+            output.path.canonicalize().with_context(|| format!("{}: looking for it", output.path.display()))
         } else {
-            let above = directory(&output.path);
-            let real = above.canonicalize().with_context(|| format!("{shown}: its directory"))?;
-            let there = std::fs::symlink_metadata(&output.path);
-            ensure!(
-                there.is_err() || there.is_ok_and(|meta| meta.is_file()),
-                "{shown}: expected the name of a file to write, found something else there; devices are written by --device"
-            );
-            real.join(output.path.file_name().with_context(|| format!("{shown}: a name expected"))?)
-        };
-        ensure!(names.insert(real), "{shown}: two outputs of this name, expected one");
+            file_to_write(&output.path, "; devices are written by --device")
+        }
+    });
+    check_names(&places.collect::<Result<Vec<_>>>()?)
+}
+
+/// The place of a file that is to be written. Refuses to replace what is none; `instead` is what to do then.
+pub(super) fn file_to_write(output: &Path, instead: &str) -> Result<PathBuf> {
+    let shown = output.display();
+    let above = directory(output).canonicalize().with_context(|| format!("{shown}: its directory"))?;
+    let there = std::fs::symlink_metadata(output);
+    ensure!(
+        there.is_err() || there.is_ok_and(|meta| meta.is_file()),
+        "{shown}: expected the name of a file to write, found something else there{instead}"
+    );
+    Ok(above.join(output.file_name().with_context(|| format!("{shown}: a name expected"))?))
+}
+
+/// Refuses to write two outputs to one place.
+pub(super) fn check_names(places: &[PathBuf]) -> Result<()> {
+    let mut names = BTreeSet::new();
+    for place in places {
+        ensure!(names.insert(place), "{}: two outputs of this name, expected one", place.display());
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ use crate::firstboot::table::{Disk, Table};
 use crate::firstboot::{grow, is_mounted, pool, random, save};
 use crate::image::boot::grub::CODE;
 use crate::image::disk::device::{self, Device};
-use crate::image::disk::fat::{self, Copies, Files};
+use crate::image::disk::fat::{self, Copies, Lent};
 use crate::image::disk::layout::{Layout, Partition, Role};
 use crate::image::disk::{swap, table as gpt};
 use crate::initramfs::tree::Tree;
@@ -225,7 +225,7 @@ fn files(dir: &Path) -> Result<Copies> {
 fn write(file: &File, layout: &Layout, like: &dyn Disk, copies: &Copies) -> Result<()> {
     gpt::wipe(file, layout).context("wiping the ends of the device")?;
     let esp = layout.find(Role::Esp).context("an EFI system partition expected")?;
-    fat::write_with(file, layout, &esp, &Files::new(), copies)?;
+    fat::write_with(file, layout, &esp, &Lent::new(), copies)?;
     if let Some(place) = layout.find(Role::Swap) {
         swap::write(file, place.start, place.size, layout.swap_uuid()).context("writing swap space")?;
     }

@@ -27,7 +27,10 @@ const FIRST_DAY: u16 = 1 << 5 | 1;
 static CLOCK: EpochTimeProvider = EpochTimeProvider;
 
 /// Files by their paths on the partition, without a slash in front.
-pub type Files = BTreeMap<String, Vec<u8>>;
+pub type Files<Content = Vec<u8>> = BTreeMap<String, Content>;
+
+/// Some of these, whose content is not copied.
+pub type Lent<'f> = Files<&'f [u8]>;
 
 /// Files of this machine that are copied, by their paths on the partition.
 pub type Copies = BTreeMap<String, PathBuf>;
@@ -49,28 +52,38 @@ pub fn sizes(copies: &Copies) -> Result<Vec<u64>> {
 }
 
 /// Bytes of a partition that these files, with so many more, have room in.
-pub fn room_for(files: &Files, more: u64) -> u64 {
+pub fn room_for(files: &Files<impl AsRef<[u8]>>, more: u64) -> u64 {
     (packed(files, more) + (16 << 20)).max(ENOUGH)
 }
 
 /// The fewest that these files have room in: nothing is ever added to them.
-pub fn least_for(files: &Files) -> u64 {
+pub fn least_for(files: &Files<impl AsRef<[u8]>>) -> u64 {
     (packed(files, 0) + (1 << 20)).max(LEAST_ESP)
 }
 
-fn packed(files: &Files, more: u64) -> u64 {
-    let needed: u64 = files.values().map(|content| content.len() as u64 + CLUSTER).sum::<u64>() + more;
+fn packed(files: &Files<impl AsRef<[u8]>>, more: u64) -> u64 {
+    let needed = bytes(files) + more;
     needed + needed / 32
 }
 
+fn bytes(files: &Files<impl AsRef<[u8]>>) -> u64 {
+    files.values().map(|content| content.as_ref().len() as u64 + CLUSTER).sum()
+}
+
 /// Makes the file system and writes the files.
-pub fn write(file: &File, layout: &Layout, partition: &Partition, files: &Files) -> Result<()> {
+pub fn write(file: &File, layout: &Layout, partition: &Partition, files: &Files<impl AsRef<[u8]>>) -> Result<()> {
     write_with(file, layout, partition, files, &Copies::new())
 }
 
 /// The same with files that are too large for memory.
-pub fn write_with(file: &File, layout: &Layout, partition: &Partition, files: &Files, copies: &Copies) -> Result<()> {
-    let needed: u64 = files.values().map(|content| content.len() as u64 + CLUSTER).sum::<u64>() + bytes_of(copies)?;
+pub fn write_with(
+    file: &File,
+    layout: &Layout,
+    partition: &Partition,
+    files: &Files<impl AsRef<[u8]>>,
+    copies: &Copies,
+) -> Result<()> {
+    let needed = bytes(files) + bytes_of(copies)?;
     // The tables take less than a fiftieth.
     let room = partition.size - partition.size / 50;
     if needed > room {
@@ -96,7 +109,7 @@ pub fn write_with(file: &File, layout: &Layout, partition: &Partition, files: &F
     let volume = FatVolume::builder(window()).time_provider(&CLOCK).open();
     let volume = volume.map_err(|error| anyhow!("{error}")).with_context(|| failed("opening the file system"))?;
     for (path, content) in files {
-        put(&volume, path, content).with_context(|| failed(&format!("writing {path}")))?;
+        put(&volume, path, content.as_ref()).with_context(|| failed(&format!("writing {path}")))?;
     }
     for (path, source) in copies {
         copy(&volume, path, source).with_context(|| failed(&format!("writing {path}")))?;

@@ -17,7 +17,7 @@ use super::medium::{Medium, TIMEOUT, is_loaders};
 use crate::date::day;
 use crate::esp::grub::{self, DIRECTORY};
 use crate::image::boot::grub::Cd;
-use crate::image::disk::fat::{self, Files};
+use crate::image::disk::fat::{self, Lent};
 use crate::image::disk::layout::{Layout, Role};
 use crate::image::work::Work;
 use crate::progress::Progress;
@@ -87,11 +87,11 @@ fn layout(medium: &Medium) -> Layout {
 }
 
 /// What UEFI starts. The file by which the boot finds the medium is not among it, since the tree's image is elsewhere.
-fn started(medium: &Medium) -> Files {
+fn started(medium: &Medium) -> Lent<'_> {
     let grub = |path: &str| path.strip_prefix(DIRECTORY).is_some_and(|path| path.starts_with('/'));
     let needed = |path: &str| is_loaders(path) && !grub(path);
     let files = medium.files.iter().filter(|(path, _)| needed(path));
-    files.map(|(path, content)| (path.clone(), content.clone())).collect()
+    files.map(|(path, content)| (path.clone(), &**content)).collect()
 }
 
 fn efi(path: &Path, layout: &Layout, medium: &Medium) -> Result<()> {

@@ -13,8 +13,9 @@ use super::{Plan, ext4, iso, medium, parts, prove, stick};
 use crate::image::disk::fat::TOO_LARGE;
 use crate::image::edit::Report;
 use crate::image::extract::Keeping;
+use crate::image::members::{check_names, file_to_write};
 use crate::image::work::Work;
-use crate::output::{Cleanup, directory};
+use crate::output::Cleanup;
 use crate::progress::Progress;
 use crate::tar::Entries;
 
@@ -79,12 +80,7 @@ impl<'a> Job<'a> {
         let output = outputs.first().copied().or(plan.parts.as_deref());
         let output = output.context("nothing to write: say --raw FILE, --iso FILE or --squash DIR")?;
         plan.parts.as_deref().map(parts::check).transpose()?;
-        ensure!(
-            plan.raw.is_none() || plan.raw != plan.iso,
-            "{}: expected two files for --raw and --iso",
-            output.display()
-        );
-        outputs.iter().try_for_each(|output| check(output))?;
+        check_names(&outputs.iter().map(|output| file_to_write(output, "")).collect::<Result<Vec<_>>>()?)?;
         if let Some(keep) = plan.keep {
             ensure!(
                 plan.iso.is_none() && plan.parts.is_none(),
@@ -175,16 +171,4 @@ impl<'a> Job<'a> {
 
 fn rounded(since: Instant) -> f64 {
     (since.elapsed().as_secs_f64() * 1e3).round() / 1e3
-}
-
-/// Refuses to replace what is no file.
-fn check(output: &Path) -> Result<()> {
-    let shown = output.display();
-    directory(output).canonicalize().with_context(|| format!("{shown}: its directory"))?;
-    let there = fs::symlink_metadata(output);
-    ensure!(
-        there.is_err() || there.is_ok_and(|meta| meta.is_file()),
-        "{shown}: expected the name of a file to write, found something else there"
-    );
-    Ok(())
 }

@@ -13,7 +13,7 @@ use super::Plan;
 use super::ext4::{Ext4, SEALED};
 use super::medium::{DIRECTORY, Medium, is_loaders};
 use crate::image::boot::grub::Grub;
-use crate::image::disk::fat::{self, Copies, Files};
+use crate::image::disk::fat::{self, Copies, Files, Lent};
 use crate::image::disk::layout::{Layout, Partition, Role};
 use crate::image::disk::table;
 use crate::image::work::Work;
@@ -29,18 +29,19 @@ const OVERHEAD: u64 = 16 << 20;
 
 /// Files by the partition that they lie on.
 #[derive(Debug)]
-struct Shared {
+struct Shared<'f> {
     /// The FAT's.
-    esp: (Files, Copies),
+    esp: (Lent<'f>, Copies),
     /// Those of an ext4, if there has to be one.
-    tree: Option<(Files, Copies)>,
+    tree: Option<(Lent<'f>, Copies)>,
 }
 
-impl Shared {
+impl<'f> Shared<'f> {
     /// Of a medium; one with a file of `limit` bytes or more has an ext4.
-    fn of(files: &Files, copies: &Copies, limit: u64) -> Result<Self> {
+    fn of(files: &'f Files, copies: &Copies, limit: u64) -> Result<Self> {
         let sizes = fat::sizes(copies)?;
-        let (files, copies) = (files.clone(), copies.clone());
+        let files: Lent<'f> = files.iter().map(|(path, content)| (path.clone(), &**content)).collect();
+        let copies = copies.clone();
         if sizes.iter().all(|size| *size < limit) {
             return Ok(Self { esp: (files, copies), tree: None });
         }
@@ -139,7 +140,8 @@ mod tests {
         let size = content.len() as u64;
 
         let small = Shared::of(&files, &copies, size + 1).unwrap();
-        assert!(small.tree.is_none() && small.esp == (files.clone(), copies.clone()));
+        let lent: Lent<'_> = files.iter().map(|(path, content)| (path.clone(), &**content)).collect();
+        assert!(small.tree.is_none() && small.esp == (lent, copies.clone()));
         assert_eq!(small.partitions().unwrap().len(), 2);
 
         let large = Shared::of(&files, &copies, size).unwrap();
