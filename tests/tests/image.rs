@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
-use taproot_tests::compare::LOOK;
+use taproot_tests::compare::{self, LOOK};
 use taproot_tests::kit::{self, System};
 use taproot_tests::vm::{Disk, Running, Vm};
 use taproot_tests::{newer, nobody, scenario};
@@ -245,33 +245,6 @@ impl Room {
     }
 }
 
-/// What of the tree is not in the image as it was, by its own account: paths, or the topmost directory that was made for them.
-fn changed(said: &Value, tree: &Path) -> Vec<String> {
-    let changes = &said["changes"];
-    let lists = ["changed", "added"].map(|list| changes[list].as_array().unwrap().clone()).concat();
-    let of_lists = lists.iter().map(|change| change["path"].as_str().unwrap().to_owned());
-    let paths = changes["removed"].as_object().unwrap().keys().cloned().chain(of_lists);
-    let topmost = |path: String| {
-        let mut above: Vec<&Path> = Path::new(&path).ancestors().filter(|path| *path != Path::new("")).collect();
-        above.reverse();
-        let new = above.into_iter().find(|path| tree.join(path).symlink_metadata().is_err());
-        format!("/{}", new.unwrap_or(Path::new(&path)).display())
-    };
-    // A data set of its own, and what each image has empty.
-    let own = ["/home", "/etc/machine-id"].map(str::to_owned);
-    let mut all: Vec<String> = paths.map(topmost).chain(own).collect();
-    all.sort();
-    all.dedup();
-    all
-}
-
-/// The tree's entries as the guest is to see them.
-fn expected(tree: &Path, changed: &[String]) -> Vec<u8> {
-    let output = Command::new("python3").args(["-c", LOOK]).arg(tree).args(changed).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    output.stdout
-}
-
 /// Boots it and has a script run.
 fn boot(vm: Vm, script: &str) -> Running {
     let vm = vm.memory(1536).file("opt/taproot/script", script.as_bytes()).start().unwrap();
@@ -294,14 +267,13 @@ fn first_boot(vm: Vm, said: &Value, more: &str) -> String {
 /// The first boot, in which all files are looked at, and what else is said; then a newer kernel is installed.
 fn first_boot_in_full(room: &Room, vm: Vm, system: &System, said: &Value, more: &str) -> String {
     let (vm, install) = with_newer(vm, room, system, NEWER);
-    let changed = changed(said, &system.tree());
-    let expected = expected(&system.tree(), &changed);
-    assert!(expected.split(|byte| *byte == b'\n').count() > 10_000);
+    // A data set of its own.
+    let changed = [compare::changed(said, &system.tree()).unwrap(), vec!["/home".into()]].concat();
+    let expected = compare::look(&system.tree(), &changed).unwrap();
+    assert!(expected.lines().count() > 10_000);
     let files = FILES.replace("@OWN@", &changed.join(" ")).replace("@SIZE@", &expected.len().to_string());
-    let list = room.path("expected");
-    fs::write(&list, &expected).unwrap();
-    File::options().write(true).open(&list).unwrap().set_len(16 << 20).unwrap();
-    let vm = vm.disk(Disk::read_only(&list, "expected")).file("opt/taproot/look.py", LOOK.as_bytes());
+    let list = compare::as_disk(&expected, &room.path("expected"), "expected").unwrap();
+    let vm = vm.disk(list).file("opt/taproot/look.py", LOOK.as_bytes());
     let found = first_boot(vm, said, &[&files, more, &install].concat());
     assert!(found.contains("all are equal"), "{found}");
     found
