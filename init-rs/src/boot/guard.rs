@@ -9,9 +9,10 @@ use crate::zfs::calls;
 use crate::zfs::ioctl::ImportFlags;
 use crate::zfs::nvlist::NvList;
 use crate::zfs::rewind::Rewind;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -38,8 +39,8 @@ struct State {
     refused: Vec<String>,
     /// What ends the machine where a pool keeps the kernel.
     lost: Option<Lost>,
-    /// Nodes of the pool that was chosen.
-    nodes: Vec<String>,
+    /// Nodes of pools by their guids, as they were when they were imported.
+    nodes: BTreeMap<u64, Vec<String>>,
 }
 
 impl<'a> Guard<'a> {
@@ -57,18 +58,22 @@ impl<'a> Guard<'a> {
         let mut state = self.state();
         state.declared = Some(declared);
         state.chosen.clear();
-        state.nodes.clear();
     }
 
     /// A pool on these nodes was chosen: it may be imported, and no other.
     pub(super) fn choose(&self, guid: u64, nodes: Vec<String>) {
-        let mut state = self.state();
-        (state.chosen, state.nodes) = (BTreeSet::from([guid]), nodes);
+        self.state().chosen.clear();
+        self.choose_beside(guid, nodes);
     }
 
     /// So may this one, which is needed beside it.
-    pub(super) fn choose_beside(&self, guid: u64) {
-        self.state().chosen.insert(guid);
+    pub(super) fn choose_beside(&self, guid: u64, nodes: Vec<String>) {
+        let mut state = self.state();
+        state.chosen.insert(guid);
+        // None are known of one that an earlier attempt has imported.
+        if !nodes.is_empty() {
+            state.nodes.insert(guid, nodes);
+        }
     }
 
     /// A pool was imported at the prompt: it may be exported.
@@ -269,15 +274,21 @@ impl System for Guard<'_> {
     }
 
     fn watched(&self, tick: Duration, tell: &mut (dyn FnMut(Duration) + Send), work: &mut dyn FnMut()) {
+        let over = AtomicBool::new(false);
         let mut watch = {
             let state = self.state();
-            Watch::new(state.lost, state.nodes.clone())
+            let nodes = state.chosen.iter().filter_map(|guid| state.nodes.get(guid)).flatten().cloned();
+            Watch::new(state.lost, nodes.collect(), &over)
         };
         let mut tell = |took| {
             tell(took);
             watch.look(self.system, took);
         };
-        self.system.watched(tick, &mut tell, work);
+        let mut work = || {
+            work();
+            over.store(true, Ordering::Release);
+        };
+        self.system.watched(tick, &mut tell, &mut work);
     }
 
     fn on_panic(&self, then: PanicAnswer) {

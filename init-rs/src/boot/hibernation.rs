@@ -111,7 +111,7 @@ impl Boot<'_> {
         if !left {
             self.forget_note();
         }
-        self.facts.resume_settled(self.system.now());
+        self.facts.resume_settled(left, self.system.now());
     }
 
     /// `noresume`, and a pool is about to be written.

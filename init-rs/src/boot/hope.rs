@@ -5,7 +5,7 @@ use super::pools::look_at_labels;
 use crate::cmdline::Request;
 use crate::devices::known::{Hardware, Module};
 use crate::plan::next::facts::Facts;
-use crate::plan::next::{Moment, awaited, patient};
+use crate::plan::next::{Moment, arrived, awaited, patient};
 use crate::rescue::Awaited;
 use crate::sys::System;
 use std::time::Duration;
@@ -51,6 +51,6 @@ impl Awaited for Hope<'_> {
             look_at_labels(self.system, &self.request, hardware, &mut self.facts);
         }
         let fresh = now.saturating_sub(self.changed) < NEWS;
-        fresh && awaited(Moment { request: &self.request, hardware, facts: &self.facts, now }).is_none()
+        fresh && arrived(Moment { request: &self.request, hardware, facts: &self.facts, now })
     }
 }

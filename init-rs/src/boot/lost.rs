@@ -1,5 +1,6 @@
 //! A pool that loses a disk which it cannot do without while the kernel works on it for us: that call never comes back. It is told of
-//! every few seconds, and where nobody is to be asked the machine is ended as its words say, by whoever watches the call.
+//! every few seconds, by whoever watches the call, who asks what becomes of the machine then. Where nobody is to be asked it is ended as
+//! its words say.
 
 use super::Boot;
 use super::people::Headless;
@@ -9,37 +10,58 @@ use crate::plan::failure::Failure;
 use crate::plan::next::Step;
 use crate::report::slow;
 use crate::rescue::attempts::{self, Counter, Failed, Next};
+use crate::rescue::stuck::{self, Stuck};
 use crate::sys::System;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// How long a pool may be suspended, or leave a question without an answer, where nobody is to be asked: a disk that comes back
 /// does so before. Thousands of datasets take seconds.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// How long a pool may be suspended before somebody is asked.
+const ASKED_AFTER: Duration = Duration::from_secs(30);
 /// What the kernel says of imported pools.
 const POOLS: &str = "/proc/spl/kstat/zfs";
 
-/// What ends a machine that nobody watches.
+/// What ends a machine.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Lost {
+pub(super) enum Lost {
+    /// Somebody who is asked.
+    Asked,
+    /// Nobody watches: so many failures.
+    Headless(Unwatched),
+}
+
+/// A machine that nobody watches.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Unwatched {
     failed: Failed,
     /// Whether failures are counted by the firmware.
     counts: bool,
 }
 
 impl Lost {
-    /// `None`: somebody is asked.
-    pub(super) fn of(request: &Request, headless: &Headless, efi: bool) -> Option<Self> {
+    fn of(request: &Request, headless: &Headless, efi: bool) -> Self {
         let policy = &request.rescue;
         let power_off = match policy.on_failure.value {
             OnFailure::PowerOff(_) => true,
             OnFailure::Reboot(_) => false,
-            OnFailure::Menu | OnFailure::Shell | OnFailure::Locked => return None,
+            OnFailure::Menu | OnFailure::Shell | OnFailure::Locked => return Self::Asked,
         };
         let failed = Failed { here: headless.failed + 1, ..headless.situation(policy, power_off) };
-        Some(Self { failed, counts: !power_off && policy.attempts.value != 0 && efi })
+        Self::Headless(Unwatched { failed, counts: !power_off && policy.attempts.value != 0 && efi })
     }
 
+    fn patience(&self) -> Duration {
+        match self {
+            Self::Asked => ASKED_AFTER,
+            Self::Headless(_) => PATIENCE,
+        }
+    }
+}
+
+impl Unwatched {
     /// Ends the machine. What PID 1 did is left as it is: it cannot be had back. Comes back where that failed.
     fn end(&self, system: &dyn System, why: &str) {
         let counter = self.counts.then(|| Variables::open(system).ok()).flatten().map(Counter::new);
@@ -65,17 +87,19 @@ impl Lost {
 
 /// A watched call, and how long something that it needs has been gone.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(super) struct Watch<'a> {
     lost: Option<Lost>,
-    /// Nodes of the pool that the boot is from.
+    /// Nodes of the pools that the boot needs.
     nodes: Vec<String>,
     since: Option<Duration>,
+    /// The call came back.
+    over: &'a AtomicBool,
 }
 
-impl Watch {
-    /// With what ends the machine, if anything does, and the nodes of the pool that the boot is from.
-    pub(super) fn new(lost: Option<Lost>, nodes: Vec<String>) -> Self {
-        Self { lost, nodes, since: None }
+impl<'a> Watch<'a> {
+    /// With what ends the machine, if anything does, the nodes of the pools that it needs, and whether the call came back.
+    pub(super) fn new(lost: Option<Lost>, nodes: Vec<String>, over: &'a AtomicBool) -> Self {
+        Self { lost, nodes, since: None, over }
     }
 
     /// Looks at the pools, `took` after the call began.
@@ -86,9 +110,23 @@ impl Watch {
             return;
         };
         let since = *self.since.get_or_insert(took);
-        if took.saturating_sub(since) >= PATIENCE {
-            lost.end(system, &gone);
+        if took.saturating_sub(since) < lost.patience() {
+            return;
         }
+        match lost {
+            Lost::Asked => self.ask(system, &format!("{gone} for {} s", took.saturating_sub(since).as_secs())),
+            Lost::Headless(unwatched) => unwatched.end(system, &gone),
+        }
+        // Whoever waits on is asked again after the same time.
+        self.since = None;
+    }
+
+    fn ask(&self, system: &dyn System, why: &str) {
+        let _ = match stuck::ask(system, why, &mut || self.over.load(Ordering::Acquire)) {
+            Stuck::Restart => system.restart(),
+            Stuck::PowerOff => system.power_off(),
+            Stuck::Wait => Ok(()),
+        };
     }
 
     /// What is gone. Not every kernel says of a pool that it waits.
@@ -109,8 +147,8 @@ impl Boot<'_> {
         let (system, log, lost) = (self.system, self.log, self.lost().filter(|_| bounded));
         let mut tell = |took: Duration| {
             slow::unanswered(system, log, what, took);
-            if let Some(lost) = lost.filter(|_| took >= PATIENCE) {
-                lost.end(system, &format!("{what}: the kernel has not answered"));
+            if let Some(Lost::Headless(unwatched)) = lost.filter(|_| took >= PATIENCE) {
+                unwatched.end(system, &format!("{what}: the kernel has not answered"));
             }
         };
         let (mut step, mut result) = (Some(step), Ok(()));
@@ -125,7 +163,8 @@ impl Boot<'_> {
 
     /// What ends the machine where a pool keeps the kernel.
     pub(super) fn lost(&self) -> Option<Lost> {
-        if self.facts.hook { None } else { Lost::of(&self.request, &self.headless, self.facts.kernel.efi) }
+        let lost = || Lost::of(&self.request, &self.headless, self.facts.kernel.efi);
+        (!self.facts.hook).then(lost)
     }
 }
 
@@ -133,9 +172,11 @@ impl Boot<'_> {
 /// itself, asks a person, or asks nothing.
 pub(super) fn asks(step: &Step) -> Option<String> {
     match step {
+        Step::AskBootfs { pool } => Some(format!("asking pool {pool} for its bootfs")),
         Step::AskRoot { dataset } => Some(format!("asking for {dataset}")),
         Step::AskDatasets { root, .. } => Some(format!("asking for the datasets of {}", root.name)),
         Step::Snapshots(_) => Some("looking after the snapshots of the root".to_owned()),
+        Step::PlanMounts { .. } => Some("looking at the places of the mounts".to_owned()),
         Step::ReadFstab { .. } => Some("reading the root's fstab".to_owned()),
         Step::FindInit { root } => Some(format!("looking for the init of {root}")),
         _ => None,

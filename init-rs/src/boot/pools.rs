@@ -113,10 +113,15 @@ impl Boot<'_> {
         self.report.pools = self.pool_facts();
         self.report.choice = Some(found.choice.clone());
         let guid = found.choice.guid;
-        let leaves = self.facts.disks.candidates.iter().filter(|c| c.guid == guid).flat_map(|c| &c.leaves);
-        self.guard.choose(guid, leaves.filter_map(|leaf| leaf.device.clone()).collect());
+        self.guard.choose(guid, self.nodes_of(guid));
         self.facts.attempt.imported = found.config.is_none();
         self.facts.attempt.found = Some(found);
+    }
+
+    /// Nodes of a pool's disks, as far as they were found.
+    fn nodes_of(&self, guid: u64) -> Vec<String> {
+        let leaves = self.facts.disks.candidates.iter().filter(|c| c.guid == guid).flat_map(|c| &c.leaves);
+        leaves.filter_map(|leaf| leaf.device.clone()).collect()
     }
 
     /// Every pool that is known, for the record and the rescue.
@@ -177,7 +182,7 @@ impl Boot<'_> {
                 self.report.pools.push(fact);
             }
         }
-        self.guard.choose_beside(*guid);
+        self.guard.choose_beside(*guid, self.nodes_of(*guid));
         let result = self.import_as(&choice, &config.unwrap_or_default(), true);
         if let Err(e) = &result {
             self.trouble(format!("{e}; the boot goes on without it"));
@@ -209,8 +214,7 @@ impl Boot<'_> {
         }
         self.facts.exported(guid);
         // Its labels say other things now than when they were read.
-        let leaves = self.facts.disks.candidates.iter().filter(|c| c.guid == guid).flat_map(|c| &c.leaves);
-        let nodes: Vec<String> = leaves.filter_map(|leaf| leaf.device.clone()).collect();
+        let nodes = self.nodes_of(guid);
         let devices = self.scout.hardware.devices.values().filter(|d| nodes.contains(&d.node));
         for name in devices.map(|d| d.name.clone()).collect::<Vec<_>>() {
             self.scout.reread(&name);

@@ -20,6 +20,7 @@ mod pools;
 mod save;
 mod shell;
 mod status;
+pub mod stuck;
 mod talk;
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,7 @@
 use super::Case;
 use super::later::{self, Change};
 use super::machine::Machine;
-use super::oracle::{Outcome, outcomes};
+use super::oracle::{Outcome, after_words, outcomes};
 use super::people::UNANSWERED;
 use super::seed::Policy;
 use super::wide::{More, Then, relied_on};
@@ -59,7 +59,7 @@ fn ending(case: &Case, world: &World, end: Option<&End>, happened: &BTreeSet<&st
         Some(End::PowerOff) => Outcome::PowerOff,
         Some(End::Resumed(_)) => Outcome::Resumed,
         Some(End::PowerCut) if happened.contains("PowerCut") => return None,
-        Some(End::OutOfTime) if never || lost(case, world) => return None,
+        Some(End::OutOfTime) if never || lost(world) => return None,
         other => return Some(format!("the run ended in {other:?}")),
     };
     let mut allowed = outcomes(case);
@@ -89,25 +89,24 @@ fn ending(case: &Case, world: &World, end: Option<&End>, happened: &BTreeSet<&st
         allowed.extend(outcomes(&unchecked));
         // A fault may take the first choice away; what is booted then must still be one that was asked for.
         allowed.extend(second_choices(case));
+        allowed.extend(after_words(case));
     }
     (!allowed.contains(&outcome)).then(|| format!("the run ended in {outcome:?}, expected {allowed:?}"))
 }
 
-/// Whether the kernel keeps a call on an imported pool because a disk of it went away just before. Where somebody is asked that
-/// may be: it is told of, and there is nothing left to boot from that pool. So it may of the prompt's own questions: that a pool
-/// answers is made sure of by a process of its own, but it can cease to between that and the call.
-fn lost(case: &Case, world: &World) -> bool {
+/// Whether the kernel keeps one of the prompt's own questions because a disk went away just before: that a pool answers is made sure of
+/// by a process of its own, but it can cease to between that and the call.
+fn lost(world: &World) -> bool {
     let events = world.events();
     let last = |what: &str| events.iter().rposition(|event| event.text.contains(what));
     let gone = last("fault: Gone");
-    let tried = last("try-pools").is_some_and(|tried| gone > Some(tried));
     let calls = ["zfs ", "mount ", "fault: Gone"];
     // Whatever else goes wrong comes while it is told of.
     let fault = |event: &Event| event.text.starts_with("fault: ") && !event.text.contains("Gone");
     let other = |event: &&Event| event.log || event.text == "kmsg" || fault(event);
-    let calls = |event: &Event| calls.iter().any(|call| event.text.starts_with(call));
-    let kept = events.iter().rfind(|event| !other(event)).is_some_and(calls);
-    kept && gone.is_some() && (tried || case.asked.policy == Policy::Ask)
+    let kept = |event: &Event| calls.iter().any(|call| event.text.starts_with(call));
+    last("try-pools").is_some_and(|tried| gone > Some(tried))
+        && events.iter().rfind(|event| !other(event)).is_some_and(kept)
 }
 
 /// What may be booted when the first choice fails: the fallback, or, unnamed, another pool's root.

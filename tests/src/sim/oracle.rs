@@ -98,7 +98,7 @@ fn failures(case: &Case, another: bool) -> BTreeSet<Outcome> {
 }
 
 /// What can follow a failure without that a person decides on a root: words that are typed, or a disk that comes.
-fn after_words(case: &Case) -> BTreeSet<Outcome> {
+pub fn after_words(case: &Case) -> BTreeSet<Outcome> {
     let comes = later::in_the_end(case);
     // It may come while the fallback is waited for, which has its own time: the first root was given up then.
     let fallback = comes.iter().filter_map(|case| Some((case, case.asked.fallback.as_ref()?)));
@@ -107,11 +107,16 @@ fn after_words(case: &Case) -> BTreeSet<Outcome> {
     later.iter().flatten().flat_map(outcomes).chain(fallback).collect()
 }
 
-/// A pool of another system that the fallback names is ours once that was tried: another attempt, as after any restart, finds
-/// it where nobody names a pool.
+/// The pool that the fallback names is imported once that was tried, and is ours then, whoever had it: another attempt, as after any
+/// restart, finds it where nobody names a pool.
 fn taken_over(case: &Case) -> BTreeSet<Outcome> {
     let Some(Wish::Dataset(fallback)) = &case.asked.fallback else { return BTreeSet::new() };
-    if case.asked.root != Wish::Auto || case.asked.policy != Policy::Restart {
+    let another = match case.asked.policy {
+        Policy::Ask => matches!(case.asked.more.then, Some(Then::Retry | Then::Words(_))),
+        Policy::Restart => true,
+        Policy::PowerOff => false,
+    };
+    if case.asked.root != Wish::Auto || !another {
         return BTreeSet::new();
     }
     let name = fallback.split('/').next().unwrap_or(fallback);

@@ -28,6 +28,11 @@ impl Screen {
         Some(state.machine.person.remove(at))
     }
 
+    /// The question is gone before anything was typed: it is the answer to the next of its kind.
+    fn not_typed(&self, typed: Typed) {
+        self.0.state().machine.person.insert(0, typed);
+    }
+
     /// Lets time pass while the caller's condition is looked at; true if it came true.
     fn wait(&self, time: Duration, stop: &mut dyn FnMut() -> bool) -> bool {
         let until = self.0.time().saturating_add(time);
@@ -75,6 +80,15 @@ impl Consoles for Screen {
         if self.0.enter("ask", question.trim()).is_err() {
             return Answer::NoConsole;
         }
+        // The call that it is about was done first, and has not come back.
+        let kept = self.0.state().shown.is_some();
+        if kept && !stop() {
+            let Some(typed) = self.typed(question) else {
+                self.0.finish(End::Question(question.trim().to_owned()));
+                return Answer::NoConsole;
+            };
+            return Answer::Line { console: 0, text: Secret::new(typed.line.into_bytes()) };
+        }
         let typed = self.typed(question).filter(|typed| timeout.is_none_or(|timeout| typed.after < timeout));
         let Some(typed) = typed else {
             if self.wait(timeout.unwrap_or(ENOUGH), stop) {
@@ -88,6 +102,7 @@ impl Consoles for Screen {
             return Answer::TimedOut;
         };
         if self.wait(typed.after, stop) {
+            self.not_typed(typed);
             self.0.state().note(false, UNANSWERED);
             return Answer::Stopped;
         }

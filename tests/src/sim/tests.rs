@@ -355,21 +355,6 @@ fn a_silent_device_with_a_key_or_a_line_of_fstab_is_not_mounted() {
     assert!(printed.contains("no-key") && printed.contains("or none that answers"), "{printed}");
 }
 
-#[test]
-fn a_pool_that_has_lost_its_disk_does_not_keep_the_machine_on() {
-    for (line, expected) in [("poweroff", End::PowerOff), ("reboot", End::Restart)] {
-        let mut machine = Machine::new("root=ZFS=tank/vol");
-        machine.add_pool(Pool::new("tank", 7).disk("/dev/vda").dataset("vol", |d| d.volume = true));
-        machine.device("vda").unwrap().leaves = Some(seconds(5));
-        machine.person = vec![Typed { after: seconds(10), ..Typed::line("(taproot) #", line) }];
-        let world = World::new(machine, vec![]);
-        let end = run(&world, |system| {
-            let _ = taproot_init::boot::run(&system, Vec::new());
-        });
-        assert_eq!(end, Some(expected), "{}", world.story());
-    }
-}
-
 /// Narrow seeds that found something: a boot that gave back what it had just imported, one that went on without its command line, silent
 /// slow mounts, pools that were given up early, silent caches, a scout that was started again at the wrong moment.
 const FOUND: [u64; 23] = [
@@ -379,11 +364,14 @@ const FOUND: [u64; 23] = [
 
 /// Wide ones: key devices that do not answer, words of a wait for the scout, a pool that lost its disks behind the prompt, a root that a
 /// person chose and that was left for a fallback, rolled back after it was looked into; `retry resume=`, disks that come while a
-/// fallback is waited for, pools that lose one between two questions, and one with new features of which a disk is missing.
-const FOUND_WIDE: [u64; 30] = [
+/// fallback is waited for, pools that lose one between two questions, and one with new features of which a disk is missing. An image that
+/// was left because nothing was written, and then was; a pool that nobody expects and that comes late; disks that go in calls which
+/// nobody watched, or in the second attempt with an imported pool.
+const FOUND_WIDE: [u64; 42] = [
     234, 3684, 5624, 21_111, 24_610, 25_078, 36_769, 47_090, 88_202, 96_767, 103_385, 107_618, 2338, 29_654, 202_471,
     274_660, 316_299, 375_398, 603_214, 7_006_390, 7_008_395, 7_022_418, 7_036_865, 7_037_558, 7_046_347, 7_051_766,
-    7_063_244, 7_068_553, 7_077_440, 20_086_587,
+    7_063_244, 7_068_553, 7_077_440, 20_086_587, 40_204_076, 40_220_689, 40_274_073, 40_409_674, 40_444_581,
+    40_598_021, 40_647_520, 40_714_735, 40_719_812, 40_830_863, 40_936_993, 40_998_549,
 ];
 
 #[test]

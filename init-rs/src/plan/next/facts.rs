@@ -148,10 +148,22 @@ pub enum Note {
 }
 
 /// Whether a hibernated system waits to be resumed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Hibernated {
+    /// It was not looked for.
+    #[default]
+    Unknown,
+    /// One may, and could be resumed later: it matters to no attempt that writes nothing, and to each that does.
+    Left,
+    /// None does.
+    Nobody,
+}
+
+/// The search for a hibernated system.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Resume {
-    /// It is known that none does, or it does not matter.
-    pub settled: bool,
+    /// What came of it.
+    pub settled: Hibernated,
     /// What is on the device: of which, and when it was read.
     pub page: Option<(String, Result<Header, String>)>,
     /// The kernel was asked to resume and came back: what it said, and what was on the device then.
@@ -273,9 +285,10 @@ impl Facts {
         self.imported = None;
     }
 
-    /// Nothing (any more) is to be resumed. The time to wait for the root begins here: that for the resume device is another.
-    pub fn resume_settled(&mut self, now: Duration) {
-        self.resume.settled = true;
+    /// Nothing (any more) is to be resumed, or it is left. The time to wait for the root begins here: that for the resume device is
+    /// another.
+    pub fn resume_settled(&mut self, left: bool, now: Duration) {
+        self.resume.settled = if left { Hibernated::Left } else { Hibernated::Nobody };
         self.attempt.began = now;
     }
 

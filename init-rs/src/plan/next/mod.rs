@@ -21,7 +21,7 @@ pub use layers::{
 };
 pub use mounts::not_mounted;
 pub use pool::{no_dataset, not_mountable};
-pub use recovery::{Recovery, awaited, patient, recover};
+pub use recovery::{Recovery, arrived, awaited, patient, recover};
 pub use step::{Mount, Next, Question, Snapshots, Step, Wait, place_of};
 
 use super::failure::{Code, Failure};

@@ -32,12 +32,17 @@ pub fn patient(request: &Request) -> Request {
     request
 }
 
-/// What a patient request still waits for, whatever failed meanwhile; `None`: waiting does not help, or no longer has to.
+/// What a patient request still waits for, whatever failed meanwhile; `None`: waiting does not help.
 pub fn awaited(moment: Moment<'_>) -> Option<String> {
     match next(moment) {
         Next::Wait(wait) => Some(wait.what),
         _ => None,
     }
+}
+
+/// Whether a patient request would go on with what is there. A failure that has become certain is none.
+pub fn arrived(moment: Moment<'_>) -> bool {
+    !matches!(next(moment), Next::Wait(_) | Next::Fail(_))
 }
 
 /// What follows this failure.

@@ -6,7 +6,7 @@ use crate::devices::probe::Wanted;
 use crate::plan::resume::{Place, Seen, Verdict, first_look, held_up, imported_before, second_look, unreadable};
 use std::time::Duration;
 
-use super::facts::Note;
+use super::facts::{Hibernated, Note};
 
 /// How long drivers may take to come to rest before the kernel is asked to resume.
 const REST: Duration = Duration::from_secs(60);
@@ -18,7 +18,13 @@ impl<'a> Moment<'a> {
     /// Settles `resume=`, or the firmware's word for it. Nothing has been imported so far, and nothing may be imported writable
     /// after a failure.
     pub(super) fn resume(self) -> Settled<()> {
-        if self.facts.resume.settled || self.request.resume.disabled.is_some() {
+        let settled = match self.facts.resume.settled {
+            Hibernated::Unknown => false,
+            // Other words may have been typed since.
+            Hibernated::Left => self.request.import.read_only.value,
+            Hibernated::Nobody => true,
+        };
+        if settled || self.request.resume.disabled.is_some() {
             return Ok(());
         }
         self.note()?;

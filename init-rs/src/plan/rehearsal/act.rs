@@ -38,8 +38,8 @@ impl Play<'_> {
             Step::ResumeImage { .. } => {
                 self.facts.resume.tried = Some((None, Ok(Header { image: None, swap: true })));
             }
-            Step::ResumeSettled { warn, text, .. } => {
-                self.facts.resume_settled(self.now);
+            Step::ResumeSettled { warn, text, left } => {
+                self.facts.resume_settled(left, self.now);
                 if warn {
                     self.remark(text);
                 }

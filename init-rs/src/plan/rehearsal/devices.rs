@@ -6,6 +6,7 @@ use crate::devices::known::{Content, Device, Partition, Reading, Superblock, Zfs
 use crate::devices::probe::Wanted;
 use crate::devices::swap;
 use crate::plan::next::Wait;
+use crate::plan::next::facts::Hibernated;
 
 /// The type of a file system that nobody names.
 pub(super) const UNKNOWN_TYPE: &str = "auto";
@@ -39,7 +40,8 @@ impl Play<'_> {
             return None;
         }
         let resume = self.request.resume.device.as_ref();
-        let resume = resume.filter(|_| !self.facts.resume.settled && self.request.resume.disabled.is_none());
+        let resume = resume
+            .filter(|_| self.facts.resume.settled == Hibernated::Unknown && self.request.resume.disabled.is_none());
         if let Some(device) = resume.filter(|device| absent(&device.value)) {
             return Some((device.value.clone(), "swap".to_owned()));
         }

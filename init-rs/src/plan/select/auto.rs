@@ -145,7 +145,11 @@ impl Scene<'_> {
     pub(super) fn nothing_bootable(&self) -> NoChoice {
         // One that was destroyed is as good as none: another may still come.
         let gone = self.pools.iter().any(|pool| pool.destroyed && self.rank(pool) < self.unexpected());
-        let complete = !self.expected.is_empty() && !gone && self.may_improve(self.unexpected()).is_none();
+        // Where any pool would do, one that nobody expects may come, too.
+        let complete = self.request.import.automatic.value == Automatic::Expected
+            && !self.expected.is_empty()
+            && !gone
+            && self.may_improve(self.unexpected()).is_none();
         let mut message =
             format!("no root to boot ({}): a pool with bootfs was expected; {}", self.asked, self.found());
         if let Some(pool) = self.pools.iter().find(|p| self.obstacle(p).is_none()) {

@@ -72,7 +72,9 @@ fn auto_refusals() {
         true,
         &["root=zfs", "no bootfs", "zpool set bootfs=c/DATASET c"],
     );
-    refused(ask("", &[pool("c", 3, None)], &[expect("c", 3)]), false, &["zfs=c/DATASET"]);
+    // Another one may come, where it would be taken.
+    refused(ask("", &[pool("c", 3, None)], &[expect("c", 3)]), true, &["zfs=c/DATASET"]);
+    refused(ask("taproot.auto=expected", &[pool("c", 3, None)], &[expect("c", 3)]), false, &["zfs=c/DATASET"]);
     refused(ask("", &[gone(pool("c", 3, Some("c/r")))], &[expect("c", 3)]), true, &["2 of 4 disks of raidz1-0"]);
     let twins = [pool("a", 1, Some("a/x")), pool("a", 2, Some("a/x"))];
     refused(ask("", &twins, &[]), false, &["2 pools are called a (guids 1, 2)", "zfs=1/DATASET"]);
@@ -158,15 +160,16 @@ fn pools_of_other_hosts() {
             assert!(warning.contains(part), "expected {part:?} in {warning}");
         }
     }
-    // Refused, with the way out, and at once: no disk that comes later changes it.
+    // Refused, with the way out, and at once where no disk that comes later changes it.
     let auto: &[&str] = &["elsewhere", "root=ZFS=a/DATASET", "taproot.hostid=force", "taproot.import=ro"];
-    refused(choose(&known(""), &pools, &[expect("a", 0)]), false, auto);
+    refused(choose(&known(""), &pools, &[expect("a", 0)]), true, auto);
+    refused(choose(&known("taproot.auto=expected"), &pools, &[expect("a", 0)]), false, auto);
     refused(
         choose(&strict("zfs=a/r"), &pools, expected),
         false,
         &["elsewhere", "taproot.hostid=x refuses it", "export"],
     );
-    refused(choose(&strict(""), &pools, expected), false, &["taproot.hostid=x refuses it"]);
+    refused(choose(&strict(""), &pools, expected), true, &["taproot.hostid=x refuses it"]);
     // It is no rival to one's own.
     let both = [foreign("a", 1), pool("a", 2, Some("a/own")), pool("b", 3, Some("b/r"))];
     let choice = choose(&known(""), &both, none).unwrap();

@@ -220,3 +220,17 @@ fn odd_lines_are_answered_and_do_nothing() {
     let pool = &world.machine().pools[0];
     assert!(!pool.written && pool.imported.is_none());
 }
+
+/// A disk that comes while the prompt stands and changes nothing is not what was awaited.
+#[test]
+fn nothing_is_tried_again_for_a_disk_that_does_not_help() {
+    let mut case = crate::sim::seed::case(40_220_689);
+    case.machine.person.clear();
+    case.asked.more.then = None;
+    let world = World::new(case.machine, vec![]);
+    let end = run(&world, |system| {
+        let _ = taproot_init::boot::run(&system, Vec::new());
+    });
+    assert_eq!(end, Some(End::Question("(taproot) #".to_owned())));
+    assert!(!world.printed().contains("What was awaited is there"), "{}", world.story());
+}

@@ -4,7 +4,7 @@ use super::{boot, comes, holding, labels, machine, run, seen};
 use crate::devices::known::{Module, Reading};
 use crate::devices::swap::Header;
 use crate::plan::failure::Code;
-use crate::plan::next::facts::Import;
+use crate::plan::next::facts::{Hibernated, Import};
 use crate::plan::rehearsal::{Known, Play};
 
 const LINE: &str = "zfs=usb resume=LABEL=root taproot.wait=5";
@@ -143,6 +143,19 @@ fn what_follows_a_kernel_that_comes_back() {
     };
     let told = run(LINE, &known(), &[(100, &by_hand)]);
     assert_eq!((told.code(), told.place("resume-image")), (Some(Code::Resume), None));
+}
+
+/// An attempt that wrote nothing has left it; the next one has other words.
+#[test]
+fn an_image_that_was_left_is_looked_for_again_before_anything_is_written() {
+    let left = |play: &mut Play<'_>| {
+        usb(play);
+        play.facts.resume.settled = Hibernated::Left;
+    };
+    let told = run(&format!("{LINE} taproot.import=ro"), &known(), &[(100, &left)]);
+    assert!(told.booted() && told.at("import") == 100, "{told:?}");
+    let told = run(LINE, &known(), &[(100, &left)]);
+    assert_eq!((told.code(), told.place("import")), (Some(Code::Resume), None));
 }
 
 #[test]
