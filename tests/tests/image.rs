@@ -169,7 +169,7 @@ zpool status -P zroot | grep 'state: DEGRADED'
 zpool status zroot | grep 'No known data errors'
 [ $(findmnt -no FSTYPE /efi) = vfat ]
 if findmnt /efi2; then exit 1; fi
-taproot grow
+[ $(zpool list -Hpo size zroot) -lt 4000000000 ]
 systemctl poweroff --no-block
 ";
 

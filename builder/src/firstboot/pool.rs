@@ -15,6 +15,7 @@ const EXPANDABLE: usize = 7;
 
 /// A disk of a pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // one a fact
 pub struct Leaf {
     /// Its guid.
     pub guid: u64,
@@ -26,6 +27,15 @@ pub struct Leaf {
     pub whole_disk: bool,
     /// Whether the vdev that it belongs to could be larger by now.
     pub expandable: bool,
+    /// Whether that has all its disks: one that is away may be smaller, and would not be taken back by a vdev that grew meanwhile.
+    pub complete: bool,
+}
+
+impl Leaf {
+    /// Whether its vdev is to be told to use what there is.
+    pub fn grows(&self) -> bool {
+        self.expandable && self.complete
+    }
 }
 
 /// The pool of the root, by what is mounted (`/proc/self/mountinfo`).
@@ -99,15 +109,23 @@ pub fn leaves(config: &NvList) -> Result<Vec<Leaf>> {
     let mut found = Vec::new();
     for top in tree.lists("children").unwrap_or_default() {
         let expandable = top.u64s("vdev_stats").and_then(|stats| stats.get(EXPANDABLE)).is_some_and(|bytes| *bytes > 0);
-        collect(top, expandable, &mut found);
+        found.extend(below_top(top, expandable));
     }
     Ok(found)
 }
 
 /// The disks of a part of it.
 pub fn below(vdev: &NvList) -> Vec<Leaf> {
+    below_top(vdev, false)
+}
+
+fn below_top(vdev: &NvList, expandable: bool) -> Vec<Leaf> {
     let mut found = Vec::new();
-    collect(vdev, false, &mut found);
+    collect(vdev, expandable, &mut found);
+    let complete = found.iter().all(|leaf| leaf.present);
+    for leaf in &mut found {
+        leaf.complete = complete;
+    }
     found
 }
 
@@ -126,6 +144,7 @@ fn collect(vdev: &NvList, expandable: bool, found: &mut Vec<Leaf>) {
                     vdev.u64s("vdev_stats").and_then(|stats| stats.get(STATE)).is_none_or(|state| *state >= IN_USE),
                 whole_disk: vdev.u64("whole_disk") == Some(1),
                 expandable,
+                complete: true,
             }));
         }
         _ => {}
@@ -171,6 +190,9 @@ mod tests {
         let seen: Vec<(u64, bool, bool)> =
             leaves.iter().map(|leaf| (leaf.guid, leaf.present, leaf.expandable)).collect();
         assert_eq!(seen, [(1, true, true), (2, false, true), (3, true, false)]);
+        assert_eq!(leaves.iter().map(|leaf| leaf.complete).collect::<Vec<_>>(), [false, false, true]);
+        assert_eq!(leaves.iter().map(Leaf::grows).collect::<Vec<_>>(), [false, false, false]);
+        assert!(Leaf { complete: true, ..leaves[0].clone() }.grows());
         let said = all_there("tank", &leaves).unwrap_err().to_string();
         assert!(said.contains("/dev/b1 (2) is missing") && said.contains("zpool detach tank GUID"), "{said}");
         let twice = [leaves[1].clone(), leaves[1].clone()];
