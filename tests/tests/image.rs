@@ -66,8 +66,12 @@ head -c @DEB@ /dev/disk/by-id/virtio-kernel >/var/tmp/kernel.deb
 dpkg -i /var/tmp/kernel.deb
 ";
 
-/// The same, at first without room on the boot loader's partition: what starts the old kernel stays as it was, and dpkg fails.
+/// The same, at first without room on the boot loader's partition: what starts the old kernel stays as it was, and dpkg fails. The pool has
+/// become one that GRUB does not read.
 const NEWER_AND_FULL: &str = r"
+zpool upgrade zroot
+zfs snapshot -r zroot@all
+zfs set compression=zstd zroot
 chmod -x /etc/kernel/postinst.d/initramfs-tools
 head -c @DEB@ /dev/disk/by-id/virtio-kernel >/var/tmp/kernel.deb
 (cd /efi && find . -type f | sort | xargs sha256sum) >/run/efi

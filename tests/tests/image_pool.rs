@@ -114,12 +114,7 @@ fn one_image_in_front_of(systems: &[&str]) {
 }
 
 #[test]
-fn one_image_is_a_pool_for_both_kit_systems() {
-    scenario::retried(|| one_image_in_front_of(&kit::SYSTEMS));
-}
-
-#[test]
-#[ignore = "on demand: make test-all"]
+#[ignore = "on demand: make test-all; minutes on each system"]
 fn one_image_is_a_pool_for_all_three_kit_systems() {
     scenario::retried(|| one_image_in_front_of(&[kit::ON_DEMAND, kit::SYSTEMS[0], kit::SYSTEMS[1]]));
 }
