@@ -10,17 +10,15 @@ use crate::plan::failure::Failure;
 use crate::plan::next::Step;
 use crate::report::slow;
 use crate::rescue::attempts::{self, Counter, Failed, Next};
-use crate::rescue::stuck::{self, Stuck};
+use crate::rescue::stuck;
 use crate::sys::System;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 /// How long a pool may be suspended, or leave a question without an answer, where nobody is to be asked: a disk that comes back
 /// does so before. Thousands of datasets take seconds.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// How long a pool may be suspended before somebody is asked.
-const ASKED_AFTER: Duration = Duration::from_secs(30);
 /// What the kernel says of imported pools.
 const POOLS: &str = "/proc/spl/kstat/zfs";
 
@@ -55,7 +53,7 @@ impl Lost {
 
     fn patience(&self) -> Duration {
         match self {
-            Self::Asked => ASKED_AFTER,
+            Self::Asked => stuck::PATIENCE,
             Self::Headless(_) => PATIENCE,
         }
     }
@@ -114,19 +112,13 @@ impl<'a> Watch<'a> {
             return;
         }
         match lost {
-            Lost::Asked => self.ask(system, &format!("{gone} for {} s", took.saturating_sub(since).as_secs())),
+            Lost::Asked => {
+                stuck::ask(system, &format!("{gone} for {} s", took.saturating_sub(since).as_secs()), self.over);
+            }
             Lost::Headless(unwatched) => unwatched.end(system, &gone),
         }
         // Whoever waits on is asked again after the same time.
         self.since = None;
-    }
-
-    fn ask(&self, system: &dyn System, why: &str) {
-        let _ = match stuck::ask(system, why, &mut || self.over.load(Ordering::Acquire)) {
-            Stuck::Restart => system.restart(),
-            Stuck::PowerOff => system.power_off(),
-            Stuck::Wait => Ok(()),
-        };
     }
 
     /// What is gone. Not every kernel says of a pool that it waits.

@@ -3,7 +3,7 @@
 use super::apart::{PATIENCE, Part};
 use super::desk::Desk;
 use super::talk::Talk;
-use super::{Scene, apart};
+use super::{Scene, apart, stuck};
 use crate::cmdline::{Decided, Fallback, Request, Stack, is_block_device};
 use crate::plan::facts::{Dataset, Health, PoolFact};
 use crate::plan::options;
@@ -20,6 +20,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
+/// What is done when roots are listed.
+pub(super) const ASKING: &str = "asking for roots";
 /// Where a root is mounted to be looked into.
 const LOOK_AT: &str = "/run/taproot/look";
 /// How many roots are looked into.
@@ -186,7 +188,7 @@ pub(super) fn ask(desk: &mut Desk<'_>) -> Option<String> {
         return None;
     }
     match typed(&answer, &desk.listed) {
-        Ok(name) => snapshot_of(desk.system, &mut desk.talk, name),
+        Ok(name) => snapshot_of(desk.system, desk.log, &mut desk.talk, name),
         Err(e) => {
             desk.talk.say(&format!("{e}\n"));
             None
@@ -196,8 +198,8 @@ pub(super) fn ask(desk: &mut Desk<'_>) -> Option<String> {
 
 /// Shows the roots that could be booted.
 fn show(desk: &mut Desk<'_>) {
-    let Desk { system, log, talk, request, pools: seen, listed, .. } = desk;
-    let mut roots = roots(*system, seen, Some(request), None);
+    let mut roots = desk.asking(ASKING, |system| roots(system, desk.pools, Some(&desk.request), None));
+    let Desk { system, log, talk, pools: seen, listed, .. } = desk;
     let silent = silent(*system, seen);
     if let Some(first) = silent.first() {
         let pools = silent.join(", ");
@@ -216,11 +218,12 @@ fn show(desk: &mut Desk<'_>) {
 }
 
 /// Lets a person choose a snapshot of the root, where it has any.
-fn snapshot_of(system: &dyn System, talk: &mut Talk<'_>, name: String) -> Option<String> {
+fn snapshot_of(system: &dyn System, log: &Log, talk: &mut Talk<'_>, name: String) -> Option<String> {
     if name.contains('@') || Stack::parse(&name).is_some() {
         return Some(name);
     }
-    let mut snapshots = Zfs::new(system).snapshots(&name, 0).unwrap_or_default();
+    let asked = || Zfs::new(system).snapshots(&name, 0).unwrap_or_default();
+    let mut snapshots = stuck::watched(system, log, &format!("asking for snapshots of {name}"), asked);
     snapshots.reverse();
     snapshots.truncate(SNAPSHOTS);
     if snapshots.is_empty() {
@@ -247,7 +250,9 @@ fn snapshot_of(system: &dyn System, talk: &mut Talk<'_>, name: String) -> Option
 /// was chosen.
 pub fn offer(scene: &Scene<'_>, current: &str, countdown: Option<Duration>) -> Option<String> {
     let mut talk = Talk::on(scene.system, Terminals::All);
-    let mut roots = roots(scene.system, scene.pools, scene.report.request.as_ref(), Some(current));
+    let Scene { system, log, pools, report, .. } = *scene;
+    let asked = || roots(system, pools, report.request.as_ref(), Some(current));
+    let mut roots = stuck::watched(system, log, ASKING, asked);
     look_into(scene.system, scene.log, &mut roots);
     talk.say("\ntaproot: which root is to be booted?\n");
     talk.say(&list(&roots, Some(current)));

@@ -4,6 +4,7 @@ use super::hands::{self, Hands};
 use super::talk::Talk;
 use super::{
     Decision, STATUS_FILE, WHY_FILE, apart, change, choose, devices, export, import, key, mount, pools, save, status,
+    stuck,
 };
 use crate::cmdline::Request;
 use crate::plan::facts::PoolFact;
@@ -75,7 +76,7 @@ impl Desk<'_> {
             "why" => self.file(WHY_FILE, true),
             "status" => {
                 let _ = self.file(STATUS_FILE, false);
-                answers.and_then(|()| self.say(&status::imported(self.system)))
+                answers.and_then(|()| self.say(&self.imported()))
             }
             "log" => self.file(LOG_PATH, true),
             "kernel-log" => self.paged(&save::kernel_log(self.system)),
@@ -88,11 +89,14 @@ impl Desk<'_> {
             "pools" => {
                 hands::read_all(self.system, self.hands);
                 let text = pools::text(self.hands.borrow().hardware(), self.system.now());
-                let imported = if answers.is_ok() { status::imported(self.system) } else { String::new() };
+                let imported = if answers.is_ok() { self.imported() } else { String::new() };
                 answers.and(self.paged(&(text + &imported)))
             }
             _ if answers.is_err() => answers,
-            "datasets" => status::datasets(self.system, first).map(|text| self.talk.page(&text)),
+            "datasets" => {
+                let text = self.asking("asking for datasets", |system| status::datasets(system, first));
+                text.map(|text| self.talk.page(&text))
+            }
             "import" => import::run(self, rest),
             "export" => export::run(self, &all),
             "key" => key::run(self, rest),
@@ -106,6 +110,16 @@ impl Desk<'_> {
             _ => Err("not a word of this prompt; `help` lists them".to_owned()),
         };
         self.outcome(name, result.map(|()| Outcome::Done))
+    }
+
+    /// Asks the pools for something, and a person if that does not come back.
+    pub(super) fn asking<T>(&self, what: &str, work: impl Fn(&dyn System) -> T) -> T {
+        stuck::watched(self.system, self.log, what, || work(self.system))
+    }
+
+    /// The pools that are imported now.
+    pub(super) fn imported(&self) -> String {
+        self.asking("asking the pools", status::imported)
     }
 
     /// Words that end the prompt, if they can.

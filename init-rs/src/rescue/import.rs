@@ -1,7 +1,7 @@
 //! The word `import`: a pool by hand, in ways that a boot does not choose by itself.
 
 use super::desk::Desk;
-use super::{hands, save, status};
+use super::{hands, save};
 use crate::devices::known::Hardware;
 use crate::plan::candidates::{fact, labels, leftovers};
 use crate::plan::facts::{Health, PoolFact};
@@ -133,7 +133,7 @@ pub(super) fn run(desk: &mut Desk<'_>, rest: &[&str]) -> Result<(), String> {
     let candidate = candidates.iter_mut().find(|c| matching(c));
     let candidate = candidate.ok_or_else(|| format!("pool {wanted} was not found; not imported are:\n{known}"))?;
     import(desk, candidate, &seen, ways)?;
-    desk.talk.say(&status::imported(desk.system));
+    desk.talk.say(&desk.imported());
     Ok(())
 }
 

@@ -57,7 +57,7 @@ fn is_file(word: &str) -> bool {
 pub(super) fn run(desk: &mut Desk<'_>, rest: &[&str]) -> Result<(), String> {
     let (mut dataset, files) = parse(rest)?;
     if dataset.is_empty() {
-        let roots: Vec<String> = missing(desk.system).into_iter().collect();
+        let roots: Vec<String> = desk.asking("asking for keys", missing).into_iter().collect();
         match roots.as_slice() {
             [] => return Err("no dataset of an imported pool waits for a key".to_owned()),
             [one] => dataset.clone_from(one),

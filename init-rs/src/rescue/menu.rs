@@ -8,8 +8,8 @@ use super::words;
 use super::{Awaited, Decision, Explanation, Occasion, Scene, apart, choose, hands, import, key, shell};
 use crate::cmdline::{self, OnFailure};
 use crate::report::calm::Calm;
-use crate::sys::Terminals;
 use crate::sys::consoles::Timeout;
+use crate::sys::{System, Terminals};
 use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -220,10 +220,11 @@ impl<'a> Menu<'a> {
                 self.desk.talk.say(&format!("{why}\n"));
             }
             let answers = answers.is_ok();
-            let (system, pools) = (self.desk.system, self.desk.pools);
+            let pools = self.desk.pools;
+            let roots = |system: &dyn System| choose::roots(system, pools, Some(&self.desk.request), None);
             let bootable = || {
-                !choose::roots(system, pools, Some(&self.desk.request), None).is_empty()
-                    || !choose::silent(system, pools).is_empty()
+                !self.desk.asking(choose::ASKING, roots).is_empty()
+                    || !choose::silent(self.desk.system, pools).is_empty()
             };
             if answers && bootable() {
                 choices.push(("boot", "boot another environment"));
@@ -232,7 +233,7 @@ impl<'a> Menu<'a> {
             if answers && import::possible(self.desk.system, self.desk.hands.borrow().hardware()) {
                 choices.push(("import", "import a pool by hand"));
             }
-            if answers && !key::missing(self.desk.system).is_empty() {
+            if answers && !self.desk.asking("asking for keys", key::missing).is_empty() {
                 choices.push(("key", "of an encrypted dataset"));
             }
             if shell::packed(self.desk.system) {

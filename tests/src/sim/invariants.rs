@@ -59,7 +59,7 @@ fn ending(case: &Case, world: &World, end: Option<&End>, happened: &BTreeSet<&st
         Some(End::PowerOff) => Outcome::PowerOff,
         Some(End::Resumed(_)) => Outcome::Resumed,
         Some(End::PowerCut) if happened.contains("PowerCut") => return None,
-        Some(End::OutOfTime) if never || lost(world) => return None,
+        Some(End::OutOfTime) if never => return None,
         other => return Some(format!("the run ended in {other:?}")),
     };
     let mut allowed = outcomes(case);
@@ -92,21 +92,6 @@ fn ending(case: &Case, world: &World, end: Option<&End>, happened: &BTreeSet<&st
         allowed.extend(after_words(case));
     }
     (!allowed.contains(&outcome)).then(|| format!("the run ended in {outcome:?}, expected {allowed:?}"))
-}
-
-/// Whether the kernel keeps one of the prompt's own questions because a disk went away just before: that a pool answers is made sure of
-/// by a process of its own, but it can cease to between that and the call.
-fn lost(world: &World) -> bool {
-    let events = world.events();
-    let last = |what: &str| events.iter().rposition(|event| event.text.contains(what));
-    let gone = last("fault: Gone");
-    let calls = ["zfs ", "mount ", "fault: Gone"];
-    // Whatever else goes wrong comes while it is told of.
-    let fault = |event: &Event| event.text.starts_with("fault: ") && !event.text.contains("Gone");
-    let other = |event: &&Event| event.log || event.text == "kmsg" || fault(event);
-    let kept = |event: &Event| calls.iter().any(|call| event.text.starts_with(call));
-    last("try-pools").is_some_and(|tried| gone > Some(tried))
-        && events.iter().rfind(|event| !other(event)).is_some_and(kept)
 }
 
 /// What may be booted when the first choice fails: the fallback, or, unnamed, another pool's root.

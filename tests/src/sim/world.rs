@@ -310,8 +310,11 @@ impl World {
 
     fn failed(&self, call: &str) -> bool {
         let state = self.state();
+        // Something else may have gone wrong at that call, too.
+        let aside = |event: &&Event| event.text.starts_with("fault: ") && !event.text.starts_with("fault: Errno");
         let fault = |event: &Event| event.text.starts_with("fault: Errno") || event.text.starts_with("  ");
-        state.events.windows(2).any(|two| matches!(two, [one, next] if one.text.starts_with(call) && fault(next)))
+        let came = |at: usize| state.events.iter().skip(at + 1).find(|event| !aside(event)).is_some_and(fault);
+        state.events.iter().enumerate().any(|(at, event)| event.text.starts_with(call) && came(at))
     }
 
     /// Whether a scout runs.
