@@ -17,6 +17,9 @@ use crate::words;
 const PANIC: &str = "Kernel panic";
 /// What it prints when a processor's timer has stopped (`kernel/rcu/tree_stall.h`).
 const LOST_TIMER: &str = "Possible timer handling issue on cpu";
+/// Its first line, and the one before its first program.
+const BEGUN: &str = "Linux version ";
+const FIRST_PROGRAM: &str = " as init process";
 
 #[derive(Debug, Default)]
 struct State {
@@ -220,9 +223,11 @@ fn died_of(text: &str) -> Option<&'static str> {
     }
 }
 
-/// Names what a guest that is late suffers from.
+/// Names what a guest that is late suffers from. A kernel that has begun and stops before it starts any program has lost an interrupt,
+/// too, and so early that nothing watches over it: nothing of ours has run by then.
 fn late_of(text: &str) -> &'static str {
-    if text.contains(LOST_TIMER) { words::EMULATOR_FAULT } else { "time is up" }
+    let stopped = text.contains(BEGUN) && !text.contains(FIRST_PROGRAM) && !text.contains(PANIC);
+    if stopped || text.contains(LOST_TIMER) { words::EMULATOR_FAULT } else { "time is up" }
 }
 
 #[cfg(test)]
@@ -297,6 +302,18 @@ mod tests {
         // A kernel that is only slow says less.
         let slow = "rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:\n".repeat(3);
         assert_eq!((died_of(&slow), late_of(&slow)), (None, "time is up"));
+    }
+
+    #[test]
+    fn a_kernel_that_stops_before_the_first_program_is_told_from_a_late_one() {
+        let kernel = "[    0.000000] Linux version 6.12\n[    1.696020] i8042: PNP: PS/2 Controller\n";
+        assert_eq!(late_of(kernel), words::EMULATOR_FAULT);
+        // With a program it is not the kernel alone, and without a line of it no kernel may have begun.
+        for text in
+            [&format!("{kernel}[    1.8] Run /init as init process\n"), "BdsDxe: failed to start Boot0001\n", ""]
+        {
+            assert_eq!(late_of(text), "time is up", "{text}");
+        }
     }
 
     #[test]
