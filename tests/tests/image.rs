@@ -437,6 +437,7 @@ fn each_disk_of_a_mirror_boots_alone_and_so_does_one_that_replaces_it() {
 }
 
 #[test]
+#[ignore = "on demand: make test-all; the one by UEFI does the same"]
 fn each_disk_of_a_mirror_boots_alone_by_bios() {
     scenario::run(kit::SYSTEMS[0], |system| {
         each_disk_boots_alone("image-mirror-bios", system, &["--loader", "grub", "--swap", "64M"], |vm| vm);
