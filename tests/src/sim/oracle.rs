@@ -63,6 +63,10 @@ pub fn outcomes(case: &Case) -> BTreeSet<Outcome> {
         all.extend(after_words(case));
         all.extend(taken_over(case));
     }
+    // After a stop the time to wait begins anew, and what comes then counts.
+    if case.machine.cmdline.contains("taproot.break=") {
+        all.extend(later::in_the_end(case).iter().flat_map(outcomes));
+    }
     all
 }
 
