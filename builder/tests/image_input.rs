@@ -7,24 +7,12 @@ mod place;
 
 use std::fs;
 
-use made::tar::{Made, archive};
+use made::tar::{Made, archive, noise};
 use place::{Place, RELEASE, tree};
 
 /// The tree, and more behind it.
 fn with(more: impl IntoIterator<Item = Made>) -> Vec<Made> {
     tree().into_iter().chain(more).collect()
-}
-
-/// Bytes that nothing makes smaller.
-fn noise(size: usize) -> Vec<u8> {
-    let mut state = 88_172_645_463_325_252_u64;
-    let words = std::iter::repeat_with(|| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    });
-    words.flatten().take(size).collect()
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::path::PathBuf;
 
-use made::{Made, archive};
+use made::{Made, archive, noise};
 use taproot::pool::{Compatibility, Compression, Dataset, Options, Snapshot, State, Volume, verify, write_states};
 use taproot::tar::Archive;
 use taproot_tests::kit;
@@ -177,18 +177,6 @@ fn text(size: usize) -> Vec<u8> {
         format!("{:x} ", state >> 18)
     });
     words.flat_map(String::into_bytes).take(size).collect()
-}
-
-/// Bytes that do not compress.
-fn noise(size: usize) -> Vec<u8> {
-    let mut state = 88_172_645_463_325_252_u64;
-    let words = std::iter::repeat_with(|| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    });
-    words.flatten().take(size).collect()
 }
 
 fn tree() -> Vec<Made> {

@@ -149,3 +149,15 @@ pub(crate) fn pax(records: &[(&str, &[u8])]) -> Vec<u8> {
     let header = Made::new("PaxHeaders/x", b'x').header(content.len());
     [header, padded(&content)].concat()
 }
+
+/// Bytes that do not compress.
+pub(crate) fn noise(size: usize) -> Vec<u8> {
+    let mut state = 88_172_645_463_325_252_u64;
+    let words = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    });
+    words.flatten().take(size).collect()
+}
