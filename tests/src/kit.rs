@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
@@ -20,6 +21,24 @@ pub fn cache() -> Result<PathBuf> {
     }
     let home = std::env::var_os("HOME").context("neither TAPROOT_KIT nor HOME is set")?;
     Ok(Path::new(&home).join(".cache/taproot-kit"))
+}
+
+/// What a test leaves when it is killed, and what is made for one image only, goes when it is so old; no test takes as long.
+const LEFT: Duration = Duration::from_secs(6 * 3600);
+
+/// A directory of the cache, made if it is not there; what no test touched lately in it is removed.
+pub fn cache_of_tests(name: &str) -> Result<PathBuf> {
+    let dir = cache()?.join(name);
+    std::fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
+    for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
+        let age = entry.metadata().and_then(|meta| meta.modified()).ok().and_then(|time| time.elapsed().ok());
+        if age.is_some_and(|age| age > LEFT) {
+            let path = entry.path();
+            // Another test may be at it; what cannot be removed is left.
+            let _ = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+        }
+    }
+    Ok(dir)
 }
 
 /// One kit system: a Debian tree with its kernel and pools.

@@ -95,8 +95,7 @@ pub struct Scratch {
 impl Scratch {
     /// A new empty one, in the kit's cache.
     pub fn new() -> Result<Self> {
-        let parent = kit::cache()?.join("run");
-        std::fs::create_dir_all(&parent).with_context(|| format!("creating {}", parent.display()))?;
+        let parent = kit::cache_of_tests("run")?;
         Ok(Self { dir: TempDir::new_in(&parent).with_context(|| format!("a directory in {}", parent.display()))? })
     }
 

@@ -275,7 +275,7 @@ impl Running {
     /// It is physical memory: what lies across two pages that are not neighbours is not found. A test that expects
     /// nothing shows with [`Self::memory_contains`] and a word of the command line that the search finds things.
     pub fn memory_count(&mut self, needle: &[u8]) -> Result<usize> {
-        let dir = tempfile::tempdir_in(crate::kit::cache()?.join("run")).context("a directory for guest memory")?;
+        let dir = tempfile::tempdir_in(crate::kit::cache_of_tests("run")?).context("a directory for guest memory")?;
         let path = dir.path().join("memory");
         let arguments = json!({ "paging": false, "protocol": format!("file:{}", path.display()) });
         self.qmp.execute("dump-guest-memory", &arguments)?;

@@ -6,7 +6,7 @@
 //! it: drivers, buses, consoles, firmware and options of modules need a machine from the beginning ([`Vm::cold`]).
 
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -44,9 +44,6 @@ const EARLY: [&str; 16] = [
     "noresume",
     "resume=",
 ];
-/// States that no test used for so long go.
-const UNUSED: Duration = Duration::from_secs(24 * 3600);
-
 /// Whether these words and disks are right for a machine that starts warm.
 pub(super) fn fits(words: &str, disks: &[Disk]) -> bool {
     disks.iter().all(|disk| disk.bus == Bus::Virtio)
@@ -100,8 +97,7 @@ impl Vm {
 
     /// The state of a machine like this one, made if it is not there.
     fn kept(&self) -> Result<Kept> {
-        let dir = kit::cache()?.join("states");
-        fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
+        let dir = kit::cache_of_tests("states")?;
         let key = self.key(WORDS)?;
         let kept = Kept { state: dir.join(format!("{key}.state")), console: dir.join(format!("{key}.console")) };
         // Tests run as separate processes; the first one makes it, the others wait.
@@ -110,7 +106,6 @@ impl Vm {
         if let Ok(state) = File::options().append(true).open(&kept.state) {
             state.set_modified(SystemTime::now()).context("the time of a kept state")?;
         } else {
-            remove_unused(&dir);
             self.keep(&kept).context("making the state that machines of this kind start from")?;
         }
         Ok(kept)
@@ -131,16 +126,6 @@ impl Vm {
         // Who still had the disk open would keep its name from the disk that is plugged in when the machine goes on.
         vm.await_idle()?;
         vm.freeze(kept)
-    }
-}
-
-/// Removes what no test used lately: each new image leaves states of the one before.
-fn remove_unused(dir: &Path) {
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        let age = entry.metadata().and_then(|meta| meta.modified()).ok().and_then(|time| time.elapsed().ok());
-        if age.is_some_and(|age| age > UNUSED) {
-            let _ = fs::remove_file(entry.path());
-        }
     }
 }
 
@@ -203,6 +188,8 @@ impl Running {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
