@@ -303,6 +303,11 @@ fn the_machine_around_it() {
     system.write("proc/self/mounts", b"tank/ROOT/a / zfs rw 0 0\n/dev/sda1 /boot ext4 rw 0 0\n");
     system.write("proc/spl/kstat/zfs/tank/state", b"ONLINE\n");
     assert_eq!(system.doctor(), (0, vec![]));
+    let behind = "var/lib/taproot/esp-behind.json";
+    system.write(behind, br#"{"format":1,"removed":{"/boot/efi-2":["6.0.0-test"]}}"#);
+    system.finds("loader-partition-behind", 1);
+    system.write(behind, b"cut off");
+    assert_eq!(system.doctor(), (3, vec![]), "not known is not well");
 }
 
 #[test]

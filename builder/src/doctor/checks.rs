@@ -241,6 +241,12 @@ fn machine(survey: &Survey, request: &Request, found: &mut Found) {
         );
         found.push((Code::BootUnmounted, text));
     }
+    for place in &survey.system.behind {
+        let text = format!(
+            "the boot loader's partition at {place} was away or could not be written when kernels or images changed, so its disk starts an older state; mount it, and: taproot hooks update"
+        );
+        found.push((Code::LoaderPartitionBehind, text));
+    }
     let own =
         survey.images.iter().filter(|image| matches!(image.content, Content::Taproot(_)) && !is_fallback(&image.path));
     let largest = own.map(|image| image.bytes).max().unwrap_or(0) / ROOM.1 * ROOM.0;

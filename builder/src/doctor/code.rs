@@ -64,6 +64,8 @@ pub enum Code {
     KernelWithoutModules,
     /// Where kernels and images are is not mounted.
     BootUnmounted,
+    /// A mirror's other disk boots an older state.
+    LoaderPartitionBehind,
     /// There is no room for a new image.
     NoRoom,
     /// The pool does not answer.
@@ -90,7 +92,7 @@ pub enum Code {
 
 impl Code {
     /// All of them, for tests and the documentation.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::EntryKernelMissing,
         Self::EntryImageMissing,
         Self::EntryWithoutImage,
@@ -109,6 +111,7 @@ impl Code {
         Self::ZfsMissing,
         Self::KernelWithoutModules,
         Self::BootUnmounted,
+        Self::LoaderPartitionBehind,
         Self::NoRoom,
         Self::PoolSuspended,
         Self::PoolDegraded,
@@ -143,6 +146,7 @@ impl Code {
             Self::ZfsMissing => "zfs-missing",
             Self::KernelWithoutModules => "kernel-without-modules",
             Self::BootUnmounted => "boot-unmounted",
+            Self::LoaderPartitionBehind => "loader-partition-behind",
             Self::NoRoom => "no-room",
             Self::PoolSuspended => "pool-suspended",
             Self::PoolDegraded => "pool-degraded",
@@ -178,6 +182,7 @@ impl Code {
             | Self::ZfsMissing
             | Self::KernelWithoutModules
             | Self::BootUnmounted
+            | Self::LoaderPartitionBehind
             | Self::NoRoom
             | Self::PoolSuspended => Severity::MayStop,
             Self::PoolDegraded

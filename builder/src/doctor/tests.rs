@@ -114,6 +114,7 @@ fn spoil(survey: &mut Survey, code: Code) {
         }
         Code::KernelWithoutModules => survey.kernels[0].release = "6.0".into(),
         Code::BootUnmounted => survey.system.unmounted.push("/boot".into()),
+        Code::LoaderPartitionBehind => survey.system.behind.push("/boot/efi-2".into()),
         Code::NoRoom => survey.system.room = Some(("/boot".into(), 1000)),
         Code::PoolSuspended => pool(survey).state = Some("SUSPENDED".into()),
         Code::PoolDegraded => pool(survey).state = Some("DEGRADED".into()),

@@ -14,13 +14,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Where it is written down, in the tree; not there while nothing is behind.
-pub(super) const PATH: &str = "/var/lib/taproot/esp-behind.json";
+pub(crate) const PATH: &str = "/var/lib/taproot/esp-behind.json";
 /// Of the file; grows when what is there changes its meaning.
 const FORMAT: u32 = 1;
 
 /// Partitions that are behind.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Behind {
+pub(crate) struct Behind {
     format: u32,
     /// By where they are mounted: releases of kernels that went meanwhile.
     removed: BTreeMap<PathBuf, BTreeSet<String>>,
@@ -28,7 +28,7 @@ pub(super) struct Behind {
 
 impl Behind {
     /// What is written down in a tree.
-    pub(super) fn of(tree: &Tree) -> Result<Self> {
+    pub(crate) fn of(tree: &Tree) -> Result<Self> {
         let Some(bytes) = tree.read_if_there(PATH, TEXT)? else {
             return Ok(Self { format: FORMAT, ..Self::default() });
         };
@@ -41,6 +41,11 @@ impl Behind {
             behind.format
         );
         Ok(behind)
+    }
+
+    /// Where the partitions that are behind are mounted.
+    pub(crate) fn places(&self) -> impl Iterator<Item = &Path> {
+        self.removed.keys().map(PathBuf::as_path)
     }
 
     /// Writes it down.

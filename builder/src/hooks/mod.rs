@@ -4,7 +4,7 @@
 //! the boot notes in `/run/taproot/boot.json`; so whoever makes the next image knows which of the two has booted. Nothing has to run
 //! in between (`docs/decisions/0016-kernel-hooks.md`).
 
-mod behind;
+pub(crate) mod behind;
 pub mod files;
 mod loader;
 pub mod takeover;

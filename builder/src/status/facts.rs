@@ -34,6 +34,8 @@ pub struct System {
     pub running: String,
     /// What fstab mounts for kernels and boot loaders, and is not mounted.
     pub unmounted: Vec<String>,
+    /// The boot loader's partitions that missed what the others were given.
+    pub behind: Vec<String>,
     /// Where images are written, and the bytes that are free there.
     pub room: Option<(PathBuf, u64)>,
 }

@@ -4,6 +4,7 @@ use super::facts::{Fact, Pool, System};
 use super::images::Now;
 use crate::cli::InitramfsArgs;
 use crate::explain::facts::{block_devices, is_root};
+use crate::hooks::behind::Behind;
 use crate::initramfs::root;
 use crate::initramfs::tree::{self, Tree};
 use crate::initramfs::trial::trial;
@@ -65,7 +66,14 @@ fn files(tree: &Tree) -> Result<()> {
     let running = String::from_utf8_lossy(&running).trim().to_owned();
     let place = now.output(&running).parent().map_or_else(|| PathBuf::from("/boot"), Path::to_owned);
     let room = tree.place(&place).ok().and_then(|here| free(&here).ok()).map(|bytes| (place, bytes));
-    tell(&Fact::System(System { running, unmounted: unmounted(tree), room }))?;
+    let behind = match Behind::of(tree) {
+        Ok(behind) => behind.places().map(|place| place.display().to_string()).collect(),
+        Err(e) => {
+            now.unknown.push(format!("{e:#}"));
+            Vec::new()
+        }
+    };
+    tell(&Fact::System(System { running, unmounted: unmounted(tree), behind, room }))?;
     for path in now.paths(&next) {
         tell(&Fact::Image(Box::new(now.image(&path))))?;
     }
