@@ -24,6 +24,12 @@ mv "$KIT_CACHE/log/again" "$TAPROOT_AGAIN" 2>/dev/null || : >"$TAPROOT_AGAIN"
 rm -rf out/vm-logs/first-run
 failed=0 passed=0
 
+# Disk images are made and thrown away all the time; a disk that is full shows as failures of another kind.
+room() {
+    echo "== free: $(df --output=avail -BG . | tail -n 1 | tr -d ' ') here, $(df --output=avail -BG "$KIT_CACHE" | tail -n 1 | tr -d ' ') in the kit's cache, $(df --output=avail -BG /var/tmp | tail -n 1 | tr -d ' ') in /var/tmp"
+}
+room
+
 # One step that is not a test of its own harness: counts as one.
 step() {
     echo "== $*"
@@ -89,5 +95,6 @@ if [ "$again" -gt 0 ]; then
         failed=$((failed + 1))
     fi
 fi
+room
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ]

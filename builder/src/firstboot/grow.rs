@@ -102,8 +102,7 @@ pub fn grow(system: &dyn System, named: Option<&str>, dry_run: bool) -> Result<R
     for leaf in leaves.iter().filter(|leaf| leaf.present) {
         let mut row = Row { path: leaf.path.display().to_string(), ..Row::default() };
         let done = one(leaf, &mut row, dry_run).and_then(|()| {
-            // A larger partition is no news to a pool by itself, whatever its autoexpand is.
-            row.expanded = leaf.grows() || (leaf.complete && row.now > row.bytes);
+            row.expanded = leaf.grows(row.now > row.bytes);
             if row.expanded && !dry_run {
                 zfs.expand(&report.pool, leaf.guid)?;
             }

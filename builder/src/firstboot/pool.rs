@@ -32,9 +32,10 @@ pub struct Leaf {
 }
 
 impl Leaf {
-    /// Whether its vdev is to be told to use what there is.
-    pub fn grows(&self) -> bool {
-        self.expandable && self.complete
+    /// Whether its vdev is to be told to use what there is; `larger`: whether its partition has just become so, which is no news to a pool
+    /// by itself, whatever its autoexpand is.
+    pub fn grows(&self, larger: bool) -> bool {
+        self.complete && (self.expandable || larger)
     }
 }
 
@@ -191,8 +192,9 @@ mod tests {
             leaves.iter().map(|leaf| (leaf.guid, leaf.present, leaf.expandable)).collect();
         assert_eq!(seen, [(1, true, true), (2, false, true), (3, true, false)]);
         assert_eq!(leaves.iter().map(|leaf| leaf.complete).collect::<Vec<_>>(), [false, false, true]);
-        assert_eq!(leaves.iter().map(Leaf::grows).collect::<Vec<_>>(), [false, false, false]);
-        assert!(Leaf { complete: true, ..leaves[0].clone() }.grows());
+        let grow = |larger| leaves.iter().map(|leaf| leaf.grows(larger)).collect::<Vec<_>>();
+        assert_eq!([grow(false), grow(true)], [[false; 3], [false, false, true]]);
+        assert!(Leaf { complete: true, ..leaves[0].clone() }.grows(false));
         let said = all_there("tank", &leaves).unwrap_err().to_string();
         assert!(said.contains("/dev/b1 (2) is missing") && said.contains("zpool detach tank GUID"), "{said}");
         let twice = [leaves[1].clone(), leaves[1].clone()];

@@ -103,9 +103,9 @@ impl Vm {
         // Tests run as separate processes; the first one makes it, the others wait.
         let lock = File::create(dir.join(format!("{key}.lock"))).context("the lock of a kept state")?;
         lock.lock().context("the lock of a kept state")?;
-        if let Ok(state) = File::options().append(true).open(&kept.state) {
-            state.set_modified(SystemTime::now()).context("the time of a kept state")?;
-        } else {
+        // What is used stays: both, as one is worth nothing without the other.
+        let used = |path: &PathBuf| File::options().append(true).open(path)?.set_modified(SystemTime::now());
+        if used(&kept.state).and_then(|()| used(&kept.console)).is_err() {
             self.keep(&kept).context("making the state that machines of this kind start from")?;
         }
         Ok(kept)
