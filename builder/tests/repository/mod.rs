@@ -55,7 +55,7 @@ pub(crate) fn package(dir: &Path, name: &str, pkgbuild: &str, install: Option<&s
     fs::rename(&made, dir.join("repo").join(made.file_name().unwrap())).unwrap();
 }
 
-/// The repository of all packages, and a configuration that names it.
+/// The repository of all packages, and a configuration that names it, with a cache of its own: packages of other tests have the same names.
 pub(crate) fn finished(dir: &Path) -> PathBuf {
     let mut add = Command::new("sh");
     add.args(["-c", "repo-add core.db.tar.gz *.pkg.tar.zst"])
@@ -63,9 +63,11 @@ pub(crate) fn finished(dir: &Path) -> PathBuf {
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     assert!(add.status().unwrap().success());
+    fs::create_dir(dir.join("cache")).unwrap();
     let config = dir.join("pacman.conf");
     let text = format!(
-        "[options]\nArchitecture = x86_64\nSigLevel = Optional TrustAll\n[core]\nServer = file://{}\n",
+        "[options]\nArchitecture = x86_64\nSigLevel = Optional TrustAll\nCacheDir = {}/\n[core]\nServer = file://{}\n",
+        dir.join("cache").display(),
         dir.join("repo").display()
     );
     fs::write(&config, text).unwrap();
