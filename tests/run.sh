@@ -24,11 +24,14 @@ mv "$KIT_CACHE/log/again" "$TAPROOT_AGAIN" 2>/dev/null || : >"$TAPROOT_AGAIN"
 rm -rf out/vm-logs/first-run
 failed=0 passed=0
 
-# Disk images are made and thrown away all the time; a disk that is full shows as failures of another kind.
-room() {
-    echo "== free: $(df --output=avail -BG . | tail -n 1 | tr -d ' ') here, $(df --output=avail -BG "$KIT_CACHE" | tail -n 1 | tr -d ' ') in the kit's cache, $(df --output=avail -BG /var/tmp | tail -n 1 | tr -d ' ') in /var/tmp"
-}
+# Disk images are made and thrown away all the time; a disk that is full shows as failures of another kind, after most of an hour.
+readonly ROOM=5
+gigabytes() { df --output=avail -B1G "$1" | tail -n 1 | tr -d ' '; }
+room() { echo "== free: $(gigabytes .) GB here, $(gigabytes "$KIT_CACHE") GB in the kit's cache, $(gigabytes /var/tmp) GB in /var/tmp"; }
 room
+for place in . "$KIT_CACHE" /var/tmp; do
+    [ "$(gigabytes "$place")" -ge "$ROOM" ] || die "$place: expected $ROOM GB free (a run takes 4, its build 3), found $(gigabytes "$place"); make room there"
+done
 
 # One step that is not a test of its own harness: counts as one.
 step() {
