@@ -14,7 +14,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Where it is written down, in the tree; not there while nothing is behind.
-pub(crate) const PATH: &str = "/var/lib/taproot/esp-behind.json";
+pub(super) const PATH: &str = "/var/lib/taproot/esp-behind.json";
 /// Of the file; grows when what is there changes its meaning.
 const FORMAT: u32 = 1;
 
