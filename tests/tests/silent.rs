@@ -53,6 +53,20 @@ scenarios_on_newest! {
         does_not_wait("silent-named", system, "zfs=pmirror/ROOT/default", 1);
     }
 
+    /// It says that it is empty, and is not read: the kernel would fill the console with each attempt.
+    fn nor_a_drive_without_a_disc(system) {
+        let scratch = Scratch::new().unwrap();
+        let machine = vm("silent-empty", system, "root=zfs:AUTO ignore_loglevel").unwrap().cold();
+        let machine = machine.disks(scratch.overlays(system, &["mirror0", "mirror1"]).unwrap());
+        let machine = machine.extra(&["-device", "ahci,id=cds,addr=0x1d", "-device", "ide-cd,bus=cds.0"]);
+        let mut vm = machine.start().unwrap();
+        vm.expect("Attached scsi CD-ROM sr0", 60).unwrap();
+        assert_eq!(vm.report(60).unwrap().hostname(), "pmirror");
+        vm.wait_exit(60).unwrap();
+        let text = vm.console.text();
+        assert!(!text.contains("Medium not present") && !text.contains("dev sr0"), "{text}");
+    }
+
     /// Found by its label, though a disk before it says nothing.
     fn the_device_behind_it_is_found(system) {
         let scratch = Scratch::new().unwrap();
