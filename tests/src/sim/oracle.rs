@@ -104,9 +104,14 @@ fn failures(case: &Case, another: bool) -> BTreeSet<Outcome> {
 /// What can follow a failure without that a person decides on a root: words that are typed, or a disk that comes.
 pub fn after_words(case: &Case) -> BTreeSet<Outcome> {
     let comes = later::in_the_end(case);
-    // It may come while the fallback is waited for, which has its own time: the first root was given up then.
-    let fallback = comes.iter().filter_map(|case| Some((case, case.asked.fallback.as_ref()?)));
-    let fallback = fallback.flat_map(|(case, wish)| roots(case, wish, false).0).map(Outcome::Root);
+    // It may come while the fallback is waited for, which has its own time: the first root was given up then, and with it what was asked
+    // of its snapshots, also of one that is chosen from the menu now.
+    let instead = |case: &Case| -> Vec<Wish> {
+        let Some(fallback) = case.asked.fallback.clone() else { return Vec::new() };
+        std::iter::once(fallback).chain(case.asked.more.chosen.clone().map(Wish::Dataset)).collect()
+    };
+    let fallback = comes.iter().flat_map(|case| instead(case).into_iter().flat_map(|wish| roots(case, &wish, false).0));
+    let fallback = fallback.map(Outcome::Root);
     let later = [later::changed(case), comes.clone()];
     later.iter().flatten().flat_map(outcomes).chain(fallback).collect()
 }

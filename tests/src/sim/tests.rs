@@ -367,12 +367,12 @@ const FOUND: [u64; 23] = [
 /// fallback is waited for, pools that lose one between two questions, and one with new features of which a disk is missing. An image that
 /// was left because nothing was written, and then was; a pool that nobody expects and that comes late; disks that go in calls which
 /// nobody watched, in the second attempt with an imported pool, or in what the prompt asks before it stands.
-const FOUND_WIDE: [u64; 48] = [
+const FOUND_WIDE: [u64; 49] = [
     234, 3684, 5624, 21_111, 24_610, 25_078, 36_769, 47_090, 88_202, 96_767, 103_385, 107_618, 2338, 29_654, 202_471,
     274_660, 316_299, 375_398, 603_214, 7_006_390, 7_008_395, 7_022_418, 7_036_865, 7_037_558, 7_046_347, 7_051_766,
     7_063_244, 7_068_553, 7_077_440, 20_086_587, 40_204_076, 40_220_689, 40_274_073, 40_409_674, 40_444_581,
     40_598_021, 40_647_520, 40_714_735, 40_719_812, 40_830_863, 40_936_993, 40_998_549, 50_012_579, 50_128_946,
-    50_274_234, 50_279_438, 50_302_265, 60_084_495,
+    50_274_234, 50_279_438, 50_302_265, 60_084_495, 70_806_974,
 ];
 
 #[test]
