@@ -44,6 +44,7 @@ const EARLY: [&str; 16] = [
     "noresume",
     "resume=",
 ];
+
 /// Whether these words and disks are right for a machine that starts warm.
 pub(super) fn fits(words: &str, disks: &[Disk]) -> bool {
     disks.iter().all(|disk| disk.bus == Bus::Virtio)
