@@ -159,6 +159,32 @@ impl<'a> Guard<'a> {
         if declared || !is_state { Ok(()) } else { Err(self.refuse(&format!("writing {}", path.display()))) }
     }
 
+    /// Does `work`, which the kernel may never come back from: then what is declared for that ends the machine. A `question` may
+    /// take only so long, whatever the kernel says of its pools.
+    fn ended_by_loss(
+        &self,
+        question: Option<&str>,
+        tick: Duration,
+        tell: &mut (dyn FnMut(Duration) + Send),
+        work: &mut dyn FnMut(),
+    ) {
+        let over = AtomicBool::new(false);
+        let mut watch = {
+            let state = self.state();
+            let nodes = state.chosen.iter().filter_map(|guid| state.nodes.get(guid)).flatten().cloned();
+            Watch::new(state.lost, question, nodes.collect(), &over)
+        };
+        let mut tell = |took| {
+            tell(took);
+            watch.look(self.system, took);
+        };
+        let mut work = || {
+            work();
+            over.store(true, Ordering::Release);
+        };
+        self.system.watched(tick, &mut tell, &mut work);
+    }
+
     fn refuse(&self, what: &str) -> io::Error {
         let line = format!("{what} was refused: the words of this boot do not ask for it, so it is a bug");
         let _ = self.system.kmsg(&format!("<3>taproot: {line}\n"));
@@ -274,21 +300,11 @@ impl System for Guard<'_> {
     }
 
     fn watched(&self, tick: Duration, tell: &mut (dyn FnMut(Duration) + Send), work: &mut dyn FnMut()) {
-        let over = AtomicBool::new(false);
-        let mut watch = {
-            let state = self.state();
-            let nodes = state.chosen.iter().filter_map(|guid| state.nodes.get(guid)).flatten().cloned();
-            Watch::new(state.lost, nodes.collect(), &over)
-        };
-        let mut tell = |took| {
-            tell(took);
-            watch.look(self.system, took);
-        };
-        let mut work = || {
-            work();
-            over.store(true, Ordering::Release);
-        };
-        self.system.watched(tick, &mut tell, &mut work);
+        self.ended_by_loss(None, tick, tell, work);
+    }
+
+    fn questioned(&self, what: &str, tick: Duration, tell: &mut (dyn FnMut(Duration) + Send), work: &mut dyn FnMut()) {
+        self.ended_by_loss(Some(what), tick, tell, work);
     }
 
     fn on_panic(&self, then: PanicAnswer) {

@@ -87,6 +87,8 @@ impl Unwatched {
 #[derive(Debug)]
 pub(super) struct Watch<'a> {
     lost: Option<Lost>,
+    /// What the kernel was asked, if it answers that in no time.
+    question: Option<&'a str>,
     /// Nodes of the pools that the boot needs.
     nodes: Vec<String>,
     since: Option<Duration>,
@@ -96,8 +98,8 @@ pub(super) struct Watch<'a> {
 
 impl<'a> Watch<'a> {
     /// With what ends the machine, if anything does, the nodes of the pools that it needs, and whether the call came back.
-    pub(super) fn new(lost: Option<Lost>, nodes: Vec<String>, over: &'a AtomicBool) -> Self {
-        Self { lost, nodes, since: None, over }
+    pub(super) fn new(lost: Option<Lost>, question: Option<&'a str>, nodes: Vec<String>, over: &'a AtomicBool) -> Self {
+        Self { lost, question, nodes, since: None, over }
     }
 
     /// Looks at the pools, `took` after the call began.
@@ -128,28 +130,27 @@ impl<'a> Watch<'a> {
         let node = || self.nodes.iter().find(|node| !system.exists(Path::new(node)));
         pool.map(|pool| format!("pool {pool} has been waiting for a disk that is gone"))
             .or_else(|| node().map(|node| format!("{node} of the root's pool has been gone, and the kernel at work,")))
+            .or_else(|| self.question.map(|question| format!("{question}: the kernel has not answered")))
     }
 }
 
 impl Boot<'_> {
     /// Does a step that puts questions to a pool, and says every few seconds that the kernel has not answered.
     pub(super) fn asking(&mut self, what: &str, step: Step) -> Result<(), Failure> {
+        let (system, log) = (self.system, self.log);
         // A rollback takes as long as it takes.
         let bounded = !matches!(step, Step::Snapshots(_));
-        let (system, log, lost) = (self.system, self.log, self.lost().filter(|_| bounded));
-        let mut tell = |took: Duration| {
-            slow::unanswered(system, log, what, took);
-            if let Some(Lost::Headless(unwatched)) = lost.filter(|_| took >= PATIENCE) {
-                unwatched.end(system, &format!("{what}: the kernel has not answered"));
-            }
-        };
         let (mut step, mut result) = (Some(step), Ok(()));
         let mut work = || {
             if let Some(step) = step.take() {
                 result = self.step(step);
             }
         };
-        system.watched(slow::TICK, &mut tell, &mut work);
+        if bounded {
+            slow::asked(system, log, what, work);
+        } else {
+            system.watched(slow::TICK, &mut |took| slow::unanswered(system, log, what, took), &mut work);
+        }
         result
     }
 

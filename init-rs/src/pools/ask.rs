@@ -1,6 +1,7 @@
 //! Imported pools, asked by a process of their own: one that loses a disk which it cannot do without may never answer, and that can
 //! happen between any two questions. Such a process is left behind; PID 1 goes on.
 
+use super::trouble::state;
 use super::{Pools, waits};
 use crate::report::slow;
 use crate::sys::{Ended, Program, System};
@@ -55,6 +56,14 @@ impl Pools<'_> {
             Ended::Exit(status) => Err(unknown(format!("the process for that ended with status {status}"))),
             Ended::Signal(signal) => Err(unknown(format!("the process for that was ended by signal {signal}"))),
         }
+    }
+}
+
+impl Pools<'_> {
+    /// Why an imported pool is better not asked for anything, as the end of a sentence that begins with it. Of one that is not
+    /// imported the kernel says so at once.
+    pub fn keeps(&self, pool: &str) -> Option<String> {
+        if state(self.system, pool).is_empty() { None } else { self.ask(pool).err() }
     }
 }
 

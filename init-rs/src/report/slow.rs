@@ -26,11 +26,11 @@ pub fn mount(system: &dyn System, log: &Log, what: (&str, &Path, &str), flags: u
     result
 }
 
-/// Asks the kernel, and says every few seconds that it has not answered.
+/// Asks the kernel what it answers in no time, and says every few seconds that it has not.
 pub fn asked<T>(system: &dyn System, log: &Log, what: &str, mut work: impl FnMut() -> T) -> T {
     let mut tell = |took: Duration| unanswered(system, log, what, took);
     let mut result = None;
-    system.watched(TICK, &mut tell, &mut || result = Some(work()));
+    system.questioned(what, TICK, &mut tell, &mut || result = Some(work()));
     result.unwrap_or_else(work)
 }
 

@@ -350,6 +350,11 @@ pub trait System: Send + Sync {
     }
     /// Does `work`, and calls `tell` with the time so far at every `tick` of it.
     fn watched(&self, tick: Duration, tell: &mut (dyn FnMut(Duration) + Send), work: &mut dyn FnMut());
+    /// The same for a question to the kernel, `what`, that is answered in no time unless a disk is gone.
+    fn questioned(&self, what: &str, tick: Duration, tell: &mut (dyn FnMut(Duration) + Send), work: &mut dyn FnMut()) {
+        let _ = what;
+        self.watched(tick, tell, work);
+    }
     /// Has two threads do `work`, which shares it out between them, and comes back when both have ended. Where there is one thread
     /// that does all of it.
     fn together(&self, work: &(dyn Fn() + Sync));

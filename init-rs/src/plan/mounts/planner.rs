@@ -267,7 +267,9 @@ impl<'a> Planner<'a> {
         if self.root.dataset().is_some() && names::pool_of(name) == names::pool_of(root) {
             return Err("there is no such dataset".to_owned());
         }
-        Err(format!("it lies in another pool than the root {root}, which is not imported; left to the booted system"))
+        Err(format!(
+            "it lies in another pool than the root {root}, which is not imported or waits for a disk; left to the booted system"
+        ))
     }
 
     fn try_also(&mut self, also: &Also) -> Result<(), String> {

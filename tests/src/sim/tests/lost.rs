@@ -29,6 +29,44 @@ fn a_pool_that_the_boot_has_left_holds_up_no_other_root() {
     assert!(world.unused().is_empty() && world.story().contains("still asking pool tank: "), "{}", world.story());
 }
 
+/// A pool that could not be given back loses its disk, and the next root's fstab has a line about it.
+fn left_behind(words: &str, version: ZfsVersion, gone: Fault) -> (Option<End>, World) {
+    let mut machine = Machine::new(&format!("zfs=tank taproot.fallback=data/r {words}"));
+    (machine.zfs, machine.limit) = (version, seconds(600));
+    let home = |dataset: &mut Dataset| dataset.set("mountpoint", "legacy");
+    machine.add_pool(pool("tank", 7, "/dev/vda", Tree::default()).dataset("home", home));
+    machine.add_pool(pool("data", 8, "/dev/vdb", Tree::system("tank/home /home zfs defaults 0 0\n")));
+    booted(machine, vec![gone, Fault::at("zfs EXPORT", 0, Effect::Errno(libc::EBUSY))])
+}
+
+#[test]
+fn a_pool_left_behind_without_its_disk_is_asked_nothing_by_the_next_root() {
+    for version in [ZfsVersion::V2_1, ZfsVersion::V2_4] {
+        let (end, world) = left_behind("", version, Fault::at("zfs EXPORT", 0, Effect::Gone("vda".into())));
+        let Some(End::HandOver { root, .. }) = end else { panic!("{end:?}: {}", world.story()) };
+        assert_eq!(root.source, "data/r");
+        assert!(world.story().contains("nothing is mounted of pool tank: it "), "{}", world.story());
+        assert!(world.unused().is_empty());
+    }
+}
+
+/// It goes at that very question: then it is not only told of for ever, whether the kernel says what it waits for or not.
+#[test]
+fn a_question_that_is_not_answered_ends_as_the_words_say() {
+    for (words, ends) in
+        [("taproot.rescue=reboot:5", End::Restart), ("", End::Question("(waiting for the disk) #".to_owned()))]
+    {
+        for version in [ZfsVersion::V2_1, ZfsVersion::V2_4] {
+            // Of those before, three are about the first root, and three about this one and its own pool.
+            let gone = Fault::at("zfs OBJSET_STATS", 6, Effect::Gone("vda".into()));
+            let (end, world) = left_behind(words, version, gone);
+            assert_eq!(end.as_ref(), Some(&ends), "{version:?}: {}", world.story());
+            let patience = seconds(if words.is_empty() { 30 } else { 120 });
+            assert!(world.time() > patience && world.time() < patience + seconds(30), "{}", world.story());
+        }
+    }
+}
+
 /// Where nobody is to be asked the machine is restarted, or switched off; where somebody is, that is the question.
 #[test]
 fn a_root_whose_disk_goes_ends_as_the_words_say() {
