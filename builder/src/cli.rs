@@ -132,7 +132,7 @@ pub struct InitramfsArgs {
     /// Drivers for this machine, or for what common machines boot from [default: host]
     #[arg(long, value_enum)]
     pub modules: Option<ModuleSet>,
-    /// zstd, lz4, xz, gzip or none, with an optional level [default: zstd:9]
+    /// zstd, xz or gzip, with an optional level; lz4; or none [default: zstd:9]
     #[arg(long, value_name = "NAME[:LEVEL]")]
     pub compress: Option<Compression>,
     /// Each module by itself: zstd with an optional level, or none; a boot decompresses only those that it loads [default: zstd:9]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 /// Help of `taproot install`.
 pub(super) const HELP: &str = "Makes a boot environment of an archive, in a pool that is imported here: the dataset is created, the archive unpacked, host name \
     and machine-id made its own. What boots stays what it is, unless --bootfs says otherwise. If it is cut off, nothing boots what is there \
-    of it, and its name tells so.\n\n\
+    of it, and the property taproot:install=unfinished tells so.\n\n\
     Examples:\n  taproot install debian.tar.zst --dataset rpool/ROOT/debian13\n  \
     taproot install arch.tar --dataset rpool/ROOT/arch --encrypt --hostname arch\n  \
     taproot install debian.tar.zst --dataset rpool/ROOT/debian13 --bootfs --yes";

@@ -29,7 +29,11 @@ pub fn run(args: &InstallArgs) -> Result<()> {
     for note in done? {
         eprintln!("note: {note}");
     }
-    let how =
-        if args.bootfs { "it boots next" } else { "root=ZFS= with its name boots it, or taproot install --bootfs" };
+    let how = if args.bootfs {
+        "it boots next".to_owned()
+    } else {
+        let pool = args.dataset.split('/').next().unwrap_or_default();
+        format!("root=ZFS= with its name boots it, or zpool set bootfs={} {pool}", args.dataset)
+    };
     print(&format!("{}: installed; {how}\n", args.dataset))
 }

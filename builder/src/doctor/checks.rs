@@ -277,12 +277,15 @@ fn machine(survey: &Survey, request: &Request, found: &mut Found) {
             }
         }
     }
-    if let Some(device) = request.resume.device.as_ref().filter(|_| request.resume.disabled.is_none())
+    // What another tool's image does is not known; a boot that writes nothing goes on.
+    let other = survey.target().image.is_some_and(|image| matches!(image.content, Content::Other(None)));
+    let settles = !other && request.resume.disabled.is_none() && !request.import.read_only.value;
+    if let Some(device) = request.resume.device.as_ref().filter(|_| settles)
         && survey.devices.contains(&(device.value.clone(), false))
     {
         let seconds = request.resume.wait.value.as_secs();
         let text = format!(
-            "{} names a device that is not there, and each boot waits {seconds} s for it; correct the word, or remove it",
+            "{} names a device that is not there: the boot waits {seconds} s for it, then stops (resume-unsettled); attach it, correct the word, or boot with noresume",
             device.why
         );
         found.push((Code::ResumeMissing, text));

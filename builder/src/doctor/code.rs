@@ -42,6 +42,8 @@ pub enum Code {
     WouldNotBoot,
     /// The pool has features that the packed zfs module does not know.
     PoolFeatures,
+    /// Words name a device for resuming that is not there.
+    ResumeMissing,
     /// A kernel has no image.
     ImageMissing,
     /// Modules are not those that were packed.
@@ -78,8 +80,6 @@ pub enum Code {
     ConfigurationChanged,
     /// The pool has other disks.
     DisksChanged,
-    /// Words name a device for resuming that is not there.
-    ResumeMissing,
     /// Another tool made the image.
     ImageOfOtherTool,
     /// The image does not say what it was made of.
@@ -100,6 +100,7 @@ impl Code {
         Self::ImageOfOtherKernel,
         Self::WouldNotBoot,
         Self::PoolFeatures,
+        Self::ResumeMissing,
         Self::ImageMissing,
         Self::ModulesChanged,
         Self::ModuleLacking,
@@ -118,7 +119,6 @@ impl Code {
         Self::InitChanged,
         Self::ConfigurationChanged,
         Self::DisksChanged,
-        Self::ResumeMissing,
         Self::ImageOfOtherTool,
         Self::ImageUnrecorded,
         Self::LoaderUnknown,
@@ -135,6 +135,7 @@ impl Code {
             Self::ImageOfOtherKernel => "image-of-other-kernel",
             Self::WouldNotBoot => "would-not-boot",
             Self::PoolFeatures => "pool-features",
+            Self::ResumeMissing => "resume-missing",
             Self::ImageMissing => "image-missing",
             Self::ModulesChanged => "modules-changed",
             Self::ModuleLacking => "module-lacking",
@@ -153,7 +154,6 @@ impl Code {
             Self::InitChanged => "init-changed",
             Self::ConfigurationChanged => "configuration-changed",
             Self::DisksChanged => "disks-changed",
-            Self::ResumeMissing => "resume-missing",
             Self::ImageOfOtherTool => "image-of-other-tool",
             Self::ImageUnrecorded => "image-unrecorded",
             Self::LoaderUnknown => "loader-unknown",
@@ -170,7 +170,8 @@ impl Code {
             | Self::ImageDamaged
             | Self::ImageOfOtherKernel
             | Self::WouldNotBoot
-            | Self::PoolFeatures => Severity::Stops,
+            | Self::PoolFeatures
+            | Self::ResumeMissing => Severity::Stops,
             Self::ImageMissing
             | Self::ModulesChanged
             | Self::ModuleLacking
@@ -189,7 +190,6 @@ impl Code {
             | Self::InitChanged
             | Self::ConfigurationChanged
             | Self::DisksChanged
-            | Self::ResumeMissing
             | Self::ImageOfOtherTool
             | Self::ImageUnrecorded
             | Self::LoaderUnknown

@@ -171,6 +171,24 @@ fn each_finding_is_found_by_itself() {
 }
 
 #[test]
+fn a_resume_device_that_is_not_there_stops_only_what_settles_it() {
+    let missing = || {
+        let mut survey = fine();
+        spoil(&mut survey, Code::ResumeMissing);
+        survey
+    };
+    assert_eq!(codes(&missing()), ["resume-missing"]);
+    for word in [" noresume", " taproot.import=ro"] {
+        let mut survey = missing();
+        entry(&mut survey).words.push_str(word);
+        assert_eq!(codes(&survey), [""; 0], "{word}");
+    }
+    let mut survey = missing();
+    spoil(&mut survey, Code::ImageOfOtherTool);
+    assert_eq!(codes(&survey), ["image-of-other-tool"]);
+}
+
+#[test]
 fn what_could_not_be_looked_at_is_no_all_clear() {
     let mut survey = fine();
     survey.unknown.push("no answer".into());

@@ -77,7 +77,7 @@ impl FromStr for Compression {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let expected = "expected zstd, lz4, xz, gzip or none, with an optional level such as zstd:19";
+        let expected = "expected zstd, xz or gzip, with an optional level such as zstd:19, or lz4, or none";
         let (name, level) = match text.split_once(':') {
             Some((name, level)) => {
                 let level = level.parse::<u32>().map_err(|_| format!("level {level:?} is not a number; {expected}"))?;

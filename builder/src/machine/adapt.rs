@@ -10,8 +10,8 @@ use crate::initramfs::tree::Tree;
 
 /// What each machine has for itself, and makes anew.
 const OWN: [&str; 3] = ["/var/lib/systemd/random-seed", "/var/lib/systemd/credential.secret", "/etc/hostid"];
-/// Of the host: disks that the container does not have.
-const FSTAB: &str = "# Emptied by taproot machine: a container mounts nothing of the host's.\n";
+/// Of the system it was made of: disks that are not this one's.
+const FSTAB: &str = "# Emptied by taproot: what stood here were the mounts of the system that this one was made of.\n";
 
 /// Makes the root in a directory a machine of this name; gives what is left to be done, for a person.
 pub(crate) fn adapt(dir: &Path, name: &str) -> Result<Vec<String>> {

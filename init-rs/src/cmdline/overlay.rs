@@ -94,11 +94,6 @@ impl LayerSettings {
                 "the base itself is a layer, which is not copied to memory; an image of it can be (taproot layer init)";
             return Err(Note { word: to_ram.why.clone(), message: message.to_owned() });
         }
-        if let Some(to_ram) = settings.to_ram.as_ref().filter(|_| settings.itself()) {
-            let message = "the base itself is a layer, and only layers that lie on something are copied to memory; \
-                           taproot.layers=NAME:... names such layers";
-            return Err(Note { word: to_ram.why.clone(), message: message.to_owned() });
-        }
         if settings.itself() && matches!(settings.upper.value, Upper::Directory(_)) {
             if !settings.upper.is_default() {
                 let message =
