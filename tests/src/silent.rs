@@ -9,7 +9,8 @@ use crate::vm::{Scratch, Vm};
 
 /// A controller with this many empty disks that hardly answer, before all others in the alphabet.
 pub fn disks(vm: Vm, scratch: &Scratch, count: usize) -> Result<Vm> {
-    let mut vm = vm.extra(&["-device", "ahci,id=quiet,addr=0x1e"]).extra(&["-device", "ahci,id=quiet2,addr=0x1f"]);
+    let mut vm =
+        vm.cpus(2).extra(&["-device", "ahci,id=quiet,addr=0x1e"]).extra(&["-device", "ahci,id=quiet2,addr=0x1f"]);
     for n in 0..count {
         let file = scratch.path().join(format!("quiet{n}.img"));
         File::create(&file).and_then(|file| file.set_len(256 << 20)).context("a silent disk")?;

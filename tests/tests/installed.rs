@@ -70,7 +70,11 @@ impl<'a> Installed<'a> {
     }
 
     fn machine(&self, name: &str, initrd: &Path, words: &str) -> Vm {
-        Vm::new(&format!("installed-{name}"), self.system, initrd).pcie().append(words).disks(self.disks.clone())
+        Vm::new(&format!("installed-{name}"), self.system, initrd)
+            .pcie()
+            .cpus(2)
+            .append(words)
+            .disks(self.disks.clone())
     }
 
     /// Boots by an image made elsewhere, packs with each of these compressions, and gives the images.

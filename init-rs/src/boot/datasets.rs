@@ -41,7 +41,7 @@ impl Boot<'_> {
         if all && which == Which::All && names::parent(&root.name).is_some() {
             to_ask.extend(self.rest_of_pool(root, &mut found));
         }
-        self.leave_waiting(names::pool_of(&root.name), &mut to_ask);
+        self.leave_waiting(names::pool_of(&root.name), &mut to_ask, &mut found);
         self.ask_for(root, to_ask, &named, &mut found);
         self.find_keys(&mut found);
         drop(phase);
@@ -89,12 +89,14 @@ impl Boot<'_> {
     }
 
     /// Takes away what lies in another pool than the root's that waits for a disk: nothing of it is worth waiting with it.
-    fn leave_waiting(&mut self, own: &str, to_ask: &mut BTreeSet<String>) {
+    fn leave_waiting(&mut self, own: &str, to_ask: &mut BTreeSet<String>, found: &mut All) {
         let pools: BTreeSet<String> = to_ask.iter().map(|name| names::pool_of(name).to_owned()).collect();
         for pool in pools.iter().filter(|pool| *pool != own) {
             if let Some(why) = self.with_pools(|pools| pools.keeps(pool)) {
                 self.trouble(format!("nothing is mounted of pool {pool}: it {why}"));
+                self.guard.leave(pool);
                 to_ask.retain(|name| names::pool_of(name) != pool);
+                found.retain(|name, _| names::pool_of(name) != pool);
             }
         }
     }

@@ -8,6 +8,7 @@ use crate::plan::from_zfs;
 use crate::plan::mounts::KeyNeed;
 use crate::plan::refusal_of;
 use crate::plan::root::Root;
+use crate::report::slow;
 use crate::rescue::hands;
 use crate::unlock::{Agents, Effort, Keyring, UnlockError, Unlocker, Why};
 use crate::zfs::ioctl::Zfs;
@@ -57,13 +58,15 @@ impl Boot<'_> {
         drop(phase);
         let (zfs, relatime) = (Zfs::new(self.system), self.relatime_default());
         let mut all = self.facts.attempt.datasets.clone().unwrap_or_default().all;
-        // Only of the locked ones: a pool can have thousands of others.
-        for dataset in all.iter_mut().filter(|dataset| dataset.key_available == Some(false)) {
-            if let Ok(objset) = zfs.objset(&dataset.name) {
-                let key_location = dataset.key_location.take();
-                *dataset = Dataset { key_location, ..from_zfs::dataset(&objset, relatime) };
+        slow::asked(self.system, self.log, "asking for what the keys have opened", || {
+            // Only of the locked ones: a pool can have thousands of others.
+            for dataset in all.iter_mut().filter(|dataset| dataset.key_available == Some(false)) {
+                if let Ok(objset) = zfs.objset(&dataset.name) {
+                    let key_location = dataset.key_location.take();
+                    *dataset = Dataset { key_location, ..from_zfs::dataset(&objset, relatime) };
+                }
             }
-        }
+        });
         self.facts.keys_tried(tried, all);
     }
 

@@ -8,10 +8,13 @@ use crate::cmdline::{OnFailure, Request};
 use crate::firmware::Variables;
 use crate::plan::failure::Failure;
 use crate::plan::next::Step;
+use crate::plan::rehearsal::in_words;
+use crate::pools::suspended;
 use crate::report::slow;
 use crate::rescue::attempts::{self, Counter, Failed, Next};
 use crate::rescue::stuck;
 use crate::sys::System;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -19,8 +22,6 @@ use std::time::Duration;
 /// How long a pool may be suspended, or leave a question without an answer, where nobody is to be asked: a disk that comes back
 /// does so before. Thousands of datasets take seconds.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// What the kernel says of imported pools.
-const POOLS: &str = "/proc/spl/kstat/zfs";
 
 /// What ends a machine.
 #[derive(Debug, Clone, Copy)]
@@ -83,23 +84,31 @@ impl Unwatched {
     }
 }
 
+/// What a boot needs.
+#[derive(Debug, Default)]
+pub(super) struct Needs {
+    /// Nodes of its pools.
+    pub(super) nodes: Vec<String>,
+    /// Pools that wait for a disk, and that it goes on without.
+    pub(super) left: BTreeSet<String>,
+}
+
 /// A watched call, and how long something that it needs has been gone.
 #[derive(Debug)]
 pub(super) struct Watch<'a> {
     lost: Option<Lost>,
     /// What the kernel was asked, if it answers that in no time.
     question: Option<&'a str>,
-    /// Nodes of the pools that the boot needs.
-    nodes: Vec<String>,
+    needs: Needs,
     since: Option<Duration>,
     /// The call came back.
     over: &'a AtomicBool,
 }
 
 impl<'a> Watch<'a> {
-    /// With what ends the machine, if anything does, the nodes of the pools that it needs, and whether the call came back.
-    pub(super) fn new(lost: Option<Lost>, question: Option<&'a str>, nodes: Vec<String>, over: &'a AtomicBool) -> Self {
-        Self { lost, question, nodes, since: None, over }
+    /// With what ends the machine, if anything does, what the boot needs, and whether the call came back.
+    pub(super) fn new(lost: Option<Lost>, question: Option<&'a str>, needs: Needs, over: &'a AtomicBool) -> Self {
+        Self { lost, question, needs, since: None, over }
     }
 
     /// Looks at the pools, `took` after the call began.
@@ -125,9 +134,8 @@ impl<'a> Watch<'a> {
 
     /// What is gone. Not every kernel says of a pool that it waits.
     fn gone(&self, system: &dyn System) -> Option<String> {
-        let suspended = |pool: &String| system.text(&format!("{POOLS}/{pool}/state")) == "SUSPENDED";
-        let pool = system.list(Path::new(POOLS)).unwrap_or_default().into_iter().find(suspended);
-        let node = || self.nodes.iter().find(|node| !system.exists(Path::new(node)));
+        let pool = suspended(system).into_iter().find(|pool| !self.needs.left.contains(pool));
+        let node = || self.needs.nodes.iter().find(|node| !system.exists(Path::new(node)));
         pool.map(|pool| format!("pool {pool} has been waiting for a disk that is gone"))
             .or_else(|| node().map(|node| format!("{node} of the root's pool has been gone, and the kernel at work,")))
             .or_else(|| self.question.map(|question| format!("{question}: the kernel has not answered")))
@@ -135,21 +143,21 @@ impl<'a> Watch<'a> {
 }
 
 impl Boot<'_> {
-    /// Does a step that puts questions to a pool, and says every few seconds that the kernel has not answered.
-    pub(super) fn asking(&mut self, what: &str, step: Step) -> Result<(), Failure> {
+    /// Does a step, and says every few seconds that the kernel has not come back from it.
+    pub(super) fn cared_for(&mut self, step: Step) -> Result<(), Failure> {
+        let care = care(&step, &self.request);
         let (system, log) = (self.system, self.log);
-        // A rollback takes as long as it takes.
-        let bounded = !matches!(step, Step::Snapshots(_));
+        self.guard.gives_back(if let Step::Export { guid, .. } = step { Some(guid) } else { None });
         let (mut step, mut result) = (Some(step), Ok(()));
         let mut work = || {
             if let Some(step) = step.take() {
                 result = self.step(step);
             }
         };
-        if bounded {
-            slow::asked(system, log, what, work);
-        } else {
-            system.watched(slow::TICK, &mut |took| slow::unanswered(system, log, what, took), &mut work);
+        match care {
+            Care::Question(what) => slow::asked(system, log, &what, work),
+            Care::Work(what) => slow::working(system, log, &what, work),
+            Care::None => work(),
         }
         result
     }
@@ -161,17 +169,51 @@ impl Boot<'_> {
     }
 }
 
-/// What is asked of the kernel by a step that needs no disk but those of the root, which is there already; `None`: it is watched
-/// itself, asks a person, or asks nothing.
-pub(super) fn asks(step: &Step) -> Option<String> {
-    match step {
-        Step::AskBootfs { pool } => Some(format!("asking pool {pool} for its bootfs")),
-        Step::AskRoot { dataset } => Some(format!("asking for {dataset}")),
-        Step::AskDatasets { root, .. } => Some(format!("asking for the datasets of {}", root.name)),
-        Step::Snapshots(_) => Some("looking after the snapshots of the root".to_owned()),
-        Step::PlanMounts { .. } => Some("looking at the places of the mounts".to_owned()),
-        Step::ReadFstab { .. } => Some("reading the root's fstab".to_owned()),
-        Step::FindInit { root } => Some(format!("looking for the init of {root}")),
-        _ => None,
-    }
+/// How a step is done.
+enum Care {
+    /// It asks the kernel what is answered in no time, because the disks of it were there a moment ago.
+    Question(String),
+    /// It takes as long as it takes.
+    Work(String),
+    /// It asks a person, watches itself what takes time, or needs no disk.
+    None,
+}
+
+fn care(step: &Step, request: &Request) -> Care {
+    let question = match step {
+        Step::AskZfs => "asking the zfs module".to_owned(),
+        Step::AskBootfs { pool } => format!("asking pool {pool} for its bootfs"),
+        Step::AskRoot { dataset } => format!("asking for {dataset}"),
+        Step::AskDatasets { root, .. } => format!("asking for the datasets of {}", root.name),
+        Step::PlanMounts { .. } => "looking at the places of the mounts".to_owned(),
+        Step::ReadFstab { .. } => "reading the root's fstab".to_owned(),
+        Step::FindInit { root } => format!("looking for the init of {root}"),
+        Step::GetReady => "looking at what the booted system starts with".to_owned(),
+        Step::Snapshots(_) => return Care::Work("looking after the snapshots of the root".to_owned()),
+        Step::Layer(_)
+        | Step::Export { .. }
+        | Step::MountRoot(_)
+        | Step::Mount(_)
+        | Step::Remount { .. }
+        | Step::Uncover { .. } => return Care::Work(in_words(step, request)),
+        Step::LoadModule(_)
+        | Step::ReadNote
+        | Step::ReadOrigin
+        | Step::LookForImage { .. }
+        | Step::ResumeImage { .. }
+        | Step::ResumeSettled { .. }
+        | Step::DiscardImage { .. }
+        | Step::AskImported
+        | Step::Open { .. }
+        | Step::Take(_)
+        | Step::Import(_)
+        | Step::ImportOther { .. }
+        | Step::DoWithout { .. }
+        | Step::LoadKey { .. }
+        | Step::Check { .. }
+        | Step::LoadKeys { .. }
+        | Step::TellLeftOut
+        | Step::PassOver { .. } => return Care::None,
+    };
+    Care::Question(question)
 }

@@ -38,6 +38,7 @@ use crate::plan::next::{Moment, Next, Step, Wait, next};
 use crate::report::boot::BootReport;
 use crate::report::log::Log;
 use crate::report::phases::{Phases, Running, seconds};
+use crate::report::slow;
 use crate::rescue as person;
 use crate::scout::Scout;
 use crate::sys::System;
@@ -240,11 +241,7 @@ impl<'a> Boot<'a> {
         self.waiting = None;
         self.steps += 1;
         self.guard.mind(self.lost());
-        let result = match lost::asks(&step) {
-            _ if self.steps > STEPS_MAX => Err(circles(&step)),
-            Some(what) => self.asking(&what, step),
-            None => self.step(step),
-        };
+        let result = if self.steps > STEPS_MAX { Err(circles(&step)) } else { self.cared_for(step) };
         if let Err(failure) = result {
             self.fail(failure);
         }
@@ -325,8 +322,11 @@ impl<'a> Boot<'a> {
 
     /// Begins another attempt.
     fn begin_anew(&mut self) {
-        self.clear_plain_root();
-        self.clear_layers();
+        let (system, log) = (self.system, self.log);
+        slow::working(system, log, "taking away what this attempt has mounted", || {
+            self.clear_plain_root();
+            self.clear_layers();
+        });
         let now = self.system.now();
         self.guard.declare(declared(&self.request));
         self.keyring.forget();

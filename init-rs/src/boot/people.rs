@@ -10,7 +10,9 @@ use crate::plan::failure::Failure;
 use crate::plan::next::facts::Import;
 use crate::plan::next::{Question, Recovery, place_of, recover};
 use crate::plan::roots;
+use crate::report::slow;
 use crate::rescue::attempts::{self, Counter, Failed, Next};
+use crate::rescue::stuck::Minded;
 use crate::rescue::{Awaited, Decision, Explanation, Occasion, Scene};
 use crate::zfs::ioctl::Zfs;
 use std::cell::RefCell;
@@ -107,8 +109,9 @@ impl<'a> Boot<'a> {
     ) -> T {
         let pools = self.pool_facts();
         let hands = RefCell::new(&mut self.scout);
+        let minded = Minded::new(self.outside);
         let scene = Scene {
-            system: self.outside,
+            system: &minded,
             log: self.log,
             phases: self.phases,
             hands: &hands,
@@ -132,7 +135,9 @@ impl<'a> Boot<'a> {
         if self.facts.hook || !there {
             return;
         }
-        let now = Zfs::new(self.system).imported_pools().unwrap_or_default();
+        let now = slow::asked(self.system, self.log, "asking for the imported pools", || {
+            Zfs::new(self.system).imported_pools().unwrap_or_default()
+        });
         self.facts.ours.retain(|guid, _| now.iter().any(|(_, imported)| imported == guid));
         for (pool, guid) in now {
             self.guard.own(&pool);

@@ -9,7 +9,7 @@ use crate::plan::candidates;
 use crate::plan::facts::{Health, PoolFact};
 use crate::plan::failure::{Code, Failure};
 use crate::plan::next::FRESH;
-use crate::plan::next::facts::{Facts, Found, Import, Watched, ZfsModule};
+use crate::plan::next::facts::{Attempt, Facts, Found, Import, Watched, ZfsModule};
 use crate::plan::refusal_of;
 use crate::plan::select::Choice;
 use crate::pools::{self, ImportError, ImportRequest, Pools};
@@ -113,7 +113,7 @@ impl Boot<'_> {
         self.report.pools = self.pool_facts();
         self.report.choice = Some(found.choice.clone());
         let guid = found.choice.guid;
-        self.guard.choose(guid, self.nodes_of(guid));
+        self.guard.choose(guid, &found.choice.pool, self.nodes_of(guid));
         self.facts.attempt.imported = found.config.is_none();
         self.facts.attempt.found = Some(found);
     }
@@ -133,6 +133,14 @@ impl Boot<'_> {
             if pools.iter().all(|pool| pool.guid != candidate.guid) {
                 let opened = disks.watched.get(&candidate.guid).and_then(|w| w.opened.as_ref());
                 pools.push(candidates::fact(candidate, opened.map(|opened| &opened.judgement), hostid));
+            }
+        }
+        // What it has told itself since it was imported.
+        let Attempt { found, bootfs, .. } = &self.facts.attempt;
+        if let (Some(found), Some(bootfs)) = (found, bootfs) {
+            for pool in pools.iter_mut().filter(|pool| pool.guid == found.choice.guid) {
+                pool.bootfs.clone_from(bootfs);
+                pool.bootfs_unknown = false;
             }
         }
         pools
@@ -182,7 +190,7 @@ impl Boot<'_> {
                 self.report.pools.push(fact);
             }
         }
-        self.guard.choose_beside(*guid, self.nodes_of(*guid));
+        self.guard.choose_beside(*guid, pool, self.nodes_of(*guid));
         let result = self.import_as(&choice, &config.unwrap_or_default(), true);
         if let Err(e) = &result {
             self.trouble(format!("{e}; the boot goes on without it"));
@@ -202,6 +210,12 @@ impl Boot<'_> {
 
     /// Gives a pool back, so that the booted system does not find it imported.
     pub(super) fn export(&mut self, pool: &str, guid: u64) {
+        // It cannot be without its disk: what is still to be written would be waited for.
+        if let Some(why) = self.with_pools(|pools| pools.keeps(pool)) {
+            self.guard.leave(pool);
+            self.trouble(format!("pool {pool} stays imported: it {why}"));
+            return self.facts.exported(guid);
+        }
         if !self.facts.attempt.mounted {
             // What an earlier attempt left.
             let _ = self.system.unmount(&self.new_root, true);

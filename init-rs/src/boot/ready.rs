@@ -7,6 +7,8 @@ use crate::pools;
 use crate::report::boot::{Protected, REPORT_PATH};
 use crate::report::log::LOG_PATH;
 use crate::shutdown;
+use crate::sys::beneath::resolve;
+use crate::sys::switch_root::MOVED;
 use std::path::Path;
 
 impl Boot<'_> {
@@ -14,6 +16,10 @@ impl Boot<'_> {
     /// written.
     pub(super) fn get_ready(&mut self) {
         self.mounting = None;
+        // What reads the root comes first: if its disk goes now, the failures are still counted.
+        self.look_ahead();
+        self.look_after_layers();
+        self.look_at_places();
         self.forget_failures();
         self.keyring.forget();
         self.keyring.wipe_image_files(self.system);
@@ -22,8 +28,6 @@ impl Boot<'_> {
         if let Some(init) = self.facts.attempt.init.clone() {
             self.told_hand_over(&init);
         }
-        self.look_ahead();
-        self.look_after_layers();
         self.save_report();
         self.leave_live_log();
         // Killed, and not waited for: it can sit in a read of a disk that does not answer.
@@ -32,6 +36,13 @@ impl Boot<'_> {
             start::restore_console_level(self.system, self.console_level.as_deref());
         }
         self.facts.attempt.ready = true;
+    }
+
+    /// Reads what the hand-over looks up, so that it is in memory: nothing watches the hand-over.
+    fn look_at_places(&self) {
+        for place in MOVED.iter().filter(|_| !self.facts.hook) {
+            let _ = resolve(self.system, &self.new_root, Path::new(place)).and_then(|path| self.system.stat(&path));
+        }
     }
 
     /// Leaves what keeps other environments' datasets unmounted in the booted system, if its root is a dataset.

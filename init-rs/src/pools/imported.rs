@@ -2,6 +2,7 @@
 
 use super::Pools;
 use crate::plan::facts::PoolFact;
+use crate::report::slow;
 use crate::zfs::ioctl::Zfs;
 
 impl Pools<'_> {
@@ -21,6 +22,9 @@ impl Pools<'_> {
                 }
             }
         };
-        Zfs::new(self.system).imported_pools().unwrap_or_default().into_iter().map(fact).collect()
+        let imported = slow::asked(self.system, self.log, "asking for the imported pools", || {
+            Zfs::new(self.system).imported_pools().unwrap_or_default()
+        });
+        imported.into_iter().map(fact).collect()
     }
 }

@@ -17,7 +17,7 @@ pub use export::ExportError;
 pub use hostid::{own as own_hostid, packed as packed_hostid, put_back as put_hostid_back, set as set_hostid};
 pub use import::{ImportError, ImportRequest};
 pub use patience::{impatient, patient_again};
-pub use trouble::waits;
+pub use trouble::{suspended, waits};
 
 use crate::report::log::Log;
 use crate::report::phases::Phases;

@@ -9,6 +9,8 @@ use crate::zfs::judge;
 use crate::zfs::nvlist::NvList;
 use std::path::Path;
 
+/// What the kernel says of imported pools.
+const POOLS: &str = "/proc/spl/kstat/zfs";
 /// Depth of a vdev tree as far as it is followed.
 const MAX_DEPTH: u32 = 16;
 /// A healthy vdev, and one that does with what it has (`vdev_state_t`).
@@ -17,7 +19,13 @@ const DEGRADED: u64 = 6;
 
 /// The pool's state in the kernel, from a file that can always be read; a pool that is being opened has none.
 pub(super) fn state(system: &dyn System, pool: &str) -> String {
-    system.text(&format!("/proc/spl/kstat/zfs/{pool}/state"))
+    system.text(&format!("{POOLS}/{pool}/state"))
+}
+
+/// Imported pools of which the kernel says that they wait for a disk.
+pub fn suspended(system: &dyn System) -> Vec<String> {
+    let pools = system.list(Path::new(POOLS)).unwrap_or_default();
+    pools.into_iter().filter(|pool| state(system, pool) == "SUSPENDED").collect()
 }
 
 /// The disks that an imported pool waits for, if it waits: end of a sentence that begins with the pool. One whose state is not

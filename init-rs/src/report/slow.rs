@@ -16,14 +16,19 @@ const PROGRAM_EVERY: Duration = Duration::from_millis(4900);
 /// Mounts `what` (source, target, type), and says every few seconds that it is still going on.
 pub fn mount(system: &dyn System, log: &Log, what: (&str, &Path, &str), flags: u64, data: &str) -> io::Result<()> {
     let (source, target, fstype) = what;
+    working(system, log, &format!("mounting {source}"), || system.mount(source, target, fstype, flags, data))
+}
+
+/// Does `what`, which may take as long as it takes, and says every few seconds that it is still going on.
+pub fn working<T>(system: &dyn System, log: &Log, what: &str, mut work: impl FnMut() -> T) -> T {
     let mut tell = |took: Duration| {
         if system.now().saturating_sub(log.last()) >= EVERY {
-            log.warn(format!("mounting {source}: {} s so far", took.as_secs()));
+            log.warn(format!("{what}: {} s so far", took.as_secs()));
         }
     };
-    let mut result = Ok(());
-    system.watched(TICK, &mut tell, &mut || result = system.mount(source, target, fstype, flags, data));
-    result
+    let mut result = None;
+    system.watched(TICK, &mut tell, &mut || result = Some(work()));
+    result.unwrap_or_else(work)
 }
 
 /// Asks the kernel what it answers in no time, and says every few seconds that it has not.

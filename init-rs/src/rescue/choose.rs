@@ -3,7 +3,7 @@
 use super::apart::{PATIENCE, Part};
 use super::desk::Desk;
 use super::talk::Talk;
-use super::{Scene, apart, stuck};
+use super::{Scene, apart};
 use crate::cmdline::{Decided, Fallback, Request, Stack, is_block_device};
 use crate::plan::facts::{Dataset, Health, PoolFact};
 use crate::plan::options;
@@ -199,8 +199,8 @@ pub(super) fn ask(desk: &mut Desk<'_>) -> Option<String> {
 /// Shows the roots that could be booted.
 fn show(desk: &mut Desk<'_>) {
     let mut roots = desk.asking(ASKING, |system| roots(system, desk.pools, Some(&desk.request), None));
-    let Desk { system, log, talk, pools: seen, listed, .. } = desk;
-    let silent = silent(*system, seen);
+    let silent = desk.asking(ASKING, |system| silent(system, desk.pools));
+    let Desk { system, log, talk, listed, .. } = desk;
     if let Some(first) = silent.first() {
         let pools = silent.join(", ");
         talk.say(&format!(
@@ -223,7 +223,7 @@ fn snapshot_of(system: &dyn System, log: &Log, talk: &mut Talk<'_>, name: String
         return Some(name);
     }
     let asked = || Zfs::new(system).snapshots(&name, 0).unwrap_or_default();
-    let mut snapshots = stuck::watched(system, log, &format!("asking for snapshots of {name}"), asked);
+    let mut snapshots = slow::asked(system, log, &format!("asking for snapshots of {name}"), asked);
     snapshots.reverse();
     snapshots.truncate(SNAPSHOTS);
     if snapshots.is_empty() {
@@ -252,7 +252,7 @@ pub fn offer(scene: &Scene<'_>, current: &str, countdown: Option<Duration>) -> O
     let mut talk = Talk::on(scene.system, Terminals::All);
     let Scene { system, log, pools, report, .. } = *scene;
     let asked = || roots(system, pools, report.request.as_ref(), Some(current));
-    let mut roots = stuck::watched(system, log, ASKING, asked);
+    let mut roots = slow::asked(system, log, ASKING, asked);
     look_into(scene.system, scene.log, &mut roots);
     talk.say("\ntaproot: which root is to be booted?\n");
     talk.say(&list(&roots, Some(current)));

@@ -4,7 +4,6 @@ use super::hands::{self, Hands};
 use super::talk::Talk;
 use super::{
     Decision, STATUS_FILE, WHY_FILE, apart, change, choose, devices, export, import, key, mount, pools, save, status,
-    stuck,
 };
 use crate::cmdline::Request;
 use crate::plan::facts::PoolFact;
@@ -12,6 +11,7 @@ use crate::plan::roots::RootCandidate;
 use crate::report::boot::{REPORT_PATH, WORDS_PATH};
 use crate::report::log::{LOG_PATH, Log};
 use crate::report::phases::Phases;
+use crate::report::slow;
 use crate::sys::System;
 use std::cell::RefCell;
 use std::path::Path;
@@ -69,7 +69,7 @@ impl Desk<'_> {
         let all = rest.join(" ");
         let first = rest.first().copied();
         let answers = match name {
-            "status" | "pools" | "datasets" | "import" | "export" | "key" => apart::pools_answer(self.system),
+            "status" | "pools" | "datasets" | "import" | "export" | "key" => self.pools_answer(),
             _ => Ok(()),
         };
         let result = match name {
@@ -114,7 +114,12 @@ impl Desk<'_> {
 
     /// Asks the pools for something, and a person if that does not come back.
     pub(super) fn asking<T>(&self, what: &str, work: impl Fn(&dyn System) -> T) -> T {
-        stuck::watched(self.system, self.log, what, || work(self.system))
+        slow::asked(self.system, self.log, what, || work(self.system))
+    }
+
+    /// Makes sure that the imported pools answer.
+    pub(super) fn pools_answer(&self) -> Result<(), String> {
+        self.asking("asking whether the pools answer", apart::pools_answer)
     }
 
     /// The pools that are imported now.
@@ -126,7 +131,7 @@ impl Desk<'_> {
     fn decide(&mut self, name: &str, rest: &[&str]) -> Option<Outcome> {
         let all = rest.join(" ");
         let decided = match name {
-            "boot" => apart::pools_answer(self.system).and_then(|()| self.boot(rest)),
+            "boot" => self.pools_answer().and_then(|()| self.boot(rest)),
             "cmdline" if all.is_empty() => self.words_now().map(|()| Outcome::Done),
             "cmdline" => change::other_words(self, &all).map(|()| Outcome::Decided(Decision::Cmdline(all))),
             "retry" => change::agree(self, &all).map(|()| Outcome::Decided(Decision::Retry { words: all })),

@@ -5,12 +5,14 @@ use super::desk::Desk;
 use super::mounted::{self, Mounted};
 use crate::image::CONFIG_PATH;
 use crate::pools::{Pools, waits};
+use crate::report::slow;
 use crate::zfs::ioctl::Zfs;
 use std::path::{Path, PathBuf};
 
 /// The word.
 pub(super) fn run(desk: &mut Desk<'_>, pool: &str) -> Result<(), String> {
-    let imported = Zfs::new(desk.system).imported_pools().map_err(|e| e.to_string())?;
+    let imported = desk.asking("asking for the imported pools", |system| Zfs::new(system).imported_pools());
+    let imported = imported.map_err(|e| e.to_string())?;
     let names: Vec<&str> = imported.iter().map(|(name, _)| name.as_str()).collect();
     let names =
         if names.is_empty() { "no pool is imported".to_owned() } else { format!("imported: {}", names.join(" ")) };
@@ -20,13 +22,14 @@ pub(super) fn run(desk: &mut Desk<'_>, pool: &str) -> Result<(), String> {
     if imported.iter().all(|(name, _)| name != pool) {
         return Err(format!("pool {pool} is not imported; {names}"));
     }
-    if let Some(waits) = waits(desk.system, pool) {
+    if let Some(waits) = desk.asking("asking the pool", |system| waits(system, pool)) {
         return Err(format!("pool {pool} {waits}"));
     }
     let in_image = desk.system.exists(Path::new(CONFIG_PATH));
     let targets = to_unmount(&mounted::all(desk.system), pool, in_image)?;
     for target in &targets {
-        desk.system.unmount(target, false).map_err(|e| {
+        let unmount = || desk.system.unmount(target, false);
+        slow::working(desk.system, desk.log, &format!("unmounting {}", target.display()), unmount).map_err(|e| {
             format!(
                 "{} could not be unmounted: {e}; leave it (cd /) and what uses it, then try again",
                 target.display()
@@ -41,7 +44,8 @@ pub(super) fn run(desk: &mut Desk<'_>, pool: &str) -> Result<(), String> {
 
 /// The word `clear`.
 pub(super) fn clear(desk: &mut Desk<'_>, pool: &str) -> Result<(), String> {
-    let imported = Zfs::new(desk.system).imported_pools().map_err(|e| e.to_string())?;
+    let imported = desk.asking("asking for the imported pools", |system| Zfs::new(system).imported_pools());
+    let imported = imported.map_err(|e| e.to_string())?;
     if imported.iter().all(|(name, _)| name != pool) {
         let names: Vec<&str> = imported.iter().map(|(name, _)| name.as_str()).collect();
         return Err(format!("expected an imported pool, found {pool:?}; imported: {}", names.join(" ")));

@@ -105,7 +105,8 @@ pub(super) fn possible(system: &dyn System, hardware: &Hardware) -> bool {
 pub(super) fn run(desk: &mut Desk<'_>, rest: &[&str]) -> Result<(), String> {
     await_module(desk, PATIENCE)?;
     hands::read_all(desk.system, desk.hands);
-    let (mut candidates, seen) = candidates(desk.system, desk.hands.borrow().hardware());
+    let (mut candidates, seen) =
+        desk.asking("asking for the imported pools", |system| candidates(system, desk.hands.borrow().hardware()));
     let lines: Vec<String> = candidates.iter().map(|c| format!("  {} (guid {})\n", c.name, c.guid)).collect();
     let known = lines.concat();
     if candidates.is_empty() {

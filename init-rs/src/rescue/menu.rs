@@ -5,7 +5,7 @@ use super::explanation::{COLUMNS, wrap};
 use super::lock::{Lock, Verdict};
 use super::talk::{Asked, Talk};
 use super::words;
-use super::{Awaited, Decision, Explanation, Occasion, Scene, apart, choose, hands, import, key, shell};
+use super::{Awaited, Decision, Explanation, Occasion, Scene, choose, hands, import, key, shell};
 use crate::cmdline::{self, OnFailure};
 use crate::report::calm::Calm;
 use crate::sys::consoles::Timeout;
@@ -215,7 +215,7 @@ impl<'a> Menu<'a> {
             choices.push(("unlock", "the rescue password"));
         }
         if self.lock.is_none() {
-            let answers = apart::pools_answer(self.desk.system);
+            let answers = self.desk.pools_answer();
             if let Err(why) = &answers {
                 self.desk.talk.say(&format!("{why}\n"));
             }
@@ -224,13 +224,14 @@ impl<'a> Menu<'a> {
             let roots = |system: &dyn System| choose::roots(system, pools, Some(&self.desk.request), None);
             let bootable = || {
                 !self.desk.asking(choose::ASKING, roots).is_empty()
-                    || !choose::silent(self.desk.system, pools).is_empty()
+                    || !self.desk.asking(choose::ASKING, |system| choose::silent(system, pools)).is_empty()
             };
             if answers && bootable() {
                 choices.push(("boot", "boot another environment"));
             }
             hands::catch_up(self.desk.hands);
-            if answers && import::possible(self.desk.system, self.desk.hands.borrow().hardware()) {
+            let possible = |system: &dyn System| import::possible(system, self.desk.hands.borrow().hardware());
+            if answers && self.desk.asking("asking for the imported pools", possible) {
                 choices.push(("import", "import a pool by hand"));
             }
             if answers && !self.desk.asking("asking for keys", key::missing).is_empty() {

@@ -2,42 +2,77 @@
 //! whoever watches the call asks for that.
 
 use super::talk::{Asked, Talk};
-use crate::report::log::Log;
-use crate::report::slow;
+use crate::pools::suspended;
 use crate::sys::consoles::Timeout;
 use crate::sys::{System, Terminals};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 const PROMPT: &str = "(waiting for the disk) # ";
+/// What is told at every tick of a watched call.
+type Tell<'t> = dyn FnMut(Duration) + Send + 't;
+
 /// Nobody can be asked for so long where there is no console.
 const NO_CONSOLE: Duration = Duration::from_secs(10);
 /// How long a call may last before somebody is asked.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Does what asks pools, at the prompt: that they answer was made sure of, but one can lose its disk since.
-pub(super) fn watched<T>(system: &dyn System, log: &Log, what: &str, mut work: impl FnMut() -> T) -> T {
-    // A program of the shell can be ended.
-    if !system.is_init() {
-        return work();
+/// The seam as the prompt has it: that pools answer was made sure of, but one can lose its disk since. Whatever the kernel then
+/// keeps PID 1 in, somebody is asked.
+pub(crate) struct Minded<'a> {
+    system: &'a dyn System,
+}
+
+impl<'a> Minded<'a> {
+    /// The same system.
+    pub(crate) fn new(system: &'a dyn System) -> Self {
+        Self { system }
     }
-    let (over, mut since) = (AtomicBool::new(false), Some(Duration::ZERO));
-    let mut tell = |took: Duration| {
-        slow::unanswered(system, log, what, took);
-        let waited = took.saturating_sub(*since.get_or_insert(took));
-        if waited >= PATIENCE {
-            ask(system, &format!("{what}: the kernel has not answered for {} s", waited.as_secs()), &over);
-            // What the question took does not count.
-            since = None;
-        }
-    };
-    let mut result = None;
-    let mut done = || {
-        result = Some(work());
-        over.store(true, Ordering::Release);
-    };
-    system.watched(slow::TICK, &mut tell, &mut done);
-    result.unwrap_or_else(work)
+
+    fn mind(&self, question: Option<&str>, tick: Duration, tell: &mut Tell<'_>, work: &mut dyn FnMut()) {
+        let system = self.system;
+        // Those do not keep the kernel: what works on them is not begun.
+        let (before, over, mut since) = (suspended(system), AtomicBool::new(false), None);
+        let mut look = |took: Duration| {
+            tell(took);
+            let pool = suspended(system).into_iter().find(|pool| !before.contains(pool));
+            let gone = pool.map(|pool| format!("pool {pool} has been waiting for a disk that is gone"));
+            let Some(gone) = gone.or_else(|| Some(format!("{}: the kernel has not answered", question?))) else {
+                since = None;
+                return;
+            };
+            let waited = took.saturating_sub(*since.get_or_insert(took));
+            if waited >= PATIENCE {
+                ask(system, &format!("{gone} for {} s", waited.as_secs()), &over);
+                // What the question took does not count.
+                since = None;
+            }
+        };
+        let mut work = || {
+            work();
+            over.store(true, Ordering::Release);
+        };
+        system.watched(tick, &mut look, &mut work);
+    }
+}
+
+impl System for Minded<'_> {
+    fn watched(&self, tick: Duration, tell: &mut Tell<'_>, work: &mut dyn FnMut()) {
+        self.mind(None, tick, tell, work);
+    }
+
+    fn questioned(&self, what: &str, tick: Duration, tell: &mut Tell<'_>, work: &mut dyn FnMut()) {
+        self.mind(Some(what), tick, tell, work);
+    }
+
+    crate::delegate_files!(system);
+    crate::delegate_writes!(system);
+    crate::delegate_layers!(system);
+    crate::delegate_kept!(system);
+    crate::delegate_log!(system);
+    crate::delegate_clock_and_scout!(system);
+    crate::delegate_others!(system);
+    crate::delegate_rest!(system);
 }
 
 /// Says `why`, and asks until something is decided, which is done, or until `over` says that the call came back.

@@ -245,3 +245,83 @@ macro_rules! delegate_log {
         }
     };
 }
+
+/// What a whole system in front of another one passes on besides the above.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! delegate_rest {
+    ($field:ident) => {
+        fn zfs(&self, call: &$crate::sys::ZfsCall<'_>) -> std::io::Result<$crate::sys::ZfsReply> {
+            self.$field.zfs(call)
+        }
+        fn mount(
+            &self,
+            source: &str,
+            target: &std::path::Path,
+            fstype: &str,
+            flags: u64,
+            data: &str,
+        ) -> std::io::Result<()> {
+            self.$field.mount(source, target, fstype, flags, data)
+        }
+        fn unmount(&self, target: &std::path::Path, lazy: bool) -> std::io::Result<()> {
+            self.$field.unmount(target, lazy)
+        }
+        fn detach_loop(&self, device: &std::path::Path) -> std::io::Result<()> {
+            self.$field.detach_loop(device)
+        }
+        fn sync_all(&self) {
+            self.$field.sync_all()
+        }
+        fn map(&self, mapping: &$crate::sys::Mapping) -> std::io::Result<std::path::PathBuf> {
+            self.$field.map(mapping)
+        }
+        fn unmap(&self, name: &str) -> std::io::Result<()> {
+            self.$field.unmap(name)
+        }
+        fn within(&self, limit: std::time::Duration, work: Box<dyn FnOnce() + Send>) -> bool {
+            self.$field.within(limit, work)
+        }
+        fn become_program(&self, program: &$crate::sys::Program) -> std::io::Error {
+            self.$field.become_program(program)
+        }
+        fn own_mounts(&self) -> std::io::Result<()> {
+            self.$field.own_mounts()
+        }
+        fn hang_up_caller(&self) -> std::io::Result<()> {
+            self.$field.hang_up_caller()
+        }
+        fn on_panic(&self, then: $crate::sys::PanicAnswer) {
+            self.$field.on_panic(then)
+        }
+        fn keep_in_memory(&self, path: &std::path::Path) -> std::io::Result<$crate::sys::Kept> {
+            self.$field.keep_in_memory(path)
+        }
+        fn answers(&self, node: &std::path::Path) -> std::io::Result<()> {
+            self.$field.answers(node)
+        }
+        fn await_stop(&self, patience: Option<std::time::Duration>) -> std::io::Result<bool> {
+            self.$field.await_stop(patience)
+        }
+        fn end_now(&self, how: $crate::sys::End) -> std::io::Result<()> {
+            self.$field.end_now(how)
+        }
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    /// A method with a body of its own would be that one, not the one behind.
+    #[test]
+    fn every_method_can_be_passed_on() {
+        let seam = include_str!("mod.rs");
+        let (_, methods) = seam.split_once("pub trait System").unwrap();
+        let (methods, _) = methods.split_once("\n}\n").unwrap();
+        let names = methods.lines().filter_map(|line| line.strip_prefix("    fn ")?.split('(').next());
+        let here = include_str!("delegate.rs");
+        // In front of another system it is what that one is watched for.
+        let left: Vec<&str> =
+            names.filter(|name| *name != "questioned" && !here.contains(&format!("fn {name}("))).collect();
+        assert_eq!(left, [""; 0]);
+    }
+}

@@ -99,9 +99,11 @@ impl Unlocker<'_> {
         if let Some(apart) = self.apart {
             return (root.join(path.trim_start_matches('/')), apart.read(root, path));
         }
-        let path = beneath(self.system, root, path);
-        let content = self.system.read_secret(&path, FILE_MAX);
-        (path, content)
+        slow::asked(self.system, self.log, &format!("reading {path} of the root"), || {
+            let path = beneath(self.system, root, path);
+            let content = self.system.read_secret(&path, FILE_MAX);
+            (path, content)
+        })
     }
 }
 
@@ -132,7 +134,9 @@ pub fn read_on(
     let point = Path::new(MOUNT_POINT);
     system.make_dirs(point).map_err(|e| format!("{MOUNT_POINT}: {e}"))?;
     mount(system, log, load, device).map_err(|e| format!("{node} could not be mounted: {e}"))?;
-    let content = read_beneath(system, point, path).map_err(|e| format!("{path} on {node}: {e}"));
+    let what = format!("reading {path} on {node}");
+    let content = slow::asked(system, log, &what, || read_beneath(system, point, path));
+    let content = content.map_err(|e| format!("{path} on {node}: {e}"));
     // Lazily only if somebody looks at it: the device may be pulled out as soon as the key is loaded.
     if system.unmount(point, false).is_err() {
         let _ = system.unmount(point, true);

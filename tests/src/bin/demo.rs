@@ -38,6 +38,7 @@ fn main() -> Result<()> {
 
     let mut screen = Screen::default();
     let mut vm = Vm::new("demo", &system, &packed)
+        .cpus(2)
         .append("root=zfs:AUTO taproot-test.report")
         .disk(scratch.overlay(&system, "tank0")?)
         .reboots()
@@ -87,7 +88,7 @@ fn disk_image(system: &System) -> Result<()> {
     println!("  {:.1} s", start.elapsed().as_secs_f64());
     let disk = Disk::writable(&room.path("box.qcow2"), "qcow2", "box");
     heading("It boots by UEFI");
-    let mut vm = Vm::from_disk("demo-image", system, disk).uefi().memory(1536).start()?;
+    let mut vm = Vm::from_disk("demo-image", system, disk).cpus(2).uefi().memory(1536).start()?;
     let mut screen = Screen::default();
     boot(&mut screen, &vm)?;
     vm.type_line("root")?;

@@ -120,7 +120,7 @@ fn typed(case: &Case) -> Option<Outcome> {
 }
 
 /// Nothing is waited for in silence: a line at least every five seconds.
-fn silence(events: &[Event]) -> Option<String> {
+pub(super) fn silence(events: &[Event]) -> Option<String> {
     let mut spoke = events.first()?.at;
     let mut asked = false;
     // Whatever the log tells meanwhile, a question stands until it is answered, or needless.

@@ -280,21 +280,27 @@ impl System for World {
         self.pass(time);
     }
 
-    /// The work is done first, and then shown as it would have been seen while it was done.
+    /// The work is done first, and then shown as it would have been seen while it was done: what was watched inside of it was
+    /// shown there.
     fn watched(&self, tick: Duration, tell: &mut (dyn FnMut(Duration) + Send), work: &mut dyn FnMut()) {
         let start = self.now();
+        let outside = std::mem::take(&mut self.state().shown_inside);
         let result = catch_unwind(AssertUnwindSafe(work));
         if result.is_err() && !is_over(&result) {
             resume_unwind(result.err().unwrap_or_else(|| Box::new(Over)));
         }
-        let took = self.time().saturating_sub(start);
-        let mut at = tick;
-        while at < took && !tick.is_zero() {
-            self.state().shown = Some(start + at);
-            tell(at);
+        let end = self.time();
+        let inside = std::mem::replace(&mut self.state().shown_inside, outside);
+        let mut at = start + tick;
+        while at < end && !tick.is_zero() {
+            if !inside.iter().any(|(from, to)| *from < at && at <= *to) {
+                self.state().shown = Some(at);
+                tell(at.saturating_sub(start));
+            }
             at += tick;
         }
         self.state().shown = None;
+        self.state().shown_inside.push((start, end));
         if let Err(payload) = result {
             resume_unwind(payload);
         }

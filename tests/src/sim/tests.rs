@@ -432,6 +432,6 @@ fn what_is_broken_is_noticed() {
     // A log that says nothing for the time of a wait.
     case = seed::narrow(2);
     case.faults = vec![Fault::at("zfs TRYIMPORT", 0, Effect::Late(seconds(1)))];
-    case.faults.push(Fault::at("zfs POOL_CONFIGS", 0, Effect::Late(seconds(20))));
+    case.faults.push(Fault::at("read", 1, Effect::Late(seconds(20))));
     assert!(boot(&case).broken.iter().any(|line| line.contains("no word for")));
 }

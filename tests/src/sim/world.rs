@@ -65,6 +65,8 @@ pub(super) struct State {
     pub(super) now: Duration,
     /// The time that is told while a watched call is shown step by step.
     pub(super) shown: Option<Duration>,
+    /// From when to when calls were watched inside of the one that is watched now.
+    pub(super) shown_inside: Vec<(Duration, Duration)>,
     pub(super) names: Names,
     pub(super) dev: usize,
     pub(super) proc: usize,
@@ -152,6 +154,7 @@ impl World {
             now: machine.started,
             machine,
             shown: None,
+            shown_inside: Vec::new(),
             names,
             dev,
             proc,
@@ -365,13 +368,8 @@ impl State {
         let here = |device: &Device| device.arrives <= now && device.leaves.is_none_or(|leaves| now < leaves);
         let come: Vec<Device> =
             self.machine.devices.iter().filter(|d| here(d) && !self.there.contains(&d.name)).cloned().collect();
-        let gone: Vec<String> = self
-            .machine
-            .devices
-            .iter()
-            .filter(|d| !here(d) && self.there.contains(&d.name))
-            .map(|d| d.name.clone())
-            .collect();
+        let gone = self.machine.devices.iter().filter(|d| !here(d) && self.there.contains(&d.name));
+        let gone: Vec<String> = gone.map(|d| d.name.clone()).collect();
         for name in gone {
             self.goes(&name);
         }

@@ -79,7 +79,7 @@ impl Vm {
 
     /// Goes on from the kept state of such a machine, at the prompt before anything is looked for, with no word typed.
     pub fn start_at_prompt(self) -> Result<Running> {
-        // Emulated, a second processor costs a third more; those that start from the beginning have two.
+        // All go on from the same state.
         let one = self.cpus(1);
         let kept = one.kept()?;
         let (bare, disks) = one.stripped(WORDS);

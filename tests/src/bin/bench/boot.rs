@@ -109,7 +109,7 @@ pub(crate) fn boot_table(
 }
 
 fn machine(name: &str, system: &System, image: &Path) -> Vm {
-    Vm::new(&format!("bench-{name}"), system, image).append("root=zfs:AUTO taproot-test.report")
+    Vm::new(&format!("bench-{name}"), system, image).cpus(2).append("root=zfs:AUTO taproot-test.report")
 }
 
 /// One boot to the test's init.
@@ -136,6 +136,7 @@ fn smallest(rounds: Vec<Round>, dependencies: &Dependencies) -> Result<Smallest>
 fn minimal_boot(system: &System, image: &Path) -> Result<(f64, f64)> {
     let overlays = Scratch::new()?;
     let vm = Vm::new("bench-minimal", system, image)
+        .cpus(2)
         .append("taproot-test.report")
         .disk(overlays.overlay(system, "tank0")?)
         .start()?;
@@ -236,7 +237,7 @@ fn empty_image(scratch: &Scratch) -> Result<PathBuf> {
 
 /// When the kernel reaches `/init` of the empty image.
 fn bare_boot(system: &System, empty: &Path) -> Result<f64> {
-    let vm = Vm::new("bench-bare", system, empty).start()?;
+    let vm = Vm::new("bench-bare", system, empty).cpus(2).start()?;
     // What that init does without a console is of no interest.
     vm.expect(RUN_INIT, 60)?;
     run_init(&vm)

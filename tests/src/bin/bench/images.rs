@@ -200,7 +200,7 @@ fn resident(pid: u32) -> f64 {
 /// instructions is emulated.
 fn paczfs(system: &System, packed: &Path, scratch: &Scratch) -> Result<(Cost, bool)> {
     let target = scratch.blank("target", 4 << 30)?;
-    let vm = Vm::new("bench-paczfs", system, packed).append("root=ZFS=tank/ROOT/be1 taproot-test.report");
+    let vm = Vm::new("bench-paczfs", system, packed).cpus(2).append("root=ZFS=tank/ROOT/be1 taproot-test.report");
     let vm = vm
         .disk(scratch.overlay(system, "tank0")?)
         .disk(target)

@@ -44,6 +44,7 @@ pub(crate) fn table(system: &System, packed: &Path, runs: usize, limits: &Limits
         for run in 0..if pool == "large" { 1 } else { runs } {
             let overlays = Scratch::new()?;
             let vm = Vm::new(&format!("bench-{pool}-{run}"), system, packed)
+                .cpus(2)
                 .append(&format!("root=ZFS={pool}/ROOT/default"))
                 .disk(overlays.overlay_image(&image(&scratch, pool), &format!("{pool}0"))?)
                 .start()?;
@@ -152,7 +153,8 @@ fn stock_import(system: &System, image: &Path) -> Result<f64> {
         zpool import -N -f -o cachefile=none -d /dev/disk/by-id/virtio-large0 large\n\
         echo \"@@TOOK $before $(now)\"\n";
     let overlays = Scratch::new()?;
-    let vm = Vm::helper("bench-stock", system, script).disk(overlays.overlay_image(image, "large0")?).start()?;
+    let vm =
+        Vm::helper("bench-stock", system, script).cpus(2).disk(overlays.overlay_image(image, "large0")?).start()?;
     let said = vm.script(1200)?;
     let line = said.lines().find_map(|l| l.strip_prefix("@@TOOK ")).with_context(|| format!("no time in {said:?}"))?;
     let times: Vec<f64> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();

@@ -77,7 +77,7 @@ fn stacked(name: &str, system: &System, packed: &Path, count: usize) -> Result<(
         layers::LABEL,
         names.join(":")
     );
-    let vm = Vm::new(name, system, packed).append(&words).disk(disk).start()?;
+    let vm = Vm::new(name, system, packed).cpus(2).append(&words).disk(disk).start()?;
     ensure!(vm.expect_any(&[EXPLANATION, PROMPT], 120)? == 1, "{name}: a boot that stops before the hand-over failed");
     vm.type_line("shell")?;
     vm.expect(SHELL_PROMPT, 20)?;
@@ -169,7 +169,9 @@ pub(crate) fn live_table(system: &System, packed: &Path, runs: usize, limits: &L
     let mut best = [f64::INFINITY; 3];
     for run in 0..runs {
         for ((name, initrd, words), best) in kinds.iter().zip(&mut best) {
-            let vm = Vm::new(&format!("bench-live-{name}-{run}"), system, initrd).append("quiet taproot-test.report");
+            let vm = Vm::new(&format!("bench-live-{name}-{run}"), system, initrd)
+                .cpus(2)
+                .append("quiet taproot-test.report");
             let vm = vm.append(words).disk(layers::medium(system, LABEL)?).start()?;
             let report = vm.report(300)?;
             let root = report.mounts().into_iter().rev().find(|mount| mount.point == "/").context("no root")?;

@@ -28,7 +28,7 @@ pub(crate) fn silent_table(system: &System, packed: &Path, runs: usize, limits: 
         let (mut hand_over, mut exec) = (f64::INFINITY, f64::INFINITY);
         for run in 0..runs {
             let scratch = Scratch::new()?;
-            let vm = Vm::new(&format!("bench-silent{count}-{run}"), system, packed).append("root=zfs:AUTO");
+            let vm = Vm::new(&format!("bench-silent{count}-{run}"), system, packed).cpus(2).append("root=zfs:AUTO");
             let vm = silent::disks(vm.disks(scratch.overlays(system, &["mirror0", "mirror1"])?), &scratch, count)?
                 .start()?;
             let boot = Boot::of(&vm, vm.report(120)?)?;
@@ -65,7 +65,8 @@ pub(crate) fn many_table(system: &System, packed: &Path, runs: usize, limits: &L
             let scratch = Scratch::new()?;
             let disks = scratch.parts(system, &format!("{pool}0"))?.into_iter().map(|disk| disk.on(Bus::Scsi));
             let words = format!("root=ZFS={pool}/ROOT/default");
-            let vm = Vm::new(&format!("bench-{pool}-{run}"), system, packed).append(&words).disks(disks).start()?;
+            let vm =
+                Vm::new(&format!("bench-{pool}-{run}"), system, packed).cpus(2).append(&words).disks(disks).start()?;
             let boot = Boot::of(&vm, vm.report(300)?)?;
             if best.as_ref().is_none_or(|b| own(&boot) < own(b)) {
                 best = Some(boot);

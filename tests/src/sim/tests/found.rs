@@ -14,8 +14,9 @@ const FOUND: [u64; 23] = [
 /// fallback is waited for, pools that lose one between two questions, and one with new features of which a disk is missing. An image that
 /// was left because nothing was written, and then was; a pool that nobody expects and that comes late; disks that go in calls which
 /// nobody watched, in the second attempt with an imported pool, or in what the prompt asks before it stands. A pool left behind without
-/// its disk, of which the fstab of the next root has a line.
-const FOUND_WIDE: [u64; 50] = [
+/// its disk, of which the fstab of the next root has a line. A record from which
+/// the bootfs was lost that the pool had told.
+const FOUND_WIDE: [u64; 52] = [
     234,
     3684,
     5624,
@@ -66,6 +67,8 @@ const FOUND_WIDE: [u64; 50] = [
     60_084_495,
     70_806_974,
     200_517_166,
+    300_777_525,
+    400_017_112,
 ];
 
 #[test]

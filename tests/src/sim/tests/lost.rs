@@ -1,7 +1,9 @@
 //! Imported pools that lose a disk which they cannot do without.
 
-use super::{Dataset, Effect, End, Fault, Machine, Pool, Tree, Typed, World, run, seconds};
+use super::{Dataset, Effect, End, Fault, Machine, Pool, Tree, Typed, When, World, layers, run, seconds};
+use crate::sim::invariants::silence;
 use crate::sim::machine::ZfsVersion;
+use crate::sim::zfs::dataset::Key;
 
 fn pool(name: &str, guid: u64, disk: &str, tree: Tree) -> Pool {
     let root = |dataset: &mut Dataset| dataset.tree = tree;
@@ -155,5 +157,101 @@ fn a_call_on_a_pool_that_has_lost_its_disk_ends_with_a_question() {
         });
         assert_eq!(end, Some(expected), "{}", world.story());
         assert!(world.printed().contains("pool tank has been waiting for a disk that is gone"), "{}", world.printed());
+    }
+}
+
+/// What reaches a disk of a pool, as the events have it. A process of its own can be left behind.
+fn reaches(call: &str) -> bool {
+    let ioctl = call.strip_prefix("zfs ").is_some_and(|call| !call.starts_with("TRYIMPORT"));
+    let mounts = call.starts_with("mount ") && !call.starts_with("mount pseudo ");
+    let files = ["/newroot", "/run/taproot/base", "/run/taproot/layers"].iter().any(|place| call.contains(place));
+    ioctl || mounts || files || call.starts_with("unmount ")
+}
+
+/// The disk goes, and the kernel never comes back from the very call, whichever it is of those before `until`.
+fn at_each_call(machine: &Machine, until: &str, ends: &[End]) {
+    let mut met = 0;
+    for call in 0.. {
+        let at = |effect| Fault { when: When::Call(call), effect };
+        let (end, world) = booted(machine.clone(), vec![at(Effect::Gone("vda".into())), at(Effect::Never)]);
+        if !world.unused().is_empty() {
+            break;
+        }
+        let events = world.events();
+        if events.iter().any(|event| event.text.starts_with(until)) {
+            break;
+        }
+        let hit =
+            events.iter().position(|event| event.text == "fault: Never").and_then(|at| events.get(at.checked_sub(2)?));
+        let Some(text) = hit.map(|event| event.text.clone()).filter(|text| reaches(text)) else { continue };
+        met += 1;
+        assert!(end.as_ref().is_some_and(|end| ends.contains(end)), "call {call}, {text}: {end:?}: {}", world.story());
+        assert_eq!(silence(&events), None, "call {call}, {text}: {}", world.story());
+    }
+    assert!(met > 20, "only {met} calls reach the disk");
+}
+
+const KEY: [u8; 32] = *b"0123456789abcdef0123456789abcdef";
+
+/// Its key is a file of the root.
+fn locked(dataset: &mut Dataset) {
+    dataset.set("mountpoint", "/home");
+    dataset.encryption_root = Some("home".into());
+    let location = "file:///etc/keys/home".into();
+    dataset.key = Some(Key { format: 1, location, salt: 0, iterations: 0, bytes: KEY.to_vec(), loaded: false });
+}
+
+#[test]
+fn no_call_for_layers_of_a_pool_keeps_the_machine() {
+    for (words, end) in
+        [("taproot.rescue=poweroff:5", End::PowerOff), ("", End::Question("(waiting for the disk) #".to_owned()))]
+    {
+        for version in [ZfsVersion::V2_1, ZfsVersion::V2_4] {
+            let mut machine =
+                layers::machine(&format!("root=ZFS=tank/r taproot.layers=top:base taproot.upper=dir {words}"));
+            (machine.zfs, machine.limit) = (version, seconds(600));
+            machine.add_pool(pool("tank", 7, "/dev/vda", layers::images("", &["base", "top"])));
+            at_each_call(&machine, "hand_over ", std::slice::from_ref(&end));
+        }
+    }
+}
+
+#[test]
+fn no_call_keeps_the_machine() {
+    let asked = End::Question("(waiting for the disk) #".to_owned());
+    for (words, end) in [("taproot.rescue=reboot:5", End::Restart), ("", asked)] {
+        for version in [ZfsVersion::V2_1, ZfsVersion::V2_4] {
+            let mut machine = Machine::new(&format!("zfs=tank {words}"));
+            (machine.zfs, machine.limit) = (version, seconds(600));
+            let etc = |dataset: &mut Dataset| {
+                dataset.set("mountpoint", "/etc");
+                let tree = [("fstab", &b"tank/srv /srv zfs defaults 0 0\n"[..]), ("keys/home", &KEY)];
+                dataset.tree = Tree::of(&tree);
+            };
+            let root = pool("tank", 7, "/dev/vda", Tree::system("")).dataset("r/etc", etc).dataset("home", locked);
+            machine.add_pool(root.dataset("srv", |dataset| dataset.set("mountpoint", "legacy")));
+            // There PID 1 is alone, so that it is replaced at once; what it looks up, and what starts, was read right before.
+            at_each_call(&machine, "hand_over ", std::slice::from_ref(&end));
+        }
+    }
+}
+
+/// The first root has no init, and the next one lies in another pool: by then the disk matters no more. What is between may be either.
+#[test]
+fn no_call_about_a_root_that_failed_keeps_the_machine() {
+    let handed_over = |machine: &Machine| booted(machine.clone(), vec![]).0.unwrap();
+    for words in ["taproot.rescue=reboot:5", ""] {
+        for version in [ZfsVersion::V2_1, ZfsVersion::V2_4] {
+            let mut machine = Machine::new(&format!("zfs=tank taproot.fallback=data/r {words}"));
+            (machine.zfs, machine.limit) = (version, seconds(600));
+            machine.add_pool(pool("tank", 7, "/dev/vda", Tree::default()));
+            machine.add_pool(pool("data", 8, "/dev/vdb", Tree::system("tank/home /home zfs defaults 0 0\n")));
+            let asked = End::Question("(waiting for the disk) #".to_owned());
+            at_each_call(
+                &machine,
+                "zfs IMPORT data",
+                &[handed_over(&machine), if words.is_empty() { asked } else { End::Restart }],
+            );
+        }
     }
 }
