@@ -20,7 +20,7 @@ const CMDLINE_MAX: usize = 64 << 10;
 
 const USAGE: &str = "\
 taproot-init is the /init of an initramfs that `taproot initramfs` packed. In the rescue shell of such an image it
-answers to the words below, alone or as `taproot-init WORD`. `taproot-init hook` is for the initramfs of another tool,
+answers to the words below, alone or as `/init WORD`. `taproot-init hook` is for the initramfs of another tool,
 `taproot-init mount-all [ZFS]` for a booted system: `zfs mount -a` without the datasets of other boot environments.
 
   taproot-init --version    print the version
