@@ -19,7 +19,7 @@ build: ## both binaries: out/taproot and out/taproot-init
 	cargo build --locked --profile boot -p taproot-init
 	cargo build --locked --release -p taproot
 	install -D -m 755 target/$(TARGET)/boot/taproot-init out/taproot-init
-	strip --strip-all --wildcard --keep-symbol='*taproot_init*' out/taproot-init # of all names, those that a panic's backtrace needs
+	strip --strip-all --wildcard --keep-symbol='!*drop_in_place*' --keep-symbol='*taproot_init*' out/taproot-init # of all names, those that a panic's backtrace needs: not the compiler's own
 	out/taproot-init --version # one that does not start would not start at boot either
 	install -D -m 755 target/$(TARGET)/release/taproot out/taproot
 

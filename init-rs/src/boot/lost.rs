@@ -8,7 +8,6 @@ use crate::cmdline::{OnFailure, Request};
 use crate::firmware::Variables;
 use crate::plan::failure::Failure;
 use crate::plan::next::Step;
-use crate::plan::rehearsal::in_words;
 use crate::pools::suspended;
 use crate::report::slow;
 use crate::rescue::attempts::{self, Counter, Failed, Next};
@@ -145,7 +144,7 @@ impl<'a> Watch<'a> {
 impl Boot<'_> {
     /// Does a step, and says every few seconds that the kernel has not come back from it.
     pub(super) fn cared_for(&mut self, step: Step) -> Result<(), Failure> {
-        let care = care(&step, &self.request);
+        let care = care(&step);
         let (system, log) = (self.system, self.log);
         self.guard.gives_back(if let Step::Export { guid, .. } = step { Some(guid) } else { None });
         let (mut step, mut result) = (Some(step), Ok(()));
@@ -179,7 +178,7 @@ enum Care {
     None,
 }
 
-fn care(step: &Step, request: &Request) -> Care {
+fn care(step: &Step) -> Care {
     let question = match step {
         Step::AskZfs => "asking the zfs module".to_owned(),
         Step::AskBootfs { pool } => format!("asking pool {pool} for its bootfs"),
@@ -190,12 +189,13 @@ fn care(step: &Step, request: &Request) -> Care {
         Step::FindInit { root } => format!("looking for the init of {root}"),
         Step::GetReady => "looking at what the booted system starts with".to_owned(),
         Step::Snapshots(_) => return Care::Work("looking after the snapshots of the root".to_owned()),
-        Step::Layer(_)
-        | Step::Export { .. }
-        | Step::MountRoot(_)
-        | Step::Mount(_)
-        | Step::Remount { .. }
-        | Step::Uncover { .. } => return Care::Work(in_words(step, request)),
+        Step::Export { pool, .. } => return Care::Work(format!("giving pool {pool} back")),
+        Step::Layer(_) => return Care::Work("at work on the layers".to_owned()),
+        Step::MountRoot(mount) | Step::Mount(mount) => {
+            return Care::Work(format!("looking at the place of {}, to mount it there", mount.step.dataset));
+        }
+        Step::Remount { .. } => return Care::Work("remounting the root".to_owned()),
+        Step::Uncover { .. } => return Care::Work("taking away what hides the program to start".to_owned()),
         Step::LoadModule(_)
         | Step::ReadNote
         | Step::ReadOrigin

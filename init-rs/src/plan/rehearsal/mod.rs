@@ -23,7 +23,6 @@ use std::time::Duration;
 
 #[cfg(test)]
 pub(super) use words::name;
-pub(crate) use words::text as in_words;
 
 /// More turns than any boot takes that comes to an end.
 const TURNS_MAX: usize = 200_000;

@@ -43,7 +43,7 @@ pub(in crate::plan) fn name(step: &Step) -> &'static str {
 }
 
 /// What is done, and why where a step says so.
-pub(crate) fn text(step: &Step, request: &Request) -> String {
+pub(super) fn text(step: &Step, request: &Request) -> String {
     match step {
         Step::LoadModule(name) => format!("load module {name}, unless the kernel has it"),
         Step::ReadNote => "ask the firmware where a system was hibernated to".to_owned(),
