@@ -57,9 +57,7 @@ impl Pools<'_> {
             Ended::Signal(signal) => Err(unknown(format!("the process for that was ended by signal {signal}"))),
         }
     }
-}
 
-impl Pools<'_> {
     /// Why an imported pool is better not asked for anything, as the end of a sentence that begins with it. Of one that is not
     /// imported the kernel says so at once.
     pub fn keeps(&self, pool: &str) -> Option<String> {

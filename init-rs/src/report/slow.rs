@@ -21,11 +21,7 @@ pub fn mount(system: &dyn System, log: &Log, what: (&str, &Path, &str), flags: u
 
 /// Does `what`, which may take as long as it takes, and says every few seconds that it is still going on.
 pub fn working<T>(system: &dyn System, log: &Log, what: &str, mut work: impl FnMut() -> T) -> T {
-    let mut tell = |took: Duration| {
-        if system.now().saturating_sub(log.last()) >= EVERY {
-            log.warn(format!("{what}: {} s so far", took.as_secs()));
-        }
-    };
+    let mut tell = |took: Duration| say_if_quiet(system, log, || format!("{what}: {} s so far", took.as_secs()));
     let mut result = None;
     system.watched(TICK, &mut tell, &mut || result = Some(work()));
     result.unwrap_or_else(work)
@@ -33,16 +29,17 @@ pub fn working<T>(system: &dyn System, log: &Log, what: &str, mut work: impl FnM
 
 /// Asks the kernel what it answers in no time, and says every few seconds that it has not.
 pub fn asked<T>(system: &dyn System, log: &Log, what: &str, mut work: impl FnMut() -> T) -> T {
-    let mut tell = |took: Duration| unanswered(system, log, what, took);
+    let line = |took: Duration| format!("{what}: {} s without an answer of the kernel so far", took.as_secs());
+    let mut tell = |took: Duration| say_if_quiet(system, log, || line(took));
     let mut result = None;
     system.questioned(what, TICK, &mut tell, &mut || result = Some(work()));
     result.unwrap_or_else(work)
 }
 
-/// Says that the kernel has not answered, if nothing else was said for some seconds.
-pub fn unanswered(system: &dyn System, log: &Log, what: &str, took: Duration) {
+/// Says this, if nothing else was said for some seconds.
+fn say_if_quiet(system: &dyn System, log: &Log, line: impl Fn() -> String) {
     if system.now().saturating_sub(log.last()) >= EVERY {
-        log.warn(format!("{what}: {} s without an answer of the kernel so far", took.as_secs()));
+        log.warn(line());
     }
 }
 
