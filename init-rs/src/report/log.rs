@@ -100,9 +100,12 @@ impl Log {
         self.line(Level::Debug, text.as_ref());
     }
 
-    /// When the last line was written; 0 before the first.
+    /// When the last line was written; 0 before the first. A simulation tells of a watched call when its work is done, and with it
+    /// lines of later.
     pub fn last(&self) -> Duration {
-        self.inner().lines.last().map_or(Duration::ZERO, |(when, ..)| *when)
+        let now = self.system.now();
+        let written = |(when, ..): &(Duration, Level, String)| (*when <= now).then_some(*when);
+        self.inner().lines.iter().rev().find_map(written).unwrap_or_default()
     }
 
     /// Everything so far, a line each: seconds since the kernel started, level, text.

@@ -9,6 +9,8 @@ pub enum When {
     Call(usize),
     /// At this call of a kind, counted from 0; a kind is a method of the seam, or `zfs IMPORT` and the like.
     Kind(String, usize),
+    /// At this call that reaches an imported pool, counted from 0.
+    Reaching(usize),
 }
 
 /// What goes wrong.
@@ -24,6 +26,8 @@ pub enum Effect {
     Gone(String),
     /// Before the call the scout dies.
     NoScout,
+    /// The pool that the call reaches loses its disks, and the call never comes back.
+    Lost,
     /// The power fails before the call.
     PowerCut,
 }
@@ -49,6 +53,7 @@ impl Fault {
 pub(super) struct Faults {
     list: Vec<Fault>,
     calls: usize,
+    reaching: usize,
     kinds: std::collections::BTreeMap<String, usize>,
 }
 
@@ -57,8 +62,15 @@ impl Faults {
         Self { list, ..Self::default() }
     }
 
+    /// Whether it matters what calls reach.
+    pub(super) fn ask_for_reach(&self) -> bool {
+        self.list.iter().any(|fault| matches!(fault.when, When::Reaching(_)))
+    }
+
     /// Counts a call, and takes out what happens to it.
-    pub(super) fn due(&mut self, kind: &str) -> Vec<Effect> {
+    pub(super) fn due(&mut self, kind: &str, reaches: bool) -> Vec<Effect> {
+        let reaching = reaches.then_some(self.reaching);
+        self.reaching += usize::from(reaches);
         let call = self.calls;
         self.calls += 1;
         let nth = self.kinds.entry(kind.to_owned()).or_default();
@@ -69,6 +81,7 @@ impl Faults {
             let hit = match &fault.when {
                 When::Call(at) => *at == call,
                 When::Kind(name, at) => name == kind && *at == of_kind,
+                When::Reaching(at) => Some(*at) == reaching,
             };
             if hit {
                 effects.push(fault.effect.clone());
@@ -98,10 +111,10 @@ mod tests {
         let second_mount = Fault::at("mount", 1, Effect::Errno(5));
         let third_call = Fault { when: When::Call(2), effect: Effect::Never };
         let mut faults = Faults::new(vec![second_mount, third_call]);
-        assert_eq!(faults.due("mount"), []);
-        assert_eq!(faults.due("read"), []);
-        assert_eq!(faults.due("mount"), [Effect::Errno(5), Effect::Never]);
-        assert_eq!(faults.due("mount"), []);
+        assert_eq!(faults.due("mount", false), []);
+        assert_eq!(faults.due("read", false), []);
+        assert_eq!(faults.due("mount", false), [Effect::Errno(5), Effect::Never]);
+        assert_eq!(faults.due("mount", false), []);
         assert_eq!((faults.calls(), faults.left().len()), (4, 0));
     }
 }

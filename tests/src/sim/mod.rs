@@ -16,6 +16,7 @@ pub mod invariants;
 mod kernel;
 pub mod later;
 mod layering;
+mod lost;
 pub mod machine;
 mod mounting;
 pub mod oracle;

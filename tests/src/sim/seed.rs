@@ -81,6 +81,7 @@ const KEY: [u8; 32] = *b"0123456789abcdef0123456789abcdef";
 pub fn case(seed: u64) -> Case {
     let mut case = narrow(seed);
     wide::widen(&mut case);
+    super::lost::widen(&mut case);
     case
 }
 

@@ -4,7 +4,7 @@ use super::faults::{Effect, Fault, Faults};
 use super::files::{Mount, Names, Node, Tree};
 use super::machine::{Device, Machine};
 use super::scout::Child;
-use super::verity;
+use super::{lost, verity};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io;
@@ -233,12 +233,13 @@ impl World {
 
     /// Each call begins here: it is counted and told, and what is to happen at it happens. `kind` is what faults go by.
     pub(super) fn enter(&self, kind: &str, about: &str) -> io::Result<()> {
-        let (effects, spins) = {
+        let (effects, reached, spins) = {
             let mut state = self.state();
             state.idle += 1;
             let text = format!("{kind} {about}");
             state.note(false, text.trim_end());
-            (state.faults.due(kind), state.idle > SPINNING)
+            let reached = if state.faults.ask_for_reach() { lost::reached(&state, kind, about) } else { None };
+            (state.faults.due(kind, reached.is_some()), reached, state.idle > SPINNING)
         };
         if spins {
             self.finish(End::Spinning);
@@ -255,6 +256,7 @@ impl World {
                         scout.die();
                     }
                 }
+                Effect::Lost => lost::lose(self, reached),
                 Effect::PowerCut => self.finish(End::PowerCut),
             }
         }
