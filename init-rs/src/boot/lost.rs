@@ -11,7 +11,7 @@ use crate::plan::next::Step;
 use crate::pools::suspended;
 use crate::report::slow;
 use crate::rescue::attempts::{self, Counter, Failed, Next};
-use crate::rescue::stuck;
+use crate::rescue::stuck::{self, Gone};
 use crate::sys::System;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -76,7 +76,7 @@ impl Unwatched {
             (Next::TryAgain | Next::Restart(_), _) => false,
         };
         let what = if off { "switched off" } else { "restarted" };
-        let line = format!("{why} for {} s; nobody is to be asked, so the machine is {what}", PATIENCE.as_secs());
+        let line = format!("{why}; nobody is to be asked, so the machine is {what}");
         let _ = system.kmsg(&format!("<3>taproot: {line}\n"));
         super::person::print(system, &format!("taproot: {line}\n"));
         let _ = if off { system.power_off() } else { system.restart() };
@@ -99,7 +99,7 @@ pub(super) struct Watch<'a> {
     /// What the kernel was asked, if it answers that in no time.
     question: Option<&'a str>,
     needs: Needs,
-    since: Option<Duration>,
+    clock: Gone,
     /// The call came back.
     over: &'a AtomicBool,
 }
@@ -107,37 +107,27 @@ pub(super) struct Watch<'a> {
 impl<'a> Watch<'a> {
     /// With what ends the machine, if anything does, what the boot needs, and whether the call came back.
     pub(super) fn new(lost: Option<Lost>, question: Option<&'a str>, needs: Needs, over: &'a AtomicBool) -> Self {
-        Self { lost, question, needs, since: None, over }
+        Self { lost, question, needs, clock: Gone::default(), over }
     }
 
     /// Looks at the pools, `took` after the call began.
     pub(super) fn look(&mut self, system: &dyn System, took: Duration) {
         let Some(lost) = &self.lost else { return };
-        let Some(gone) = self.gone(system) else {
-            self.since = None;
-            return;
-        };
-        let since = *self.since.get_or_insert(took);
-        if took.saturating_sub(since) < lost.patience() {
-            return;
+        let gone = self.gone(system);
+        match (self.clock.past(lost.patience(), took, gone), lost) {
+            (None, _) => {}
+            (Some(why), Lost::Asked) => stuck::ask(system, &why, self.over),
+            (Some(why), Lost::Headless(unwatched)) => unwatched.end(system, &why),
         }
-        match lost {
-            Lost::Asked => {
-                stuck::ask(system, &format!("{gone} for {} s", took.saturating_sub(since).as_secs()), self.over);
-            }
-            Lost::Headless(unwatched) => unwatched.end(system, &gone),
-        }
-        // Whoever waits on is asked again after the same time.
-        self.since = None;
     }
 
     /// What is gone. Not every kernel says of a pool that it waits.
     fn gone(&self, system: &dyn System) -> Option<String> {
         let pool = suspended(system).into_iter().find(|pool| !self.needs.left.contains(pool));
         let node = || self.needs.nodes.iter().find(|node| !system.exists(Path::new(node)));
-        pool.map(|pool| format!("pool {pool} has been waiting for a disk that is gone"))
+        pool.map(|pool| stuck::waits(&pool))
             .or_else(|| node().map(|node| format!("{node} of the root's pool has been gone, and the kernel at work,")))
-            .or_else(|| self.question.map(|question| format!("{question}: the kernel has not answered")))
+            .or_else(|| self.question.map(stuck::unanswered))
     }
 }
 

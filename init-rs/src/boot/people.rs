@@ -10,11 +10,10 @@ use crate::plan::failure::Failure;
 use crate::plan::next::facts::Import;
 use crate::plan::next::{Question, Recovery, place_of, recover};
 use crate::plan::roots;
-use crate::report::slow;
+use crate::pools;
 use crate::rescue::attempts::{self, Counter, Failed, Next};
 use crate::rescue::stuck::Minded;
 use crate::rescue::{Awaited, Decision, Explanation, Occasion, Scene};
-use crate::zfs::ioctl::Zfs;
 use std::cell::RefCell;
 use std::time::Duration;
 
@@ -135,9 +134,7 @@ impl<'a> Boot<'a> {
         if self.facts.hook || !there {
             return;
         }
-        let now = slow::asked(self.system, self.log, "asking for the imported pools", || {
-            Zfs::new(self.system).imported_pools().unwrap_or_default()
-        });
+        let now = pools::imported(self.system, self.log).unwrap_or_default();
         self.facts.ours.retain(|guid, _| now.iter().any(|(_, imported)| imported == guid));
         for (pool, guid) in now {
             self.guard.own(&pool);

@@ -2,8 +2,10 @@
 
 use super::Pools;
 use crate::plan::facts::PoolFact;
+use crate::report::log::Log;
 use crate::report::slow;
-use crate::zfs::ioctl::Zfs;
+use crate::sys::System;
+use crate::zfs::ioctl::{Zfs, ZfsError};
 
 impl Pools<'_> {
     /// Pools that are imported already: a second attempt after the rescue, or an import by hand.
@@ -22,9 +24,12 @@ impl Pools<'_> {
                 }
             }
         };
-        let imported = slow::asked(self.system, self.log, "asking for the imported pools", || {
-            Zfs::new(self.system).imported_pools().unwrap_or_default()
-        });
+        let imported = imported(self.system, self.log).unwrap_or_default();
         imported.into_iter().map(fact).collect()
     }
+}
+
+/// Names and guids of the pools that are imported. A pool that waits for a disk can keep even that question.
+pub fn imported(system: &dyn System, log: &Log) -> Result<Vec<(String, u64)>, ZfsError> {
+    slow::asked(system, log, "asking for the imported pools", || Zfs::new(system).imported_pools())
 }

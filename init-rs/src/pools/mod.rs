@@ -16,6 +16,7 @@ pub use ask::{ASK, Told, answer};
 pub use export::ExportError;
 pub use hostid::{own as own_hostid, packed as packed_hostid, put_back as put_hostid_back, set as set_hostid};
 pub use import::{ImportError, ImportRequest};
+pub use imported::imported;
 pub use patience::{impatient, patient_again};
 pub use trouble::{suspended, waits};
 

@@ -4,15 +4,14 @@
 use super::desk::Desk;
 use super::mounted::{self, Mounted};
 use crate::image::CONFIG_PATH;
-use crate::pools::{Pools, waits};
+use crate::pools::{Pools, imported, waits};
 use crate::report::slow;
 use crate::zfs::ioctl::Zfs;
 use std::path::{Path, PathBuf};
 
 /// The word.
 pub(super) fn run(desk: &mut Desk<'_>, pool: &str) -> Result<(), String> {
-    let imported = desk.asking("asking for the imported pools", |system| Zfs::new(system).imported_pools());
-    let imported = imported.map_err(|e| e.to_string())?;
+    let imported = imported(desk.system, desk.log).map_err(|e| e.to_string())?;
     let names: Vec<&str> = imported.iter().map(|(name, _)| name.as_str()).collect();
     let names =
         if names.is_empty() { "no pool is imported".to_owned() } else { format!("imported: {}", names.join(" ")) };
@@ -44,8 +43,7 @@ pub(super) fn run(desk: &mut Desk<'_>, pool: &str) -> Result<(), String> {
 
 /// The word `clear`.
 pub(super) fn clear(desk: &mut Desk<'_>, pool: &str) -> Result<(), String> {
-    let imported = desk.asking("asking for the imported pools", |system| Zfs::new(system).imported_pools());
-    let imported = imported.map_err(|e| e.to_string())?;
+    let imported = imported(desk.system, desk.log).map_err(|e| e.to_string())?;
     if imported.iter().all(|(name, _)| name != pool) {
         let names: Vec<&str> = imported.iter().map(|(name, _)| name.as_str()).collect();
         return Err(format!("expected an imported pool, found {pool:?}; imported: {}", names.join(" ")));

@@ -17,6 +17,28 @@ const NO_CONSOLE: Duration = Duration::from_secs(10);
 /// How long a call may last before somebody is asked.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// For how long something has been gone that a watched call needs.
+#[derive(Debug, Default)]
+pub(crate) struct Gone {
+    since: Option<Duration>,
+}
+
+impl Gone {
+    /// Notes what is gone, `took` after the call began; says so once it has been for `patience`, and then begins anew: whoever waits
+    /// on is asked again after the same time, and what the question took does not count.
+    pub(crate) fn past(&mut self, patience: Duration, took: Duration, what: Option<String>) -> Option<String> {
+        let Some(what) = what else {
+            self.since = None;
+            return None;
+        };
+        let waited = took.saturating_sub(*self.since.get_or_insert(took));
+        (waited >= patience).then(|| {
+            self.since = None;
+            format!("{what} for {} s", waited.as_secs())
+        })
+    }
+}
+
 /// The seam as the prompt has it: that pools answer was made sure of, but one can lose its disk since. Whatever the kernel then
 /// keeps PID 1 in, somebody is asked.
 pub(crate) struct Minded<'a> {
@@ -32,20 +54,13 @@ impl<'a> Minded<'a> {
     fn mind(&self, question: Option<&str>, tick: Duration, tell: &mut Tell<'_>, work: &mut dyn FnMut()) {
         let system = self.system;
         // Those do not keep the kernel: what works on them is not begun.
-        let (before, over, mut since) = (suspended(system), AtomicBool::new(false), None);
+        let (before, over, mut clock) = (suspended(system), AtomicBool::new(false), Gone::default());
         let mut look = |took: Duration| {
             tell(took);
             let pool = suspended(system).into_iter().find(|pool| !before.contains(pool));
-            let gone = pool.map(|pool| format!("pool {pool} has been waiting for a disk that is gone"));
-            let Some(gone) = gone.or_else(|| Some(format!("{}: the kernel has not answered", question?))) else {
-                since = None;
-                return;
-            };
-            let waited = took.saturating_sub(*since.get_or_insert(took));
-            if waited >= PATIENCE {
-                ask(system, &format!("{gone} for {} s", waited.as_secs()), &over);
-                // What the question took does not count.
-                since = None;
+            let gone = pool.map(|pool| waits(&pool)).or_else(|| question.map(unanswered));
+            if let Some(why) = clock.past(PATIENCE, took, gone) {
+                ask(system, &why, &over);
             }
         };
         let mut work = || {
@@ -73,6 +88,16 @@ impl System for Minded<'_> {
     crate::delegate_clock_and_scout!(system);
     crate::delegate_others!(system);
     crate::delegate_rest!(system);
+}
+
+/// What is said of a pool that lost a disk in the middle of a call.
+pub(crate) fn waits(pool: &str) -> String {
+    format!("pool {pool} has been waiting for a disk that is gone")
+}
+
+/// What is said of a question that the kernel has not answered.
+pub(crate) fn unanswered(question: &str) -> String {
+    format!("{question}: the kernel has not answered")
 }
 
 /// Says `why`, and asks until something is decided, which is done, or until `over` says that the call came back.
