@@ -137,7 +137,7 @@ const MERGE_HELP: &str = "`merge N NAME` makes one layer of the running system's
 #[derive(Debug, Clone, Default, Args)]
 #[allow(clippy::struct_excessive_bools)] // one a switch
 pub struct SealArgs {
-    /// zstd, gzip, xz, lzo, lz4 or none for squashfs, lz4, lz4hc, lzma, deflate, zstd or none for erofs, with an optional level [default: zstd:9, for erofs lz4hc]
+    /// For squashfs zstd[:1-22], gzip[:1-9], lzo[:1-9], xz, lz4 or none; for erofs lz4, lz4hc[:0-12], lzma[:0-9], deflate[:0-9], zstd[:0-22] or none [default: zstd:9, for erofs lz4hc]
     #[arg(long, value_name = "NAME[:LEVEL]")]
     pub compress: Option<Compression>,
     /// Leave access control lists out, which squashfs cannot hold

@@ -51,7 +51,7 @@ pub struct LiveArgs {
     /// Number of that list: a boot that has seen one refuses those with lower ones
     #[arg(long, value_name = "NUMBER", default_value_t = 1, requires = "layers_sign_key")]
     pub list_serial: u64,
-    /// zstd, gzip, xz, lzo, lz4 or none, with an optional level [default: zstd:9]
+    /// zstd[:1-22], gzip[:1-9], lzo[:1-9], xz, lz4 or none [default: zstd:9]
     #[arg(long, value_name = "NAME[:LEVEL]")]
     pub compress: Option<Compression>,
     /// Further words of the kernel command line

@@ -3,6 +3,7 @@
 use clap::ValueEnum;
 use serde::Serialize;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 /// Type of an image.
@@ -59,35 +60,45 @@ pub struct Compression {
     level: Option<u32>,
 }
 
-/// Names, and whether they have levels, of squashfs and of erofs.
-const NAMES: [(&str, bool, bool); 9] = [
-    ("zstd", true, true),
-    ("gzip", true, false),
-    ("xz", true, false),
-    ("lzo", true, false),
-    ("lz4", true, true),
-    ("lz4hc", false, true),
-    ("lzma", false, true),
-    ("deflate", false, true),
-    ("none", true, true),
+/// A compressor as one format has it: with these levels, or without any.
+type Levels = Option<RangeInclusive<u32>>;
+
+/// Compressors of squashfs, as mksquashfs knows them.
+const SQUASHFS: [(&str, Levels); 6] =
+    [("zstd", Some(1..=22)), ("gzip", Some(1..=9)), ("xz", None), ("lzo", Some(1..=9)), ("lz4", None), ("none", None)];
+/// Those of erofs, as mkfs.erofs knows them.
+const EROFS: [(&str, Levels); 6] = [
+    ("lz4", None),
+    ("lz4hc", Some(0..=12)),
+    ("lzma", Some(0..=9)),
+    ("deflate", Some(0..=9)),
+    ("zstd", Some(0..=22)),
+    ("none", None),
 ];
-/// Those of squashfs that have levels.
-const LEVELS: [&str; 3] = ["zstd", "gzip", "lzo"];
+
+fn known(format: Format) -> &'static [(&'static str, Levels)] {
+    match format {
+        Format::Squashfs => &SQUASHFS,
+        Format::Erofs => &EROFS,
+    }
+}
 
 impl FromStr for Compression {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (name, level) = text.split_once(':').map_or((text, None), |(name, level)| (name, Some(level)));
-        let known = NAMES.iter().map(|(known, ..)| *known);
-        let expected = || {
-            let names: Vec<&str> = known.clone().collect();
-            format!("expected one of {} with an optional level such as zstd:19, found {text:?}", names.join(", "))
-        };
-        let name = known.clone().find(|known| *known == name).ok_or_else(expected)?;
-        let level =
-            level.map(|level| level.parse().ok().filter(|level| *level <= 22).ok_or_else(expected)).transpose()?;
-        Ok(Self { name, level })
+        let mut names: Vec<&'static str> = Vec::new();
+        for (known, _) in SQUASHFS.iter().chain(&EROFS) {
+            if !names.contains(known) {
+                names.push(known);
+            }
+        }
+        let expected =
+            || format!("expected one of {}, some with a level such as zstd:19, found {text:?}", names.join(", "));
+        let name = names.iter().find(|known| **known == name).ok_or_else(expected)?;
+        let level = level.map(|level| level.parse().map_err(|_| expected())).transpose()?;
+        Ok(Self { name: *name, level })
     }
 }
 
@@ -114,28 +125,28 @@ impl Compression {
 
     /// The words for the program; an error if the format has no such compression.
     pub fn words(&self, format: Format) -> Result<Vec<String>, String> {
-        let Self { name, level } = self;
-        let has = NAMES.iter().any(|(known, squashfs, erofs)| {
-            known == name && if format == Format::Squashfs { *squashfs } else { *erofs }
-        });
-        if !has {
-            let names: Vec<&str> = NAMES
-                .iter()
-                .filter(|(_, squashfs, erofs)| if format == Format::Squashfs { *squashfs } else { *erofs })
-                .map(|(name, ..)| *name)
-                .collect();
+        let Self { name, level } = *self;
+        let Some((_, levels)) = known(format).iter().find(|(known, _)| *known == name) else {
+            let names: Vec<&str> = known(format).iter().map(|(name, _)| *name).collect();
             return Err(format!("{} is not compressed by {name}; expected one of {}", format.word(), names.join(", ")));
+        };
+        match (level, levels) {
+            (Some(_), None) => return Err(format!("{name} has no levels in {}; write {name}", format.word())),
+            (Some(level), Some(levels)) if !levels.contains(&level) => {
+                let (least, most) = (levels.start(), levels.end());
+                return Err(format!(
+                    "{} has levels {least} to {most} of {name}, found {level}; write e.g. {name}:{most}",
+                    format.word()
+                ));
+            }
+            _ => {}
         }
         let words = match (format, self.is_none()) {
             (Format::Squashfs, true) => ["-noI", "-noD", "-noF", "-noX"].map(str::to_owned).to_vec(),
             (Format::Squashfs, false) => {
-                let mut words = vec!["-comp".to_owned(), (*name).to_owned()];
-                match level {
-                    Some(level) if LEVELS.contains(name) => {
-                        words.extend(["-Xcompression-level".to_owned(), level.to_string()]);
-                    }
-                    Some(_) => return Err(format!("{name} has no levels in squashfs; write --compress {name}")),
-                    None => {}
+                let mut words = vec!["-comp".to_owned(), name.to_owned()];
+                if let Some(level) = level {
+                    words.extend(["-Xcompression-level".to_owned(), level.to_string()]);
                 }
                 words
             }
@@ -160,8 +171,19 @@ mod tests {
         assert_eq!(words("lz4hc:12", Format::Erofs).unwrap(), "-zlz4hc,12");
         assert_eq!(words("none", Format::Erofs).unwrap(), "");
         assert!(words("xz", Format::Erofs).unwrap_err().contains("expected one of zstd, lz4, lz4hc"));
-        assert!(words("lz4:3", Format::Squashfs).unwrap_err().contains("no levels"));
-        for text in ["", "zip", "zstd:x", "zstd:99", "zstd:"] {
+        for (text, format) in [
+            ("lz4:3", Format::Squashfs),
+            ("xz:6", Format::Squashfs),
+            ("lz4:3", Format::Erofs),
+            ("none:1", Format::Erofs),
+        ] {
+            assert!(words(text, format).unwrap_err().contains("no levels"), "{text}");
+        }
+        for (text, format) in [("zstd:0", Format::Squashfs), ("gzip:10", Format::Squashfs), ("lz4hc:13", Format::Erofs)]
+        {
+            assert!(words(text, format).unwrap_err().contains("has levels"), "{text}");
+        }
+        for text in ["", "zip", "zstd:x", "zstd:-1", "zstd:"] {
             assert!(text.parse::<Compression>().is_err(), "{text}");
         }
         assert_eq!("zstd:3".parse::<Compression>().unwrap().to_string(), "zstd:3");
