@@ -20,6 +20,8 @@ const LIMIT_GENERIC: f64 = 1.2;
 const PACK: &str = "taproot initramfs --quiet --output /run/images/host.img";
 /// What the kernel prints when it starts the `/init` of an initramfs.
 const RUN_INIT: &str = "Run /init as init process";
+/// What we say last.
+pub(crate) const HAND_OVER: &str = "taproot: handing over to ";
 
 /// One measured boot; times in milliseconds since the kernel started.
 #[derive(Debug)]
@@ -218,7 +220,7 @@ pub(crate) fn real_init(report: &Report) -> Result<f64> {
 /// The moment of the hand-over as the boot logs it, in milliseconds.
 fn hand_over(vm: &Running) -> Result<f64> {
     let text = vm.console.text();
-    let line = text.lines().find(|l| l.contains("taproot: handing over to ")).context("no line about the hand-over")?;
+    let line = text.lines().find(|l| l.contains(HAND_OVER)).context("no line about the hand-over")?;
     let time = line.split_whitespace().rev().nth(5).and_then(|word| word.parse::<f64>().ok());
     time.map(|s| s * 1000.0)
         .with_context(|| format!("expected \"... SECONDS s after the kernel started\", found {line:?}"))
