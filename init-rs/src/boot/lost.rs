@@ -180,6 +180,7 @@ fn care(step: &Step) -> Care {
         Step::GetReady => "looking at what the booted system starts with".to_owned(),
         Step::Snapshots(_) => return Care::Work("looking after the snapshots of the root".to_owned()),
         Step::Export { pool, .. } => return Care::Work(format!("giving pool {pool} back")),
+        Step::ResumeImage { device, .. } => return Care::Work(format!("resuming from {device}")),
         Step::Layer(_) => return Care::Work("at work on the layers".to_owned()),
         Step::MountRoot(mount) | Step::Mount(mount) => {
             return Care::Work(format!("looking at the place of {}, to mount it there", mount.step.dataset));
@@ -190,7 +191,6 @@ fn care(step: &Step) -> Care {
         | Step::ReadNote
         | Step::ReadOrigin
         | Step::LookForImage { .. }
-        | Step::ResumeImage { .. }
         | Step::ResumeSettled { .. }
         | Step::DiscardImage { .. }
         | Step::AskImported

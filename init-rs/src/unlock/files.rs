@@ -137,10 +137,10 @@ pub fn read_on(
     let what = format!("reading {path} on {node}");
     let content = slow::asked(system, log, &what, || read_beneath(system, point, path));
     let content = content.map_err(|e| format!("{path} on {node}: {e}"));
-    // Lazily only if somebody looks at it: the device may be pulled out as soon as the key is loaded.
-    if system.unmount(point, false).is_err() {
-        let _ = system.unmount(point, true);
-    }
+    slow::working(system, log, &format!("letting go of {node}"), || {
+        // Lazily only if somebody looks at it: the device may be pulled out as soon as the key is loaded.
+        let _ = system.unmount(point, false).or_else(|_| system.unmount(point, true));
+    });
     let _ = system.remove(point);
     content
 }

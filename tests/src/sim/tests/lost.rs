@@ -1,6 +1,6 @@
 //! Imported pools that lose a disk which they cannot do without.
 
-use super::{Dataset, Effect, End, Fault, Machine, Pool, Tree, Typed, When, World, layers, run, seconds};
+use super::{Dataset, Effect, End, Fault, Holds, Machine, Pool, Tree, Typed, When, World, layers, run, seconds};
 use crate::sim::invariants::silence;
 use crate::sim::machine::ZfsVersion;
 use crate::sim::zfs::dataset::Key;
@@ -254,4 +254,41 @@ fn no_call_about_a_root_that_failed_keeps_the_machine() {
             );
         }
     }
+}
+
+/// The run in which this call of a kind takes long.
+fn with_late(machine: &Machine, kind: &str, call: &str) -> World {
+    let late = |nth| booted(machine.clone(), vec![Fault::at(kind, nth, Effect::Late(seconds(20)))]).1;
+    let is_it = |world: &World| {
+        let events = world.events();
+        let fault = events.iter().position(|event| event.text.starts_with("fault: "));
+        fault.and_then(|at| events.get(at.checked_sub(1)?)).is_some_and(|event| event.text.starts_with(call))
+    };
+    (0..500).map(late).find(is_it).unwrap_or_else(|| panic!("there is no {call}"))
+}
+
+/// A disk that is none of a pool keeps the kernel as well: that is told.
+#[test]
+fn what_keeps_the_kernel_with_other_disks_is_told_of() {
+    let mut machine = Machine::new("zfs=tank taproot.key=/dev/vdb:/key");
+    let (kind, label) = ("ext4".to_owned(), "stick".to_owned());
+    let tree = Tree::of(&[("key", &KEY)]);
+    machine.add("vdb", Holds::Filesystem { kind, uuid: label.clone(), label, tree });
+    let root = |dataset: &mut Dataset| {
+        locked(dataset);
+        (dataset.encryption_root, dataset.tree) = (Some("r".into()), Tree::system(""));
+    };
+    machine.add_pool(Pool::new("tank", 7).disk("/dev/vda").dataset("r", root).bootfs("r"));
+    let world = with_late(&machine, "unmount", "unmount /run/taproot/key");
+    assert!(world.story().contains("letting go of /dev/vdb: "), "{}", world.story());
+    assert_eq!(silence(&world.events()), None, "{}", world.story());
+    assert!(matches!(world.end(), Some(End::HandOver { .. })), "{}", world.story());
+
+    let mut machine = Machine::new("zfs=tank resume=/dev/vdb");
+    machine.add("vdb", Holds::Swap { uuid: "u".into(), image: Some("S1SUSPEND".into()) });
+    machine.add_pool(pool("tank", 7, "/dev/vda", Tree::system("")));
+    let world = with_late(&machine, "write", "write /sys/power/resume 2");
+    assert!(world.story().contains("resuming from /dev/vdb: "), "{}", world.story());
+    assert_eq!(silence(&world.events()), None, "{}", world.story());
+    assert!(matches!(world.end(), Some(End::Resumed(_))), "{}", world.story());
 }
