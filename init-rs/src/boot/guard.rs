@@ -2,9 +2,13 @@
 
 use super::lost::{Lost, Needs, Watch};
 use crate::devices::filesystems::in_memory;
-use crate::plan::declared::Declared;
+use crate::plan::declared::{Declared, Mountable};
 use crate::plan::layers::{LAYERS, STATE_DIR};
+use crate::plan::names;
+use crate::plan::next::Step;
+use crate::plan::snapshots::STATE_PROPERTY;
 use crate::sys::{Attached, Mapping, OverlayMount, PanicAnswer, System, ZfsCall, ZfsReply};
+use crate::unlock::KEY_MOUNTED_AT;
 use crate::zfs::calls;
 use crate::zfs::ioctl::ImportFlags;
 use crate::zfs::nvlist::NvList;
@@ -16,8 +20,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Nodes of the device-mapper.
+/// Nodes of the device-mapper, and of loop devices.
 const MAPPED: &str = "/dev/dm-";
+const LOOP: &str = "/dev/loop";
 /// What may be mounted without any word.
 const PSEUDO: [&str; 5] = ["devtmpfs", "proc", "sysfs", "tmpfs", "efivarfs"];
 
@@ -31,10 +36,18 @@ pub(super) struct Guard<'a> {
 struct State {
     /// `None`: nothing is declared yet.
     declared: Option<Declared>,
-    /// Guids of the pool that this attempt chose, and of those it needs beside.
-    chosen: BTreeSet<u64>,
+    /// Guids and names of the pool that this attempt chose, and of those it needs beside.
+    chosen: BTreeMap<u64, String>,
+    /// Name of the pool that it chose: snapshots are made, cloned, rolled back to and destroyed in no other.
+    root_pool: Option<String>,
     /// Names of pools that this boot imported, or that were imported at its prompt.
     ours: BTreeSet<String>,
+    /// Names of pools that are imported, by whomever.
+    imported: BTreeSet<String>,
+    /// Clones that this attempt made.
+    made: BTreeSet<String>,
+    /// What the step under way mounts, and from where.
+    mounts: Option<(Mountable, String)>,
     /// What was refused, a line each.
     refused: Vec<String>,
     /// What ends the machine where a pool keeps the kernel.
@@ -64,18 +77,26 @@ impl<'a> Guard<'a> {
         let mut state = self.state();
         state.declared = Some(declared);
         state.chosen.clear();
+        state.root_pool = None;
+        state.made.clear();
+    }
+
+    /// This step is under way, or none is.
+    pub(super) fn begin(&self, step: Option<&Step>) {
+        self.state().mounts = step.and_then(Step::mounts).map(|(what, source)| (what, source.to_owned()));
     }
 
     /// A pool on these nodes was chosen: it may be imported, and no other.
     pub(super) fn choose(&self, guid: u64, pool: &str, nodes: Vec<String>) {
         self.state().chosen.clear();
+        self.state().root_pool = Some(pool.to_owned());
         self.choose_beside(guid, pool, nodes);
     }
 
     /// So may this one, which is needed beside it.
     pub(super) fn choose_beside(&self, guid: u64, pool: &str, nodes: Vec<String>) {
         let mut state = self.state();
-        state.chosen.insert(guid);
+        state.chosen.insert(guid, pool.to_owned());
         state.left.remove(pool);
         // None are known of one that an earlier attempt has imported.
         if !nodes.is_empty() {
@@ -86,6 +107,11 @@ impl<'a> Guard<'a> {
     /// A pool was imported at the prompt: it may be exported.
     pub(super) fn own(&self, pool: &str) {
         self.state().ours.insert(pool.to_owned());
+    }
+
+    /// These pools are imported: what is on them may be mounted.
+    pub(super) fn are_imported<'p>(&self, pools: impl Iterator<Item = &'p str>) {
+        self.state().imported = pools.map(str::to_owned).collect();
     }
 
     /// This imported pool waits for a disk, and the boot goes on without it.
@@ -120,13 +146,25 @@ impl<'a> Guard<'a> {
         let Some(declared) = state.declared.as_ref().filter(|declared| declared.calls.contains(&call.number)) else {
             return Some(format!("{} of {name}", calls::name(call.number)));
         };
-        if call.number == calls::POOL_EXPORT && !state.ours.contains(&*name) {
-            return Some(format!("POOL_EXPORT of {name}, which this boot did not import"));
+        match call.number {
+            calls::POOL_IMPORT => {}
+            calls::POOL_EXPORT => {
+                let ours = state.ours.contains(&*name);
+                return (!ours).then(|| format!("POOL_EXPORT of {name}, which this boot did not import"));
+            }
+            calls::CLONE | calls::ROLLBACK | calls::SNAPSHOT | calls::DESTROY_SNAPS | calls::SET_PROP
+                if state.root_pool.as_deref() != Some(names::pool_of(&name)) =>
+            {
+                return Some(format!("{} of {name}, whose pool is not the root's", calls::name(call.number)));
+            }
+            // An earlier boot may have made the clone: what is written says that it is complete.
+            calls::SET_PROP if !sets_state(call.src) => return Some(format!("SET_PROP of {name}")),
+            calls::DESTROY if !state.made.contains(&*name) => {
+                return Some(format!("DESTROY of {name}, which was not made just now"));
+            }
+            _ => return None,
         }
-        if call.number != calls::POOL_IMPORT {
-            return None;
-        }
-        if !state.chosen.contains(&call.guid) {
+        if !state.chosen.contains_key(&call.guid) {
             return Some(format!("POOL_IMPORT of {name}, which was not chosen"));
         }
         // Whatever the words: only a person at the prompt takes a pool back, who has read what would be lost.
@@ -138,16 +176,44 @@ impl<'a> Guard<'a> {
         (declared.read_only && !read_only()).then(|| format!("a writable POOL_IMPORT of {name}"))
     }
 
-    fn mount_refused(&self, fstype: &str, flags: u64) -> Option<String> {
+    /// Why a mount is not made writable, or at all before anything is declared.
+    fn writing_refused(&self, fstype: &str, flags: u64) -> Option<String> {
         let state = self.state();
         match &state.declared {
-            _ if PSEUDO.contains(&fstype) => None,
             None => Some(format!("mounting {fstype}")),
             Some(declared) if declared.read_only && !in_memory(fstype) && flags & libc::MS_RDONLY == 0 => {
                 Some(format!("mounting {fstype} writable"))
             }
             Some(_) => None,
         }
+    }
+
+    fn mount_refused(&self, (source, target, fstype): (&str, &Path, &str), flags: u64) -> Option<String> {
+        // What shows a directory elsewhere mounts nothing.
+        if PSEUDO.contains(&fstype) || (flags & libc::MS_BIND != 0 && self.state().declared.is_some()) {
+            return None;
+        }
+        let refused = self.writing_refused(fstype, flags);
+        if refused.is_some() || flags & libc::MS_REMOUNT != 0 {
+            return refused;
+        }
+        let state = self.state();
+        let declared = state.declared.as_ref()?;
+        let read_only = flags & libc::MS_RDONLY != 0;
+        let layer =
+            || declared.layers && target.starts_with(LAYERS) && [MAPPED, LOOP].iter().any(|d| source.starts_with(d));
+        let asked = match &state.mounts {
+            Some((what, from)) => from == source && declared.mounts.contains(what),
+            None if target == Path::new(KEY_MOUNTED_AT) => read_only && declared.mounts.contains(&Mountable::KeyDevice),
+            None => read_only && layer(),
+        };
+        if !asked {
+            return Some(format!("mounting {source} ({fstype}) on {}", target.display()));
+        }
+        let pool = names::pool_of(source);
+        let there =
+            state.ours.contains(pool) || state.imported.contains(pool) || state.chosen.values().any(|p| p == pool);
+        (fstype == "zfs" && !there).then(|| format!("mounting {source}, of a pool that was not chosen,"))
     }
 
     /// Whether the words ask for a root made of layers.
@@ -189,7 +255,7 @@ impl<'a> Guard<'a> {
         let (mut watch, depth) = {
             let mut state = self.state();
             state.watches += 1;
-            let guids = state.chosen.iter().chain(&state.given_back);
+            let guids = state.chosen.keys().chain(&state.given_back);
             let nodes = guids.filter_map(|guid| state.nodes.get(guid)).flatten().cloned();
             let needs = Needs { nodes: nodes.collect(), left: state.left.clone() };
             (Watch::new(state.lost, question, needs, &over), state.watches)
@@ -223,8 +289,13 @@ impl System for Guard<'_> {
             return Err(self.refuse(&what));
         }
         let reply = self.system.zfs(call)?;
-        if call.number == calls::POOL_IMPORT && reply.errno == 0 {
-            self.own(&String::from_utf8_lossy(call.name));
+        let name = String::from_utf8_lossy(call.name);
+        match call.number {
+            calls::POOL_IMPORT if reply.errno == 0 => self.own(&name),
+            calls::CLONE if reply.errno == 0 => {
+                self.state().made.insert(name.into_owned());
+            }
+            _ => {}
         }
         Ok(reply)
     }
@@ -233,7 +304,7 @@ impl System for Guard<'_> {
         if !source.starts_with(MAPPED) {
             self.under_its_tree(source, target)?;
         }
-        match self.mount_refused(fstype, flags) {
+        match self.mount_refused((source, target, fstype), flags) {
             Some(what) => Err(self.refuse(&what)),
             None => self.system.mount(source, target, fstype, flags, data),
         }
@@ -280,7 +351,7 @@ impl System for Guard<'_> {
 
     fn mount_file(&self, file: &Path, target: &Path, fstype: &str, flags: u64, data: &str) -> io::Result<String> {
         self.layered("mounting a file")?;
-        match self.mount_refused(fstype, flags) {
+        match self.writing_refused(fstype, flags) {
             Some(what) => Err(self.refuse(&what)),
             None => self.system.mount_file(file, target, fstype, flags, data),
         }
@@ -339,6 +410,11 @@ impl System for Guard<'_> {
     crate::delegate_log!(system);
     crate::delegate_clock_and_scout!(system);
     crate::delegate_others!(system);
+}
+
+/// Whether these properties are the one by which a clone says that it is complete.
+fn sets_state(properties: &[u8]) -> bool {
+    NvList::decode(properties).is_ok_and(|list| list.iter().map(|(name, _)| name).eq([STATE_PROPERTY.as_bytes()]))
 }
 
 #[cfg(test)]

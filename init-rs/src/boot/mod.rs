@@ -64,6 +64,9 @@ const POLL: Duration = Duration::from_secs(1);
 /// More steps than any boot takes: beyond, the boot goes in circles.
 const STEPS_MAX: u32 = 200_000;
 
+/// What is left to do about a bug.
+const REPORT: [&str; 2] = ["reboot", "report this with the log (save-log)"];
+
 /// How a boot ended. On a real machine it does not: PID 1 becomes another program, or the machine goes down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
@@ -241,7 +244,12 @@ impl<'a> Boot<'a> {
         self.waiting = None;
         self.steps += 1;
         self.guard.mind(self.lost());
+        self.guard.begin(Some(&step));
+        let refused = self.guard.refused().len();
         let result = if self.steps > STEPS_MAX { Err(circles(&step)) } else { self.cared_for(step) };
+        self.guard.begin(None);
+        // Whatever the step made of it.
+        let result = self.guard.refused().get(refused).map_or(result, |line| Err(undeclared(line)));
         if let Err(failure) = result {
             self.fail(failure);
         }
@@ -374,8 +382,12 @@ impl<'a> Boot<'a> {
 /// A boot that never comes to an end without waiting for anything.
 fn circles(step: &Step) -> Failure {
     let step = format!("{step:?}").chars().take(200).collect();
-    let advice = ["reboot", "report this with the log (save-log)"];
-    Failure::new(Code::Undeclared, "the boot goes in circles, which is a bug", "an end", vec![step], &advice)
+    Failure::new(Code::Bug, "the boot goes in circles, which is a bug", "an end", vec![step], &REPORT)
+}
+
+/// The seam did not do this.
+fn undeclared(line: &str) -> Failure {
+    Failure::new(Code::Undeclared, line, "only what the words of this boot ask for", vec![], &REPORT)
 }
 
 #[cfg(test)]
@@ -393,7 +405,27 @@ mod tests {
         boot.steps = STEPS_MAX;
         boot.perform(Step::AskImported);
         let failure = boot.facts.attempt.failure.clone().unwrap();
-        assert_eq!((failure.code.code(), failure.code.another_root_may_help()), ("not-declared", false));
+        assert_eq!((failure.code.code(), failure.code.another_root_may_help()), ("bug", false));
         assert_eq!(boot.facts.imported, None, "the step is not done");
+    }
+
+    #[test]
+    fn a_step_that_is_refused_something_fails_as_that_whatever_it_makes_of_it() {
+        let tree = Arc::new(Tree::answering(|_, _| crate::sys::ZfsReply::default()));
+        let guard = Guard::new(&*tree);
+        let (log, phases) = (Log::new(Arc::<Tree>::clone(&tree)), Phases::new(Arc::<Tree>::clone(&tree)));
+        let mut boot =
+            Boot::new((&guard, &*tree), &log, &phases, Path::new(NEW_ROOT), Scout::start(&guard, false, &log));
+        boot.facts.attempt.mounted = true;
+        let is_undeclared = |boot: &Boot<'_>| {
+            let failure = boot.facts.attempt.failure.as_ref();
+            failure.is_some_and(|f| f.code == Code::Undeclared && f.to_string().contains("a bug"))
+        };
+        // A failure of it would stand for another one, and this is only told of.
+        boot.perform(Step::Export { pool: "foreign".to_owned(), guid: 7 });
+        assert!(is_undeclared(&boot), "{:?}", boot.facts.attempt.failure);
+        boot.facts.attempt.failure = None;
+        boot.perform(Step::AskImported);
+        assert_eq!(boot.facts.attempt.failure, None, "what was refused to an earlier step");
     }
 }

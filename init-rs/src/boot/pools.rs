@@ -89,6 +89,7 @@ impl Boot<'_> {
 
     pub(super) fn ask_imported(&mut self) {
         let imported = self.with_pools(|pools| pools.imported());
+        self.guard.are_imported(imported.iter().map(|pool| pool.name.as_str()));
         self.facts.imported = Some(imported);
     }
 

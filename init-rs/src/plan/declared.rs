@@ -1,6 +1,7 @@
 //! What a boot may do, from its words: the calls on `/dev/zfs` and the mounts that it may come to need. The executor's seam
 //! refuses everything else, so that a bug, or a disk that misleads us, cannot do what nobody asked for.
 
+use super::mounts;
 use crate::cmdline::{Request, Selector, Upper};
 use crate::zfs::calls;
 use std::collections::BTreeSet;
@@ -10,6 +11,8 @@ use std::collections::BTreeSet;
 pub struct Declared {
     /// Numbers of `/dev/zfs` calls.
     pub calls: BTreeSet<u32>,
+    /// What may be mounted.
+    pub mounts: BTreeSet<Mountable>,
     /// Whether pools are only ever imported read-only, and nothing on any disk is mounted otherwise.
     pub read_only: bool,
     /// Whether images are attached and overlays mounted.
@@ -18,6 +21,34 @@ pub struct Declared {
     pub rooted: BTreeSet<String>,
     /// Whether the state file of layers is written.
     pub layer_state: bool,
+}
+
+/// A file system that a boot may have to mount, besides those in memory, those by which the kernel tells of itself, and layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mountable {
+    /// A dataset, of a pool that was chosen or is imported.
+    Dataset,
+    /// The device that the words name as the root.
+    RootDevice,
+    /// What a line of the root's fstab names.
+    Fstab,
+    /// What a root of layers lies on, and what is kept beside it.
+    Part,
+    /// A device with a key file, read-only.
+    KeyDevice,
+}
+
+impl Mountable {
+    /// Its name in the record.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Dataset => "dataset",
+            Self::RootDevice => "root-device",
+            Self::Fstab => "fstab",
+            Self::Part => "part",
+            Self::KeyDevice => "key-device",
+        }
+    }
 }
 
 /// Questions, which change nothing, and what every boot needs.
@@ -44,15 +75,16 @@ pub fn declared(request: &Request) -> Declared {
             || layers.uppers().any(|upper| matches!(upper, Upper::Zvol(_) | Upper::Dataset(_)))
             || layers.persistence.as_ref().is_some_and(|kept| kept.zvol.is_some())
     });
-    if layer_pool || !matches!(request.root.value, Selector::Unusable(_) | Selector::Device(_) | Selector::Medium) {
+    let in_pool = !matches!(request.root.value, Selector::Unusable(_) | Selector::Device(_) | Selector::Medium);
+    if layer_pool || in_pool {
         allowed.insert(calls::POOL_IMPORT);
     }
     let snapshots = &request.snapshots;
-    if !read_only {
+    if in_pool && !read_only {
         // A pool's bootfs can name a snapshot, too.
         let open = matches!(request.root.value, Selector::Auto | Selector::Pool(_));
         if (request.snapshot.is_some() || open) && !snapshots.rollback.value {
-            // A clone that cannot be completed is destroyed again.
+            // A clone that cannot be completed is destroyed again: the seam knows which were made.
             allowed.extend([calls::CLONE, calls::SET_PROP, calls::DESTROY]);
         }
         if snapshots.rollback.value || snapshots.rollback_to.is_some() {
@@ -69,11 +101,27 @@ pub fn declared(request: &Request) -> Declared {
     let goes_on = layers.is_some_and(|layers| layers.by_state() && layers.upper.value != Upper::None);
     Declared {
         calls: allowed,
+        mounts: mountable(request, layer_pool || in_pool),
         read_only,
         layers: layers.is_some(),
         layer_state: goes_on && !read_only,
         rooted: rooted.map(str::to_owned).collect(),
     }
+}
+
+/// What this request may mount; `pools`: whether it is about any.
+fn mountable(request: &Request, pools: bool) -> BTreeSet<Mountable> {
+    let (fstab, layers) = (request.mounts.fstab.value, request.layers.is_some());
+    let dataset = pools || fstab || !mounts::named(&[], request).is_empty();
+    let device = matches!(request.root.value, Selector::Device(_)) && !layers;
+    let all = [
+        (Mountable::Dataset, dataset),
+        (Mountable::RootDevice, device),
+        (Mountable::Fstab, fstab),
+        (Mountable::Part, layers),
+        (Mountable::KeyDevice, request.keys.files.iter().any(|file| file.device.is_some())),
+    ];
+    all.into_iter().filter(|(_, asked)| *asked).map(|(what, _)| what).collect()
 }
 
 #[cfg(test)]
@@ -101,5 +149,26 @@ mod tests {
             assert!(writing.iter().all(|call| !declared.calls.contains(call)), "{line}");
         }
         assert!(!may("root=UUID=1", calls::POOL_IMPORT) && may("zfs=p", calls::POOL_IMPORT));
+        let words = "root=UUID=1 bootfs.snapshot=x bootfs.rollback=y taproot.destroy_newer=yes";
+        for call in [calls::SNAPSHOT, calls::ROLLBACK, calls::DESTROY_SNAPS, calls::CLONE] {
+            assert!(!may(words, call), "no root in a pool");
+        }
+    }
+
+    #[test]
+    fn what_may_be_mounted_is_what_the_words_ask_for() {
+        let named = |line: &str| {
+            let declared = declared(&parse(line.as_bytes()));
+            declared.mounts.into_iter().map(Mountable::name).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(named("root=ZFS=p/d"), "dataset fstab");
+        assert_eq!(named("root=ZFS=p/d taproot.fstab=no"), "dataset");
+        assert_eq!(named("zfs=p taproot.fstab=no taproot.key=/etc/key"), "dataset");
+        assert_eq!(named("zfs=p taproot.fstab=no taproot.key=LABEL=K:/key"), "dataset key-device");
+        assert_eq!(named("root=UUID=1 taproot.fstab=no"), "root-device");
+        assert_eq!(named("root=UUID=1"), "dataset root-device fstab", "a line can name a dataset");
+        assert_eq!(named("root=UUID=1 taproot.fstab=no taproot.layers=base"), "part");
+        let zvol = "root=UUID=1 taproot.fstab=no taproot.layers=base taproot.upper=zvol:p/v";
+        assert_eq!(named(zvol), "dataset part");
     }
 }

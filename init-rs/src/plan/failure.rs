@@ -66,11 +66,13 @@ pub enum Code {
     Exec,
     /// The boot was about to do what its words do not allow: a bug.
     Undeclared,
+    /// Any other bug.
+    Bug,
 }
 
 impl Code {
     /// All of them, for tests and the documentation.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::ZfsModule,
         Self::NoPool,
         Self::NoBootfs,
@@ -101,6 +103,7 @@ impl Code {
         Self::HandOver,
         Self::Exec,
         Self::Undeclared,
+        Self::Bug,
     ];
 
     /// Its name.
@@ -136,12 +139,13 @@ impl Code {
             Self::HandOver => "hand-over-failed",
             Self::Exec => "exec-failed",
             Self::Undeclared => "not-declared",
+            Self::Bug => "bug",
         }
     }
 
     /// Whether another root could be booted where this one could not: not if what is wrong lies before any root.
     pub fn another_root_may_help(self) -> bool {
-        !matches!(self, Self::ZfsModule | Self::Resume | Self::KeptImage | Self::Exec | Self::Undeclared)
+        !matches!(self, Self::ZfsModule | Self::Resume | Self::KeptImage | Self::Exec | Self::Undeclared | Self::Bug)
     }
 }
 

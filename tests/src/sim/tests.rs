@@ -404,7 +404,7 @@ fn twice() -> Case {
 }
 
 /// Codes that no machine brings about: only a bug of ours does, which the guard and the executor test by themselves.
-const BUGS: [Code; 1] = [Code::Undeclared];
+const BUGS: [Code; 2] = [Code::Undeclared, Code::Bug];
 
 #[test]
 fn every_code_of_a_failure_is_reached() {

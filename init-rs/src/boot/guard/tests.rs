@@ -61,6 +61,8 @@ fn a_layer_with_a_root_hash_is_mounted_under_its_tree_alone() {
     assert_eq!(guard.refused().len(), 3);
     assert!(guard.mount("/dev/dm-0", base, "squashfs", libc::MS_RDONLY, "").is_ok());
     assert!(guard.mount("/dev/loop0", top, "squashfs", libc::MS_RDONLY, "").is_ok());
+    assert!(refused(guard.mount("/dev/vda", top, "squashfs", libc::MS_RDONLY, "")), "no image");
+    assert!(refused(guard.mount("/dev/loop0", top, "ext4", 0, "")), "writable");
 }
 
 #[test]
@@ -93,17 +95,142 @@ fn a_pool_is_imported_only_if_it_was_chosen_and_only_as_declared() {
     assert!(call(import(7, false)).is_err(), "writable");
     assert!(call(import(7, true)).is_ok());
     for fstype in ["zfs", "ext4", "virtiofs"] {
-        assert!(guard.mount_refused(fstype, 0).is_some(), "{fstype}");
-        assert!(guard.mount_refused(fstype, libc::MS_RDONLY).is_none(), "{fstype}");
+        assert!(guard.writing_refused(fstype, 0).is_some(), "{fstype}");
+        assert!(guard.writing_refused(fstype, libc::MS_RDONLY).is_none(), "{fstype}");
     }
-    assert!(guard.mount_refused("tmpfs", 0).is_none() && guard.mount_refused("ramfs", 0).is_none());
+    assert!(guard.writing_refused("tmpfs", 0).is_none() && guard.writing_refused("ramfs", 0).is_none());
     guard.choose(8, "tank", Vec::new());
     assert!(call(import(7, true)).is_err(), "another one was chosen since");
     guard.choose(7, "tank", Vec::new());
     guard.declare(declared(&parse(b"zfs=p")));
     assert!(call(import(7, false)).is_err(), "what another attempt chose");
     guard.choose(7, "tank", Vec::new());
-    assert!(call(import(7, false)).is_ok() && guard.mount_refused("zfs", 0).is_none());
+    assert!(call(import(7, false)).is_ok() && guard.writing_refused("zfs", 0).is_none());
+}
+
+/// Whether this call is made, about this name and with this property.
+fn may(guard: &Guard<'_>, number: u32, name: &str, property: &str) -> bool {
+    let src: NvList = [(property, Value::text("x"))].into_iter().collect();
+    let src = if property.is_empty() { Vec::new() } else { src.encode_native() };
+    guard.zfs(&ZfsCall { number, name: name.as_bytes(), src: &src, ..ZfsCall::default() }).is_ok()
+}
+
+#[test]
+fn only_what_this_attempt_cloned_is_destroyed() {
+    let tree = Tree::answering(|_, call| ZfsReply {
+        errno: if call.name == b"tank/full" { libc::ENOSPC } else { 0 },
+        ..ZfsReply::default()
+    });
+    let guard = Guard::new(&tree);
+    for words in ["root=ZFS=tank/r@s", "zfs=tank", ""] {
+        guard.declare(declared(&parse(words.as_bytes())));
+        guard.choose(7, "tank", Vec::new());
+        for name in ["tank/r", "tank/r_s", "tank"] {
+            assert!(!may(&guard, calls::DESTROY, name, ""), "{words}: {name}");
+        }
+        assert!(may(&guard, calls::CLONE, "tank/r_s", "origin") && may(&guard, calls::CLONE, "tank/full", "origin"));
+        assert!(may(&guard, calls::DESTROY, "tank/r_s", ""), "{words}");
+        assert!(!may(&guard, calls::DESTROY, "tank/full", ""), "{words}: it could not be made");
+        assert!(!may(&guard, calls::DESTROY, "tank/r", ""), "{words}");
+    }
+    guard.declare(declared(&parse(b"root=ZFS=tank/r")));
+    assert!(!may(&guard, calls::CLONE, "tank/r_s", "origin"), "no word asks for it");
+}
+
+#[test]
+fn nothing_is_set_but_that_a_clone_is_complete() {
+    let tree = Tree::answering(|_, _| ZfsReply::default());
+    let guard = Guard::new(&tree);
+    guard.declare(declared(&parse(b"root=ZFS=tank/r@s")));
+    guard.choose(7, "tank", Vec::new());
+    // An earlier boot may have made it.
+    assert!(may(&guard, calls::SET_PROP, "tank/r_s", STATE_PROPERTY));
+    assert!(!may(&guard, calls::SET_PROP, "tank/r_s", "mountpoint") && !may(&guard, calls::SET_PROP, "tank/r_s", ""));
+    guard.declare(declared(&parse(b"root=ZFS=tank/r")));
+    guard.choose(7, "tank", Vec::new());
+    assert!(!may(&guard, calls::SET_PROP, "tank/r_s", STATE_PROPERTY), "no word asks for it");
+}
+
+#[test]
+fn snapshots_of_the_roots_own_pool_alone_are_touched() {
+    let tree = Tree::answering(|_, _| ZfsReply::default());
+    let guard = Guard::new(&tree);
+    let rollback = "root=ZFS=tank/r bootfs.rollback=s taproot.destroy_newer=yes bootfs.snapshot=t";
+    for (words, call) in [
+        (rollback, calls::ROLLBACK),
+        (rollback, calls::DESTROY_SNAPS),
+        (rollback, calls::SNAPSHOT),
+        ("root=ZFS=tank/r@s", calls::CLONE),
+    ] {
+        guard.declare(declared(&parse(words.as_bytes())));
+        assert!(!may(&guard, call, "tank/r", ""), "nothing is chosen");
+        guard.choose(7, "tank", Vec::new());
+        guard.choose_beside(8, "data", Vec::new());
+        guard.own("usb");
+        assert!(may(&guard, call, "tank/r", "") && may(&guard, call, "tank", ""), "{}", calls::name(call));
+        for other in ["data/r", "usb", "tankard/r"] {
+            assert!(!may(&guard, call, other, ""), "{} {other}", calls::name(call));
+        }
+    }
+}
+
+/// A step that mounts this.
+fn mounting(source: &str, fstype: &str) -> Step {
+    let root = crate::plan::facts::Dataset::with_defaults(source);
+    let step = crate::plan::mounts::root_step(&crate::plan::root::Root::Dataset(root), &parse(b""));
+    Step::Mount(Box::new(crate::plan::next::Mount { step, source: source.to_owned(), fstype: fstype.to_owned() }))
+}
+
+#[test]
+fn a_device_is_mounted_only_by_the_step_that_says_so_and_where_a_word_asks_for_it() {
+    let machine = Machine::new(Tree::new());
+    let guard = Guard::new(&machine);
+    let usr = Path::new("/newroot/usr");
+    let mount = |source, fstype| guard.mount(source, usr, fstype, libc::MS_RDONLY, "").is_ok();
+    guard.begin(Some(&mounting("/dev/vda2", "ext4")));
+    assert!(!mount("/dev/vda2", "ext4"), "nothing is declared");
+    guard.declare(declared(&parse(b"root=ZFS=tank/r")));
+    assert!(mount("/dev/vda2", "ext4") && !mount("/dev/vdb1", "ext4"), "another device");
+    for words in ["root=ZFS=tank/r", "root=ZFS=tank/r taproot.import=ro"] {
+        guard.declare(declared(&parse(words.as_bytes())));
+        assert!(guard.mount("/newroot", usr, "none", libc::MS_BIND, "").is_ok(), "shows what is mounted");
+    }
+    guard.declare(declared(&parse(b"root=ZFS=tank/r taproot.fstab=no")));
+    assert!(!mount("/dev/vda2", "ext4"), "fstab is not read");
+    guard.begin(None);
+    guard.declare(declared(&parse(b"root=ZFS=tank/r")));
+    assert!(!mount("/dev/vda2", "ext4"), "no step is about a mount");
+    assert!(mount("tmpfs", "tmpfs"));
+    assert!(guard.mount("none", usr, "", libc::MS_REMOUNT | libc::MS_RDONLY, "").is_ok());
+}
+
+#[test]
+fn a_key_device_is_mounted_read_only_and_where_a_word_names_one() {
+    let machine = Machine::new(Tree::new());
+    let guard = Guard::new(&machine);
+    let mount = |flags| guard.mount("/dev/sdb1", Path::new(KEY_MOUNTED_AT), "vfat", flags, "").is_ok();
+    guard.declare(declared(&parse(b"root=ZFS=tank/r taproot.key=/etc/key")));
+    assert!(!mount(libc::MS_RDONLY));
+    guard.declare(declared(&parse(b"root=ZFS=tank/r taproot.key=LABEL=K:/key")));
+    assert!(mount(libc::MS_RDONLY) && !mount(0));
+}
+
+#[test]
+fn datasets_are_mounted_of_pools_that_are_chosen_or_imported() {
+    let machine = Machine::new(Tree::new());
+    let guard = Guard::new(&machine);
+    guard.declare(declared(&parse(b"root=ZFS=tank/r taproot.import=ro")));
+    guard.choose(7, "tank", Vec::new());
+    guard.own("usb");
+    guard.are_imported(["before"].into_iter());
+    for (dataset, allowed) in
+        [("tank/r", true), ("tank/r@s", true), ("usb/x", true), ("before/x", true), ("data/x", false)]
+    {
+        guard.begin(Some(&mounting(dataset, "zfs")));
+        let mounted = guard.mount(dataset, Path::new("/newroot/x"), "zfs", libc::MS_RDONLY, "");
+        assert_eq!(mounted.is_ok(), allowed, "{dataset}");
+        assert!(guard.mount("tank/other", Path::new("/newroot/x"), "zfs", libc::MS_RDONLY, "").is_err());
+    }
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! The words of [`super::next`]: steps, waits, questions.
 
 use super::facts::{Cover, Found};
-use super::layers::LayerStep;
+use super::layers::{KeptStep, LayerStep};
 use crate::cmdline::{Decided, Selector, Stage};
+use crate::plan::declared::Mountable;
 use crate::plan::facts::Dataset;
 use crate::plan::failure::Failure;
 use crate::plan::mounts::{KeyNeed, MountStep, Remount};
@@ -223,6 +224,23 @@ pub enum Step {
     },
     /// Write the record, forget failed boots, give back what was borrowed.
     GetReady,
+}
+
+impl Step {
+    /// What it mounts, and from where, if it says so; what a step does that says nothing mounts no device and no dataset.
+    pub fn mounts(&self) -> Option<(Mountable, &str)> {
+        let (what, mount) = match self {
+            Self::MountRoot(mount) => (Mountable::RootDevice, mount),
+            Self::Mount(mount) | Self::Layer(LayerStep::Protect { mount, .. }) => (Mountable::Fstab, mount),
+            Self::Layer(LayerStep::Mount { mount, .. }) => (Mountable::Part, mount),
+            Self::Layer(LayerStep::Kept(KeptStep::Mount { mount, .. } | KeptStep::Host { mount, .. })) => {
+                (Mountable::Part, mount)
+            }
+            Self::Layer(LayerStep::Kept(KeptStep::Search { mount, .. })) => (Mountable::Part, mount.as_ref()?),
+            _ => return None,
+        };
+        Some((if mount.fstype == "zfs" { Mountable::Dataset } else { what }, mount.source.as_str()))
+    }
 }
 
 /// One mount, with what mount(2) gets.
