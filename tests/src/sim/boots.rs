@@ -183,6 +183,8 @@ fn a_check_that_cannot_be_executed_keeps_nobody_from_booting() {
         let (world, end) = boot(machine);
         assert_eq!(matches!(end, Some(End::HandOver { .. })), boots, "{status}: {}", world.printed());
         assert_eq!(world.story().contains("is mounted unchecked"), status > 100, "{status}");
+        // The note that it was checked is one that it was.
+        assert_eq!(world.file("/run/initramfs/fsck-root").is_some(), status == 0, "{status}");
     }
 }
 
