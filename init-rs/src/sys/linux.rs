@@ -451,3 +451,6 @@ impl System for Linux {
         Err(switch_root::hand_over(new_root, init, args))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -284,13 +284,13 @@ impl System for World {
     /// shown there.
     fn watched(&self, tick: Duration, tell: &mut (dyn FnMut(Duration) + Send), work: &mut dyn FnMut()) {
         let start = self.now();
-        let outside = std::mem::take(&mut self.state().shown_inside);
+        self.state().shown_inside.push(Vec::new());
         let result = catch_unwind(AssertUnwindSafe(work));
         if result.is_err() && !is_over(&result) {
             resume_unwind(result.err().unwrap_or_else(|| Box::new(Over)));
         }
         let end = self.time();
-        let inside = std::mem::replace(&mut self.state().shown_inside, outside);
+        let inside = self.state().shown_inside.pop().unwrap_or_default();
         let mut at = start + tick;
         while at < end && !tick.is_zero() {
             if !inside.iter().any(|(from, to)| *from < at && at <= *to) {
@@ -300,7 +300,9 @@ impl System for World {
             at += tick;
         }
         self.state().shown = None;
-        self.state().shown_inside.push((start, end));
+        if let Some(outside) = self.state().shown_inside.last_mut() {
+            outside.push((start, end));
+        }
         if let Err(payload) = result {
             resume_unwind(payload);
         }
@@ -434,6 +436,8 @@ impl System for World {
     }
 
     fn hand_over(&self, new_root: &Path, init: &Path, args: &[OsString]) -> Result<(), SwitchError> {
+        // Executing the init, the kernel waits for the end of every other thread.
+        assert!(self.state().shown_inside.is_empty(), "PID 1 has more than one thread at the hand-over");
         // The last of its steps is the one that says so.
         self.enter("hand_over", &format!("{} {}", shown(new_root), shown(init))).map_err(|e| {
             match e.raw_os_error() {

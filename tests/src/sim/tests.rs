@@ -23,6 +23,7 @@ use super::zfs::pool::Pool;
 use super::{Case, HOSTID, boot, run, seed};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -259,6 +260,16 @@ fn a_plain_root_is_mounted_and_handed_over_to() {
     let Some(End::HandOver { root, init, args }) = end else { unreachable!("{end:?}") };
     assert_eq!((root.source.as_str(), root.read_only()), ("/dev/vda", true));
     assert_eq!((init.as_str(), args), ("/sbin/init", vec!["3".to_owned()]));
+}
+
+#[test]
+fn a_hand_over_with_another_thread_is_noticed() {
+    let world = World::new(Machine::new(""), vec![]);
+    let hand_over = || drop(world.hand_over(Path::new("/newroot"), Path::new("/sbin/init"), &[]));
+    world.watched(seconds(1), &mut |_| (), &mut || world.pass(seconds(3)));
+    hand_over();
+    let inside = || world.watched(seconds(1), &mut |_| (), &mut || hand_over());
+    assert!(catch_unwind(AssertUnwindSafe(inside)).is_err());
 }
 
 /// NixOS: the root is as good as empty, and what holds the init is a dataset that nothing but the word says where to mount.

@@ -65,8 +65,8 @@ pub(super) struct State {
     pub(super) now: Duration,
     /// The time that is told while a watched call is shown step by step.
     pub(super) shown: Option<Duration>,
-    /// From when to when calls were watched inside of the one that is watched now.
-    pub(super) shown_inside: Vec<(Duration, Duration)>,
+    /// From when to when calls were watched inside of each that is watched now, the innermost last.
+    pub(super) shown_inside: Vec<Vec<(Duration, Duration)>>,
     pub(super) names: Names,
     pub(super) dev: usize,
     pub(super) proc: usize,
