@@ -6,6 +6,7 @@ pub mod chroot;
 pub mod compare;
 pub mod cuts;
 pub mod exfat;
+pub mod golden;
 pub mod hibernation;
 pub mod image;
 pub mod installed;

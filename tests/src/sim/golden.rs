@@ -4,6 +4,8 @@
 //! The pools are those of the kit: `psnap` (a root with snapshots), half of the mirror `pmirror`, `plog` without its log, and
 //! `praw` (keys). `make golden` asks the kernels again.
 
+pub mod compare;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use taproot_init::sys::{System, ZfsCall, ZfsReply};
