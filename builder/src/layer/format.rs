@@ -68,11 +68,11 @@ const SQUASHFS: [(&str, Levels); 6] =
     [("zstd", Some(1..=22)), ("gzip", Some(1..=9)), ("xz", None), ("lzo", Some(1..=9)), ("lz4", None), ("none", None)];
 /// Those of erofs, as mkfs.erofs knows them.
 const EROFS: [(&str, Levels); 6] = [
+    ("zstd", Some(0..=22)),
     ("lz4", None),
     ("lz4hc", Some(0..=12)),
     ("lzma", Some(0..=9)),
     ("deflate", Some(0..=9)),
-    ("zstd", Some(0..=22)),
     ("none", None),
 ];
 
