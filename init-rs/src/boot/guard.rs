@@ -37,7 +37,7 @@ struct State {
     /// `None`: nothing is declared yet.
     declared: Option<Declared>,
     /// Guids and names of the pool that this attempt chose, and of those it needs beside.
-    chosen: BTreeMap<u64, String>,
+    chosen: Vec<(u64, String)>,
     /// Name of the pool that it chose: snapshots are made, cloned, rolled back to and destroyed in no other.
     root_pool: Option<String>,
     /// Names of pools that this boot imported, or that were imported at its prompt.
@@ -96,7 +96,7 @@ impl<'a> Guard<'a> {
     /// So may this one, which is needed beside it.
     pub(super) fn choose_beside(&self, guid: u64, pool: &str, nodes: Vec<String>) {
         let mut state = self.state();
-        state.chosen.insert(guid, pool.to_owned());
+        state.chosen.push((guid, pool.to_owned()));
         state.left.remove(pool);
         // None are known of one that an earlier attempt has imported.
         if !nodes.is_empty() {
@@ -164,7 +164,7 @@ impl<'a> Guard<'a> {
             }
             _ => return None,
         }
-        if !state.chosen.contains_key(&call.guid) {
+        if !state.chosen.iter().any(|(guid, _)| *guid == call.guid) {
             return Some(format!("POOL_IMPORT of {name}, which was not chosen"));
         }
         // Whatever the words: only a person at the prompt takes a pool back, who has read what would be lost.
@@ -211,8 +211,9 @@ impl<'a> Guard<'a> {
             return Some(format!("mounting {source} ({fstype}) on {}", target.display()));
         }
         let pool = names::pool_of(source);
-        let there =
-            state.ours.contains(pool) || state.imported.contains(pool) || state.chosen.values().any(|p| p == pool);
+        let there = state.ours.contains(pool)
+            || state.imported.contains(pool)
+            || state.chosen.iter().any(|(_, name)| name == pool);
         (fstype == "zfs" && !there).then(|| format!("mounting {source}, of a pool that was not chosen,"))
     }
 
@@ -255,7 +256,7 @@ impl<'a> Guard<'a> {
         let (mut watch, depth) = {
             let mut state = self.state();
             state.watches += 1;
-            let guids = state.chosen.keys().chain(&state.given_back);
+            let guids = state.chosen.iter().map(|(guid, _)| guid).chain(&state.given_back);
             let nodes = guids.filter_map(|guid| state.nodes.get(guid)).flatten().cloned();
             let needs = Needs { nodes: nodes.collect(), left: state.left.clone() };
             (Watch::new(state.lost, question, needs, &over), state.watches)

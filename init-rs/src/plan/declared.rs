@@ -12,7 +12,7 @@ pub struct Declared {
     /// Numbers of `/dev/zfs` calls.
     pub calls: BTreeSet<u32>,
     /// What may be mounted.
-    pub mounts: BTreeSet<Mountable>,
+    pub mounts: Vec<Mountable>,
     /// Whether pools are only ever imported read-only, and nothing on any disk is mounted otherwise.
     pub read_only: bool,
     /// Whether images are attached and overlays mounted.
@@ -24,7 +24,7 @@ pub struct Declared {
 }
 
 /// A file system that a boot may have to mount, besides those in memory, those by which the kernel tells of itself, and layers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mountable {
     /// A dataset, of a pool that was chosen or is imported.
     Dataset,
@@ -110,7 +110,7 @@ pub fn declared(request: &Request) -> Declared {
 }
 
 /// What this request may mount; `pools`: whether it is about any.
-fn mountable(request: &Request, pools: bool) -> BTreeSet<Mountable> {
+fn mountable(request: &Request, pools: bool) -> Vec<Mountable> {
     let (fstab, layers) = (request.mounts.fstab.value, request.layers.is_some());
     let dataset = pools || fstab || !mounts::named(&[], request).is_empty();
     let device = matches!(request.root.value, Selector::Device(_)) && !layers;

@@ -175,11 +175,10 @@ fn request(request: &Request) -> Json {
 
 fn declared(declared: &Declared, refused: &[String]) -> Json {
     let calls: Vec<u32> = declared.calls.iter().copied().collect();
-    let mounts: Vec<_> = declared.mounts.iter().copied().collect();
     let rooted: Vec<String> = declared.rooted.iter().cloned().collect();
     Json::Object(vec![
         ("calls", Json::list(&calls, |call| calls::name(*call).into())),
-        ("mounts", Json::list(&mounts, |what| what.name().into())),
+        ("mounts", Json::list(&declared.mounts, |what| what.name().into())),
         ("read_only", declared.read_only.into()),
         ("layers", declared.layers.into()),
         ("rooted", Json::list(&rooted, |name| name.as_str().into())),
