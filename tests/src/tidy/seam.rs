@@ -2,6 +2,7 @@
 
 use super::source::{Source, product, words};
 use super::{none, rust_files};
+use std::ops::Range;
 
 /// Rooms of which it holds, below `init-rs/src`.
 const ROOMS: [&str; 13] = [
@@ -30,6 +31,32 @@ const CRATES: [&str; 2] = ["nix", "procfs"];
 const NAMES: [&str; 3] = ["Instant", "SystemTime", "OpenOptions"];
 /// Functions of types whose names others have too.
 const CALLS: [&str; 4] = ["File::open", "File::create", "File::options", "Command::new"];
+
+/// Ways to the streams that a program was started with.
+const MACROS: [&str; 5] = ["print!", "println!", "eprint!", "eprintln!", "dbg!"];
+const STREAMS: [&str; 3] = ["stdin", "stdout", "stderr"];
+/// Methods of paths that look at what is there. The seam has some of the same name: those are called on a `system`.
+const LOOKS: [&str; 10] = [
+    "exists",
+    "try_exists",
+    "is_file",
+    "is_dir",
+    "is_symlink",
+    "metadata",
+    "symlink_metadata",
+    "canonicalize",
+    "read_dir",
+    "read_link",
+];
+/// Functions that may use the streams, `*` for all of a file: never PID 1, but a program that somebody else called, who reads what
+/// it says.
+const PROGRAMS: [(&str, &str); 5] = [
+    ("after/generator.rs", "*"), // systemd's generator
+    ("after/mount_all.rs", "*"), // in the place of `zfs mount -a`
+    ("boot/hook.rs", "*"),       // the other tool's script
+    ("rescue/applet.rs", "*"),   // the rescue shell
+    ("rescue/apart.rs", "part"), // the prompt: it started this process to wait in its place
+];
 
 /// Paths that begin with one of these roots, groups in braces taken apart, with where they stand.
 pub(super) fn paths(code: &str, root: &str) -> Vec<(usize, String)> {
@@ -73,6 +100,44 @@ fn is_below(path: &str, module: &str) -> bool {
     path.strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
+/// Calls of [`LOOKS`] on anything that is not called `system`, and their names where they are handed on (`Path::exists`).
+fn looks(code: &str) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    for look in LOOKS {
+        for at in words(code, look) {
+            let (before, behind) = (code[..at].trim_end(), code[at + look.len()..].trim_start());
+            let called = before.strip_suffix('.').filter(|_| behind.starts_with('('));
+            let on = called.map(|on| on.trim_end().trim_end_matches(".as_ref()").trim_end());
+            let seam = |on: &str| on.rsplit(|c: char| !c.is_alphanumeric() && c != '_').next() == Some("system");
+            let path = ["Path::", "PathBuf::", "Path>::"].iter().any(|path| before.ends_with(path));
+            if path || on.is_some_and(|on| !seam(on)) {
+                found.push((at, look.to_owned()));
+            }
+        }
+    }
+    found
+}
+
+/// The streams of the program, and the macros that print to them.
+fn streams(code: &str) -> Vec<(usize, String)> {
+    let mut found: Vec<(usize, String)> = Vec::new();
+    for name in MACROS {
+        found.extend(words(code, name).into_iter().map(|at| (at, name.to_owned())));
+    }
+    for name in STREAMS {
+        let called = |at: &usize| code[at + name.len()..].trim_start().starts_with('(');
+        found.extend(words(code, name).into_iter().filter(called).map(|at| (at, name.to_owned())));
+        found.extend(paths(code, "std").into_iter().filter(|(_, path)| *path == format!("std::io::{name}")));
+    }
+    found
+}
+
+/// Whether one of [`PROGRAMS`] stands there.
+fn is_excused(file: &Source, at: usize, (path, function): (&str, &str)) -> bool {
+    let within = |(name, body): (String, Range<usize>)| name == function && body.contains(&at);
+    file.path == format!("init-rs/src/{path}") && (function == "*" || file.functions().into_iter().any(within))
+}
+
 fn round_the_seam(file: &Source) -> Vec<String> {
     let code = &file.product;
     let mut found: Vec<(usize, String)> = paths(code, "std");
@@ -92,6 +157,10 @@ fn round_the_seam(file: &Source) -> Vec<String> {
     found.extend(paths(code, "libc").into_iter().filter(|(at, path)| {
         path["libc::".len()..].starts_with(|c: char| c.is_lowercase()) && code[at + path.len()..].starts_with('(')
     }));
+    found.extend(looks(code));
+    found.extend(
+        streams(code).into_iter().filter(|(at, _)| !PROGRAMS.iter().any(|program| is_excused(file, *at, *program))),
+    );
     found.sort();
     found.dedup_by_key(|(at, _)| file.line(*at));
     found.into_iter().map(|(at, what)| format!("{}: {what}", file.at(at))).collect()
@@ -106,6 +175,10 @@ fn nothing_reaches_round_the_seam() {
     };
     let list: Vec<String> = files.iter().filter(inside).flat_map(round_the_seam).collect();
     none(&list, "these rooms touch the world through sys::System alone");
+    for program in PROGRAMS {
+        let used = |file: &Source| streams(&file.product).iter().any(|(at, _)| is_excused(file, *at, program));
+        assert!(files.iter().any(used), "{program:?} uses no stream: it needs no excuse");
+    }
 }
 
 #[test]
@@ -123,6 +196,26 @@ fn what_reaches_round_it_is_found() {
         "Command::new(\"sh\")",
         "File::open(\"x\")",
         "unsafe { libc::sync() }",
+        "println!(\"x\");",
+        "std::eprint!(\"x\")",
+        "dbg!(x)",
+        "use std::io::{self, stdout};",
+        "io::stdout().flush()",
+        "writeln!(std::io::stderr(), \"x\")",
+        "io::stdin ().read_line(&mut text)",
+        "if path.exists() {}",
+        "path\n    .try_exists()",
+        "self.at(\"x\").is_file()",
+        "let there = system.path().is_dir();",
+        "entry.path().is_symlink()",
+        "Path::new(\"/x\").metadata()?",
+        "filesystem.symlink_metadata()",
+        "dir.canonicalize()",
+        "for entry in self.dir.read_dir()? {}",
+        "link.read_link()",
+        "all.iter().filter(|p| p.exists())",
+        "list.retain(PathBuf::exists); let x = 0;",
+        "map(std::path::Path::metadata)",
     ] {
         assert_eq!(found(text).len(), 1, "{text}: {:?}", found(text));
     }
@@ -133,8 +226,18 @@ fn what_reaches_round_it_is_found() {
         "#[cfg(test)]\nmod tests { use std::fs; }",
         "enum Command { A } fn f(c: &Command) { FileKind::File; Command::A }",
         "use std::fmt::Write as _; use std::{io, path::Path};",
+        "system.exists(path) && self.system.read_link(&p).is_ok() && boot.system\n    .exists(path)",
+        "self.system.as_ref().exists(path)",
+        "fn exists(&self) {} let metadata = sight.metadata; let stdout = program.stdout;",
+        "// println!()\nlet s = \"io::stdout()\"; write!(text, \"x\"); fingerprint!(x)",
     ] {
         assert_eq!(found(text), [""; 0], "{text}");
     }
     assert_eq!(found("\n\nuse std::thread;"), ["x.rs:3: std::thread"]);
+    let apart = |text: &str| {
+        let file = Source::new("init-rs/src/rescue/apart.rs", text.to_owned());
+        round_the_seam(&file).into_iter().map(|what| what.rsplit('/').next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(apart("fn part() { io::stdout().flush() }\nfn f() { print!(\"x\") }"), ["apart.rs:2: print!"]);
+    assert_eq!(apart("fn part() { path.exists() }"), ["apart.rs:1: exists"]);
 }
