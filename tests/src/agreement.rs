@@ -1,12 +1,14 @@
-//! What `taproot explain` says of a recorded boot must be what that boot did.
+//! What `taproot explain` says of a recorded boot must be what that boot did: which root it came to ([`disagreements`]), or what it
+//! failed with ([`failed`]).
 
 use crate::show::{entries, text};
 use serde_json::Value;
 use taproot::explain::facts::Facts;
 use taproot_init::cmdline::{Request, Selector, parse};
+use taproot_init::plan::failure::Code;
 use taproot_init::plan::layers;
 use taproot_init::plan::mounts::MountStep;
-use taproot_init::plan::rehearsal::{Rehearsal, rehearse};
+use taproot_init::plan::rehearsal::{End, Rehearsal, rehearse};
 use taproot_init::plan::roots::prefer_packed;
 
 /// A mount: dataset or source, target, type, options and why.
@@ -21,16 +23,13 @@ pub fn disagreements(record: &Value) -> Vec<String> {
     if !is_complete(record) {
         return Vec::new();
     }
-    let facts = match Facts::from_json(&record.to_string(), "boot.json") {
-        Ok(facts) => facts,
-        Err(e) => return vec![format!("the record cannot be read: {e:#}")],
+    let (request, told) = match gone_through(record) {
+        Ok(told) => told,
+        Err(e) => return vec![e],
     };
-    let mut request = parse(facts.words.clone().unwrap_or_default().as_bytes());
-    prefer_packed(&mut request, facts.packed.as_ref());
     if !as_asked(record, &request) || request.root.value == Selector::Medium {
         return Vec::new();
     }
-    let told = rehearse(&request, &facts.known);
     let mut all = Vec::new();
     let mut compare = |what: &str, did: &str, says: &str| {
         if did != says {
@@ -53,6 +52,92 @@ pub fn disagreements(record: &Value) -> Vec<String> {
         all.push(format!("what it would do: {:?}; failure: {:?}", told.steps, told.failure));
     }
     all
+}
+
+/// What its words ask for, and the boot gone through again.
+fn gone_through(record: &Value) -> Result<(Request, Rehearsal), String> {
+    let facts = Facts::from_json(&record.to_string(), "boot.json");
+    let facts = facts.map_err(|e| format!("the record cannot be read: {e:#}"))?;
+    let mut request = parse(facts.words.clone().unwrap_or_default().as_bytes());
+    prefer_packed(&mut request, facts.packed.as_ref());
+    let told = rehearse(&request, &facts.known);
+    Ok((request, told))
+}
+
+/// The same of a boot that ended in its failure: what it failed with. A record of one that went on behind a failure is not to be
+/// given here.
+///
+/// A rehearsal that does not fail so is excused where it came to a step of which no record holds what may come of it
+/// ([`unforeseen`]), or stopped because it knew no more. Nothing is compared of a root that a person chose, of a fallback to which
+/// the rehearsal does not come, nor of a record that lacks the very pool that was chosen: whoever read its disks was lost.
+pub fn failed(record: &Value) -> Vec<String> {
+    let code = text(record, "/failure/code");
+    let Some(code) = Code::ALL.into_iter().find(|known| known.code() == code) else { return Vec::new() };
+    let (request, told) = match gone_through(record) {
+        Ok(told) => told,
+        Err(e) => return vec![e],
+    };
+    let chosen = text(record, "/choice/guid");
+    let is_there = chosen == "?" || entries(record, "pools").any(|pool| text(pool, "/guid") == chosen);
+    if !is_there || text(record, "/request/root") != last_root(&request, &told) {
+        return Vec::new();
+    }
+    let came_to = |step: &&str| told.steps.iter().any(|line| line.name == *step);
+    // Nobody but the firmware tells where a system was hibernated to.
+    let noted = code == Code::Resume && request.resume.device.is_none();
+    let not_known = told.end == End::NotKnown && !is_settled_before(code);
+    let says = told.failure.as_ref().map(|failure| failure.code);
+    if says == Some(code) || unforeseen(code).iter().any(came_to) || noted || not_known {
+        return Vec::new();
+    }
+    let says = says.map_or_else(|| format!("{:?}", told.end), |code| code.code().to_owned());
+    let lines: Vec<String> = told.steps.iter().map(|line| format!("{}: {}", line.name, line.text)).collect();
+    let (code, lines, remarks) = (code.code(), lines.join("; "), told.remarks.join("; "));
+    vec![format!("explain disagrees with the boot: failure {says}, but it was {code} (it would: {lines}; {remarks})")]
+}
+
+/// What asks for the root at which the rehearsal ends: the words, or the last fallback that it takes.
+fn last_root<'r>(request: &'r Request, told: &Rehearsal) -> &'r str {
+    let taken = told.steps.iter().filter(|line| line.name == "fallback").count();
+    let fallback = taken.checked_sub(1).and_then(|last| request.fallback.get(last));
+    fallback.map_or(&request.root.why, |fallback| &fallback.why)
+}
+
+/// Whether it is decided before anything that no record holds.
+fn is_settled_before(code: Code) -> bool {
+    matches!(code, Code::NoPool | Code::UnusableRoot | Code::Undeclared | Code::Bug)
+}
+
+/// Steps that may end in this failure by what no record holds: what the kernel, the firmware, a program or a person answers, what
+/// devices there are and what is in their files.
+fn unforeseen(code: Code) -> &'static [&'static str] {
+    match code {
+        // The words, and pools as they were found, are all that these depend on.
+        Code::NoPool | Code::UnusableRoot | Code::Undeclared | Code::Bug => &[],
+        Code::ZfsModule => &["load-module", "ask-zfs"],
+        Code::Resume => &["read-note", "look-for-image", "pretend"],
+        Code::KeptImage => &["discard-image"],
+        Code::NoDevice | Code::NoFilesystem | Code::AmbiguousDevice => &["pretend"],
+        Code::Fsck => &["check", "pretend"],
+        Code::Import => &["import", "import-other"],
+        Code::ZfsCall => &["ask-zfs", "ask-imported", "open", "export", "ask-bootfs", "ask-root", "ask-datasets"],
+        Code::NoBootfs => &["ask-bootfs"],
+        Code::NoDataset | Code::NotMountable => &["ask-root"],
+        Code::NoKey => &["load-key"],
+        Code::Snapshot => &["snapshots"],
+        Code::NoLayerDevice => &["pretend", "mount-part"],
+        Code::NoLayer => &["find-layers", "find-stack", "look-into", "list-images"],
+        Code::BrokenLayer => &["find-layers", "find-stack", "mount-layer"],
+        Code::ToRam => &["measure-layers", "copy-layers"],
+        Code::UncheckedLayer => &["read-keys", "look-beside-layer"],
+        Code::LayerList => &["read-keys", "read-list"],
+        Code::LayerState => &["read-state", "enter-state"],
+        Code::NoUpper => &["pretend", "find-zvol", "ask-part", "make-upper", "mount-part", "settle-kept"],
+        Code::Overlay => &["mount-overlay"],
+        Code::Mount => &["mount-root", "mount-part", "mount"],
+        Code::NoInit => &["find-init"],
+        Code::HandOver | Code::Exec => &["hand-over"],
+    }
 }
 
 /// Whether it is of a boot that came to a root at the first attempt, and not by a state of layers, which no record holds.
@@ -163,5 +248,69 @@ mod tests {
             *led.pointer_mut(pointer).unwrap() = value;
             assert_eq!(disagreements(&led), [""; 0], "{pointer}");
         }
+    }
+
+    /// Of a boot that failed: what its words were, the word for its root, pools and whether each can be imported, and the code.
+    fn failing(words: &str, root: &str, pools: &[(&str, bool)], code: &str) -> Value {
+        let pool = |(at, (name, good)): (usize, &(&str, bool))| {
+            let (health, problem) =
+                if *good { ("online", Value::Null) } else { ("unavailable", json!("missing: sda")) };
+            json!({"name": name, "guid": at.to_string(), "bootfs": null, "health": health, "problem": problem})
+        };
+        json!({
+            "format": 1,
+            "request": {"words": words.split(' ').collect::<Vec<_>>(), "root": root},
+            "pools": pools.iter().enumerate().map(pool).collect::<Vec<_>>(),
+            "failure": {"code": code, "problem": "a sentence"},
+        })
+    }
+
+    #[test]
+    fn what_a_boot_failed_with_is_what_its_rehearsal_fails_with() {
+        let tank = "root=ZFS=tank/r";
+        let twice = "root=ZFS=tank/r taproot.fallback=usb/r";
+        let (good, bad) = ([("tank", true)], [("tank", false)]);
+        let all_bad = [("tank", false), ("usb", false)];
+        for (words, root, pools, code, says) in [
+            (tank, tank, &bad[..], "no-pool", None),
+            (tank, tank, &[], "no-pool", None),
+            (tank, tank, &good, "no-pool", Some("failure NotKnown, but it was no-pool")),
+            // It comes to the import, of which nothing is known, or to the end of what is recorded; or it never gets there.
+            (tank, tank, &good, "import-failed", None),
+            (tank, tank, &good, "no-dataset", None),
+            (tank, tank, &good, "no-init", None),
+            (tank, tank, &bad, "import-failed", Some("failure no-pool, but it was import-failed")),
+            (tank, tank, &bad, "no-key", Some("failure no-pool, but it was no-key")),
+            // A bug is always one.
+            (tank, tank, &good, "not-declared", Some("but it was not-declared")),
+            ("root=ZFS=tank", "root=ZFS=tank", &good, "no-bootfs", None),
+            ("root=ZFS=tank", "root=ZFS=tank", &bad, "no-bootfs", Some("failure no-pool")),
+            ("root=/dev/sda1", "root=/dev/sda1", &[], "no-device", None),
+            ("root=/dev/sda1", "root=/dev/sda1", &[], "fsck-failed", None),
+            ("root=/dev/sda1", "root=/dev/sda1", &[], "no-key", Some("failure HandOver, but it was no-key")),
+            (tank, tank, &bad, "resume-unsettled", None),
+            ("root=ZFS=tank/r resume=/dev/sda2", tank, &bad, "resume-unsettled", None),
+            ("root=ZFS=tank/r resume=none", tank, &bad, "image-kept", Some("failure no-pool")),
+            // The fallback is the last that fails, or is not come to, or is not what the record is of.
+            (twice, "taproot.fallback=usb/r", &all_bad, "no-pool", None),
+            (twice, "taproot.fallback=usb/r", &all_bad, "no-key", Some("failure no-pool, but it was no-key")),
+            (twice, "taproot.fallback=usb/r", &good, "no-key", None),
+            (twice, tank, &all_bad, "no-key", None),
+            (tank, "chosen from the menu", &bad, "no-key", None),
+        ] {
+            let found = failed(&failing(words, root, pools, code));
+            let right = says.map_or(found.is_empty(), |says| found.len() == 1 && found[0].contains(says));
+            assert!(right, "{words} {pools:?} {code}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_failure_that_no_record_explains_is_not_compared() {
+        let mut lost = failing("root=ZFS=tank/r", "root=ZFS=tank/r", &[], "no-init");
+        assert!(failed(&lost)[0].contains("failure no-pool, but it was no-init"));
+        lost["choice"] = json!({"pool": "tank", "guid": "7"});
+        assert_eq!(failed(&lost), [""; 0], "the pool that was chosen is not in it");
+        assert_eq!(failed(&record()), [""; 0], "it has not failed");
+        assert!(failed(&json!({"format": 2, "failure": {"code": "no-pool"}}))[0].contains("cannot be read"));
     }
 }
