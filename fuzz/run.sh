@@ -5,7 +5,7 @@ set -eu
 cd "$(dirname "$0")"
 seconds=${1:-600}
 [ $# -eq 0 ] || shift
-[ $# -gt 0 ] || set -- nvlist label assemble cmdline superblock text archive elf modules keymap facts scout_message verity layerlist layer_state persistence_conf pool
+[ $# -gt 0 ] || set -- nvlist label assemble cmdline superblock text archive elf modules keymap facts scout_message verity layerlist layer_state persistence_conf notes pool
 
 target=x86_64-unknown-linux-gnu
 # The coverage that libFuzzer steers by, from the stable compiler's own flags: no nightly, no address sanitizer

@@ -14,14 +14,14 @@ pub fn archives() -> io::Result<Vec<Vec<u8>>> {
     let made = |result: Result<(), _>| result.map_err(|e: taproot::initramfs::archive::ArchiveError| io::Error::other(e));
     let mut early = Archive::default();
     made(early.file("/kernel/x86/microcode/GenuineIntel.bin", vec![1; 20], "microcode"))?;
-    let early = early.to_cpio(0)?;
+    let early = early.into_cpio(0, Vec::new())?;
     let mut tree = Archive::default();
     made(tree.program("/init", vec![7; 50], "init"))?;
     made(tree.add("/dev/null", Content::Device(1, 3), 0o666, "node"))?;
     made(tree.add("/bin/sh", Content::Link("busybox".to_owned()), 0o777, "shell"))?;
     made(tree.file(MANIFEST_PATH, b"/init\tthe program\n".to_vec(), "manifest"))?;
     made(tree.file(CONFIG_PATH, b"cmdline=quiet\npool=tank\t7\t/dev/vda\n".to_vec(), "configuration"))?;
-    let archive = tree.to_cpio(0)?;
+    let archive = tree.into_cpio(0, Vec::new())?;
 
     let mut seeds = Vec::new();
     for compression in

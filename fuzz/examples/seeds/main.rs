@@ -156,6 +156,7 @@ fn main() -> io::Result<()> {
     write(&directory.join("text"), &texts())?;
     write(&directory.join("verity"), &trees())?;
     write(&directory.join("layerlist"), &lists())?;
+    write(&directory.join("notes"), &notes())?;
     write(&directory.join("persistence_conf"), &persistence().map(<[u8]>::to_vec))?;
 
     write(&directory.join("archive"), &builder::archives()?)?;
@@ -259,6 +260,27 @@ fn persistence() -> [&'static [u8]; 3] {
         b"/etc union\n/usr union\n/var union\n/home union\n/root union\n/srv union\n/opt union\n",
         b"/ union,source=.\n/home\n/a union,bind\n/run x\n/lib64\n/b source=../c\n/b source=/c d\n",
     ]
+}
+
+/// A note of each kind, behind the byte that chooses the kind.
+fn notes() -> Vec<Vec<u8>> {
+    let json = "{\"uuid\":\"11111111-2222-3333-4444-5555555555aa\",\"offset\":38912,\"osReleaseId\":\"debian\"}";
+    let location: Vec<u8> = json.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect();
+    // Attributes, length of the path, no description; a PCI device, a partition with a GUID, the end.
+    let pci = [1, 1, 6, 0, 0, 5].to_vec();
+    let partition = [&[4, 1, 42, 0][..], &[0; 20], &[7; 16], &[2, 2]].concat();
+    let path = [pci, partition, [0x7f, 0xff, 4, 0].to_vec()].concat();
+    let length = u16::try_from(path.len()).unwrap_or(0).to_le_bytes();
+    let option = [&[1, 0, 0, 0][..], &length, &[0, 0], &path].concat();
+    let texts = [
+        location,
+        option,
+        b"42 layers.list\n7 other\n".to_vec(),
+        b"site 1\nbase 2\n\0base 3\nnew 4\n".to_vec(),
+        b"name filesystem.squashfs\nmarker\niso 9\niso-kind iso9660\niso-uuid u\niso-label l\nend".to_vec(),
+        b"a.squashfs\nb.squashfs\nx.module\n\0a.squashfs b.squashfs\n".to_vec(),
+    ];
+    (0_u8..).zip(texts).map(|(kind, text)| [vec![kind], text].concat()).collect()
 }
 
 /// One text of each kind, behind the byte that chooses the kind.

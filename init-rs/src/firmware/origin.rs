@@ -72,8 +72,8 @@ impl Origin {
     }
 }
 
-/// Where a boot option leads: `EFI_LOAD_OPTION` (UEFI specification, 3.1.3).
-fn of_option(option: &[u8]) -> Option<Origin> {
+/// Where a boot option leads: `EFI_LOAD_OPTION` (UEFI specification, 3.1.3). `None`: it is cut off.
+pub fn of_option(option: &[u8]) -> Option<Origin> {
     let length = option.get(4..6).and_then(|bytes| Some(usize::from(u16::from_le_bytes(bytes.try_into().ok()?))))?;
     let description = option.get(6..)?;
     let end = description.chunks_exact(2).position(|unit| unit == [0, 0])?;
