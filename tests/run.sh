@@ -49,8 +49,8 @@ if cargo clippy --version >/dev/null 2>&1; then
 else
     echo "cargo clippy: clippy is not installed, nothing is linted" >>"$TAPROOT_SKIPPED"
 fi
-# The fuzz targets are no members of the workspace, and must not rot.
-step cargo check --locked --quiet --manifest-path fuzz/Cargo.toml --target-dir target/fuzz
+# The fuzz targets and the writer of their seeds are no members of the workspace, and must not rot.
+step cargo check --locked --quiet --manifest-path fuzz/Cargo.toml --target-dir target/fuzz --bins --examples
 if cargo deny --version >/dev/null 2>&1; then
     # Advisories come over the network: `cargo deny check` by hand has them.
     step cargo deny --offline --log-level error check licenses bans sources
