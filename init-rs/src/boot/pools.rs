@@ -296,3 +296,6 @@ fn only(system: &dyn System, request: &Request) -> Option<BTreeSet<String>> {
     }
     Some(nodes).filter(|_| !request.import.dirs.is_empty())
 }
+
+#[cfg(test)]
+mod tests;
