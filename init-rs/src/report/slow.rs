@@ -46,7 +46,8 @@ fn say_if_quiet(system: &dyn System, log: &Log, line: impl Fn() -> String) {
 /// What a program is asked for while it runs: it goes on, and every few seconds a line says so.
 pub fn still<'a>(system: &'a dyn System, log: &'a Log, what: String) -> impl FnMut() -> bool + 'a {
     let began = system.now();
-    let mut told = began;
+    // The last line can be some seconds old already.
+    let mut told = log.last().min(began);
     move || {
         let now = system.now();
         if now.saturating_sub(told) >= PROGRAM_EVERY {
@@ -54,5 +55,31 @@ pub fn still<'a>(system: &'a dyn System, log: &'a Log, what: String) -> impl FnM
             log.info(format!("still {what}: {} s so far", now.saturating_sub(began).as_secs()));
         }
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::fake::Tree;
+    use std::sync::Arc;
+
+    /// A machine that was told of its pause five seconds ago must not wait five more for a word.
+    #[test]
+    fn a_program_is_told_of_in_time_whenever_the_last_line_was() {
+        let tree = Arc::new(Tree::new());
+        let log = Log::new(Arc::<Tree>::clone(&tree));
+        let lines = || log.text().lines().filter(|line| line.contains("still asking")).count();
+        log.info("the next one in 5 s");
+        tree.sleep(Duration::from_secs(5));
+        let mut tell = still(&*tree, &log, "asking".to_owned());
+        tell();
+        assert_eq!(lines(), 1, "{}", log.text());
+        tree.sleep(Duration::from_secs(3));
+        tell();
+        assert_eq!(lines(), 1, "{}", log.text());
+        tree.sleep(Duration::from_secs(2));
+        tell();
+        assert_eq!(lines(), 2, "{}", log.text());
     }
 }
