@@ -1,25 +1,21 @@
 //! What must be true of every run, whatever the machine and whatever went wrong.
 
+mod calls;
+mod late;
+pub(super) mod record;
+mod untouched;
+mod words;
+
+pub use words::silence;
+
 use super::Case;
-use super::later::{self, Change};
+use super::later::Change;
 use super::machine::Machine;
 use super::oracle::{Outcome, after_words, outcomes};
-use super::people::UNANSWERED;
 use super::seed::Policy;
-use super::wide::{More, Then, relied_on};
-use super::world::{End, Event, World};
-use super::zfs::pool::{ACTIVE, DESTROYED, Pool};
+use super::wide::{Then, relied_on};
+use super::world::{End, World};
 use std::collections::BTreeSet;
-use std::time::Duration;
-
-/// Longest time without a word while something is waited for; a moment more than what is promised, for the step under way.
-const SILENCE: Duration = Duration::from_millis(5600);
-/// What starting modules, opening and importing may add to the waits that the command line names.
-const WORK: Duration = Duration::from_secs(90);
-
-/// Calls that change a pool and that no word of a case asks for.
-const FORBIDDEN: [&str; 7] =
-    ["zfs DESTROY", "zfs DESTROY_SNAPS", "zfs ROLLBACK", "zfs CLONE", "zfs SNAPSHOT", "zfs SET_PROP", "zfs ?"];
 
 /// What a run has broken, a line each; empty for a good one.
 pub fn broken(case: &Case, world: &World, end: Option<&End>) -> Vec<String> {
@@ -29,22 +25,29 @@ pub fn broken(case: &Case, world: &World, end: Option<&End>) -> Vec<String> {
     let happened: BTreeSet<&str> = events.iter().filter_map(|event| event.text.strip_prefix("fault: ")).collect();
     let mut all = Vec::new();
     all.extend(ending(case, world, end, &happened));
-    all.extend(silence(&events));
-    all.extend(calls(case, &events));
+    all.extend(words::quiet(&events, world));
+    all.extend(words::unnamed(&events));
+    all.extend(calls::undeclared(case, &events));
+    all.extend(calls::refused(&events, world));
     let after = world.machine();
+    all.extend(untouched::disks(case, &events, &after));
     all.extend(if world.unread("/proc/cmdline") {
         // Nobody knew the words; what a person says then is all there is.
         let mut blind = case.clone();
         blind.asked.read_only &= !matches!(case.asked.more.then, Some(Then::Boot(_)));
-        pools(&blind, &after, false)
+        untouched::pools(&blind, &after, false)
     } else {
-        pools(case, &after, relied_on(case))
+        untouched::pools(case, &after, relied_on(case))
     });
-    if happened.is_empty() {
-        all.extend(late(case, world, end));
+    all.extend(late::late(case, &events, world, end));
+    all.extend(record::wrong(case, world, end, happened.is_empty()));
+    let mut root = None;
+    if let Some(End::HandOver { root: mount, .. }) = end {
+        root = Some(mount.source.as_str());
+        all.extend(handed_over(world, &after, &mount.source, happened.is_empty()));
     }
-    if let Some(End::HandOver { root, .. }) = end {
-        all.extend(handed_over(case, world, &after, &root.source, happened.is_empty()));
+    if happened.is_empty() {
+        all.extend(untouched::others(case, &events, world, &after, root));
     }
     all
 }
@@ -119,169 +122,14 @@ fn typed(case: &Case) -> Option<Outcome> {
     Some(outcome)
 }
 
-/// Nothing is waited for in silence: a line at least every five seconds.
-pub(super) fn silence(events: &[Event]) -> Option<String> {
-    let mut spoke = events.first()?.at;
-    let mut asked = false;
-    // Whatever the log tells meanwhile, a question stands until it is answered, or needless.
-    let mut question = false;
-    for event in events {
-        // A line that the kernel did not take was said all the same.
-        let speaks = event.log || event.text == "kmsg" || event.text.starts_with("screen: ");
-        // A person who is asked knows what is waited for; so does who was told of a pause.
-        let excused = asked || question || event.at.saturating_sub(spoke) <= SILENCE;
-        if !excused {
-            let gap = event.at.saturating_sub(spoke).as_secs_f64();
-            return Some(format!("no word for {gap:.1} s until {:.1} s ({})", event.at.as_secs_f64(), event.text));
-        }
-        if event.text.starts_with("ask ") {
-            question = true;
-        } else if event.text.starts_with("typed") || event.text == UNANSWERED {
-            // Until then it stood there to be read.
-            (question, spoke) = (false, event.at);
-        }
-        if event.text.starts_with("sleep ") {
-            asked = true;
-        } else if speaks || event.text.starts_with("typed") {
-            asked = false;
-        }
-        if speaks || asked || question {
-            spoke = event.at;
-        }
-    }
-    None
-}
-
-/// No call that is not asked for.
-fn calls(case: &Case, events: &[Event]) -> Vec<String> {
-    let forbidden = |event: &&Event| {
-        FORBIDDEN.iter().any(|call| event.text.strip_prefix(call).is_some_and(|rest| rest.starts_with(' ')))
-    };
-    let changed = later::changed(case);
-    let asked = |event: &&Event| {
-        let call = event.text.split(' ').nth(1).unwrap_or_default();
-        let asks = |case: &Case| !case.asked.read_only && case.asked.more.asks_for(call);
-        asks(case) || changed.as_ref().is_some_and(asks)
-    };
-    let mut all: Vec<String> = events
-        .iter()
-        .filter(|event| !event.log)
-        .filter(forbidden)
-        .filter(|event| !asked(event))
-        .map(|event| format!("undeclared call: {}", event.text))
-        .collect();
-    if case.asked.more.resume.is_none() {
-        let resumes = events.iter().filter(|event| event.text.starts_with("write /sys/power/resume"));
-        all.extend(resumes.map(|event| format!("undeclared write: {}", event.text)));
-    }
-    all
-}
-
-/// Whether the words let a boot write to this pool at all.
-fn may_write(case: &Case, pool: &Pool) -> bool {
-    if later::changed(case).is_some_and(|after| may_write(&after, pool)) {
-        return true;
-    }
-    let named = |wish: &super::seed::Wish| match wish {
-        super::seed::Wish::Auto => true,
-        super::seed::Wish::Pool(name) => *name == pool.name,
-        super::seed::Wish::Dataset(name) => name.split('/').next() == Some(&pool.name),
-        super::seed::Wish::Device(..) => false,
-    };
-    let by_name = |wish: &super::seed::Wish| named(wish) && *wish != super::seed::Wish::Auto;
-    let wished = named(&case.asked.root) || case.asked.fallback.as_ref().is_some_and(named);
-    let ours = pool.state != ACTIVE || pool.hostid == 0 || pool.hostid == case.asked.more.hostid();
-    let known = case.machine.image.pools.iter().any(|e| e.guid == pool.guid)
-        || by_name(&case.asked.root)
-        || case.asked.fallback.as_ref().is_some_and(by_name)
-        || case.asked.force;
-    let typed = match (&case.asked.more.then, &case.asked.more.chosen) {
-        (Some(Then::Boot(name)), _) | (_, Some(name)) => name.split('/').next() == Some(&pool.name),
-        _ => false,
-    };
-    (wished || typed) && pool.state != DESTROYED && !case.asked.read_only && (ours || known || typed)
-}
-
-/// Nothing is written to a pool that is to stay untouched (each is, where a hibernated system relies on it), and none is renamed.
-fn pools(case: &Case, after: &Machine, relied_on: bool) -> Vec<String> {
-    let mut all = Vec::new();
-    for (before, after) in case.machine.pools.iter().zip(&after.pools) {
-        if after.written && (relied_on || !may_write(case, before)) {
-            all.push(format!("pool {} was written to", before.name));
-        }
-        if before.name != after.name {
-            all.push(format!("pool {} was renamed to {}", before.name, after.name));
-        }
-        if after.imported.as_ref().is_some_and(|imported| imported.cachefile.as_deref() != Some("none")) {
-            all.push(format!("pool {} was imported with a cache file", before.name));
-        }
-    }
-    all
-}
-
-/// Not later than all waits together.
-fn late(case: &Case, world: &World, end: Option<&End>) -> Option<String> {
-    if matches!(end, Some(End::Question(_)) | None) {
-        return None;
-    }
-    let attempts = if case.asked.policy == Policy::Ask { 1 } else { 4 };
-    let roots = if case.asked.fallback.is_some() { 2 } else { 1 };
-    // A disk that spins up is waited for for a minute.
-    let more = if case.asked.more == More::default() { Duration::ZERO } else { WORK };
-    let one = Duration::from_secs(case.asked.wait.max(60) + 10) + WORK + more;
-    let limit = one * attempts * roots;
-    (world.time() > limit).then(|| format!("it took {:?}, at most {limit:?} expected", world.time()))
-}
-
-/// Whether a person has typed a word that takes the place of this one.
-fn replaced(case: &Case, world: &World, asked: &str) -> bool {
-    let Some(Then::Words(change)) = &case.asked.more.then else { return false };
-    let typed = format!("typed: {}", change.line());
-    let name = |word: &str| word.split('=').next().unwrap_or_default().to_owned();
-    let names: Vec<String> = match change {
-        Change::Root(_) => ["zfs", "root", "bootfs"].map(str::to_owned).to_vec(),
-        _ => change.line().split(' ').skip(1).map(name).collect(),
-    };
-    names.contains(&name(asked)) && world.events().iter().any(|event| event.text == typed)
-}
-
 /// What the booted system finds.
-fn handed_over(case: &Case, world: &World, after: &Machine, root: &str, whole: bool) -> Vec<String> {
+fn handed_over(world: &World, after: &Machine, root: &str, whole: bool) -> Vec<String> {
     let mut all = Vec::new();
     let own = root.split('/').next().unwrap_or_default();
     for pool in after.pools.iter().filter(|pool| pool.imported.is_some() && pool.name != own) {
         if whole {
             all.push(format!("pool {} is left imported, and the root is {root}", pool.name));
         }
-    }
-    match world.file("/run/taproot/boot.json").map(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes)) {
-        // What stands there then is of an earlier attempt.
-        Some(Ok(_)) if world.unwritten("/run/taproot/boot.json") => {}
-        Some(Ok(report)) => {
-            let text = report.to_string();
-            let words = case.machine.cmdline.split_whitespace().filter(|word| !replaced(case, world, word));
-            let left_out: Vec<&str> = words.filter(|word| !text.contains(*word)).collect();
-            if !left_out.is_empty() && !world.unread("/proc/cmdline") {
-                all.push(format!("boot.json does not have what was asked: {left_out:?}"));
-            }
-            let spelled = match &case.asked.root {
-                super::seed::Wish::Device(spelled, _) => spelled,
-                _ => root,
-            };
-            let fallback = match &case.asked.fallback {
-                Some(super::seed::Wish::Device(spelled, _)) => spelled,
-                _ => spelled,
-            };
-            if ![root, spelled, fallback].into_iter().any(|name| text.contains(name)) {
-                all.push(format!("boot.json does not name the root {root}"));
-            }
-            if whole {
-                all.extend(crate::agreement::disagreements(&report));
-            }
-        }
-        Some(Err(e)) => all.push(format!("boot.json is no JSON: {e}")),
-        None if whole => all.push("there is no boot.json".to_owned()),
-        None => {}
     }
     let patience = world.file("/sys/module/zfs/parameters/zfs_vdev_open_timeout_ms");
     if whole && patience.is_some_and(|value| value != b"1000\n" && value != b"1000") {

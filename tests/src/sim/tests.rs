@@ -9,6 +9,7 @@ mod layers;
 mod live;
 mod lost;
 mod mounts;
+mod noticed;
 mod persistence;
 mod prompt;
 mod stack;
@@ -426,23 +427,4 @@ fn every_code_of_a_failure_is_reached() {
     }
     let named: BTreeSet<Code> = REACHED.into_iter().map(|(code, _)| code).chain(BUGS).collect();
     assert_eq!(named, Code::ALL.into_iter().collect());
-}
-
-#[test]
-fn what_is_broken_is_noticed() {
-    let mut case = seed::narrow(2);
-    case.faults = vec![Fault::at("zfs IMPORT", 0, Effect::Never)];
-    let mut ran = boot(&case);
-    assert!(ran.broken.is_empty(), "{:?}", ran.broken);
-    // The same run, as if nothing had gone wrong and another pool had been asked for.
-    case.faults.clear();
-    case.asked.root = seed::Wish::Pool("data".into());
-    ran = boot(&case);
-    assert!(ran.broken.iter().any(|line| line.contains("expected")), "{:?}", ran.broken);
-    assert!(ran.broken.iter().any(|line| line.contains("pool tank was written to")), "{:?}", ran.broken);
-    // A log that says nothing for the time of a wait.
-    case = seed::narrow(2);
-    case.faults = vec![Fault::at("zfs TRYIMPORT", 0, Effect::Late(seconds(1)))];
-    case.faults.push(Fault::at("read", 1, Effect::Late(seconds(20))));
-    assert!(boot(&case).broken.iter().any(|line| line.contains("no word for")));
 }
