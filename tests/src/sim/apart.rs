@@ -26,19 +26,52 @@ pub(super) fn run(
     limit: Option<Duration>,
     stop: &mut dyn FnMut() -> bool,
 ) -> Option<Finished> {
+    let began = world.time();
     let said = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [LOOK, ..] => look(world, args.get(1..).unwrap_or_default()),
         [ASK, pool] => apart(world, || taproot_init::pools::answer(world, pool)),
         _ => return None,
     };
     if let Some(said) = said {
-        return Some(Finished { ended: Ended::Exit(0), output: Secret::new(said.into_bytes()) });
+        return Some(match left_behind(world, began, limit, stop) {
+            Some(ended) => Finished { ended, output: Secret::default() },
+            None => Finished { ended: Ended::Exit(0), output: Secret::new(said.into_bytes()) },
+        });
     }
     let until = world.time().saturating_add(limit.unwrap_or(Duration::MAX));
     while world.time() < until && !stop() {
         world.pass(until.saturating_sub(world.time()).min(TURN));
     }
     Some(Finished { ended: Ended::Late, output: Secret::default() })
+}
+
+/// What it did took its time: meanwhile the caller was asked whether it is still wanted, and did not wait for longer than it was to be
+/// waited for. How it ended then; `None`: by itself.
+fn left_behind(
+    world: &World,
+    began: Duration,
+    limit: Option<Duration>,
+    stop: &mut dyn FnMut() -> bool,
+) -> Option<Ended> {
+    let end = world.time();
+    let until = began.saturating_add(limit.unwrap_or(Duration::MAX)).min(end);
+    let mut at = began + TURN;
+    let mut stopped = false;
+    while at < until && !stopped {
+        let before = world.state().shown.replace(at);
+        stopped = stop();
+        world.state().shown = before;
+        at += TURN;
+    }
+    let (at, ended) = if stopped { (at.saturating_sub(TURN), Ended::Stopped) } else { (until, Ended::Late) };
+    if at == end {
+        return None;
+    }
+    // What it would have done later it has not.
+    let mut state = world.state();
+    state.now = at;
+    state.events.retain(|event| event.at <= at);
+    Some(ended)
 }
 
 /// `None`: the kernel does not let go of it.

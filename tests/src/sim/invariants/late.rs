@@ -93,8 +93,8 @@ fn limit(case: &Case, events: &[Event], happened: &[Fault]) -> Duration {
         Effect::Gone(_) | Effect::Never | Effect::Lost => GONE,
         _ => TROUBLE,
     });
-    let unheard = if unheard(events) { MODULE } else { Duration::ZERO };
-    (attempt(case) * roots + delay) * attempts + trouble.sum::<Duration>() + unheard
+    let module = if unheard(events) { MODULE } else { Duration::ZERO };
+    (attempt(case) * roots + delay + module) * attempts + trouble.sum::<Duration>()
 }
 
 /// Whether the scout could not be started, or did not get what it was told.
