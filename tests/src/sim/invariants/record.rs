@@ -33,6 +33,12 @@ pub(super) fn wrong(case: &Case, world: &World, end: Option<&End>, whole: bool) 
         all.extend(words(case, world, &report));
         all.extend(settings(case, &report, whole));
     }
+    // Where somebody asked to stop, the question behind a failure may be about the attempt that followed.
+    let failed = matches!(end, Some(End::Restart | End::PowerOff))
+        || matches!(end, Some(End::Question(_)) if !case.machine.cmdline.contains("taproot.break"));
+    if failed {
+        all.extend(crate::agreement::failed(&report));
+    }
     match end {
         Some(End::HandOver { root, init, .. }) => {
             all.extend(done(case, &report, &root.source, init));
