@@ -144,7 +144,8 @@ pub(super) fn disks(case: &Case, events: &[Event], after: &Machine) -> Vec<Strin
         let source =
             if flags & libc::MS_REMOUNT == 0 { source } else { mounted.get(target).copied().unwrap_or(source) };
         mounted.insert(target, source);
-        for line in tree(after, source).map(early).unwrap_or_default() {
+        // It may have been rolled back since.
+        for line in [&case.machine, after].into_iter().filter_map(|then| tree(then, source)).flat_map(early) {
             asked.extend(named(after, &line.source).map(|device| device.name.clone()));
         }
         let Some(name) = source.strip_prefix("/dev/").filter(|_| fstype != "zfs") else { continue };
