@@ -46,7 +46,7 @@ fn seen(device: u8, config: NvList) -> Seen {
     };
     // Two devices each are paths to one place.
     let place = (device % 3 != 0).then(|| format!("{}", device / 2));
-    Seen { place, standing, ..Seen::sound(format!("/dev/sd{device}"), Label { config, index: 0 }) }
+    Seen { place, standing, ..Seen::sound(format!("/dev/sd{device}"), Label::new(config, 0)) }
 }
 
 fn packed(mut bytes: &[u8]) -> Vec<Seen> {

@@ -183,7 +183,7 @@ mod tests {
         let mut features = NvList::new();
         features.set("com.delphix:hole_birth", Value::Boolean);
         config.set("features_for_read", Value::List(features));
-        let label = ZfsLabel { label: Label { config, index: 0 }, good: [true; 4], tail: None };
+        let label = ZfsLabel { label: Label::new(config, 0), good: [true; 4], tail: None };
         let content =
             Content { superblock: None, swap: swap::Header { image: None, swap: false }, zfs: Zfs::Member(label) };
         Device::known(&format!("/dev/{node}"), Reading::Done(Box::new(content)))

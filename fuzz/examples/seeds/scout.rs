@@ -12,7 +12,7 @@ use taproot_init::zfs::nvlist::NvList;
 /// A device for each of these labels, one without, and one of each other message and command.
 pub fn messages(labels: &[NvList]) -> Vec<Vec<u8>> {
     let members = labels.iter().map(|config| {
-        let label = Label { config: config.clone(), index: 1 };
+        let label = Label::new(config.clone(), 1);
         Zfs::Member(ZfsLabel { label, good: [false, true, true, false], tail: Some("drbd".to_owned()) })
     });
     let contents = members.chain([Zfs::Nothing, Zfs::Damaged("wrong checksum".into())]).map(|zfs| {

@@ -49,7 +49,7 @@ mod tests {
     use crate::zfs::nvlist::NvList;
 
     fn label(good: [bool; 4], tail: Option<&str>) -> ZfsLabel {
-        ZfsLabel { label: Label { config: NvList::new(), index: 0 }, good, tail: tail.map(str::to_owned) }
+        ZfsLabel { label: Label::new(NvList::new(), 0), good, tail: tail.map(str::to_owned) }
     }
 
     fn device(name: &str, number: u32, zfs: Zfs) -> Device {

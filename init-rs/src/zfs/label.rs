@@ -9,6 +9,7 @@ mod tests;
 use std::borrow::Cow;
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
@@ -61,13 +62,19 @@ impl PoolState {
 /// The label that was chosen from a device's four.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Label {
-    /// The label's nvlist.
-    pub config: NvList,
+    /// The label's nvlist. Shared: as many as 255 disks each have one that describes all of them, and they are looked at together each
+    /// time one of them changes.
+    pub config: Arc<NvList>,
     /// Which copy it came from, 0 to 3.
     pub index: u8,
 }
 
 impl Label {
+    /// The copy `index` of a label that says this.
+    pub fn new(config: NvList, index: u8) -> Self {
+        Self { config: Arc::new(config), index }
+    }
+
     /// The pool's guid; absent on spares and caches.
     pub fn pool_guid(&self) -> Option<u64> {
         self.config.u64("pool_guid")
@@ -341,7 +348,7 @@ fn choose(copies: [Result<NvList, LabelError>; 4]) -> Result<Label, LabelProblem
         }
     }
     if let Some((index, config)) = best {
-        return Ok(Label { config: config.clone(), index });
+        return Ok(Label::new(config.clone(), index));
     }
     // No copy is good, so each has its reason.
     let why = Box::new(copies.map(|copy| copy.err().unwrap_or(LabelError::Nothing)));

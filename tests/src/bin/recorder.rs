@@ -23,7 +23,8 @@ fn main() {
     // Paths that the labels record need not be there.
     for one in &mut seen {
         let guid = one.label.guid();
-        if let (Some(guid), Some(tree)) = (guid, one.label.config.list_mut("vdev_tree")) {
+        if let (Some(guid), Some(tree)) = (guid, std::sync::Arc::make_mut(&mut one.label.config).list_mut("vdev_tree"))
+        {
             put_path(tree, guid, &one.device);
         }
     }

@@ -311,7 +311,7 @@ fn content(device: &Device, state: &State) -> Content {
     let superblock = |kind: &str, uuid: &str, label: &str| {
         Some(Superblock { kind: kind.to_owned(), uuid: uuid.to_owned(), label: label.to_owned() })
     };
-    let member = |config| Zfs::Member(ZfsLabel { label: Label { config, index: 0 }, good: [true; 4], tail: None });
+    let member = |config| Zfs::Member(ZfsLabel { label: Label::new(config, 0), good: [true; 4], tail: None });
     match &device.holds {
         Holds::Nothing => {}
         Holds::Filesystem { kind, uuid, label, .. } => content.superblock = superblock(kind, uuid, label),

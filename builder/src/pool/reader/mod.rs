@@ -18,6 +18,7 @@ mod zap;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 
 use taproot_init::zfs::label::{self, LabelProblem, label_offsets, read_labels};
 use taproot_init::zfs::nvlist::NvList;
@@ -88,7 +89,7 @@ struct DataSet {
 impl<'d> Pool<'d> {
     fn open(disk: &'d dyn Disk, size: u64) -> Result<Self, ReadError> {
         let label = read_labels(&mut |at, buffer| disk.read_at(buffer, at), size)?;
-        let config = label.config;
+        let config = Arc::unwrap_or_clone(label.config);
         let tree = config.list("vdev_tree");
         let number = |name: &str| tree.and_then(|tree| tree.u64(name)).unwrap_or(0);
         let ashift = u32::try_from(number("ashift")).unwrap_or(u32::MAX);

@@ -38,7 +38,7 @@ fn label(leaf: u64, txg: u64) -> NvList {
 
 /// What the scout tells of a disk: of one of the pool, with its label, or of another one.
 fn disk(name: &str, label: Option<NvList>) -> Message {
-    let member = |config| ZfsLabel { label: Label { config, index: 0 }, good: [true; 4], tail: None };
+    let member = |config| ZfsLabel { label: Label::new(config, 0), good: [true; 4], tail: None };
     let zfs = label.map_or(Zfs::Nothing, |label| Zfs::Member(member(label)));
     let content = Content { superblock: None, swap: Header::default(), zfs };
     Message::Device(Box::new(Device::known(&format!("/dev/{name}"), Reading::Done(Box::new(content)))))

@@ -131,7 +131,7 @@ fn only_members_of_pools_count_for_labels() {
     assert_eq!((hardware.generation, hardware.label_generation), (2000, 0));
     let member = || {
         let Reading::Done(mut content) = read() else { panic!() };
-        let label = Label { config: NvList::new(), index: 0 };
+        let label = Label::new(NvList::new(), 0);
         content.zfs = Zfs::Member(ZfsLabel { label, good: [true; 4], tail: None });
         Reading::Done(content)
     };

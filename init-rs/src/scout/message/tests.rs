@@ -23,7 +23,7 @@ fn config() -> impl Strategy<Value = NvList> {
 
 fn zfs() -> impl Strategy<Value = Zfs> {
     let member = (config(), 0_u8..4, any::<[bool; 4]>(), option::of("[a-z_]{1,20}"))
-        .prop_map(|(config, index, good, tail)| Zfs::Member(ZfsLabel { label: Label { config, index }, good, tail }));
+        .prop_map(|(config, index, good, tail)| Zfs::Member(ZfsLabel { label: Label::new(config, index), good, tail }));
     prop_oneof![Just(Zfs::Nothing), ".{0,20}".prop_map(Zfs::Damaged), member]
 }
 
@@ -146,7 +146,7 @@ fn nothing_is_too_long_for_the_socket() {
     let line = Message::Log { level: Level::Info, text: long.clone() };
     let peeked = Message::Peeked { id: 1, result: Ok(vec![0; 1 << 20]) };
     let label = NvList::from_iter([("children", Value::ListArray(vec![NvList::new(); 10_000]))]);
-    let label = Label { config: label, index: 0 };
+    let label = Label::new(label, 0);
     let device = |config: NvList| Device {
         name: long.clone(),
         node: long.clone(),
@@ -162,10 +162,10 @@ fn nothing_is_too_long_for_the_socket() {
         content: Reading::Done(Box::new(Content {
             superblock: None,
             swap: Header::default(),
-            zfs: Zfs::Member(ZfsLabel { label: Label { config, index: 0 }, good: [true; 4], tail: Some(long.clone()) }),
+            zfs: Zfs::Member(ZfsLabel { label: Label::new(config, 0), good: [true; 4], tail: Some(long.clone()) }),
         })),
     };
-    let small = device(label.config.clone());
+    let small = device(NvList::clone(&label.config));
     let big = device(NvList::from_iter([("b", Value::ByteArray(vec![1; 1 << 20]))]));
     let Message::Device(told) = Message::decode(&Message::Device(Box::new(big.clone())).encode()).unwrap() else {
         panic!()

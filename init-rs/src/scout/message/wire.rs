@@ -327,7 +327,7 @@ fn content(r: &mut Reader<'_>) -> Result<Content, Malformed> {
                 }
                 let good = [r.flag()?, r.flag()?, r.flag()?, r.flag()?];
                 let tail = r.option(Reader::text)?;
-                Zfs::Member(ZfsLabel { label: Label { config: NvList::decode(r.slice()?)?, index }, good, tail })
+                Zfs::Member(ZfsLabel { label: Label::new(NvList::decode(r.slice()?)?, index), good, tail })
             }
             2 => Zfs::Damaged(r.text()?),
             other => return Err(Malformed::Value("kind of label", other)),

@@ -2,6 +2,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
+use std::sync::Arc;
 
 fn list<const N: usize>(pairs: [(&str, Value); N]) -> NvList {
     pairs.into_iter().collect()
@@ -49,11 +50,11 @@ fn config(guid: u64, txg: u64, slots: u64, top: NvList) -> NvList {
 }
 
 fn seen(device: &str, config: NvList) -> Seen {
-    Seen::sound(device.to_owned(), Label { config, index: 0 })
+    Seen::sound(device.to_owned(), Label::new(config, 0))
 }
 
 fn with(mut seen: Seen, name: &str, value: Value) -> Seen {
-    seen.label.config.set(name, value);
+    Arc::make_mut(&mut seen.label.config).set(name, value);
     seen
 }
 
@@ -147,7 +148,7 @@ fn holes_and_slots_beyond_the_end() {
     let mut all = two_mirrors();
     all.push(seen("/dev/sde1", config(401, 3, 4, mirror(3, 1))));
     for member in &mut all[2..4] {
-        member.label.config.set("hole_array", Value::U64Array(vec![0]));
+        Arc::make_mut(&mut member.label.config).set("hole_array", Value::U64Array(vec![0]));
     }
     let pool = one(&all);
     assert_eq!(pool.config.u64s("hole_array"), Some(&[0][..]));
@@ -161,7 +162,7 @@ fn holes_and_slots_beyond_the_end() {
 fn without_a_slot_count_the_highest_id_decides() {
     let mut member = seen("/dev/sda1", config(301, 4, 0, mirror(2, 1)));
     assert_eq!(slots(&one(&[member.clone()])).len(), 3);
-    member.label.config.remove("vdev_children");
+    Arc::make_mut(&mut member.label.config).remove("vdev_children");
     assert_eq!(slots(&one(&[member.clone()])).len(), 3);
     let claimed = u64::MAX;
     let pool = one(&[with(member, "vdev_children", Value::U64(claimed))]);
@@ -276,11 +277,11 @@ fn slots_without_devices_await_none() {
 #[test]
 fn malformed_members_are_named_and_left_out() {
     let mut all = two_mirrors();
-    all[0].label.config.remove("vdev_tree");
+    Arc::make_mut(&mut all[0].label.config).remove("vdev_tree");
     let deep = (0..18)
         .fold(disk(0, 102), |inner, _| list([("id", Value::U64(0)), ("children", Value::ListArray(vec![inner]))]));
-    all[1].label.config.set("vdev_tree", Value::List(deep));
-    all[2].label.config.list_mut("vdev_tree").unwrap().set("id", Value::U64(u64::MAX));
+    Arc::make_mut(&mut all[1].label.config).set("vdev_tree", Value::List(deep));
+    Arc::make_mut(&mut all[2].label.config).list_mut("vdev_tree").unwrap().set("id", Value::U64(u64::MAX));
     let pool = one(&all);
     let malformed = |device: &str, what| Problem::Malformed { device: device.into(), what };
     // Newest first, then by device.

@@ -66,7 +66,7 @@ fn offsets_ignore_the_odd_end() {
 fn a_good_device_reads_back() {
     let config = config(4);
     let label = Device::of([&config; 4]).labels().unwrap();
-    assert_eq!(label, Label { config, index: 0 });
+    assert_eq!(label, Label::new(config, 0));
     assert_eq!((label.pool_guid(), label.top_guid(), label.guid()), (Some(11), Some(12), Some(13)));
     assert_eq!((label.txg(), label.hostid(), label.vdev_children()), (Some(4), Some(0xabcd), Some(1)));
     assert_eq!((label.pool_name().as_deref(), label.hostname().as_deref()), (Some("rpool"), Some("host")));

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use taproot_init::cmdline::parse;
 use taproot_init::devices::known::{Content, Device, Hardware, Module, Reading, Zfs, ZfsLabel};
 use taproot_init::devices::swap::Header;
 use taproot_init::plan::candidates;
 use taproot_init::plan::next::facts::{Asked, Disks, Facts, Watched, ZfsModule};
 use taproot_init::plan::next::{Moment, Next, next};
-use taproot_init::zfs::assemble::assemble;
+use taproot_init::zfs::assemble::{Seen, assemble};
 use taproot_init::zfs::label::Label;
 use taproot_init::zfs::nvlist::{NvList, Value};
 use taproot_tests::show;
@@ -20,7 +20,8 @@ use crate::Limits;
 /// Leaves of the pool: as many as a vdev can have. One of them is not there, so it is waited for.
 const LEAVES: u64 = 255;
 const TURNS: u32 = 200;
-/// Milliseconds of a turn in which nothing has changed.
+const CHANGES: u64 = 20;
+/// Milliseconds of a turn, whether or not one of the disks has changed.
 const LIMIT: f64 = 5.0;
 
 fn node<const N: usize>(pairs: [(&str, Value); N]) -> NvList {
@@ -59,11 +60,14 @@ fn label(leaf: u64) -> NvList {
     ])
 }
 
+fn member(label: NvList) -> Zfs {
+    Zfs::Member(ZfsLabel { label: Label::new(label, 0), good: [true; 4], tail: None })
+}
+
 /// The machine while the last disk is awaited.
 fn machine() -> Hardware {
     let device = |leaf: u64| {
-        let member = ZfsLabel { label: Label { config: label(leaf), index: 0 }, good: [true; 4], tail: None };
-        let content = Content { superblock: None, swap: Header::default(), zfs: Zfs::Member(member) };
+        let content = Content { superblock: None, swap: Header::default(), zfs: member(label(leaf)) };
         let device = Device::known(&format!("/dev/sd{leaf}"), Reading::Done(Box::new(content)));
         (device.name.clone(), device)
     };
@@ -76,11 +80,10 @@ fn machine() -> Hardware {
 }
 
 pub(crate) fn table(limits: &Limits) -> Result<()> {
-    let (request, hardware) = (parse(b"root=ZFS=tank/ROOT/default"), machine());
-    let began = Instant::now();
+    let (request, mut hardware) = (parse(b"root=ZFS=tank/ROOT/default"), machine());
     let labels = candidates::labels(&hardware, None, None);
     let pools = assemble(&labels);
-    let assembled = began.elapsed();
+    let changed = after_a_change(&mut hardware, &labels)?;
     ensure!(
         pools.len() == 1 && pools.iter().all(|pool| pool.missing().count() == 1),
         "expected one pool, a disk short"
@@ -102,11 +105,33 @@ pub(crate) fn table(limits: &Limits) -> Result<()> {
         ensure!(matches!(said, Next::Wait(_)), "expected a wait for the missing disk, found {said:?}");
     }
     let millis = |time: Duration| time.as_secs_f64() * 1000.0;
-    let verdict = limits.verdict("a turn with 255 leaves", millis(least) <= LIMIT, "limit 5 ms");
     let mut rows = vec![["a pool of 255 disks, one of them missing", "time [ms]", ""].map(str::to_owned).to_vec()];
-    rows.push(vec!["one turn in which nothing has changed".to_owned(), format!("{:.3}", millis(least)), verdict]);
-    let assembled = format!("{:.3}", millis(assembled));
-    rows.push(vec!["labels assembled, when one has changed".to_owned(), assembled, String::new()]);
+    let changed = least + changed;
+    for (what, time) in [("nothing has changed", least), ("the label of one has changed", changed)] {
+        let verdict = limits.verdict(&format!("255 leaves, {what}"), millis(time) <= LIMIT, "limit 5 ms");
+        rows.push(vec![format!("one turn in which {what}"), format!("{:.3}", millis(time)), verdict]);
+    }
     println!("\n{}", show::table(&rows));
     Ok(())
+}
+
+/// What it takes to put the labels together again when one disk after the other has told another one, at least.
+fn after_a_change(hardware: &mut Hardware, before: &[Seen]) -> Result<Duration> {
+    let mut least = Duration::MAX;
+    for (n, device) in (0..CHANGES).zip(1..LEAVES) {
+        let name = format!("sd{device}");
+        let Some(Device { content: Reading::Done(content), .. }) = hardware.devices.get_mut(&name) else {
+            bail!("expected {name} to be read");
+        };
+        let mut later = label(device);
+        later.set("txg", Value::U64(5 + n));
+        content.zfs = member(later);
+        let began = Instant::now();
+        let labels = candidates::labels(hardware, None, None);
+        ensure!(labels != before, "expected other labels");
+        let pools = assemble(&labels);
+        least = least.min(began.elapsed());
+        ensure!(pools.iter().all(|pool| pool.txg == 5 + n), "expected the newest label to be found");
+    }
+    Ok(least)
 }

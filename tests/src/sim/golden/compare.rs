@@ -131,7 +131,7 @@ fn model(version: ZfsVersion) -> Vec<Answer> {
         .filter(|(_, leaf)| world.stat(Path::new(&leaf.path)).is_ok())
         .filter_map(|(pool, leaf)| {
             let config = pool.label(leaf.guid, version)?;
-            Some(Seen::sound(leaf.path, Label { config, index: 0 }))
+            Some(Seen::sound(leaf.path, Label::new(config, 0)))
         })
         .collect();
     let mut all = Vec::new();

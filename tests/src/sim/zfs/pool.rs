@@ -345,7 +345,7 @@ mod tests {
     use taproot_init::zfs::label::Label;
 
     fn seen(pool: &Pool) -> Vec<Seen> {
-        let label = |leaf: &Leaf| Label { config: pool.label(leaf.guid, ZfsVersion::V2_3).unwrap(), index: 0 };
+        let label = |leaf: &Leaf| Label::new(pool.label(leaf.guid, ZfsVersion::V2_3).unwrap(), 0);
         pool.devices().iter().map(|leaf| Seen::sound(leaf.path.clone(), label(leaf))).collect()
     }
 

@@ -72,7 +72,7 @@ fn candidate(world: &World) -> Candidate {
         .filter(|leaf| there(&leaf.path))
         .map(|leaf| {
             let config = pool.label(leaf.guid, machine.zfs).unwrap();
-            Seen::sound(leaf.path.clone(), Label { config, index: 0 })
+            Seen::sound(leaf.path.clone(), Label::new(config, 0))
         })
         .collect();
     assemble(&seen).remove(0)

@@ -84,7 +84,7 @@ impl Layout {
 
     fn device(&self, disk: &Disk) -> Device {
         let zfs = disk.vdev.map_or(Zfs::Nothing, |(pool, vdev)| {
-            let label = Label { config: self.label(pool, vdev), index: 0 };
+            let label = Label::new(self.label(pool, vdev), 0);
             Zfs::Member(ZfsLabel { label, good: disk.good, tail: disk.tail.clone() })
         });
         let held = disk.holds.as_ref();
