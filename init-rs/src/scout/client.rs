@@ -27,6 +27,8 @@ const WORD_EVERY: Duration = Duration::from_secs(4);
 const FIRST_WORD: Duration = Duration::from_millis(500);
 /// Longest sleep where there is no scout.
 const NAP: Duration = Duration::from_secs(1);
+/// Why a module is not there that nobody is left to load.
+const NOBODY: &str = "the process that loads modules is gone";
 
 /// The scout, as PID 1 has it.
 pub struct Scout<'a> {
@@ -46,6 +48,8 @@ pub struct Scout<'a> {
     started: Duration,
     /// How often it was started again in a row; `None`: given up.
     restarts: Option<u32>,
+    /// Why it did not get what it was last told, if it did not.
+    unheard: Option<String>,
 }
 
 /// What came for a question.
@@ -139,6 +143,7 @@ impl<'a> Scout<'a> {
             undriven_told: false,
             started: Duration::ZERO,
             restarts: Some(0),
+            unheard: None,
         };
         scout.launch();
         scout
@@ -154,11 +159,15 @@ impl<'a> Scout<'a> {
         }
     }
 
-    /// Nothing more will come: whoever waits until things have settled need not.
+    /// Nothing more will come: whoever waits until things have settled, or for a module, need not.
     fn give_up(&mut self) {
         self.restarts = None;
+        self.unheard = None;
         self.hardware.settled = true;
         self.hardware.inserting = false;
+        for state in self.hardware.modules.values_mut().filter(|state| **state == Module::Starting) {
+            *state = Module::Failed(NOBODY.to_owned());
+        }
     }
 
     /// Waits at most `patience` for something to be told, and takes all that is there; whether anything is known now that
@@ -171,7 +180,9 @@ impl<'a> Scout<'a> {
                 self.system.sleep(patience.min(NAP));
                 return news;
             }
-            match self.system.hear_scout(patience) {
+            // What it said before it could not be told anything counts, and if it has ended that says why.
+            let longest = if self.unheard.is_some() { Duration::ZERO } else { patience };
+            match self.system.hear_scout(longest) {
                 Heard::Message(bytes) => match Message::decode(&bytes) {
                     Ok(message) => news |= self.take(message),
                     Err(e) => {
@@ -179,7 +190,13 @@ impl<'a> Scout<'a> {
                         news |= self.lost(&format!("it sent {e}"));
                     }
                 },
-                Heard::Nothing => return news,
+                Heard::Nothing => match self.unheard.take() {
+                    None => return news,
+                    Some(why) => {
+                        self.system.end_scout();
+                        news |= self.lost(&format!("it could not be told what is wanted: {why}"));
+                    }
+                },
                 Heard::Ended(why) => news |= self.lost(&why),
             }
             patience = Duration::ZERO;
@@ -219,6 +236,7 @@ impl<'a> Scout<'a> {
 
     /// It is gone.
     fn lost(&mut self, why: &str) -> bool {
+        self.unheard = None;
         self.forget();
         // Those that were on their way are asked for again.
         let starting = |(name, state): (&String, &Module)| (*state == Module::Starting).then(|| name.clone());
@@ -255,9 +273,9 @@ impl<'a> Scout<'a> {
         if self.restarts.is_none() {
             return;
         }
-        // One that is gone is noticed when it is heard.
+        // One that does not know what is wanted is as good as gone, which is seen to when it is heard.
         if let Err(e) = self.system.tell_scout(&command.encode()) {
-            self.log.debug(format!("the process that looks for devices could not be asked: {e}"));
+            self.unheard = Some(e.to_string());
         }
     }
 
@@ -265,7 +283,8 @@ impl<'a> Scout<'a> {
     pub fn load(&mut self, module: &str) {
         let name = canonical_name(module);
         if !self.hardware.modules.contains_key(&name) {
-            self.hardware.modules.insert(name.clone(), Module::Starting);
+            let state = if self.restarts.is_some() { Module::Starting } else { Module::Failed(NOBODY.to_owned()) };
+            self.hardware.modules.insert(name.clone(), state);
             self.tell(&Command::Load(name));
         }
     }
@@ -278,9 +297,6 @@ impl<'a> Scout<'a> {
             Some(Module::Ready) => Some(Ok(())),
             Some(Module::Failed(why)) => Some(Err(why.clone())),
             Some(Module::NotPacked) => Some(Err(LoadError::NotPacked { module: name.clone() }.to_string())),
-            Some(Module::Starting) | None if scout.restarts.is_none() => {
-                Some(Err("the process that loads modules is gone".to_owned()))
-            }
             Some(Module::Starting) | None => None,
         })
     }
@@ -382,6 +398,8 @@ impl<'a> Scout<'a> {
         if self.restarts.is_none() {
             self.restarts = Some(0);
             self.forget();
+            // What failed may do better with other options, or with somebody who loads it.
+            self.hardware.modules.retain(|_, state| *state == Module::Ready);
             self.launch();
         }
     }
@@ -395,6 +413,6 @@ impl<'a> Scout<'a> {
     /// Ends it, wherever it sits; nobody waits for that.
     pub fn stop(&mut self) {
         self.system.end_scout();
-        self.restarts = None;
+        self.give_up();
     }
 }

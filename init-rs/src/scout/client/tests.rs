@@ -21,6 +21,8 @@ struct Script {
     /// Answers a command with messages.
     reply: Option<fn(&Command) -> Vec<Message>>,
     cannot_start: bool,
+    /// How many more commands it gets; what comes after those is lost.
+    hears: Mutex<Option<usize>>,
 }
 
 impl Script {
@@ -51,6 +53,9 @@ impl System for Script {
     }
     fn tell_scout(&self, message: &[u8]) -> io::Result<()> {
         let command = Command::decode(message).unwrap();
+        if let Some(left) = &mut *self.hears.lock().unwrap() {
+            *left = left.checked_sub(1).ok_or(io::ErrorKind::WouldBlock)?;
+        }
         if let Some(reply) = self.reply {
             for message in reply(&command) {
                 self.say(&message);
@@ -291,5 +296,35 @@ fn a_machine_where_none_can_be_started_goes_on() {
     assert!(log.text().contains("could not be started"));
     assert!(scout.hardware.settled && !scout.hear(Duration::from_secs(1)));
     assert!(scout.peek("/dev/sda", 0, 3, Duration::from_secs(9)).is_err());
+    // No module is on its way that nobody loads.
+    scout.load("zfs");
+    assert_eq!(scout.hardware.modules["zfs"], Module::Failed(NOBODY.to_owned()));
     assert_eq!(script.now(), Duration::from_secs(1));
+    // Another attempt asks anew.
+    scout.revive();
+    assert!(scout.hardware.modules.is_empty());
+}
+
+/// Whoever does not get what it is told loads nothing, and nobody would know.
+#[test]
+fn one_that_cannot_be_told_anything_is_started_again() {
+    let script = Script { hears: Mutex::new(Some(1)), ..Script::default() };
+    let log = Log::new(std::sync::Arc::new(Linux::new()));
+    let mut scout = Scout::start(&script, true, &log);
+    scout.load("ext4");
+    scout.load("zfs");
+    script.say(&module("ext4", Module::Ready, None));
+    *script.hears.lock().unwrap() = None;
+    assert!(scout.hear(Duration::from_secs(300)), "there is another one");
+    assert_eq!(scout.hardware.modules["ext4"], Module::Ready, "what it had said before counts");
+    assert_eq!(script.now(), Duration::ZERO, "it is seen at once");
+    assert!(log.text().contains("is gone (it could not be told what is wanted: "), "{}", log.text());
+    assert_eq!(script.starts.lock().unwrap().len(), 2);
+    let load = |name: &str| Command::Load(name.into());
+    assert_eq!(*script.heard.lock().unwrap(), [load("ext4"), load("zfs")]);
+    // Where that goes on, it ends.
+    *script.hears.lock().unwrap() = Some(0);
+    assert_eq!(scout.wait_module("xfs", Duration::from_secs(300)), Some(Err(NOBODY.to_owned())));
+    assert_eq!(scout.hardware.modules["zfs"], Module::Failed(NOBODY.to_owned()));
+    assert_eq!(script.now(), Duration::ZERO);
 }

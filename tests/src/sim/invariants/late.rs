@@ -34,8 +34,6 @@ const DELAY: Duration = Duration::from_secs(5);
 const ATTEMPTS: u32 = 3;
 /// How long a pool may wait for a disk that has gone before the machine is ended, or a person asked; and as much for another attempt.
 const GONE: Duration = Duration::from_secs(150);
-/// How long the zfs module may take to start. A scout that was not told of it does not load it, and nobody knows.
-const MODULE: Duration = Duration::from_secs(300);
 /// What any other fault may bring about: another console is tried, another scout started, a process given up.
 const TROUBLE: Duration = Duration::from_secs(30);
 
@@ -93,21 +91,7 @@ fn limit(case: &Case, events: &[Event], happened: &[Fault]) -> Duration {
         Effect::Gone(_) | Effect::Never | Effect::Lost => GONE,
         _ => TROUBLE,
     });
-    let module = if unheard(events) { MODULE } else { Duration::ZERO };
-    (attempt(case) * roots + delay + module) * attempts + trouble.sum::<Duration>()
-}
-
-/// Whether the scout could not be started, or did not get what it was told.
-fn unheard(events: &[Event]) -> bool {
-    let mut calls = events.iter().filter(|event| !event.log).map(|event| event.text.as_str());
-    let mut last = "";
-    calls.any(|text| {
-        if let Some(fault) = text.strip_prefix("fault: ") {
-            return fault.starts_with("Errno") && (last.starts_with("tell_scout") || last.starts_with("start_scout"));
-        }
-        last = text;
-        false
-    })
+    (attempt(case) * roots + delay) * attempts + trouble.sum::<Duration>()
 }
 
 /// Answers of a person, or disks that came while a question stood: each may begin another attempt, or the wait of one anew.
