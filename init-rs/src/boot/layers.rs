@@ -360,8 +360,7 @@ impl Boot<'_> {
         if base.is_none() {
             return;
         }
-        self.report.layers = None;
-        self.report.mounts.clear();
+        self.report.root_left();
         let _ = self.system.unmount(&self.new_root, true);
         let mut parts = media.places();
         parts.extend(others);

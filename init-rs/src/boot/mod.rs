@@ -342,6 +342,7 @@ impl<'a> Boot<'a> {
         self.steps = 0;
         self.mounting = None;
         self.facts.begin_anew(now);
+        self.report.begin_anew();
         self.forget_verdicts(now);
     }
 

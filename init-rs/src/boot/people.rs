@@ -73,7 +73,7 @@ impl<'a> Boot<'a> {
     }
 
     pub(super) fn explain(&mut self, failure: &Failure) -> Explanation {
-        self.report.pools = self.pool_facts();
+        self.note_pools();
         self.save_report();
         let refusal = failure.refusal.clone();
         let explanation = Explanation {
@@ -220,7 +220,7 @@ impl<'a> Boot<'a> {
             return None;
         }
         let place = place_of(stage, &self.request.root.value);
-        self.report.pools = self.pool_facts();
+        self.note_pools();
         self.save_report();
         self.log.warn(format!("stopped {place} ({word})"));
         person::print(self.system, &format!("\ntaproot: stopped {place}, as {word} asks\n\n"));

@@ -111,7 +111,7 @@ impl Boot<'_> {
         for warning in &found.choice.warnings {
             self.log.warn(warning);
         }
-        self.report.pools = self.pool_facts();
+        self.note_pools();
         self.report.choice = Some(found.choice.clone());
         let guid = found.choice.guid;
         self.guard.choose(guid, &found.choice.pool, self.nodes_of(guid));
@@ -145,6 +145,16 @@ impl Boot<'_> {
             }
         }
         pools
+    }
+
+    /// Puts them into the record. The one that was chosen stays as it was then, should it not be seen any more: whoever read its disks
+    /// may have been lost meanwhile.
+    pub(super) fn note_pools(&mut self) {
+        let now = self.pool_facts();
+        let chosen = self.facts.attempt.found.as_ref().map(|found| found.choice.guid);
+        let unseen = |fact: &PoolFact| Some(fact.guid) == chosen && now.iter().all(|seen| seen.guid != fact.guid);
+        self.report.pools.retain(unseen);
+        self.report.pools.extend(now);
     }
 
     /// Imports what was chosen.

@@ -118,6 +118,66 @@ pub struct BootReport {
 }
 
 impl BootReport {
+    /// Another attempt begins: what was chosen, and what was done with it, is over.
+    pub fn begin_anew(&mut self) {
+        self.choice = None;
+        self.root_left();
+    }
+
+    /// The root is left, or what was to become one. What was chosen, what is known of the machine and of its pools, and what went
+    /// wrong stays.
+    pub fn root_left(&mut self) {
+        // Each by its name: whatever is recorded besides, it is said here whether it is of one root.
+        let Self {
+            version,
+            kernel,
+            image,
+            zfs,
+            request,
+            typed,
+            pools,
+            choice,
+            root: _,
+            layers: _,
+            init: _,
+            mounts: _,
+            protected: _,
+            kept: _,
+            skipped: _,
+            expected,
+            expected_root,
+            datasets: _,
+            places: _,
+            fstab: _,
+            after: _,
+            modules,
+            phases,
+            problems,
+            declared,
+            refused,
+            failure,
+        } = std::mem::take(self);
+        *self = Self {
+            version,
+            kernel,
+            image,
+            zfs,
+            request,
+            typed,
+            pools,
+            choice,
+            expected,
+            expected_root,
+            modules,
+            phases,
+            problems,
+            declared,
+            refused,
+            failure,
+            ..Self::default()
+        };
+    }
+
     /// The document.
     pub fn to_json(&self) -> String {
         let (datasets, left_out) = datasets(&self.datasets, self.root.as_deref());
@@ -307,6 +367,40 @@ pub(super) fn millis(time: Duration) -> Json {
 mod tests {
     use super::*;
     use crate::plan::mounts::root_step;
+
+    #[test]
+    fn another_attempt_is_recorded_as_if_none_had_been_before() {
+        let before = BootReport {
+            version: "0.1.0".into(),
+            pools: vec![PoolFact::named("tank", 7)],
+            problems: vec!["a".into()],
+            failure: Some(("no-key", "b".into())),
+            ..BootReport::default()
+        };
+        let mut report = BootReport {
+            choice: Some(Choice {
+                pool: "tank".into(),
+                guid: 7,
+                health: Health::Online,
+                dataset: None,
+                why: "asked for".into(),
+                warnings: vec![],
+                better: None,
+                unsure: false,
+                certain: true,
+            }),
+            ..before.clone()
+        };
+        let chosen = report.clone();
+        report.root = Some("tank/a".into());
+        report.init = Some("/sbin/init".into());
+        report.skipped = vec![Skipped { dataset: "tank/x".into(), why: "canmount=off".into(), more: 0 }];
+        report.datasets = vec![Dataset::with_defaults("tank/a")];
+        report.root_left();
+        assert_eq!(report, chosen);
+        report.begin_anew();
+        assert_eq!(report, before);
+    }
 
     #[test]
     fn every_part_is_valid_json() {

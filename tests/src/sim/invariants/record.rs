@@ -256,9 +256,9 @@ fn done(case: &Case, report: &Value, root: &str, init: &str) -> Vec<String> {
     is("/mounts/0/dataset", spelled);
     is("/mounts/0/target", "/");
     is("/init", init);
-    if !root.starts_with("/dev/") {
-        is("/choice/pool", root.split('/').next().unwrap_or(root));
-    }
+    // Of a root on a block device there is none.
+    let pool = if root.starts_with("/dev/") { "?" } else { root.split('/').next().unwrap_or(root) };
+    is("/choice/pool", pool);
     let fits = match &meant {
         Wish::Auto => true,
         Wish::Pool(pool) => root.split('/').next() == Some(pool),
