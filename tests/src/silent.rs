@@ -1,11 +1,14 @@
-//! Disks that hardly answer: one request, or 1500 bytes, a second. What a boot beside them is held to.
+//! Disks that hardly answer: one request, or 1500 bytes, a second. Boots beside them, and what they are held to.
 
 use std::fs::File;
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::vm::{Report, Running, Scratch, Vm};
+use crate::kit::{self, System};
+use crate::scenario;
+use crate::vm::{Bus, Disk, Report, Running, Scratch, Vm};
 
 /// A boot beside a disk that says nothing may take so many times as long as without it, and so many seconds more. The promise is 2 s, which
 /// `make bench` measures; this is what a busy host can make of two equal boots in a row. Who waits for the disk is a minute late.
@@ -13,6 +16,109 @@ const TIMES: f64 = 2.0;
 const MORE: f64 = 10.0;
 /// Seconds between the line of the hand-over and the init. They are 0.1 to 0.3; whoever waits for a request that is under way takes 4.
 const GAP: f64 = 2.0;
+
+/// What most of them boot.
+const ROOT: &str = "root=ZFS=pmirror/ROOT/default";
+/// How such a disk is throttled.
+const THROTTLED: &str = "throttling.iops-total=1,throttling.bps-total=1500";
+
+/// A root on a mirror whose disks answer, where nobody needs those that say nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beside {
+    /// No pool is named: what is there is taken, whatever may be on the disks that say nothing.
+    Auto,
+    /// The root is named.
+    Named,
+    /// A swap area is found by its label. Its disk comes when the silent one is there, whose name stands between the others.
+    Label,
+    /// The mirror's second disk comes when a stick that hardly answers has been pulled out while the kernel read its partition table.
+    Stick,
+}
+
+impl Beside {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Auto, Self::Named, Self::Label, Self::Stick];
+
+    /// In words, with so many disks that say nothing.
+    pub fn what(self, silent: usize) -> String {
+        let (what, disk) = match self {
+            Self::Auto => ("root=zfs:AUTO", "disks"),
+            Self::Named => ("a named root", "disks"),
+            Self::Label => ("a device by its label", "disk"),
+            Self::Stick => ("a disk that comes late", "stick that is pulled out"),
+        };
+        if silent == 0 { what.to_owned() } else { format!("{what}, {silent} silent {disk}") }
+    }
+
+    /// How many disks say nothing, where there are any. Eight: as many as there ever were readers.
+    pub fn silent(self) -> usize {
+        match self {
+            Self::Auto | Self::Named => 8,
+            Self::Label | Self::Stick => 1,
+        }
+    }
+
+    /// Boots with so many of them (0, or [`Self::silent`]) and with these words besides; the machine, which has ended, and when it handed
+    /// over: since its kernel started, or since the disk came that was awaited.
+    pub fn boot(self, name: &str, system: &System, silent: usize, words: &str) -> Result<(Running, HandOver)> {
+        let scratch = Scratch::new()?;
+        let vm =
+            |cmdline: &str| Ok::<_, anyhow::Error>(scenario::vm(name, system, &format!("{cmdline} {words}"))?.cold());
+        let disks = scratch.overlays(system, &["mirror0", "mirror1"])?;
+        match self {
+            Self::Auto | Self::Named => {
+                let root = if self == Self::Auto { "root=zfs:AUTO" } else { ROOT };
+                let machine = vm(&format!("{root} taproot.wait=600"))?.disks(disks);
+                booted(self::disks(machine, &scratch, silent)?.start()?, None)
+            }
+            Self::Label => {
+                let pool = disks.into_iter().map(|disk| disk.on(Bus::Nvme));
+                let machine = vm(&format!("{ROOT} resume=LABEL=zzz taproot.resume_wait=600"))?.disks(pool);
+                let mut running = self::disks(machine, &scratch, silent)?.start()?;
+                running.expect(if silent > 0 { "[sda]" } else { "ZFS: Loaded module" }, 60)?;
+                let swap = scratch.blank("swap", 64 << 20)?;
+                kit::run(Command::new("mkswap").args(["-q", "-L", "zzz"]).arg(&swap.path))?;
+                running.plug(&swap)?;
+                let done = booted(running, Some("[vda]"))?;
+                ensure!(done.0.console.shows("no hibernation image on LABEL=zzz"), "{}", done.0.console.text());
+                Ok(done)
+            }
+            Self::Stick => {
+                let machine = vm(&format!("{ROOT} taproot.wait=600 taproot.degraded=no"))?;
+                after_a_stick(machine, &scratch, &disks, silent > 0)
+            }
+        }
+    }
+}
+
+fn after_a_stick(machine: Vm, scratch: &Scratch, disks: &[Disk], stick: bool) -> Result<(Running, HandOver)> {
+    let [first, second] = disks else { anyhow::bail!("two disks expected") };
+    let mut machine = machine.disk(first.clone()).extra(&["-device", "qemu-xhci,id=bus"]);
+    if stick {
+        let file = scratch.blank("gone", 256 << 20)?.path;
+        let drive = format!("file={},if=none,id=gone,format=raw,{THROTTLED}", file.display());
+        machine = machine.extra(&["-drive", &drive, "-device", "usb-storage,bus=bus.0,drive=gone,id=gone-disk"]);
+    }
+    let mut running = machine.start()?;
+    if stick {
+        running.expect("[sda] Write cache", 60)?;
+        running.qmp.execute("device_del", &serde_json::json!({ "id": "gone-disk" }))?;
+    }
+    running.expect("waiting for pool pmirror: missing: /dev/disk/by-id/virtio-mirror1-part1", 60)?;
+    running.plug(second)?;
+    booted(running, Some("[vdb]"))
+}
+
+/// Follows a machine to the end of its boot: from the root on the whole mirror.
+fn booted(mut vm: Running, since: Option<&str>) -> Result<(Running, HandOver)> {
+    let report = vm.report(60)?;
+    vm.wait_exit(60)?;
+    let health = report.json.as_ref().and_then(|json| json.pointer("/choice/health")?.as_str());
+    ensure!(report.hostname() == "pmirror" && health == Some("online"), "{} {health:?}", report.hostname());
+    let when = HandOver::of(&vm, &report)?;
+    let when = since.map_or(Ok(when), |what| when.since(&vm, what))?;
+    Ok((vm, when))
+}
 
 /// When a boot said that it hands over, and when the init began: in seconds of the guest, which began when its kernel did.
 #[derive(Debug, Clone, Copy)]
@@ -82,10 +188,7 @@ pub fn disks(vm: Vm, scratch: &Scratch, count: usize) -> Result<Vm> {
 #[must_use]
 pub fn attach(vm: Vm, file: &Path, format: &str, n: usize, serial: &str) -> Vm {
     let (bus, port) = if n < 6 { ("quiet", n) } else { ("quiet2", n - 6) };
-    let drive = format!(
-        "file={},if=none,id=drive-{serial},format={format},throttling.iops-total=1,throttling.bps-total=1500",
-        file.display()
-    );
+    let drive = format!("file={},if=none,id=drive-{serial},format={format},{THROTTLED}", file.display());
     let device = format!("ide-hd,bus={bus}.{port},drive=drive-{serial},serial={serial}");
     vm.extra(&["-drive", &drive, "-device", &device])
 }

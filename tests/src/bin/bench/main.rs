@@ -10,6 +10,7 @@ mod images;
 mod large;
 mod layers;
 mod pools;
+mod silent;
 mod turn;
 
 use std::cell::RefCell;
@@ -26,7 +27,7 @@ use taproot_tests::{image, kit, show};
 const USAGE: &str = "usage: bench [turn|boot|silent|many|large|layers|images]
   turn    one turn of the boot's loop with a pool of 255 disks, in no machine
   boot    the image, and the time up to the hand-over
-  silent  what a disk costs that does not answer
+  silent  what disks cost that do not answer
   many    a pool of 60 disks beside one of two
   large   a pool of 10 000 datasets
   layers  layers mounted against a script, made against mksquashfs, and a live system's boot against live-boot and dracut
@@ -110,7 +111,7 @@ fn tables(system: &System, only: Option<&str>, runs: usize, limits: &Limits) -> 
     }
     let packed = image::standard(system)?;
     if wanted("silent") {
-        pools::silent_table(system, &packed, runs, limits)?;
+        silent::table(system, runs, limits)?;
     }
     if wanted("many") {
         pools::many_table(system, &packed, runs, limits)?;
