@@ -239,14 +239,12 @@ impl Order {
     }
 }
 
-/// The checksum words of a region, `head` being all of it before them: SHA-256 over `head` and, in the words' place,
-/// the region's offset.
-fn checksum(head: &[u8], region_offset: u64, order: Order) -> [u8; 32] {
-    let mut hash = Sha256::new();
-    hash.update(head);
-    hash.update(order.bytes(region_offset));
-    hash.update([0; 24]);
-    let mut words: [u8; 32] = hash.finalize().into();
+/// The checksum words of a region: SHA-256 over all of it before them, of which `hashed` is the state, and, in the words' place, the
+/// region's offset.
+fn checksum(mut hashed: Sha256, region_offset: u64, order: Order) -> [u8; 32] {
+    hashed.update(order.bytes(region_offset));
+    hashed.update([0; 24]);
+    let mut words: [u8; 32] = hashed.finalize().into();
     // The digest counts as four big-endian words, kept in the writer's order.
     if let Order::Little = order {
         words.chunks_exact_mut(8).for_each(<[u8]>::reverse);
@@ -257,22 +255,42 @@ fn checksum(head: &[u8], region_offset: u64, order: Order) -> [u8; 32] {
 /// Verifies and unpacks a configuration region of [`REGION_SIZE`] bytes that lies `region_offset` bytes from the start
 /// of the vdev. Both byte orders are read. What the configuration says is not judged here.
 pub fn parse_label(region: &[u8], region_offset: u64) -> Result<NvList, LabelError> {
-    let size = LabelError::Size { found: region.len() };
-    if region.len() != REGION_SIZE {
-        return Err(size);
+    Last::default().parse(region, region_offset).map(Arc::unwrap_or_clone)
+}
+
+/// The region of a device that was parsed last. Its four are the same but for the checksum, unless something is wrong: they are
+/// hashed and unpacked once, which counts where there are many disks.
+#[derive(Default)]
+struct Last {
+    /// All before the checksum words.
+    head: Vec<u8>,
+    hashed: Sha256,
+    config: Option<Result<Arc<NvList>, NvError>>,
+}
+
+impl Last {
+    /// [`parse_label`] of the next one.
+    fn parse(&mut self, region: &[u8], region_offset: u64) -> Result<Arc<NvList>, LabelError> {
+        let size = LabelError::Size { found: region.len() };
+        if region.len() != REGION_SIZE {
+            return Err(size);
+        }
+        let Some((head, stored)) = region.split_last_chunk::<32>() else { return Err(size) };
+        let Some((data, magic)) = head.split_last_chunk::<8>() else { return Err(size) };
+        let order = match u64::from_le_bytes(*magic) {
+            MAGIC => Order::Little,
+            m if m.swap_bytes() == MAGIC => Order::Big,
+            _ if looks_packed(data) => return Err(LabelError::NoChecksum),
+            _ => return Err(LabelError::Nothing),
+        };
+        if self.head != head {
+            *self = Self { head: head.to_vec(), hashed: Sha256::new_with_prefix(head), config: None };
+        }
+        if checksum(self.hashed.clone(), region_offset, order) != *stored {
+            return Err(LabelError::Checksum);
+        }
+        Ok(self.config.get_or_insert_with(|| NvList::decode(data).map(Arc::new)).clone()?)
     }
-    let Some((head, stored)) = region.split_last_chunk::<32>() else { return Err(size) };
-    let Some((data, magic)) = head.split_last_chunk::<8>() else { return Err(size) };
-    let order = match u64::from_le_bytes(*magic) {
-        MAGIC => Order::Little,
-        m if m.swap_bytes() == MAGIC => Order::Big,
-        _ if looks_packed(data) => return Err(LabelError::NoChecksum),
-        _ => return Err(LabelError::Nothing),
-    };
-    if checksum(head, region_offset, order) != *stored {
-        return Err(LabelError::Checksum);
-    }
-    Ok(NvList::decode(data)?)
 }
 
 /// True for the first bytes of an XDR list with unique names, as every label has them.
@@ -312,7 +330,7 @@ pub fn read_copies(
     device_size: u64,
 ) -> Result<(Label, [bool; 4]), LabelProblem> {
     let offsets = label_offsets(device_size).ok_or(LabelProblem::TooSmall { size: device_size })?;
-    let mut region = vec![0; REGION_SIZE];
+    let (mut region, mut last) = (vec![0; REGION_SIZE], Last::default());
     let mut unreadable = Vec::new();
     let mut copy = |label: u64| {
         let offset = label + REGION_START;
@@ -321,7 +339,7 @@ pub fn read_copies(
             unreadable.push(error);
             return Err(why);
         }
-        let config = parse_label(&region, offset)?;
+        let config = last.parse(&region, offset)?;
         judge(&config).map(|()| config)
     };
     let copies = offsets.map(&mut copy);
@@ -330,16 +348,16 @@ pub fn read_copies(
     {
         return Err(LabelProblem::Io(error));
     }
-    let whose = |config: &NvList| ["guid", "pool_guid"].map(|name| config.u64(name));
+    let whose = |config: &Arc<NvList>| ["guid", "pool_guid"].map(|name| config.u64(name));
     let found = copies.each_ref().map(|copy| copy.as_ref().ok().map(whose));
     let label = choose(copies)?;
     let own = Some(whose(&label.config));
     Ok((label, found.map(|found| found == own)))
 }
 
-fn choose(copies: [Result<NvList, LabelError>; 4]) -> Result<Label, LabelProblem> {
+fn choose(copies: [Result<Arc<NvList>, LabelError>; 4]) -> Result<Label, LabelProblem> {
     let txg = |config: &NvList| config.u64("txg").unwrap_or(0);
-    let mut best: Option<(u8, &NvList)> = None;
+    let mut best: Option<(u8, &Arc<NvList>)> = None;
     for (index, copy) in (0..).zip(&copies) {
         if let Ok(config) = copy
             && best.is_none_or(|(_, other)| txg(config) > txg(other))
@@ -348,7 +366,7 @@ fn choose(copies: [Result<NvList, LabelError>; 4]) -> Result<Label, LabelProblem
         }
     }
     if let Some((index, config)) = best {
-        return Ok(Label::new(config.clone(), index));
+        return Ok(Label { config: Arc::clone(config), index });
     }
     // No copy is good, so each has its reason.
     let why = Box::new(copies.map(|copy| copy.err().unwrap_or(LabelError::Nothing)));
@@ -373,7 +391,7 @@ pub fn seal(data: Vec<u8>, size: usize, offset: u64) -> Option<Vec<u8>> {
     }
     part.resize(room, 0);
     part.extend_from_slice(&MAGIC.to_le_bytes());
-    let words = checksum(&part, offset, Order::Little);
+    let words = checksum(Sha256::new_with_prefix(&part), offset, Order::Little);
     part.extend_from_slice(&words);
     Some(part)
 }

@@ -100,6 +100,33 @@ fn which_copies_are_good() {
     assert_eq!(look([&bad, &new, &bad, &new]), (5, 1, [false, true, false, true]));
 }
 
+/// What the region before it was makes no difference to what a region is.
+#[test]
+fn each_copy_is_verified_at_its_own_place() {
+    let copies = |place| {
+        let mut flipped = write_region(&config(4), place).unwrap();
+        flipped[100] ^= 1;
+        let elsewhere = write_region(&config(4), place + 1).unwrap();
+        let garbage = seal_region(vec![9; 100], place).unwrap();
+        [
+            write_region(&config(4), place).unwrap(),
+            write_region(&config(5), place).unwrap(),
+            elsewhere,
+            flipped,
+            garbage,
+        ]
+    };
+    let (first, second) = (REGION_START, LABEL_SIZE + REGION_START);
+    let alone = copies(second).map(|region| (parse_label(&region, second), region));
+    for before in copies(first) {
+        for (right, region) in &alone {
+            let mut last = Last::default();
+            let _ = last.parse(&before, first);
+            assert_eq!(&last.parse(region, second).map(Arc::unwrap_or_clone), right);
+        }
+    }
+}
+
 /// Label 0 as OpenZFS wrote it: the packed list, zeros left out, then the checksum's 32 bytes.
 fn written_by_openzfs(file: &[u8], disks: usize) {
     let (packed, words) = file.split_last_chunk::<32>().unwrap();
@@ -146,16 +173,10 @@ fn spares_need_no_txg() {
 fn both_byte_orders_verify() {
     let config = config(4);
     let mut region = write_region(&config, 7).unwrap();
-    let words = checksum(
-        &{
-            let at = REGION_SIZE - TRAILER;
-            region[at..at + 8].reverse();
-            region[..at + 8].to_vec()
-        },
-        7,
-        Order::Big,
-    );
+    let at = REGION_SIZE - TRAILER;
+    region[at..at + 8].reverse();
     let at = REGION_SIZE - 32;
+    let words = checksum(Sha256::new_with_prefix(&region[..at]), 7, Order::Big);
     region[at..].copy_from_slice(&words);
     assert_eq!(parse_label(&region, 7), Ok(config));
     assert_eq!(parse_label(&region, 8), Err(LabelError::Checksum));
@@ -224,7 +245,7 @@ fn a_list_that_does_not_unpack_is_named() {
     let mut region = write_region(&config(4), 0).unwrap();
     region[7] = 9;
     let at = REGION_SIZE - 32;
-    let words = checksum(&region[..at], 0, Order::Little);
+    let words = checksum(Sha256::new_with_prefix(&region[..at]), 0, Order::Little);
     region[at..].copy_from_slice(&words);
     assert_eq!(parse_label(&region, 0), Err(LabelError::Unpack(NvError::Version { offset: 4, found: 9 })));
 }
@@ -272,7 +293,7 @@ proptest! {
         let from = if version { 12 } else { 0 };
         region[from..from + bytes.len()].copy_from_slice(&bytes);
         let at = REGION_SIZE - 32;
-        let words = checksum(&region[..at], 5, Order::Little);
+        let words = checksum(Sha256::new_with_prefix(&region[..at]), 5, Order::Little);
         region[at..].copy_from_slice(&words);
         if let Ok(config) = parse_label(&region, 5) {
             let _ = judge(&config);
