@@ -331,6 +331,10 @@ impl<'a> Boot<'a> {
     /// Begins another attempt.
     fn begin_anew(&mut self) {
         let (system, log) = (self.system, self.log);
+        // It is about a root that was not handed over to.
+        for file in &self.report.after {
+            let _ = system.remove(Path::new(file));
+        }
         slow::working(system, log, "taking away what this attempt has mounted", || {
             self.clear_plain_root();
             self.clear_layers();

@@ -122,7 +122,7 @@ impl Tree {
 }
 
 /// The smallest ELF program that looks like one of this machine's.
-fn program() -> Vec<u8> {
+pub(super) fn program() -> Vec<u8> {
     let machine: u8 = if cfg!(target_arch = "aarch64") { 183 } else { 62 };
     let mut bytes = vec![0_u8; 120];
     let fields: [(usize, &[u8]); 5] = [(0, b"\x7fELF\x02\x01"), (18, &[machine]), (32, &[64]), (54, &[56]), (56, &[1])];

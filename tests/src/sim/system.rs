@@ -457,7 +457,7 @@ impl System for World {
                 return Err(SwitchError::Move { what: what.unwrap_or("/run"), source: errno(libc::ENOENT) });
             }
         }
-        let program = new_root.join(init.strip_prefix("/").unwrap_or(init));
+        let program = taproot_init::sys::beneath::resolve(self, new_root, init).unwrap_or_default();
         if !matches!(self.state().names.node(&program), Ok(Node::File(_, mode)) if mode & 0o111 != 0) {
             return Err(SwitchError::Exec { init: shown(init), source: errno(libc::ENOENT) });
         }

@@ -1,6 +1,7 @@
 //! What lasts longer than a step: times that begin anew, what each attempt does again, what is given back.
 
-use super::{Dataset, Effect, End, Fault, Holds, Machine, ModuleSpec, Pool, Tree, Typed, World, run, seconds};
+use super::{Dataset, Effect, End, Fault, Holds, Machine, ModuleSpec, Node, Pool, Tree, Typed, World, run, seconds};
+use crate::sim::files::program;
 use crate::sim::zfs::dataset::Key;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -135,4 +136,28 @@ fn the_kernels_patience_comes_back() {
         assert!(is_booted(end.as_ref()), "{words:?}: {end:?}: {}", world.printed());
         assert_eq!(world.file(parameter).as_deref(), Some(&b"1000\n"[..]), "{words:?}");
     }
+}
+
+/// What was left in /run for a system that was not handed over to is not there for another.
+#[test]
+fn nothing_is_left_for_the_system_of_another_root() {
+    let drop_in = "/run/systemd/system/zfs-mount.service.d/00-taproot.conf";
+    let boot = |faults| {
+        let mut machine = Machine::new("root=ZFS=tank/r taproot.fallback=LABEL=other");
+        let root = |dataset: &mut Dataset| {
+            let mut tree = Tree::system("");
+            tree.text("usr/lib/systemd/system/zfs-mount.service", "[Service]\nExecStart=/sbin/zfs mount -a\n");
+            tree.put("usr/lib/systemd/systemd", Node::File(program(), 0o755));
+            tree.put("sbin/init", Node::Link("/usr/lib/systemd/systemd".into()));
+            dataset.tree = tree;
+        };
+        machine.add_pool(Pool::new("tank", 7).disk("/dev/vda").dataset("r", root));
+        machine.add("vdb", plain("other", Tree::system("")));
+        let (end, world) = booted(machine, faults);
+        let Some(End::HandOver { root, .. }) = end else { unreachable!("{end:?}: {}", world.printed()) };
+        (root.source, world.file(drop_in).is_some())
+    };
+    assert_eq!(boot(vec![]), ("tank/r".to_owned(), true));
+    let refused = Fault::at("hand_over", 0, Effect::Errno(libc::EBUSY));
+    assert_eq!(boot(vec![refused]), ("/dev/vdb".to_owned(), false));
 }
