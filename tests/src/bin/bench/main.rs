@@ -24,15 +24,18 @@ use taproot_tests::vm::{Scratch, accel};
 use taproot_tests::{image, kit, show};
 
 /// What can be asked for alone.
-const USAGE: &str = "usage: bench [turn|boot|silent|many|large|layers|images]
-  turn    one turn of the boot's loop with a pool of 255 disks, in no machine
-  boot    the image, and the time up to the hand-over
-  silent  what disks cost that do not answer
-  many    a pool of 60 disks beside one of two
-  large   a pool of 10 000 datasets
-  layers  layers mounted against a script, made against mksquashfs, and a live system's boot against live-boot and dracut
-  images  disk images made against mksquashfs, mkfs.ext4 and the way of paczfs
-all of them without a word; TAPROOT_SYSTEM=NAME: on one kit system; BENCH_RUNS=N: N rounds instead of 3";
+const TABLES: [(&str, &str); 7] = [
+    ("turn", "one turn of the boot's loop with a pool of 255 disks, in no machine"),
+    ("boot", "the image, and the time up to the hand-over"),
+    ("silent", "what disks cost that do not answer"),
+    ("many", "a pool of 60 disks beside one of two"),
+    ("large", "a pool of 10 000 datasets"),
+    (
+        "layers",
+        "layers mounted against a script, made against mksquashfs, and a live system's boot against live-boot and dracut",
+    ),
+    ("images", "disk images made against mksquashfs, mkfs.ext4 and the way of paczfs"),
+];
 /// Bytes of `taproot-init`.
 const LIMIT_INIT: u64 = 4_000_000;
 /// Megabytes of the generic image with the small rescue set.
@@ -60,15 +63,13 @@ fn main() -> Result<ExitCode> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let only = match words.as_slice() {
         [] => None,
-        [word] if ["turn", "boot", "silent", "many", "large", "layers", "images"].contains(&word.as_str()) => {
-            Some(word.as_str())
-        }
+        [word] if TABLES.iter().any(|(name, _)| name == word) => Some(word.as_str()),
         [word] if word == "--help" => {
-            println!("{USAGE}");
+            println!("{}", usage());
             return Ok(ExitCode::SUCCESS);
         }
         _ => {
-            eprintln!("expected one of these words, found {words:?}\n{USAGE}");
+            eprintln!("expected one of these words, found {words:?}\n{}", usage());
             return Ok(ExitCode::from(2));
         }
     };
@@ -89,6 +90,15 @@ fn main() -> Result<ExitCode> {
         tables(&System::open(&name)?, only, runs, &limits)?;
     }
     Ok(ended(limits))
+}
+
+fn usage() -> String {
+    let names = TABLES.map(|(name, _)| name).join("|");
+    let lines = TABLES.map(|(name, what)| format!("  {name:<6}  {what}")).join("\n");
+    format!(
+        "usage: bench [{names}]\n{lines}\n\
+         all of them without a word; TAPROOT_SYSTEM=NAME: on one kit system; BENCH_RUNS=N: N rounds instead of 3"
+    )
 }
 
 /// Names the limits that were missed.
