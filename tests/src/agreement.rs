@@ -83,7 +83,8 @@ pub fn failed(record: &Value) -> Vec<String> {
     let came_to = |step: &&str| told.steps.iter().any(|line| line.name == *step);
     // Nobody but the firmware tells where a system was hibernated to.
     let noted = code == Code::Resume && request.resume.device.is_none();
-    let not_known = told.end == End::NotKnown && !is_settled_before(code);
+    // Nothing that no record holds is behind some.
+    let not_known = told.end == End::NotKnown && !unforeseen(code).is_empty();
     let says = told.failure.as_ref().map(|failure| failure.code);
     if says == Some(code) || unforeseen(code).iter().any(came_to) || noted || not_known {
         return Vec::new();
@@ -99,11 +100,6 @@ fn last_root<'r>(request: &'r Request, told: &Rehearsal) -> &'r str {
     let taken = told.steps.iter().filter(|line| line.name == "fallback").count();
     let fallback = taken.checked_sub(1).and_then(|last| request.fallback.get(last));
     fallback.map_or(&request.root.why, |fallback| &fallback.why)
-}
-
-/// Whether it is decided before anything that no record holds.
-fn is_settled_before(code: Code) -> bool {
-    matches!(code, Code::NoPool | Code::UnusableRoot | Code::Undeclared | Code::Bug)
 }
 
 /// Steps that may end in this failure by what no record holds: what the kernel, the firmware, a program or a person answers, what

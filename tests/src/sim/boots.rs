@@ -1,6 +1,7 @@
 //! Boots that are written out: what we decide, with a kernel that does as it is modelled.
 
 use super::files::Tree;
+use super::invariants::of_any;
 use super::machine::{Holds, Machine, ModuleSpec, ProgramSpec, Typed};
 use super::run;
 use super::world::{End, World};
@@ -32,6 +33,7 @@ fn boot(machine: Machine) -> (World, Option<End>) {
     let end = run(&world, |system| {
         let _ = taproot_init::boot::run(&system, Vec::new());
     });
+    assert_eq!(of_any(&world, end.as_ref()), [""; 0], "{}", world.story());
     (world, end)
 }
 

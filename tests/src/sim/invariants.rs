@@ -14,23 +14,41 @@ use super::machine::Machine;
 use super::oracle::{Outcome, after_words, outcomes};
 use super::seed::Policy;
 use super::wide::{Then, relied_on};
-use super::world::{End, World};
+use super::world::{End, Event, World};
 use std::collections::BTreeSet;
+
+/// What any run has broken, whatever its machine is and whatever was asked.
+pub fn of_any(world: &World, end: Option<&End>) -> Vec<String> {
+    let mut all = Vec::new();
+    let events = in_order(world);
+    all.extend(words::quiet(&events, world));
+    all.extend(words::unnamed(&events));
+    all.extend(calls::refused(&events, world));
+    if matches!(end, Some(End::HandOver { .. })) && world.has_scout() {
+        all.push("the scout still runs".to_owned());
+    }
+    all
+}
+
+/// What happened. What was shown of a watched call stands behind it.
+fn in_order(world: &World) -> Vec<Event> {
+    let mut events = world.events();
+    events.sort_by_key(|event| event.at);
+    events
+}
 
 /// What a run has broken, a line each; empty for a good one.
 pub fn broken(case: &Case, world: &World, end: Option<&End>) -> Vec<String> {
-    let mut events = world.events();
-    // What was shown of a watched call stands behind it.
-    events.sort_by_key(|event| event.at);
+    let events = in_order(world);
     let happened: BTreeSet<&str> = events.iter().filter_map(|event| event.text.strip_prefix("fault: ")).collect();
-    let mut all = Vec::new();
-    all.extend(ending(case, world, end, &happened));
-    all.extend(words::quiet(&events, world));
-    all.extend(words::unnamed(&events));
+    let mut all = of_any(world, end);
+    // A scout that dies is started again, which changes nothing of what is booted.
+    let upset = happened.iter().any(|fault| *fault != "NoScout");
+    all.extend(ending(case, world, end, &happened, upset));
     all.extend(calls::undeclared(case, &events));
-    all.extend(calls::refused(&events, world));
     let after = world.machine();
     all.extend(untouched::disks(case, &events, &after));
+    all.extend(untouched::kept(case, &after));
     all.extend(if world.unread("/proc/cmdline") {
         // Nobody knew the words; what a person says then is all there is.
         let mut blind = case.clone();
@@ -40,20 +58,21 @@ pub fn broken(case: &Case, world: &World, end: Option<&End>) -> Vec<String> {
         untouched::pools(case, &after, relied_on(case))
     });
     all.extend(late::late(case, &events, world, end));
-    all.extend(record::wrong(case, world, end, happened.is_empty()));
+    all.extend(words::asked_of_nobody(case, &events, world));
+    all.extend(record::wrong(case, world, end, !upset));
     let mut root = None;
     if let Some(End::HandOver { root: mount, .. }) = end {
         root = Some(mount.source.as_str());
-        all.extend(handed_over(world, &after, &mount.source, happened.is_empty()));
+        all.extend(handed_over(world, &after, &mount.source, !upset));
     }
-    if happened.is_empty() {
+    if !upset {
         all.extend(untouched::others(case, &events, world, &after, root));
     }
     all
 }
 
 /// The run ends as the oracle says; with faults in any of the ways that are meant for them.
-fn ending(case: &Case, world: &World, end: Option<&End>, happened: &BTreeSet<&str>) -> Option<String> {
+fn ending(case: &Case, world: &World, end: Option<&End>, happened: &BTreeSet<&str>, upset: bool) -> Option<String> {
     let never = happened.iter().any(|fault| fault.starts_with("Never"));
     let outcome = match end {
         Some(End::HandOver { root, .. }) => Outcome::Root(root.source.clone()),
@@ -70,11 +89,7 @@ fn ending(case: &Case, world: &World, end: Option<&End>, happened: &BTreeSet<&st
     if world.unread("/proc/cmdline") {
         allowed = typed(case).into_iter().chain([Outcome::Question]).collect();
     }
-    // Where restarts are not counted by firmware, the machine gives up after some attempts.
-    if allowed.contains(&Outcome::Restart) {
-        allowed.insert(Outcome::PowerOff);
-    }
-    if !happened.is_empty() && !world.unread("/proc/cmdline") {
+    if upset && !world.unread("/proc/cmdline") {
         allowed.extend(match case.asked.policy {
             Policy::Ask => vec![Outcome::Question],
             Policy::Restart => vec![Outcome::Restart, Outcome::PowerOff],
@@ -134,9 +149,6 @@ fn handed_over(world: &World, after: &Machine, root: &str, whole: bool) -> Vec<S
     let patience = world.file("/sys/module/zfs/parameters/zfs_vdev_open_timeout_ms");
     if whole && patience.is_some_and(|value| value != b"1000\n" && value != b"1000") {
         all.push("zfs_vdev_open_timeout_ms is not as it was".to_owned());
-    }
-    if world.has_scout() {
-        all.push("the scout still runs".to_owned());
     }
     all
 }

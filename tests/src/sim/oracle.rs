@@ -51,7 +51,7 @@ pub fn outcomes(case: &Case) -> BTreeSet<Outcome> {
     let answered = case.machine.person.iter().any(|typed| typed.line == "secret");
     let asking = case.machine.pools.iter().filter(asks).count();
     if case.asked.prompt && (asking > 1 || (asking == 1 && !answered)) {
-        all.insert(failure(&case.asked));
+        all.insert(failure(case));
     }
     let mut open = tried(case, &mut all, &[Some(&case.asked.root), case.asked.fallback.as_ref()]);
     // What is chosen from the menu is booted, or nothing; the menu may not have been reached.
@@ -90,7 +90,7 @@ fn tried(case: &Case, all: &mut BTreeSet<Outcome>, wishes: &[Option<&Wish>]) -> 
 fn failures(case: &Case, another: bool) -> BTreeSet<Outcome> {
     let then = case.asked.more.then.as_ref().filter(|_| case.asked.policy == Policy::Ask);
     match then {
-        None => BTreeSet::from([failure(&case.asked)]),
+        None => BTreeSet::from([failure(case)]),
         Some(Then::Reboot) => BTreeSet::from([Outcome::Restart]),
         Some(Then::PowerOff) => BTreeSet::from([Outcome::PowerOff]),
         Some(Then::Retry | Then::Words(_)) => BTreeSet::from([Outcome::Question]),
@@ -136,11 +136,12 @@ fn needs_zfs(wish: &Wish) -> bool {
     !matches!(wish, Wish::Device(..))
 }
 
-fn failure(asked: &Asked) -> Outcome {
-    match asked.policy {
+fn failure(case: &Case) -> Outcome {
+    match case.asked.policy {
         Policy::Ask => Outcome::Question,
-        Policy::Restart => Outcome::Restart,
-        Policy::PowerOff => Outcome::PowerOff,
+        // Where no firmware counts restarts, it is tried again some times instead, and then given up.
+        Policy::Restart if case.machine.firmware.is_some() => Outcome::Restart,
+        Policy::Restart | Policy::PowerOff => Outcome::PowerOff,
     }
 }
 

@@ -8,6 +8,8 @@ use super::super::people::UNANSWERED;
 use super::super::seed::{Policy, Wish};
 use super::super::wide::Named;
 use super::super::world::{End, Event, World};
+use super::super::zfs::pool::Pool;
+use super::record;
 use super::untouched::{Line, early, named};
 use std::time::Duration;
 
@@ -32,6 +34,8 @@ const MULTIHOST: Duration = Duration::from_secs(22);
 const DELAY: Duration = Duration::from_secs(5);
 /// Attempts where restarts are not counted by the firmware.
 const ATTEMPTS: u32 = 3;
+/// What is said before another one.
+const AGAIN: &str = "trying again in";
 /// How long a pool may wait for a disk that has gone before the machine is ended, or a person asked; and as much for another attempt.
 const GONE: Duration = Duration::from_secs(150);
 /// What any other fault may bring about: another console is tried, another scout started, a process given up.
@@ -45,7 +49,8 @@ pub(super) fn late(case: &Case, events: &[Event], world: &World, end: Option<&En
         return None;
     }
     let took = world.time().saturating_sub(case.machine.started).saturating_sub(asked(events, world.time()));
-    let limit = limit(case, events, &happened);
+    let sought = if at_once(case, world, end, &happened) { Duration::ZERO } else { search(case) };
+    let limit = limit(case, events, &happened, sought);
     let (took, limit) = (took.as_secs_f64(), limit.as_secs_f64());
     (took > limit).then(|| format!("it took {took:.1} s, and its words ask for {limit:.1} s at most"))
 }
@@ -78,12 +83,13 @@ fn asked(events: &[Event], end: Duration) -> Duration {
 }
 
 /// All attempts at all roots, what follows them, and what went wrong.
-fn limit(case: &Case, events: &[Event], happened: &[Fault]) -> Duration {
+fn limit(case: &Case, events: &[Event], happened: &[Fault], search: Duration) -> Duration {
     let roots = if case.asked.fallback.is_some() { 2 } else { 1 };
-    let counted = case.machine.firmware.is_some() && happened.is_empty();
+    let again = events.iter().filter(|event| event.text.starts_with("screen: ") && event.text.contains(AGAIN)).count();
+    let again = u32::try_from(again).unwrap_or(ATTEMPTS);
     let (attempts, delay) = match case.asked.policy {
         Policy::Ask => (1 + answers(events), Duration::ZERO),
-        Policy::Restart => (if counted { 1 } else { ATTEMPTS }, DELAY),
+        Policy::Restart => (ATTEMPTS.min(1 + again), DELAY),
         Policy::PowerOff => (1, DELAY),
     };
     let trouble = happened.iter().map(|fault| match fault.effect {
@@ -91,7 +97,7 @@ fn limit(case: &Case, events: &[Event], happened: &[Fault]) -> Duration {
         Effect::Gone(_) | Effect::Never | Effect::Lost => GONE,
         _ => TROUBLE,
     });
-    (attempt(case) * roots + delay) * attempts + trouble.sum::<Duration>()
+    (attempt(case, search) * roots + delay) * attempts + trouble.sum::<Duration>()
 }
 
 /// Answers of a person, or disks that came while a question stood: each may begin another attempt, or the wait of one anew.
@@ -103,8 +109,8 @@ fn answers(events: &[Event]) -> u32 {
 }
 
 /// One attempt at one root.
-fn attempt(case: &Case) -> Duration {
-    search(case) + resumed(case) + opened(case) + keys(case) + checked(case) + WORK
+fn attempt(case: &Case, search: Duration) -> Duration {
+    search + resumed(case) + opened(case) + keys(case) + checked(case) + WORK
 }
 
 /// Whether a device is there, and read, before anyone would wait for it.
@@ -115,6 +121,32 @@ fn prompt(device: &Device) -> bool {
 /// How long one of these is waited for, where no word says it.
 fn device<'a>(mut devices: impl Iterator<Item = &'a Device>) -> Duration {
     if devices.any(prompt) { Duration::ZERO } else { DEVICE }
+}
+
+/// Whether there was nothing to be waited for: the root that was named first is the one, at the first attempt, and all that it lies on is
+/// there at once. What other disks say or do not say is of no interest then.
+fn at_once(case: &Case, world: &World, end: Option<&End>, happened: &[Fault]) -> bool {
+    let Some(End::HandOver { root, .. }) = end else { return false };
+    let report = record::read(world).and_then(Result::ok).unwrap_or_default();
+    if !happened.is_empty() || report.get("failure").is_none_or(|failure| !failure.is_null()) {
+        return false;
+    }
+    let named = match &case.asked.root {
+        Wish::Auto => return false,
+        Wish::Device(_, name) => {
+            return root.source == format!("/dev/{name}")
+                && case.machine.devices.iter().any(|device| device.name == *name && prompt(device));
+        }
+        Wish::Pool(name) | Wish::Dataset(name) => name.split('/').next().unwrap_or(name),
+    };
+    let all_there = |pool: &Pool| pool.devices().iter().all(|leaf| holder(case, leaf.guid).is_some_and(prompt));
+    let is_root = root.source.split(['/', '@']).next() == Some(named);
+    is_root && case.machine.pools.iter().filter(|pool| pool.name == named).all(all_there)
+}
+
+/// The device that is this leaf of a pool.
+fn holder(case: &Case, guid: u64) -> Option<&Device> {
+    case.machine.devices.iter().find(|device| matches!(device.holds, Holds::Vdev(held) if held == guid))
 }
 
 /// The search for the root: the time to wait, and longer where disks may still spin up.
@@ -141,11 +173,7 @@ fn resumed(case: &Case) -> Duration {
 
 /// What opening and importing pools takes: each missing disk, and the check whether another system uses it; once opened, once imported.
 fn opened(case: &Case) -> Duration {
-    let devices = &case.machine.devices;
-    let there = |guid: u64| {
-        let mut held = devices.iter().filter(|device| matches!(device.holds, Holds::Vdev(held) if held == guid));
-        held.any(prompt)
-    };
+    let there = |guid: u64| holder(case, guid).is_some_and(prompt);
     let pools = case.machine.pools.iter().map(|pool| {
         let missing = pool.devices().iter().filter(|leaf| !there(leaf.guid)).map(|_| OPEN).sum::<Duration>();
         if pool.multihost { missing + MULTIHOST } else { missing }

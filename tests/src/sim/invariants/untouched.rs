@@ -48,6 +48,32 @@ pub(super) fn pools(case: &Case, after: &Machine, relied_on: bool) -> Vec<String
     all
 }
 
+/// No dataset is lost, no snapshot that is not to make room for a rollback, and no hibernated system but one that is not to be resumed.
+pub(super) fn kept(case: &Case, after: &Machine) -> Vec<String> {
+    let changed = later::changed(case);
+    let more = || std::iter::once(case).chain(changed.as_ref()).map(|case| &case.asked.more);
+    let may_destroy = more().any(|more| more.asks_for("DESTROY_SNAPS"));
+    let mut all = Vec::new();
+    for (before, after) in case.machine.pools.iter().zip(&after.pools) {
+        for (name, dataset) in &before.datasets {
+            let Some(now) = after.datasets.get(name) else {
+                all.push(format!("dataset {name} of pool {} is gone", before.name));
+                continue;
+            };
+            let lost = dataset.snapshots.keys().find(|snapshot| !now.snapshots.contains_key(*snapshot));
+            if let Some(lost) = lost.filter(|_| !may_destroy) {
+                all.push(format!("snapshot {name}@{lost} of pool {} is gone", before.name));
+            }
+        }
+    }
+    let image = |device: &Device| matches!(device.holds, Holds::Swap { image: Some(_), .. });
+    let images = case.machine.devices.iter().filter(|device| image(device));
+    let lost = |device: &&Device| after.devices.iter().any(|now| now.name == device.name && !image(now));
+    let lost = images.filter(lost).filter(|_| !more().any(|more| more.noresume));
+    all.extend(lost.map(|device| format!("the hibernated system on {} is gone", device.name)));
+    all
+}
+
 /// Where nothing went wrong and nobody decided anything, no pool is imported but the root's, those that its fstab needs, and, where an
 /// attempt has failed, those that it may have tried.
 pub(super) fn others(case: &Case, events: &[Event], world: &World, after: &Machine, root: Option<&str>) -> Vec<String> {

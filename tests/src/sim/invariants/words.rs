@@ -1,6 +1,8 @@
 //! What is said while something is waited for.
 
+use super::super::Case;
 use super::super::people::UNANSWERED;
+use super::super::seed::Policy;
 use super::super::world::{Event, World};
 use std::time::Duration;
 
@@ -8,7 +10,9 @@ use std::time::Duration;
 const SILENCE: Duration = Duration::from_millis(5600);
 /// How lines about a wait begin, and how those about what is still at work end.
 const WAITING: &str = "waiting for";
-const AT_WORK: &str = " s so far";
+const AT_WORK: &str = "so far";
+/// What a person is asked who is to decide.
+const PROMPT: &str = "ask (taproot)";
 
 /// Nothing is waited for in silence, to the very end of the run.
 pub(super) fn quiet(events: &[Event], world: &World) -> Option<String> {
@@ -50,13 +54,24 @@ fn speaks(event: &Event) -> bool {
 /// Whoever says that something is awaited, or still at work, says what.
 pub(super) fn unnamed(events: &[Event]) -> Option<String> {
     let empty = |what: &str| !what.chars().any(char::is_alphanumeric);
+    // "still" alone says nothing.
+    let vague = |what: &str| what.split_whitespace().filter(|word| word.chars().any(char::is_alphanumeric)).count() < 2;
     let unnamed = |event: &&Event| {
         let text = event.text.strip_prefix("screen: ").unwrap_or(&event.text);
         let text = text.trim().strip_prefix("taproot:").unwrap_or(text).trim();
         let waits = text.strip_prefix(WAITING).map(|rest| rest.split('(').next().unwrap_or_default());
-        let works = text.split_once(AT_WORK).map(|(before, _)| before.rsplit_once(':').map_or("", |(what, _)| what));
-        waits.is_some_and(empty) || works.is_some_and(empty)
+        let works = text.strip_suffix(AT_WORK).map(|before| before.rsplit_once(':').map_or("", |(what, _)| what));
+        waits.is_some_and(empty) || works.is_some_and(vague)
     };
     let line = events.iter().filter(|event| speaks(event)).find(unnamed)?;
     Some(format!("a line does not say what is waited for: {}", line.text))
+}
+
+/// A machine that nobody watches asks nobody what is to be done. Without its words it is not known to be one.
+pub(super) fn asked_of_nobody(case: &Case, events: &[Event], world: &World) -> Option<String> {
+    if case.asked.policy == Policy::Ask || world.unread("/proc/cmdline") {
+        return None;
+    }
+    let asked = events.iter().find(|event| event.text.starts_with(PROMPT))?;
+    Some(format!("nobody watches, and somebody was asked at {:.1} s", asked.at.as_secs_f64()))
 }

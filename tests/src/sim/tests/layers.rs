@@ -3,6 +3,7 @@
 use super::{
     Case, Dataset, Effect, End, Fault, Holds, Machine, ModuleSpec, Node, Pool, Tree, World, run, seconds, seed,
 };
+use crate::sim::invariants::of_any;
 use crate::sim::layering::image;
 use crate::sim::machine::ZfsVersion;
 use crate::sim::zfs::dataset::Key;
@@ -45,6 +46,7 @@ pub(super) fn booted_with(machine: Machine, faults: Vec<Fault>) -> (Option<End>,
     let end = run(&world, |system| {
         let _ = taproot_init::boot::run(&system, Vec::new());
     });
+    assert_eq!(of_any(&world, end.as_ref()), [""; 0], "{}", world.story());
     (end, world)
 }
 

@@ -1,7 +1,8 @@
 //! That the invariants see what is broken: a good run, and one thing that was not as it should.
 
-use super::{Case, Effect, Fault, World, boot, seconds, seed};
+use super::{Case, Effect, Fault, Holds, World, boot, seconds, seed};
 use crate::sim::invariants::{broken, record};
+use crate::sim::machine::Device;
 use crate::sim::world::{End, Event};
 use crate::sim::zfs::pool::Imported;
 use serde_json::{Value, json};
@@ -87,7 +88,7 @@ fn silence() {
 
 #[test]
 fn a_wait_that_is_not_named() {
-    for text in ["taproot: waiting for  (9 s left)", "taproot: : 5 s so far"] {
+    for text in ["taproot: waiting for  (9 s left)", "taproot: : 5 s so far", "still : 8 s without an answer so far"] {
         let lines = after(good(), |_, world, _| {
             let now = world.time();
             world.state().events.push(event(now, true, text));
@@ -138,6 +139,74 @@ fn a_boot_that_takes_twice_what_its_words_say() {
     }
     let lines = after(good(), |_, world, _| world.state().now += seconds(100));
     seen(&lines, "its words ask for");
+}
+
+/// The root is named, and its disks are there: another disk that says nothing, or the time to wait, is no excuse.
+#[test]
+fn a_wait_for_what_is_not_needed() {
+    let quick = |case: &Case| {
+        let silent = case.machine.devices.iter().any(|device| device.answers.is_none());
+        let prompt = |world: &World| world.time() < case.machine.started + seconds(4);
+        let ran = (silent && case.faults.is_empty() && case.asked.fallback.is_none()).then(|| boot(case));
+        let named = matches!(case.asked.root, seed::Wish::Pool(_) | seed::Wish::Dataset(_));
+        named && ran.is_some_and(|ran| matches!(ran.end, Some(End::HandOver { .. })) && prompt(&ran.world))
+    };
+    let case = (0..SEEDS).map(seed::narrow).find(quick).unwrap();
+    assert!(case.asked.wait >= 20, "{}", case.asked.wait);
+    let lines = after(case, |_, world, _| {
+        let now = world.time();
+        let line = |s: u64| event(now + seconds(s), true, "taproot: waiting for a disk that nobody needs (9 s left)");
+        world.state().events.extend([4, 8, 12, 16].map(line));
+        world.state().now = now + seconds(19);
+    });
+    seen(&lines, "its words ask for");
+}
+
+#[test]
+fn a_machine_that_nobody_watches_and_that_asks() {
+    let off = |case: &Case| case.asked.policy == seed::Policy::PowerOff && boot(case).end == Some(End::PowerOff);
+    let case = (0..SEEDS).map(seed::narrow).filter(|case| case.faults.is_empty()).find(off).unwrap();
+    let lines = after(case, |_, world, _| {
+        let now = world.time();
+        world.state().events.push(event(now, false, "ask (taproot) #"));
+    });
+    seen(&lines, "nobody watches, and somebody was asked");
+}
+
+/// A restart where no firmware counts would go on for ever; a machine whose firmware counts is not given up at once.
+#[test]
+fn restarts_that_nobody_counts_and_giving_up_too_soon() {
+    for (firmware, right, wrong) in [(false, End::PowerOff, End::Restart), (true, End::Restart, End::PowerOff)] {
+        let fails = |case: &Case| {
+            let counts = case.faults.is_empty() && case.machine.firmware.is_some() == firmware;
+            counts && case.asked.policy == seed::Policy::Restart && boot(case).end.as_ref() == Some(&right)
+        };
+        let case = (0..SEEDS).map(seed::narrow).find(fails).unwrap();
+        seen(&after(case, |_, _, end| *end = Some(wrong)), "expected");
+    }
+}
+
+#[test]
+fn what_is_gone() {
+    let lines = after(good(), |_, world, _| {
+        let mut state = world.state();
+        let pool = state.machine.pools.iter_mut().find(|pool| pool.datasets.len() > 1).unwrap();
+        pool.datasets.pop_last();
+    });
+    seen(&lines, "is gone");
+    let image = |case: &Case| {
+        let there = |device: &Device| matches!(device.holds, Holds::Swap { image: Some(_), .. });
+        case.faults.is_empty() && !case.asked.more.noresume && case.machine.devices.iter().any(there)
+    };
+    let case = (0..SEEDS).map(seed::case).find(image).unwrap();
+    let lines = after(case, |_, world, _| {
+        for device in &mut world.state().machine.devices {
+            if let Holds::Swap { image, .. } = &mut device.holds {
+                *image = None;
+            }
+        }
+    });
+    seen(&lines, "the hibernated system on swap0 is gone");
 }
 
 #[test]
