@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use taproot_tests::kit::{self, System};
 use taproot_tests::scenario;
+use taproot_tests::vm::stream::late_of;
 use taproot_tests::vm::{Disk, Report, Scratch, Vm, accel};
 use taproot_tests::{image, old, small};
 
@@ -42,7 +43,7 @@ fn an_image_boots_and_is_not_changed() {
         let image = small::image(&tree, &["--size", "1G"], "--qcow2").unwrap();
         let (before, report) = (sum(&image), scratch.path().join("report"));
         let mut run = Command::new("timeout");
-        run.arg("900")
+        run.arg("300")
             .arg(image::builder())
             .arg("run")
             .arg(&image)
@@ -54,7 +55,8 @@ fn an_image_boots_and_is_not_changed() {
         run.args(["-serial", "mon:stdio", "-serial"]).arg(format!("file:{}", report.display()));
         let output = run.stdin(Stdio::null()).output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "{}\n{said}", String::from_utf8_lossy(&output.stderr));
+        let why = if output.status.code() == Some(124) { late_of(&said) } else { "it failed" };
+        assert!(output.status.success(), "{why}: {}\n{said}", String::from_utf8_lossy(&output.stderr));
         // The firmware draws on this line, too.
         let report = Report::parse(&String::from_utf8_lossy(&fs::read(&report).unwrap())).unwrap();
         assert_eq!(report.hostname(), "box");

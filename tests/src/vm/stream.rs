@@ -225,7 +225,7 @@ fn died_of(text: &str) -> Option<&'static str> {
 
 /// Names what a guest that is late suffers from. A kernel that has begun and stops before it starts any program has lost an interrupt,
 /// too, and so early that nothing watches over it: nothing of ours has run by then.
-fn late_of(text: &str) -> &'static str {
+pub fn late_of(text: &str) -> &'static str {
     let stopped = text.contains(BEGUN) && !text.contains(FIRST_PROGRAM) && !text.contains(PANIC);
     if stopped || text.contains(LOST_TIMER) { words::EMULATOR_FAULT } else { "time is up" }
 }
