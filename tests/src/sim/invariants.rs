@@ -42,8 +42,7 @@ pub fn broken(case: &Case, world: &World, end: Option<&End>) -> Vec<String> {
     let events = in_order(world);
     let happened: BTreeSet<&str> = events.iter().filter_map(|event| event.text.strip_prefix("fault: ")).collect();
     let mut all = of_any(world, end);
-    // A scout that dies is started again, which changes nothing of what is booted.
-    let upset = happened.iter().any(|fault| *fault != "NoScout");
+    let upset = !happened.is_empty();
     all.extend(ending(case, world, end, &happened, upset));
     all.extend(calls::undeclared(case, &events));
     let after = world.machine();

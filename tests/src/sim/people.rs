@@ -78,7 +78,6 @@ impl Consoles for Screen {
         let timeout = timeout.time();
         self.print(question);
         if self.0.enter("ask", question.trim()).is_err() {
-            self.0.state().note(false, UNANSWERED);
             return Answer::NoConsole;
         }
         // The call that it is about was done first, and has not come back.
