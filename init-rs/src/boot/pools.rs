@@ -147,14 +147,19 @@ impl Boot<'_> {
         pools
     }
 
-    /// Puts them into the record. The one that was chosen stays as it was then, should it not be seen any more: whoever read its disks
-    /// may have been lost meanwhile.
+    /// Puts them into the record. The one that was chosen stays as it was then, unless the kernel has told of it since: whoever read its
+    /// disks may have been lost meanwhile, and what another one tells of them is less than what it was chosen by.
     pub(super) fn note_pools(&mut self) {
-        let now = self.pool_facts();
         let chosen = self.facts.attempt.found.as_ref().map(|found| found.choice.guid);
-        let unseen = |fact: &PoolFact| Some(fact.guid) == chosen && now.iter().all(|seen| seen.guid != fact.guid);
-        self.report.pools.retain(unseen);
-        self.report.pools.extend(now);
+        let told = |guid| self.facts.imported.iter().flatten().any(|pool| pool.guid == guid);
+        let kept = chosen.filter(|guid| !told(*guid));
+        let now = self.pool_facts();
+        self.report.pools.retain(|fact| Some(fact.guid) == kept);
+        for fact in now {
+            if self.report.pools.iter().all(|known| known.guid != fact.guid) {
+                self.report.pools.push(fact);
+            }
+        }
     }
 
     /// Imports what was chosen.

@@ -15,8 +15,9 @@ const FOUND: [u64; 23] = [
 /// was left because nothing was written, and then was; a pool that nobody expects and that comes late; disks that go in calls which
 /// nobody watched, in the second attempt with an imported pool, or in what the prompt asks before it stands. A pool left behind without
 /// its disk, of which the fstab of the next root has a line. A record from which
-/// the bootfs was lost that the pool had told. A fallback to the root that the next attempt rolls back.
-const FOUND_WIDE: [u64; 53] = [
+/// the bootfs was lost that the pool had told. A fallback to the root that the next attempt rolls back. A scout that is
+/// lost once the pool is imported, of which another one tells less.
+const FOUND_WIDE: [u64; 55] = [
     234,
     3684,
     5624,
@@ -70,6 +71,8 @@ const FOUND_WIDE: [u64; 53] = [
     300_777_525,
     400_017_112,
     600_837_081,
+    910_010_342,
+    910_038_002,
 ];
 
 #[test]
