@@ -129,53 +129,43 @@ impl BootReport {
     pub fn root_left(&mut self) {
         // Each by its name: whatever is recorded besides, it is said here whether it is of one root.
         let Self {
-            version,
-            kernel,
-            image,
-            zfs,
-            request,
-            typed,
-            pools,
-            choice,
-            root: _,
-            layers: _,
-            init: _,
-            mounts: _,
-            protected: _,
-            kept: _,
-            skipped: _,
-            expected,
-            expected_root,
-            datasets: _,
-            places: _,
-            fstab: _,
-            after: _,
-            modules,
-            phases,
-            problems,
-            declared,
-            refused,
-            failure,
-        } = std::mem::take(self);
-        *self = Self {
-            version,
-            kernel,
-            image,
-            zfs,
-            request,
-            typed,
-            pools,
-            choice,
-            expected,
-            expected_root,
-            modules,
-            phases,
-            problems,
-            declared,
-            refused,
-            failure,
-            ..Self::default()
-        };
+            root,
+            layers,
+            init,
+            mounts,
+            protected,
+            kept,
+            skipped,
+            datasets,
+            places,
+            fstab,
+            after,
+            version: _,
+            kernel: _,
+            image: _,
+            zfs: _,
+            request: _,
+            typed: _,
+            pools: _,
+            choice: _,
+            expected: _,
+            expected_root: _,
+            modules: _,
+            phases: _,
+            problems: _,
+            declared: _,
+            refused: _,
+            failure: _,
+        } = self;
+        (*root, *layers, *init) = (None, None, None);
+        mounts.clear();
+        protected.clear();
+        kept.clear();
+        skipped.clear();
+        datasets.clear();
+        places.clear();
+        fstab.clear();
+        after.clear();
     }
 
     /// The document.

@@ -46,7 +46,7 @@ pub struct Scout<'a> {
     /// Whether the answer about devices without a driver has come.
     undriven_told: bool,
     started: Duration,
-    /// How often it was started again in a row; `None`: given up.
+    /// How often it was started again in a row; `None`: given up, or stopped.
     restarts: Option<u32>,
     /// Why it did not get what it was last told, if it did not.
     unheard: Option<String>,
@@ -130,7 +130,7 @@ fn changed(hardware: &mut Hardware, labels: bool) {
 impl<'a> Scout<'a> {
     /// Starts it. `load_modules`: whether drivers are loaded for the devices that are there, and what the image says is
     /// needed in any case; else only what [`Scout::load`] asks for. That it cannot be started is told in the log, and
-    /// nothing is ever known then.
+    /// nothing is known then, until [`Scout::revive`].
     pub fn start(system: &'a dyn System, load_modules: bool, log: &'a Log) -> Self {
         let mut scout = Self {
             system,
