@@ -42,8 +42,7 @@ pub fn broken(case: &Case, world: &World, end: Option<&End>) -> Vec<String> {
     let events = in_order(world);
     let happened: BTreeSet<&str> = events.iter().filter_map(|event| event.text.strip_prefix("fault: ")).collect();
     let mut all = of_any(world, end);
-    let upset = !happened.is_empty();
-    all.extend(ending(case, world, end, &happened, upset));
+    all.extend(ending(case, world, end, &happened));
     all.extend(calls::undeclared(case, &events));
     let after = world.machine();
     all.extend(untouched::disks(case, &events, &after));
@@ -58,20 +57,20 @@ pub fn broken(case: &Case, world: &World, end: Option<&End>) -> Vec<String> {
     });
     all.extend(late::late(case, &events, world, end));
     all.extend(words::asked_of_nobody(case, &events, world));
-    all.extend(record::wrong(case, world, end, !upset));
+    all.extend(record::wrong(case, world, end, happened.is_empty()));
     let mut root = None;
     if let Some(End::HandOver { root: mount, .. }) = end {
         root = Some(mount.source.as_str());
-        all.extend(handed_over(world, &after, &mount.source, !upset));
+        all.extend(handed_over(world, &after, &mount.source, happened.is_empty()));
     }
-    if !upset {
+    if happened.is_empty() {
         all.extend(untouched::others(case, &events, world, &after, root));
     }
     all
 }
 
 /// The run ends as the oracle says; with faults in any of the ways that are meant for them.
-fn ending(case: &Case, world: &World, end: Option<&End>, happened: &BTreeSet<&str>, upset: bool) -> Option<String> {
+fn ending(case: &Case, world: &World, end: Option<&End>, happened: &BTreeSet<&str>) -> Option<String> {
     let never = happened.iter().any(|fault| fault.starts_with("Never"));
     let outcome = match end {
         Some(End::HandOver { root, .. }) => Outcome::Root(root.source.clone()),
@@ -88,7 +87,7 @@ fn ending(case: &Case, world: &World, end: Option<&End>, happened: &BTreeSet<&st
     if world.unread("/proc/cmdline") {
         allowed = typed(case).into_iter().chain([Outcome::Question]).collect();
     }
-    if upset && !world.unread("/proc/cmdline") {
+    if !happened.is_empty() && !world.unread("/proc/cmdline") {
         allowed.extend(match case.asked.policy {
             Policy::Ask => vec![Outcome::Question],
             Policy::Restart => vec![Outcome::Restart, Outcome::PowerOff],

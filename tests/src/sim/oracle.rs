@@ -32,16 +32,11 @@ pub fn outcomes(case: &Case) -> BTreeSet<Outcome> {
     match image {
         Image::Resumed if wide::silent(case) => all.extend([Outcome::Resumed]),
         Image::Resumed => return BTreeSet::from([Outcome::Resumed]),
-        // A person at the prompt meets the same again.
-        Image::Unsettled | Image::Kept if !case.asked.read_only => {
-            all.extend(failures(case, false));
-            all.extend(after_words(case));
-            return all;
-        }
         _ => {}
     }
-    // The kernel discards the image when it cannot freeze whoever reads a disk that does not answer.
-    if image == Image::Resumed && !case.asked.read_only {
+    // A person at the prompt meets the same again. The kernel discards the image when it cannot freeze whoever reads a disk that does
+    // not answer.
+    if image != Image::None && !case.asked.read_only {
         all.extend(failures(case, false));
         all.extend(after_words(case));
         return all;
@@ -248,7 +243,8 @@ fn logs_there(case: &Case, pool: &Pool) -> bool {
     leaves.all(|leaf| device(&case.machine, leaf.guid).is_some_and(|device| in_time(device, &case.asked)))
 }
 
-fn device(machine: &Machine, guid: u64) -> Option<&Device> {
+/// The device that is this leaf of a pool.
+pub(super) fn device(machine: &Machine, guid: u64) -> Option<&Device> {
     machine.devices.iter().find(|device| matches!(device.holds, Holds::Vdev(held) if held == guid))
 }
 

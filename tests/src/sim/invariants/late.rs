@@ -3,14 +3,15 @@
 use super::super::Case;
 use super::super::faults::{Effect, Fault};
 use super::super::files::Tree;
-use super::super::machine::{Device, Holds};
+use super::super::machine::Device;
+use super::super::oracle;
 use super::super::people::UNANSWERED;
 use super::super::seed::{Policy, Wish};
 use super::super::wide::Named;
 use super::super::world::{End, Event, World};
 use super::super::zfs::pool::Pool;
 use super::record;
-use super::untouched::{Line, early, named};
+use super::untouched::{Line, early, named, pool_of};
 use std::time::Duration;
 
 /// What starting, modules, mounting and asking the kernel may take, one attempt at one root.
@@ -87,9 +88,11 @@ fn limit(case: &Case, events: &[Event], happened: &[Fault], search: Duration) ->
     let roots = if case.asked.fallback.is_some() { 2 } else { 1 };
     let again = events.iter().filter(|event| event.text.starts_with("screen: ") && event.text.contains(AGAIN)).count();
     let again = u32::try_from(again).unwrap_or(ATTEMPTS);
+    // Where the firmware counts them, the first failure restarts the machine.
+    let most = if case.machine.firmware.is_some() && happened.is_empty() { 1 } else { ATTEMPTS };
     let (attempts, delay) = match case.asked.policy {
         Policy::Ask => (1 + answers(events), Duration::ZERO),
-        Policy::Restart => (ATTEMPTS.min(1 + again), DELAY),
+        Policy::Restart => (most.min(1 + again), DELAY),
         Policy::PowerOff => (1, DELAY),
     };
     let trouble = happened.iter().map(|fault| match fault.effect {
@@ -137,16 +140,11 @@ fn at_once(case: &Case, world: &World, end: Option<&End>, happened: &[Fault]) ->
             return root.source == format!("/dev/{name}")
                 && case.machine.devices.iter().any(|device| device.name == *name && prompt(device));
         }
-        Wish::Pool(name) | Wish::Dataset(name) => name.split('/').next().unwrap_or(name),
+        Wish::Pool(name) | Wish::Dataset(name) => pool_of(name),
     };
-    let all_there = |pool: &Pool| pool.devices().iter().all(|leaf| holder(case, leaf.guid).is_some_and(prompt));
-    let is_root = root.source.split(['/', '@']).next() == Some(named);
-    is_root && case.machine.pools.iter().filter(|pool| pool.name == named).all(all_there)
-}
-
-/// The device that is this leaf of a pool.
-fn holder(case: &Case, guid: u64) -> Option<&Device> {
-    case.machine.devices.iter().find(|device| matches!(device.holds, Holds::Vdev(held) if held == guid))
+    let all_there =
+        |pool: &Pool| pool.devices().iter().all(|leaf| oracle::device(&case.machine, leaf.guid).is_some_and(prompt));
+    pool_of(&root.source) == named && case.machine.pools.iter().filter(|pool| pool.name == named).all(all_there)
 }
 
 /// The search for the root: the time to wait, and longer where disks may still spin up.
@@ -173,7 +171,7 @@ fn resumed(case: &Case) -> Duration {
 
 /// What opening and importing pools takes: each missing disk, and the check whether another system uses it; once opened, once imported.
 fn opened(case: &Case) -> Duration {
-    let there = |guid: u64| holder(case, guid).is_some_and(prompt);
+    let there = |guid: u64| oracle::device(&case.machine, guid).is_some_and(prompt);
     let pools = case.machine.pools.iter().map(|pool| {
         let missing = pool.devices().iter().filter(|leaf| !there(leaf.guid)).map(|_| OPEN).sum::<Duration>();
         if pool.multihost { missing + MULTIHOST } else { missing }

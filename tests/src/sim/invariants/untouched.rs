@@ -107,7 +107,7 @@ fn may_be(case: &Case, wish: &Wish, pool: &Pool) -> bool {
     }
 }
 
-fn pool_of(dataset: &str) -> &str {
+pub(super) fn pool_of(dataset: &str) -> &str {
     dataset.split(['/', '@']).next().unwrap_or(dataset)
 }
 

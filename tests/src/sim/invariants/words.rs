@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// Longest time without a word while something is waited for; a moment more than what is promised, for the step under way.
 const SILENCE: Duration = Duration::from_millis(5600);
-/// How lines about a wait begin, and how those about what is still at work end.
+/// How lines about a wait begin, and what those about work that goes on have in them.
 const WAITING: &str = "waiting for";
 const AT_WORK: &str = "so far";
 /// What a person is asked who is to decide.
@@ -60,7 +60,7 @@ pub(super) fn unnamed(events: &[Event]) -> Option<String> {
         let text = event.text.strip_prefix("screen: ").unwrap_or(&event.text);
         let text = text.trim().strip_prefix("taproot:").unwrap_or(text).trim();
         let waits = text.strip_prefix(WAITING).map(|rest| rest.split('(').next().unwrap_or_default());
-        let works = text.strip_suffix(AT_WORK).map(|before| before.rsplit_once(':').map_or("", |(what, _)| what));
+        let works = text.split_once(AT_WORK).map(|(before, _)| before.rsplit_once(':').map_or("", |(what, _)| what));
         waits.is_some_and(empty) || works.is_some_and(vague)
     };
     let line = events.iter().filter(|event| speaks(event)).find(unnamed)?;

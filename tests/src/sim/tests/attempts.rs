@@ -1,18 +1,11 @@
 //! What lasts longer than a step: times that begin anew, what each attempt does again, what is given back.
 
+use super::layers::booted_with as booted;
 use super::{Dataset, Effect, End, Fault, Holds, Machine, ModuleSpec, Node, Pool, Tree, Typed, World, run, seconds};
 use crate::sim::files::program;
 use crate::sim::zfs::dataset::Key;
 use std::collections::BTreeMap;
 use std::path::Path;
-
-fn booted(machine: Machine, faults: Vec<Fault>) -> (Option<End>, World) {
-    let world = World::new(machine, faults);
-    let end = run(&world, |system| {
-        let _ = taproot_init::boot::run(&system, Vec::new());
-    });
-    (end, world)
-}
 
 fn with_pool(cmdline: &str) -> Machine {
     let mut machine = Machine::new(cmdline);
