@@ -25,11 +25,11 @@ impl Boot<'_> {
         let found = match Variables::open(self.system) {
             Ok(variables) => variables.read(LOCATION),
             Err(e) => {
-                // systemd needs them as well.
+                // systemd needs them as well: what hibernated here has left none.
                 self.log.info(format!(
                     "the firmware's variables are not usable ({e}), so none tells of a hibernated system"
                 ));
-                Ok(None)
+                return self.facts.note = Note::NoVariables;
             }
         };
         self.log.debug(format!("asked the firmware for {NAME} in {:.1?}", self.system.now().saturating_sub(began)));

@@ -109,6 +109,8 @@ struct Boot<'a> {
     steps: u32,
     /// The phase from the root's mount to the last one.
     mounting: Option<Running<'a>>,
+    /// Whether something lies in `/run` for the end of the root.
+    end_prepared: bool,
     /// Arguments for the new root's init.
     args: Vec<OsString>,
 }
@@ -210,6 +212,7 @@ impl<'a> Boot<'a> {
             waiting: None,
             steps: 0,
             mounting: None,
+            end_prepared: false,
             args: Vec::new(),
         }
     }
@@ -331,10 +334,7 @@ impl<'a> Boot<'a> {
     /// Begins another attempt.
     fn begin_anew(&mut self) {
         let (system, log) = (self.system, self.log);
-        // It is about a root that was not handed over to.
-        for file in &self.report.after {
-            let _ = system.remove(Path::new(file));
-        }
+        self.clear_run();
         slow::working(system, log, "taking away what this attempt has mounted", || {
             self.clear_plain_root();
             self.clear_layers();
@@ -346,6 +346,7 @@ impl<'a> Boot<'a> {
         self.steps = 0;
         self.mounting = None;
         self.facts.begin_anew(now);
+        self.scout.revive();
         self.report.begin_anew();
         self.forget_verdicts(now);
     }

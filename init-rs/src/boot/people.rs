@@ -130,7 +130,7 @@ impl<'a> Boot<'a> {
     fn note_imports(&mut self) {
         self.facts.imported = None;
         // The module may be there without the boot having asked it anything: at an early stop.
-        let there = self.facts.zfs.is_some() || self.scout.hardware.modules.get("zfs") == Some(&Module::Ready);
+        let there = self.facts.zfs.is_some() || self.scout.hardware.module("zfs") == Some(&Module::Ready);
         if self.facts.hook || !there {
             return;
         }
@@ -229,6 +229,7 @@ impl<'a> Boot<'a> {
                 // What people take is not taken from the time to wait for devices.
                 self.facts.attempt.began = self.system.now();
                 self.facts.attempt.last_step = self.system.now();
+                self.scout.revive();
                 // The pool may have been imported by hand meanwhile.
                 if stage <= Stage::Import {
                     self.facts.attempt.found = None;
@@ -249,6 +250,7 @@ impl<'a> Boot<'a> {
             return self.log.warn(format!("{word} is ignored: the rescue is locked"));
         }
         let chosen = self.with_scene(None, None, |scene| person::offer_roots(scene, current, timeout));
+        self.scout.revive();
         if let Some(name) = chosen {
             self.choose(&name, "chosen from the menu");
         }

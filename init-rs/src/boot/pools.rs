@@ -33,6 +33,7 @@ impl Boot<'_> {
         let silent = devices.filter(|d| now.saturating_sub(d.since) >= FRESH);
         let silent = silent.map(|d| d.node.clone());
         let left = candidates::leftovers(&self.facts.disks.labels).map(str::to_owned);
+        let left = left.chain(self.facts.attempt.aside.iter().cloned());
         let silent: Vec<String> = silent.chain(left).collect();
         work(Pools::new(self.system, self.log, self.phases).without(&silent))
     }
@@ -116,6 +117,7 @@ impl Boot<'_> {
         let guid = found.choice.guid;
         self.guard.choose(guid, &found.choice.pool, self.nodes_of(guid));
         self.facts.attempt.imported = found.config.is_none();
+        self.facts.attempt.aside = candidates::leftovers(&self.facts.disks.labels).map(str::to_owned).collect();
         self.facts.attempt.found = Some(found);
     }
 
@@ -148,17 +150,23 @@ impl Boot<'_> {
     }
 
     /// Puts them into the record. The one that was chosen stays as it was then, unless the kernel has told of it since: whoever read its
-    /// disks may have been lost meanwhile, and what another one tells of them is less than what it was chosen by.
+    /// disks may have been lost meanwhile, and what another one tells of them is less than what it was chosen by. So does one that was
+    /// imported, until something is known of it again.
     pub(super) fn note_pools(&mut self) {
         let chosen = self.facts.attempt.found.as_ref().map(|found| found.choice.guid);
         let told = |guid| self.facts.imported.iter().flatten().any(|pool| pool.guid == guid);
-        let kept = chosen.filter(|guid| !told(*guid));
         let now = self.pool_facts();
-        self.report.pools.retain(|fact| Some(fact.guid) == kept);
+        let seen = |guid: u64| now.iter().any(|fact| fact.guid == guid);
+        let ours = &self.facts.ours;
+        let kept = |guid: u64| if chosen == Some(guid) { !told(guid) } else { ours.contains_key(&guid) && !seen(guid) };
+        self.report.pools.retain(|fact| kept(fact.guid));
         for fact in now {
             if self.report.pools.iter().all(|known| known.guid != fact.guid) {
                 self.report.pools.push(fact);
             }
+        }
+        if chosen.is_none() {
+            self.report.choice = None;
         }
     }
 

@@ -1,5 +1,6 @@
 //! What is done when nothing but the hand-over is left, and the record of the boot.
 
+use super::root::CHECKED;
 use super::{Boot, start};
 use crate::after;
 use crate::plan::root::Root;
@@ -73,6 +74,7 @@ impl Boot<'_> {
         let in_memory = self.facts.attempt.layers.only_memory(&root.upper);
         let init = self.facts.attempt.init.clone().unwrap_or_else(|| "/sbin/init".to_owned());
         let systemd = after::runs_systemd(self.system, &self.new_root, &init);
+        self.end_prepared = true;
         let end = shutdown::prepare(self.system)
             .and_then(|()| if systemd { shutdown::mark(self.system) } else { Ok(()) })
             .and_then(|()| if systemd && !in_memory { shutdown::leave_watcher(self.system) } else { Ok(()) });
@@ -87,6 +89,22 @@ impl Boot<'_> {
             }
             Ok(_) => {}
             Err(e) => self.trouble(format!("systemd may try to remount / as the root's fstab says, and fail: {e}")),
+        }
+    }
+
+    /// Takes away what lies in `/run` for a root that was not handed over to: another one may be of another system.
+    pub(super) fn clear_run(&mut self) {
+        let end = if std::mem::take(&mut self.end_prepared) { shutdown::FILES.as_slice() } else { &[] };
+        let checked = if self.facts.attempt.root_checked { [CHECKED].as_slice() } else { &[] };
+        let files = self.report.after.iter().map(String::as_str).chain(end.iter().chain(checked).copied());
+        for file in files.map(Path::new) {
+            let _ = self.system.remove(file);
+            // `/run/systemd/system` alone would tell programs that systemd runs. What holds other things stays.
+            for directory in file.ancestors().skip(1).take_while(|dir| dir.starts_with("/run/systemd")) {
+                if self.system.remove(directory).is_err() {
+                    break;
+                }
+            }
         }
     }
 

@@ -18,6 +18,8 @@ use std::path::{Path, PathBuf};
 
 /// How many names are shown where one was looked for in vain.
 const SHOWN: usize = 40;
+/// Tells the booted system that its root was checked (`systemd-fsck-root.service`, initramfs-tools).
+pub(super) const CHECKED: &str = "/run/initramfs/fsck-root";
 /// As much as a check may say.
 const CHECK_OUTPUT: usize = 16 << 10;
 
@@ -171,11 +173,12 @@ impl Boot<'_> {
         }
     }
 
-    /// The booted system need not check again what was checked here (`systemd-fsck-root.service`, initramfs-tools).
+    /// The booted system need not check again what was checked here.
     fn tell_checked(&self) {
         if self.facts.attempt.root_checked {
-            let dir = Path::new("/run/initramfs");
-            let _ = self.system.make_dirs(dir).and_then(|()| self.system.write(&dir.join("fsck-root"), b""));
+            let note = Path::new(CHECKED);
+            let _ = note.parent().map_or(Ok(()), |dir| self.system.make_dirs(dir));
+            let _ = self.system.write(note, b"");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::probe::Wanted;
 use super::swap;
+use super::table::canonical_name;
 use crate::zfs::label::Label;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,6 +21,8 @@ pub struct Hardware {
     /// Whether the kernel is inside the insertion of a module, also of one that counts as ready: it may be waiting there for
     /// what another driver does in the background. A system cannot be frozen meanwhile, so none is resumed.
     pub inserting: bool,
+    /// Whether nobody looks for devices: what is not known of may be there all the same.
+    pub unwatched: bool,
     /// When a device last came or went (time since the kernel started).
     pub last_change: Duration,
     /// Grows when one comes, goes, changes or was read: what was made from an older state is to be made anew.
@@ -204,6 +207,11 @@ impl Ambiguous {
 }
 
 impl Hardware {
+    /// How far a module is, by any spelling of its name; `None`: it was not asked for.
+    pub fn module(&self, name: &str) -> Option<&Module> {
+        self.modules.get(&canonical_name(name))
+    }
+
     /// The device that is meant. By label or UUID it is found only once it was read.
     pub fn find(&self, wanted: &Wanted) -> Result<Option<&Device>, Ambiguous> {
         let all = self.all(wanted);

@@ -1,7 +1,12 @@
 //! PID 1's side of the scout: starts it, hears it, keeps what it tells as facts, and starts another one when it dies.
 
+mod apply;
 #[cfg(test)]
 mod tests;
+
+pub use apply::apply;
+
+use apply::changed;
 
 use super::message::{Command, Message, PEEK_MAX, Refused};
 use super::run::NO_MODULES;
@@ -12,7 +17,7 @@ use crate::devices::table::canonical_name;
 use crate::report::log::Log;
 use crate::report::modules::ModuleDone;
 use crate::sys::{Heard, System};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::time::Duration;
 
@@ -20,7 +25,7 @@ use std::time::Duration;
 const BURST: usize = 10_000;
 /// How often in a row a scout that dies is started again.
 const RESTARTS: u32 = 5;
-/// One that lived as long as this begins a new row.
+/// One that lived as long as this begins a new row; and as long after the last one that did not, another one is tried.
 const LIVED: Duration = Duration::from_secs(60);
 /// Between two lines about what the scout is to answer, and until the first at least.
 const WORD_EVERY: Duration = Duration::from_secs(4);
@@ -29,6 +34,19 @@ const FIRST_WORD: Duration = Duration::from_millis(500);
 const NAP: Duration = Duration::from_secs(1);
 /// Why a module is not there that nobody is left to load.
 const NOBODY: &str = "the process that loads modules is gone";
+/// Why nothing is known of a device that nobody is left to read.
+const NO_READER: &str = "the process that reads devices is gone";
+
+/// Whether there is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Life {
+    /// Yes, started again so often in a row.
+    Runs(u32),
+    /// No: it died too often. Another one is tried from time to time.
+    GivenUp,
+    /// No: it was ended.
+    Stopped,
+}
 
 /// The scout, as PID 1 has it.
 pub struct Scout<'a> {
@@ -43,11 +61,14 @@ pub struct Scout<'a> {
     asked: u64,
     /// Answers to questions that somebody waits for.
     answers: BTreeMap<u64, Answer>,
+    /// What somebody waits for an answer to: another scout is asked it again.
+    question: Option<Command>,
     /// Whether the answer about devices without a driver has come.
     undriven_told: bool,
+    /// Devices that did not answer the scout before this one, and of which this one has told nothing so far.
+    untold: BTreeSet<String>,
     started: Duration,
-    /// How often it was started again in a row; `None`: given up, or stopped.
-    restarts: Option<u32>,
+    life: Life,
     /// Why it did not get what it was last told, if it did not.
     unheard: Option<String>,
 }
@@ -65,66 +86,9 @@ impl std::fmt::Debug for Scout<'_> {
     }
 }
 
-/// Adds what a message tells to what is known; true if that changed anything. `now`: time since the kernel started. Lines
-/// for the log and answers to questions are nothing that is known of the machine.
-pub fn apply(hardware: &mut Hardware, message: Message, now: Duration) -> bool {
-    let mut labels;
-    let of_devices = match message {
-        Message::Device(device) => {
-            let mut device = *device;
-            // One that has not answered is no newer because another scout tells of it.
-            let waits = |device: &&Device| device.content == Reading::Waiting;
-            if let Some(before) = hardware.devices.get(&device.name).filter(waits).filter(|_| waits(&&device)) {
-                device.since = device.since.min(before.since);
-            }
-            labels = device.is_member() || on_member(hardware, &device);
-            let since = device.since;
-            let before = hardware.devices.insert(device.name.clone(), device);
-            // An answer is no sign that more devices come.
-            if before.as_ref().is_none_or(|before| before.since != since) {
-                hardware.last_change = now;
-            }
-            labels |= before.is_some_and(|before| before.is_member());
-            true
-        }
-        Message::Gone(name) => {
-            let before = hardware.devices.remove(&name);
-            labels = before.as_ref().is_some_and(|before| before.is_member() || on_member(hardware, before));
-            if before.is_some() {
-                hardware.last_change = now;
-            }
-            before.is_some()
-        }
-        Message::Module { name, state, .. } => {
-            return hardware.modules.insert(name, state.clone()).is_none_or(|before| before != state);
-        }
-        Message::Settled { settled, inserting } => {
-            let before = (hardware.settled, hardware.inserting);
-            (hardware.settled, hardware.inserting) = (settled, inserting);
-            return before != (settled, inserting);
-        }
-        Message::Undriven(list) => {
-            hardware.undriven = list;
-            return true;
-        }
-        Message::Log { .. } | Message::Peeked { .. } | Message::Discarded { .. } => return false,
-    };
-    if of_devices {
-        changed(hardware, labels);
-    }
-    of_devices
-}
-
-/// Whether this is a partition of a disk that carries a label of its own: what that is worth depends on the partitions.
-fn on_member(hardware: &Hardware, device: &Device) -> bool {
-    let disk = device.disk.as_ref().and_then(|disk| hardware.devices.get(disk));
-    disk.is_some_and(Device::is_member)
-}
-
-/// Something is known of devices that was not before, or no longer.
-fn changed(hardware: &mut Hardware, labels: bool) {
-    hardware.label_generation += u64::from(labels);
-    hardware.generation += 1;
+/// Whether nobody was left to load this.
+fn unloaded(state: &Module) -> bool {
+    matches!(state, Module::Failed(why) if why == NOBODY)
 }
 
 impl<'a> Scout<'a> {
@@ -140,9 +104,11 @@ impl<'a> Scout<'a> {
             done: Vec::new(),
             asked: 0,
             answers: BTreeMap::new(),
+            question: None,
             undriven_told: false,
+            untold: BTreeSet::new(),
             started: Duration::ZERO,
-            restarts: Some(0),
+            life: Life::Runs(0),
             unheard: None,
         };
         scout.launch();
@@ -150,19 +116,20 @@ impl<'a> Scout<'a> {
     }
 
     fn launch(&mut self) {
-        self.started = self.system.now();
         let words: &[&str] = if self.load_modules { &[] } else { &[NO_MODULES] };
         let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        self.started = self.system.now();
         if let Err(e) = self.system.start_scout(&words) {
             self.log.error(format!("the process that looks for devices could not be started: {e}"));
-            self.give_up();
+            self.without(Life::GivenUp);
         }
     }
 
     /// Nothing more will come: whoever waits until things have settled, or for a module, need not.
-    fn give_up(&mut self) {
-        self.restarts = None;
+    fn without(&mut self, life: Life) {
+        self.life = life;
         self.unheard = None;
+        self.hardware.unwatched = true;
         self.hardware.settled = true;
         self.hardware.inserting = false;
         for state in self.hardware.modules.values_mut().filter(|state| **state == Module::Starting) {
@@ -176,8 +143,9 @@ impl<'a> Scout<'a> {
         let mut news = false;
         let mut patience = patience;
         for _ in 0..BURST {
-            if self.restarts.is_none() {
-                self.system.sleep(patience.min(NAP));
+            if !self.is_there() {
+                let longest = if self.tried_again() { Duration::ZERO } else { NAP };
+                self.system.sleep(patience.min(longest));
                 return news;
             }
             // What it said before it could not be told anything counts, and if it has ended that says why.
@@ -204,6 +172,20 @@ impl<'a> Scout<'a> {
         news
     }
 
+    fn is_there(&self) -> bool {
+        matches!(self.life, Life::Runs(_))
+    }
+
+    /// Tries another one, if it is time: a boot that waits for ever is not to wait for what nobody looks for. Whether it was.
+    fn tried_again(&mut self) -> bool {
+        let due = self.life == Life::GivenUp && self.system.now().saturating_sub(self.started) >= LIVED;
+        if due {
+            self.log.info("the process that looks for devices is tried again");
+            self.begin(RESTARTS);
+        }
+        due
+    }
+
     fn take(&mut self, message: Message) -> bool {
         match message {
             Message::Log { level, text } => {
@@ -221,7 +203,21 @@ impl<'a> Scout<'a> {
                     self.done.push(ModuleDone { name: name.clone(), took: *took, error });
                 }
                 self.undriven_told |= matches!(message, Message::Undriven(_));
-                apply(&mut self.hardware, message, self.system.now())
+                let left = match &message {
+                    Message::Device(device) => {
+                        self.untold.remove(&device.name);
+                        BTreeSet::new()
+                    }
+                    // It has seen all that is there.
+                    Message::Settled { settled: true, .. } => std::mem::take(&mut self.untold),
+                    _ => BTreeSet::new(),
+                };
+                let now = self.system.now();
+                let mut news = apply(&mut self.hardware, message, now);
+                for name in left {
+                    news |= apply(&mut self.hardware, Message::Gone(name), now);
+                }
+                news
             }
         }
     }
@@ -242,18 +238,21 @@ impl<'a> Scout<'a> {
         let starting = |(name, state): (&String, &Module)| (*state == Module::Starting).then(|| name.clone());
         let starting: Vec<String> = self.hardware.modules.iter().filter_map(starting).collect();
         let lived = self.system.now().saturating_sub(self.started) >= LIVED;
-        match self.restarts {
-            Some(restarts) if lived || restarts < RESTARTS => {
-                self.restarts = Some(if lived { 1 } else { restarts + 1 });
+        match self.life {
+            Life::Runs(restarts) if lived || restarts < RESTARTS => {
+                self.life = Life::Runs(if lived { 1 } else { restarts + 1 });
                 self.log.error(format!("the process that looks for devices is gone ({why}); it is started again"));
                 self.launch();
                 for name in starting {
                     self.tell(&Command::Load(name));
                 }
+                if let Some(question) = self.question.clone() {
+                    self.tell(&question);
+                }
             }
             _ => {
                 self.log.error(format!("the process that looks for devices is gone again ({why}); it is given up"));
-                self.give_up();
+                self.without(Life::GivenUp);
             }
         }
         true
@@ -263,6 +262,7 @@ impl<'a> Scout<'a> {
     /// meanwhile.
     fn forget(&mut self) {
         self.hardware.devices.retain(|_, device| device.content == Reading::Waiting);
+        self.untold = self.hardware.devices.keys().cloned().collect();
         self.hardware.settled = false;
         self.hardware.inserting = false;
         self.hardware.last_change = self.system.now();
@@ -270,7 +270,7 @@ impl<'a> Scout<'a> {
     }
 
     fn tell(&mut self, command: &Command) {
-        if self.restarts.is_none() {
+        if !self.is_there() {
             return;
         }
         // One that does not know what is wanted is as good as gone, which is seen to when it is heard.
@@ -283,7 +283,7 @@ impl<'a> Scout<'a> {
     pub fn load(&mut self, module: &str) {
         let name = canonical_name(module);
         if !self.hardware.modules.contains_key(&name) {
-            let state = if self.restarts.is_some() { Module::Starting } else { Module::Failed(NOBODY.to_owned()) };
+            let state = if self.is_there() { Module::Starting } else { Module::Failed(NOBODY.to_owned()) };
             self.hardware.modules.insert(name.clone(), state);
             self.tell(&Command::Load(name));
         }
@@ -330,7 +330,7 @@ impl<'a> Scout<'a> {
             }
             let now = self.system.now();
             let left = deadline.saturating_sub(now);
-            if (left.is_zero() && heard) || self.restarts.is_none() {
+            if (left.is_zero() && heard) || !self.is_there() {
                 return None;
             }
             // The last line can be some seconds old already.
@@ -348,9 +348,28 @@ impl<'a> Scout<'a> {
         self.asked += 1;
         let id = self.asked;
         self.answers.clear();
-        self.tell(&command(id));
-        self.until(what, patience, |scout| scout.answers.remove(&id))
-            .ok_or_else(|| io::Error::new(io::ErrorKind::TimedOut, format!("no answer after {} s", patience.as_secs())))
+        let answer = self.put(what, command(id), patience, |scout| scout.answers.remove(&id));
+        answer.ok_or_else(|| match self.life {
+            Life::Runs(_) => {
+                io::Error::new(io::ErrorKind::TimedOut, format!("no answer after {} s", patience.as_secs()))
+            }
+            Life::GivenUp | Life::Stopped => io::Error::other(NO_READER),
+        })
+    }
+
+    /// Asks something, and hears until the answer is there.
+    fn put<T>(
+        &mut self,
+        what: &str,
+        question: Command,
+        patience: Duration,
+        found: impl FnMut(&mut Self) -> Option<T>,
+    ) -> Option<T> {
+        self.tell(&question);
+        self.question = Some(question);
+        let answer = self.until(what, patience, found);
+        self.question = None;
+        answer
     }
 
     /// A piece of a device, at most [`PEEK_MAX`] bytes, if it answers within `patience`.
@@ -378,8 +397,7 @@ impl<'a> Scout<'a> {
     /// after `patience`.
     pub fn undriven(&mut self, patience: Duration) -> Vec<String> {
         self.undriven_told = false;
-        self.tell(&Command::Undriven);
-        self.until("what has no driver", patience, |scout| scout.undriven_told.then_some(()));
+        self.put("what has no driver", Command::Undriven, patience, |scout| scout.undriven_told.then_some(()));
         self.hardware.undriven.clone()
     }
 
@@ -395,12 +413,24 @@ impl<'a> Scout<'a> {
 
     /// Starts it anew if it was ended or given up: another attempt begins, and devices come and go meanwhile.
     pub fn revive(&mut self) {
-        if self.restarts.is_none() {
-            self.restarts = Some(0);
-            self.forget();
-            // What failed may do better with other options, or with somebody who loads it.
-            self.hardware.modules.retain(|_, state| *state == Module::Ready);
-            self.launch();
+        if !self.is_there() {
+            // What failed may do better with other options.
+            self.hardware.modules.retain(|_, state| *state == Module::Ready || unloaded(state));
+            self.begin(0);
+        }
+    }
+
+    /// Starts another one, as if so many had died.
+    fn begin(&mut self, died: u32) {
+        self.life = Life::Runs(died);
+        self.forget();
+        self.hardware.unwatched = false;
+        let unloaded = |(name, state): (&String, &Module)| unloaded(state).then(|| name.clone());
+        let wanted: Vec<String> = self.hardware.modules.iter().filter_map(unloaded).collect();
+        self.launch();
+        for name in wanted {
+            self.hardware.modules.remove(&name);
+            self.load(&name);
         }
     }
 
@@ -413,6 +443,6 @@ impl<'a> Scout<'a> {
     /// Ends it, wherever it sits; nobody waits for that.
     pub fn stop(&mut self) {
         self.system.end_scout();
-        self.give_up();
+        self.without(Life::Stopped);
     }
 }

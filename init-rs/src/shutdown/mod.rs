@@ -8,6 +8,8 @@ mod plan;
 mod release;
 mod watch;
 
+use watch::{UNIT, WANTED};
+
 pub use watch::{WATCHER, leave as leave_watcher, run as watch};
 
 use crate::sys::{End, System};
@@ -27,6 +29,9 @@ const DROP_IN: &str = "/run/systemd/system/run-taproot-.mount.d/00-taproot.conf"
 /// Without it systemd would unmount them among the first.
 const LEFT_TO_THE_END: &str = "# Written by taproot for this boot: what holds the root is unmounted last.\n\
      [Unit]\nDefaultDependencies=no\n";
+
+/// Everything that is left for the end of a root that is not handed over to.
+pub const FILES: [&str; 4] = [PROGRAM, DROP_IN, UNIT, WANTED];
 
 /// The machine ends after so long, whatever has not ended by itself: half a minute with what comes before and behind.
 const LIMIT: Duration = Duration::from_secs(28);

@@ -19,8 +19,8 @@ use std::time::Duration;
 /// The program's name in the unit: systemd-shutdown kills no program whose name begins so.
 pub const WATCHER: &str = "@taproot-end";
 /// The unit, and what starts it.
-const UNIT: &str = "/run/systemd/system/taproot-end.service";
-const WANTED: &str = "/run/systemd/system/sysinit.target.wants/taproot-end.service";
+pub(super) const UNIT: &str = "/run/systemd/system/taproot-end.service";
+pub(super) const WANTED: &str = "/run/systemd/system/sysinit.target.wants/taproot-end.service";
 /// Where the boot mounts what holds the root.
 const PARTS: &str = "/run/taproot";
 

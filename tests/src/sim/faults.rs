@@ -26,6 +26,8 @@ pub enum Effect {
     Gone(String),
     /// Before the call the scout dies.
     NoScout,
+    /// So does it, and after it the next ones as soon as they are started: so many in all.
+    NoScouts(usize),
     /// The pool that the call reaches loses its disks, and the call never comes back.
     Lost,
     /// The power fails before the call.

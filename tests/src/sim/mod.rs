@@ -25,6 +25,7 @@ pub mod prng;
 #[cfg(test)]
 mod rivals;
 mod scout;
+mod scouts;
 pub mod seed;
 mod system;
 #[cfg(test)]

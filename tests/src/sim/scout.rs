@@ -42,10 +42,10 @@ pub(super) struct Child {
     dead: bool,
 }
 
-impl Child {
-    pub(super) fn die(&mut self) {
-        self.dead = true;
-    }
+/// The scout dies, if there is one, and those after it: so many in all.
+pub(super) fn die(state: &mut State, count: usize) {
+    let now = state.scout.as_mut().map(|scout| scout.dead = true);
+    state.scouts_die = count.saturating_sub(usize::from(now.is_some()));
 }
 
 /// `start_scout`.
@@ -68,6 +68,10 @@ pub(super) fn start(world: &World, args: &[String]) {
         for name in at_boot {
             load(&mut state, &mut child, &name);
         }
+    }
+    if state.scouts_die > 0 {
+        state.scouts_die = state.scouts_die.saturating_sub(1);
+        child.dead = true;
     }
     state.scout = Some(child);
 }

@@ -82,6 +82,7 @@ pub fn case(seed: u64) -> Case {
     let mut case = narrow(seed);
     wide::widen(&mut case);
     super::lost::widen(&mut case);
+    super::scouts::widen(&mut case);
     case
 }
 

@@ -12,6 +12,7 @@ mod mounts;
 mod noticed;
 mod persistence;
 mod prompt;
+mod scouts;
 mod stack;
 mod to_ram;
 

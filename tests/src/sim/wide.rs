@@ -389,7 +389,7 @@ pub fn image(case: &Case) -> Image {
     }
 }
 
-/// Whether a hibernated system relies on the pools as they are, and the command line says where it is.
+/// Whether a hibernated system relies on the pools as they are, and the command line or the firmware says where it is.
 pub fn relied_on(case: &Case) -> bool {
     // Whoever types that no system is to be resumed has said yes to what follows.
     if matches!(case.asked.more.then, Some(Then::Words(later::Change::NoResume | later::Change::Resume))) {
@@ -397,7 +397,10 @@ pub fn relied_on(case: &Case) -> bool {
     }
     let image = |device: &Device| matches!(device.holds, Holds::Swap { image: Some(_), .. });
     let told = case.machine.cmdline.contains("resume=UUID=") || case.machine.cmdline.contains("resume=/dev/swap");
-    told && !case.asked.more.noresume && swap(&case.machine).is_some_and(image)
+    let noted = case.machine.firmware.as_ref().is_some_and(|variables| variables.contains_key(NOTE));
+    (told || (noted && case.asked.more.resume == Some(Named::Uuid)))
+        && !case.asked.more.noresume
+        && swap(&case.machine).is_some_and(image)
 }
 
 /// Whether the stick with the key is there when it is wanted.

@@ -83,6 +83,8 @@ pub(super) struct State {
     /// Imported pools, as /proc shows them.
     pub(super) shown_pools: Vec<String>,
     pub(super) scout: Option<Child>,
+    /// How many more of them die as soon as they are started.
+    pub(super) scouts_die: usize,
     pub(super) faults: Faults,
     pub(super) events: Vec<Event>,
     pub(super) printed: String,
@@ -166,6 +168,7 @@ impl World {
             modules,
             shown_pools: Vec::new(),
             scout: None,
+            scouts_die: 0,
             faults: Faults::new(faults),
             events: Vec::new(),
             printed: String::new(),
@@ -251,11 +254,8 @@ impl World {
                 Effect::Never => self.never(),
                 Effect::Late(time) => self.pass(time),
                 Effect::Gone(name) => self.state().goes(&name),
-                Effect::NoScout => {
-                    if let Some(scout) = &mut self.state().scout {
-                        scout.die();
-                    }
-                }
+                Effect::NoScout => super::scout::die(&mut self.state(), 1),
+                Effect::NoScouts(count) => super::scout::die(&mut self.state(), count),
                 Effect::Lost => lost::lose(self, reached),
                 Effect::PowerCut => self.finish(End::PowerCut),
             }

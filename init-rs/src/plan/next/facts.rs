@@ -141,6 +141,8 @@ pub enum Note {
     Unread,
     /// There is none.
     Absent,
+    /// Nobody could look for it, as long as their module is not there: as good as none. It is looked for again once that may be.
+    NoVariables,
     /// It is there, and is taken for the command line's word.
     There,
     /// It is there and tells nothing; it is read again for another attempt.
@@ -184,6 +186,9 @@ pub struct Attempt {
     pub found: Option<Found>,
     /// Whether the chosen pool is imported.
     pub imported: bool,
+    /// Nodes with a label that is left over, as they were known when it was chosen: no pool is opened with them, whatever becomes of
+    /// whoever told of them.
+    pub aside: BTreeSet<String>,
     /// `bootfs` of the imported pool, once asked.
     pub bootfs: Option<Option<String>>,
     /// Where it has none, its datasets that look like roots.
@@ -277,9 +282,10 @@ impl Facts {
     /// Another attempt begins. What could not be read, or not be found, is looked at again.
     pub fn begin_anew(&mut self, now: Duration) {
         self.attempt = Attempt { began: now, last_step: now, ..Attempt::default() };
-        if self.note == Note::Unreadable {
+        if matches!(self.note, Note::Unreadable | Note::NoVariables) {
             self.note = Note::Unread;
         }
+        self.origin = self.origin.take().filter(Origin::is_known);
         // The device of an image may not have been there before.
         (self.resume.page, self.resume.tried, self.resume.discarded) = (None, None, false);
         self.imported = None;
@@ -308,6 +314,7 @@ impl Facts {
             last_step,
             found,
             imported,
+            aside,
             bootfs,
             candidates,
             others,
@@ -335,6 +342,7 @@ impl Facts {
             last_step,
             found,
             imported,
+            aside,
             bootfs,
             candidates,
             layers,

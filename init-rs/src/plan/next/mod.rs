@@ -155,7 +155,7 @@ impl Moment<'_> {
 
     /// A module that is needed: there, or not there for a reason.
     fn module(self, name: &str, since: Duration, limit: Duration) -> Settled<Result<(), String>> {
-        match self.hardware.modules.get(name) {
+        match self.hardware.module(name) {
             None => Err(Next::Do(Step::LoadModule(name.to_owned()))),
             Some(Module::Ready) => Ok(Ok(())),
             Some(Module::Failed(why)) => Ok(Err(why.clone())),

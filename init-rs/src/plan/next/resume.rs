@@ -13,6 +13,8 @@ const REST: Duration = Duration::from_secs(60);
 /// How long the module of the firmware's variables may take from when it was asked for: what the firmware would have told must not be
 /// missed.
 const EFIVARFS_LIMIT: Duration = Duration::from_secs(60);
+/// How long it may take until all disks are known, where an image is to be discarded.
+const DISCARD_LIMIT: Duration = Duration::from_secs(10);
 
 impl<'a> Moment<'a> {
     /// Settles `resume=`, or the firmware's word for it. Nothing has been imported so far, and nothing may be imported writable
@@ -51,7 +53,13 @@ impl<'a> Moment<'a> {
     /// The firmware is asked, unless the command line names the place, or nothing will be written.
     fn note(self) -> Settled<()> {
         let unused = self.request.resume.disabled.is_some() && self.request.import.read_only.value;
-        if self.facts.note != Note::Unread || self.request.resume.device.is_some() || unused || !self.facts.kernel.efi {
+        let unread = match self.facts.note {
+            Note::Unread => true,
+            // Whoever loads modules was gone, and is there again.
+            Note::NoVariables => self.hardware.module(EFIVARFS).is_none(),
+            Note::Absent | Note::There | Note::Unreadable => false,
+        };
+        if !unread || self.request.resume.device.is_some() || unused || !self.facts.kernel.efi {
             return Ok(());
         }
         // A kernel may have it built in: reading tells.
@@ -148,11 +156,19 @@ impl<'a> Moment<'a> {
         self.note()?;
         let asked = self.request.resume.device.as_ref();
         let wanted = asked.and_then(|asked| Some((asked, Wanted::parse(&asked.value)?)));
-        let place = match wanted.map(|(asked, wanted)| (asked, self.swap_device(&wanted, true))) {
+        // Longer than until all disks that are there are known it is not waited for: it may be gone for good.
+        let until = end_of(self.facts.attempt.began, self.request.resume.wait.value.min(DISCARD_LIMIT));
+        let over = self.is_over(until);
+        let place = match wanted.map(|(asked, wanted)| (asked, self.swap_device(&wanted, over))) {
             Some((asked, Named::There(device))) => {
                 Some((asked.value.clone(), device.node.clone(), self.image_offset()))
             }
             Some((_, Named::Several(ambiguous))) => return fail(kept(word, &ambiguous)),
+            Some((asked, Named::Awaited { again })) if !over && (again.is_some() || !self.hardware.settled) => {
+                let what = format!("{}, where {word} discards the hibernation image", asked.value);
+                return Err(Next::Wait(Wait { what, until, again }));
+            }
+            Some((asked, Named::Awaited { .. })) if self.hardware.unwatched => return fail(unseen(word, &asked.value)),
             Some((_, Named::Awaited { .. })) | None => None,
         };
         Err(Next::Do(Step::DiscardImage { word: word.clone(), place }))
@@ -180,6 +196,19 @@ fn kept(word: &str, ambiguous: &Ambiguous) -> Failure {
         "one disk of that name: an image that stayed could be resumed later, over a pool that has changed",
         vec![],
         &["detach the one that is not meant, then retry", "retry taproot.import=ro here to look without writing"],
+    )
+}
+
+/// `noresume`, and nobody looks for the disk with the image.
+fn unseen(word: &str, device: &str) -> Failure {
+    Failure::new(
+        Code::KeptImage,
+        format!(
+            "{word}: {device}, where a hibernation image is to be discarded, is not seen: nobody looks for devices"
+        ),
+        "that disk, or none: an image that stayed could be resumed later, over a pool that has changed",
+        vec![],
+        &["look at the log (log), then retry", "retry taproot.import=ro here to look without writing"],
     )
 }
 

@@ -3,6 +3,7 @@
 use super::{KnownRoot, Play};
 use crate::devices::known::Module;
 use crate::devices::swap::Header;
+use crate::devices::table::canonical_name;
 use crate::plan::candidates::{self, Opened};
 use crate::plan::facts::{Dataset, Health, Kind, PoolFact};
 use crate::plan::failure::Failure;
@@ -27,7 +28,7 @@ impl Play<'_> {
     pub(super) fn act(&mut self, step: Step) -> Result<bool, Failure> {
         match step {
             Step::LoadModule(name) => {
-                self.hardware.modules.insert(name, Module::Ready);
+                self.hardware.modules.insert(canonical_name(&name), Module::Ready);
             }
             Step::ReadNote => self.facts.note = Note::Absent,
             Step::ReadOrigin => self.facts.origin = Some(crate::firmware::origin::Origin::default()),

@@ -286,6 +286,59 @@ fn one_that_dies_is_started_again_a_few_times() {
     let before = script.now();
     scout.hear(Duration::from_millis(500));
     assert_eq!(script.now(), before + Duration::from_millis(500));
+    // After a while another one is tried, once: a boot may wait for ever.
+    script.sleep(LIVED);
+    scout.hear(Duration::from_millis(500));
+    assert_eq!((script.starts.lock().unwrap().len(), scout.hardware.settled), (9, false));
+    assert_eq!(scout.hardware.modules["zfs"], Module::Starting, "it is asked for anew");
+    ended();
+    scout.hear(Duration::ZERO);
+    scout.hear(Duration::from_millis(500));
+    assert_eq!(script.starts.lock().unwrap().len(), 9);
+    // One that was ended stays so.
+    scout.revive();
+    scout.stop();
+    script.sleep(LIVED);
+    scout.hear(Duration::from_millis(500));
+    assert_eq!(script.starts.lock().unwrap().len(), 10);
+}
+
+/// Whoever waits for an answer gets it from another one, or is told that there is none.
+#[test]
+fn a_question_survives_who_was_asked() {
+    let script = std::sync::Arc::new(Script::default());
+    let log = Log::new(script.clone());
+    let mut scout = Scout::start(script.as_ref(), true, &log);
+    let ended = || script.says.lock().unwrap().push_back(Heard::Ended("it was ended by SIGSEGV".into()));
+    ended();
+    script.say(&Message::Peeked { id: 1, result: Ok(vec![1]) });
+    assert_eq!(scout.peek("/dev/sda", 0, 1, Duration::from_secs(9)).unwrap(), [1]);
+    let asked = Command::Peek { id: 1, node: "/dev/sda".into(), offset: 0, len: 1 };
+    assert_eq!(*script.heard.lock().unwrap(), vec![asked; 2]);
+    (0..=RESTARTS).for_each(|_| ended());
+    let error = scout.discard_image("/dev/sda", 0, 4096, Duration::from_secs(9)).unwrap_err();
+    assert_eq!(error.to_string(), NO_READER);
+    assert_eq!(script.now(), Duration::ZERO, "nobody is waited for");
+    assert!(scout.hardware.unwatched);
+}
+
+/// A disk that did not answer and was pulled out while nobody looked is not waited for.
+#[test]
+fn silent_disks_that_another_one_does_not_find_are_gone() {
+    let script = Script::default();
+    let log = Log::new(std::sync::Arc::new(Linux::new()));
+    let mut scout = Scout::start(&script, true, &log);
+    script.say(&device("sda", Reading::Waiting));
+    script.say(&device("sdb", Reading::Waiting));
+    scout.hear(Duration::ZERO);
+    script.says.lock().unwrap().push_back(Heard::Ended("it was ended by SIGSEGV".into()));
+    script.say(&Message::Settled { settled: false, inserting: true });
+    script.say(&device("sdb", Reading::Waiting));
+    scout.hear(Duration::ZERO);
+    assert_eq!(scout.hardware.devices.len(), 2, "it may still be found");
+    script.say(&Message::Settled { settled: true, inserting: false });
+    assert!(scout.hear(Duration::ZERO));
+    assert_eq!(scout.hardware.devices.keys().collect::<Vec<_>>(), ["sdb"]);
 }
 
 #[test]
@@ -300,9 +353,9 @@ fn a_machine_where_none_can_be_started_goes_on() {
     scout.load("zfs");
     assert_eq!(scout.hardware.modules["zfs"], Module::Failed(NOBODY.to_owned()));
     assert_eq!(script.now(), Duration::from_secs(1));
-    // Another attempt asks anew.
+    // Another attempt asks anew, in vain.
     scout.revive();
-    assert!(scout.hardware.modules.is_empty());
+    assert_eq!(scout.hardware.modules["zfs"], Module::Failed(NOBODY.to_owned()));
 }
 
 /// Whoever does not get what it is told loads nothing, and nobody would know.

@@ -1,0 +1,142 @@
+//! Whoever looks for devices dies more often than it is started again: what a boot had asked it is asked again, and nothing is taken
+//! for known that nobody could see.
+
+use super::layers::{booted_with, ext4};
+use super::*;
+use crate::sim::files::program;
+use std::collections::BTreeMap;
+
+const SWAP: &str = "11111111-2222-3333-4444-555555555555";
+
+/// From this call on so many die in a row: given up with the sixth.
+fn die(kind: &str, nth: usize, count: usize) -> Vec<Fault> {
+    vec![Fault::at(kind, nth, Effect::NoScouts(count))]
+}
+
+fn with_pool(cmdline: &str) -> Machine {
+    let mut machine = Machine::new(cmdline);
+    let root = |dataset: &mut Dataset| dataset.tree = Tree::system("");
+    machine.add_pool(Pool::new("tank", 7).disk("/dev/vda").dataset("r", root).bootfs("r"));
+    machine
+}
+
+fn hibernated(machine: &mut Machine) {
+    machine.add("swap0", Holds::Swap { uuid: SWAP.into(), image: Some("S1SUSPEND".into()) });
+}
+
+fn image_is_left(world: &World) -> bool {
+    let image = |holds: &Holds| matches!(holds, Holds::Swap { image: Some(_), .. });
+    world.machine().devices.iter().any(|device| image(&device.holds))
+}
+
+fn is_booted(end: Option<&End>) -> bool {
+    matches!(end, Some(End::HandOver { .. }))
+}
+
+#[test]
+fn the_firmwares_note_of_a_hibernated_system_is_read_by_the_next_attempt() {
+    let mut resumed = 0;
+    for nth in 0..12 {
+        let mut machine = with_pool("root=ZFS=tank/r taproot.wait=1");
+        let note = format!("{{\"uuid\":\"{SWAP}\",\"offset\":0}}");
+        let note = note.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect();
+        let name = "HibernateLocation-8cf2644b-4b0b-428f-9387-6d876050dc67".to_owned();
+        machine.firmware = Some(BTreeMap::from([(name, note)]));
+        hibernated(&mut machine);
+        machine.person = vec![Typed { after: seconds(2), ..Typed::line("(taproot) #", "retry") }];
+        let (end, world) = booted_with(machine, die("hear_scout", nth, 6));
+        assert!(!is_booted(end.as_ref()), "at {nth}: {}", world.story());
+        assert!(world.machine().pools.iter().all(|pool| !pool.written), "at {nth}: {}", world.story());
+        resumed += usize::from(matches!(end, Some(End::Resumed(_))));
+    }
+    assert!(resumed > 6, "{resumed}");
+}
+
+/// No pool is written under an image that is to be discarded and is not.
+#[test]
+fn an_image_is_discarded_whoever_looked_for_it() {
+    for count in [1, 9] {
+        let mut discarded = 0;
+        for nth in 0..40 {
+            let mut machine = with_pool("root=ZFS=tank/r noresume resume=/dev/swap0 taproot.wait=1 panic=1");
+            hibernated(&mut machine);
+            let (_, world) = booted_with(machine, die("hear_scout", nth, count));
+            let written = world.machine().pools.iter().any(|pool| pool.written);
+            assert!(!(written && image_is_left(&world)), "{count} at {nth}: {}", world.story());
+            discarded += usize::from(written);
+        }
+        assert!(discarded > 3, "{count}: {discarded}");
+    }
+}
+
+#[test]
+fn a_wait_without_end_does_not_wait_for_what_nobody_looks_for() {
+    let mut machine = Machine::new("root=LABEL=root rootwait panic=1");
+    machine.add("vda", ext4("root", Tree::system(""))).arrives = seconds(100);
+    let (end, world) = booted_with(machine, die("hear_scout", 3, 6));
+    assert!(is_booted(end.as_ref()), "{end:?}: {}", world.printed());
+    assert!(world.time() < seconds(130), "{:?}", world.time());
+}
+
+#[test]
+fn after_a_stop_there_is_another_one() {
+    let mut machine = Machine::new("root=LABEL=root taproot.break=start");
+    machine.add("vda", ext4("root", Tree::system("")));
+    machine.person = vec![Typed { after: seconds(20), ..Typed::line("(taproot) #", "continue") }];
+    let (end, world) = booted_with(machine, die("hear_scout", 0, 6));
+    assert!(is_booted(end.as_ref()), "{end:?}: {}", world.printed());
+    assert!(world.time() < seconds(25), "{:?}", world.time());
+}
+
+/// A type's module may be called otherwise than the type.
+#[test]
+fn a_type_with_a_hyphen_is_asked_for_once() {
+    for options in ["nofail", "defaults"] {
+        let mut machine = Machine::new("root=LABEL=root panic=1");
+        machine.add("vda", ext4("root", Tree::system(&format!("LABEL=usr /usr ntfs-3g {options} 0 0\n"))));
+        machine.add("vdb", ext4("usr", Tree::default()));
+        let (end, world) = booted_with(machine, vec![]);
+        assert!(is_booted(end.as_ref()), "{options}: {end:?}: {}", world.printed());
+        let asked = world.events().iter().filter(|event| event.text.contains("Load(\"ntfs_3g\")")).count();
+        assert_eq!(asked, 1, "{options}: {}", world.story());
+    }
+}
+
+/// What systemd and programs would take for theirs is not there for the system of another root.
+#[test]
+fn nothing_of_layers_is_left_for_the_system_of_another_root() {
+    let boot = |faults| {
+        let mut machine = super::layers::on_ext4("taproot.fallback=LABEL=plain");
+        let base = machine.images.get_mut("base").unwrap();
+        base.put("usr/lib/systemd/systemd", Node::File(program(), 0o755));
+        base.put("sbin/init", Node::Link("/usr/lib/systemd/systemd".into()));
+        machine.add("vdb", ext4("plain", Tree::system("")));
+        machine.programs.insert(
+            "/sbin/fsck.ext4".into(),
+            ProgramSpec { takes: Some(Duration::ZERO), output: String::new(), status: 0 },
+        );
+        let (end, world) = booted_with(machine, faults);
+        assert!(is_booted(end.as_ref()), "{end:?}: {}", world.printed());
+        let left = ["/run/systemd/system", "/run/initramfs/shutdown", "/run/taproot/boot.json"];
+        left.map(|path| world.stat(Path::new(path)).is_ok())
+    };
+    assert_eq!(boot(vec![]), [true; 3]);
+    assert_eq!(boot(vec![Fault::at("hand_over", 0, Effect::Errno(libc::EBUSY))]), [false, false, true]);
+}
+
+#[test]
+fn that_a_root_was_checked_is_said_of_that_root_alone() {
+    let boot = |faults| {
+        let mut machine = Machine::new("root=LABEL=root taproot.fallback=ZFS=tank/r panic=1");
+        machine.add("vdb", ext4("root", Tree::system("")));
+        let root = |dataset: &mut Dataset| dataset.tree = Tree::system("");
+        machine.add_pool(Pool::new("tank", 7).disk("/dev/vda").dataset("r", root).bootfs("r"));
+        let fsck = ProgramSpec { takes: Some(Duration::ZERO), output: String::new(), status: 0 };
+        machine.programs.insert("/sbin/fsck.ext4".into(), fsck);
+        let (end, world) = booted_with(machine, faults);
+        assert!(is_booted(end.as_ref()), "{end:?}: {}", world.printed());
+        world.file("/run/initramfs/fsck-root").is_some()
+    };
+    assert!(boot(vec![]));
+    assert!(!boot(vec![Fault::at("hand_over", 0, Effect::Errno(libc::EBUSY))]));
+}
