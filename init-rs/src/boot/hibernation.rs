@@ -3,7 +3,7 @@
 use super::Boot;
 use crate::cmdline::Decided;
 use crate::devices::swap::Header;
-use crate::firmware::Variables;
+use crate::firmware::{EFIVARFS, Variables};
 use crate::plan::failure::{Code, Failure};
 use crate::plan::location::{self, NAME};
 use crate::plan::next::facts::Note;
@@ -29,6 +29,7 @@ impl Boot<'_> {
                 self.log.info(format!(
                     "the firmware's variables are not usable ({e}), so none tells of a hibernated system"
                 ));
+                self.facts.note_module = self.scout.hardware.module(EFIVARFS).cloned();
                 return self.facts.note = Note::NoVariables;
             }
         };
@@ -45,6 +46,8 @@ impl Boot<'_> {
             }
             Ok(place) => {
                 self.facts.note = Note::There;
+                // The time to wait for its device begins here: whoever loads the variables' driver may have come late.
+                self.facts.attempt.began = self.system.now();
                 self.log.info(format!("{NAME} says that {} hibernated to {place}", place.system));
                 self.request.resume.device = Some(Decided::new(format!("UUID={}", place.uuid), NAME));
                 self.request.resume.offset = Some(Decided::new(place.offset, NAME));
@@ -57,9 +60,10 @@ impl Boot<'_> {
 
     /// Removes the note: what it tells of is no longer there, or is not wanted.
     pub(super) fn forget_note(&mut self) {
-        if !matches!(std::mem::replace(&mut self.facts.note, Note::Absent), Note::There | Note::Unreadable) {
+        if !matches!(self.facts.note, Note::There | Note::Unreadable) {
             return;
         }
+        self.facts.note = Note::Absent;
         match Variables::open(self.system).and_then(|variables| variables.remove(LOCATION)) {
             Ok(_) => self.log.info(format!("{NAME} is removed")),
             Err(e) => self.log.warn(format!("{NAME} could not be removed: {e}")),

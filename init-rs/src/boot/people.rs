@@ -226,10 +226,7 @@ impl<'a> Boot<'a> {
         person::print(self.system, &format!("\ntaproot: stopped {place}, as {word} asks\n\n"));
         match self.talk(Occasion::Stopped, None) {
             Decision::Continue => {
-                // What people take is not taken from the time to wait for devices.
-                self.facts.attempt.began = self.system.now();
-                self.facts.attempt.last_step = self.system.now();
-                self.scout.revive();
+                self.go_on();
                 // The pool may have been imported by hand meanwhile.
                 if stage <= Stage::Import {
                     self.facts.attempt.found = None;
@@ -250,10 +247,17 @@ impl<'a> Boot<'a> {
             return self.log.warn(format!("{word} is ignored: the rescue is locked"));
         }
         let chosen = self.with_scene(None, None, |scene| person::offer_roots(scene, current, timeout));
-        self.scout.revive();
-        if let Some(name) = chosen {
-            self.choose(&name, "chosen from the menu");
+        match chosen {
+            Some(name) => self.choose(&name, "chosen from the menu"),
+            None => self.go_on(),
         }
+    }
+
+    /// The attempt goes on after a question. What people take is not taken from the time to wait for devices.
+    fn go_on(&mut self) {
+        self.facts.attempt.began = self.system.now();
+        self.facts.attempt.last_step = self.system.now();
+        self.scout.revive();
     }
 
     /// Whether nobody is to be asked, which is noted for the word that wanted to.

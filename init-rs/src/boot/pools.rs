@@ -33,7 +33,8 @@ impl Boot<'_> {
         let silent = devices.filter(|d| now.saturating_sub(d.since) >= FRESH);
         let silent = silent.map(|d| d.node.clone());
         let left = candidates::leftovers(&self.facts.disks.labels).map(str::to_owned);
-        let left = left.chain(self.facts.attempt.aside.iter().cloned());
+        let Attempt { found, aside, .. } = &self.facts.attempt;
+        let left = left.chain(aside.iter().filter(|_| found.is_some()).cloned());
         let silent: Vec<String> = silent.chain(left).collect();
         work(Pools::new(self.system, self.log, self.phases).without(&silent))
     }

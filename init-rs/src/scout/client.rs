@@ -94,7 +94,7 @@ fn unloaded(state: &Module) -> bool {
 impl<'a> Scout<'a> {
     /// Starts it. `load_modules`: whether drivers are loaded for the devices that are there, and what the image says is
     /// needed in any case; else only what [`Scout::load`] asks for. That it cannot be started is told in the log, and
-    /// nothing is known then, until [`Scout::revive`].
+    /// nothing is known then, until another one is tried.
     pub fn start(system: &'a dyn System, load_modules: bool, log: &'a Log) -> Self {
         let mut scout = Self {
             system,

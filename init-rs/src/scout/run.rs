@@ -264,7 +264,8 @@ impl Main {
     /// Until PID 1 is gone.
     fn attend(mut self, inbox: &Receiver<Event>) {
         let clock = Linux::new();
-        let mut looked = Instant::now();
+        // Where no watch tells what is there, before anything is said to be settled.
+        let mut looked = self.devices.is_some().then(Instant::now);
         loop {
             let busy = self.told != (true, false);
             let first = match inbox.recv_timeout(if busy { BUSY_TICK } else { IDLE_TICK }) {
@@ -275,8 +276,8 @@ impl Main {
             if !self.loader.settled() {
                 self.loader.look_for_live(&self.places.sys);
             }
-            if looked.elapsed() >= IDLE_TICK {
-                looked = Instant::now();
+            if looked.is_none_or(|at| at.elapsed() >= IDLE_TICK) {
+                looked = Some(Instant::now());
                 self.state.look_for_missed(clock.now());
             }
             let settled = self.devices.as_ref().is_none_or(Devices::settled) && self.loader.settled();

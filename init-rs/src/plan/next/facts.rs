@@ -2,6 +2,7 @@
 //! [`super::next`] decides from it.
 
 use crate::cmdline::{Decided, LayerSettings, Request, Selector, SnapshotSettings, Stage};
+use crate::devices::known::Module;
 use crate::devices::swap::Header;
 use crate::firmware::origin::Origin;
 use crate::image::ExpectedPool;
@@ -47,6 +48,8 @@ pub struct Facts {
     pub note: Note,
     /// Why it tells nothing.
     pub note_problem: String,
+    /// How far the module of the firmware's variables was when they could not be read.
+    pub note_module: Option<Module>,
     /// What is written down of the disk that the machine was started from; `None`: not asked for.
     pub origin: Option<Origin>,
     /// Hibernation, as far as it is settled.
@@ -141,7 +144,7 @@ pub enum Note {
     Unread,
     /// There is none.
     Absent,
-    /// Nobody could look for it, as long as their module is not there: as good as none. It is looked for again once that may be.
+    /// It could not be looked for: as good as none. It is looked for again once the module of the variables is further than it was.
     NoVariables,
     /// It is there, and is taken for the command line's word.
     There,

@@ -55,8 +55,12 @@ impl<'a> Moment<'a> {
         let unused = self.request.resume.disabled.is_some() && self.request.import.read_only.value;
         let unread = match self.facts.note {
             Note::Unread => true,
-            // Whoever loads modules was gone, and is there again.
-            Note::NoVariables => self.hardware.module(EFIVARFS).is_none(),
+            // Whoever loads modules may have been gone, and be there again.
+            Note::NoVariables => {
+                let module = self.hardware.module(EFIVARFS);
+                let hopeless = matches!(module, Some(Module::Failed(_) | Module::NotPacked));
+                !hopeless && module != self.facts.note_module.as_ref()
+            }
             Note::Absent | Note::There | Note::Unreadable => false,
         };
         if !unread || self.request.resume.device.is_some() || unused || !self.facts.kernel.efi {
@@ -154,22 +158,27 @@ impl<'a> Moment<'a> {
             return Ok(());
         }
         self.note()?;
+        if self.facts.note == Note::NoVariables && self.hardware.unwatched {
+            return fail(unseen(word, "the firmware's note"));
+        }
         let asked = self.request.resume.device.as_ref();
         let wanted = asked.and_then(|asked| Some((asked, Wanted::parse(&asked.value)?)));
         // Longer than until all disks that are there are known it is not waited for: it may be gone for good.
-        let until = end_of(self.facts.attempt.began, self.request.resume.wait.value.min(DISCARD_LIMIT));
+        let until = Some(self.facts.attempt.last_step.saturating_add(DISCARD_LIMIT));
         let over = self.is_over(until);
-        let place = match wanted.map(|(asked, wanted)| (asked, self.swap_device(&wanted, over))) {
-            Some((asked, Named::There(device))) => {
-                Some((asked.value.clone(), device.node.clone(), self.image_offset()))
-            }
-            Some((_, Named::Several(ambiguous))) => return fail(kept(word, &ambiguous)),
-            Some((asked, Named::Awaited { again })) if !over && (again.is_some() || !self.hardware.settled) => {
-                let what = format!("{}, where {word} discards the hibernation image", asked.value);
-                return Err(Next::Wait(Wait { what, until, again }));
-            }
-            Some((asked, Named::Awaited { .. })) if self.hardware.unwatched => return fail(unseen(word, &asked.value)),
-            Some((_, Named::Awaited { .. })) | None => None,
+        let unread = |wanted| self.hardware.may_be(wanted).next().is_some();
+        let place = match &wanted {
+            None => None,
+            Some((asked, wanted)) => match self.swap_device(wanted, over) {
+                Named::There(device) => Some((asked.value.clone(), device.node.clone(), self.image_offset())),
+                Named::Several(ambiguous) => return fail(kept(word, &ambiguous)),
+                Named::Awaited { again } if !over && (!self.hardware.settled || unread(wanted)) => {
+                    let what = format!("{}, where {word} discards the hibernation image", asked.value);
+                    return Err(Next::Wait(Wait { what, until, again }));
+                }
+                Named::Awaited { .. } if self.hardware.unwatched => return fail(unseen(word, &asked.value)),
+                Named::Awaited { .. } => None,
+            },
         };
         Err(Next::Do(Step::DiscardImage { word: word.clone(), place }))
     }
@@ -199,14 +208,12 @@ fn kept(word: &str, ambiguous: &Ambiguous) -> Failure {
     )
 }
 
-/// `noresume`, and nobody looks for the disk with the image.
-fn unseen(word: &str, device: &str) -> Failure {
+/// `noresume`, and nobody looks for the disk with the image, or for what would say which it is.
+fn unseen(word: &str, place: &str) -> Failure {
     Failure::new(
         Code::KeptImage,
-        format!(
-            "{word}: {device}, where a hibernation image is to be discarded, is not seen: nobody looks for devices"
-        ),
-        "that disk, or none: an image that stayed could be resumed later, over a pool that has changed",
+        format!("{word}: a hibernation image is to be discarded, and {place} is not seen: nobody looks for devices"),
+        "what says that there is none: an image that stayed could be resumed later, over a pool that has changed",
         vec![],
         &["look at the log (log), then retry", "retry taproot.import=ro here to look without writing"],
     )

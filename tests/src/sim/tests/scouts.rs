@@ -24,6 +24,14 @@ fn hibernated(machine: &mut Machine) {
     machine.add("swap0", Holds::Swap { uuid: SWAP.into(), image: Some("S1SUSPEND".into()) });
 }
 
+/// systemd's note in the firmware.
+fn noted(machine: &mut Machine) {
+    let note = format!("{{\"uuid\":\"{SWAP}\",\"offset\":0}}");
+    let note = note.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect();
+    let name = "HibernateLocation-8cf2644b-4b0b-428f-9387-6d876050dc67".to_owned();
+    machine.firmware = Some(BTreeMap::from([(name, note)]));
+}
+
 fn image_is_left(world: &World) -> bool {
     let image = |holds: &Holds| matches!(holds, Holds::Swap { image: Some(_), .. });
     world.machine().devices.iter().any(|device| image(&device.holds))
@@ -38,11 +46,8 @@ fn the_firmwares_note_of_a_hibernated_system_is_read_by_the_next_attempt() {
     let mut resumed = 0;
     for nth in 0..12 {
         let mut machine = with_pool("root=ZFS=tank/r taproot.wait=1");
-        let note = format!("{{\"uuid\":\"{SWAP}\",\"offset\":0}}");
-        let note = note.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect();
-        let name = "HibernateLocation-8cf2644b-4b0b-428f-9387-6d876050dc67".to_owned();
-        machine.firmware = Some(BTreeMap::from([(name, note)]));
         hibernated(&mut machine);
+        noted(&mut machine);
         machine.person = vec![Typed { after: seconds(2), ..Typed::line("(taproot) #", "retry") }];
         let (end, world) = booted_with(machine, die("hear_scout", nth, 6));
         assert!(!is_booted(end.as_ref()), "at {nth}: {}", world.story());
@@ -52,21 +57,59 @@ fn the_firmwares_note_of_a_hibernated_system_is_read_by_the_next_attempt() {
     assert!(resumed > 6, "{resumed}");
 }
 
+/// It is read by the attempt that another scout joins, too: nothing is mounted under the hibernated system.
+#[test]
+fn the_firmwares_note_is_read_once_somebody_can_load_its_driver() {
+    let mut resumed = 0;
+    for nth in 0..12 {
+        let mut machine = Machine::new("root=LABEL=root rootwait panic=1");
+        machine.add("vda", ext4("root", Tree::system(""))).arrives = seconds(100);
+        hibernated(&mut machine);
+        noted(&mut machine);
+        let (end, world) = booted_with(machine, die("hear_scout", nth, 6));
+        assert!(!is_booted(end.as_ref()), "at {nth}: {}", world.story());
+        resumed += usize::from(matches!(end, Some(End::Resumed(_))) && world.time() > seconds(60));
+    }
+    assert!(resumed > 0, "none was resumed by a scout that came later");
+}
+
 /// No pool is written under an image that is to be discarded and is not.
 #[test]
 fn an_image_is_discarded_whoever_looked_for_it() {
-    for count in [1, 9] {
+    let by_uuid = format!("resume=UUID={SWAP}");
+    for (count, word) in [(1, "resume=/dev/swap0"), (9, "resume=/dev/swap0"), (1, &by_uuid), (9, &by_uuid), (9, "")] {
         let mut discarded = 0;
         for nth in 0..40 {
-            let mut machine = with_pool("root=ZFS=tank/r noresume resume=/dev/swap0 taproot.wait=1 panic=1");
+            let mut machine = with_pool(&format!("root=ZFS=tank/r noresume {word} taproot.wait=1 panic=1"));
             hibernated(&mut machine);
+            if word.is_empty() {
+                noted(&mut machine);
+            }
             let (_, world) = booted_with(machine, die("hear_scout", nth, count));
             let written = world.machine().pools.iter().any(|pool| pool.written);
-            assert!(!(written && image_is_left(&world)), "{count} at {nth}: {}", world.story());
+            assert!(!(written && image_is_left(&world)), "{count} {word} at {nth}: {}", world.story());
             discarded += usize::from(written);
         }
-        assert!(discarded > 3, "{count}: {discarded}");
+        assert!(discarded > 3, "{count} {word}: {discarded}");
     }
+}
+
+/// It is looked for on disks that are there, and not waited for where there is none.
+#[test]
+fn an_image_is_discarded_on_a_disk_that_takes_its_time() {
+    let boot = |answers: u64| {
+        let mut machine = with_pool(&format!("root=ZFS=tank/r noresume resume=UUID={SWAP}"));
+        if answers > 0 {
+            hibernated(&mut machine);
+            machine.device("swap0").unwrap().answers = Some(seconds(answers));
+        }
+        let (end, world) = booted_with(machine, vec![]);
+        assert!(is_booted(end.as_ref()), "{end:?}: {}", world.printed());
+        assert!(!image_is_left(&world), "{}", world.story());
+        world.time()
+    };
+    assert!(boot(4) > seconds(4));
+    assert!(boot(0) < seconds(4));
 }
 
 #[test]
