@@ -192,7 +192,7 @@ mod tests {
         fn whatever_it_says_no_two_directories_share_a_place_on_the_medium(text in "([/a-c. \n#]|union|bind|link|source=|,){0,40}") {
             let conf = parse(&text);
             for (index, kept) in conf.kept.iter().enumerate() {
-                prop_assert!(kept.dir.starts_with('/') && !kept.dir.contains(".."));
+                prop_assert!(kept.dir.starts_with('/') && kept.dir.split('/').all(|name| name != ".."));
                 for other in conf.kept.iter().skip(index + 1) {
                     prop_assert!(kept.dir != other.dir && !overlap(&kept.source, &other.source));
                 }
