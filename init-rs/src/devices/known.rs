@@ -21,6 +21,8 @@ pub struct Hardware {
     /// Whether the kernel is inside the insertion of a module, also of one that counts as ready: it may be waiting there for
     /// what another driver does in the background. A system cannot be frozen meanwhile, so none is resumed.
     pub inserting: bool,
+    /// When whoever looks for devices and loads modules began with it.
+    pub since: Duration,
     /// Whether nobody looks for devices: what is not known of may be there all the same.
     pub unwatched: bool,
     /// When a device last came or went (time since the kernel started).

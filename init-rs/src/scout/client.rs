@@ -119,6 +119,7 @@ impl<'a> Scout<'a> {
         let words: &[&str] = if self.load_modules { &[] } else { &[NO_MODULES] };
         let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
         self.started = self.system.now();
+        self.hardware.since = self.started;
         if let Err(e) = self.system.start_scout(&words) {
             self.log.error(format!("the process that looks for devices could not be started: {e}"));
             self.without(Life::GivenUp);

@@ -155,6 +155,8 @@ impl Moment<'_> {
 
     /// A module that is needed: there, or not there for a reason.
     fn module(self, name: &str, since: Duration, limit: Duration) -> Settled<Result<(), String>> {
+        // Whoever loads it may have been gone meanwhile.
+        let since = since.max(self.hardware.since);
         match self.hardware.module(name) {
             None => Err(Next::Do(Step::LoadModule(name.to_owned()))),
             Some(Module::Ready) => Ok(Ok(())),

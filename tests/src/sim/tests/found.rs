@@ -16,11 +16,12 @@ const FOUND: [u64; 23] = [
 /// nobody watched, in the second attempt with an imported pool, or in what the prompt asks before it stands. A pool left behind without
 /// its disk, of which the fstab of the next root has a line. A record from which
 /// the bootfs was lost that the pool had told. A fallback to the root that the next attempt rolls back. A scout that is
-/// lost once the pool is imported, of which another one tells less.
-const FOUND_WIDE: [u64; 55] = [
+/// lost once the pool is imported, of which another one tells less. A prompt that went on by itself because another scout was tried.
+const FOUND_WIDE: [u64; 56] = [
     234,
     3684,
     5624,
+    19_434,
     21_111,
     24_610,
     25_078,
