@@ -7,7 +7,7 @@ use super::{
     end_of, fail,
 };
 use crate::cmdline::{Decided, Selector};
-use crate::devices::known::Reading;
+use crate::devices::known::{Device, Reading};
 use crate::firmware::origin::Origin;
 use crate::plan::candidates::{self, awaited, device_lines, lines, missing_drivers};
 use crate::plan::facts::{Dataset, Health, PoolFact};
@@ -184,9 +184,7 @@ impl<'a> Search<'a> {
         });
         let of = |c: &&Candidate| candidates::fact(c, judgement(moment, c), zfs.hostid);
         let facts_of = imported.iter().cloned().chain(candidates.iter().map(of)).collect();
-        let holds_up = |device: &crate::devices::known::Device| {
-            device.content == Reading::Waiting && now.saturating_sub(device.since) < SLOW
-        };
+        let holds_up = |device: &Device| device.content == Reading::Waiting && now.saturating_sub(device.since) < SLOW;
         let unread = hardware.devices.values().any(holds_up);
         let quiet = now.saturating_sub(hardware.last_change) >= QUIET && hardware.settled && !unread;
         Self { moment, candidates, facts: facts_of, deadline, quiet }
@@ -209,7 +207,9 @@ impl<'a> Search<'a> {
     /// Whether there are disks that may still answer: they spin up, and are not missing.
     fn spinning_up(&self) -> bool {
         let Moment { hardware, now, .. } = self.moment;
-        hardware.devices.values().any(|d| d.content == Reading::Waiting && now.saturating_sub(d.since) < DEAD)
+        let silent = |d: &Device| d.content == Reading::Waiting && now.saturating_sub(d.since) < DEAD;
+        // Where nobody reads, none will have answered.
+        !hardware.unwatched && hardware.devices.values().any(silent)
     }
 
     /// Whether a disk has only just come.

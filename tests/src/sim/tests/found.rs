@@ -16,8 +16,9 @@ const FOUND: [u64; 23] = [
 /// nobody watched, in the second attempt with an imported pool, or in what the prompt asks before it stands. A pool left behind without
 /// its disk, of which the fstab of the next root has a line. A record from which
 /// the bootfs was lost that the pool had told. A fallback to the root that the next attempt rolls back. A scout that is
-/// lost once the pool is imported, of which another one tells less. A prompt that went on by itself because another scout was tried.
-const FOUND_WIDE: [u64; 56] = [
+/// lost once the pool is imported, of which another one tells less. A prompt that went on by itself because another scout was tried. An answer
+/// that nobody was left to hear.
+const FOUND_WIDE: [u64; 57] = [
     234,
     3684,
     5624,
@@ -74,6 +75,7 @@ const FOUND_WIDE: [u64; 56] = [
     600_837_081,
     910_010_342,
     910_038_002,
+    1_100_082_991,
 ];
 
 #[test]
