@@ -152,14 +152,15 @@ impl Boot<'_> {
 
     /// Puts them into the record. The one that was chosen stays as it was then, unless the kernel has told of it since: whoever read its
     /// disks may have been lost meanwhile, and what another one tells of them is less than what it was chosen by. So does one that was
-    /// imported, until something is known of it again.
+    /// imported, until it is asked again what is, or something else is known of it.
     pub(super) fn note_pools(&mut self) {
         let chosen = self.facts.attempt.found.as_ref().map(|found| found.choice.guid);
         let told = |guid| self.facts.imported.iter().flatten().any(|pool| pool.guid == guid);
         let now = self.pool_facts();
         let seen = |guid: u64| now.iter().any(|fact| fact.guid == guid);
-        let ours = &self.facts.ours;
-        let kept = |guid: u64| if chosen == Some(guid) { !told(guid) } else { ours.contains_key(&guid) && !seen(guid) };
+        let (ours, asked) = (&self.facts.ours, self.facts.imported.is_some());
+        let imported = |guid: u64| !asked && ours.contains_key(&guid) && !seen(guid);
+        let kept = |guid: u64| if chosen == Some(guid) { !told(guid) } else { imported(guid) };
         self.report.pools.retain(|fact| kept(fact.guid));
         for fact in now {
             if self.report.pools.iter().all(|known| known.guid != fact.guid) {

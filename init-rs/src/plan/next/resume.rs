@@ -164,7 +164,8 @@ impl<'a> Moment<'a> {
         let asked = self.request.resume.device.as_ref();
         let wanted = asked.and_then(|asked| Some((asked, Wanted::parse(&asked.value)?)));
         // Longer than until all disks that are there are known it is not waited for: it may be gone for good.
-        let until = Some(self.facts.attempt.last_step.saturating_add(DISCARD_LIMIT));
+        let since = self.facts.attempt.last_step.max(self.hardware.since);
+        let until = Some(since.saturating_add(DISCARD_LIMIT));
         let over = self.is_over(until);
         let unread = |wanted| self.hardware.may_be(wanted).next().is_some();
         let place = match &wanted {

@@ -18,7 +18,7 @@ const FOUND: [u64; 23] = [
 /// the bootfs was lost that the pool had told. A fallback to the root that the next attempt rolls back. A scout that is
 /// lost once the pool is imported, of which another one tells less. A prompt that went on by itself because another scout was tried. An answer
 /// that nobody was left to hear.
-const FOUND_WIDE: [u64; 57] = [
+const FOUND_WIDE: [u64; 60] = [
     234,
     3684,
     5624,
@@ -76,6 +76,9 @@ const FOUND_WIDE: [u64; 57] = [
     910_010_342,
     910_038_002,
     1_100_082_991,
+    1_200_456_402,
+    1_200_597_493,
+    1_200_780_780,
 ];
 
 #[test]
