@@ -67,7 +67,6 @@ pub struct Scout<'a> {
     undriven_told: bool,
     /// Devices that did not answer the scout before this one, and of which this one has told nothing so far.
     untold: BTreeSet<String>,
-    started: Duration,
     life: Life,
     /// Why it did not get what it was last told, if it did not.
     unheard: Option<String>,
@@ -107,7 +106,6 @@ impl<'a> Scout<'a> {
             question: None,
             undriven_told: false,
             untold: BTreeSet::new(),
-            started: Duration::ZERO,
             life: Life::Runs(0),
             unheard: None,
         };
@@ -118,11 +116,17 @@ impl<'a> Scout<'a> {
     fn launch(&mut self) {
         let words: &[&str] = if self.load_modules { &[] } else { &[NO_MODULES] };
         let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-        self.started = self.system.now();
-        self.hardware.since = self.started;
+        self.hardware.since = self.system.now();
         if let Err(e) = self.system.start_scout(&words) {
             self.log.error(format!("the process that looks for devices could not be started: {e}"));
-            self.without(Life::GivenUp);
+            return self.without(Life::GivenUp);
+        }
+        // What is on its way, and what somebody waits for an answer to, is asked of this one.
+        let starting = |(name, state): (&String, &Module)| (*state == Module::Starting).then(|| name.clone());
+        let starting = self.hardware.modules.iter().filter_map(starting).map(Command::Load);
+        let wanted: Vec<Command> = starting.chain(self.question.clone()).collect();
+        for command in wanted {
+            self.tell(&command);
         }
     }
 
@@ -179,7 +183,7 @@ impl<'a> Scout<'a> {
 
     /// Tries another one, if it is time: a boot that waits for ever is not to wait for what nobody looks for. Whether it was.
     fn tried_again(&mut self) -> bool {
-        let due = self.life == Life::GivenUp && self.system.now().saturating_sub(self.started) >= LIVED;
+        let due = self.life == Life::GivenUp && self.system.now().saturating_sub(self.hardware.since) >= LIVED;
         if due {
             self.log.info("the process that looks for devices is tried again");
             self.begin(RESTARTS);
@@ -204,15 +208,12 @@ impl<'a> Scout<'a> {
                     self.done.push(ModuleDone { name: name.clone(), took: *took, error });
                 }
                 self.undriven_told |= matches!(message, Message::Undriven(_));
-                let left = match &message {
-                    Message::Device(device) => {
-                        self.untold.remove(&device.name);
-                        BTreeSet::new()
-                    }
-                    // It has seen all that is there.
-                    Message::Settled { settled: true, .. } => std::mem::take(&mut self.untold),
-                    _ => BTreeSet::new(),
-                };
+                if let Message::Device(device) = &message {
+                    self.untold.remove(&device.name);
+                }
+                // Settled, it has seen all that is there.
+                let all = matches!(message, Message::Settled { settled: true, .. });
+                let left = if all { std::mem::take(&mut self.untold) } else { BTreeSet::new() };
                 let now = self.system.now();
                 let mut news = apply(&mut self.hardware, message, now);
                 for name in left {
@@ -235,21 +236,12 @@ impl<'a> Scout<'a> {
     fn lost(&mut self, why: &str) -> bool {
         self.unheard = None;
         self.forget();
-        // Those that were on their way are asked for again.
-        let starting = |(name, state): (&String, &Module)| (*state == Module::Starting).then(|| name.clone());
-        let starting: Vec<String> = self.hardware.modules.iter().filter_map(starting).collect();
-        let lived = self.system.now().saturating_sub(self.started) >= LIVED;
+        let lived = self.system.now().saturating_sub(self.hardware.since) >= LIVED;
         match self.life {
             Life::Runs(restarts) if lived || restarts < RESTARTS => {
                 self.life = Life::Runs(if lived { 1 } else { restarts + 1 });
                 self.log.error(format!("the process that looks for devices is gone ({why}); it is started again"));
                 self.launch();
-                for name in starting {
-                    self.tell(&Command::Load(name));
-                }
-                if let Some(question) = self.question.clone() {
-                    self.tell(&question);
-                }
             }
             _ => {
                 self.log.error(format!("the process that looks for devices is gone again ({why}); it is given up"));
@@ -426,13 +418,10 @@ impl<'a> Scout<'a> {
         self.life = Life::Runs(died);
         self.forget();
         self.hardware.unwatched = false;
-        let unloaded = |(name, state): (&String, &Module)| unloaded(state).then(|| name.clone());
-        let wanted: Vec<String> = self.hardware.modules.iter().filter_map(unloaded).collect();
-        self.launch();
-        for name in wanted {
-            self.hardware.modules.remove(&name);
-            self.load(&name);
+        for state in self.hardware.modules.values_mut().filter(|state| unloaded(state)) {
+            *state = Module::Starting;
         }
+        self.launch();
     }
 
     /// Starts another one: options of modules are read when it starts.

@@ -24,9 +24,7 @@ pub enum Effect {
     Late(Duration),
     /// Before the call this device goes away.
     Gone(String),
-    /// Before the call the scout dies.
-    NoScout,
-    /// So does it, and after it the next ones as soon as they are started: so many in all.
+    /// Before the call the scout dies, and after it the next ones as soon as they are started: so many in all.
     NoScouts(usize),
     /// The pool that the call reaches loses its disks, and the call never comes back.
     Lost,

@@ -69,8 +69,8 @@ pub(super) fn start(world: &World, args: &[String]) {
             load(&mut state, &mut child, &name);
         }
     }
-    if state.scouts_die > 0 {
-        state.scouts_die = state.scouts_die.saturating_sub(1);
+    if let Some(left) = state.scouts_die.checked_sub(1) {
+        state.scouts_die = left;
         child.dead = true;
     }
     state.scout = Some(child);

@@ -365,7 +365,7 @@ fn fault(prng: &mut Prng, machine: &Machine) -> Fault {
         }
         10 => Fault {
             when: When::Kind("hear_scout".to_owned(), usize::try_from(prng.below(60)).unwrap_or(0)),
-            effect: Effect::NoScout,
+            effect: Effect::NoScouts(1),
         },
         _ => Fault { when: anywhere, effect: Effect::PowerCut },
     }

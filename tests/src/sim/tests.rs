@@ -94,7 +94,7 @@ fn the_scout_obeys_and_can_die() {
     let mut machine = Machine::new("");
     machine.modules.insert("bad".into(), ModuleSpec { fails: true, ..ModuleSpec::takes(1) });
     machine.add("vda", Holds::Swap { uuid: "u".into(), image: Some("S1SUSPEND".into()) });
-    let world = World::new(machine, vec![Fault::at("hear_scout", 30, Effect::NoScout)]);
+    let world = World::new(machine, vec![Fault::at("hear_scout", 30, Effect::NoScouts(1))]);
     world.start_scout(&["--no-modules".into()]).unwrap();
     heard(&world, seconds(2));
     world.start_scout(&[]).unwrap();

@@ -12,7 +12,7 @@ use std::time::Duration;
 use taproot_init::devices::known::Partition;
 
 /// UUID of the swap space, as firmware and command line have it.
-const SWAP: &str = "11111111-2222-3333-4444-555555555555";
+pub(super) const SWAP: &str = "11111111-2222-3333-4444-555555555555";
 /// The device of the swap space.
 const SWAP_DEVICE: &str = "swap0";
 /// The firmware's note of a hibernated system.
@@ -222,6 +222,12 @@ fn more_datasets(prng: &mut Prng, case: &mut Case) -> Words {
     Words::new()
 }
 
+/// Notes it in the firmware, as systemd does.
+pub(super) fn note(machine: &mut Machine, text: &str) {
+    let data = text.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect();
+    machine.firmware.get_or_insert_default().insert(NOTE.to_owned(), data);
+}
+
 /// Swap space, perhaps with an image, and who says so.
 fn hibernation(prng: &mut Prng, case: &mut Case) -> Words {
     let mut words = Words::new();
@@ -250,8 +256,7 @@ fn hibernation(prng: &mut Prng, case: &mut Case) -> Words {
     // A note that a fault hides is not obeyed.
     if named != Named::Path && case.faults.is_empty() && prng.chance(30) {
         let text = if named == Named::Uuid { format!("{{\"uuid\":\"{SWAP}\",\"offset\":0}}") } else { "{}".to_owned() };
-        let data = text.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect();
-        case.machine.firmware.get_or_insert_default().insert(NOTE.to_owned(), data);
+        note(&mut case.machine, &text);
         return words;
     }
     words.push(match named {

@@ -254,7 +254,6 @@ impl World {
                 Effect::Never => self.never(),
                 Effect::Late(time) => self.pass(time),
                 Effect::Gone(name) => self.state().goes(&name),
-                Effect::NoScout => super::scout::die(&mut self.state(), 1),
                 Effect::NoScouts(count) => super::scout::die(&mut self.state(), count),
                 Effect::Lost => lost::lose(self, reached),
                 Effect::PowerCut => self.finish(End::PowerCut),

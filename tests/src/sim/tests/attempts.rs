@@ -1,13 +1,13 @@
 //! What lasts longer than a step: times that begin anew, what each attempt does again, what is given back.
 
-use super::layers::booted_with as booted;
+use super::layers::{booted_with as booted, ext4 as plain};
 use super::{Dataset, Effect, End, Fault, Holds, Machine, ModuleSpec, Node, Pool, Tree, Typed, World, run, seconds};
 use crate::sim::files::program;
 use crate::sim::zfs::dataset::Key;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-fn with_pool(cmdline: &str) -> Machine {
+pub(super) fn with_pool(cmdline: &str) -> Machine {
     let mut machine = Machine::new(cmdline);
     let root = |dataset: &mut Dataset| dataset.tree = Tree::system("");
     machine.add_pool(Pool::new("tank", 7).disk("/dev/vda").dataset("r", root).bootfs("r"));
@@ -27,11 +27,7 @@ fn locked() -> Pool {
     Pool::new("tank", 7).disk("/dev/vda").dataset("r", root).bootfs("r")
 }
 
-fn plain(label: &str, tree: Tree) -> Holds {
-    Holds::Filesystem { kind: "ext4".into(), uuid: label.into(), label: label.into(), tree }
-}
-
-fn is_booted(end: Option<&End>) -> bool {
+pub(super) fn is_booted(end: Option<&End>) -> bool {
     matches!(end, Some(End::HandOver { .. }))
 }
 
@@ -56,7 +52,7 @@ fn a_plain_root_survives_the_end_of_the_scout() {
         machine.add("vda", plain("root", Tree::system("LABEL=usr /usr ext4 defaults 0 0\n")));
         machine.add("vdb", plain("usr", Tree::default())).arrives = seconds(3);
         let gone = Fault::at("hear_scout", at, Effect::Gone("vda".into()));
-        let (end, world) = booted(machine, vec![gone, Fault::at("hear_scout", at + 1, Effect::NoScout)]);
+        let (end, world) = booted(machine, vec![gone, Fault::at("hear_scout", at + 1, Effect::NoScouts(1))]);
         if world.story().contains("mounted LABEL=root on /") {
             mounted += 1;
             assert!(is_booted(end.as_ref()), "at {at}: {end:?}: {}", world.story());

@@ -1,23 +1,15 @@
 //! Whoever looks for devices dies more often than it is started again: what a boot had asked it is asked again, and nothing is taken
 //! for known that nobody could see.
 
+use super::attempts::{is_booted, with_pool};
 use super::layers::{booted_with, ext4};
 use super::*;
 use crate::sim::files::program;
-use std::collections::BTreeMap;
-
-const SWAP: &str = "11111111-2222-3333-4444-555555555555";
+use crate::sim::wide::{SWAP, note};
 
 /// From this call on so many die in a row: given up with the sixth.
 fn die(kind: &str, nth: usize, count: usize) -> Vec<Fault> {
     vec![Fault::at(kind, nth, Effect::NoScouts(count))]
-}
-
-fn with_pool(cmdline: &str) -> Machine {
-    let mut machine = Machine::new(cmdline);
-    let root = |dataset: &mut Dataset| dataset.tree = Tree::system("");
-    machine.add_pool(Pool::new("tank", 7).disk("/dev/vda").dataset("r", root).bootfs("r"));
-    machine
 }
 
 fn hibernated(machine: &mut Machine) {
@@ -26,19 +18,12 @@ fn hibernated(machine: &mut Machine) {
 
 /// systemd's note in the firmware.
 fn noted(machine: &mut Machine) {
-    let note = format!("{{\"uuid\":\"{SWAP}\",\"offset\":0}}");
-    let note = note.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect();
-    let name = "HibernateLocation-8cf2644b-4b0b-428f-9387-6d876050dc67".to_owned();
-    machine.firmware = Some(BTreeMap::from([(name, note)]));
+    note(machine, &format!("{{\"uuid\":\"{SWAP}\",\"offset\":0}}"));
 }
 
 fn image_is_left(world: &World) -> bool {
     let image = |holds: &Holds| matches!(holds, Holds::Swap { image: Some(_), .. });
     world.machine().devices.iter().any(|device| image(&device.holds))
-}
-
-fn is_booted(end: Option<&End>) -> bool {
-    matches!(end, Some(End::HandOver { .. }))
 }
 
 #[test]
@@ -154,10 +139,6 @@ fn nothing_of_layers_is_left_for_the_system_of_another_root() {
         base.put("usr/lib/systemd/systemd", Node::File(program(), 0o755));
         base.put("sbin/init", Node::Link("/usr/lib/systemd/systemd".into()));
         machine.add("vdb", ext4("plain", Tree::system("")));
-        machine.programs.insert(
-            "/sbin/fsck.ext4".into(),
-            ProgramSpec { takes: Some(Duration::ZERO), output: String::new(), status: 0 },
-        );
         let (end, world) = booted_with(machine, faults);
         assert!(is_booted(end.as_ref()), "{end:?}: {}", world.printed());
         let left = ["/run/systemd/system", "/run/initramfs/shutdown", "/run/taproot/boot.json"];
@@ -170,10 +151,8 @@ fn nothing_of_layers_is_left_for_the_system_of_another_root() {
 #[test]
 fn that_a_root_was_checked_is_said_of_that_root_alone() {
     let boot = |faults| {
-        let mut machine = Machine::new("root=LABEL=root taproot.fallback=ZFS=tank/r panic=1");
+        let mut machine = with_pool("root=LABEL=root taproot.fallback=ZFS=tank/r panic=1");
         machine.add("vdb", ext4("root", Tree::system("")));
-        let root = |dataset: &mut Dataset| dataset.tree = Tree::system("");
-        machine.add_pool(Pool::new("tank", 7).disk("/dev/vda").dataset("r", root).bootfs("r"));
         let fsck = ProgramSpec { takes: Some(Duration::ZERO), output: String::new(), status: 0 };
         machine.programs.insert("/sbin/fsck.ext4".into(), fsck);
         let (end, world) = booted_with(machine, faults);
