@@ -19,7 +19,7 @@ build: ## both binaries: out/taproot and out/taproot-init
 	cargo build --locked --profile boot -p taproot-init
 	cargo build --locked --release -p taproot
 	install -D -m 755 target/$(TARGET)/boot/taproot-init out/taproot-init
-	strip --strip-all --wildcard --keep-symbol='!*drop_in_place*' --keep-symbol='*taproot_init*' out/taproot-init # of all names, those that a panic's backtrace needs: not the compiler's own
+	strip --strip-all --wildcard --keep-symbol='!*drop_in_place*' --keep-symbol='!*core..fmt..*' --keep-symbol='!*core..clone..*' --keep-symbol='!*core..cmp..*' --keep-symbol='*taproot_init*' out/taproot-init # of all names, those that a panic's backtrace needs: not what the compiler derives
 	out/taproot-init --version # one that does not start would not start at boot either
 	install -D -m 755 target/$(TARGET)/release/taproot out/taproot
 
@@ -40,7 +40,7 @@ lint: ## rustfmt and clippy, warnings are errors
 notices: ## THIRD-PARTY.md: licences of the crates that the binaries are linked with
 	cargo run --locked --quiet -p taproot-tests --bin notices
 
-unit: ## the tests that need no virtual machine
+unit: ## the unit tests
 	cargo test --locked --workspace --lib
 
 sim: ## simulated boots: RUNS=20000 of them, or the whole story of one with SEED= (NARROW=)

@@ -145,6 +145,42 @@ scenarios_on_newest! {
         }
     }
 
+    /// Nobody has to say `ro` of what cannot be written to; it is not checked either, which would be refused.
+    fn write_protected(system) {
+        let scratch = Scratch::new().unwrap();
+        for (root, words) in [(EXT4, "rw"), (XFS, "")] {
+            let disk = Disk { read_only: true, ..root.disk(&scratch).unwrap() };
+            let report = boots(root, system, disk, &root.by_uuid(), words);
+            assert!(has(&at(&report, "/"), "ro"), "{:?}", at(&report, "/"));
+            let problems = report.json.as_ref().unwrap()["problems"].to_string();
+            assert!(problems.contains("write-protected, so root"), "{problems}");
+        }
+    }
+
+    /// ZFS leaves the first 8 KiB of a disk as they were: what was there does not count, and nothing is written over the pool.
+    fn a_file_system_from_before_the_pool(system) {
+        let scratch = Scratch::new().unwrap();
+        let disk = scratch.overlay(system, "tank0").unwrap();
+        let script = "set -e\ntruncate -s 64M /run/old\nmkfs.ext4 -q -L before /run/old\n\
+            dd if=/run/old of=/dev/disk/by-id/virtio-tank0-part1 bs=4k count=2 conv=notrunc,fsync status=none\necho done";
+        let mut helper = Vm::helper("plain-before", system, script).disk(disk.clone()).start().unwrap();
+        assert!(helper.script(60).unwrap().contains("done"));
+        helper.wait_exit(20).unwrap();
+        for (root, says) in [
+            ("LABEL=before", "did not appear within 2 s"),
+            ("/dev/vda1 rootfstype=ext4", "it is a member of pool tank, and the ext4 on it is older"),
+        ] {
+            let words = format!("root={root} taproot.wait=2");
+            let vm = vm("plain-member", system, &words).unwrap().disk(disk.clone()).start().unwrap();
+            let text = explained_failure(&vm, 40).unwrap();
+            for part in [says, "/dev/vda1: ", "a member of pool tank, ext4, LABEL=before"] {
+                assert!(text.contains(part), "{part:?} is not in the explanation:\n{text}");
+            }
+            vm.type_line("boot tank/ROOT/be1").unwrap();
+            assert_eq!(at(&vm.report(60).unwrap(), "/").source, "tank/ROOT/be1");
+        }
+    }
+
     /// A list of types is one to choose from; a wrong type is explained.
     fn type_of_the_file_system(system) {
         let scratch = Scratch::new().unwrap();

@@ -94,6 +94,8 @@ struct MountRecord {
     target: String,
     #[serde(rename = "type")]
     fstype: Option<String>,
+    #[serde(default)]
+    write_protected: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -210,6 +212,9 @@ impl Facts {
             line: l.line,
         });
         let fstype = doc.mounts.first().and_then(|mount| mount.fstype.clone());
+        let write_protected =
+            doc.mounts.iter().filter(|mount| mount.write_protected).map(|mount| mount.dataset.clone());
+        let write_protected = write_protected.collect();
         // What a layered root lies on is mounted outside of it.
         let parts = doc.mounts.into_iter().filter(|mount| mount.target.starts_with("/run/taproot/"));
         let mut roots: BTreeMap<String, KnownRoot> =
@@ -223,6 +228,7 @@ impl Facts {
             expected: doc.expected.into_iter().map(expected).collect::<Result<_>>().with_context(|| name.to_owned())?,
             datasets: doc.datasets.into_iter().map(dataset).collect(),
             roots,
+            write_protected,
             ..Known::default()
         };
         Ok(Self {

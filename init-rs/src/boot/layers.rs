@@ -101,7 +101,8 @@ impl Boot<'_> {
     pub(super) fn part_done(&mut self, step: MountStep, start: Duration) {
         let took = self.system.now().saturating_sub(start);
         self.report.mounts.retain(|done| done.step.place != step.place);
-        self.report.mounts.push(MountDone { step, took, error: None });
+        let write_protected = self.is_write_protected(&step.dataset);
+        self.report.mounts.push(MountDone { step, took, error: None, write_protected });
     }
 
     /// The properties of a dataset that a part lies on.

@@ -283,7 +283,9 @@ impl<'a> Boot<'a> {
             Step::AskRoot { dataset } => self.ask_root(&dataset)?,
             Step::LoadKey { dataset, key, ask } => self.load_key(&dataset, &key, ask)?,
             Step::Snapshots(asked) => self.settle_snapshots(*asked)?,
-            Step::Check { node, fstype, program, args } => self.check(node, &fstype, &program, args),
+            Step::Check { node, fstype, program, args, repairs } => {
+                self.check(node, &fstype, (&program, args), repairs);
+            }
             Step::Layer(step) => self.layer_step(step)?,
             Step::MountRoot(mount) => self.mount_root(&mount)?,
             Step::ReadFstab { below } => self.read_fstab(below),

@@ -136,7 +136,8 @@ impl Boot<'_> {
     /// Notes what came of a step; `at`: where it is mounted.
     pub(super) fn done(&mut self, step: MountStep, took: Duration, at: Option<String>, error: Option<String>) {
         self.facts.mount_done(&step, at);
-        let done = MountDone { step, took, error };
+        let write_protected = self.is_write_protected(&step.dataset);
+        let done = MountDone { step, took, error, write_protected };
         let same = |known: &&mut MountDone| known.step.place == done.step.place;
         // One that had to be made again has its place in the record already.
         match self.report.mounts.iter_mut().find(same) {

@@ -1,6 +1,7 @@
 //! Steps with the root itself: asked for, checked, mounted.
 
 use super::Boot;
+use crate::devices::filesystems::never_written;
 use crate::devices::probe::Wanted;
 use crate::plan::facts::Dataset;
 use crate::plan::failure::{Code, Failure};
@@ -74,11 +75,11 @@ impl Boot<'_> {
     }
 
     /// Runs the check of a file system. What it finds decides whether it may be mounted.
-    pub(super) fn check(&mut self, node: String, fstype: &str, program: &str, args: Vec<String>) {
+    pub(super) fn check(&mut self, node: String, fstype: &str, program: (&str, Vec<String>), repairs: bool) {
         let phase = self.phases.start("fsck");
         self.log.info(format!("checking {node} ({fstype})"));
         let mut tell = slow::still(self.system, self.log, format!("checking {node}"));
-        let program = Program { path: PathBuf::from(program), args, ..Program::default() };
+        let program = Program { path: PathBuf::from(program.0), args: program.1, ..Program::default() };
         let finished = self.system.run(&program, None, CHECK_OUTPUT, &mut tell);
         drop(phase);
         let result = match finished {
@@ -105,14 +106,14 @@ impl Boot<'_> {
                 for line in String::from_utf8_lossy(&finished.output).lines().filter(|line| !line.trim().is_empty()) {
                     self.log.info(format!("fsck {node}: {}", line.trim_end()));
                 }
-                self.verdict(&node, &finished.ended)
+                self.verdict(&node, &finished.ended, repairs)
             }
         };
         self.facts.attempt.checked.insert(node, result);
     }
 
-    /// What the exit status of fsck(8) means.
-    fn verdict(&mut self, node: &str, ended: &Ended) -> Result<(), String> {
+    /// What the exit status of fsck(8) means. Some programs that repair nothing tell errors by the status for repaired ones.
+    fn verdict(&mut self, node: &str, ended: &Ended, repairs: bool) -> Result<(), String> {
         const CORRECTED: i32 = 1;
         const REBOOT: i32 = 2;
         const UNCORRECTED: i32 = 4;
@@ -121,7 +122,7 @@ impl Boot<'_> {
             Ended::Signal(signal) => return Err(format!("the check of {node} was ended by signal {signal}")),
             Ended::Late | Ended::Stopped => return Err(format!("the check of {node} did not come to its end")),
         };
-        if status & !(CORRECTED | REBOOT) == 0 {
+        if status == 0 || (repairs && status & !(CORRECTED | REBOOT) == 0) {
             if status != 0 {
                 self.trouble(format!(
                     "the file system on {node} had errors, which were repaired (fsck status {status})"
@@ -130,7 +131,7 @@ impl Boot<'_> {
             return Ok(());
         }
         let what = match status {
-            s if s & UNCORRECTED != 0 => "it has errors that were left uncorrected",
+            s if s & UNCORRECTED != 0 || (!repairs && s == CORRECTED) => "it has errors that were left uncorrected",
             s if s & 8 != 0 => "the check failed: an operational error, such as a device that cannot be read",
             s if s & 16 != 0 => "the check was called wrongly",
             s if s & 32 != 0 => "the check was cancelled",
@@ -156,9 +157,12 @@ impl Boot<'_> {
         self.log.info(format!("mounted {} on / ({})", step.dataset, step.why));
         if fstype != "zfs" {
             self.tell_other_paths(&step.dataset);
+            self.tell_write_protected(&step.dataset, &fstype);
         }
         self.report.root = Some(step.dataset.clone());
-        self.report.mounts = vec![MountDone { step, took: self.system.now().saturating_sub(start), error: None }];
+        let took = self.system.now().saturating_sub(start);
+        let write_protected = self.is_write_protected(&step.dataset);
+        self.report.mounts = vec![MountDone { step, took, error: None, write_protected }];
         self.facts.root_mounted(mount);
         self.tell_checked();
         Ok(())
@@ -170,6 +174,20 @@ impl Boot<'_> {
         let others = wanted.map(|wanted| self.scout.hardware.other_paths(&wanted)).unwrap_or_default();
         if !others.is_empty() {
             self.log.info(format!("the disk of {spec} is also {}; the first path is used", others.join(" ")));
+        }
+    }
+
+    /// Whether the device of this name cannot be written to.
+    pub(super) fn is_write_protected(&self, spec: &str) -> bool {
+        let found = Wanted::parse(spec).and_then(|wanted| self.scout.hardware.find(&wanted).ok().flatten());
+        found.is_some_and(|device| device.read_only)
+    }
+
+    /// Who wants to write there has to know; nobody expects to where nothing can ever be written.
+    fn tell_write_protected(&mut self, name: &str, fstype: &str) {
+        let asked = self.request.read_only.as_ref().is_some_and(|ro| ro.value) || self.request.import.read_only.value;
+        if self.is_write_protected(name) && !asked && !never_written(fstype) {
+            self.trouble(format!("the device is write-protected, so root {name} is mounted read-only"));
         }
     }
 

@@ -40,6 +40,7 @@ pub(super) fn request() -> Request {
         stacking: None,
         fallback: Vec::new(),
         read_only: None,
+        instead_of: None,
         root_flags: None,
         root_fstype: None,
         fsck: FsckSettings {

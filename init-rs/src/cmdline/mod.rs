@@ -153,6 +153,8 @@ pub struct Request {
     pub fallback: Vec<Decided<Fallback>>,
     /// `ro` (true) or `rw` (false); `None`: neither word, the dataset's properties decide.
     pub read_only: Option<Decided<bool>>,
+    /// The root that `rootflags=` and `rootfstype=` stand beside, if another one was taken in its place.
+    pub instead_of: Option<Selector>,
     /// `rootflags=`: mount options for the root, as given.
     pub root_flags: Option<Decided<String>>,
     /// `rootfstype=`: types that a root on a block device may have.

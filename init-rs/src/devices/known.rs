@@ -59,6 +59,8 @@ pub struct Device {
     pub links: Vec<String>,
     /// Why it is not searched for pools: its kind, its size, or what it is part of.
     pub left_out: Option<String>,
+    /// Whether nothing can be written to it, as its driver says.
+    pub read_only: bool,
     /// When it appeared, or changed last.
     pub since: Duration,
     /// What is on it.
@@ -79,6 +81,7 @@ impl Device {
             identity: String::new(),
             links: Vec::new(),
             left_out: None,
+            read_only: false,
             since: Duration::ZERO,
             content,
         }
@@ -182,6 +185,26 @@ impl Device {
         self.content().is_some_and(|content| matches!(content.zfs, Zfs::Member(_)))
     }
 
+    /// The label that says of which pool it is a member, if all four are good and it is a part of nothing else. A superblock on such a
+    /// device is older than the pool: ZFS leaves the first 8 KiB of a vdev as they are.
+    pub fn whole_member(&self) -> Option<&ZfsLabel> {
+        match &self.content()?.zfs {
+            Zfs::Member(member) => Some(member).filter(|member| member.good == [true; 4] && member.tail.is_none()),
+            Zfs::Nothing | Zfs::Damaged(_) => None,
+        }
+    }
+
+    /// Whether its file system is that of a time before it became a member of a pool. Old swap space does no harm: who looks there
+    /// looks for a hibernated system.
+    fn has_older_file_system(&self) -> bool {
+        self.whole_member().is_some() && self.superblock().is_some_and(|superblock| superblock.kind != "swap")
+    }
+
+    /// Whether it is a drive with nothing in it.
+    pub fn has_no_medium(&self) -> bool {
+        self.content == Reading::Never && self.size == 0
+    }
+
     /// The superblock on it, if it was read and has one.
     pub fn superblock(&self) -> Option<&Superblock> {
         self.content()?.superblock.as_ref()
@@ -229,7 +252,7 @@ impl Hardware {
     }
 
     /// Every device of this name, by the kernel's names. A tag never means a whole disk that has partitions: what stands at its
-    /// beginning is also what the first of them begins with, or is older than they are.
+    /// beginning is also what the first of them begins with, or is older than they are; nor what was there before a pool.
     pub fn all(&self, wanted: &Wanted) -> Vec<&Device> {
         let mut found: Vec<&Device> = self.devices.values().filter(|device| device.is(wanted)).collect();
         if found.len() > 1 && matches!(wanted, Wanted::Node(_)) {
@@ -240,7 +263,7 @@ impl Hardware {
             }
         }
         if !matches!(wanted, Wanted::Node(_) | Wanted::Number(..)) {
-            found.retain(|device| !self.is_divided(device));
+            found.retain(|device| !self.is_divided(device) && !device.has_older_file_system());
         }
         found
     }

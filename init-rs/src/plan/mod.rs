@@ -22,6 +22,7 @@ pub mod persistence;
 pub mod rehearsal;
 pub mod resume;
 pub mod root;
+pub mod root_words;
 pub mod roots;
 #[cfg(test)]
 mod sample;

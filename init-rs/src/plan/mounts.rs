@@ -18,6 +18,7 @@ use super::facts::Dataset;
 use super::fstab::FstabEntry;
 use super::options::{MountOptions, mount_options, root_flags};
 use super::root::Root;
+use super::root_words;
 use crate::cmdline::{Request, Which};
 use crate::sorted;
 pub(crate) use claims::in_init_tree;
@@ -265,6 +266,15 @@ pub fn plan(ground: Ground<'_>, request: &Request) -> MountPlan {
         let unknown = root_flags(&flags.value).unknown.into_iter();
         plan.warnings
             .extend(unknown.map(|word| format!("{}: the zfs module has no option `{word}`; left out", flags.why)));
+    }
+    if let (Some(flags), Root::Device(device)) = (&request.root_flags, root) {
+        let (_, left) = root_words::flags(request, &device.fstype);
+        let left = left.into_iter();
+        plan.warnings.extend(
+            left.map(|word| {
+                format!("{}: `{word}` is not for {} on {}; left out", flags.why, device.fstype, device.name)
+            }),
+        );
     }
     plan.steps.push(root_step(root, request));
     sorted::by(&mut plan.steps, |a, b| parts(&a.place).cmp(parts(&b.place)));

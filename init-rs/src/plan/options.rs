@@ -37,6 +37,13 @@ pub fn foreign_options(options: &[String]) -> MountOptions {
     MountOptions { flags: state.flags(), data: data.join(",") }
 }
 
+/// Whether an option means something to every file system, or to the kernel alone.
+pub fn is_general(option: &str) -> bool {
+    let mut state = State::from_properties(&Dataset::with_defaults(""));
+    state.apply(option);
+    state.rest.iter().all(|(key, _)| key.ends_with("context"))
+}
+
 /// `rootflags=` taken apart.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RootFlags<'a> {

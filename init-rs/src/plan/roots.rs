@@ -89,6 +89,8 @@ pub fn take(request: &mut Request, root: Decided<Selector>) {
     request.snapshot = None;
     request.layers = None;
     nothing_with_snapshots(request, &root.why);
+    let first = request.instead_of.take().unwrap_or_else(|| request.root.value.clone());
+    request.instead_of = Some(first).filter(|first| *first != root.value);
     request.root = root;
 }
 

@@ -32,6 +32,8 @@ pub struct MountDone {
     pub took: Duration,
     /// Why it failed; `None` if it is mounted.
     pub error: Option<String>,
+    /// Whether its device cannot be written to.
+    pub write_protected: bool,
 }
 
 /// A directory of which nothing is written to what it shows.
@@ -310,6 +312,7 @@ fn mount(done: &MountDone) -> Json {
         ("why", done.step.why.as_str().into()),
         ("ms", millis(done.took)),
         ("error", done.error.as_deref().into()),
+        ("write_protected", done.write_protected.into()),
     ])
 }
 
@@ -417,7 +420,7 @@ mod tests {
                 certain: true,
             }),
             root: Some("tank/ROOT/a".into()),
-            mounts: vec![MountDone { step, took: Duration::from_micros(1234), error: None }],
+            mounts: vec![MountDone { step, took: Duration::from_micros(1234), error: None, write_protected: false }],
             skipped: vec![Skipped { dataset: "tank/x".into(), why: "canmount=off".into(), more: 3 }],
             expected: vec![ExpectedPool { name: "tank".into(), guid: 7, vdevs: vec![] }],
             datasets: vec![Dataset::with_defaults("tank/ROOT/a")],

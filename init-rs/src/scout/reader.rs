@@ -3,7 +3,7 @@
 use crate::devices::known::{Content, Zfs, ZfsLabel};
 use crate::devices::probe::{PartitionTable, superblock, tail};
 use crate::devices::swap::Header;
-use crate::zfs::label::{LabelProblem, read_copies};
+use crate::zfs::label::{LabelProblem, has_uberblocks, read_copies};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -65,6 +65,11 @@ fn content(look: &Look, read: &mut ReadAt, page: usize) -> io::Result<Content> {
     let mut first = vec![0; page.clamp(512, PAGE_MAX)];
     let swap = read(0, &mut first).map(|()| Header::read(&first)).unwrap_or_default();
     let zfs = if look.labels { labels(look.size, read)? } else { Zfs::Nothing };
+    // Either the file system is left over, or the pool.
+    let left_over = superblock.is_some()
+        && matches!(zfs, Zfs::Member(_))
+        && has_uberblocks(&mut |offset, buf| read(offset, buf), look.size).is_ok_and(|has| !has);
+    let zfs = if left_over { Zfs::Nothing } else { zfs };
     Ok(Content { superblock: superblock.map(Into::into), swap, zfs })
 }
 
@@ -143,6 +148,24 @@ mod tests {
         let (at, mut broken) = sealed(0);
         broken[100] ^= 1;
         assert!(matches!(content_of(look(vec![(at, broken)], true, None)).zfs, Zfs::Damaged(_)));
+    }
+
+    /// What wipefs leaves of a label, and what is on the device now.
+    #[test]
+    fn labels_without_uberblocks_are_left_over() {
+        let ext4 = (1024 + 56, vec![0x53, 0xef]);
+        let uberblock = |slot: u64| (128 * 1024 + slot * 1024, 0x00ba_b10c_u64.to_be_bytes().to_vec());
+        let pieces = |uberblocks: u64, more: &[(u64, Vec<u8>)]| {
+            let labels = [sealed(0), sealed(1)];
+            labels.into_iter().chain((0..uberblocks).map(uberblock)).chain(more.iter().cloned()).collect::<Vec<_>>()
+        };
+        for (uberblocks, more, member) in
+            [(0, vec![], true), (3, vec![ext4.clone()], false), (4, vec![ext4.clone()], true)]
+        {
+            let content = content_of(look(pieces(uberblocks, &more), true, None));
+            assert_eq!(content.superblock.is_some(), !more.is_empty(), "{uberblocks}");
+            assert_eq!(matches!(content.zfs, Zfs::Member(_)), member, "{uberblocks}");
+        }
     }
 
     #[test]

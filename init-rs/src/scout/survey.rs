@@ -74,6 +74,7 @@ impl Places {
                 identity: if is_partition { String::new() } else { names.identity },
                 links: names.links.into_iter().map(|link| link + &part).collect(),
                 left_out: left_out.map(ToString::to_string),
+                read_only: block::number(&dir.join("ro")) != 0,
                 since: now,
                 content: if look.is_some() { Reading::Waiting } else { Reading::Never },
             },

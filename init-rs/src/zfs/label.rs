@@ -223,6 +223,36 @@ pub fn label_offsets(device_size: u64) -> Option<[u64; 4]> {
     Some([0, LABEL_SIZE, size - 2 * LABEL_SIZE, size - LABEL_SIZE])
 }
 
+/// Where the ring of uberblocks starts inside a label, in bytes.
+const RING_START: u64 = 128 * 1024;
+/// Bytes of the ring.
+const RING_SIZE: usize = 128 * 1024;
+/// Bytes between two places where an uberblock can begin.
+const SLOT: usize = 1024;
+const UBERBLOCK: u64 = 0x00ba_b10c;
+/// Fewer uberblocks than this, in all four labels, has no vdev: each is written with one in every label.
+const UBERBLOCKS_MIN: usize = 4;
+
+/// Whether the labels have the uberblocks without which there is no pool. wipefs(8), and what makes file systems with its library, takes
+/// uberblocks away until it finds no pool any more, and leaves what the labels say of it.
+pub fn has_uberblocks(
+    read: &mut dyn FnMut(u64, &mut [u8]) -> io::Result<()>,
+    device_size: u64,
+) -> Result<bool, LabelProblem> {
+    let offsets = label_offsets(device_size).ok_or(LabelProblem::TooSmall { size: device_size })?;
+    let mut ring = vec![0; RING_SIZE];
+    let mut found = 0;
+    for label in offsets {
+        read(label + RING_START, &mut ring)?;
+        let begins = |slot: &&[u8]| {
+            let first = slot.first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
+            first.is_some_and(|word| word == UBERBLOCK || word.swap_bytes() == UBERBLOCK)
+        };
+        found += ring.chunks(SLOT).filter(begins).count();
+    }
+    Ok(found >= UBERBLOCKS_MIN)
+}
+
 /// Byte order of a label's writer, told by the magic number.
 #[derive(Clone, Copy)]
 enum Order {

@@ -304,6 +304,7 @@ fn facts(device: &Device, state: &State, since: Duration, read: bool) -> known::
         identity: "QEMU HARDDISK".to_owned(),
         links: device.links.clone(),
         left_out: None,
+        read_only: false,
         since,
         content: if read { Reading::Done(Box::new(content(device, state))) } else { Reading::Waiting },
     }

@@ -223,8 +223,13 @@ impl Moment<'_> {
             Reading::Waiting if !over => return later(None),
             Reading::Waiting => return Ok(Err("it does not answer".to_owned())),
             Reading::Failed(why) => return Ok(Err(format!("{} cannot be read: {why}", device.node))),
+            Reading::Never if device.has_no_medium() && !over => return later(None),
+            Reading::Never if device.has_no_medium() => return Ok(Err(format!("{} has no medium", device.node))),
             Reading::Done(_) | Reading::Never => device.superblock().map(|superblock| superblock.kind.clone()),
         };
+        if let Some(why) = self.is_no_file_system(device) {
+            return Ok(Err(format!("{}: {why}", device.node)));
+        }
         let listed = kind.clone().filter(|kind| types.contains(kind));
         let said = types.iter().find(|kind| *kind != "auto").cloned();
         let Some(fstype) = listed.or(said).or(kind) else {

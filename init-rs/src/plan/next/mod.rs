@@ -2,6 +2,7 @@
 //! order of a boot. The executor in `boot/` does one step, adds what it learnt to the facts and asks again; `taproot explain`
 //! and the simulation ask the same function.
 
+mod check;
 pub mod facts;
 mod init;
 mod keys;

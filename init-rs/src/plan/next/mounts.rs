@@ -3,7 +3,6 @@
 use super::keys::holds;
 use super::step::Mount;
 use super::{Code, Failure, LayerStep, Moment, Named, Next, Root, Settled, Step, Wait, end_of};
-use crate::cmdline::{Fsck, Repair};
 use crate::devices::filesystems::{in_memory, never_written, without_replay};
 use crate::devices::known::{Device, Reading};
 use crate::devices::probe::Wanted;
@@ -98,6 +97,9 @@ impl Moment<'_> {
             return Ok(self.mount_of(step, source, foreign.fstype.clone()));
         }
         let device = self.foreign_device(step, foreign)?;
+        if let Some(why) = self.is_no_file_system(device) {
+            return Err(pass_over(step, format!("{}: {why}", device.node)));
+        }
         let fstype = match (foreign.fstype.as_str(), device.superblock()) {
             ("auto", Some(superblock)) => superblock.kind.clone(),
             ("auto", None) => {
@@ -145,10 +147,11 @@ impl Moment<'_> {
         }
     }
 
-    /// A mount as it is made. Where pools are imported read-only, nothing else is written either, journals included.
+    /// A mount as it is made. Where pools are imported read-only, nothing else is written either, journals included; so it is with a device
+    /// that cannot be written to.
     fn mount_of(self, step: &MountStep, source: String, fstype: String) -> Next {
         let mut step = step.clone();
-        let nothing_written = self.request.import.read_only.value && !in_memory(&fstype);
+        let nothing_written = self.is_kept(&source) && !in_memory(&fstype);
         if never_written(&fstype) || nothing_written {
             step.options.flags |= libc::MS_RDONLY;
         }
@@ -158,33 +161,6 @@ impl Moment<'_> {
             step.options.data = format!("{}{comma}{option}", step.options.data);
         }
         self.part_of_root(Mount { step, source, fstype })
-    }
-
-    /// Whether the file system of a device may be mounted as far as its check is concerned. It is checked where the image has
-    /// the program for it.
-    pub(super) fn check(self, node: &str, fstype: &str) -> Settled<Result<(), String>> {
-        let settings = &self.request.fsck;
-        let (mode, program) = (settings.mode.value, self.facts.kernel.fsck.get(fstype));
-        // Where nothing may be written, a check would refuse what it may not even replay the journal of: only if it is asked for.
-        let nothing_written = self.request.import.read_only.value;
-        let wanted = mode == Fsck::Force || (mode == Fsck::Auto && !nothing_written);
-        let Some(program) = program.filter(|_| wanted) else { return Ok(Ok(())) };
-        if let Some(result) = self.facts.attempt.checked.get(node) {
-            return Ok(result.clone());
-        }
-        let mut args = Vec::new();
-        if mode == Fsck::Force {
-            args.push("-f".to_owned());
-        }
-        args.push(match settings.repair.value {
-            _ if nothing_written => "-n".to_owned(),
-            Repair::Preen => "-a".to_owned(),
-            Repair::Yes => "-y".to_owned(),
-            Repair::No => "-n".to_owned(),
-        });
-        args.push(node.to_owned());
-        let (node, fstype, program) = (node.to_owned(), fstype.to_owned(), program.clone());
-        Err(Next::Do(Step::Check { node, fstype, program, args }))
     }
 }
 

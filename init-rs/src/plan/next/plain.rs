@@ -2,14 +2,16 @@
 
 use super::{Ambiguous, Code, Failure, Moment, Named, Next, Root, Settled, Stage, Wait, end_of, fail};
 use crate::devices::filesystems::{never_written, without_replay};
-use crate::devices::known::{Device, Reading};
+use crate::devices::known::{Device, Reading, ZfsLabel};
 use crate::devices::probe::Wanted;
 use crate::plan::candidates::{device_lines, missing_drivers};
 use crate::plan::options::foreign_options;
 use crate::plan::root::DeviceRoot;
+use crate::plan::root_words;
+use crate::zfs::label::printable;
 
 /// What stands on a device that is no file system to be mounted.
-pub(super) const CONTAINERS: [&str; 6] = ["swap", "LUKS", "LVM2_member", "linux_raid_member", "zfs_member", "DRBD"];
+const CONTAINERS: [&str; 6] = ["swap", "swsuspend", "LUKS", "LVM2_member", "linux_raid_member", "DRBD"];
 
 impl Moment<'_> {
     /// The device that the request names, ready to be mounted.
@@ -30,16 +32,17 @@ impl Moment<'_> {
         {
             return fail(unchecked(spec, &why));
         }
-        let flags = self.request.root_flags.as_ref().map(|flags| flags.value.as_str()).unwrap_or_default();
-        let mut words: Vec<String> = crate::plan::fstab::options(flags).map(str::to_owned).collect();
+        let (words, _) = root_words::flags(self.request, &fstype);
+        let mut words: Vec<String> = words.into_iter().map(str::to_owned).collect();
         let said = words.iter().any(|word| matches!(word.as_str(), "ro" | "rw"));
         if let Some(ro) = self.request.read_only.as_ref().filter(|_| !said) {
             words.push(if ro.value { "ro" } else { "rw" }.to_owned());
         }
-        if never_written(&fstype) || self.request.import.read_only.value {
+        let kept = self.is_kept(&device.node);
+        if never_written(&fstype) || kept {
             words.push("ro".to_owned());
         }
-        if self.request.import.read_only.value {
+        if kept {
             words.push(without_replay(&fstype).to_owned());
             words.retain(|word| !word.is_empty());
         }
@@ -74,6 +77,10 @@ impl Moment<'_> {
             Named::Awaited { .. } if over => fail(self.no_device(spec)),
             Named::Awaited { again } => wait(again),
             Named::There(device) => match &device.content {
+                Reading::Never if device.has_no_medium() && over => {
+                    fail(Self::no_filesystem(spec, device, "there is no medium in it"))
+                }
+                Reading::Never if device.has_no_medium() => wait(None),
                 Reading::Done(_) | Reading::Never => Ok(device),
                 Reading::Failed(why) => fail(Self::no_filesystem(spec, device, why)),
                 Reading::Waiting if over => fail(Self::no_filesystem(spec, device, "it does not answer")),
@@ -82,22 +89,28 @@ impl Moment<'_> {
         }
     }
 
-    /// The type to mount it as: what the device holds, within what `rootfstype=` allows.
+    /// The type to mount it as.
     fn root_fstype(self, spec: &str, device: &Device) -> Settled<String> {
+        if let Some(why) = self.is_no_file_system(device) {
+            return fail(Self::no_filesystem(spec, device, &why));
+        }
         let kind = device.superblock().map(|s| s.kind.as_str());
-        let asked = self.request.root_fstype.as_ref();
-        let listed = |kind: &str| asked.is_some_and(|asked| asked.value.iter().any(|t| t == kind));
-        if let Some(kind) = kind.filter(|kind| listed(kind)) {
-            return Ok(kind.to_owned());
-        }
-        if let Some(first) = asked.and_then(|asked| asked.value.iter().find(|t| *t != "auto")) {
-            return Ok(first.clone());
-        }
-        match kind {
-            Some(kind) if !CONTAINERS.contains(&kind) => Ok(kind.to_owned()),
-            Some(kind) => fail(Self::no_filesystem(spec, device, &format!("it holds {kind}"))),
+        match root_words::fstype(self.request, kind) {
+            Some(fstype) => Ok(fstype.to_owned()),
             None => fail(Self::no_filesystem(spec, device, "it holds nothing known")),
         }
+    }
+
+    /// Why a device is not to be mounted, whatever type it is said to have: it is a part of something else, which would be damaged by that.
+    pub(super) fn is_no_file_system(&self, device: &Device) -> Option<String> {
+        let kind = device.superblock().map(|superblock| superblock.kind.as_str());
+        if let Some(kind) = kind.filter(|kind| CONTAINERS.contains(kind)) {
+            return Some(format!("it holds {kind}"));
+        }
+        let of = member_of(device.whole_member().filter(|_| !self.hardware.is_divided(device))?);
+        let older =
+            |kind| format!("it is {of}, and the {kind} on it is older; if not, wipefs --types zfs_member says so");
+        Some(kind.map_or(format!("it is {of}"), older))
     }
 
     fn no_device(self, spec: &str) -> Failure {
@@ -149,9 +162,17 @@ pub(super) fn several(moment: &Moment<'_>, ambiguous: &Ambiguous, word: &str) ->
     )
 }
 
+fn member_of(member: &ZfsLabel) -> String {
+    match member.label.pool_name() {
+        Some(pool) => format!("a member of pool {}", printable(&pool)),
+        None => "a spare or cache of a pool".to_owned(),
+    }
+}
+
 /// A device in a line.
 pub(super) fn describe(device: &Device) -> String {
     let mut parts = vec![format!("{} MiB", device.size >> 20)];
+    parts.extend(device.whole_member().map(member_of));
     match device.superblock() {
         Some(superblock) => {
             parts.push(superblock.kind.clone());

@@ -165,6 +165,8 @@ pub enum Step {
         program: String,
         /// Its arguments.
         args: Vec<String>,
+        /// Whether it may repair what it finds.
+        repairs: bool,
     },
     /// Do something about a root made of layers.
     Layer(LayerStep),

@@ -1,6 +1,7 @@
 //! Whole boots, as rehearsals: a command line and what is known, with what happens meanwhile, and the steps that come of it.
 
 mod again;
+mod devices;
 mod layouts;
 mod live;
 mod names;

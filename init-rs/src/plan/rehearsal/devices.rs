@@ -99,6 +99,7 @@ impl Play<'_> {
             partition: Some(partition),
             links,
             since: self.now,
+            read_only: self.known.write_protected.contains(spec),
             ..Device::known(&node, Reading::Done(Box::new(content)))
         };
         self.hardware.devices.insert(device.name.clone(), device);

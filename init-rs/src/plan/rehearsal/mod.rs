@@ -44,6 +44,8 @@ pub struct Known {
     pub complete: bool,
     /// What is known of roots that were looked into, by name.
     pub roots: BTreeMap<String, KnownRoot>,
+    /// Names of devices that cannot be written to, where no others are known.
+    pub write_protected: BTreeSet<String>,
     /// Block devices; `None`: none is known, and each that is named is taken to be there.
     pub hardware: Option<Hardware>,
     /// Whether the boot is that of a hook in another tool's initramfs.

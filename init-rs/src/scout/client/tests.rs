@@ -93,6 +93,7 @@ fn device(name: &str, content: Reading) -> Message {
         identity: String::new(),
         links: vec!["by-id/x".into()],
         left_out: None,
+        read_only: false,
         since: Duration::ZERO,
         content,
     }))

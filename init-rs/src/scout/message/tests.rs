@@ -57,6 +57,7 @@ fn device() -> impl Strategy<Value = Device> {
         identity: names.4,
         links: rest.3,
         left_out: rest.4,
+        read_only: nanos % 2 == 1,
         since: Duration::from_nanos(nanos.into()),
         content,
     })
@@ -158,6 +159,7 @@ fn nothing_is_too_long_for_the_socket() {
         identity: long.clone(),
         links: vec![long.clone(); 1000],
         left_out: Some(long.clone()),
+        read_only: true,
         since: Duration::ZERO,
         content: Reading::Done(Box::new(Content {
             superblock: None,

@@ -236,6 +236,7 @@ pub(super) fn put_device(w: &mut Writer, device: &Device) {
         w.text(link, TEXT_MAX / 16);
     }
     w.option(device.left_out.as_deref(), |w, why| w.text(why, TEXT_MAX));
+    w.flag(device.read_only);
     w.duration(device.since);
     put_reading(w, &device.content);
 }
@@ -253,6 +254,7 @@ pub(super) fn device(r: &mut Reader<'_>) -> Result<Device, Malformed> {
         identity: r.text()?,
         links: r.list(4, Reader::text)?,
         left_out: r.option(Reader::text)?,
+        read_only: r.flag()?,
         since: r.duration()?,
         content: reading(r)?,
     })

@@ -10,7 +10,6 @@ use crate::devices::probe::Wanted;
 use crate::plan::failure::{Code, Failure};
 use crate::plan::live::{HOST, Listing, Sought, images, judge, lists};
 use crate::plan::mounts::Foreign;
-use crate::plan::next::plain::CONTAINERS;
 use crate::plan::next::{FRESH, LayerStep, MODULE_LIMIT, Moment, Mount, Next, Part, Settled, Step, Wait, end_of, fail};
 use crate::plan::options::MountOptions;
 use crate::plan::root::{DeviceRoot, Root};
@@ -100,8 +99,7 @@ impl Moment<'_> {
             None => self.hardware.devices.values().filter(|device| !self.hardware.is_divided(device)).collect(),
         };
         let usable = |device: &&Device| {
-            let kind = device.superblock().map(|superblock| superblock.kind.as_str());
-            kind.is_some_and(|kind| !CONTAINERS.contains(&kind) && kind != "swsuspend") && fits(live, device)
+            device.superblock().is_some() && self.is_no_file_system(device).is_none() && fits(live, device)
         };
         let named_itself = matches!(wanted, Some(Wanted::Node(_) | Wanted::Number(..)));
         let end = |device: &Device| device.since.saturating_add(FRESH);

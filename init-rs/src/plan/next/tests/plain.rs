@@ -83,7 +83,6 @@ fn the_type() {
         ("root=/dev/vda1", "", Err(Code::NoFilesystem)),
         ("root=/dev/vda1", "swap", Err(Code::NoFilesystem)),
         ("root=/dev/vda1", "LUKS", Err(Code::NoFilesystem)),
-        ("root=/dev/vda1", "zfs_member", Err(Code::NoFilesystem)),
     ] {
         let told = run(line, &machine(), &[(0, &|play| comes(play, "vda1", holding(holds)))]);
         let found = told.mounts.first().and_then(|m| m.foreign.as_ref()).map(|f| f.fstype.as_str());
