@@ -275,7 +275,7 @@ impl<'a> Boot<'a> {
             Step::AskImported => self.ask_imported(),
             Step::Open { guid } => self.open(guid),
             Step::Take(found) => self.take(*found),
-            Step::Export { pool, guid } => self.export(&pool, guid),
+            Step::Export { pool, guid } => self.export(&pool, guid)?,
             Step::Import(choice) => self.import(&choice)?,
             Step::ImportOther { wanted, found } => self.import_other(wanted, *found),
             Step::DoWithout { wanted, why, warn } => self.do_without(wanted, why, warn),

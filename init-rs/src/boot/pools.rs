@@ -118,6 +118,9 @@ impl Boot<'_> {
         let guid = found.choice.guid;
         self.guard.choose(guid, &found.choice.pool, self.nodes_of(guid));
         self.facts.attempt.imported = found.config.is_none();
+        if self.facts.attempt.imported {
+            self.tell_of_writable(&found.choice.pool, guid);
+        }
         self.facts.attempt.aside = candidates::leftovers(&self.facts.disks.labels).map(str::to_owned).collect();
         self.facts.attempt.found = Some(found);
     }
@@ -235,12 +238,11 @@ impl Boot<'_> {
     }
 
     /// Gives a pool back, so that the booted system does not find it imported.
-    pub(super) fn export(&mut self, pool: &str, guid: u64) {
+    pub(super) fn export(&mut self, pool: &str, guid: u64) -> Result<(), Failure> {
         // It cannot be without its disk: what is still to be written would be waited for.
         if let Some(why) = self.with_pools(|pools| pools.keeps(pool)) {
             self.guard.leave(pool);
-            self.trouble(format!("pool {pool} stays imported: it {why}"));
-            return self.facts.exported(guid);
+            return self.stays_imported(pool, guid, &format!("it {why}"), true);
         }
         if !self.facts.attempt.mounted {
             // What an earlier attempt left.
@@ -250,7 +252,7 @@ impl Boot<'_> {
             Ok(()) => {
                 self.log.info(format!("exported pool {pool}: it is not the one to boot from, or not in this way"));
             }
-            Err(e) => self.trouble(format!("pool {pool} stays imported: {e}")),
+            Err(e) => return self.stays_imported(pool, guid, &e.to_string(), false),
         }
         self.facts.exported(guid);
         // Its labels say other things now than when they were read.
@@ -258,6 +260,40 @@ impl Boot<'_> {
         let devices = self.scout.hardware.devices.values().filter(|d| nodes.contains(&d.node));
         for name in devices.map(|d| d.name.clone()).collect::<Vec<_>>() {
             self.scout.reread(&name);
+        }
+        Ok(())
+    }
+
+    /// A pool could not be given back. The boot goes on with it, unless that would not be what the words say: in the root's pool
+    /// something could be written that is not to be, or nothing that is; nor does another one stay writable where nothing is to be
+    /// written, but for one that `waits` for its disk, which takes no writes either.
+    fn stays_imported(&mut self, pool: &str, guid: u64, why: &str, waits: bool) -> Result<(), Failure> {
+        let attempt = &self.facts.attempt;
+        let same = attempt.found.as_ref().is_some_and(|found| found.choice.guid == guid);
+        let writable = self.facts.ours.get(&guid).is_some_and(|import| !import.read_only);
+        let against = writable && self.request.import.read_only.value && !waits;
+        if !attempt.mounted && (same || against) {
+            // It is still ours: the next attempt tries again.
+            return Err(imported_otherwise(&self.request, pool, writable, why));
+        }
+        self.trouble(format!("pool {pool} stays imported: {why}"));
+        self.facts.exported(guid);
+        Ok(())
+    }
+
+    /// A pool that somebody else has imported, before the hook, is not ours to be exported: that it is writable where nothing is to
+    /// be written is told.
+    fn tell_of_writable(&mut self, pool: &str, guid: u64) {
+        let read_only = &self.request.import.read_only;
+        if !read_only.value || self.facts.ours.contains_key(&guid) {
+            return;
+        }
+        if self.with_pools(|pools| pools.ask(pool)).is_ok_and(|told| !told.read_only) {
+            let said = read_only.why.clone();
+            self.trouble(format!(
+                "pool {pool} was imported writable before, and not by this boot, so it stays so, though {said} says that nothing is \
+                 to be written: what is mounted of it is mounted read-only"
+            ));
         }
     }
 
@@ -271,6 +307,24 @@ impl Boot<'_> {
             failure.refusal.found.extend(lines);
         }
     }
+}
+
+/// A pool that is imported in another way than the words say, and cannot be exported.
+fn imported_otherwise(request: &Request, pool: &str, writable: bool, why: &str) -> Failure {
+    let (is, wanted, other) = if writable { ("writable", "read-only", "rw") } else { ("read-only", "writable", "ro") };
+    let word = Some(&request.import.read_only.why).filter(|_| writable);
+    let said = word.map(|word| format!(" ({word})")).unwrap_or_default();
+    Failure::new(
+        Code::Import,
+        format!("pool {pool} is still imported {is}, and could not be imported {wanted}{said}: {why}"),
+        format!("a pool that can be exported, so that it is imported again, {wanted}"),
+        vec![format!("pool {pool}, imported {is} before this attempt")],
+        &[
+            &format!("export {pool} unmounts what is mounted of it, and exports it; then retry"),
+            &format!("retry taproot.import={other} boots it as it is, {is}"),
+            "reboot",
+        ],
+    )
 }
 
 /// Makes of the labels what they amount to, where they changed.

@@ -22,7 +22,7 @@ pub enum Code {
     AmbiguousDevice,
     /// The file system check found damage that it did not repair.
     Fsck,
-    /// The kernel refused the import.
+    /// The kernel refused the import, or the pool is imported already, against the words, and cannot be exported.
     Import,
     /// A question to an imported pool failed.
     ZfsCall,

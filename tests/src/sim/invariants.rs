@@ -55,6 +55,9 @@ pub fn broken(case: &Case, world: &World, end: Option<&End>) -> Vec<String> {
     } else {
         untouched::pools(case, &after, relied_on(case))
     });
+    if matches!(end, Some(End::HandOver { .. })) {
+        all.extend(untouched::looked_at(&events, &after));
+    }
     all.extend(late::late(case, &events, world, end));
     all.extend(words::asked_of_nobody(case, &events, world));
     all.extend(record::wrong(case, world, end, happened.is_empty()));

@@ -19,6 +19,8 @@ pub enum Change {
     Resume,
     /// `taproot.import=rw`.
     Writable,
+    /// `taproot.import=ro`, after an attempt that may have imported pools writable.
+    ReadOnly,
     /// `zfs_force=1`.
     Force,
     /// `taproot.missing_log=yes`.
@@ -35,6 +37,7 @@ impl Change {
             Self::NoResume => "retry noresume".to_owned(),
             Self::Resume => "retry resume=".to_owned(),
             Self::Writable => "retry taproot.import=rw".to_owned(),
+            Self::ReadOnly => "retry taproot.import=ro".to_owned(),
             Self::Force => "retry zfs_force=1".to_owned(),
             Self::MissingLog => "retry taproot.missing_log=yes".to_owned(),
             Self::NoMounts => "retry taproot.mounts=none".to_owned(),
@@ -57,6 +60,7 @@ pub fn changed(case: &Case) -> Option<Case> {
         Change::Resume if case.machine.cmdline.contains("resume=") => asked.more.resume = None,
         Change::Resume | Change::NoMounts => {}
         Change::Writable => asked.read_only = false,
+        Change::ReadOnly => asked.read_only = true,
         Change::Force => asked.force = true,
         Change::MissingLog => asked.missing_log = true,
     }
@@ -67,6 +71,7 @@ pub fn changed(case: &Case) -> Option<Case> {
 pub fn widen(case: &mut Case) {
     other_words(case);
     much_later(case);
+    look_only(case);
 }
 
 /// How long after the time to wait a disk comes that is too late.
@@ -115,4 +120,15 @@ fn other_words(case: &mut Case) {
     person.push(Typed::line("Type yes to do it", "yes"));
     person.push(Typed::line("Type yes to do it", "yes"));
     case.asked.more.then = Some(Then::Words(change));
+}
+
+/// Where nobody was to type anything, a person tries again without writing. From a stream of its own.
+fn look_only(case: &mut Case) {
+    let mut prng = Prng::new(case.seed.wrapping_mul(0xa076_1d64_78bd_642f) ^ 0x0005_3e7d);
+    let free = case.asked.policy == Policy::Ask && case.asked.more.then.is_none() && !case.asked.read_only;
+    if !free || in_the_end(case).is_some() || !prng.chance(10) {
+        return;
+    }
+    case.machine.person.push(Typed::line("(taproot) #", &Change::ReadOnly.line()));
+    case.asked.more.then = Some(Then::Words(Change::ReadOnly));
 }

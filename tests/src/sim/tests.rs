@@ -1,5 +1,6 @@
 //! The machine itself: its clock, its scout, its people, and what goes wrong.
 
+mod anew;
 mod attempts;
 mod found;
 mod integrity;

@@ -83,16 +83,19 @@ impl<'a> Moment<'a> {
     }
 
     /// Pools that this boot imported and that are not the one to boot from are given back: the booted system would find a
-    /// foreign pool imported, and its datasets over its own. One that was looked at read-only is, too, before it is imported
-    /// as the request says.
+    /// foreign pool imported, and its datasets over its own. One that was imported in another way than the request says is, too,
+    /// before it is imported as it says: read-only where it was to be looked at, or writable before nothing was to be written.
     pub(super) fn leave_others(self, found: &Found) -> Settled<()> {
+        let read_only = self.request.import.read_only.value;
         for (guid, import) in &self.facts.ours {
             let same = *guid == found.choice.guid;
-            // Imported before this attempt, and in another way than the request says.
-            let otherwise = found.config.is_none() && import.read_only && !self.request.import.read_only.value;
+            // Before this attempt.
+            let otherwise = same && found.config.is_none() && import.read_only != read_only;
+            // Where nothing is to be written, no pool stays writable: what is needed of it is imported again.
+            let writable = read_only && !import.read_only;
             // What a person imported may be what the root's fstab is about.
-            let left = !same && !import.beside;
-            if left || (same && otherwise) {
+            let left = !same && (writable || !import.beside);
+            if left || otherwise {
                 return Err(Next::Do(Step::Export { pool: import.pool.clone(), guid: *guid }));
             }
         }

@@ -185,7 +185,7 @@ fn expected(case: &Case, change: Option<&Change>) -> BTreeMap<&'static str, Stri
     let yes = |on: bool| on.then(|| "yes".to_owned());
     let import = match (change, read_only) {
         (Some(Change::Writable), _) => Some("read-write".to_owned()),
-        (_, true) => Some("read-only".to_owned()),
+        (Some(Change::ReadOnly), _) | (_, true) => Some("read-only".to_owned()),
         _ => None,
     };
     let all = [

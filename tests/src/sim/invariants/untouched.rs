@@ -2,7 +2,7 @@
 
 use super::super::Case;
 use super::super::files::{Node, Tree};
-use super::super::later;
+use super::super::later::{self, Change};
 use super::super::machine::{Device, Holds, Machine, ZfsVersion};
 use super::super::seed::Wish;
 use super::super::wide::Then;
@@ -46,6 +46,20 @@ pub(super) fn pools(case: &Case, after: &Machine, relied_on: bool) -> Vec<String
         }
     }
     all
+}
+
+/// Whatever an attempt before has done: once a person has typed that nothing is to be written, no system is handed a pool that is
+/// imported writable. One that waits for its disk cannot be given back, and takes no writes.
+pub(super) fn looked_at(events: &[Event], after: &Machine) -> Vec<String> {
+    let typed = format!("typed: {}", Change::ReadOnly.line());
+    let stays = |pool: &Pool| {
+        let told = format!("pool {} stays imported: it ", pool.name);
+        events.iter().any(|event| event.log && event.text.contains(&told))
+    };
+    let writable = |pool: &&Pool| pool.imported.as_ref().is_some_and(|imported| !imported.read_only);
+    let pools = after.pools.iter().filter(|_| events.iter().any(|event| event.text == typed));
+    let wrong = pools.filter(writable).filter(|pool| !stays(pool));
+    wrong.map(|pool| format!("pool {} is imported writable, though nothing was to be written", pool.name)).collect()
 }
 
 /// No dataset is lost, no snapshot that is not to make room for a rollback, and no hibernated system but one that is not to be resumed.

@@ -17,9 +17,10 @@ const FOUND: [u64; 23] = [
 /// its disk, of which the fstab of the next root has a line. A record from which
 /// the bootfs was lost that the pool had told. A fallback to the root that the next attempt rolls back. A scout that is
 /// lost once the pool is imported, of which another one tells less. A prompt that went on by itself because another scout was tried. An answer
-/// that nobody was left to hear.
-const FOUND_WIDE: [u64; 60] = [
+/// that nobody was left to hear. A pool that stayed writable when nothing was to be written any more.
+const FOUND_WIDE: [u64; 61] = [
     234,
+    1146,
     3684,
     5624,
     19_434,

@@ -138,6 +138,30 @@ fn a_pool_imported_by_hand_stays_for_the_fstab() {
     assert_eq!(told.names().iter().filter(|name| **name == "mount-root").count(), 1);
 }
 
+/// A pool that was imported in another way than the words say is given back, and imported as they say; one beside the root's where
+/// nothing is to be written.
+#[test]
+fn what_is_imported_otherwise_is_imported_anew() {
+    for (line, read_only, beside, other, expected) in [
+        ("zfs=tank", true, false, false, &["take", "export", "ask-imported", "take", "import"][..]),
+        ("zfs=tank", false, false, false, &["take", "ask-root"]),
+        ("zfs=tank taproot.import=ro", false, false, false, &["take", "export", "ask-imported", "take", "import"]),
+        ("zfs=tank taproot.import=ro", false, true, false, &["take", "export", "ask-imported", "take", "import"]),
+        ("zfs=tank taproot.import=ro", true, true, false, &["take", "ask-root"]),
+        ("zfs=tank", true, true, true, &["take", "import"]),
+        ("zfs=tank taproot.import=ro", true, true, true, &["take", "import"]),
+        ("zfs=tank taproot.import=ro", false, true, true, &["take", "export", "ask-imported", "take", "import"]),
+    ] {
+        let before = |play: &mut Play<'_>| {
+            let (guid, pool) = if other { (8, "usb") } else { (7, "tank") };
+            play.facts.ours.insert(guid, Import { pool: pool.into(), read_only, beside });
+        };
+        let told = run(line, &tank(), &[(0, &before)]);
+        let steps: Vec<&str> = told.names().into_iter().skip_while(|name| *name != "take").collect();
+        assert!(told.booted() && steps.starts_with(expected), "{line} {read_only} {beside} {other}: {steps:?}");
+    }
+}
+
 #[test]
 fn what_follows_a_failure() {
     let end = |line: &str| {
