@@ -74,4 +74,26 @@ scenarios_on_newest! {
         vm.wait_exit(30).unwrap();
         assert!(scratch.label_txg(&disk).unwrap() > before, "it was imported writable");
     }
+
+    /// The other way round: once nothing is to be written any more, nothing is.
+    fn a_writable_attempt_and_then_a_look(system) {
+        let scratch = Scratch::new().unwrap();
+        let disks = scratch.overlays(system, &["choosea0"]).unwrap();
+        let disk = disks[0].clone();
+        let words = "zfs=alpha taproot.break=mount";
+        let mut vm = vm("export-writable", system, words).unwrap().disks(disks).start().unwrap();
+        vm.expect("stopped before anything is mounted", 60).unwrap();
+        vm.expect(PROMPT, 20).unwrap();
+        assert_ne!(vm.writes(&disk).unwrap(), 0, "it is imported writable");
+        retry(&vm, "taproot.import=ro");
+        vm.expect("exported pool alpha: it is not the one to boot from, or not in this way", 60).unwrap();
+        vm.expect("mounted alpha/ROOT/default on /", 60).unwrap();
+        let exported = vm.writes(&disk).unwrap();
+        vm.expect("handing over to", 60).unwrap();
+        assert_eq!(vm.writes(&disk).unwrap(), exported, "it was written to");
+        let report = vm.report(90).unwrap();
+        assert_eq!(report.hostname(), "alpha");
+        assert!(report.all("MOUNT").iter().any(|line| line.contains(" / / ro")), "{:?}", report.all("MOUNT"));
+        vm.wait_exit(30).unwrap();
+    }
 }

@@ -57,6 +57,7 @@ fn device(content: Reading) -> Device {
         identity: "Disk, serial 1".into(),
         links: vec!["by-id/x-part1".into(), "by-path/y-part1".into()],
         left_out: Some("its size".into()),
+        read_only: true,
         since: Duration::from_secs(1),
         content,
     }
