@@ -29,6 +29,12 @@ pub fn without_replay(fstype: &str) -> &'static str {
     }
 }
 
+/// Whether an option goes with [`without_replay`]: ext4 refuses those about its journal where it is to do without.
+pub fn goes_without_replay(fstype: &str, option: &str) -> bool {
+    let of_the_journal = ["commit=", "data=", "data_err=", "journal_"].iter().any(|start| option.starts_with(start));
+    !(of_the_journal && matches!(fstype, "ext3" | "ext4"))
+}
+
 /// Whether file systems of this type are in memory alone.
 pub fn in_memory(fstype: &str) -> bool {
     matches!(fstype, "tmpfs" | "ramfs")

@@ -263,7 +263,11 @@ impl Hardware {
             }
         }
         if !matches!(wanted, Wanted::Node(_) | Wanted::Number(..)) {
-            found.retain(|device| !self.is_divided(device) && !device.has_older_file_system());
+            found.retain(|device| !self.is_divided(device));
+        }
+        // Names of a partition stand in the table of its disk.
+        if matches!(wanted, Wanted::Label(_) | Wanted::Uuid(_)) {
+            found.retain(|device| !device.has_older_file_system());
         }
         found
     }

@@ -3,7 +3,7 @@
 use super::keys::holds;
 use super::step::Mount;
 use super::{Code, Failure, LayerStep, Moment, Named, Next, Root, Settled, Step, Wait, end_of};
-use crate::devices::filesystems::{in_memory, never_written, without_replay};
+use crate::devices::filesystems::{goes_without_replay, in_memory, never_written, without_replay};
 use crate::devices::known::{Device, Reading};
 use crate::devices::probe::Wanted;
 use crate::plan::facts::Dataset;
@@ -157,8 +157,9 @@ impl Moment<'_> {
         }
         let option = without_replay(&fstype);
         if nothing_written && !option.is_empty() {
-            let comma = if step.options.data.is_empty() { "" } else { "," };
-            step.options.data = format!("{}{comma}{option}", step.options.data);
+            let options = step.options.data.split(',').filter(|word| !word.is_empty());
+            let options = options.filter(|word| goes_without_replay(&fstype, word)).chain([option]);
+            step.options.data = options.collect::<Vec<_>>().join(",");
         }
         self.part_of_root(Mount { step, source, fstype })
     }

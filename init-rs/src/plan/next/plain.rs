@@ -1,7 +1,7 @@
 //! A root on a block device: found by label, UUID, partition or path, checked, its driver loaded.
 
 use super::{Ambiguous, Code, Failure, Moment, Named, Next, Root, Settled, Stage, Wait, end_of, fail};
-use crate::devices::filesystems::{never_written, without_replay};
+use crate::devices::filesystems::{goes_without_replay, never_written, without_replay};
 use crate::devices::known::{Device, Reading, ZfsLabel};
 use crate::devices::probe::Wanted;
 use crate::plan::candidates::{device_lines, missing_drivers};
@@ -44,7 +44,7 @@ impl Moment<'_> {
         }
         if kept {
             words.push(without_replay(&fstype).to_owned());
-            words.retain(|word| !word.is_empty());
+            words.retain(|word| !word.is_empty() && goes_without_replay(&fstype, word));
         }
         let options = foreign_options(&words);
         let (name, node) = (spec.to_owned(), device.node.clone());

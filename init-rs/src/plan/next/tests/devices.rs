@@ -59,6 +59,8 @@ fn a_tag_does_not_mean_what_was_there_before_the_pool() {
         let told = with(&format!("root={spec}"), &machine(), &member("ext4", [true; 4]));
         assert_eq!(told.code(), Some(Code::NoDevice), "{spec}");
     }
+    let told = with("root=PARTLABEL=system", &machine(), &member("ext4", [true; 4]));
+    assert_eq!((told.code(), told.at("fail")), (Some(Code::NoFilesystem), 0));
     // Old swap space is one all the same: there may be a hibernated system only where there is none in use.
     let mut hardware = crate::devices::known::Hardware::default();
     hardware.devices.insert("vda1".to_owned(), device("vda1", member("swap", [true; 4])));
@@ -123,9 +125,10 @@ fn what_is_write_protected_is_neither_checked_nor_mounted_for_writing() {
             play.hardware.devices.get_mut(name).unwrap().read_only = true;
         }
     };
-    let root = KnownRoot { fstab: Some(parse(b"/dev/vdb1 /usr ext4 defaults 0 0\n")), ..KnownRoot::default() };
+    let root =
+        KnownRoot { fstab: Some(parse(b"/dev/vdb1 /usr ext4 defaults,commit=60 0 0\n")), ..KnownRoot::default() };
     let known = Known { roots: [("/dev/vda1".to_owned(), root)].into(), ..checked(&["ext4"]) };
-    for words in ["", "rw", "ro"] {
+    for words in ["", "rw", "ro", "rootflags=data=ordered"] {
         let told = run(&format!("root=/dev/vda1 {words}"), &known, &[(0, &there)]);
         assert!(told.booted() && told.place("check").is_none() && told.mounts.len() == 2, "{words}: {told:?}");
         for mount in &told.mounts {
