@@ -143,7 +143,7 @@ impl Boot<'_> {
     }
 
     fn zvol_type(&mut self, node: &str) -> Result<String, String> {
-        let size = self.scout.hardware.devices.values().find(|device| device.node == node).map_or(0, |d| d.size);
+        let size = self.scout.hardware.by_node(node).map_or(0, |device| device.size);
         let scout = &mut self.scout;
         let mut read = |mut offset: u64, buf: &mut [u8]| {
             for piece in buf.chunks_mut(PIECE) {

@@ -157,11 +157,13 @@ impl Boot<'_> {
         self.log.info(format!("mounted {} on / ({})", step.dataset, step.why));
         if fstype != "zfs" {
             self.tell_other_paths(&step.dataset);
+        }
+        let write_protected = self.is_write_protected(&step.dataset);
+        if write_protected {
             self.tell_write_protected(&step.dataset, &fstype);
         }
         self.report.root = Some(step.dataset.clone());
         let took = self.system.now().saturating_sub(start);
-        let write_protected = self.is_write_protected(&step.dataset);
         self.report.mounts = vec![MountDone { step, took, error: None, write_protected }];
         self.facts.root_mounted(mount);
         self.tell_checked();
@@ -186,7 +188,7 @@ impl Boot<'_> {
     /// Who wants to write there has to know; nobody expects to where nothing can ever be written.
     fn tell_write_protected(&mut self, name: &str, fstype: &str) {
         let asked = self.request.read_only.as_ref().is_some_and(|ro| ro.value) || self.request.import.read_only.value;
-        if self.is_write_protected(name) && !asked && !never_written(fstype) {
+        if !asked && !never_written(fstype) {
             self.trouble(format!("the device is write-protected, so root {name} is mounted read-only"));
         }
     }

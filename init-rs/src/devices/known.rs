@@ -237,6 +237,11 @@ impl Hardware {
         self.modules.get(&canonical_name(name))
     }
 
+    /// The device behind a node.
+    pub fn by_node(&self, node: &str) -> Option<&Device> {
+        self.devices.values().find(|device| device.node == node)
+    }
+
     /// The device that is meant. By label or UUID it is found only once it was read.
     pub fn find(&self, wanted: &Wanted) -> Result<Option<&Device>, Ambiguous> {
         let all = self.all(wanted);

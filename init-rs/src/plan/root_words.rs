@@ -8,28 +8,35 @@ use crate::cmdline::Request;
 /// The type to mount a device as: what it holds if `rootfstype=` allows that, else what that says. For another root than the words were
 /// written for it is what it holds, and what they say only where that is not known.
 pub fn fstype<'t>(request: &'t Request, holds: Option<&'t str>) -> Option<&'t str> {
-    let asked = request.root_fstype.as_ref().map(|asked| asked.value.as_slice()).unwrap_or_default();
-    let said = asked.iter().map(String::as_str).find(|kind| *kind != "auto");
-    let allowed = holds.filter(|kind| asked.iter().any(|asked| asked == kind));
+    let allowed = holds.filter(|kind| types(request).iter().any(|asked| asked == kind));
+    let said = said(request);
     if request.instead_of.is_some() { holds.or(said) } else { allowed.or(said).or(holds) }
 }
 
 /// The options of `rootflags=` to mount a root of this type with, and those that are left out: options of one type, written for a root
 /// of another.
 pub fn flags<'r>(request: &'r Request, fstype: &str) -> (Vec<&'r str>, Vec<&'r str>) {
-    let flags = request.root_flags.as_ref().map(|flags| flags.value.as_str()).unwrap_or_default();
     let written_for = written_for(request).filter(|_| request.instead_of.is_some());
     let fits = written_for.is_none_or(|written_for| written_for == fstype);
-    fstab::options(flags).partition(|option| fits || is_general(option))
+    options(request).partition(|option| fits || is_general(option))
 }
 
 /// The type that the options were written for, if that shows.
 fn written_for(request: &Request) -> Option<&str> {
-    let flags = request.root_flags.as_ref().map(|flags| flags.value.as_str()).unwrap_or_default();
-    if fstab::options(flags).any(|option| option.starts_with("subvol")) {
-        return Some("btrfs");
-    }
-    request.root_fstype.as_ref()?.value.iter().map(String::as_str).find(|kind| *kind != "auto")
+    if options(request).any(|option| option.starts_with("subvol")) { Some("btrfs") } else { said(request) }
+}
+
+fn options(request: &Request) -> impl Iterator<Item = &str> {
+    fstab::options(request.root_flags.as_ref().map(|flags| flags.value.as_str()).unwrap_or_default())
+}
+
+fn types(request: &Request) -> &[String] {
+    request.root_fstype.as_ref().map(|asked| asked.value.as_slice()).unwrap_or_default()
+}
+
+/// The first type that `rootfstype=` names.
+fn said(request: &Request) -> Option<&str> {
+    types(request).iter().map(String::as_str).find(|kind| *kind != "auto")
 }
 
 #[cfg(test)]

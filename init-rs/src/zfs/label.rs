@@ -224,7 +224,7 @@ pub fn label_offsets(device_size: u64) -> Option<[u64; 4]> {
 }
 
 /// Where the ring of uberblocks starts inside a label, in bytes.
-const RING_START: u64 = 128 * 1024;
+const RING_START: u64 = REGION_START + REGION_SIZE as u64;
 /// Bytes of the ring.
 const RING_SIZE: usize = 128 * 1024;
 /// Bytes between two places where an uberblock can begin.

@@ -5,14 +5,9 @@ use crate::cmdline::{Fsck, Repair};
 use crate::devices::known::Device;
 
 impl Moment<'_> {
-    /// The device behind a node.
-    pub(super) fn by_node(&self, node: &str) -> Option<&Device> {
-        self.hardware.devices.values().find(|device| device.node == node)
-    }
-
     /// Whether nothing is to be, or can be, written to a device.
     pub(super) fn is_kept(&self, node: &str) -> bool {
-        self.request.import.read_only.value || self.by_node(node).is_some_and(|device| device.read_only)
+        self.request.import.read_only.value || self.hardware.by_node(node).is_some_and(|device| device.read_only)
     }
 
     /// Whether the file system of a device may be mounted as far as its check is concerned. It is checked where the image has
@@ -24,7 +19,7 @@ impl Moment<'_> {
         let kept = self.is_kept(node);
         let wanted = mode == Fsck::Force || (mode == Fsck::Auto && !kept);
         // A program for another type takes for damage what it does not know. The mount says whether the type is right.
-        let superblock = self.by_node(node).and_then(Device::superblock);
+        let superblock = self.hardware.by_node(node).and_then(Device::superblock);
         let fits = superblock.is_none_or(|superblock| family(&superblock.kind) == family(fstype));
         let Some(program) = program.filter(|_| wanted && fits) else { return Ok(Ok(())) };
         if let Some(result) = self.facts.attempt.checked.get(node) {
